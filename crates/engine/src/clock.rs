@@ -1,0 +1,54 @@
+//! The only clocks of flatout. Everything else takes the time as an argument.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Time in ns since the clock was made, and what Unix time that is.
+pub trait Clock {
+    /// Monotonic ns since this clock's beginning.
+    fn now(&self) -> u64;
+    /// Unix time in ns minus [`Clock::now`]: turns the kernel's stamps into this clock's time.
+    fn unix_offset(&self) -> u64;
+}
+
+/// CLOCK_MONOTONIC and CLOCK_REALTIME, through the vDSO.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    beginning: Instant,
+}
+
+impl SystemClock {
+    /// A clock that begins now.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self { beginning: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    #[inline]
+    fn now(&self) -> u64 {
+        self.beginning.elapsed().as_nanos() as u64
+    }
+
+    /// Reads both clocks close together: a thread that is put aside between the readings tries again.
+    fn unix_offset(&self) -> u64 {
+        let mut best = (u64::MAX, 0);
+        for _ in 0..8 {
+            let (before, unix, after) = (self.now(), unix_now(), self.now());
+            let apart = after - before;
+            if apart < best.0 {
+                best = (apart, unix.wrapping_sub(before + apart / 2));
+            }
+            if apart < 1_000 {
+                break;
+            }
+        }
+        best.1
+    }
+}
+
+/// Unix time in ns.
+#[must_use]
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}

@@ -1,0 +1,126 @@
+//! Distributions of durations: HDR histograms of 3 digits from 1 ns to 100 s, all alike, so that they add exactly.
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+
+/// Longer durations count as this one.
+pub const LONGEST_NS: u64 = 100_000_000_000;
+const DIGITS: u8 = 3;
+
+/// A distribution of durations in ns.
+#[derive(Clone, Debug)]
+pub struct Durations(Histogram<u64>);
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Durations {
+    /// No samples yet.
+    #[must_use]
+    pub fn new() -> Self {
+        // The bounds are constants that the library accepts, as a test shows; an auto-sized one stands in otherwise.
+        let made = Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).or_else(|_| Histogram::new(DIGITS));
+        Self(made.unwrap_or_else(|_| unreachable!("3 digits are within the library's 0 to 5")))
+    }
+
+    /// Counts one duration.
+    #[inline]
+    pub fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns);
+    }
+
+    /// Adds all samples of another.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, so nothing can be out of range.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        self.0.reset();
+    }
+
+    /// How many samples.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The least, to the histogram's precision.
+    #[must_use]
+    pub fn min(&self) -> u64 {
+        self.0.min()
+    }
+
+    /// The greatest, to the histogram's precision.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.0.max()
+    }
+
+    /// The mean.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.0.mean()
+    }
+
+    /// The value below or at which the fraction `quantile` of the samples lies.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile).min(self.0.max())
+    }
+
+    /// How many samples are greater than `ns`, to the histogram's precision.
+    #[must_use]
+    pub fn count_above(&self, ns: u64) -> u64 {
+        self.count() - self.0.count_between(0, ns.min(LONGEST_NS))
+    }
+
+    /// The log format V2, compressed; with base64 around it, what other HDR tools read.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Writing to memory cannot fail, and the counts are in range by construction.
+        let _ = V2DeflateSerializer::new().serialize(&self.0, &mut bytes);
+        bytes
+    }
+
+    /// Reads what [`Durations::to_bytes`] or another HDR tool wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let mut reader = bytes;
+        let read: Histogram<u64> = Deserializer::new().deserialize(&mut reader).map_err(|e| e.to_string())?;
+        let mut made = Self::new();
+        made.0.add(&read).map_err(|e| e.to_string())?;
+        Ok(made)
+    }
+}
+
+/// The three distributions of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    /// From due to answer.
+    pub from_due: Durations,
+    /// From sent to answer.
+    pub from_sent: Durations,
+    /// From due to sent: the generator's own.
+    pub lateness: Durations,
+}
+
+impl Recorder {
+    /// Adds all samples of another.
+    pub fn add(&mut self, other: &Self) {
+        self.from_due.add(&other.from_due);
+        self.from_sent.add(&other.from_sent);
+        self.lateness.add(&other.lateness);
+    }
+
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        self.from_due.clear();
+        self.from_sent.clear();
+        self.lateness.clear();
+    }
+}

@@ -1,0 +1,21 @@
+//! Joins bytes and kernel: asks on an absolute schedule, answers, and counts where every request went.
+//!
+//! Method: a [`plan`] goes in once; workers run loops that are chosen once per protocol; snapshots come out on a tick.
+//! No `unsafe`, no system calls (those live in `flatout-net`), clocks only in [`clock`].
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod faulty;
+pub mod flow;
+pub mod histogram;
+pub mod load;
+pub mod log;
+pub mod pace;
+pub mod plan;
+pub mod run;
+pub mod serve;
+pub mod snapshot;
+pub mod tally;
+
+pub use flatout_net as net;
+

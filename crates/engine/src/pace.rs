@@ -1,0 +1,132 @@
+//! When each request is due: an absolute schedule, computed, never waited for.
+//!
+//! Method: a profile is a rate over time; its integral is the expected count. Constant arrivals are due where the
+//! integral passes whole numbers, Poisson arrivals where it passes sums of exponential gaps. So a late generator
+//! never shifts what comes after, and the same seed gives the same schedule. Workers take every n-th request.
+
+/// A stretch of time in which the rate goes linearly from one value to another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Segment {
+    /// How long, in s.
+    pub seconds: f64,
+    /// Requests per second at its beginning.
+    pub from_per_s: f64,
+    /// Requests per second at its end.
+    pub to_per_s: f64,
+}
+
+impl Segment {
+    fn count(&self) -> f64 {
+        self.seconds * f64::midpoint(self.from_per_s, self.to_per_s)
+    }
+
+    /// When, in s from the segment's beginning, its integral passes `count`.
+    fn when(&self, count: f64) -> f64 {
+        let slope = (self.to_per_s - self.from_per_s) / self.seconds;
+        let root = (self.from_per_s * self.from_per_s + 2.0 * slope * count).max(0.0).sqrt();
+        // This form of the quadratic's solution stays exact where the slope is zero or small.
+        2.0 * count / (self.from_per_s + root)
+    }
+}
+
+/// How gaps between requests are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Evenly spaced.
+    Constant,
+    /// Exponential gaps: the arrivals of many independent users.
+    Poisson,
+}
+
+/// The share of one of several workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Which worker, from 0.
+    pub index: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+/// Draws due times in order; see the module.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    segments: Vec<Segment>,
+    at: usize,
+    /// The integral at the beginning of the present segment, and that segment's beginning in s.
+    passed: f64,
+    elapsed: f64,
+    expected: f64,
+    arrivals: Arrivals,
+    share: Share,
+    random: Random,
+}
+
+impl Pacer {
+    /// The schedule of `share` over `profile`.
+    #[must_use]
+    pub fn new(profile: &[Segment], arrivals: Arrivals, share: Share, seed: u64) -> Self {
+        let mut pacer = Self {
+            segments: profile.to_vec(),
+            at: 0,
+            passed: 0.0,
+            elapsed: 0.0,
+            expected: f64::from(share.index),
+            arrivals,
+            share,
+            random: Random::new(seed ^ u64::from(share.index).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        };
+        if arrivals == Arrivals::Poisson {
+            pacer.expected = pacer.gap();
+        }
+        pacer
+    }
+
+    /// The next due time in ns from the profile's beginning; `None` after its end.
+    pub fn draw(&mut self) -> Option<u64> {
+        loop {
+            let segment = self.segments.get(self.at)?;
+            let ahead = self.expected - self.passed;
+            if ahead < segment.count() {
+                let due = self.elapsed + segment.when(ahead);
+                self.expected += self.gap();
+                return Some((due * 1e9) as u64);
+            }
+            self.passed += segment.count();
+            self.elapsed += segment.seconds;
+            self.at += 1;
+        }
+    }
+
+    fn gap(&mut self) -> f64 {
+        let mean = f64::from(self.share.of);
+        match self.arrivals {
+            Arrivals::Constant => mean,
+            Arrivals::Poisson => -mean * self.random.unit().ln(),
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and its sequence is part of what a seed promises.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// A number above 0, at most 1.
+    pub fn unit(&mut self) -> f64 {
+        ((self.bits() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+}

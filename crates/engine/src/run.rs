@@ -1,0 +1,352 @@
+//! Starts workers and gathers what they leave: the one place that knows all protocols, from one table.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use flatout_net::{Flows, Ways};
+use flatout_wire::{Knob, Protocol};
+
+use crate::clock::{Clock, SystemClock, unix_now};
+use crate::faulty::{Faults, Faulty};
+use crate::histogram::Recorder;
+use crate::load::{Asking, Manner, Parts, Times};
+use crate::log::Log;
+use crate::pace::{Pacer, Random, Segment, Share};
+use crate::plan::{LoadPlan, ServePlan};
+use crate::serve::Serving;
+use crate::snapshot::{Board, Second};
+use crate::tally::Counts;
+
+/// Time to start all threads before the first request is due.
+const LEAD_NS: u64 = 2_000_000;
+/// Spinning workers should not be put aside for a drawing terminal; far from the most urgent that there is.
+const NICENESS: i32 = -10;
+
+/// What one protocol brings: chosen by name before any loop begins.
+struct Entry {
+    name: &'static str,
+    tallies: &'static [&'static str],
+    load: fn(&LoadPlan) -> io::Result<LoadRun>,
+    serve: fn(&ServePlan) -> io::Result<Serving>,
+    faulty: fn(&ServePlan, Faults) -> io::Result<Faulty>,
+}
+
+macro_rules! table {
+    ($($protocol:ty,)*) => {
+        const TABLE: &[Entry] = &[$(Entry {
+            name: <$protocol>::NAME,
+            tallies: <$protocol>::TALLIES,
+            load: LoadRun::start_with::<$protocol>,
+            serve: Serving::start::<$protocol>,
+            faulty: Faulty::start::<$protocol>,
+        },)*];
+    };
+}
+flatout_wire::protocols!(table);
+
+/// The names of all protocols.
+pub fn protocols() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|entry| entry.name)
+}
+
+fn entry(name: &str) -> io::Result<&'static Entry> {
+    let unknown = || io::Error::new(io::ErrorKind::InvalidInput, format!("unknown protocol '{name}'"));
+    TABLE.iter().find(|entry| entry.name == name).ok_or_else(unknown)
+}
+
+/// Starts the servers of a plan.
+pub fn serve(plan: &ServePlan) -> io::Result<Serving> {
+    (entry(&plan.protocol)?.serve)(plan)
+}
+
+/// Starts a server that misbehaves as told.
+pub fn faulty(plan: &ServePlan, faults: Faults) -> io::Result<Faulty> {
+    (entry(&plan.protocol)?.faulty)(plan, faults)
+}
+
+/// One second of all workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// Its end, ns since the counted beginning.
+    pub until_ns: u64,
+    /// The events that fell into it.
+    pub counts: Counts,
+    /// From due, ns.
+    pub p50: Option<u64>,
+    /// From due, ns.
+    pub p99: Option<u64>,
+    /// Of the generator's lateness, ns.
+    pub lateness_p99: Option<u64>,
+}
+
+/// A run, from the outside.
+#[derive(Debug)]
+pub struct LoadRun {
+    clock: SystemClock,
+    times: Times,
+    started_unix_ns: u64,
+    boards: Vec<Arc<Board>>,
+    workers: Vec<JoinHandle<Counts>>,
+    seconds: BTreeMap<usize, (usize, u64, Counts, Box<Recorder>)>,
+    intervals: Vec<Interval>,
+    totals: Recorder,
+    tallies: &'static [&'static str],
+    slot_bytes: usize,
+    log: Option<Log>,
+    log_failure: Option<String>,
+}
+
+impl LoadRun {
+    /// Opens all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
+    pub fn start(plan: &LoadPlan) -> io::Result<Self> {
+        let entry = entry(&plan.protocol)?;
+        let mut run = (entry.load)(plan)?;
+        run.tallies = entry.tallies;
+        Ok(run)
+    }
+
+    fn start_with<P: Protocol>(plan: &LoadPlan) -> io::Result<Self> {
+        let clock = SystemClock::begin();
+        let secret = Random::new(unix_now() ^ plan.seed).bits();
+        let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
+        let asker = P::asker(&knobs, secret).map_err(|bad| io::Error::new(io::ErrorKind::InvalidInput, bad.expected))?;
+        let links = open_links(plan)?;
+        let log = plan.log.as_deref().map(Log::create).transpose()?;
+        let begin = clock.now() + LEAD_NS;
+        let counted_from = begin + plan.warmup_ns;
+        let times =
+            Times { begin, counted_from, end: counted_from + plan.duration_ns(), timeout: plan.timeout_ns };
+        let mut run = Self::empty(clock, times, log);
+        let mut first_flow = 0;
+        for (n, link) in links.into_iter().enumerate() {
+            let flows = flatout_net::Datagrams::flows(&link) as u32;
+            let asking = run.worker::<P>(plan, n, asker.clone(), link, first_flow);
+            first_flow += flows;
+            run.slot_bytes += asking.ring_bytes();
+            let cpu = (!plan.cpus.is_empty()).then(|| plan.cpus[n % plan.cpus.len()]);
+            run.spawn(asking, cpu)?;
+        }
+        Ok(run)
+    }
+
+    fn empty(clock: SystemClock, times: Times, log: Option<Log>) -> Self {
+        Self {
+            clock,
+            times,
+            started_unix_ns: clock.unix_offset() + times.counted_from,
+            boards: Vec::new(),
+            workers: Vec::new(),
+            seconds: BTreeMap::new(),
+            intervals: Vec::new(),
+            totals: Recorder::default(),
+            tallies: &[],
+            slot_bytes: 0,
+            log,
+            log_failure: None,
+        }
+    }
+
+    fn worker<P: Protocol>(
+        &mut self,
+        plan: &LoadPlan,
+        n: usize,
+        asker: P::Asker,
+        link: Flows,
+        first_flow: u32,
+    ) -> Asking<P, Flows, SystemClock> {
+        let board = Arc::<Board>::default();
+        self.boards.push(Arc::clone(&board));
+        let share = Share { index: n as u32, of: plan.workers as u32 };
+        let first = plan.profile.first().map_or(0.0, |segment| segment.from_per_s);
+        let seconds = plan.warmup_ns as f64 / 1e9;
+        let warmup = [Segment { seconds, from_per_s: first, to_per_s: first }];
+        let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
+        Asking::new(Parts {
+            asker,
+            manner: Manner {
+                stamps: plan.stamps,
+                slots: plan.slots_a_flow(),
+                first_flow,
+            },
+            link,
+            clock: self.clock,
+            warmup: Pacer::new(warmup, plan.arrivals, share, plan.seed ^ 1),
+            pacer: Pacer::new(&plan.profile, plan.arrivals, share, plan.seed),
+            times: self.times,
+            board,
+            pen: self.log.as_ref().map(Log::pen),
+        })
+    }
+
+    fn spawn<P: Protocol>(&mut self, asking: Asking<P, Flows, SystemClock>, cpu: Option<usize>) -> io::Result<()>
+    where
+        Asking<P, Flows, SystemClock>: Send,
+    {
+        let worker = std::thread::Builder::new().name("flatout-load".into()).spawn(move || {
+            if let Some(cpu) = cpu {
+                // A CPU that has gone since the plan was made: the scheduler's choice will do.
+                let _ = flatout_net::pin(cpu);
+            }
+            flatout_net::prefer(NICENESS);
+            asking.run()
+        })?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Waits until the run is over, at most so long; returns whether it is.
+    pub fn wait(&mut self, at_most: Duration) -> bool {
+        const STEP: Duration = Duration::from_millis(5);
+        let until = self.clock.now() + at_most.as_nanos() as u64;
+        while !self.over() {
+            let now = self.clock.now();
+            if now >= until {
+                break;
+            }
+            std::thread::sleep(Duration::from_nanos(until - now).min(STEP.max(at_most / 8)));
+        }
+        self.gather();
+        self.over()
+    }
+
+    fn over(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Asks all workers to stop; they end within a fraction of a second.
+    pub fn stop(&self) {
+        self.boards.iter().for_each(|board| board.ask_to_stop());
+    }
+
+    /// Takes in the seconds that are over.
+    fn gather(&mut self) {
+        for board in self.boards.clone() {
+            for second in board.take_done() {
+                self.take_in(&board, second);
+            }
+        }
+        let workers = self.boards.len();
+        while let Some(first) = self.seconds.first_entry() {
+            if first.get().0 < workers && !self.over() {
+                break;
+            }
+            let (_, until, counts, recorder) = self.seconds.pop_first().map(|(_, second)| second).unwrap_or_default();
+            self.end_interval(until, counts, recorder);
+        }
+        if self.over() {
+            self.close_log();
+        }
+    }
+
+    fn take_in(&mut self, board: &Board, second: Second) {
+        let entry = self.seconds.entry(second.index).or_default();
+        entry.0 += 1;
+        entry.1 = entry.1.max(second.until);
+        entry.2 += &second.counts;
+        if entry.0 == 1 && self.boards.len() == 1 {
+            entry.3 = second.recorder;
+        } else {
+            entry.3.add(&second.recorder);
+            board.give_back(second.recorder);
+        }
+    }
+
+    fn end_interval(&mut self, until_ns: u64, counts: Counts, recorder: Box<Recorder>) {
+        let quantile = |of: &crate::histogram::Durations, at| (of.count() > 0).then(|| of.quantile(at));
+        self.intervals.push(Interval {
+            until_ns,
+            counts,
+            p50: quantile(&recorder.from_due, 0.5),
+            p99: quantile(&recorder.from_due, 0.99),
+            lateness_p99: quantile(&recorder.lateness, 0.99),
+        });
+        self.totals.add(&recorder);
+        if let Some(board) = self.boards.first() {
+            board.give_back(recorder);
+        }
+    }
+
+    fn close_log(&mut self) {
+        if let Some(log) = self.log.take() {
+            self.log_failure = log.close().err().map(|error| error.to_string());
+        }
+    }
+
+    /// The counters of all workers, as last left.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.boards.iter().for_each(|board| sum += &board.live());
+        sum
+    }
+
+    /// The seconds that are over.
+    #[must_use]
+    pub fn intervals(&self) -> &[Interval] {
+        &self.intervals
+    }
+
+    /// The distributions over all seconds that are over.
+    #[must_use]
+    pub fn totals(&self) -> &Recorder {
+        &self.totals
+    }
+
+    /// The protocol's counters, by number.
+    #[must_use]
+    pub fn tallies(&self) -> &'static [&'static str] {
+        self.tallies
+    }
+
+    /// Memory of all request slots, in bytes.
+    #[must_use]
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes
+    }
+
+    /// Unix time in ns of the counted beginning.
+    #[must_use]
+    pub fn started_unix_ns(&self) -> u64 {
+        self.started_unix_ns
+    }
+
+    /// ns since the counted beginning; negative in warm-up.
+    #[must_use]
+    pub fn elapsed_ns(&self) -> i64 {
+        self.clock.now() as i64 - self.times.counted_from as i64
+    }
+
+    /// The first thing that the kernel or the log would not do.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let log = self.log_failure.as_ref().map(|why| format!("the log could not be written: {why}"));
+        log.or_else(|| self.boards.iter().find_map(|board| board.failure()))
+    }
+}
+
+impl Drop for LoadRun {
+    fn drop(&mut self) {
+        self.stop();
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has left its counters; there is nothing more to be had from it.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
+    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented };
+    let mut links = Vec::with_capacity(plan.workers);
+    let mut first = 0;
+    for n in 0..plan.workers {
+        let count = (plan.flows + plan.workers - 1 - n) / plan.workers;
+        let sources: Vec<_> =
+            plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
+        links.push(Flows::open(plan.target, &sources, count, ways)?);
+        first += count;
+    }
+    Ok(links)
+}

@@ -1,0 +1,202 @@
+//! A batch of datagrams: the packets and all the memory that sendmmsg and recvmmsg read or write.
+//!
+//! Method: every array is allocated once, boxed, and never moves; the kernel's structures point into it. A slot is one
+//! packet. An arrival becomes an answer in place: same slot, same peer, from the address that was asked.
+
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
+
+use crate::address;
+use crate::stamp::{self, Control, Local, WORDS};
+
+/// What came with an arrival.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meta {
+    /// The kernel's stamp (CLOCK_REALTIME, ns), where stamps are on and this packet has one.
+    pub stamp_unix_ns: Option<u64>,
+    /// The packet was longer than a slot, or its control messages did not fit.
+    pub truncated: bool,
+    /// It was sent to this socket's address, not to a broadcast or multicast one.
+    pub unicast: bool,
+}
+
+/// Slots for datagrams, and the kernel's view of them.
+pub struct Batch {
+    stride: usize,
+    bytes: Box<[u8]>,
+    vectors: Box<[libc::iovec]>,
+    peers: Box<[libc::sockaddr_storage]>,
+    controls: Box<[Control]>,
+    locals: Box<[Option<Local>]>,
+    metas: Box<[Meta]>,
+    used: usize,
+    pub(crate) headers: Box<[libc::mmsghdr]>,
+    pub(crate) answers: Vec<libc::mmsghdr>,
+    named: bool,
+}
+
+// SAFETY: all pointers in a batch point into its own heap memory, which moves with it as a whole.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// `slots` packets of up to `stride` bytes. `named`: the socket is not connected, so peers are kept.
+    #[must_use]
+    pub fn new(slots: usize, stride: usize, named: bool) -> Self {
+        // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
+        let (vector, peer, header) = unsafe { (zeroed(), zeroed(), zeroed()) };
+        let mut batch = Self {
+            stride,
+            bytes: vec![0; slots * stride].into_boxed_slice(),
+            vectors: vec![vector; slots].into_boxed_slice(),
+            peers: vec![peer; slots].into_boxed_slice(),
+            controls: vec![[0; WORDS]; slots].into_boxed_slice(),
+            locals: vec![None; slots].into_boxed_slice(),
+            metas: vec![Meta::default(); slots].into_boxed_slice(),
+            used: slots,
+            headers: vec![header; slots].into_boxed_slice(),
+            answers: Vec::with_capacity(slots),
+            named,
+        };
+        batch.wire_up();
+        batch
+    }
+
+    fn wire_up(&mut self) {
+        let base = self.bytes.as_mut_ptr();
+        for (slot, vector) in self.vectors.iter_mut().enumerate() {
+            vector.iov_base = base.wrapping_add(slot * self.stride).cast();
+            vector.iov_len = self.stride;
+        }
+        let vectors = self.vectors.as_mut_ptr();
+        for (slot, header) in self.headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_iov = vectors.wrapping_add(slot);
+            header.msg_hdr.msg_iovlen = 1;
+        }
+    }
+
+    /// How many packets fit.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// All bytes of a slot, to fill or to answer in. Slots beyond the last are empty.
+    pub fn slot(&mut self, slot: usize) -> &mut [u8] {
+        self.bytes.get_mut(slot * self.stride..(slot + 1) * self.stride).unwrap_or_default()
+    }
+
+    /// The bytes that arrived in a slot.
+    #[must_use]
+    pub fn packet(&self, slot: usize) -> &[u8] {
+        let from = slot * self.stride;
+        self.bytes.get(from..from + self.length(slot)).unwrap_or_default()
+    }
+
+    /// How many bytes arrived in a slot.
+    #[must_use]
+    pub fn length(&self, slot: usize) -> usize {
+        self.headers.get(slot).map_or(0, |h| (h.msg_len as usize).min(self.stride))
+    }
+
+    /// Sets how many bytes of a slot are to be sent.
+    pub fn set_length(&mut self, slot: usize, length: usize) {
+        if let Some(vector) = self.vectors.get_mut(slot) {
+            vector.iov_len = length.min(self.stride);
+        }
+    }
+
+    /// Who sent the packet in a slot, for a batch with names.
+    #[must_use]
+    pub fn peer(&self, slot: usize) -> Option<SocketAddr> {
+        self.peers.get(slot).and_then(address::from_kernel)
+    }
+
+    /// The port that the packet in a slot came from, for a batch with names; 0 where there is none.
+    #[must_use]
+    pub fn peer_port(&self, slot: usize) -> u16 {
+        self.peer(slot).map_or(0, |peer| peer.port())
+    }
+
+    /// How many answers are queued.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// What came with the packet in a slot.
+    #[must_use]
+    pub fn meta(&self, slot: usize) -> Meta {
+        self.metas.get(slot).copied().unwrap_or_default()
+    }
+
+    /// Lays an arrival into a slot, as the kernel would: for links that are not sockets.
+    pub fn deliver(&mut self, slot: usize, packet: &[u8], meta: Meta) {
+        let length = packet.len().min(self.stride);
+        if slot >= self.slots() {
+            return;
+        }
+        self.slot(slot)[..length].copy_from_slice(&packet[..length]);
+        self.headers[slot].msg_len = length as u32;
+        self.metas[slot] = Meta { truncated: packet.len() > length, ..meta };
+    }
+
+    /// Reads what the kernel attached to the first `count` slots.
+    pub(crate) fn note(&mut self, count: usize) {
+        self.used = count;
+        for slot in 0..count.min(self.headers.len()) {
+            let header = &self.headers[slot].msg_hdr;
+            let said = stamp::read(header);
+            self.locals[slot] = said.local;
+            self.metas[slot] = Meta {
+                stamp_unix_ns: said.stamp_unix_ns,
+                truncated: header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
+                unicast: said.local.is_none_or(|local| local.own),
+            };
+        }
+    }
+
+    /// Makes the slots that the last receive used ready for the next.
+    pub(crate) fn open(&mut self) {
+        let name_length = if self.named { size_of::<libc::sockaddr_storage>() as libc::socklen_t } else { 0 };
+        for slot in 0..self.used.min(self.headers.len()) {
+            self.vectors[slot].iov_len = self.stride;
+            let header = &mut self.headers[slot].msg_hdr;
+            header.msg_name = if self.named { (&raw mut self.peers[slot]).cast() } else { std::ptr::null_mut() };
+            header.msg_namelen = name_length;
+            header.msg_control = (&raw mut self.controls[slot]).cast();
+            header.msg_controllen = size_of::<Control>() as _;
+            header.msg_flags = 0;
+        }
+    }
+
+    /// Queues the first `length` bytes of a slot as the answer to what arrived in it.
+    pub fn answer(&mut self, slot: usize, length: usize) {
+        if slot >= self.headers.len() || self.answers.len() == self.answers.capacity() {
+            return;
+        }
+        self.set_length(slot, length);
+        let mut header = self.headers[slot];
+        header.msg_hdr.msg_control = std::ptr::null_mut();
+        header.msg_hdr.msg_controllen = 0;
+        header.msg_hdr.msg_flags = 0;
+        if let Some(local) = &self.locals[slot] {
+            header.msg_hdr.msg_controllen = stamp::write_source(&mut self.controls[slot], local) as _;
+            header.msg_hdr.msg_control = (&raw mut self.controls[slot]).cast();
+        }
+        self.answers.push(header);
+    }
+
+    /// Forgets all queued answers.
+    pub fn clear_answers(&mut self) {
+        self.answers.clear();
+    }
+
+    /// One message that gathers the first `count` slots: for segmentation by the kernel.
+    pub(crate) fn gathered(&mut self, count: usize) -> libc::msghdr {
+        // SAFETY: msghdr is plain old data; all zeroes is a valid value.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_iov = self.vectors.as_mut_ptr();
+        header.msg_iovlen = count.min(self.vectors.len()) as _;
+        header
+    }
+}

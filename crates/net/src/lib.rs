@@ -1,0 +1,23 @@
+//! The kernel: every system call and every `unsafe` block of flatout, behind safe faces.
+//!
+//! Method: a socket owns its descriptor; a [`Batch`] owns its packets and all memory that the kernel reads or writes,
+//! which never moves while it lives. Callers see slices, lengths and stamps. No clocks, no protocol, no policy.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("flatout runs on Linux only: it is built on Linux's own system calls");
+
+mod address;
+mod batch;
+mod datagrams;
+mod option;
+mod probe;
+mod stamp;
+mod thread;
+mod udp;
+
+pub use batch::{Batch, Meta};
+pub use datagrams::{Datagrams, Refused, Sent};
+pub use option::SocketMemory;
+pub use probe::{Kernel, kernel};
+pub use thread::{affinity, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
+pub use udp::{Ears, Flow, Flows, Server, Ways};

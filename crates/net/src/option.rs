@@ -1,0 +1,100 @@
+//! Each socket option that flatout uses, with the kernel it came in.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer and length describe `value`, which outlives the call.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const ON: libc::c_int = 1;
+
+/// Several sockets on one address, packets spread by a hash of the 4-tuple (3.9).
+pub(crate) fn reuse_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, ON)
+}
+
+/// Errors from the network queued with the packet they concern; a drop in the sender's own qdisc becomes ENOBUFS (2.2).
+pub(crate) fn receive_errors(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if v6 {
+        set(socket, libc::SOL_IPV6, libc::IPV6_RECVERR, ON)
+    } else {
+        set(socket, libc::SOL_IP, libc::IP_RECVERR, ON)
+    }
+}
+
+/// The kernel's stamp of each arrival, CLOCK_REALTIME, in ns (2.6.22).
+pub(crate) fn stamps(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, ON)
+}
+
+/// The address that each packet was sent to (2.2; IPv6: RFC 3542).
+pub(crate) fn packet_info(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if v6 {
+        set(socket, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, ON)
+    } else {
+        set(socket, libc::SOL_IP, libc::IP_PKTINFO, ON)
+    }
+}
+
+/// A v6 wildcard that also takes v4, whatever net.ipv6.bindv6only says (2.4).
+pub(crate) fn dual_stack(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_IPV6, libc::IPV6_V6ONLY, 0 as libc::c_int)
+}
+
+/// Room for arrivals: beyond rmem_max where that is allowed (CAP_NET_ADMIN, 2.6.14), else up to it.
+pub(crate) fn receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+        .or_else(|_| set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
+}
+
+/// Room for what the qdisc still holds; the same permissions as for [`receive_buffer`].
+pub(crate) fn send_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+        .or_else(|_| set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))
+}
+
+/// How long a blocking receive waits before it returns empty-handed.
+pub(crate) fn receive_timeout(socket: BorrowedFd<'_>, wait: Duration) -> io::Result<()> {
+    let value = libc::timeval { tv_sec: wait.as_secs() as libc::time_t, tv_usec: wait.subsec_micros().into() };
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, value)
+}
+
+/// UDP_SEGMENT: one send call cut into datagrams of `bytes` by the kernel (4.18). Zero turns it off.
+pub(crate) fn segment(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, bytes)
+}
+
+/// The port is chosen at connect, by the whole 4-tuple, so that many source addresses share the range (4.2).
+pub(crate) fn late_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, ON)
+}
+
+/// What a socket's queues hold and what they had to drop: SO_MEMINFO (4.12), in bytes and packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketMemory {
+    /// Bytes charged for what waits to be read.
+    pub queued: u32,
+    /// Bytes that may wait.
+    pub limit: u32,
+    /// Packets dropped since the socket was made because the queue was full.
+    pub drops: u32,
+}
+
+pub(crate) fn memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
+    let mut words = [0_u32; 9];
+    let mut length = size_of::<[u32; 9]>() as libc::socklen_t;
+    let place = (&raw mut words).cast();
+    // SAFETY: the kernel writes at most `length` bytes into `words`, which is that long.
+    let done =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut length) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(SocketMemory { queued: words[0], limit: words[1], drops: words[8] })
+}

@@ -1,0 +1,29 @@
+//! What this kernel can do, found once by trying it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use crate::{option, udp};
+
+/// Abilities that change what the engine does; each absence is said to the user, never papered over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// UDP segmentation on send.
+    pub segmentation: bool,
+    /// Stamps on arrivals.
+    pub stamps: bool,
+}
+
+/// The answer, kept after the first call.
+pub fn kernel() -> Kernel {
+    static FOUND: OnceLock<Kernel> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        udp::socket(IpAddr::V4(Ipv4Addr::LOCALHOST)).map_or(Kernel { segmentation: false, stamps: false }, |socket| {
+            Kernel {
+                segmentation: option::segment(socket.as_fd(), 48).is_ok(),
+                stamps: option::stamps(socket.as_fd()).is_ok(),
+            }
+        })
+    })
+}

@@ -1,0 +1,102 @@
+//! Control messages: the kernel's stamp and the address asked, read from arrivals and written to answers.
+
+use std::mem::size_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Room for a timestamp and the larger of the two packet-info messages, aligned as the kernel wants it.
+pub(crate) const WORDS: usize = 16;
+/// One packet's control messages.
+pub(crate) type Control = [u64; WORDS];
+
+/// What the control messages of one arrival said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Said {
+    pub stamp_unix_ns: Option<u64>,
+    pub local: Option<Local>,
+}
+
+/// The local end of an arrival: the address asked, the one that routing would answer from, the interface.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Local {
+    pub asked: IpAddr,
+    pub own: bool,
+    pub interface: u32,
+}
+
+/// Reads the control messages that the kernel attached to `header`.
+pub(crate) fn read(header: &libc::msghdr) -> Said {
+    let mut said = Said::default();
+    // SAFETY: `header` was filled by the kernel, which set msg_control and msg_controllen to describe our buffer.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: a non-null result of CMSG_FIRSTHDR or CMSG_NXTHDR points to a whole cmsghdr inside the buffer.
+    while let Some(message) = unsafe { at.as_ref() } {
+        note(message, &mut said);
+        // SAFETY: `at` came from the same header's walk.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
+    }
+    said
+}
+
+fn note(message: &libc::cmsghdr, said: &mut Said) {
+    match (message.cmsg_level, message.cmsg_type) {
+        (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+            let time: libc::timespec = payload(message);
+            said.stamp_unix_ns = Some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
+        }
+        (libc::SOL_IP, libc::IP_PKTINFO) => {
+            let info: libc::in_pktinfo = payload(message);
+            let asked = IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)));
+            // A directed broadcast is delivered with a different address of our own as its specific destination.
+            let own = info.ipi_addr.s_addr == info.ipi_spec_dst.s_addr;
+            said.local = Some(Local { asked, own, interface: info.ipi_ifindex as u32 });
+        }
+        (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+            let info: libc::in6_pktinfo = payload(message);
+            let asked = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+            said.local =
+                Some(Local { asked: IpAddr::V6(asked), own: !asked.is_multicast(), interface: info.ipi6_ifindex });
+        }
+        _ => {}
+    }
+}
+
+fn payload<T: Copy>(message: &libc::cmsghdr) -> T {
+    // SAFETY: the level and type say that the kernel stored a T behind this header; it may be unaligned.
+    unsafe { libc::CMSG_DATA(message).cast::<T>().read_unaligned() }
+}
+
+/// Writes the message that makes a packet leave from `local`'s address; returns the length used.
+///
+/// The interface is named for link-local v6 only: everywhere else routing chooses it, as chrony does.
+pub(crate) fn write_source(control: &mut Control, local: &Local) -> usize {
+    match local.asked {
+        IpAddr::V4(asked) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(asked).to_be() },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            write(control, libc::SOL_IP, libc::IP_PKTINFO, info)
+        }
+        IpAddr::V6(asked) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: asked.octets() },
+                ipi6_ifindex: if asked.is_unicast_link_local() { local.interface } else { 0 },
+            };
+            write(control, libc::SOL_IPV6, libc::IPV6_PKTINFO, info)
+        }
+    }
+}
+
+fn write<T: Copy>(control: &mut Control, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+    const { assert!(size_of::<T>() + 2 * size_of::<libc::cmsghdr>() <= WORDS * 8) };
+    // SAFETY: `control` is aligned for cmsghdr and longer than one header and a T, as asserted above.
+    unsafe {
+        let message = control.as_mut_ptr().cast::<libc::cmsghdr>();
+        (*message).cmsg_level = level;
+        (*message).cmsg_type = kind;
+        (*message).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
+        libc::CMSG_DATA(message).cast::<T>().write_unaligned(value);
+        libc::CMSG_SPACE(size_of::<T>() as u32) as usize
+    }
+}

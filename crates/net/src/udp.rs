@@ -1,0 +1,369 @@
+//! UDP sockets: a [`Flow`] asks one target, a [`Server`] answers everybody, [`Ears`] hear many flows at once.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::address;
+use crate::batch::Batch;
+use crate::datagrams::{Datagrams, Refused, Sent};
+use crate::option::{self, SocketMemory};
+
+const SERVER_BUFFER: libc::c_int = 4 << 20;
+const FLOW_BUFFER: libc::c_int = 1 << 20;
+/// The kernel cuts one call into at most this many datagrams before 6.9 (128 since).
+const SEGMENTS: usize = 64;
+
+/// An unbound UDP socket that never blocks its opener.
+pub(crate) fn socket(ip: IpAddr) -> io::Result<OwnedFd> {
+    // SAFETY: socket takes no pointers.
+    let fd = unsafe { libc::socket(address::family(ip), libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    own(fd)
+}
+
+fn own(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bind(socket: &OwnedFd, at: SocketAddr) -> io::Result<()> {
+    let (storage, length) = address::to_kernel(at);
+    // SAFETY: pointer and length describe `storage`.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) })
+}
+
+fn connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
+    let (storage, length) = address::to_kernel(to);
+    // SAFETY: pointer and length describe `storage`.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    // SAFETY: sockaddr_storage is plain old data; all zeroes is a valid value.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `storage`.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &raw mut length) })?;
+    address::from_kernel(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+/// A source that the target can tell apart: one connected socket.
+pub struct Flow {
+    socket: OwnedFd,
+    segmented: usize,
+}
+
+impl Flow {
+    /// Opens a flow to `target`, from `source` where given, with the kernel's stamps if `stamps`.
+    ///
+    /// Errors are the kernel's: no descriptors, no ports left, no route, no permission.
+    pub fn open(target: SocketAddr, source: Option<IpAddr>, stamps: bool) -> io::Result<Self> {
+        let socket = socket(target.ip())?;
+        option::receive_errors(socket.as_fd(), target.is_ipv6())?;
+        option::receive_buffer(socket.as_fd(), FLOW_BUFFER)?;
+        option::send_buffer(socket.as_fd(), FLOW_BUFFER)?;
+        if stamps {
+            option::stamps(socket.as_fd())?;
+        }
+        if let Some(source) = source {
+            option::late_port(socket.as_fd())?;
+            bind(&socket, SocketAddr::new(source, 0))?;
+        }
+        connect(&socket, target)?;
+        Ok(Self { socket, segmented: 0 })
+    }
+
+    /// Where this flow sends from.
+    pub fn source(&self) -> io::Result<SocketAddr> {
+        local_address(&self.socket)
+    }
+
+    /// Sends the first `count` slots, each its own datagram.
+    pub fn send(&mut self, batch: &mut Batch, count: usize) -> Sent {
+        let count = count.min(batch.slots());
+        let header = batch.headers.as_mut_ptr();
+        let fd = self.socket.as_raw_fd();
+        if count == 1 {
+            // SAFETY: the header and all it points to live in `batch`, borrowed for the call.
+            let sent = unsafe { libc::sendmsg(fd, &raw const (*header).msg_hdr, libc::MSG_DONTWAIT) };
+            return outcome(sent, 1);
+        }
+        // SAFETY: `count` headers and all they point to live in `batch`, borrowed for the call.
+        let sent = unsafe { libc::sendmmsg(fd, header, count as libc::c_uint, libc::MSG_DONTWAIT as _) };
+        outcome(sent as isize, sent as usize)
+    }
+
+    /// Sends the first `count` slots, all `length` bytes long, in one call that the kernel cuts apart (UDP_SEGMENT).
+    pub fn send_segmented(&mut self, batch: &mut Batch, count: usize, length: usize) -> Sent {
+        if self.segmented != length {
+            if let Err(error) = option::segment(self.socket.as_fd(), length as libc::c_int) {
+                return Sent::Failed(error.raw_os_error().unwrap_or(0));
+            }
+            self.segmented = length;
+        }
+        let count = count.min(SEGMENTS).min(batch.slots());
+        let header = batch.gathered(count);
+        // SAFETY: the header points into `batch`, borrowed for the call.
+        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+        outcome(sent, count)
+    }
+
+    /// Receives what has arrived, up to the batch's size; never waits. Zero: nothing there, or an error to read.
+    pub fn receive(&self, batch: &mut Batch) -> usize {
+        receive(&self.socket, batch, libc::MSG_DONTWAIT).unwrap_or(0)
+    }
+
+    /// The next refusal that came back, its quoted datagram in `quote`.
+    pub fn refused(&self, quote: &mut [u8]) -> Option<Refused> {
+        let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
+        let mut control = [0_u64; 64];
+        // SAFETY: msghdr is plain old data; all zeroes is a valid value.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = (&raw mut control).cast();
+        header.msg_controllen = size_of_val(&control) as _;
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: the header points to `vector`, `quote` and `control`, which outlive the call.
+        let got = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, flags) };
+        (got >= 0).then(|| Refused { quoted: (got as usize).min(quote.len()), errno: extended_errno(&header) })
+    }
+
+    /// What this flow's queue holds and has dropped.
+    #[must_use]
+    pub fn memory(&self) -> SocketMemory {
+        option::memory(self.socket.as_fd()).unwrap_or_default()
+    }
+}
+
+fn outcome(sent: isize, count: usize) -> Sent {
+    if sent >= 0 {
+        return Sent::Left(count);
+    }
+    match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+        libc::EAGAIN | libc::EINTR => Sent::Full,
+        libc::ENOBUFS => Sent::Dropped,
+        libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO => Sent::Refused,
+        errno => Sent::Failed(errno),
+    }
+}
+
+fn extended_errno(header: &libc::msghdr) -> i32 {
+    // SAFETY: the kernel filled the header; the walk stays inside its control buffer.
+    let message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() };
+    message.map_or(0, |message| {
+        // SAFETY: the first control message of an error-queue read is a sock_extended_err.
+        let error = unsafe { libc::CMSG_DATA(message).cast::<libc::sock_extended_err>().read_unaligned() };
+        error.ee_errno as i32
+    })
+}
+
+fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> io::Result<usize> {
+    let slots = batch.slots();
+    batch.open();
+    let headers = batch.headers.as_mut_ptr();
+    // SAFETY: `slots` headers and all they point to live in `batch`, borrowed for the call.
+    let got = unsafe {
+        libc::recvmmsg(socket.as_raw_fd(), headers, slots as libc::c_uint, flags as _, std::ptr::null_mut())
+    };
+    if got < 0 {
+        batch.note(0);
+        return Err(io::Error::last_os_error());
+    }
+    batch.note(got as usize);
+    Ok(got as usize)
+}
+
+/// Hears which of many flows have something to read.
+pub struct Ears {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+impl Ears {
+    /// Hears up to `at_once` flows a call.
+    pub fn new(at_once: usize) -> io::Result<Self> {
+        // SAFETY: epoll_create1 takes no pointers.
+        let epoll = own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; at_once.max(1)] })
+    }
+
+    /// Hears `flow` from now on, under `name`. Edge-triggered: a flow that is heard must be read until it is empty.
+    pub fn hear(&self, flow: &Flow, name: usize) -> io::Result<()> {
+        let mut event =
+            libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLERR | libc::EPOLLET) as u32, u64: name as u64 };
+        let (epoll, socket) = (self.epoll.as_raw_fd(), flow.socket.as_raw_fd());
+        // SAFETY: the kernel reads one epoll_event.
+        check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket, &raw mut event) })
+    }
+
+    /// Waits up to `wait` and returns how many flows are ready; [`Ears::ready`] names them.
+    pub fn listen(&mut self, wait: Duration) -> usize {
+        let timeout =
+            libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
+        let (events, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
+        let epoll = self.epoll.as_raw_fd();
+        // SAFETY: the kernel writes at most `room` events into `events`; the null mask changes no signals.
+        let heard = unsafe { libc::epoll_pwait2(epoll, events, room, &raw const timeout, std::ptr::null()) };
+        usize::try_from(heard).unwrap_or(0)
+    }
+
+    /// The name of the n-th flow that the last call heard, and whether it has an error to read.
+    #[must_use]
+    pub fn ready(&self, n: usize) -> (usize, bool) {
+        let event = self.events[n];
+        (event.u64 as usize, event.events & libc::EPOLLERR as u32 != 0)
+    }
+}
+
+/// Many flows to one target, and ears for them all.
+pub struct Flows {
+    flows: Vec<Flow>,
+    ears: Ears,
+    segmented: bool,
+}
+
+impl Flows {
+    /// Opens `count` flows to `target`, the n-th from `sources[n % len]` (empty: the kernel chooses).
+    pub fn open(target: SocketAddr, sources: &[IpAddr], count: usize, ways: Ways) -> io::Result<Self> {
+        let ears = Ears::new(count.min(256))?;
+        let mut flows = Vec::with_capacity(count);
+        for n in 0..count {
+            let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
+            let flow = Flow::open(target, source, ways.stamps)?;
+            ears.hear(&flow, n)?;
+            flows.push(flow);
+        }
+        Ok(Self { flows, ears, segmented: ways.segmented })
+    }
+}
+
+/// How flows send and receive.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways {
+    /// Arrivals carry the kernel's stamp.
+    pub stamps: bool,
+    /// Several equal datagrams of one flow leave in one call that the kernel cuts apart.
+    pub segmented: bool,
+}
+
+impl Datagrams for Flows {
+    fn flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> Sent {
+        let segmented = self.segmented && count > 1;
+        match self.flows.get_mut(flow) {
+            Some(flow) if segmented => flow.send_segmented(batch, count, length),
+            Some(flow) => flow.send(batch, count),
+            None => Sent::Failed(libc::EBADF),
+        }
+    }
+
+    fn listen(&mut self, wait: Duration) -> usize {
+        self.ears.listen(wait)
+    }
+
+    fn heard(&self, n: usize) -> (usize, bool) {
+        self.ears.ready(n)
+    }
+
+    fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize {
+        self.flows.get(flow).map_or(0, |flow| flow.receive(batch))
+    }
+
+    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Option<Refused> {
+        self.flows.get(flow).and_then(|flow| flow.refused(quote))
+    }
+
+    fn drops(&self) -> u64 {
+        self.flows.iter().map(|flow| u64::from(flow.memory().drops)).sum()
+    }
+}
+
+/// A socket that answers; several may share one address.
+pub struct Server {
+    socket: OwnedFd,
+}
+
+impl Server {
+    /// Binds to `at`; a wildcard answers from whichever address was asked, `[::]` takes v4 too.
+    ///
+    /// A receive waits at most `wait`. Errors are the kernel's: address in use, no permission, no such address.
+    pub fn bind(at: SocketAddr, wait: Duration) -> io::Result<Self> {
+        let socket = socket(at.ip())?;
+        option::reuse_port(socket.as_fd())?;
+        option::receive_buffer(socket.as_fd(), SERVER_BUFFER)?;
+        option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
+        option::stamps(socket.as_fd())?;
+        option::receive_timeout(socket.as_fd(), wait)?;
+        if at.ip().is_unspecified() {
+            option::packet_info(socket.as_fd(), at.is_ipv6())?;
+            if at.is_ipv6() {
+                option::dual_stack(socket.as_fd())?;
+            }
+        }
+        bind(&socket, at)?;
+        Ok(Self { socket })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        local_address(&self.socket)
+    }
+
+    /// Receives what has arrived, waiting for the first datagram as [`Server::bind`] was told.
+    ///
+    /// Zero: nothing came in that time.
+    pub fn receive(&self, batch: &mut Batch) -> usize {
+        receive(&self.socket, batch, libc::MSG_WAITFORONE).unwrap_or(0)
+    }
+
+    /// Receives what has arrived without waiting.
+    pub fn receive_now(&self, batch: &mut Batch) -> usize {
+        receive(&self.socket, batch, libc::MSG_DONTWAIT).unwrap_or(0)
+    }
+
+    /// Sends one datagram; returns whether it left.
+    pub fn send_to(&self, bytes: &[u8], peer: SocketAddr) -> bool {
+        let (storage, length) = address::to_kernel(peer);
+        let (data, fd) = (bytes.as_ptr().cast(), self.socket.as_raw_fd());
+        // SAFETY: pointers and lengths describe `bytes` and `storage`.
+        let sent = unsafe { libc::sendto(fd, data, bytes.len(), 0, (&raw const storage).cast(), length) };
+        sent >= 0
+    }
+
+    /// Sends all queued answers; returns how many left. One that cannot leave never stops the others.
+    pub fn send_answers(&self, batch: &mut Batch) -> usize {
+        let (mut left, mut at) = (0, 0);
+        while at < batch.answers.len() {
+            let rest = &mut batch.answers[at..];
+            // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
+            let sent = unsafe {
+                libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0)
+            };
+            let sent = usize::try_from(sent).unwrap_or(0);
+            left += sent;
+            // Where the first of the rest could not leave, it is passed over.
+            at += sent.max(1);
+        }
+        batch.clear_answers();
+        left
+    }
+
+    /// What this socket's queue holds and has dropped.
+    #[must_use]
+    pub fn memory(&self) -> SocketMemory {
+        option::memory(self.socket.as_fd()).unwrap_or_default()
+    }
+}

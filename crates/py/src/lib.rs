@@ -1,0 +1,53 @@
+//! `flatout._engine`: the engine for Python. Exports only; nothing is decided here.
+
+mod histogram;
+mod load;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use flatout_engine::{net, run};
+
+/// The kernel's errors become OSError, a value that the engine does not take becomes ValueError.
+fn raise(error: io::Error) -> PyErr {
+    match error.kind() {
+        io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => PyValueError::new_err(error.to_string()),
+        _ => error.into(),
+    }
+}
+
+/// The names of all protocols of this engine.
+#[pyfunction]
+fn protocols() -> Vec<&'static str> {
+    run::protocols().collect()
+}
+
+/// What this kernel can do, found by trying.
+#[pyfunction]
+fn kernel() -> BTreeMap<&'static str, bool> {
+    let found = net::kernel();
+    BTreeMap::from([("segmentation", found.segmentation), ("stamps", found.stamps)])
+}
+
+/// Raises the soft limit on descriptors to the hard one; returns what it is now.
+#[pyfunction]
+fn raise_descriptor_limit() -> PyResult<u64> {
+    net::raise_descriptor_limit().map_err(raise)
+}
+
+/// The engine.
+#[pymodule(gil_used = false)]
+mod _engine {
+    #[pymodule_export]
+    use super::histogram::Histogram;
+    #[pymodule_export]
+    use super::load::LoadRun;
+    #[pymodule_export]
+    use super::serve::{FaultyServer, Server};
+    #[pymodule_export]
+    use super::{kernel, protocols, raise_descriptor_limit};
+}

@@ -1,0 +1,155 @@
+//! A run for Python: started from a plan, looked at on a tick.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flatout_engine::pace::{Arrivals, Segment};
+use flatout_engine::plan::LoadPlan;
+use flatout_engine::run;
+use flatout_engine::tally::{Counts, Unsent};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::histogram::Histogram;
+use super::raise;
+
+/// Counters by the contract's words.
+pub(crate) type Words = BTreeMap<&'static str, u64>;
+
+/// A run that has begun.
+#[pyclass(module = "flatout._engine")]
+pub struct LoadRun(run::LoadRun);
+
+#[pymethods]
+impl LoadRun {
+    #[new]
+    #[pyo3(signature = (*, protocol, knobs, target, sources, flows, profile, warmup_ns, timeout_ns, poisson, seed,
+                        workers, cpus, stamps, segmented, log))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        protocol: String,
+        knobs: Vec<(String, i64)>,
+        target: (IpAddr, u16, u32),
+        sources: Vec<IpAddr>,
+        flows: usize,
+        profile: Vec<(f64, f64, f64)>,
+        warmup_ns: u64,
+        timeout_ns: u64,
+        poisson: bool,
+        seed: u64,
+        workers: usize,
+        cpus: Vec<usize>,
+        stamps: bool,
+        segmented: bool,
+        log: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        if workers == 0 || flows < workers || profile.is_empty() {
+            return Err(PyValueError::new_err("a run needs a profile, a worker, and a flow for each worker"));
+        }
+        let segment = |(seconds, from_per_s, to_per_s)| Segment { seconds, from_per_s, to_per_s };
+        let plan = LoadPlan {
+            protocol,
+            knobs,
+            target: address(target),
+            sources,
+            flows,
+            profile: profile.into_iter().map(segment).collect(),
+            warmup_ns,
+            timeout_ns,
+            arrivals: if poisson { Arrivals::Poisson } else { Arrivals::Constant },
+            seed,
+            workers,
+            cpus,
+            stamps,
+            segmented,
+            log,
+        };
+        py.detach(|| run::LoadRun::start(&plan)).map(Self).map_err(raise)
+    }
+
+    /// Waits until the run is over, at most so many seconds; returns whether it is.
+    fn wait(&mut self, py: Python<'_>, seconds: f64) -> bool {
+        py.detach(|| self.0.wait(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+
+    fn counts(&self) -> Words {
+        words(&self.0.counts())
+    }
+
+    fn unsent_because(&self) -> Words {
+        let counts = self.0.counts();
+        Unsent::WORDS.into_iter().zip(counts.unsent).collect()
+    }
+
+    fn tallies(&self) -> Words {
+        let counts = self.0.counts();
+        self.0.tallies().iter().copied().zip(counts.tallies).collect()
+    }
+
+    /// The seconds that are over, from the n-th on: (end in ns, counters, p50, p99, p99 of lateness).
+    #[allow(clippy::type_complexity)]
+    fn intervals(&self, first: usize) -> Vec<(u64, Words, Option<u64>, Option<u64>, Option<u64>)> {
+        let rest = self.0.intervals().get(first..).unwrap_or_default();
+        rest.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
+    }
+
+    /// (from due, from sent, lateness) over all seconds that are over.
+    fn distributions(&self) -> (Histogram, Histogram, Histogram) {
+        let totals = self.0.totals();
+        (Histogram(totals.from_due.clone()), Histogram(totals.from_sent.clone()), Histogram(totals.lateness.clone()))
+    }
+
+    #[getter]
+    fn elapsed_ns(&self) -> i64 {
+        self.0.elapsed_ns()
+    }
+
+    #[getter]
+    fn started_unix_ns(&self) -> u64 {
+        self.0.started_unix_ns()
+    }
+
+    #[getter]
+    fn slot_bytes(&self) -> usize {
+        self.0.slot_bytes()
+    }
+
+    #[getter]
+    fn failure(&self) -> Option<String> {
+        self.0.failure()
+    }
+}
+
+/// A socket's address from its parts: IP address, port, and for link-local IPv6 the interface's number.
+pub(crate) fn address((ip, port, scope): (IpAddr, u16, u32)) -> SocketAddr {
+    let mut address = SocketAddr::new(ip, port);
+    if let SocketAddr::V6(v6) = &mut address {
+        v6.set_scope_id(scope);
+    }
+    address
+}
+
+fn words(counts: &Counts) -> Words {
+    BTreeMap::from([
+        ("planned", counts.planned),
+        ("sent", counts.sent),
+        ("unsent", counts.all_unsent()),
+        ("answered", counts.answered),
+        ("late", counts.late),
+        ("lost", counts.lost),
+        ("refused", counts.refused),
+        ("invalid", counts.invalid),
+        ("duplicate", counts.duplicate),
+        ("reordered", counts.reordered),
+        ("unstamped", counts.unstamped),
+        ("own_drops", counts.own_drops),
+        ("cpu_ns", counts.cpu_ns),
+    ])
+}

@@ -1,0 +1,283 @@
+//! NTP over UDP, versions 1 to 4 (RFC 5905, RFC 1059 for version 1): the 48 bytes, both ends.
+//!
+//! Method: the asker puts a keyed permutation of (flow, request number) in its transmit stamp, which looks random and
+//! which every server echoes as origin; so matching an answer is arithmetic. The answerer follows RFC 5905 figure 31:
+//! it answers requests only, with the version and poll that it was asked with, and never more than 48 bytes.
+//! Key exchange, MACs and interleaved mode are not here; a request that needs them is refused and counted.
+
+use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal};
+
+/// Bytes of the header, and of every plain request and answer.
+pub const HEADER: usize = 48;
+/// Seconds from 1900 (NTP's era 0) to 1970.
+const UNIX_EPOCH: u64 = 2_208_988_800;
+const CLIENT: u8 = 3;
+const SERVER: u8 = 4;
+const ORIGIN: usize = 24;
+const RECEIVE: usize = 32;
+const TRANSMIT: usize = 40;
+/// The test clock's claim: a stratum far from any real one, and the reference "LOCL" of RFC 5905 figure 12's style.
+const STRATUM: u8 = 10;
+const REFERENCE_ID: [u8; 4] = *b"LOCL";
+/// 2^-25 s = 30 ns, what reading the clock takes.
+const PRECISION: i8 = -25;
+/// The reference stamp moves in steps of 2^4 s: never zero, never old, never later than the answer.
+const REFERENCE_STEP: u64 = !0xf_ffff_ffff;
+/// NTS extension fields (RFC 8915, section 7.6).
+const NTS_FIELDS: [u16; 4] = [0x0104, 0x0204, 0x0304, 0x0404];
+
+/// The protocol.
+pub struct Ntp;
+
+/// The asking end: a basic-mode client that reveals nothing but its request number.
+#[derive(Clone, Debug)]
+pub struct NtpAsker {
+    first_byte: u8,
+    key: u64,
+}
+
+/// The answering end: a clock labelled as a test clock.
+#[derive(Clone, Debug)]
+pub struct NtpAnswerer;
+
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Tally {
+    Basic,
+    KissRate,
+    KissDeny,
+    KissOther,
+    Unsynchronised,
+    WrongMode,
+    WrongVersion,
+    ZeroTransmit,
+    TickedBackwards,
+}
+
+impl Protocol for Ntp {
+    const NAME: &'static str = "ntp";
+    const REQUEST_MAX: usize = HEADER;
+    const DATAGRAM_MAX: usize = 2048;
+    const TALLIES: &'static [&'static str] = &[
+        "basic",
+        "kiss_rate",
+        "kiss_deny",
+        "kiss_other",
+        "unsynchronised",
+        "wrong_mode",
+        "wrong_version",
+        "zero_transmit",
+        "ticked_backwards",
+    ];
+    type Asker = NtpAsker;
+    type Answerer = NtpAnswerer;
+
+    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<NtpAsker, BadKnob> {
+        let mut version = 4;
+        for knob in knobs {
+            match (knob.name, knob.value) {
+                ("version", v @ 1..=4) => version = v as u8,
+                _ => return Err(BadKnob { expected: "version: 1 to 4" }),
+            }
+        }
+        Ok(NtpAsker { first_byte: version << 3 | CLIENT, key: secret })
+    }
+
+    fn answerer(knobs: &[Knob<'_>]) -> Result<NtpAnswerer, BadKnob> {
+        match knobs {
+            [] => Ok(NtpAnswerer),
+            _ => Err(BadKnob { expected: "no knob: the test clock has none" }),
+        }
+    }
+}
+
+impl Ask for NtpAsker {
+    fn fill(&self, flow: u32, index: u32, out: &mut [u8]) -> usize {
+        let Some(packet) = out.first_chunk_mut::<HEADER>() else { return 0 };
+        *packet = [0; HEADER];
+        packet[0] = self.first_byte;
+        let stamp = scramble(u64::from(flow) << 32 | u64::from(index), self.key);
+        put(packet, TRANSMIT, stamp);
+        HEADER
+    }
+
+    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
+        let Some(packet) = reply.first_chunk::<HEADER>() else { return Reading::Stranger };
+        let Some(index) = self.index(flow, stamp(packet, ORIGIN)) else { return Reading::Stranger };
+        match self.judge(packet) {
+            Tally::Basic => Reading::Answer { index, tally: Tally::Basic as usize },
+            wrong => Reading::Wrong { index, tally: wrong as usize },
+        }
+    }
+
+    fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
+        let packet = request.first_chunk::<HEADER>()?;
+        self.index(flow, stamp(packet, TRANSMIT))
+    }
+}
+
+impl NtpAsker {
+    fn index(&self, flow: u32, echoed: u64) -> Option<u32> {
+        let plain = unscramble(echoed, self.key);
+        ((plain >> 32) as u32 == flow).then_some(plain as u32)
+    }
+
+    /// What the pool's monitor asks of an answer, in its order (ntppool/monitor, beevik/ntp `Validate`).
+    fn judge(&self, packet: &[u8; HEADER]) -> Tally {
+        let (leap, version, mode) = (packet[0] >> 6, packet[0] & 0x38, packet[0] & 7);
+        let stratum = packet[1];
+        let (receive, transmit) = (stamp(packet, RECEIVE), stamp(packet, TRANSMIT));
+        match () {
+            () if mode != SERVER => Tally::WrongMode,
+            () if version != self.first_byte & 0x38 => Tally::WrongVersion,
+            () if stratum == 0 => kiss(&packet[12..16]),
+            () if leap == 3 || stratum > 15 => Tally::Unsynchronised,
+            () if transmit == 0 => Tally::ZeroTransmit,
+            () if (transmit.wrapping_sub(receive) as i64) < 0 => Tally::TickedBackwards,
+            () => Tally::Basic,
+        }
+    }
+}
+
+fn kiss(code: &[u8]) -> Tally {
+    match code {
+        b"RATE" => Tally::KissRate,
+        b"DENY" | b"RSTR" => Tally::KissDeny,
+        [0, 0, 0, 0] => Tally::Unsynchronised,
+        _ => Tally::KissOther,
+    }
+}
+
+impl Answer for NtpAnswerer {
+    fn answer(&self, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+        let request = packet.get(..length).ok_or(Refusal::Malformed)?;
+        let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(Refusal::Short)?;
+        let mode = answer_mode(header[0], moment.peer_port)?;
+        let version = header[0] >> 3 & 7;
+        trailer(version, rest)?;
+        let origin = stamp(header, TRANSMIT);
+        let poll = header[2];
+        let Some(out) = packet.first_chunk_mut::<HEADER>() else { return Err(Refusal::Short) };
+        write_answer(out, version << 3 | mode, poll, origin, moment);
+        Ok(HEADER)
+    }
+}
+
+/// RFC 5905 figure 31's dispatch, with version 1's modeless client (RFC 1059) and mode 1 from a stranger.
+fn answer_mode(first_byte: u8, peer_port: u16) -> Result<u8, Refusal> {
+    let (version, mode) = (first_byte >> 3 & 7, first_byte & 7);
+    match (version, mode) {
+        (0 | 5.., _) => Err(Refusal::Version),
+        (_, 3) => Ok(SERVER),
+        (_, 1) => Ok(2),
+        (1, 0) if peer_port != 123 => Ok(SERVER),
+        _ => Err(Refusal::NotARequest),
+    }
+}
+
+/// What follows the header (RFC 7822): unknown extension fields are passed over, authentication is refused.
+fn trailer(version: u8, mut rest: &[u8]) -> Result<(), Refusal> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    if version < 4 {
+        return Err(Refusal::Authenticated);
+    }
+    while !rest.is_empty() {
+        match rest.len() {
+            4 | 20 | 24 => return Err(Refusal::Authenticated),
+            0..16 => return Err(Refusal::Malformed),
+            _ => rest = field(rest)?,
+        }
+    }
+    Ok(())
+}
+
+fn field(rest: &[u8]) -> Result<&[u8], Refusal> {
+    let &[a, b, c, d, ..] = rest else { return Err(Refusal::Malformed) };
+    let (kind, length) = (u16::from_be_bytes([a, b]), usize::from(u16::from_be_bytes([c, d])));
+    if NTS_FIELDS.contains(&kind) {
+        return Err(Refusal::Authenticated);
+    }
+    if length < 16 || length % 4 != 0 {
+        return Err(Refusal::Malformed);
+    }
+    rest.get(length..).ok_or(Refusal::Malformed)
+}
+
+fn write_answer(out: &mut [u8; HEADER], first_byte: u8, poll: u8, origin: u64, moment: &Moment) {
+    let receive = distinct(from_unix(moment.received_unix_ns), origin);
+    let transmit = later(from_unix(moment.now_unix_ns), receive, origin);
+    *out = [0; HEADER];
+    out[0] = first_byte;
+    out[1] = STRATUM;
+    out[2] = poll;
+    out[3] = PRECISION as u8;
+    out[12..16].copy_from_slice(&REFERENCE_ID);
+    put(out, 16, receive & REFERENCE_STEP);
+    put(out, ORIGIN, origin);
+    put(out, RECEIVE, receive);
+    put(out, TRANSMIT, transmit);
+}
+
+/// A receive stamp equal to the client's own would make the client take the answer for its request's echo.
+fn distinct(stamp: u64, origin: u64) -> u64 {
+    if stamp == origin { stamp.wrapping_sub(1) } else { stamp }
+}
+
+/// The transmit stamp, not before the receive stamp and different from both others.
+fn later(transmit: u64, receive: u64, origin: u64) -> u64 {
+    let mut transmit = if (transmit.wrapping_sub(receive) as i64) <= 0 { receive.wrapping_add(1) } else { transmit };
+    if transmit == origin {
+        transmit = transmit.wrapping_add(1);
+    }
+    transmit
+}
+
+/// Unix time in ns as an NTP stamp: 32 bits of seconds modulo 2^32 (eras), 32 bits of fraction.
+#[must_use]
+pub fn from_unix(ns: u64) -> u64 {
+    let seconds = (ns / 1_000_000_000).wrapping_add(UNIX_EPOCH) as u32;
+    let fraction = ((ns % 1_000_000_000) << 32) / 1_000_000_000;
+    u64::from(seconds) << 32 | fraction
+}
+
+fn stamp(packet: &[u8; HEADER], at: usize) -> u64 {
+    packet.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn put(packet: &mut [u8; HEADER], at: usize, stamp: u64) {
+    if let Some(place) = packet.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        *place = stamp.to_be_bytes();
+    }
+}
+
+/// Odd, so that multiplication permutes; from Steele, Lea and Flood, "Fast splittable generators" (2014).
+const MIX: u64 = 0xbf58_476d_1ce4_e5b9;
+const UNMIX: u64 = inverse(MIX);
+
+/// A permutation of 64 bits: nearby numbers come out far apart, and [`unscramble`] turns it back.
+fn scramble(plain: u64, key: u64) -> u64 {
+    let mixed = (plain ^ key).wrapping_mul(MIX);
+    (mixed ^ mixed >> 32).wrapping_mul(MIX)
+}
+
+fn unscramble(mixed: u64, key: u64) -> u64 {
+    let mixed = mixed.wrapping_mul(UNMIX);
+    (mixed ^ mixed >> 32).wrapping_mul(UNMIX) ^ key
+}
+
+/// The inverse of an odd number modulo 2^64, by Newton's iteration.
+const fn inverse(odd: u64) -> u64 {
+    let mut found = odd;
+    let mut step = 0;
+    while step < 5 {
+        found = found.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(found)));
+        step += 1;
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "ntp_tests.rs"]
+mod tests;

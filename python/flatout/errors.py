@@ -1,0 +1,36 @@
+"""Every error flatout raises on purpose, each saying whose fault it is and with which code the command ends.
+
+Errors of the data path are not here: they are counted, never raised.
+"""
+
+from __future__ import annotations
+
+
+class FlatoutError(Exception):
+    """Root of all errors raised by flatout; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(FlatoutError):
+    """What was asked makes no sense or is not allowed: the caller's fault. Nothing has been sent."""
+
+    exit_code = 2
+
+
+class TargetError(FlatoutError):
+    """The target cannot be reached, or refuses: the far end's fault, or the network's."""
+
+    exit_code = 3
+
+
+class GeneratorError(FlatoutError):
+    """This machine cannot drive what was asked (descriptors, memory, permission)."""
+
+    exit_code = 4
+
+
+class OutputError(FlatoutError):
+    """A result could not be written (full disk, no permission). What was measured is kept elsewhere."""
+
+    exit_code = 1

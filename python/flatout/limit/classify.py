@@ -1,0 +1,85 @@
+"""Is a load held? RFC 9971 (MLRsearch) load classification and conditional throughput.
+
+Method: the arithmetic of the RFC's appendices, over all valid trials measured at one load. Trials shorter than
+full length can only speak against a load: their losses count as far as their successes do not balance them.
+Nothing here chooses a load, knows a clock, or looks at more than one load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Bound = Literal["lower", "upper", "undecided"]
+
+
+class Tried(Protocol):
+    """What classification needs of a trial."""
+
+    @property
+    def duration_s(self) -> float: ...  # noqa: D102
+    @property
+    def loss(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A search goal in the RFC's sense: a trial of `full_s` counts fully, and `sum_s` of them decide a load.
+
+    A trial is lossy when its loss ratio is above `loss`; a load may have up to `exceed` of its time lossy.
+    """
+
+    full_s: float
+    sum_s: float
+    loss: float
+    exceed: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Seconds of trials at one load."""
+
+    full_low: float = 0.0
+    full_high: float = 0.0
+    short_low: float = 0.0
+    short_high: float = 0.0
+
+
+def classify(rule: Rule, trials: Iterable[Tried]) -> Bound:
+    """Lower: held even if all the time still missing were lossy. Upper: lossy even if none were."""
+    sums = _add_up(rule, trials)
+    balancing = sums.short_low * rule.exceed / (1.0 - rule.exceed)
+    high = sums.full_high + max(0.0, sums.short_high - balancing)
+    whole = max(sums.full_low + high, rule.sum_s)
+    allowed = whole * rule.exceed
+    if high > allowed:
+        return "upper"
+    return "lower" if whole - sums.full_low <= allowed else "undecided"
+
+
+def conditional_throughput(rule: Rule, load_per_s: float, trials: Iterable[Tried]) -> float:
+    """Give the load less the loss ratio that 1 - `exceed` of the full-length time stayed at or below."""
+    full = sorted((trial for trial in trials if trial.duration_s >= rule.full_s), key=lambda trial: trial.loss)
+    return load_per_s * (1.0 - _quantile_loss(rule, full))
+
+
+def _quantile_loss(rule: Rule, full: Sequence[Tried]) -> float:
+    remaining = max(rule.sum_s, sum(trial.duration_s for trial in full)) * (1.0 - rule.exceed)
+    for trial in full:
+        remaining -= trial.duration_s
+        if remaining <= 0.0:
+            return trial.loss
+    return 1.0
+
+
+def _add_up(rule: Rule, trials: Iterable[Tried]) -> _Sums:
+    sums = {(full, high): 0.0 for full in (True, False) for high in (True, False)}
+    for trial in trials:
+        sums[trial.duration_s >= rule.full_s, trial.loss > rule.loss] += trial.duration_s
+    return _Sums(
+        full_low=sums[True, False],
+        full_high=sums[True, True],
+        short_low=sums[False, False],
+        short_high=sums[False, True],
+    )

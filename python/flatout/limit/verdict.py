@@ -1,0 +1,80 @@
+"""Did this trial hold? One finished run against a goal -> held, failed or invalid, and why, in words with numbers.
+
+Method: a run that the generator could not drive, or that was interrupted, is invalid: it says nothing of the server.
+Otherwise two criteria: loss at most the goal's, and at most 1 % of answers later than the p99 goal. So that one number
+orders trials, lateness is expressed as loss: the allowed 1 % weighs as much as the allowed loss, and the larger counts.
+A held trial's effective loss is never above the goal's, a failed one's always is.
+Never in here: the choice of a load, I/O, the histogram's code (counting answers in it is passed in).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+
+from flatout.limit.words import ms, percent
+from flatout.result import Distribution, Goal, LoadResult, TrialVerdict
+
+ShareLaterThan = Callable[[Distribution, int], float]
+_ALLOWED_LATE = 0.01
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing)."""
+
+    verdict: TrialVerdict
+    loss: float
+    why: str
+
+
+def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> Judgement:
+    """`share_later_than` gives the share of a distribution's samples above so many ns."""
+    unusable = _unusable(result)
+    if unusable is not None or result.loss is None:
+        return Judgement(verdict="invalid", loss=0.0, why=unusable or "nothing was sent")
+    late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
+    complaints = _complaints(result.loss, late, goal)
+    if complaints:
+        loss = max(result.loss, _late_as_loss(late, goal.loss), math.nextafter(goal.loss, 1.0))
+        return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
+    loss = min(max(result.loss, _late_as_loss(late, goal.loss)), goal.loss)
+    return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
+
+
+def _unusable(result: LoadResult) -> str | None:
+    if result.verdict == "interrupted":
+        return "interrupted"
+    if result.verdict != "generator-limited":
+        return None
+    outcomes, lateness = result.outcomes, result.lateness_ns
+    unsent = percent(outcomes.unsent / outcomes.planned) if outcomes.planned else "all"
+    p99 = "unknown (nothing left)" if lateness is None else ms(lateness.p99)
+    return f"the generator fell behind: {unsent} of requests unsent, p99 of its lateness {p99}"
+
+
+def _late_share(from_due: Distribution | None, p99_ns: int, share_later_than: ShareLaterThan) -> float:
+    """With no answer there is no latency, and a goal on it is not met."""
+    return 1.0 if from_due is None or from_due.count == 0 else share_later_than(from_due, p99_ns)
+
+
+def _late_as_loss(late: float, goal_loss: float) -> float:
+    """Scaled so that the allowed share is the allowed loss; where no loss is allowed, what exceeds the share."""
+    return late / _ALLOWED_LATE * goal_loss if goal_loss > 0.0 else max(0.0, late - _ALLOWED_LATE)
+
+
+def _complaints(loss: float, late: float, goal: Goal) -> list[str]:
+    complaints = []
+    if loss > goal.loss:
+        complaints.append(f"loss {percent(loss)} is above {percent(goal.loss)}")
+    if goal.p99_ns is not None and late > _ALLOWED_LATE:
+        complaints.append(f"{percent(late)} of answers later than {ms(goal.p99_ns)} (at most {percent(_ALLOWED_LATE)})")
+    return complaints
+
+
+def _praise(result: LoadResult, goal: Goal, late: float) -> str:
+    praise = f"loss {percent(result.loss or 0.0)} (at most {percent(goal.loss)})"
+    if goal.p99_ns is None:
+        return praise
+    return f"{praise}; {percent(late)} of answers later than {ms(goal.p99_ns)} (at most {percent(_ALLOWED_LATE)})"

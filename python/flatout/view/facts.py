@@ -1,0 +1,176 @@
+"""What every view says about a result: its sentence, its rows, the trial worth showing, the bounds of a search.
+
+Pure: results in, words and rows out, so that terminal and page never tell two stories.
+No colour, no layout and no mark-up in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flatout.result import Distribution, LimitResult, LoadResult, Outcomes, Requirement, Result, Trial
+from flatout.view import format as fmt
+
+PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
+SENT_WORDS = ("answered", "late", "lost", "refused", "invalid")
+MEANINGS = {
+    "planned": "what the schedule asked for",
+    "sent": "left on time",
+    "unsent": "could not leave within 1 ms of due, or at all",
+    "answered": "a right answer in time",
+    "late": "a right answer after the time-out",
+    "lost": "nothing came",
+    "refused": "an ICMP error or a reset came back",
+    "invalid": "an answer came that is no right answer",
+    "duplicate": "answers that came again, counted beside",
+    "reordered": "messages out of order, counted beside",
+}
+VERDICTS = {
+    "ok": "The run went as planned",
+    "generator-limited": "This generator could not drive what was asked: nothing here is the server's limit",
+    "target-lost": "The target was lost",
+    "interrupted": "Interrupted",
+    "held": "Held",
+    "failed": "Failed",
+    "invalid": "Invalid, counts neither way",
+}
+STOPPED = {
+    "found": "both bounds are within what was asked for",
+    "max": "held up to the highest rate that was allowed",
+    "min": "failed already at the lowest rate",
+    "budget": "the time was used up",
+    "generator": "the generator could not go faster",
+    "target": "the target was lost",
+    "interrupted": "interrupted",
+}
+
+
+class Bounds(NamedTuple):
+    """What is known after a trial: the highest load held below the lowest that failed."""
+
+    lower: float | None
+    upper: float | None
+
+
+class OutcomeRow(NamedTuple):
+    """One outcome, its count and its share of what was planned (or None: it counts answers, not requests)."""
+
+    word: str
+    count: int
+    share: float | None
+    meaning: str
+
+
+class DistributionRow(NamedTuple):
+    """One distribution of durations under its name."""
+
+    name: str
+    values: Distribution | None
+
+
+def subject(result: Result) -> str:
+    """What was asked of whom, as far as the scenario says."""
+    known = (result.scenario.get(key) for key in ("protocol", "target"))
+    return " ".join(fmt.plain(value) for value in known if value) or result.kind
+
+
+def sentence(result: Result) -> str:
+    """What was found, in one sentence."""
+    return fmt.plain(result.sentence) if isinstance(result, LimitResult) else run_sentence(result)
+
+
+def run_sentence(run: LoadResult) -> str:
+    """One run in a sentence: verdict and why, rates, loss, latency."""
+    if not run.outcomes.sent:
+        return f"{_verdict(run)}. Nothing was sent."
+    return f"{_verdict(run)}: {_rates(run)}{_latency(run)}."
+
+
+def _verdict(run: LoadResult) -> str:
+    words = VERDICTS.get(run.verdict, run.verdict)
+    return f"{words} ({fmt.plain(run.why)})" if run.why else words
+
+
+def _rates(run: LoadResult) -> str:
+    rates = run.rate_per_s
+    if not run.outcomes.answered:
+        return f"{fmt.rate(rates.sent)} sent of {fmt.rate(rates.planned)} asked, none answered"
+    loss = "" if run.loss is None else f" with {fmt.percent(run.loss)} loss"
+    return f"{fmt.rate(rates.answered)} answered of {fmt.rate(rates.planned)} asked{loss}"
+
+
+def _latency(run: LoadResult) -> str:
+    due = run.latency_ns.from_due
+    return f", latency p50 {fmt.duration(due.p50)}, p99 {fmt.duration(due.p99)}" if due else ""
+
+
+def outcome_rows(outcomes: Outcomes) -> list[OutcomeRow]:
+    """Every outcome in the order of the equation."""
+    rows = [_outcome(outcomes, word) for word in ("planned", "sent", *SENT_WORDS, "unsent")]
+    return rows + [OutcomeRow(word, getattr(outcomes, word), None, MEANINGS[word]) for word in ("duplicate", "reordered")]
+
+
+def _outcome(outcomes: Outcomes, word: str) -> OutcomeRow:
+    value = getattr(outcomes, word)
+    return OutcomeRow(word, value, value / outcomes.planned if outcomes.planned else None, MEANINGS[word])
+
+
+def equations(outcomes: Outcomes) -> tuple[str, str]:
+    """Both equations with this run's numbers in them."""
+    parts = " + ".join(f"{word} {getattr(outcomes, word):,}" for word in SENT_WORDS)
+    return (
+        f"planned {outcomes.planned:,} = sent {outcomes.sent:,} + unsent {outcomes.unsent:,}",
+        f"sent {outcomes.sent:,} = {parts}",
+    )
+
+
+def distribution_rows(run: LoadResult) -> list[DistributionRow]:
+    """The distributions a run has, the generator's own lateness last."""
+    rows = [
+        DistributionRow("latency from due", run.latency_ns.from_due),
+        DistributionRow("latency from sent", run.latency_ns.from_sent),
+        DistributionRow("connecting", run.connect_ns),
+        DistributionRow("generator lateness", run.lateness_ns),
+    ]
+    return [row for row in rows if row.values or row.name != "connecting"]
+
+
+def requirement_value(requirement: Requirement) -> str:
+    """What was measured for a requirement, in the unit its name implies."""
+    return "no sample" if requirement.value is None else f"measured {_in_its_unit(requirement.expression, requirement.value)}"
+
+
+def _in_its_unit(expression: str, value: float) -> str:
+    name = expression.strip().lower()
+    if name.startswith("loss"):
+        return fmt.percent(value)
+    if name.startswith(("rate", "answered", "sent")):
+        return fmt.rate(value)
+    return fmt.duration(value)
+
+
+def bounds(trials: Sequence[Trial]) -> list[Bounds]:
+    """The bounds after each trial; a load that failed is a limit even if it held before."""
+    after = []
+    for end in range(1, len(trials) + 1):
+        failed = [t.intended_per_s for t in trials[:end] if t.verdict == "failed"]
+        upper = min(failed, default=None)
+        held = [t.intended_per_s for t in trials[:end] if t.verdict == "held"]
+        after.append(Bounds(max((r for r in held if upper is None or r < upper), default=None), upper))
+    return after
+
+
+def showcase(result: Result) -> LoadResult | None:
+    """The run whose course is worth showing: the confirming one, else the longest."""
+    if isinstance(result, LoadResult):
+        return result
+    confirming = [t for t in result.trials if t.phase.startswith("confirm") and t.verdict == "held"]
+    return confirming[-1] if confirming else max(result.trials, key=lambda t: t.duration_s, default=None)
+
+
+def showcase_words(run: LoadResult) -> str:
+    """Which run a chart of a course over time shows."""
+    if isinstance(run, Trial):
+        return f"{run.phase} trial at {fmt.rate(run.intended_per_s)} ({run.verdict})"
+    return f"run at {fmt.rate(run.rate_per_s.planned)}"

@@ -1,0 +1,228 @@
+"""The lines of the live view: from a progress event and what was noted before to styled pieces of text.
+
+Pure apart from `Memory`, which keeps the last trials. A line is a list of (style, text); `paint` cuts it to a width and
+colours it. No stream, no clock and no terminal codes but colours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Literal
+
+from flatout.progress import RunProgress, SearchProgress
+from flatout.result import Interval, Limit, Trial
+from flatout.view import facts
+from flatout.view import format as fmt
+
+Style = Literal["", "bold", "dim", "green", "red", "yellow", "cyan"]
+Line = Sequence[tuple[Style, str]]
+
+_CODES: dict[Style, str] = {"bold": "1", "dim": "2", "green": "32", "red": "31", "yellow": "33", "cyan": "36"}
+_VERDICT_STYLES: dict[str, Style] = {"held": "green", "failed": "red", "invalid": "yellow"}
+_MARKS = {"held": "●", "failed": "✕", "invalid": "?"}
+_BAR_WIDTH = 40
+_LAST_TRIALS = 6
+
+safe = fmt.plain
+
+
+class Memory:
+    """What a frame needs beside the event: the title, the last trials, the loads seen and the run's last word."""
+
+    def __init__(self, title: str = "") -> None:
+        self.title = safe(title)
+        self.trials: deque[tuple[int, Trial]] = deque(maxlen=_LAST_TRIALS)
+        self.lowest = math.inf
+        self.highest = 0.0
+        self.run: RunProgress | None = None
+
+    def note(self, progress: RunProgress | SearchProgress) -> bool:
+        """Keep what is worth it; true where the event must be drawn whatever the time."""
+        if isinstance(progress, RunProgress):
+            self.run = progress
+            return progress.phase == "done"
+        return self._note_search(progress)
+
+    def _note_search(self, progress: SearchProgress) -> bool:
+        self.lowest = min(self.lowest, progress.rate_per_s)
+        self.highest = max(self.highest, progress.rate_per_s)
+        self.run = progress.run or self.run
+        if progress.finished is not None:
+            self.trials.append((progress.trial, progress.finished))
+        return progress.finished is not None or progress.limit is not None
+
+
+def lines(progress: RunProgress | SearchProgress, memory: Memory) -> list[Line]:
+    """The whole frame."""
+    if isinstance(progress, RunProgress):
+        return [_run_title(progress, memory.title), *_run(progress)]
+    return _search(progress, memory)
+
+
+def paint(line: Line, width: int, *, colours: bool) -> str:
+    """The line cut to `width` columns; every character drawn here is one column wide."""
+    parts = []
+    for style, text in line:
+        cut = text[:width]
+        width -= len(cut)
+        parts.append(f"\x1b[{_CODES[style]}m{cut}\x1b[0m" if colours and style and cut else cut)
+    return "".join(parts)
+
+
+def run_line(second: Interval) -> str:
+    """One second of a run, for a log."""
+    return (
+        f"{second.t_s:6.1f} s  sent {second.sent:>9,}  answered {second.answered:>9,}  lost {second.lost:>7,}"
+        f"  p50 {fmt.duration(second.p50):>7}  p99 {fmt.duration(second.p99):>7}"
+        f"  late p99 {fmt.duration(second.lateness_p99):>7}"
+    )
+
+
+def trial_line(number: int, trial: Trial, progress: SearchProgress) -> str:
+    """One trial of a search, for a log."""
+    return (
+        f"{number:3}  {_trial_numbers(trial)}  {trial.verdict:7}  "
+        f"bounds {_bound(progress.lower)} … {_bound(progress.upper)}{_reason(trial)}"
+    )
+
+
+def limit_line(limit: Limit) -> str:
+    """The end of a search, for a log."""
+    reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
+    return f"limit {fmt.rate(limit.value)}: {reason}"
+
+
+def _run_title(progress: RunProgress, title: str) -> Line:
+    return [("bold", title), ("", "  " if title else ""), ("dim", progress.phase)]
+
+
+def _run(progress: RunProgress) -> list[Line]:
+    return [_run_bar(progress), *_run_numbers(progress)]
+
+
+def _run_bar(progress: RunProgress) -> Line:
+    if progress.phase == "warm-up":
+        return [("", _bar(0.0)), ("dim", f"  starts in {fmt.seconds(max(0.0, -progress.t_s))}")]
+    share = min(1.0, progress.t_s / progress.total_s) if progress.total_s > 0 else 0.0
+    left = max(0.0, progress.total_s - progress.t_s)
+    return [("cyan", _bar(share)), ("", f"  {fmt.seconds(left)} left of {fmt.seconds(progress.total_s)}")]
+
+
+def _bar(share: float) -> str:
+    full = round(share * _BAR_WIDTH)
+    return "━" * full + "─" * (_BAR_WIDTH - full)
+
+
+def _run_numbers(progress: RunProgress) -> list[Line]:
+    second = progress.latest
+    return [
+        _row("rate", ("asked", fmt.rate(progress.rate_per_s)), ("sent", _per_s(progress, "sent")),
+             ("answered", _per_s(progress, "answered"))),
+        _row("counted", ("unanswered", _unanswered(progress)), ("late", fmt.count(progress.late)),
+             ("wrong", fmt.count(progress.invalid + progress.refused)), ("unsent", fmt.count(progress.unsent))),
+        _row("latency", ("p50", fmt.duration(second.p50 if second else None)),
+             ("p99", fmt.duration(second.p99 if second else None)),
+             ("own lateness p99", fmt.duration(second.lateness_p99 if second else None))),
+    ]
+
+
+def _row(name: str, *cells: tuple[str, str]) -> Line:
+    line: list[tuple[Style, str]] = [("dim", f"{name:9}")]
+    for word, value in cells:
+        line += [("dim", f"{word} "), ("", f"{value:<12} ")]
+    return line
+
+
+def _per_s(progress: RunProgress, word: str) -> str:
+    """Of the last second where there is one, else of the run so far."""
+    if progress.latest is not None:
+        return fmt.rate(getattr(progress.latest, word))
+    return fmt.rate(getattr(progress, word) / progress.t_s) if progress.t_s > 0 else fmt.NOTHING
+
+
+def _unanswered(progress: RunProgress) -> str:
+    """Loss so far; what is still under way counts, too, until it is answered."""
+    return fmt.percent(max(0, progress.sent - progress.answered) / progress.sent if progress.sent else None)
+
+
+def _search(progress: SearchProgress, memory: Memory) -> list[Line]:
+    head: list[Line] = [_search_title(progress, memory.title), *_bounds(progress, memory)]
+    if progress.limit is not None:
+        head.append([("bold", limit_line(progress.limit))])
+    elif progress.finished is None and progress.run is not None:
+        head += _run(progress.run)
+    elif memory.run is not None:
+        head += _run(memory.run)
+    return head + [_trial(number, trial) for number, trial in memory.trials]
+
+
+def _search_title(progress: SearchProgress, title: str) -> Line:
+    left = max(0.0, progress.budget_s - progress.elapsed_s)
+    return [
+        ("bold", title),
+        ("", "  " if title else ""),
+        ("", f"trial {progress.trial}, {safe(progress.phase)} at {fmt.rate(progress.rate_per_s)}"),
+        ("dim", f"  {fmt.seconds(round(progress.elapsed_s))} gone, at most {fmt.seconds(round(left))} left"),
+    ]
+
+
+def _bounds(progress: SearchProgress, memory: Memory) -> list[Line]:
+    words: Line = [
+        ("dim", f"{'bounds':9}"),
+        ("green", f"held {_bound(progress.lower)}"),
+        ("dim", " … "),
+        ("red", f"failed {_bound(progress.upper)}"),
+        ("dim", _apart(progress)),
+    ]
+    return [words, [("", " " * 9), *_bounds_bar(progress, memory)]]
+
+
+def _bound(load: float | None) -> str:
+    return "nothing yet" if load is None else fmt.rate(load)
+
+
+def _apart(progress: SearchProgress) -> str:
+    if not progress.lower or not progress.upper:
+        return ""
+    return f"  {fmt.percent(progress.upper / progress.lower - 1)} apart"
+
+
+def _bounds_bar(progress: SearchProgress, memory: Memory) -> Line:
+    """Loads on a log axis from the lowest tried to the highest: held, between, failed, and where it is now."""
+    low, high = memory.lowest, max(memory.highest, memory.lowest * 1.01)
+    cells = [_bound_cell(low * (high / low) ** ((i + 0.5) / _BAR_WIDTH), progress) for i in range(_BAR_WIDTH)]
+    here = min(_BAR_WIDTH - 1, int(_BAR_WIDTH * math.log(progress.rate_per_s / low) / math.log(high / low)))
+    cells[here] = ("bold", "▲")
+    return [*cells, ("dim", f"  {fmt.rate_short(low)} … {fmt.rate_short(high)}")]
+
+
+def _bound_cell(load: float, progress: SearchProgress) -> tuple[Style, str]:
+    if progress.lower is not None and load <= progress.lower:
+        return ("green", "━")
+    if progress.upper is not None and load >= progress.upper:
+        return ("red", "╳")
+    return ("dim", "·")
+
+
+def _trial(number: int, trial: Trial) -> Line:
+    style = _VERDICT_STYLES.get(trial.verdict, "")
+    return [
+        ("dim", f"{number:3}  "),
+        ("", _trial_numbers(trial)),
+        (style, f"  {_MARKS.get(trial.verdict, '?')} {trial.verdict}"),
+        ("dim", _reason(trial)),
+    ]
+
+
+def _trial_numbers(trial: Trial) -> str:
+    due = trial.latency_ns.from_due
+    return (
+        f"{fmt.rate(trial.intended_per_s):>12}  loss {fmt.percent(trial.loss):>8}"
+        f"  p99 {fmt.duration(due.p99 if due else None):>7}"
+    )
+
+
+def _reason(trial: Trial) -> str:
+    return "" if trial.verdict == "held" else f"  {safe(trial.why)}"

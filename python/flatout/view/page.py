@@ -1,0 +1,110 @@
+"""A result, or several, as one HTML page that needs nothing but itself.
+
+The template escapes every text it is given; the page's own policy forbids whatever is not in the file. Needs the extra
+`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. No chart is drawn and no number worded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flatout.errors import UsageError
+from flatout.result import LimitResult, LoadResult, Result
+from flatout.view import facts, tables
+from flatout.view.tables import Table
+
+if TYPE_CHECKING:
+    from flatout.view.plot import Chart
+
+Named = tuple[str, Result]
+
+
+class Part(NamedTuple):
+    """What the page says of one result."""
+
+    title: str
+    kind: str
+    charts: Sequence[Chart]
+    shown: str
+    tables: Sequence[Table]
+    details: Sequence[Table]
+
+
+def render(results: Result | Sequence[Named]) -> str:
+    """The page, for one result or for several with their titles."""
+    named = [("", results)] if isinstance(results, LoadResult | LimitResult) else list(results)
+    if not named:
+        raise UsageError("a report needs at least one result")
+    return _template().render(_page(named), **_assets())
+
+
+def _page(named: Sequence[Named]) -> dict[str, Any]:
+    several = len(named) > 1
+    return {
+        "title": ", ".join(title or facts.subject(result) for title, result in named),
+        "sentences": [(title if several else "", facts.sentence(result)) for title, result in named],
+        "summary": tables.limits(named) if several else None,
+        "overlays": _overlays(named),
+        "parts": [_part(i, title, result) for i, (title, result) in enumerate(named)],
+        "several": several,
+        "started_at": named[0][1].started_at,
+        "version": named[0][1].host.flatout,
+    }
+
+
+def _overlays(named: Sequence[Named]) -> list[Chart]:
+    from flatout.view import chart
+
+    limits = [(title, result) for title, result in named if isinstance(result, LimitResult)]
+    return chart.limits(limits) if limits else []
+
+
+def _part(number: int, title: str, result: Result) -> Part:
+    from flatout.view import chart
+
+    run = facts.showcase(result)
+    searched = [chart.search(result, f"search-{number}")] if isinstance(result, LimitResult) else []
+    return Part(
+        title=title or facts.subject(result),
+        kind=result.kind,
+        charts=[*searched, *(chart.course(run, f"run-{number}") if run else [])],
+        shown=facts.showcase_words(run) if run and isinstance(result, LimitResult) else "",
+        tables=[*([tables.trials(result)] if isinstance(result, LimitResult) else []), *(tables.of_run(run) if run else [])],
+        details=[tables.scenario(result), tables.host(result.host, run, result.started_at, result.duration_s)],
+    )
+
+
+def _template() -> Any:
+    jinja2 = _needed("jinja2")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    # Bokeh's documents refer backwards: an object must be read before it is referred to.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
+    return environment.from_string(_packaged("page.html"))
+
+
+def _assets() -> dict[str, Any]:
+    """Our own style and scripts, the only texts the template does not escape."""
+    markup = _needed("markupsafe").Markup
+    bokeh = _needed("bokeh.resources").Resources(mode="inline", components=["bokeh"])
+    return {
+        "style": markup(_packaged("page.css")),
+        "script": markup(_packaged("page.js")),
+        "library": markup("\n".join(bokeh.js_raw)),
+    }
+
+
+def _needed(module: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise UsageError("a report needs the extra: pip install 'flatout[report]'") from error
+
+
+def _packaged(name: str) -> str:
+    return resources.files("flatout.view").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,0 +1,170 @@
+"""A finished result as plain text for a terminal: what was found first, then the numbers it stands on.
+
+Built of rich tables with every cell a `Text`, never mark-up, so that nothing a result carries can style or break the
+terminal. Fits 80 columns; colours only where the console has them. Nothing here measures or decides.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from flatout.result import LimitResult, LoadResult, Requirement, Result, Trial
+from flatout.view import facts
+from flatout.view import format as fmt
+
+STYLES = {
+    "ok": "bold green",
+    "held": "green",
+    "failed": "red",
+    "invalid": "yellow",
+    "generator-limited": "bold yellow",
+    "target-lost": "bold red",
+    "interrupted": "bold yellow",
+}
+
+
+def summary(result: Result) -> RenderableType:
+    """The summary, for any rich console."""
+    return _limit(result) if isinstance(result, LimitResult) else _load(result)
+
+
+def text(result: Result, width: int = 80) -> str:
+    """The summary without colours, as it is piped or kept."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(summary(result), soft_wrap=False)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _load(run: LoadResult) -> RenderableType:
+    parts: list[RenderableType] = [_headline(run), Text(facts.sentence(run)), Text()]
+    parts += [_rates(run), Text(), _outcomes(run), Text(), _distributions(run)]
+    if any(run.tallies.values()):
+        parts += [Text(), _tallies(run)]
+    if run.requirements:
+        parts += [Text(), _requirements(run.requirements)]
+    return Group(*parts)
+
+
+def _headline(run: LoadResult) -> Text:
+    return Text.assemble((facts.subject(run), "bold"), ": ", (run.verdict, STYLES.get(run.verdict, "bold")))
+
+
+def _grid(columns: Iterable[str]) -> Table:
+    """A table without lines: one letter a column, l or r."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for side in columns:
+        table.add_column(justify="right" if side == "r" else "left", no_wrap=side == "r", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str, style: str = "") -> None:
+    table.add_row(*(Text(cell, style=style) for cell in cells))
+
+
+def _rates(run: LoadResult) -> Table:
+    table = _grid("lrlrlr")
+    rates = run.rate_per_s
+    _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), "answered", fmt.rate(rates.answered))
+    _row(table, "loss", fmt.percent(run.loss), "took", fmt.seconds(run.duration_s), "memory", fmt.memory(run.memory.peak_rss))
+    return table
+
+
+def _outcomes(run: LoadResult) -> Table:
+    table = _grid("lrrl")
+    for row in facts.outcome_rows(run.outcomes):
+        indent = "  " if row.word in facts.SENT_WORDS else ""
+        note = _unsent_because(run) or row.meaning if row.word == "unsent" else row.meaning
+        share = "" if row.share is None else fmt.percent(row.share)
+        _row(table, indent + row.word, fmt.count(row.count), share, note, style="" if row.count else "dim")
+    return table
+
+
+def _unsent_because(run: LoadResult) -> str:
+    return ", ".join(f"{fmt.plain(reason)} {number:,}" for reason, number in run.unsent_because.items())
+
+
+def _distributions(run: LoadResult) -> Table:
+    table = _grid("lrrrrr")
+    _row(table, "", *(name for name, _ in facts.PERCENTILES), style="dim")
+    for row in facts.distribution_rows(run):
+        values = [fmt.duration(getattr(row.values, field, None)) for _, field in facts.PERCENTILES]
+        _row(table, row.name, *values)
+    return table
+
+
+def _tallies(run: LoadResult) -> Table:
+    table = _grid("lrr")
+    for name, number in run.tallies.items():
+        share = fmt.percent(number / run.outcomes.answered) if run.outcomes.answered else ""
+        _row(table, fmt.plain(name).replace("_", " "), fmt.count(number), share)
+    return table
+
+
+def _requirements(requirements: Iterable[Requirement]) -> Table:
+    table = _grid("lll")
+    for requirement in requirements:
+        word, style = ("met", "green") if requirement.met else ("NOT MET", "bold red")
+        expression, measured = fmt.plain(requirement.expression), facts.requirement_value(requirement)
+        table.add_row(Text(word, style=style), Text(expression), Text(measured))
+    return table
+
+
+def _limit(result: LimitResult) -> RenderableType:
+    parts: list[RenderableType] = [Text(facts.sentence(result), style="bold"), _stopped(result)]
+    if result.trials:
+        parts += [Text(), _trials(result.trials), *_reasons(result.trials)]
+    return Group(*parts)
+
+
+def _stopped(result: LimitResult) -> Text:
+    limit = result.limit
+    reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
+    bounds = f"held {_load_words(limit.lower)}, failed {_load_words(limit.upper)}"
+    return Text(f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds}).")
+
+
+def _load_words(load: float | None) -> str:
+    return "nothing" if load is None else fmt.rate(load)
+
+
+def _trials(trials: Iterable[Trial]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for name in ("#", "asked", "answered", "loss", "p50", "p99", "late p99"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for number, trial in enumerate(trials, 1):
+        table.add_row(*(Text(cell) for cell in _trial_cells(number, trial)), _trial_verdict(trial))
+    return table
+
+
+def _reasons(trials: Iterable[Trial]) -> list[RenderableType]:
+    """Why trials did not hold, below the table: beside the numbers they would be folded to shreds."""
+    table = _grid("rll")
+    for number, trial in enumerate(trials, 1):
+        if trial.verdict != "held":
+            _row(table, str(number), trial.verdict, fmt.plain(trial.why), style="dim")
+    return [Text(), table] if table.row_count else []
+
+
+def _trial_cells(number: int, trial: Trial) -> list[str]:
+    due, late = trial.latency_ns.from_due, trial.lateness_ns
+    return [
+        str(number),
+        fmt.rate(trial.intended_per_s),
+        fmt.rate(trial.rate_per_s.answered),
+        fmt.percent(trial.loss),
+        fmt.duration(due.p50 if due else None),
+        fmt.duration(due.p99 if due else None),
+        fmt.duration(late.p99 if late else None),
+    ]
+
+
+def _trial_verdict(trial: Trial) -> Text:
+    return Text(trial.verdict, style=STYLES.get(trial.verdict, ""))

@@ -1,0 +1,169 @@
+"""The tables of the page: rows of finished texts, escaped by the template, never mark-up.
+
+Pure: results in, tables out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from flatout.result import Host, LimitResult, LoadResult, Result, Trial
+from flatout.view import facts
+from flatout.view import format as fmt
+
+
+class Table(NamedTuple):
+    """A caption, column heads (those that begin with "#" hold numbers), rows of texts, and a note below."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def limits(named: Sequence[tuple[str, Result]]) -> Table:
+    """All results of a page, one a row, the fastest first."""
+    ordered = sorted(named, key=lambda pair: _reached(pair[1]) or 0.0, reverse=True)
+    best = max((_reached(result) or 0.0 for _, result in named), default=0.0)
+    head = ("", "#limit or rate answered", "#of the fastest", "#held", "#failed", "#p50", "#p99", "ended")
+    note = "Latency is from due, of the confirming or longest run."
+    return Table("The results, fastest first", head, [_limit_row(title, result, best) for title, result in ordered], note)
+
+
+def _reached(result: Result) -> float | None:
+    return result.limit.value if isinstance(result, LimitResult) else result.rate_per_s.answered
+
+
+def _limit_row(title: str, result: Result, best: float) -> list[str]:
+    reached, run = _reached(result), facts.showcase(result)
+    due = run.latency_ns.from_due if run else None
+    return [
+        title,
+        fmt.rate(reached),
+        f"{100 * (reached or 0.0) / best:.0f} %" if best else fmt.NOTHING,
+        *_held_failed(result),
+        fmt.duration(due.p50 if due else None),
+        fmt.duration(due.p99 if due else None),
+        result.limit.stopped_by if isinstance(result, LimitResult) else result.verdict,
+    ]
+
+
+def _held_failed(result: Result) -> tuple[str, str]:
+    if isinstance(result, LimitResult):
+        return fmt.rate(result.limit.lower), fmt.rate(result.limit.upper)
+    return fmt.NOTHING, fmt.NOTHING
+
+
+def trials(result: LimitResult) -> Table:
+    """Every trial in order."""
+    head = ("#trial", "phase", "verdict", "#asked", "#answered", "#loss", "#p50", "#p99", "#max", "#lateness p99", "why")
+    return Table("Trials", head, [_trial_row(number, trial) for number, trial in enumerate(result.trials, 1)])
+
+
+def _trial_row(number: int, trial: Trial) -> list[str]:
+    due, late = trial.latency_ns.from_due, trial.lateness_ns
+    return [
+        str(number),
+        trial.phase,
+        trial.verdict,
+        fmt.rate(trial.intended_per_s),
+        fmt.rate(trial.rate_per_s.answered),
+        fmt.percent(trial.loss),
+        *(fmt.duration(getattr(due, field, None)) for field in ("p50", "p99", "max")),
+        fmt.duration(late.p99 if late else None),
+        "" if trial.verdict == "held" else trial.why,
+    ]
+
+
+def of_run(run: LoadResult) -> list[Table]:
+    """What one run measured."""
+    tables = [distributions(run), outcomes(run)]
+    if run.tallies:
+        tables.append(tallies(run))
+    if run.requirements:
+        tables.append(requirements(run))
+    return tables
+
+
+def outcomes(run: LoadResult) -> Table:
+    """Where every request went, and the equations it must satisfy."""
+    rows = [
+        [row.word, fmt.count(row.count), "" if row.share is None else fmt.percent(row.share), row.meaning]
+        for row in facts.outcome_rows(run.outcomes)
+    ]
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items())
+    note = "; ".join(facts.equations(run.outcomes)) + (f"; unsent because: {reasons}" if reasons else "")
+    return Table("Outcomes: every request in one word", ("outcome", "#requests", "#share", "meaning"), rows, note)
+
+
+def distributions(run: LoadResult) -> Table:
+    """Percentiles of all distributions."""
+    fields = ("min", "mean", *(field for _, field in facts.PERCENTILES))
+    rows = [
+        [row.name, fmt.count(row.values.count) if row.values else "0",
+         *(fmt.duration(getattr(row.values, field, None)) for field in fields)]
+        for row in facts.distribution_rows(run)
+    ]
+    head = ("", "#samples", "#min", "#mean", *(f"#{name}" for name, _ in facts.PERCENTILES))
+    return Table("Percentiles", head, rows)
+
+
+def tallies(run: LoadResult) -> Table:
+    """The protocol's own counters."""
+    answers = run.outcomes.answered
+    rows = [
+        [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
+        for name, number in run.tallies.items()
+    ]
+    return Table("The protocol's own tallies", ("tally", "#count", "#of answered"), rows)
+
+
+def requirements(run: LoadResult) -> Table:
+    """What was required and whether it was met."""
+    rows = [
+        [requirement.expression, facts.requirement_value(requirement), "met" if requirement.met else "not met"]
+        for requirement in run.requirements
+    ]
+    return Table("Requirements", ("requirement", "value", "verdict"), rows)
+
+
+def scenario(result: Result) -> Table:
+    """Everything that was asked, so that it can be asked again."""
+    rows = [[name, value] for name, value in _flat(result.scenario)]
+    if isinstance(result, LimitResult):
+        rows += [[f"search.{name}", value] for name, value in _flat(msgspec.to_builtins(result.search))]
+    return Table("Scenario", ("setting", "value"), rows)
+
+
+def host(host_: Host, run: LoadResult | None, started_at: str, duration_s: float) -> Table:
+    """The machine that asked, and what asking cost it."""
+    rows = [["started at", started_at], ["took", fmt.seconds(duration_s)]]
+    rows += [[name, value] for name, value in _flat(msgspec.to_builtins(host_))]
+    if run is not None:
+        rows += [[f"memory {name.replace('_', ' ')}", fmt.memory(size)] for name, size in _memory(run)]
+        rows += [[f"CPU {name}", fmt.seconds(value)] for name, value in run.cpu_s.items()]
+    return Table("Host", ("", "value"), rows)
+
+
+def _memory(run: LoadResult) -> Iterator[tuple[str, int]]:
+    yield from msgspec.structs.asdict(run.memory).items()
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _setting(value)
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: fmt.NOTHING}[value]
+    if isinstance(value, int | float):
+        return f"{value:,}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
