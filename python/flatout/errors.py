@@ -5,6 +5,8 @@ Errors of the data path are not here: they are counted, never raised.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FlatoutError(Exception):
     """Root of all errors raised by flatout; `exit_code` is what the command line ends with."""
@@ -34,3 +36,13 @@ class OutputError(FlatoutError):
     """A result could not be written (full disk, no permission). What was measured is kept elsewhere."""
 
     exit_code = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a measurement. `result` holds what was measured until then."""
+
+    exit_code = 130
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("interrupted")
+        self.result = result

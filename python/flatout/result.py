@@ -6,11 +6,20 @@ Nothing here measures, decides or draws.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+import os
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+
+from flatout.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
 
 SCHEMA = "flatout/1"
 
@@ -112,7 +121,9 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One run."""
+    """One run. `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that
+    reached this host but were not read in time.
+    """
 
     schema: str = SCHEMA
     kind: Literal["load"] = "load"
@@ -133,7 +144,36 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     tallies: dict[str, int]
     memory: Memory
     cpu_s: dict[str, float] = {}
+    own_drops: int = 0
     requirements: list[Requirement] = []
+
+    def to_json(self) -> bytes:
+        """As one JSON object."""
+        return to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the JSON to a file."""
+        write(path, to_json(self))
+
+    def interval_array(self) -> numpy.typing.NDArray[numpy.void]:
+        """The intervals as a structured array, one row a second; a missing percentile is NaN."""
+        import numpy
+
+        names = Interval.__struct_fields__
+        rows = [tuple(numpy.nan if (v := getattr(row, n)) is None else v for n in names) for row in self.intervals]
+        floats = {"t_s", "p50", "p99", "lateness_p99"}
+        return numpy.array(rows, dtype=[(name, "f8" if name in floats else "i8") for name in names])
+
+    def _repr_html_(self) -> str:
+        due = self.latency_ns.from_due
+        latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
+        rows: list[tuple[str, object]] = [
+            ("verdict", f"{self.verdict}: {self.why}"),
+            ("answered", f"{self.rate_per_s.answered:,.0f}/s of {self.rate_per_s.planned:,.0f}/s planned"),
+            ("loss", "nothing sent" if self.loss is None else f"{self.loss:.4%}"),
+            ("latency from due, p50 / p99", latency),
+        ]
+        return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
 
 
 class Trial(LoadResult, frozen=True, kw_only=True):
@@ -189,6 +229,83 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     trials: list[Trial]
     sentence: str
 
+    def to_json(self) -> bytes:
+        """As one JSON object."""
+        return to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the JSON to a file."""
+        write(path, to_json(self))
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{trial.intended_per_s:,.0f}/s", f"{trial.verdict}: {trial.why}") for trial in self.trials]
+        return _html_table(self.sentence, rows)
 
 Result = LoadResult | LimitResult
-_KINDS: Mapping[str, type[LoadResult] | type[LimitResult]] = {"load": LoadResult, "limit": LimitResult}
+
+
+def to_json(result: Result) -> bytes:
+    """The result as one JSON object, indented, ending in a newline."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"
+
+
+def from_json(data: bytes | str) -> Result:
+    """A result from its JSON. Raises UsageError where it is none, or of another schema."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.schema != SCHEMA:
+            raise UsageError(f"this result says schema '{head.schema}', and this flatout reads '{SCHEMA}'")
+        return msgspec.json.decode(data, type=_KINDS[head.kind])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"this is no result of flatout: {error}") from error
+
+
+class _Head(msgspec.Struct):
+    schema: str
+    kind: Literal["load", "limit"]
+
+
+_KINDS: dict[str, type[LoadResult | LimitResult]] = {"load": LoadResult, "limit": LimitResult}
+
+
+def read(path: str | Path) -> Result:
+    """A result from a file. Raises UsageError where that cannot be."""
+    try:
+        return from_json(Path(path).read_bytes())
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}") from error
+
+
+def write(path: str | Path, data: bytes) -> None:
+    """Writes a file whole or not at all: a full disk never leaves half a result, nor takes an older one away."""
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        _write_through(target, data)
+        return
+    kept: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            kept = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(kept).chmod(0o644)
+        Path(kept).replace(target)
+    except OSError as error:
+        if kept:
+            Path(kept).unlink(missing_ok=True)
+        raise OutputError(f"'{path}' cannot be written: {error.strerror or error}") from error
+
+
+def _write_through(target: Path, data: bytes) -> None:
+    """To a pipe or a device, which cannot be replaced."""
+    try:
+        with target.open("wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise OutputError(f"'{target}' cannot be written: {error.strerror or error}") from error
+
+
+def _html_table(title: str, rows: Iterable[tuple[str, object]]) -> str:
+    cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows)
+    return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"

@@ -45,7 +45,11 @@ def soft(capacity: float) -> Server:
 def noisy(capacity: float, sigma: float, seed: int) -> Server:
     """Sharp, with a capacity that differs from trial to trial."""
     dice = random.Random(seed)
-    return lambda load, duration_s: sharp(capacity * (1.0 + dice.gauss(0.0, sigma)))(load, duration_s)
+
+    def server(load: int, _duration_s: float) -> Reply:
+        return reply(max(0.0, 1.0 - capacity * (1.0 + dice.gauss(0.0, sigma)) / load))
+
+    return server
 
 
 def disturbed(server: Server, share: float, seed: int) -> Server:

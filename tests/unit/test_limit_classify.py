@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from flatout.limit.classify import Rule, classify, conditional_throughput
 from hypothesis import given
 from hypothesis import strategies as st
+
+from flatout.limit.classify import Rule, classify, conditional_throughput
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,11 @@ _TRIALS = st.lists(
     st.builds(Tried, st.sampled_from([0.5, 1.0, 2.0, 5.0]), st.sampled_from([0.0, 0.001, 0.01])), max_size=30
 )
 _RULES = st.builds(
-    Rule, st.sampled_from([1.0, 2.0]), st.sampled_from([2.0, 4.0, 7.0]), st.just(0.001), st.sampled_from([0.0, 0.2, 0.5])
+    Rule,
+    st.sampled_from([1.0, 2.0]),
+    st.sampled_from([2.0, 4.0, 7.0]),
+    st.just(0.001),
+    st.sampled_from([0.0, 0.2, 0.5]),
 )
 
 

@@ -33,9 +33,11 @@ _INVALID_TRIALS = 3
 _INVALID_TRIALS_WHERE_ABLE = 6
 # The generator's ceiling says nothing of the server but its scale: begin five doublings below.
 _START_BELOW_HINT = 32.0
-# Drain, rest and warm-up of a trial before any was seen, and what estimates of it are stretched by.
+# Drain, rest and warm-up of a trial before any was seen; what an estimate of it is stretched by, and what is added
+# because a failed trial costs a probe more than the mean.
 _OVERHEAD_S = 0.5
 _OVERHEAD_STRETCH = 1.25
+_SPARE_S = 0.25
 # The budget that trial lengths are made for; others scale them.
 _BUDGET_S = 60.0
 _SHORTEST_UNIT_S, _LONGEST_UNIT_S = 0.25, 10.0
@@ -210,8 +212,6 @@ def _finish_last(view: _View) -> Measure | None:
     load, status = last.load_per_s, view.statuses[last.load_per_s]
     if status == "generator":
         return None
-    if last.verdict == "invalid":
-        return Measure(load, last.duration_s, last.phase)
     if last.phase == "confirm":
         # A long run meets more of the machine's bad moments than a short one: the first to fail gets a second chance.
         second_chance = view.refuted == [load] and view.confirms(load, "failed") == 1
@@ -257,10 +257,10 @@ def _settle(view: _View, lower: int, edge: int | None) -> Measure | Done:
 
 
 def _below_refuted(view: _View, lower: int, edge: int) -> int:
-    """Go by long runs where short ones flatter: 1, 2, 4 … rungs down or to what got through; halve once one held."""
+    """Go by long runs where short ones flatter: 1, 1, 2, 4 … rungs down, or to what got through; halve once held."""
     if view.confirmed(lower):
         return view.grid.middle(lower, edge)
-    stride = view.grid.down(edge, 2 ** (len(view.refuted) - 1))
+    stride = view.grid.down(edge, 2 ** max(0, len(view.refuted) - 2))
     return max(lower, min(stride, view.grid.at_most(view.carried)))
 
 
@@ -300,7 +300,7 @@ def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measu
 
 def _overhead_s(beside_s: float, trials: int) -> float:
     """Estimate what one more trial costs beside its length."""
-    return max(0.0, beside_s) / trials * _OVERHEAD_STRETCH if trials else _OVERHEAD_S
+    return max(0.0, beside_s) / trials * _OVERHEAD_STRETCH + _SPARE_S if trials else _OVERHEAD_S
 
 
 def _done(view: _View, stopped_by: StoppedBy) -> Done:

@@ -39,7 +39,7 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     if complaints:
         loss = max(result.loss, _late_as_loss(late, goal.loss), math.nextafter(goal.loss, 1.0))
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
-    loss = min(max(result.loss, _late_as_loss(late, goal.loss)), goal.loss)
+    loss = max(result.loss, _late_as_loss(late, goal.loss))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
 
 

@@ -6,7 +6,7 @@ shape. Trials the generator could not drive are never part of a latency line. No
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from flatout.result import Distribution, Interval, LimitResult, LoadResult, Trial
@@ -16,9 +16,15 @@ from flatout.view.plot import Axis, Chart, Dash, Plot, Shape, Values
 
 SHAPES: dict[str, Shape] = {"held": "circle", "failed": "x", "invalid": "diamond"}
 DASHES: tuple[Dash, ...] = ("solid", "dashdot", "dashed", "dotdash", "dotted")
+DOTS: tuple[Shape, ...] = ("circle", "square", "triangle")
 MISSING = ("unsent", "lost", "late", "refused", "invalid")
-HATCHES = {"unsent": "right_diagonal_line", "lost": "left_diagonal_line", "late": "dot", "refused": "cross",
-           "invalid": "horizontal_line"}
+HATCHES = {
+    "unsent": "right_diagonal_line",
+    "lost": "left_diagonal_line",
+    "late": "dot",
+    "refused": "cross",
+    "invalid": "horizontal_line",
+}
 LATE_NS = 1_000_000
 
 
@@ -67,10 +73,21 @@ def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
     for verdict, shape in SHAPES.items():
         some = [t for t in trials if t.verdict == verdict]
         colour = verdict if alone else named.colour
-        plot.marks(_loads(some), [t.rate_per_s.answered for t in some], _mark_label(verdict, named, alone=alone), colour,
-                   shape, _tips(some, named, alone=alone))
-    plot.level(named.result.limit.value, "limit" if alone else f"limit of {named.title}", named.colour, upright=True,
-               dash="dotted")
+        plot.marks(
+            _loads(some),
+            [t.rate_per_s.answered for t in some],
+            verdict if alone else named.title,
+            colour,
+            shape,
+            _tips(some, named, alone=alone),
+        )
+    plot.level(
+        named.result.limit.value,
+        "limit" if alone else f"limit of {named.title}",
+        named.colour,
+        upright=True,
+        dash="dotted",
+    )
 
 
 def _explain(plot: Plot) -> None:
@@ -108,8 +125,7 @@ def _percentiles(plot: Plot, named: Named, percentiles: Sequence[tuple[str, str]
         label = name if alone else f"{named.title} {name}"
         colour = f"rank-{i}" if alone else named.colour
         plot.line(_loads(trials), ys, label, colour, DASHES[i] if alone else DASHES[2 * i])
-        shape: Shape = "circle" if alone else ("circle", "square")[i % 2]  # type: ignore[assignment]
-        plot.marks(_loads(trials), ys, label, colour, shape, _tips(trials, named, alone=alone))
+        plot.marks(_loads(trials), ys, label, colour, "circle" if alone else DOTS[i], _tips(trials, named, alone=alone))
 
 
 def lateness(results: Sequence[Named]) -> Chart:
@@ -144,8 +160,14 @@ def _lateness(plot: Plot, named: Named, names: Sequence[str], *, alone: bool) ->
         plot.line(_loads(driven), [getattr(t.lateness_ns, name) for t in driven], label, colour, DASHES[2 * i])
         for verdict, shape in SHAPES.items():
             some = [(t, y) for t, y in zip(trials, ys, strict=True) if t.verdict == verdict]
-            plot.marks(_loads([t for t, _ in some]), [y for _, y in some], label, colour, shape,
-                       _tips([t for t, _ in some], named, alone=alone))
+            plot.marks(
+                _loads([t for t, _ in some]),
+                [y for _, y in some],
+                label,
+                colour,
+                shape,
+                _tips([t for t, _ in some], named, alone=alone),
+            )
 
 
 def search(result: LimitResult, name: str) -> Chart:
@@ -159,8 +181,14 @@ def search(result: LimitResult, name: str) -> Chart:
     plot.steps(ends, [*(b.lower for b in bounds), *(b.lower for b in bounds[-1:])], "highest held", "held")
     for verdict, shape in SHAPES.items():
         some = [(n, t) for n, t in zip(numbers, trials, strict=True) if t.verdict == verdict]
-        plot.marks([n for n, _ in some], _loads([t for _, t in some]), verdict, verdict, shape,
-                   _tips([t for _, t in some], Named("", result, ""), alone=True))
+        plot.marks(
+            [n for n, _ in some],
+            _loads([t for _, t in some]),
+            verdict,
+            verdict,
+            shape,
+            _tips([t for _, t in some], Named("", result, ""), alone=True),
+        )
     return plot.chart(
         name,
         "The search, trial by trial",
@@ -172,7 +200,8 @@ def search(result: LimitResult, name: str) -> Chart:
 
 def course(run: LoadResult, name: str) -> list[Chart]:
     """A run second by second: rates, what was not answered, latency, and how late the generator was."""
-    return [_rates(run, name), _missing(run, name), _waiting(run, name), profile(run, name)]
+    missing = any(getattr(s, word) for s in run.intervals for word in MISSING)
+    return [_rates(run, name), *([_missing(run, name)] if missing else []), _waiting(run, name), profile(run, name)]
 
 
 def _rates(run: LoadResult, name: str) -> Chart:
@@ -208,10 +237,9 @@ def _missing(run: LoadResult, name: str) -> Chart:
     return plot.chart(
         f"{name}-missing",
         "What was not answered in time",
-        "The requests of each second that ended in another word than answered, one hatch a word. No bars are the best "
-        "chart.",
+        "The requests of each second that ended in another word than answered, one hatch a word. A second without a bar "
+        "had none.",
         f"{len(seconds)} of {len(run.intervals)} seconds had requests that were not answered in time",
-        nothing="Every request was answered in time." if run.intervals else "",
     )
 
 
@@ -246,8 +274,14 @@ def profile(run: LoadResult, name: str) -> Chart:
         ys = [getattr(row.values, field) for _, field in facts.PERCENTILES]
         colour = "muted" if row.name == "generator lateness" else f"series-{i}"
         plot.line(positions, ys, row.name, colour, DASHES[2 * (i % 3)])
-        plot.marks(positions, ys, row.name, colour, ("circle", "square", "triangle")[i % 3],  # type: ignore[arg-type]
-                   {"": [row.name] * len(ys), "percentile": names, "value": [fmt.duration(y) for y in ys]})
+        plot.marks(
+            positions,
+            ys,
+            row.name,
+            colour,
+            DOTS[i % 3],
+            {"": [row.name] * len(ys), "percentile": names, "value": [fmt.duration(y) for y in ys]},
+        )
     return plot.chart(
         f"{name}-profile",
         "Percentiles of the whole run",
@@ -257,8 +291,8 @@ def profile(run: LoadResult, name: str) -> Chart:
     )
 
 
-def _by_load(trials: object) -> list[Trial]:
-    return sorted(trials, key=lambda t: t.intended_per_s)  # type: ignore[call-overload, no-any-return]
+def _by_load(trials: Iterable[Trial]) -> list[Trial]:
+    return sorted(trials, key=lambda t: t.intended_per_s)
 
 
 def _loads(trials: Sequence[Trial]) -> list[float]:
@@ -272,10 +306,6 @@ def _times(seconds: Sequence[Interval]) -> list[float]:
 def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
     """The least and the greatest that a line through percentiles reaches."""
     return [value for d in distributions if d for value in (float(max(d.p50, 1)), float(d.max))]
-
-
-def _mark_label(verdict: str, named: Named, *, alone: bool) -> str:
-    return verdict if alone else named.title
 
 
 def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, list[str]]:
@@ -294,7 +324,9 @@ def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, li
 def _second_tips(seconds: Sequence[Interval]) -> dict[str, list[str]]:
     tips = {"second": [f"{s.t_s:g}" for s in seconds]}
     tips |= {word: [fmt.count(getattr(s, word)) for s in seconds] for word in ("planned", "sent", "answered")}
-    tips["other"] = [", ".join(f"{w} {getattr(s, w):,}" for w in MISSING if getattr(s, w)) or "none" for s in seconds]
+    tips["in other words"] = [
+        ", ".join(f"{w} {getattr(s, w):,}" for w in MISSING if getattr(s, w)) or "none" for s in seconds
+    ]
     tips["latency"] = [f"p50 {fmt.duration(s.p50)}, p99 {fmt.duration(s.p99)}" for s in seconds]
     tips["lateness"] = [f"p99 {fmt.duration(s.lateness_p99)}" for s in seconds]
     return tips

@@ -80,6 +80,30 @@ def sentence(result: Result) -> str:
     return fmt.plain(result.sentence) if isinstance(result, LimitResult) else run_sentence(result)
 
 
+def reached(result: Result) -> float | None:
+    """The rate a result stands for: the limit, or what a run had answered."""
+    return result.limit.value if isinstance(result, LimitResult) else result.rate_per_s.answered
+
+
+def fastest_first(named: Sequence[tuple[str, Result]]) -> list[tuple[str, Result]]:
+    """Several results in the order of what they reached."""
+    return sorted(named, key=lambda pair: reached(pair[1]) or 0.0, reverse=True)
+
+
+def comparison(named: Sequence[tuple[str, Result]]) -> str:
+    """Several results in one sentence."""
+    (best, first), *others = fastest_first(named)
+    top = reached(first)
+    rest = [
+        f"{_times(top, reached(result))}{fmt.plain(title)} ({fmt.rate(reached(result))})" for title, result in others
+    ]
+    return f"{fmt.plain(best)} reached {fmt.rate(top)}" + (f", {' and '.join(rest)}" if rest else "") + "."
+
+
+def _times(top: float | None, other: float | None) -> str:
+    return f"{top / other:.2g} times " if top and other else "against "
+
+
 def run_sentence(run: LoadResult) -> str:
     """One run in a sentence: verdict and why, rates, loss, latency."""
     if not run.outcomes.sent:
@@ -108,7 +132,9 @@ def _latency(run: LoadResult) -> str:
 def outcome_rows(outcomes: Outcomes) -> list[OutcomeRow]:
     """Every outcome in the order of the equation."""
     rows = [_outcome(outcomes, word) for word in ("planned", "sent", *SENT_WORDS, "unsent")]
-    return rows + [OutcomeRow(word, getattr(outcomes, word), None, MEANINGS[word]) for word in ("duplicate", "reordered")]
+    return rows + [
+        OutcomeRow(word, getattr(outcomes, word), None, MEANINGS[word]) for word in ("duplicate", "reordered")
+    ]
 
 
 def _outcome(outcomes: Outcomes, word: str) -> OutcomeRow:
@@ -138,7 +164,11 @@ def distribution_rows(run: LoadResult) -> list[DistributionRow]:
 
 def requirement_value(requirement: Requirement) -> str:
     """What was measured for a requirement, in the unit its name implies."""
-    return "no sample" if requirement.value is None else f"measured {_in_its_unit(requirement.expression, requirement.value)}"
+    return (
+        "no sample"
+        if requirement.value is None
+        else f"measured {_in_its_unit(requirement.expression, requirement.value)}"
+    )
 
 
 def _in_its_unit(expression: str, value: float) -> str:

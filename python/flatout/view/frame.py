@@ -23,6 +23,7 @@ _CODES: dict[Style, str] = {"bold": "1", "dim": "2", "green": "32", "red": "31",
 _VERDICT_STYLES: dict[str, Style] = {"held": "green", "failed": "red", "invalid": "yellow"}
 _MARKS = {"held": "●", "failed": "✕", "invalid": "?"}
 _BAR_WIDTH = 40
+_CELL_WIDTH = 19
 _LAST_TRIALS = 6
 
 safe = fmt.plain
@@ -74,7 +75,8 @@ def paint(line: Line, width: int, *, colours: bool) -> str:
 def run_line(second: Interval) -> str:
     """One second of a run, for a log."""
     return (
-        f"{second.t_s:6.1f} s  sent {second.sent:>9,}  answered {second.answered:>9,}  lost {second.lost:>7,}"
+        f"{second.t_s:6.1f} s  asked {second.planned:>9,}  sent {second.sent:>9,}  answered {second.answered:>9,}"
+        f"  lost {second.lost:>7,}"
         f"  p50 {fmt.duration(second.p50):>7}  p99 {fmt.duration(second.p99):>7}"
         f"  late p99 {fmt.duration(second.lateness_p99):>7}"
     )
@@ -118,20 +120,32 @@ def _bar(share: float) -> str:
 def _run_numbers(progress: RunProgress) -> list[Line]:
     second = progress.latest
     return [
-        _row("rate", ("asked", fmt.rate(progress.rate_per_s)), ("sent", _per_s(progress, "sent")),
-             ("answered", _per_s(progress, "answered"))),
-        _row("counted", ("unanswered", _unanswered(progress)), ("late", fmt.count(progress.late)),
-             ("wrong", fmt.count(progress.invalid + progress.refused)), ("unsent", fmt.count(progress.unsent))),
-        _row("latency", ("p50", fmt.duration(second.p50 if second else None)),
-             ("p99", fmt.duration(second.p99 if second else None)),
-             ("own lateness p99", fmt.duration(second.lateness_p99 if second else None))),
+        _row(
+            "rate",
+            ("asked", fmt.rate(progress.rate_per_s)),
+            ("sent", _per_s(progress, "sent")),
+            ("answered", _per_s(progress, "answered")),
+        ),
+        _row(
+            "counted",
+            ("unanswered", _unanswered(progress)),
+            ("late", fmt.count(progress.late)),
+            ("wrong", fmt.count(progress.invalid + progress.refused)),
+            ("unsent", fmt.count(progress.unsent)),
+        ),
+        _row(
+            "latency",
+            ("p50", fmt.duration(second.p50 if second else None)),
+            ("p99", fmt.duration(second.p99 if second else None)),
+            ("own lateness p99", fmt.duration(second.lateness_p99 if second else None)),
+        ),
     ]
 
 
 def _row(name: str, *cells: tuple[str, str]) -> Line:
     line: list[tuple[Style, str]] = [("dim", f"{name:9}")]
     for word, value in cells:
-        line += [("dim", f"{word} "), ("", f"{value:<12} ")]
+        line += [("dim", f"{word} "), ("", value.ljust(_CELL_WIDTH - len(word)))]
     return line
 
 
@@ -148,7 +162,7 @@ def _unanswered(progress: RunProgress) -> str:
 
 
 def _search(progress: SearchProgress, memory: Memory) -> list[Line]:
-    head: list[Line] = [_search_title(progress, memory.title), *_bounds(progress, memory)]
+    head: list[Line] = [_search_title(progress, memory.title), _search_trial(progress), *_bounds(progress, memory)]
     if progress.limit is not None:
         head.append([("bold", limit_line(progress.limit))])
     elif progress.finished is None and progress.run is not None:
@@ -160,12 +174,22 @@ def _search(progress: SearchProgress, memory: Memory) -> list[Line]:
 
 def _search_title(progress: SearchProgress, title: str) -> Line:
     left = max(0.0, progress.budget_s - progress.elapsed_s)
+    gone = f"{fmt.seconds(round(progress.elapsed_s))} gone, at most {fmt.seconds(round(left))} left"
+    return [("bold", title), ("", "  " if title else ""), ("dim", gone)]
+
+
+def _search_trial(progress: SearchProgress) -> Line:
     return [
-        ("bold", title),
-        ("", "  " if title else ""),
-        ("", f"trial {progress.trial}, {safe(progress.phase)} at {fmt.rate(progress.rate_per_s)}"),
-        ("dim", f"  {fmt.seconds(round(progress.elapsed_s))} gone, at most {fmt.seconds(round(left))} left"),
+        ("dim", f"{'trial':9}"),
+        ("bold", f"{progress.trial}"),
+        ("", f"  {safe(progress.phase)} at {fmt.rate(progress.rate_per_s)}"),
+        ("dim", _ceiling(progress)),
     ]
+
+
+def _ceiling(progress: SearchProgress) -> str:
+    hint = progress.ceiling_hint_per_s
+    return "" if hint is None else f"  (the generator may end near {fmt.rate_short(hint)})"
 
 
 def _bounds(progress: SearchProgress, memory: Memory) -> list[Line]:

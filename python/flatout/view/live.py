@@ -46,7 +46,9 @@ class Live:
         """Take one event."""
         self._view.show(progress)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Clear the frame after a good end; leave it to be read after a bad one."""
         self._view.close(cleared=kind is None)
 

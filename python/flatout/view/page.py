@@ -7,7 +7,7 @@ The template escapes every text it is given; the page's own policy forbids whate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
+from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatout.errors import UsageError
@@ -37,13 +37,15 @@ def render(results: Result | Sequence[Named]) -> str:
     named = [("", results)] if isinstance(results, LoadResult | LimitResult) else list(results)
     if not named:
         raise UsageError("a report needs at least one result")
-    return _template().render(_page(named), **_assets())
+    template, assets = _template(), _assets()
+    return str(template.render(_page(named), **assets))
 
 
 def _page(named: Sequence[Named]) -> dict[str, Any]:
     several = len(named) > 1
     return {
         "title": ", ".join(title or facts.subject(result) for title, result in named),
+        "compared": facts.comparison(named),
         "sentences": [(title if several else "", facts.sentence(result)) for title, result in named],
         "summary": tables.limits(named) if several else None,
         "overlays": _overlays(named),
@@ -71,7 +73,10 @@ def _part(number: int, title: str, result: Result) -> Part:
         kind=result.kind,
         charts=[*searched, *(chart.course(run, f"run-{number}") if run else [])],
         shown=facts.showcase_words(run) if run and isinstance(result, LimitResult) else "",
-        tables=[*([tables.trials(result)] if isinstance(result, LimitResult) else []), *(tables.of_run(run) if run else [])],
+        tables=[
+            *([tables.trials(result)] if isinstance(result, LimitResult) else []),
+            *(tables.of_run(run) if run else []),
+        ],
         details=[tables.scenario(result), tables.host(result.host, run, result.started_at, result.duration_s)],
     )
 
@@ -98,8 +103,6 @@ def _assets() -> dict[str, Any]:
 
 
 def _needed(module: str) -> Any:
-    from importlib import import_module
-
     try:
         return import_module(module)
     except ImportError as error:

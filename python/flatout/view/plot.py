@@ -36,7 +36,6 @@ Values = Sequence[float | None]
 
 _LOG = ("rate-log", "duration-log")
 _HEIGHT = 320
-NOTHING_MEASURED = "Nothing to draw: no such values were measured."
 
 
 class Axis(NamedTuple):
@@ -67,7 +66,7 @@ class Key(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A drawn chart with everything a page says around it; without an `item` the page says `nothing`."""
+    """A drawn chart with everything a page says around it; `item` is null where there was nothing to draw."""
 
     name: str
     title: str
@@ -75,7 +74,6 @@ class Chart(NamedTuple):
     alternative: str
     keys: list[Key]
     item: dict[str, Any] | None
-    nothing: str
 
 
 class Plot:
@@ -98,8 +96,12 @@ class Plot:
             toolbar_location="above",
             output_backend="canvas",
             min_border_right=16,
+            background_fill_color=None,
+            border_fill_color=None,
+            outline_line_color=None,
         )
         self._figure.toolbar.logo = None
+        self._figure.toolbar.stylesheets = [".bk-divider { visibility: hidden; }"]
         _dress(self._figure.xaxis[0], x)
         _dress(self._figure.yaxis[0], y)
 
@@ -144,8 +146,14 @@ class Plot:
     def bars(self, xs: Values, bottoms: Values, tops: Values, label: str, colour: str, hatch: str) -> None:
         """Bars from bottom to top, told apart by their hatch."""
         drawn = self._figure.vbar(
-            x=_numbers(xs), bottom=_numbers(bottoms), top=_numbers(tops), width=0.8, hatch_pattern=hatch,
-            hatch_alpha=0.6, hatch_weight=1, hatch_scale=8,
+            x=_numbers(xs),
+            bottom=_numbers(bottoms),
+            top=_numbers(tops),
+            width=0.8,
+            hatch_pattern=hatch,
+            hatch_alpha=0.6,
+            hatch_weight=1,
+            hatch_scale=8,
         )
         self._named(drawn, label, colour, f"hatch-{hatch}")
 
@@ -154,8 +162,14 @@ class Plot:
         if at is None:
             return
         self._figure.add_layout(
-            Span(location=at, dimension="height" if upright else "width", line_dash=dash, line_width=2, tags=[colour],
-                 name=label)
+            Span(
+                location=at,
+                dimension="height" if upright else "width",
+                line_dash=dash,
+                line_width=2,
+                tags=[colour],
+                name=label,
+            )
         )
         self._keys.setdefault(label, Key(label, colour, dash, switches=False))
 
@@ -163,10 +177,10 @@ class Plot:
         """A legend entry for a shape that several series share."""
         self._keys.setdefault(label, Key(label, "ink", shape, switches=False))
 
-    def chart(self, name: str, title: str, reading: str, alternative: str, nothing: str = "") -> Chart:
+    def chart(self, name: str, title: str, reading: str, alternative: str) -> Chart:
         """The finished chart; `reading` says how to read it, `alternative` what it shows, for those who cannot see it."""
         item = None if self._empty else dict(json_item(self._figure))
-        return Chart(name, title, reading, alternative, list(self._keys.values()), item, nothing or NOTHING_MEASURED)
+        return Chart(name, title, reading, alternative, list(self._keys.values()), item)
 
     def _heights(self, values: Values) -> list[float]:
         """A log axis has no place for zero: what is below its least value lies on it."""

@@ -72,7 +72,15 @@ def _rates(run: LoadResult) -> Table:
     table = _grid("lrlrlr")
     rates = run.rate_per_s
     _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), "answered", fmt.rate(rates.answered))
-    _row(table, "loss", fmt.percent(run.loss), "took", fmt.seconds(run.duration_s), "memory", fmt.memory(run.memory.peak_rss))
+    _row(
+        table,
+        "loss",
+        fmt.percent(run.loss),
+        "took",
+        fmt.seconds(run.duration_s),
+        "memory",
+        fmt.memory(run.memory.peak_rss),
+    )
     return table
 
 

@@ -26,19 +26,17 @@ class Table(NamedTuple):
 
 def limits(named: Sequence[tuple[str, Result]]) -> Table:
     """All results of a page, one a row, the fastest first."""
-    ordered = sorted(named, key=lambda pair: _reached(pair[1]) or 0.0, reverse=True)
-    best = max((_reached(result) or 0.0 for _, result in named), default=0.0)
+    ordered = facts.fastest_first(named)
+    best = facts.reached(ordered[0][1]) or 0.0
     head = ("", "#limit or rate answered", "#of the fastest", "#held", "#failed", "#p50", "#p99", "ended")
     note = "Latency is from due, of the confirming or longest run."
-    return Table("The results, fastest first", head, [_limit_row(title, result, best) for title, result in ordered], note)
-
-
-def _reached(result: Result) -> float | None:
-    return result.limit.value if isinstance(result, LimitResult) else result.rate_per_s.answered
+    return Table(
+        "The results, fastest first", head, [_limit_row(title, result, best) for title, result in ordered], note
+    )
 
 
 def _limit_row(title: str, result: Result, best: float) -> list[str]:
-    reached, run = _reached(result), facts.showcase(result)
+    reached, run = facts.reached(result), facts.showcase(result)
     due = run.latency_ns.from_due if run else None
     return [
         title,
@@ -59,7 +57,19 @@ def _held_failed(result: Result) -> tuple[str, str]:
 
 def trials(result: LimitResult) -> Table:
     """Every trial in order."""
-    head = ("#trial", "phase", "verdict", "#asked", "#answered", "#loss", "#p50", "#p99", "#max", "#lateness p99", "why")
+    head = (
+        "#trial",
+        "phase",
+        "verdict",
+        "#asked",
+        "#answered",
+        "#loss",
+        "#p50",
+        "#p99",
+        "#max",
+        "#lateness p99",
+        "why",
+    )
     return Table("Trials", head, [_trial_row(number, trial) for number, trial in enumerate(result.trials, 1)])
 
 
@@ -103,8 +113,11 @@ def distributions(run: LoadResult) -> Table:
     """Percentiles of all distributions."""
     fields = ("min", "mean", *(field for _, field in facts.PERCENTILES))
     rows = [
-        [row.name, fmt.count(row.values.count) if row.values else "0",
-         *(fmt.duration(getattr(row.values, field, None)) for field in fields)]
+        [
+            row.name,
+            fmt.count(row.values.count) if row.values else "0",
+            *(fmt.duration(getattr(row.values, field, None)) for field in fields),
+        ]
         for row in facts.distribution_rows(run)
     ]
     head = ("", "#samples", "#min", "#mean", *(f"#{name}" for name, _ in facts.PERCENTILES))

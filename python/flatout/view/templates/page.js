@@ -4,6 +4,7 @@
   const root = document.documentElement;
   const themes = ["auto", "light", "dark"];
   const plots = [];
+  const drawn = [];
 
   const probe = document.createElement("i");
   probe.hidden = true;
@@ -31,7 +32,6 @@
   };
 
   const paint = (plot) => {
-    plot.setv({background_fill_color: colour("card"), border_fill_color: colour("card"), outline_line_color: null});
     for (const panel of [plot.above, plot.below, plot.left, plot.right].flat()) {
       if ("major_label_text_color" in panel) paintAxis(panel);
     }
@@ -47,8 +47,10 @@
     const data = figure.querySelector("script[type='application/json']");
     if (!data) return;
     const views = await Bokeh.embed.embed_item(JSON.parse(data.textContent), figure.querySelector(".plot"));
-    const plot = [...views][0].model;
+    const view = [...views][0];
+    const plot = view.model;
     plots.push(plot);
+    drawn.push(view);
     paint(plot);
     for (const button of figure.querySelectorAll("[data-series]")) {
       button.addEventListener("click", () => {
@@ -70,14 +72,20 @@
   button.addEventListener("click", () => choose(themes[(themes.indexOf(chosen()) + 1) % themes.length]));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paintAll);
 
-  // Paper is white, and a closed fold cannot be opened on it.
+  // Paper is white, narrower than a screen and has no folds; printing does not wait for the next frame.
+  const PAPER_PX = 620;
+  const fit = (view, width) => { view.el.parentElement.style.zoom = Math.min(1, width / view.el.clientWidth); };
   let before = "auto";
   addEventListener("beforeprint", () => {
     before = chosen();
     choose("light");
+    for (const view of drawn) { view.repaint?.(); fit(view, PAPER_PX); }
     for (const fold of document.querySelectorAll("details")) fold.open = true;
   });
-  addEventListener("afterprint", () => choose(before));
+  addEventListener("afterprint", () => {
+    choose(before);
+    for (const view of drawn) fit(view, Infinity);
+  });
 
   document.querySelectorAll("figure").forEach(draw);
 })();

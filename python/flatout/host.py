@@ -1,0 +1,39 @@
+"""The machine the generator runs on: what results must name, and what it did to the measurement meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from pathlib import Path
+
+from flatout.result import Host
+
+VERSION = "0.1.0"
+
+
+def describe() -> Host:
+    """Kernel, CPUs and versions."""
+    affinity = sorted(os.sched_getaffinity(0))
+    return Host(
+        kernel=platform.release(),
+        cpus=os.cpu_count() or len(affinity),
+        affinity=affinity,
+        flatout=VERSION,
+        python=platform.python_version(),
+        hostname=platform.node(),
+    )
+
+
+def stolen_s() -> float:
+    """CPU time in s, over all CPUs since boot, that the hypervisor gave to others (/proc/stat, field 8)."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+        return int(fields[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def peak_rss() -> int:
+    """The most memory that this process has held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,35 @@
+"""What a protocol tells the rest: its name, its port, its knobs and its words. The registry is in `__init__`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class NoKnobs:
+    """For protocols, or ends of protocols, without settings of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """One protocol, as people meet it. This module and its users import no CLI library: `import flatout` stays quick.
+
+    `knobs` and `serve_knobs` are dataclasses whose fields become CLI flags and TOML keys of `load`/`limit` and of
+    `serve` (help text in the fields' metadata); the engine takes their values as whole numbers. `words` explains each tally in one line.
+    """
+
+    name: str
+    title: str
+    port: int
+    test_port: int
+    summary: str
+    knobs: type[Any] = NoKnobs
+    serve_knobs: type[Any] = NoKnobs
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def knob_values(knobs: Any) -> dict[str, int]:
+    """The knobs of a filled-in dataclass, for the engine."""
+    return {field.name: int(getattr(knobs, field.name)) for field in dataclasses.fields(knobs)}

@@ -1,0 +1,243 @@
+"""One run: a plan goes into the engine, progress comes out on a tick, a result at the end.
+
+Nothing measured is lost: an interrupt ends the run and travels as `Interrupted` with the result in it.
+No per-packet work happens here.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import errno
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from flatout import health, host
+from flatout._engine import Histogram, LoadRun, raise_descriptor_limit
+from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+from flatout.progress import Phase, RunProgress
+from flatout.result import Distribution, Interval, Latency, LoadResult, Memory, Outcomes, Rates
+from flatout.scenario import plan as planning
+from flatout.scenario import require
+from flatout.scenario.model import Scenario
+
+OnProgress = Callable[[RunProgress], None]
+_TICK_S = 0.1
+_OUTCOMES = tuple(Outcomes.__struct_fields__)
+_INTERVAL = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
+
+
+def quiet(_: Any) -> None:
+    """A progress callback that tells nobody."""
+
+
+def run(scenario: Scenario, progress: OnProgress = quiet, stop: threading.Event | None = None) -> LoadResult:
+    """Does the scenario once.
+
+    `stop` ends the run early from another thread; the result then says "interrupted".
+    Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
+    """
+    plan = planning.make(scenario)
+    with contextlib.suppress(OSError):
+        raise_descriptor_limit()
+    stolen = host.stolen_s()
+    running = _start(plan)
+    watch = Attendance(running, plan, progress, stop or threading.Event())
+    interrupted = watch.attend()
+    result = _result(plan, running, watch, host.stolen_s() - stolen)
+    if interrupted:
+        raise Interrupted(result)
+    return result
+
+
+def _start(plan: planning.Plan) -> LoadRun:
+    try:
+        return LoadRun(**plan.engine)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except PermissionError as error:
+        raise UsageError(f"not permitted: {error.strerror or error}") from error
+    except OSError as error:
+        raise _why_not(error, plan) from error
+
+
+def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
+    text = error.strerror or str(error)
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return TargetError(f"target {plan.endpoint.address} cannot be reached from here: {text}")
+    if error.errno == errno.EADDRNOTAVAIL and plan.sources:
+        return UsageError(f"cannot send from {plan.scenario.sources}: {text} (not an address of this host, or no port left)")
+    if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
+        return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
+    return GeneratorError(f"this host cannot open {plan.scenario.flows:,} flows: {text}")
+
+
+class Attendance:
+    """Attends a run: tells its progress, notices a lost target, passes on the wish to stop."""
+
+    def __init__(
+        self, running: LoadRun, plan: planning.Plan, progress: OnProgress, stop: threading.Event
+    ) -> None:
+        self.running = running
+        self.plan = plan
+        self.progress = progress
+        self.stop = stop
+        self.intervals: list[Interval] = []
+        self.lost: str | None = None
+        self.stopped = False
+        self._health = health.Watch(plan.scenario.timeout_s)
+
+    def attend(self) -> bool:
+        """Until the end; returns whether Ctrl-C ended it."""
+        interrupted = False
+        while True:
+            try:
+                if self.running.wait(_TICK_S):
+                    break
+                self._tick()
+            except KeyboardInterrupt:
+                interrupted = self.stopped = True
+                self.running.stop()
+            except BaseException:
+                self.running.stop()
+                raise
+        self._collect()
+        self._tell("done")
+        return interrupted
+
+    def _tick(self) -> None:
+        self._collect()
+        t_s = self.running.elapsed_ns / 1e9
+        if self.stop.is_set() and not self.stopped:
+            self.stopped = True
+            self.running.stop()
+        counts = self.running.counts()
+        if 0 < t_s < self.plan.scenario.duration_s and not self.lost:
+            fields = (counts[name] for name in ("sent", "answered", "refused", "invalid"))
+            self.lost = self._health.lost(health.Look(t_s, *fields))
+            if self.lost:
+                self.running.stop()
+        self._tell(self._phase(t_s))
+
+    def _phase(self, t_s: float) -> Phase:
+        if t_s < 0:
+            return "warm-up"
+        return "running" if t_s < self.plan.scenario.duration_s and not self.stopped else "draining"
+
+    def _collect(self) -> None:
+        for until_ns, counts, p50, p99, lateness_p99 in self.running.intervals(len(self.intervals)):
+            events = {name: counts[name] for name in _INTERVAL}
+            self.intervals.append(
+                Interval(t_s=round(until_ns / 1e9, 3), **events, p50=p50, p99=p99, lateness_p99=lateness_p99)
+            )
+
+    def _tell(self, phase: Phase) -> None:
+        counts = self.running.counts()
+        t_s = self.running.elapsed_ns / 1e9
+        self.progress(
+            RunProgress(
+                phase=phase,
+                t_s=t_s,
+                total_s=self.plan.scenario.duration_s,
+                rate_per_s=rate_at(self.plan.scenario, t_s),
+                latest=self.intervals[-1] if self.intervals else None,
+                **{name: counts[name] for name in _INTERVAL if name != "lost"},
+            )
+        )
+
+
+def rate_at(scenario: Scenario, t_s: float) -> float:
+    """The rate that the profile asks for at a time."""
+    for segment in scenario.profile:
+        if t_s < segment.seconds:
+            share = max(t_s, 0.0) / segment.seconds
+            return segment.from_per_s + share * (segment.to_per_s - segment.from_per_s)
+        t_s -= segment.seconds
+    return 0.0
+
+
+def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: float) -> LoadResult:
+    counts = running.counts()
+    outcomes = Outcomes(**{name: counts[name] for name in _OUTCOMES})
+    lateness = distribution(running.distributions()[2])
+    verdict, why = health.verdict(
+        outcomes, lateness, counts["own_drops"], lost=watch.lost, interrupted=watch.stopped and not watch.lost
+    )
+    if failure := running.failure:
+        why = f"{why}; {failure}"
+    seconds = _counted_s(plan.scenario, running, watch)
+    result = LoadResult(
+        scenario=msgspec.to_builtins(plan.scenario),
+        host=host.describe(),
+        started_at=_rfc3339(running.started_unix_ns),
+        duration_s=seconds,
+        verdict=verdict,
+        why=why,
+        outcomes=outcomes,
+        unsent_because=running.unsent_because(),
+        loss=(outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None,
+        rate_per_s=Rates(**{name: counts[name] / seconds for name in ("planned", "sent", "answered")}),
+        latency_ns=_latency(running),
+        lateness_ns=lateness,
+        intervals=watch.intervals,
+        tallies=running.tallies(),
+        memory=_memory(plan.scenario, running),
+        cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
+        own_drops=counts["own_drops"],
+    )
+    met = [require.evaluate(expression, result) for expression in plan.scenario.require]
+    return msgspec.structs.replace(result, requirements=met)
+
+
+def _counted_s(scenario: Scenario, running: LoadRun, watch: Attendance) -> float:
+    """The time in which requests were planned: the schedule's, or less where it was cut short."""
+    if not (watch.stopped or watch.lost):
+        return scenario.duration_s
+    return min(scenario.duration_s, max(running.elapsed_ns / 1e9, 1e-3))
+
+
+def _latency(running: LoadRun) -> Latency:
+    from_due, from_sent, _ = running.distributions()
+    return Latency(from_due=distribution(from_due), from_sent=distribution(from_sent))
+
+
+def _memory(scenario: Scenario, running: LoadRun) -> Memory:
+    slots = running.slot_bytes
+    return Memory(peak_rss=host.peak_rss(), slots=slots, per_connection=slots // scenario.flows)
+
+
+def distribution(durations: Histogram) -> Distribution | None:
+    """A histogram in the contract's form; None without samples."""
+    if not durations.count:
+        return None
+    return Distribution(
+        count=durations.count,
+        min=durations.min,
+        mean=durations.mean,
+        p50=durations.quantile(0.5),
+        p90=durations.quantile(0.9),
+        p99=durations.quantile(0.99),
+        p999=durations.quantile(0.999),
+        max=durations.max,
+        hdr=base64.b64encode(bytes(durations.encode())).decode(),
+    )
+
+
+def histogram(measured: Distribution) -> Histogram:
+    """The histogram behind a distribution: any quantile, exact merging."""
+    return Histogram.decode(base64.b64decode(measured.hdr))
+
+
+def share_later_than(measured: Distribution, ns: int) -> float:
+    """The share of samples greater than `ns`."""
+    return histogram(measured).count_above(ns) / measured.count if measured.count else 0.0
+
+
+def _rfc3339(unix_ns: int) -> str:
+    moment = datetime.datetime.fromtimestamp(unix_ns / 1e9, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+

@@ -1,0 +1,97 @@
+"""Whom to ask: names to addresses, and the guard that keeps load away from strangers."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+
+from flatout.errors import TargetError, UsageError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Endpoint(NamedTuple):
+    """An address, a port, and for link-local IPv6 the interface's number."""
+
+    address: Address
+    port: int
+    scope: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+def split(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port of `name`, `name:port`, `192.0.2.1:123`, `[2001:db8::1]:123` or a bare IPv6 address."""
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?", text)
+    plain = re.fullmatch(r"([^:\[\]]+)(?::(\d+))?", text)
+    found = bracketed or plain
+    if not found and text.count(":") > 1:
+        return text, default_port
+    if not found:
+        raise UsageError(f"target '{text}': write it like host, host:port, 192.0.2.1:123 or [2001:db8::1]:123")
+    port = int(found[2]) if found[2] else default_port
+    if not 0 < port < 65536:
+        raise UsageError(f"target '{text}': a port is a number from 1 to 65535")
+    return found[1], port
+
+
+def resolve(text: str, default_port: int) -> Endpoint:
+    """The first address of the target. Errors: UsageError for its form, TargetError for an unknown name."""
+    host, port = split(text, default_port)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise TargetError(f"target '{host}' is not known: {error}") from error
+    endpoints = [_endpoint(sockaddr, port) for *_, sockaddr in found]
+    # "localhost" has both loopback addresses; servers under test listen on the v4 one far more often.
+    if all(endpoint.address.is_loopback for endpoint in endpoints):
+        endpoints.sort(key=lambda endpoint: endpoint.address.version)
+    return endpoints[0]
+
+
+def _endpoint(sockaddr: tuple[object, ...], port: int) -> Endpoint:
+    address = ipaddress.ip_address(str(sockaddr[0]).split("%")[0])
+    return Endpoint(address, port, int(str(sockaddr[3])) if len(sockaddr) == 4 else 0)
+
+
+def guard(endpoint: Endpoint, allow_public: bool) -> None:
+    """Refuses to load an address that is neither loopback, link-local nor private, unless that is allowed."""
+    address = endpoint.address
+    if address.is_unspecified or address.is_multicast:
+        raise UsageError(f"target {address} is no single host")
+    plain = (address.ipv4_mapped if address.version == 6 else None) or address
+    # Documentation and shared ranges count as private to Python's library, but nobody's own host lives there.
+    private = any(plain in network for network in _OWN if network.version == plain.version)
+    if not private and not allow_public:
+        raise UsageError(
+            f"target {address} is a public address: this load could harm somebody else's server or be taken for an "
+            "attack. If it is yours, or its owner agreed, add --allow-public"
+        )
+
+
+_OWN = [
+    ipaddress.ip_network(text)
+    for text in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+]
+
+
+def sources(texts: tuple[str, ...], flows: int) -> list[Address]:
+    """Up to `flows` addresses of the networks or addresses named, in order; network and broadcast addresses left out."""
+    found: list[Address] = []
+    for text in texts:
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            raise UsageError(f"sources '{text}': write an address or a network such as 127.0.0.0/24") from error
+        for address in network.hosts():
+            if len(found) >= flows:
+                return found
+            found.append(address)
+    return found

@@ -1,0 +1,78 @@
+"""Numbers with units, as people type and read them: rates, durations, sizes, shares, CPU lists.
+
+Pure text to numbers and back. Every parser raises UsageError naming what was typed and what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from flatout.errors import UsageError
+
+_NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*"
+_RATE = re.compile(_NUMBER + r"([kKmM]?)\s*(?:/s|qps|pps)?\s*")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ns|us|µs|ms|s|m|h|d)\s*")
+_SIZE = re.compile(_NUMBER + r"(B|KiB|MiB|GiB|kB|MB|GB)?\s*")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_THOUSANDS = {"": 1.0, "k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6}
+# Above the frame rate of 100 Gb/s Ethernet with the smallest frames (148.8 M/s) nothing that is asked can be meant.
+MOST_PER_S = 200e6
+
+
+def rate(text: str) -> float:
+    """A rate in requests per second: `1000`, `100k`, `1.5M`, `200k/s`; more than 0."""
+    found = _RATE.fullmatch(text)
+    value = float(found[1]) * _THOUSANDS[found[2]] if found else math.nan
+    if not 0 < value <= MOST_PER_S:
+        raise UsageError(f"rate '{text}': write requests per second above 0, such as 1000, 100k or 1.5M (at most 200M)")
+    return value
+
+
+def duration(text: str) -> float:
+    """A duration in seconds: `500ms`, `10s`, `1h30m`, or a bare number of seconds."""
+    bare = re.fullmatch(_NUMBER, text)
+    if bare:
+        return _finite(float(bare[1]), text)
+    parts = list(_PART.finditer(text.strip()))
+    if not parts or "".join(part[0] for part in parts) != text.strip():
+        raise UsageError(f"duration '{text}': write it like 500ms, 10s or 1h30m")
+    return _finite(sum(float(part[1]) * _SECONDS[part[2]] for part in parts), text)
+
+
+def _finite(seconds: float, text: str) -> float:
+    if seconds > 366 * 86400:
+        raise UsageError(f"duration '{text}' is longer than a year")
+    return seconds
+
+
+def size(text: str) -> int:
+    """A size in bytes: `512`, `4KiB`, `1MB`."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise UsageError(f"size '{text}': write it like 512, 4KiB or 1MB")
+    return int(float(found[1]) * _BYTES[found[2] or "B"])
+
+
+def share(text: str) -> float:
+    """A share from 0 to 1: `0.1%` or `0.001`."""
+    percent = text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise UsageError(f"share '{text}': write it like 0.1% or 0.001, from 0 to below 100 %")
+    return value
+
+
+def cpu_list(text: str) -> tuple[int, ...]:
+    """CPUs by number: `0`, `0,2`, `0-3,6`."""
+    cpus: list[int] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not found or (found[2] and int(found[2]) < int(found[1])):
+            raise UsageError(f"CPUs '{text}': write them like 0 or 0-3,6")
+        cpus.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return tuple(dict.fromkeys(cpus))

@@ -1,0 +1,143 @@
+"""Did a trial hold? Verdict, effective loss and words, from results made by hand."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import example, given
+from hypothesis import strategies as st
+from limit_runs import run
+
+from flatout.limit.verdict import Judgement, judge
+from flatout.limit.words import ms, percent
+from flatout.result import Distribution, Goal, Latency, LoadResult
+
+LOSS_ONLY = Goal(loss=0.001)
+P99 = Goal(loss=0.001, p99_ns=5_000_000)
+
+
+def late(share: float):
+    return lambda _distribution, _ns: share
+
+
+def judged(result: LoadResult, goal: Goal = LOSS_ONLY, share: float = 0.0) -> Judgement:
+    return judge(result, goal, late(share))
+
+
+def test_loss_up_to_the_goal_holds() -> None:
+    judgement = judged(run(100_000, answered=99_900))
+    assert (judgement.verdict, judgement.loss) == ("held", 0.001)
+    assert judgement.why == "loss 0.1 % (at most 0.1 %)"
+
+
+def test_loss_above_the_goal_fails() -> None:
+    judgement = judged(run(100_000, answered=99_600))
+    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.004))
+    assert judgement.why == "loss 0.4 % is above 0.1 %"
+
+
+def test_a_goal_of_no_loss() -> None:
+    none = Goal(loss=0.0)
+    assert judged(run(100_000), none).verdict == "held"
+    assert judged(run(100_000, answered=99_999), none).verdict == "failed"
+
+
+def test_a_lost_target_fails_with_all_lost() -> None:
+    judgement = judged(run(100_000, answered=0, verdict="target-lost"))
+    assert (judgement.verdict, judgement.loss) == ("failed", 1.0)
+    assert judged(run(100_000, answered=0), P99).loss == 1.0
+
+
+def test_a_generator_that_fell_behind_is_invalid_whatever_was_lost() -> None:
+    judgement = judged(run(100_000, answered=50_000, unsent=3_000, lateness_p99_ns=1_400_000))
+    assert judgement.verdict == "invalid"
+    assert judgement.why == "the generator fell behind: 3 % of requests unsent, p99 of its lateness 1.4 ms"
+
+
+def test_a_generator_that_sent_nothing_is_invalid() -> None:
+    judgement = judged(run(100_000, answered=0, unsent=100_000))
+    assert judgement.verdict == "invalid"
+    assert "100 %" in judgement.why
+
+
+def test_an_interrupted_run_is_invalid() -> None:
+    assert judged(run(100, answered=0, verdict="interrupted")).why == "interrupted"
+    assert judged(run(100, answered=0, verdict="interrupted")).verdict == "invalid"
+    assert judged(run(0, answered=0)).why == "nothing was sent"
+
+
+def test_one_percent_of_answers_may_be_later_than_the_p99_goal() -> None:
+    assert judged(run(100_000), P99, share=0.01).verdict == "held"
+    judgement = judged(run(100_000), P99, share=0.0101)
+    assert judgement.verdict == "failed"
+    assert judgement.why == "1.01 % of answers later than 5 ms (at most 1 %)"
+
+
+def test_a_goal_on_latency_is_not_met_where_none_was_measured() -> None:
+    blind = msgspec.structs.replace(run(100_000), latency_ns=Latency(from_due=None, from_sent=None))
+    assert judged(blind, P99).verdict == "failed"
+    assert judged(blind, LOSS_ONLY).verdict == "held"
+
+
+def test_lateness_without_a_goal_on_it_does_not_matter() -> None:
+    assert judged(run(100_000), LOSS_ONLY, share=1.0).verdict == "held"
+
+
+def test_both_complaints_are_told() -> None:
+    judgement = judged(run(100_000, answered=99_000), P99, share=0.5)
+    assert judgement.why == "loss 1 % is above 0.1 %; 50 % of answers later than 5 ms (at most 1 %)"
+
+
+def test_what_held_is_told_with_numbers() -> None:
+    judgement = judged(run(100_000, answered=99_980), P99, share=0.002)
+    assert judgement.why == "loss 0.02 % (at most 0.1 %); 0.2 % of answers later than 5 ms (at most 1 %)"
+
+
+def test_lateness_counts_as_loss_scaled_to_the_goal() -> None:
+    assert judged(run(100_000), P99, share=0.005).loss == pytest.approx(0.0005)
+    assert judged(run(100_000), P99, share=0.02).loss == pytest.approx(0.002)
+    assert judged(run(100_000, answered=99_000), P99, share=0.02).loss == pytest.approx(0.01)
+    assert judged(run(100_000), Goal(loss=0.0, p99_ns=1), share=0.03).loss == pytest.approx(0.02)
+
+
+@given(
+    answered=st.integers(0, 10_000),
+    goal_loss=st.sampled_from([0.0, 0.001, 0.01, 0.3]),
+    share=st.floats(0.0, 1.0) | st.sampled_from([0.01, 0.010000001]),
+)
+@example(answered=10_000, goal_loss=0.3, share=math.nextafter(0.01, 1.0))
+def test_effective_loss_is_above_the_goal_just_when_the_trial_failed(
+    answered: int, goal_loss: float, share: float
+) -> None:
+    judgement = judged(run(10_000, answered=answered), Goal(loss=goal_loss, p99_ns=1_000_000), share)
+    assert (judgement.loss > goal_loss) == (judgement.verdict == "failed")
+    assert judgement.verdict == ("failed" if 1 - answered / 10_000 > goal_loss or share > 0.01 else "held")
+    assert 0.0 <= judgement.loss <= 1.0
+
+
+def share_by_histogram(distribution: Distribution, ns: int) -> float:
+    histogram = HdrHistogram.decode(distribution.hdr)
+    above = [item for item in histogram.get_recorded_iterator() if item.value_iterated_to > ns]
+    return sum(item.count_added_in_this_iter_step for item in above) / histogram.get_total_count()
+
+
+@pytest.mark.parametrize(("tail_ns", "verdict"), [(4_000_000, "held"), (9_000_000, "failed")])
+def test_with_a_real_histogram(tail_ns: int, verdict: str) -> None:
+    histogram = HdrHistogram(1, 60_000_000_000, 3)
+    histogram.record_value(200_000, 980)
+    histogram.record_value(tail_ns, 20)
+    result = run(1_000, hdr=histogram.encode().decode())
+    judgement = judge(result, P99, share_by_histogram)
+    assert judgement.verdict == verdict
+    assert judgement.loss == pytest.approx(0.002 if verdict == "failed" else 0.0)
+
+
+def test_numbers_in_words() -> None:
+    assert [percent(share) for share in (0.0, 0.001, 0.0004567, 0.99996, 1.0)] == [
+        "0 %", "0.1 %", "0.0457 %", "99.996 %", "100 %",
+    ]  # fmt: skip
+    assert [ms(ns) for ns in (250_000, 5_000_000, 1_234_567_890)] == ["0.25 ms", "5 ms", "1,230 ms"]
+    assert percent(1e-9) == "1e-07 %"
