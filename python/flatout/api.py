@@ -18,7 +18,7 @@ import msgspec
 
 from flatout import host, units
 from flatout.errors import Interrupted, UsageError
-from flatout.limit.drive import World, find_limit
+from flatout.limits.drive import World, find_limit
 from flatout.options import LoadOptions, scenario_of
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Goal, LimitResult, LoadResult, Search
@@ -140,8 +140,8 @@ def search_of(
     )
     if not 0.001 <= search.within <= 0.5:
         raise UsageError("--within: give 0.1% to 50%")
-    if search.budget_s < 1:
-        raise UsageError("--budget: a search needs 1 s or more")
+    if search.budget_s < 5:
+        raise UsageError("--budget: a search needs 5 s or more")
     return search
 
 

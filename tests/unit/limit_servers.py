@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flatout.limit.search import Done, Past, decide
+from flatout.limits.search import Done, Past, decide
 from flatout.result import Goal, Search, TrialVerdict
 
 LOSS = 0.001

@@ -5,7 +5,7 @@ Everything follows from a seed, so that approved output stays the same. No socke
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from flatout.result import (
     Search,
     Trial,
 )
+from flatout.scenario.model import Scenario, Segment
 
 HOST = Host(
     kernel="6.12.48+deb13-amd64",
@@ -41,17 +42,9 @@ SAMPLES = 2_000
 
 
 def scenario(target: str = "192.0.2.10:123", rate_per_s: float = 200_000, for_s: float = 10) -> dict[str, Any]:
-    return {
-        "protocol": "ntp",
-        "target": target,
-        "rate_per_s": rate_per_s,
-        "for_s": for_s,
-        "warm_up_s": 1.0,
-        "timeout_s": 0.5,
-        "flows": 16,
-        "workers": 1,
-        "ntp": {"version": 4, "mode": "client"},
-    }
+    profile = (Segment(for_s, rate_per_s, rate_per_s),)
+    asked = Scenario(protocol="ntp", target=target, profile=profile, require=("loss<0.5%", "p99<2ms"))
+    return cast("dict[str, Any]", msgspec.to_builtins(asked))
 
 
 def distribution(median_ns: float, spread: float, count: int, seed: int = 1) -> Distribution | None:
@@ -141,7 +134,7 @@ def load(
         started_at=STARTED,
         duration_s=for_s + 1.6,
         verdict="ok",
-        why="every request left on time",
+        why="the generator kept its schedule",
         outcomes=got,
         loss=(got.sent - got.answered) / got.sent,
         rate_per_s=Rates(planned=asked_per_s, sent=got.sent / for_s, answered=got.answered / for_s),
@@ -164,7 +157,7 @@ def interrupted() -> LoadResult:
     nothing = Outcomes(planned=0, sent=0, unsent=0, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0)
     return load(
         verdict="interrupted",
-        why="interrupted by Ctrl-C after 0.0 s",
+        why="stopped before its end",
         outcomes=nothing,
         loss=None,
         rate_per_s=Rates(planned=0.0, sent=0.0, answered=0.0),
@@ -180,7 +173,7 @@ def unanswered() -> LoadResult:
     """A target that never answers."""
     return load(
         verdict="target-lost",
-        why="192.0.2.10:123 answered nothing for 2 s",
+        why="nothing comes back (is it running, is a firewall in between?)",
         outcomes=Outcomes(
             planned=400_000,
             sent=399_000,
@@ -201,6 +194,10 @@ def unanswered() -> LoadResult:
             for t in (1.0, 2.0)
         ],
         tallies={},
+        requirements=[
+            Requirement(expression="loss<0.5%", value=1.0, met=False),
+            Requirement(expression="p99<2ms", value=None, met=False),
+        ],
     )
 
 
@@ -240,15 +237,15 @@ def invalid(held: Trial) -> Trial:
 
 
 def trials(server: Server) -> list[Trial]:
-    """Climb by doubling until one fails, halve the gap until it is within 2 %, confirm."""
+    """Double until one fails, halve the gap until it is within 2 %, confirm."""
     done: list[Trial] = []
     rate, lower, upper = 20_000.0, 0.0, 0.0
     while not upper:
-        done.append(trial(rate, "climb", server, len(done)))
+        done.append(trial(rate, "bracket", server, len(done)))
         lower, upper, rate = (rate, 0.0, rate * 2) if done[-1].verdict == "held" else (lower, rate, rate)
     while upper > lower * 1.02:
         middle = (lower * upper) ** 0.5
-        done.append(trial(middle, "bisect", server, len(done)))
+        done.append(trial(middle, "search", server, len(done)))
         lower, upper = (middle, upper) if done[-1].verdict == "held" else (lower, middle)
     done.insert(3, invalid(done[2]))
     done.append(trial(lower, "confirm", server, len(done), for_s=10))
@@ -271,7 +268,7 @@ def limit(server: Server | None = None, target: str = "192.0.2.10:123", **change
         ),
         rate_per_s=lower,
         trials=done,
-        sentence=f"{target} answers {lower:,.0f} requests/s with at most 0.5 % loss and p99 below 2 ms.",
+        sentence=f"Holds {lower:,.0f} requests/s (loss <= 0.5 %, p99 <= 2 ms); fails at {upper:,.0f}/s: p99 2.20 ms.",
     )
     return msgspec.structs.replace(result, **changes)
 

@@ -11,8 +11,8 @@ from limit_runs import HOST, run
 from limit_servers import search
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limit.drive import World, find_limit
-from flatout.limit.sentence import sentence
+from flatout.limits.drive import World, find_limit
+from flatout.limits.sentence import sentence
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Goal, Limit, LimitResult, LoadResult, Search, StoppedBy
 

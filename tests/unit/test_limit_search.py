@@ -26,8 +26,8 @@ from limit_servers import (
 )
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
 
-from flatout.limit.grid import Grid
-from flatout.limit.search import Done, Lengths, Measure, Past, conclude, decide
+from flatout.limits.grid import Grid
+from flatout.limits.search import Done, Lengths, Measure, Past, conclude, decide
 
 CAPACITY = 204_000
 
@@ -282,10 +282,20 @@ def test_short_trials_that_flatter_are_not_believed() -> None:
 
 
 def test_long_runs_narrow_what_short_trials_cannot_see() -> None:
-    done = play(flattering(300_000, CAPACITY), search(budget_s=180.0)).done
+    done = play(flattering(300_000, CAPACITY), search(budget_s=120.0)).done
     assert done.stopped_by == "found"
     assert done.value is not None
     assert done.value <= CAPACITY < (done.upper or 0) <= done.value * 1.0201
+
+
+def test_strides_grow_where_the_loss_of_long_runs_tells_nothing() -> None:
+    def server(load: int, duration_s: float) -> Reply:
+        return reply(0.002) if duration_s > 3.0 and load > CAPACITY else sharp(300_000)(load, duration_s)
+
+    done = play(server, search(within=0.05, budget_s=120.0)).done
+    assert done.confirmed
+    assert done.value is not None
+    assert done.value <= CAPACITY
 
 
 def test_time_for_confirming_is_kept() -> None:
@@ -298,9 +308,14 @@ def test_time_for_confirming_is_kept() -> None:
 
 
 def test_without_time_nothing_is_confirmed() -> None:
-    done = play(sharp(CAPACITY), search(budget_s=2.0)).done
+    done = play(sharp(CAPACITY), search(budget_s=2.5), overhead_s=1.1).done
     assert (done.stopped_by, done.confirmed) == ("budget", False)
-    assert done.conditional_throughput_per_s == done.value == 1_000
+    assert play(sharp(CAPACITY), search(budget_s=1.0)).past == []
+
+
+def test_a_bound_that_only_short_trials_held_has_a_throughput() -> None:
+    done = conclude(search(), play(sharp(CAPACITY), search()).past[:3], "interrupted")
+    assert done.conditional_throughput_per_s == done.value == 4_000
 
 
 def test_what_was_measured_counts_though_the_clock_stands_still() -> None:
@@ -369,15 +384,26 @@ def test_a_generator_that_cannot_drive_the_minimum() -> None:
 
 def test_a_long_run_that_cannot_be_driven_is_no_failure() -> None:
     def server(load: int, duration_s: float) -> Reply:
-        return ("invalid", 0.0) if duration_s > 3.0 and load > 190_000 else sharp(CAPACITY)(load, duration_s)
+        return ("invalid", 0.0) if duration_s > 3.0 and load > 200_000 else sharp(CAPACITY)(load, duration_s)
 
     played = play(server, search(budget_s=100.0))
     assert played.done.stopped_by == "generator"
     assert (played.done.upper or 0) > CAPACITY
     assert played.done.value is not None
-    assert 190_000 / 1.04 < played.done.value <= 190_000
+    assert 200_000 / 1.03 < played.done.value <= 200_000
     long = [trial.load_per_s for trial in played.past if trial.verdict == "invalid"]
     assert {long.count(load) for load in long} == {3}
+
+
+def test_full_trials_that_cannot_be_driven_are_given_up() -> None:
+    def server(load: int, duration_s: float) -> Reply:
+        return ("invalid", 0.0) if duration_s > 0.75 and load > 200_000 else sharp(CAPACITY)(load, duration_s)
+
+    played = play(server, search())
+    invalid = [trial.load_per_s for trial in played.past if trial.verdict == "invalid"]
+    assert {invalid.count(load) for load in invalid} == {6}
+    assert played.done.stopped_by == "generator"
+    assert played.done.value == 197_809
 
 
 # --- the parts ---
@@ -391,6 +417,11 @@ def test_rungs_are_within_apart_and_widths_reverse() -> None:
     while not grid.adjacent(low, high):
         low = grid.middle(low, high)
     assert high / low == pytest.approx(1.02, rel=1e-4)
+
+
+def test_wide_rungs_of_small_loads_stay_whole_and_apart() -> None:
+    grid = Grid.of(1, 100, 0.45)
+    assert (grid.up(1), grid.middle(1, 3), grid.down(2, 1)) == (2, 2, 1)
 
 
 @given(st.floats(0.1, 1e6), st.floats(1.0, 1e7), st.sampled_from([0.001, 0.01, 0.02, 0.3, 0.45, 1.0]), st.data())

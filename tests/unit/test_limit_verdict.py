@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from limit_runs import run
 
-from flatout.limit.verdict import Judgement, judge
-from flatout.limit.words import ms, percent
+from flatout.limits.verdict import Judgement, judge
+from flatout.limits.words import ms, percent
 from flatout.result import Distribution, Goal, Latency, LoadResult
 
 LOSS_ONLY = Goal(loss=0.001)

@@ -12,7 +12,9 @@ from flatout.protocols.base import Protocol
 class Knobs:
     """Settings of `load ntp` and `limit ntp`."""
 
-    version: Literal[1, 2, 3, 4] = dataclasses.field(default=4, metadata={"help": "NTP version of the requests."})
+    version: Literal[1, 2, 3, 4] = dataclasses.field(
+        default=4, metadata={"flag": "--ntp-version", "help": "NTP version of the requests."}
+    )
 
 
 PROTOCOL = Protocol(

@@ -1,7 +1,7 @@
 """Which charts show a limit and which a run, and how each is to be read.
 
-From results to `plot.Chart`s. Several limits are laid over one another, told apart by colour; verdicts are told apart by
-shape. Trials the generator could not drive are never part of a latency line. No HTML and no drawing library in here.
+From results to `plot.Chart`s. Several limits are laid over one another, told apart by colour; verdicts are told apart
+by shape. Trials the generator could not drive are never part of a line. No HTML and no drawing library in here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Named(NamedTuple):
 
 
 def limits(named: Sequence[tuple[str, LimitResult]]) -> list[Chart]:
-    """The charts that lay all limits over one another."""
+    """Draw the charts that lay all limits over one another."""
     results = [Named(title, result, f"series-{i % 6}") for i, (title, result) in enumerate(named)]
     return [answered(results), latency(results), lateness(results)]
 
@@ -50,7 +50,7 @@ def answered(results: Sequence[Named]) -> Chart:
         Axis("asked per second", "rate", [t.intended_per_s for t in trials]),
         Axis("answered per second", "rate", [t.intended_per_s for t in trials]),
     )
-    plot.line([0, top], [0, top], "all answered", "muted", "dashed", 1)
+    plot.line([0, top], [0, top], "all answered", "muted", "dashed", width=1)
     for named in results:
         _answered(plot, named, alone=len(results) == 1)
     if len(results) > 1:
@@ -78,8 +78,8 @@ def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
             [t.rate_per_s.answered for t in some],
             verdict if alone else named.title,
             colour,
-            shape,
-            _tips(some, named, alone=alone),
+            shape=shape,
+            tips=_tips(some, named, alone=alone),
         )
     plot.level(
         named.result.limit.value,
@@ -125,7 +125,8 @@ def _percentiles(plot: Plot, named: Named, percentiles: Sequence[tuple[str, str]
         label = name if alone else f"{named.title} {name}"
         colour = f"rank-{i}" if alone else named.colour
         plot.line(_loads(trials), ys, label, colour, DASHES[i] if alone else DASHES[2 * i])
-        plot.marks(_loads(trials), ys, label, colour, "circle" if alone else DOTS[i], _tips(trials, named, alone=alone))
+        tips = _tips(trials, named, alone=alone)
+        plot.marks(_loads(trials), ys, label, colour, shape="circle" if alone else DOTS[i], tips=tips)
 
 
 def lateness(results: Sequence[Named]) -> Chart:
@@ -143,8 +144,8 @@ def lateness(results: Sequence[Named]) -> Chart:
         "lateness",
         "The generator's own lateness by load",
         "How long after they were due requests left this machine. It must stay well below the latency measured: a p99 "
-        "above the 1 ms line says that the generator, not the server, was at its end: such trials (open diamonds) do not "
-        "count and are off the line.",
+        "above the 1 ms line says that the generator, not the server, was at its end: such trials (open diamonds) do "
+        "not count and are off the line.",
         f"{len(trials)} trials with lateness; worst p99 "
         + fmt.duration(max((t.lateness_ns.p99 for t in trials if t.lateness_ns), default=None)),
     )
@@ -165,13 +166,13 @@ def _lateness(plot: Plot, named: Named, names: Sequence[str], *, alone: bool) ->
                 [y for _, y in some],
                 label,
                 colour,
-                shape,
-                _tips([t for t, _ in some], named, alone=alone),
+                shape=shape,
+                tips=_tips([t for t, _ in some], named, alone=alone),
             )
 
 
 def search(result: LimitResult, name: str) -> Chart:
-    """The trials in order, and the bounds closing in."""
+    """Draw the trials in order, and the bounds closing in."""
     trials = result.trials
     numbers = list(range(1, len(trials) + 1))
     bounds = facts.bounds(trials)
@@ -186,20 +187,20 @@ def search(result: LimitResult, name: str) -> Chart:
             _loads([t for _, t in some]),
             verdict,
             verdict,
-            shape,
-            _tips([t for _, t in some], Named("", result, ""), alone=True),
+            shape=shape,
+            tips=_tips([t for _, t in some], Named("", result, ""), alone=True),
         )
     return plot.chart(
         name,
         "The search, trial by trial",
-        "Each mark is a trial in the order they were run, at the load it asked for. The lines are the highest load that "
-        "held below any that failed, and the lowest that failed: the search ends when they are close enough.",
+        "Each mark is a trial in the order they were run, at the load it asked for. The lines are the highest load "
+        "that held below any that failed, and the lowest that failed: the search ends when they are close enough.",
         _in_words(Named("", result, "")),
     )
 
 
 def course(run: LoadResult, name: str) -> list[Chart]:
-    """A run second by second: rates, what was not answered, latency, and how late the generator was."""
+    """Draw a run second by second: rates, what was not answered, latency, and how late the generator was."""
     missing = any(getattr(s, word) for s in run.intervals for word in MISSING)
     return [_rates(run, name), *([_missing(run, name)] if missing else []), _waiting(run, name), profile(run, name)]
 
@@ -207,12 +208,13 @@ def course(run: LoadResult, name: str) -> list[Chart]:
 def _rates(run: LoadResult, name: str) -> Chart:
     seconds = run.intervals
     times, words = _times(seconds), ("planned", "sent", "answered")
+    dashes: tuple[Dash, ...] = ("dashed", "dotted", "solid")
     plot = Plot(
         Axis("seconds", "time", times),
         Axis("per second", "rate", [getattr(s, word) for s in seconds for word in words]),
     )
-    for word, colour, dash in zip(words, ("muted", "series-1", "series-0"), ("dashed", "dotted", "solid"), strict=True):
-        plot.line(times, [getattr(s, word) for s in seconds], word, colour, dash, 3 if dash == "dotted" else 2)
+    for word, colour, dash in zip(words, ("muted", "series-1", "series-0"), dashes, strict=True):
+        plot.line(times, [getattr(s, word) for s in seconds], word, colour, dash, width=3 if dash == "dotted" else 2)
     plot.course(times, [s.answered for s in seconds], _second_tips(seconds))
     return plot.chart(
         f"{name}-rates",
@@ -231,14 +233,14 @@ def _missing(run: LoadResult, name: str) -> Chart:
     for i, word in enumerate(MISSING):
         tops = [bottom + getattr(s, word) for bottom, s in zip(bottoms, seconds, strict=True)]
         if tops != bottoms:
-            plot.bars(_times(seconds), bottoms, tops, word, f"series-{i}", HATCHES[word])
+            plot.bars(_times(seconds), bottoms, tops, word, f"series-{i}", hatch=HATCHES[word])
         bottoms = tops
     plot.course(_times(seconds), heights, _second_tips(seconds))
     return plot.chart(
         f"{name}-missing",
         "What was not answered in time",
-        "The requests of each second that ended in another word than answered, one hatch a word. A second without a bar "
-        "had none.",
+        "The requests of each second that ended in another word than answered, one hatch a word. A second without a "
+        "bar had none.",
         f"{len(seconds)} of {len(run.intervals)} seconds had requests that were not answered in time",
     )
 
@@ -262,7 +264,7 @@ def _waiting(run: LoadResult, name: str) -> Chart:
 
 
 def profile(run: LoadResult, name: str) -> Chart:
-    """The percentiles of all distributions of a run."""
+    """Draw the percentiles of all distributions of a run."""
     rows = [row for row in facts.distribution_rows(run) if row.values]
     names = [label for label, _ in facts.PERCENTILES]
     positions = list(range(1, len(names) + 1))
@@ -279,8 +281,8 @@ def profile(run: LoadResult, name: str) -> Chart:
             ys,
             row.name,
             colour,
-            DOTS[i % 3],
-            {"": [row.name] * len(ys), "percentile": names, "value": [fmt.duration(y) for y in ys]},
+            shape=DOTS[i % 3],
+            tips={"": [row.name] * len(ys), "percentile": names, "value": [fmt.duration(y) for y in ys]},
         )
     return plot.chart(
         f"{name}-profile",
@@ -304,7 +306,7 @@ def _times(seconds: Sequence[Interval]) -> list[float]:
 
 
 def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
-    """The least and the greatest that a line through percentiles reaches."""
+    """Find the least and the greatest that a line through percentiles reaches."""
     return [value for d in distributions if d for value in (float(max(d.p50, 1)), float(d.max))]
 
 

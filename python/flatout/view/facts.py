@@ -6,6 +6,7 @@ No colour, no layout and no mark-up in here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,10 +55,10 @@ class Bounds(NamedTuple):
 
 
 class OutcomeRow(NamedTuple):
-    """One outcome, its count and its share of what was planned (or None: it counts answers, not requests)."""
+    """One outcome, how many, and its share of what was planned (or None: it counts answers, not requests)."""
 
     word: str
-    count: int
+    number: int
     share: float | None
     meaning: str
 
@@ -70,18 +71,18 @@ class DistributionRow(NamedTuple):
 
 
 def subject(result: Result) -> str:
-    """What was asked of whom, as far as the scenario says."""
+    """Say what was asked of whom, as far as the scenario tells."""
     known = (result.scenario.get(key) for key in ("protocol", "target"))
     return " ".join(fmt.plain(value) for value in known if value) or result.kind
 
 
 def sentence(result: Result) -> str:
-    """What was found, in one sentence."""
+    """Say what was found, in one sentence."""
     return fmt.plain(result.sentence) if isinstance(result, LimitResult) else run_sentence(result)
 
 
 def reached(result: Result) -> float | None:
-    """The rate a result stands for: the limit, or what a run had answered."""
+    """Return the rate a result stands for: the limit, or what a run had answered."""
     return result.limit.value if isinstance(result, LimitResult) else result.rate_per_s.answered
 
 
@@ -112,8 +113,10 @@ def run_sentence(run: LoadResult) -> str:
 
 
 def _verdict(run: LoadResult) -> str:
-    words = VERDICTS.get(run.verdict, run.verdict)
-    return f"{words} ({fmt.plain(run.why)})" if run.why else words
+    words, why = VERDICTS.get(run.verdict, run.verdict), fmt.plain(run.why)
+    if run.verdict == "ok":
+        return why[:1].upper() + why[1:] or words
+    return f"{words} ({why})" if why else words
 
 
 def _rates(run: LoadResult) -> str:
@@ -152,7 +155,7 @@ def equations(outcomes: Outcomes) -> tuple[str, str]:
 
 
 def distribution_rows(run: LoadResult) -> list[DistributionRow]:
-    """The distributions a run has, the generator's own lateness last."""
+    """List the distributions a run has, the generator's own lateness last."""
     rows = [
         DistributionRow("latency from due", run.latency_ns.from_due),
         DistributionRow("latency from sent", run.latency_ns.from_sent),
@@ -163,25 +166,23 @@ def distribution_rows(run: LoadResult) -> list[DistributionRow]:
 
 
 def requirement_value(requirement: Requirement) -> str:
-    """What was measured for a requirement, in the unit its name implies."""
-    return (
-        "no sample"
-        if requirement.value is None
-        else f"measured {_in_its_unit(requirement.expression, requirement.value)}"
-    )
+    """Say what was measured for a requirement, in the unit its metric implies."""
+    if requirement.value is None:
+        return "no sample"
+    metric = re.match(r"\s*(\w*)", requirement.expression)
+    return f"measured {_in_its_unit(metric.group(1) if metric else '', requirement.value)}"
 
 
-def _in_its_unit(expression: str, value: float) -> str:
-    name = expression.strip().lower()
-    if name.startswith("loss"):
+def _in_its_unit(metric: str, value: float) -> str:
+    if metric == "loss":
         return fmt.percent(value)
-    if name.startswith(("rate", "answered", "sent")):
+    if metric == "rate":
         return fmt.rate(value)
-    return fmt.duration(value)
+    return fmt.count(round(value)) if metric in MEANINGS else fmt.duration(value)
 
 
 def bounds(trials: Sequence[Trial]) -> list[Bounds]:
-    """The bounds after each trial; a load that failed is a limit even if it held before."""
+    """Follow the bounds, trial by trial; a load that failed is a limit even if it held before."""
     after = []
     for end in range(1, len(trials) + 1):
         failed = [t.intended_per_s for t in trials[:end] if t.verdict == "failed"]
@@ -192,7 +193,7 @@ def bounds(trials: Sequence[Trial]) -> list[Bounds]:
 
 
 def showcase(result: Result) -> LoadResult | None:
-    """The run whose course is worth showing: the confirming one, else the longest."""
+    """Choose the run whose course is worth showing: the confirming one, else the longest."""
     if isinstance(result, LoadResult):
         return result
     confirming = [t for t in result.trials if t.phase.startswith("confirm") and t.verdict == "held"]

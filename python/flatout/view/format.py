@@ -48,7 +48,7 @@ def seconds(value: float | None) -> str:
     """5.25 → "5.2 s"; 125 → "2 min 05 s"."""
     if value is None:
         return NOTHING
-    if abs(value) < 60:
+    if abs(value) < 59.95:
         return f"{value:.0f} s" if value == int(value) else f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:

@@ -56,14 +56,14 @@ class Memory:
 
 
 def lines(progress: RunProgress | SearchProgress, memory: Memory) -> list[Line]:
-    """The whole frame."""
+    """Lay out the whole frame."""
     if isinstance(progress, RunProgress):
         return [_run_title(progress, memory.title), *_run(progress)]
     return _search(progress, memory)
 
 
 def paint(line: Line, width: int, *, colours: bool) -> str:
-    """The line cut to `width` columns; every character drawn here is one column wide."""
+    """Cut the line to `width` columns and colour it; every character drawn here is one column wide."""
     parts = []
     for style, text in line:
         cut = text[:width]
@@ -91,7 +91,7 @@ def trial_line(number: int, trial: Trial, progress: SearchProgress) -> str:
 
 
 def limit_line(limit: Limit) -> str:
-    """The end of a search, for a log."""
+    """Word the end of a search, for a log."""
     reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
     return f"limit {fmt.rate(limit.value)}: {reason}"
 
@@ -214,7 +214,7 @@ def _apart(progress: SearchProgress) -> str:
 
 
 def _bounds_bar(progress: SearchProgress, memory: Memory) -> Line:
-    """Loads on a log axis from the lowest tried to the highest: held, between, failed, and where it is now."""
+    """Draw loads on a log axis from the lowest tried to the highest: held, between, failed, and where it is now."""
     low, high = memory.lowest, max(memory.highest, memory.lowest * 1.01)
     cells = [_bound_cell(low * (high / low) ** ((i + 0.5) / _BAR_WIDTH), progress) for i in range(_BAR_WIDTH)]
     here = min(_BAR_WIDTH - 1, int(_BAR_WIDTH * math.log(progress.rate_per_s / low) / math.log(high / low)))

@@ -1,7 +1,7 @@
 """A result, or several, as one HTML page that needs nothing but itself.
 
 The template escapes every text it is given; the page's own policy forbids whatever is not in the file. Needs the extra
-`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. No chart is drawn and no number worded here.
+`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. No chart is drawn, no number worded here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from flatout.view import facts, tables
 from flatout.view.tables import Table
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
     from flatout.view.plot import Chart
 
 Named = tuple[str, Result]
@@ -33,7 +36,7 @@ class Part(NamedTuple):
 
 
 def render(results: Result | Sequence[Named]) -> str:
-    """The page, for one result or for several with their titles."""
+    """Make the page, for one result or for several with their titles."""
     named = [("", results)] if isinstance(results, LoadResult | LimitResult) else list(results)
     if not named:
         raise UsageError("a report needs at least one result")
@@ -51,6 +54,7 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "overlays": _overlays(named),
         "parts": [_part(i, title, result) for i, (title, result) in enumerate(named)],
         "several": several,
+        "subject": "" if several else facts.subject(named[0][1]),
         "started_at": named[0][1].started_at,
         "version": named[0][1].host.flatout,
     }
@@ -81,30 +85,33 @@ def _part(number: int, title: str, result: Result) -> Part:
     )
 
 
-def _template() -> Any:
-    jinja2 = _needed("jinja2")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+def _template() -> Template:
+    _need("jinja2")
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     # Bokeh's documents refer backwards: an object must be read before it is referred to.
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":")}
     return environment.from_string(_packaged("page.html"))
 
 
-def _assets() -> dict[str, Any]:
-    """Our own style and scripts, the only texts the template does not escape."""
-    markup = _needed("markupsafe").Markup
-    bokeh = _needed("bokeh.resources").Resources(mode="inline", components=["bokeh"])
+def _assets() -> dict[str, Markup]:
+    """Load our own style and scripts, the only texts the template does not escape."""
+    _need("bokeh")
+    from bokeh.resources import Resources
+    from markupsafe import Markup
+
+    bokeh = Resources(mode="inline", components=["bokeh"])
     return {
-        "style": markup(_packaged("page.css")),
-        "script": markup(_packaged("page.js")),
-        "library": markup("\n".join(bokeh.js_raw)),
+        "style": Markup(_packaged("page.css")),
+        "script": Markup(_packaged("page.js")),
+        "library": Markup("\n".join(bokeh.js_raw)),
     }
 
 
-def _needed(module: str) -> Any:
+def _need(module: str) -> None:
     try:
-        return import_module(module)
+        import_module(module)
     except ImportError as error:
         raise UsageError("a report needs the extra: pip install 'flatout[report]'") from error
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from bokeh.embed import json_item
+from bokeh.models import Axis as BokehAxis
 from bokeh.models import (
+    BasicTicker,
     BoxZoomTool,
     FixedTicker,
-    GlyphRenderer,
     HoverTool,
     NumeralTickFormatter,
     PanTool,
@@ -23,8 +24,9 @@ from bokeh.models import (
     ResetTool,
     SaveTool,
     SingleIntervalTicker,
-    Span,
 )
+from bokeh.models.annotations import Span
+from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
 from flatout.view import format as fmt
@@ -36,6 +38,7 @@ Values = Sequence[float | None]
 
 _LOG = ("rate-log", "duration-log")
 _HEIGHT = 320
+_MARGIN = 1.6
 
 
 class Axis(NamedTuple):
@@ -82,7 +85,7 @@ class Plot:
     def __init__(self, x: Axis, y: Axis) -> None:
         self._empty = not (x.known and y.known)
         self._keys: dict[str, Key] = {}
-        self._x, self._y = x, y
+        self._lowest = min(y.known, default=1.0) / _MARGIN if y.scale in _LOG else None
         self._figure = figure(
             height=_HEIGHT,
             sizing_mode="stretch_width",
@@ -105,18 +108,18 @@ class Plot:
         _dress(self._figure.xaxis[0], x)
         _dress(self._figure.yaxis[0], y)
 
-    def line(self, xs: Values, ys: Values, label: str, colour: str, dash: Dash = "solid", width: float = 2) -> None:
-        """A line through the points in the order given."""
+    def line(self, xs: Values, ys: Values, label: str, colour: str, dash: Dash = "solid", *, width: float = 2) -> None:
+        """Draw a line through the points in the order given."""
         drawn = self._figure.line(_numbers(xs), self._heights(ys), line_dash=dash, line_width=width)
         self._named(drawn, label, colour, dash)
 
     def steps(self, xs: Values, ys: Values, label: str, colour: str, dash: Dash = "solid") -> None:
-        """A line that keeps a value until the next."""
+        """Draw a line that keeps a value until the next."""
         drawn = self._figure.step(_numbers(xs), self._heights(ys), mode="after", line_dash=dash, line_width=2)
         self._named(drawn, label, colour, dash)
 
     def marks(
-        self, xs: Values, ys: Values, label: str, colour: str, shape: Shape, tips: Mapping[str, Sequence[str]]
+        self, xs: Values, ys: Values, label: str, colour: str, *, shape: Shape, tips: Mapping[str, Sequence[str]]
     ) -> None:
         """Markers; `tips` are what hovering says, each a name and a text for every point."""
         if not xs:
@@ -135,7 +138,7 @@ class Plot:
         self._hover(drawn, list(tips), "mouse")
 
     def course(self, xs: Values, ys: Values, tips: Mapping[str, Sequence[str]]) -> None:
-        """What hovering anywhere above a point of a course over time says."""
+        """Say `tips` when hovering anywhere above a point of a course over time."""
         columns = {f"tip{i}": list(texts) for i, texts in enumerate(tips.values())}
         drawn = self._figure.scatter(
             "x", "y", source={"x": _numbers(xs), "y": self._heights(ys), **columns}, size=8, alpha=0.0
@@ -143,8 +146,8 @@ class Plot:
         drawn.tags = ["none"]
         self._hover(drawn, list(tips), "vline")
 
-    def bars(self, xs: Values, bottoms: Values, tops: Values, label: str, colour: str, hatch: str) -> None:
-        """Bars from bottom to top, told apart by their hatch."""
+    def bars(self, xs: Values, bottoms: Values, tops: Values, label: str, colour: str, *, hatch: str) -> None:
+        """Draw bars from bottom to top, told apart by their hatch."""
         drawn = self._figure.vbar(
             x=_numbers(xs),
             bottom=_numbers(bottoms),
@@ -158,7 +161,7 @@ class Plot:
         self._named(drawn, label, colour, f"hatch-{hatch}")
 
     def level(self, at: float | None, label: str, colour: str, *, upright: bool = False, dash: Dash = "dashed") -> None:
-        """A straight line across the chart; drawn only where there is a value."""
+        """Draw a straight line across the chart, if there is a value."""
         if at is None:
             return
         self._figure.add_layout(
@@ -174,25 +177,25 @@ class Plot:
         self._keys.setdefault(label, Key(label, colour, dash, switches=False))
 
     def explain(self, label: str, shape: Shape) -> None:
-        """A legend entry for a shape that several series share."""
+        """Add a legend entry for a shape that several series share."""
         self._keys.setdefault(label, Key(label, "ink", shape, switches=False))
 
     def chart(self, name: str, title: str, reading: str, alternative: str) -> Chart:
-        """The finished chart; `reading` says how to read it, `alternative` what it shows, for those who cannot see it."""
+        """Finish the chart; `reading` says how to read it, `alternative` what it shows to those who cannot see it."""
         item = None if self._empty else dict(json_item(self._figure))
         return Chart(name, title, reading, alternative, list(self._keys.values()), item)
 
     def _heights(self, values: Values) -> list[float]:
-        """A log axis has no place for zero: what is below its least value lies on it."""
-        least = self._figure.y_range.start if self._y.scale in _LOG else None
-        return [v if least is None or math.isnan(v) else max(v, least) for v in _numbers(values)]
+        """Lift what a log axis has no place for, zero first of all, to its least value."""
+        lowest = self._lowest
+        return [v if lowest is None or math.isnan(v) else max(v, lowest) for v in _numbers(values)]
 
-    def _named(self, drawn: GlyphRenderer, label: str, colour: str, shape: str) -> None:
+    def _named(self, drawn: GlyphRenderer[Any], label: str, colour: str, shape: str) -> None:
         drawn.name = label
         drawn.tags = [colour]
         self._keys.setdefault(label, Key(label, colour, shape))
 
-    def _hover(self, drawn: GlyphRenderer, names: Sequence[str], mode: Literal["mouse", "vline"]) -> None:
+    def _hover(self, drawn: GlyphRenderer[Any], names: Sequence[str], mode: Literal["mouse", "vline"]) -> None:
         tips = [(name, f"@tip{i}") for i, name in enumerate(names)]
         self._figure.add_tools(HoverTool(renderers=[drawn], tooltips=tips, mode=mode, visible=False))
 
@@ -205,13 +208,13 @@ def _range(axis: Axis) -> Range1d:
     known = axis.known or [1.0]
     low, high = min(known), max(known)
     if axis.scale in _LOG:
-        return Range1d(low / 1.6, high * 1.6)
+        return Range1d(start=low / _MARGIN, end=high * _MARGIN)
     if axis.scale == "ordinal":
-        return Range1d(0.4, high + 0.6)
-    return Range1d(0, high * 1.08 or 1.0)
+        return Range1d(start=0.4, end=high + 0.6)
+    return Range1d(start=0, end=high * 1.08 or 1.0)
 
 
-def _dress(axis: Any, data: Axis) -> None:
+def _dress(axis: BokehAxis, data: Axis) -> None:
     axis.axis_label = data.label
     axis.axis_label_text_font_style = "normal"
     axis.minor_tick_line_color = None
@@ -225,17 +228,17 @@ def _dress(axis: Any, data: Axis) -> None:
     elif data.scale == "rate-log":
         _log_rates(axis, data)
     else:
-        axis.ticker.desired_num_ticks = 5
+        axis.ticker = BasicTicker(desired_num_ticks=5)
         axis.formatter = NumeralTickFormatter(format="0,0" if data.scale == "time" else "0.[00] a")
 
 
-def _durations(axis: Any, data: Axis) -> None:
+def _durations(axis: BokehAxis, data: Axis) -> None:
     ticks = _log_ticks(data)
     axis.ticker = FixedTicker(ticks=ticks)
     axis.major_label_overrides = {tick: _round_duration(tick) for tick in ticks}
 
 
-def _log_rates(axis: Any, data: Axis) -> None:
+def _log_rates(axis: BokehAxis, data: Axis) -> None:
     ticks = _log_ticks(data)
     axis.ticker = FixedTicker(ticks=ticks)
     axis.major_label_overrides = {tick: fmt.rate_short(tick).replace(".00 ", " ").replace(".0 ", " ") for tick in ticks}
@@ -244,7 +247,7 @@ def _log_rates(axis: Any, data: Axis) -> None:
 def _log_ticks(data: Axis) -> list[int]:
     """Decades, and 2 and 5 between them where the axis is short enough to label them."""
     known = data.known or [1.0]
-    low, high = min(known) / 1.6, max(known) * 1.6
+    low, high = min(known) / _MARGIN, max(known) * _MARGIN
     steps = (1, 2, 5) if math.log10(high / low) < 3 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [step * 10**decade for decade in decades if decade >= 0 for step in steps]

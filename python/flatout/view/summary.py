@@ -30,12 +30,12 @@ STYLES = {
 
 
 def summary(result: Result) -> RenderableType:
-    """The summary, for any rich console."""
+    """Lay out the summary, for any rich console."""
     return _limit(result) if isinstance(result, LimitResult) else _load(result)
 
 
 def text(result: Result, width: int = 80) -> str:
-    """The summary without colours, as it is piped or kept."""
+    """Write the summary without colours, as it is piped or kept."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
         console.print(summary(result), soft_wrap=False)
@@ -57,7 +57,7 @@ def _headline(run: LoadResult) -> Text:
 
 
 def _grid(columns: Iterable[str]) -> Table:
-    """A table without lines: one letter a column, l or r."""
+    """Make a table without lines: one letter a column, l or r."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for side in columns:
         table.add_column(justify="right" if side == "r" else "left", no_wrap=side == "r", overflow="fold")
@@ -90,7 +90,7 @@ def _outcomes(run: LoadResult) -> Table:
         indent = "  " if row.word in facts.SENT_WORDS else ""
         note = _unsent_because(run) or row.meaning if row.word == "unsent" else row.meaning
         share = "" if row.share is None else fmt.percent(row.share)
-        _row(table, indent + row.word, fmt.count(row.count), share, note, style="" if row.count else "dim")
+        _row(table, indent + row.word, fmt.count(row.number), share, note, style="" if row.number else "dim")
     return table
 
 
@@ -125,7 +125,8 @@ def _requirements(requirements: Iterable[Requirement]) -> Table:
 
 
 def _limit(result: LimitResult) -> RenderableType:
-    parts: list[RenderableType] = [Text(facts.sentence(result), style="bold"), _stopped(result)]
+    subject = Text(facts.subject(result), style="bold")
+    parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result)]
     if result.trials:
         parts += [Text(), _trials(result.trials), *_reasons(result.trials)]
     return Group(*parts)

@@ -89,7 +89,7 @@ def _trial_row(number: int, trial: Trial) -> list[str]:
 
 
 def of_run(run: LoadResult) -> list[Table]:
-    """What one run measured."""
+    """List what one run measured."""
     tables = [distributions(run), outcomes(run)]
     if run.tallies:
         tables.append(tallies(run))
@@ -101,7 +101,7 @@ def of_run(run: LoadResult) -> list[Table]:
 def outcomes(run: LoadResult) -> Table:
     """Where every request went, and the equations it must satisfy."""
     rows = [
-        [row.word, fmt.count(row.count), "" if row.share is None else fmt.percent(row.share), row.meaning]
+        [row.word, fmt.count(row.number), "" if row.share is None else fmt.percent(row.share), row.meaning]
         for row in facts.outcome_rows(run.outcomes)
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items())
@@ -125,7 +125,7 @@ def distributions(run: LoadResult) -> Table:
 
 
 def tallies(run: LoadResult) -> Table:
-    """The protocol's own counters."""
+    """List the protocol's own counters."""
     answers = run.outcomes.answered
     rows = [
         [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
@@ -135,7 +135,7 @@ def tallies(run: LoadResult) -> Table:
 
 
 def requirements(run: LoadResult) -> Table:
-    """What was required and whether it was met."""
+    """List what was required and whether it was met."""
     rows = [
         [requirement.expression, facts.requirement_value(requirement), "met" if requirement.met else "not met"]
         for requirement in run.requirements
@@ -152,7 +152,7 @@ def scenario(result: Result) -> Table:
 
 
 def host(host_: Host, run: LoadResult | None, started_at: str, duration_s: float) -> Table:
-    """The machine that asked, and what asking cost it."""
+    """Describe the machine that asked, and what asking cost it."""
     rows = [["started at", started_at], ["took", fmt.seconds(duration_s)]]
     rows += [[name, value] for name, value in _flat(msgspec.to_builtins(host_))]
     if run is not None:
@@ -175,8 +175,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _setting(value: object) -> str:
-    if isinstance(value, bool) or value is None:
+    if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: fmt.NOTHING}[value]
     if isinstance(value, int | float):
         return f"{value:,}"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_setting(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_setting, value)) or fmt.NOTHING
+    return str(value)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from flatout.limit.classify import Rule, classify, conditional_throughput
-from flatout.limit.grid import Grid
+from flatout.limits.classify import Rule, classify, conditional_throughput
+from flatout.limits.grid import Grid
 from flatout.result import Search, StoppedBy, TrialVerdict
 
 Phase = Literal["bracket", "search", "confirm"]

@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limit.search import Done, Measure, Past, conclude, decide
-from flatout.limit.sentence import sentence
-from flatout.limit.verdict import Judgement, ShareLaterThan, judge
+from flatout.limits.search import Done, Measure, Past, conclude, decide
+from flatout.limits.sentence import sentence
+from flatout.limits.verdict import Judgement, ShareLaterThan, judge
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Host, Limit, LimitResult, LoadResult, Search, StoppedBy, Trial
 
@@ -36,7 +36,7 @@ class World:
     measure: Callable[[float, float, OnRun], LoadResult]
     recover: Callable[[], bool]
     clock: Callable[[], float]
-    rest: Callable[[float], None]
+    rest: Callable[[float], object]
     share_later_than: ShareLaterThan
     stop: Callable[[], bool] = lambda: False
     progress: OnSearch = lambda _progress: None

@@ -9,12 +9,11 @@ Never in here: the choice of a load, I/O, the histogram's code (counting answers
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import msgspec
 
-from flatout.limit.words import ms, percent
+from flatout.limits.words import ms, percent
 from flatout.result import Distribution, Goal, LoadResult, TrialVerdict
 
 ShareLaterThan = Callable[[Distribution, int], float]
@@ -37,7 +36,7 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
     complaints = _complaints(result.loss, late, goal)
     if complaints:
-        loss = max(result.loss, _late_as_loss(late, goal.loss), math.nextafter(goal.loss, 1.0))
+        loss = max(result.loss, _late_as_loss(late, goal.loss))
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
     loss = max(result.loss, _late_as_loss(late, goal.loss))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))

@@ -5,7 +5,7 @@ Method: one phrase per reason for which a search stops. Pure text: nothing here 
 
 from __future__ import annotations
 
-from flatout.limit.words import ms, percent, whole
+from flatout.limits.words import ms, percent, whole
 from flatout.result import Goal, Limit, Search
 
 

@@ -1,0 +1,35 @@
+"""All commands in one tree; the protocols' own come from the registry."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from flatout.cli import demo, flags, limit, load, report, serve
+from flatout.host import VERSION
+from flatout.protocols import PROTOCOLS
+
+_VERBS = (
+    (load, "knobs", "Send requests at a set rate and say where each one went."),
+    (limit, "knobs", "Find the highest rate that a server holds."),
+    (serve, "serve_knobs", "Answer requests, for tests."),
+)
+
+
+def build() -> App:
+    """The command line."""
+    app = App(
+        name="flatout",
+        help="Find how fast a small-message network server can go, and what stops it.",
+        version=VERSION,
+        help_format="markdown",
+    )
+    for module, knobs, summary in _VERBS:
+        verb = App(name=module.__name__.rpartition(".")[2], help=summary)
+        for protocol in PROTOCOLS.values():
+            own = flags.knob_flags(protocol, getattr(protocol, knobs))
+            verb.command(module.command(protocol, own), name=protocol.name)
+        app.command(verb)
+    app.command(report.report)
+    app.command(demo.demo)
+    app.register_install_completion_command(name="--install-completion")
+    return app

@@ -1,0 +1,86 @@
+"""`flatout limit PROTOCOL TARGET`: the highest rate that a server holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from flatout import api
+from flatout.cli import output as out
+from flatout.cli.flags import Asking, Output, flattened
+from flatout.protocols.base import Protocol
+from flatout.result import LimitResult, Search
+from flatout.scenario.model import Scenario
+
+GOAL = Group("What to search", sort_key=1)
+
+
+@dataclass
+class Seeking:
+    """The goal and the bounds of the search."""
+
+    loss: Annotated[str, Parameter(group=GOAL, help="At most this share of requests without a timely right answer.")] = "0.1%"
+    p99: Annotated[
+        str | None, Parameter(group=GOAL, help="At most 1 % of the answers later than this, from when they were due.")
+    ] = None
+    min: Annotated[str, Parameter(group=GOAL, help="Begin at this rate.")] = "1k"
+    max: Annotated[str, Parameter(group=GOAL, help="Never ask faster than this.")] = "5M"
+    within: Annotated[str, Parameter(group=GOAL, help="How close the highest held and lowest failed rate must come.")] = "2%"
+    budget: Annotated[str, Parameter(group=GOAL, help="Time for the whole search.")] = "60s"
+
+    def search(self) -> Search:
+        """What the flags mean."""
+        return api.search_of(
+            loss=self.loss, p99=self.p99, least=self.min, most=self.max, within=self.within, budget=self.budget
+        )
+
+
+def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
+    """The command for one protocol."""
+
+    def limit(
+        target: str, /, *, seeking: Any = Seeking(), asking: Any = Asking(), knobs: Any = knobs(), output: Any = Output()  # noqa: B008
+    ) -> int:
+        search = seeking.search()
+        scenario = api.trial_scenario(protocol.name, target, **asking.options(knobs))
+        out.check_writable(output)
+        return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
+
+    limit.__doc__ = _HELP.format(protocol=protocol)
+    limit.__annotations__ = {
+        "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
+        "seeking": flattened(Seeking),
+        "asking": flattened(Asking),
+        "knobs": flattened(knobs),
+        "output": flattened(Output),
+        "return": int,
+    }
+    return limit
+
+
+_HELP = """Find the highest rate of {protocol.summary} that a server holds.
+
+Begins low, doubles until a trial fails, then narrows: several trials a rate (RFC 9971), one long one to confirm. A trial
+that this generator could not drive is never held against the server.
+
+Examples::
+
+    flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
+    flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
+"""
+
+
+def seek(scenario: Scenario, search: Search, *, quiet: bool, title: str | None = None) -> LimitResult:
+    """Searches with a live view; Ctrl-C ends it with what was measured."""
+    from flatout.run import quiet as nobody
+    from flatout.view.live import Live
+
+    stop = threading.Event()
+    if quiet:
+        return api.find(scenario, search, nobody, stop)
+    with Live(title or f"limit of {scenario.protocol} {scenario.target}") as live:
+        return api.find(scenario, search, live, stop)

@@ -1,0 +1,126 @@
+"""What a command leaves behind: summary, JSON, HTML, exit code. Nothing measured is lost for want of a place to put it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from flatout.cli.flags import Output
+from flatout.errors import OutputError
+from flatout.result import LimitResult, LoadResult, Result, to_json, write
+
+DONE, UNMET, BAD_USE, TARGET, GENERATOR, INTERRUPTED = 0, 1, 2, 3, 4, 130
+# Where several hold the first of these is the command's code.
+_PRECEDENCE = (BAD_USE, INTERRUPTED, TARGET, GENERATOR, UNMET)
+
+
+def say(text: str) -> None:
+    """A line for people, beside what programs read."""
+    print(text, file=sys.stderr)
+
+
+def check_writable(output: Output) -> None:
+    """Finds out before a measurement what would spoil its result afterwards. Errors: OutputError, as bad use."""
+    for path in (output.json, output.html):
+        if path and path != "-" and not Path(path).parent.is_dir():
+            raise OutputError(f"'{path}' cannot be written: there is no folder '{Path(path).parent}'")
+
+
+def deliver(results: Sequence[tuple[str, Result]], output: Output) -> int:
+    """Shows and writes results; returns the exit code so far. A file that cannot be written costs no other output."""
+    codes = [exit_code(result) for _, result in results]
+    if not output.quiet:
+        _summaries(results, to_stderr=output.json == "-")
+    codes.append(_write_json(results, output))
+    codes.append(_write_html(results, output))
+    return worst(codes)
+
+
+def worst(codes: Sequence[int]) -> int:
+    """One code for several, by the contract's precedence."""
+    return next((code for code in _PRECEDENCE if code in codes), DONE)
+
+
+def exit_code(result: Result) -> int:
+    """A result's exit code, by the contract."""
+    return _limit_code(result) if isinstance(result, LimitResult) else _load_code(result)
+
+
+def _load_code(result: LoadResult) -> int:
+    codes = {"ok": DONE, "generator-limited": GENERATOR, "target-lost": TARGET, "interrupted": INTERRUPTED}
+    unmet = any(not requirement.met for requirement in result.requirements)
+    return worst([codes[result.verdict], UNMET if unmet else DONE])
+
+
+def _limit_code(result: LimitResult) -> int:
+    codes = {
+        "found": DONE,
+        "max": DONE,
+        "min": UNMET,
+        "budget": DONE if result.limit.lower else UNMET,
+        "generator": GENERATOR,
+        "target": TARGET,
+        "interrupted": INTERRUPTED,
+    }
+    return codes[result.limit.stopped_by]
+
+
+def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> None:
+    from rich.console import Console
+
+    from flatout.view.summary import summary
+
+    console = Console(stderr=to_stderr, highlight=False)
+    for title, result in results:
+        if title:
+            console.print(f"\n[bold]{title}[/bold]")
+        console.print(summary(result))
+
+
+def _write_json(results: Sequence[tuple[str, Result]], output: Output) -> int:
+    if output.json is None:
+        return DONE
+    data = b"".join(to_json(result) for _, result in results)
+    if output.json == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return DONE
+    try:
+        write(output.json, data)
+    except OutputError as error:
+        say(f"flatout: {error}{_rescue(data)}")
+        return UNMET
+    if not output.quiet:
+        say(f"JSON: {output.json}")
+    return DONE
+
+
+def _rescue(data: bytes) -> str:
+    """Keeps a result elsewhere when its file cannot be written: nothing measured is lost."""
+    for folder in (tempfile.gettempdir(), "/dev/shm"):
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="flatout-", suffix=".json", delete=False) as file:
+                file.write(data)
+            return f"; the result is in {file.name}"
+        except OSError:
+            continue
+    sys.stderr.buffer.write(data)
+    return "; the result stands above"
+
+
+def _write_html(results: Sequence[tuple[str, Result]], output: Output) -> int:
+    if output.html is None:
+        return DONE
+    from flatout.view.page import render
+
+    try:
+        single = len(results) == 1
+        write(output.html, render(results[0][1] if single else list(results)).encode())
+    except OutputError as error:
+        say(f"flatout: {error}")
+        return UNMET
+    if not output.quiet:
+        say(f"Report: {output.html}")
+    return DONE

@@ -1,0 +1,41 @@
+"""`flatout report RESULT.json --html FILE`: the page again, from stored results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flatout.cli import output as out
+from flatout.errors import OutputError
+from flatout.result import read, write
+
+
+def report(
+    result: Annotated[list[str], Parameter(help="Results, as --json wrote them; several are compared on one page.")],
+    /,
+    *,
+    html: Annotated[str | None, Parameter(help="The page to write. [the summary is printed]")] = None,
+    quiet: Annotated[bool, Parameter(negative=(), help="Print errors only.")] = False,
+) -> int:
+    """Make the report of stored results again.
+
+    Examples::
+
+        flatout report result.json --html report.html
+        flatout report ours.json theirs.json --html compared.html
+    """
+    from flatout.view.page import render
+
+    results = [(Path(path).stem, read(path)) for path in result]
+    if html is None:
+        return out.deliver(results if len(results) > 1 else [("", results[0][1])], out.Output(quiet=quiet)) and out.DONE
+    try:
+        write(html, render(results if len(results) > 1 else results[0][1]).encode())
+    except OutputError as error:
+        out.say(f"flatout: {error}")
+        return out.UNMET
+    if not quiet:
+        out.say(f"Report: {html}")
+    return out.DONE

@@ -1,0 +1,106 @@
+"""The summary on a terminal: approved output, and what must hold of any.
+
+After a wanted change: FLATOUT_APPROVE=1 pytest tests/unit/test_view_summary.py, and read the difference.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+import results
+from rich.console import Console
+
+from flatout.result import Requirement
+from flatout.view import facts, summary
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CASES = {
+    "load": results.load,
+    "load_lossy": lambda: results.load(230_000, 5),
+    "load_unanswered": results.unanswered,
+    "load_interrupted": results.interrupted,
+    "limit": results.limit,
+    "limit_interrupted": results.limit_interrupted,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_approved(name):
+    approved = GOLDEN / f"summary_{name}.txt"
+    text = summary.text(CASES[name]())
+    if "FLATOUT_APPROVE" in os.environ:
+        approved.write_text(text, encoding="utf-8")
+    assert text == approved.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fits_80_columns(name):
+    assert max(map(len, summary.text(CASES[name]()).splitlines())) <= 80
+
+
+def test_every_outcome_adds_up_as_shown():
+    outcomes = results.load(230_000, 5).outcomes
+    shown = {row.word: row.number for row in facts.outcome_rows(outcomes)}
+    assert shown["planned"] == shown["sent"] + shown["unsent"]
+    assert shown["sent"] == sum(shown[word] for word in facts.SENT_WORDS)
+    assert outcomes.lost > 0
+
+
+def printed(result, **console):
+    out = io.StringIO()
+    Console(file=out, width=80, **console).print(summary.summary(result))
+    return out.getvalue()
+
+
+def test_colours_only_on_a_terminal():
+    assert "\x1b[" not in printed(results.load())
+    assert "\x1b[" in printed(results.load(), force_terminal=True, color_system="standard")
+
+
+def test_nothing_from_outside_reaches_the_terminal_as_code_or_markup():
+    evil = "[red]x[/red]\x1b[2J\x07"
+    run = results.load(
+        why=evil,
+        tallies={evil: 3},
+        unsent_because={evil: 1},
+        scenario={"protocol": "ntp", "target": evil},
+        requirements=[Requirement(expression=evil, value=1.0, met=False)],
+    )
+    text = printed(run)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert text.count("[red]x[/red]") >= 4
+
+
+def test_requirements_say_what_was_measured_in_its_own_unit():
+    said = {
+        expression: facts.requirement_value(Requirement(expression=expression, value=value, met=True))
+        for expression, value in (("loss<1%", 0.004), ("p999<5ms", 4_200_000.0), ("rate>9k", 9_500.0), ("late<9", 8.0))
+    }
+    assert said == {
+        "loss<1%": "measured 0.40 %",
+        "p999<5ms": "measured 4.20 ms",
+        "rate>9k": "measured 9,500/s",
+        "late<9": "measured 8",
+    }
+
+
+def test_bounds_close_in_and_a_load_that_failed_later_is_no_lower_bound():
+    server = results.Server()
+    trials = [
+        results.trial(20_000, "bracket", server, 1),
+        results.trial(400_000, "bracket", server, 2),
+        results.trial(100_000, "search", server, 3),
+        results.msgspec.structs.replace(results.trial(100_000, "confirm", server, 4), verdict="failed"),
+    ]
+    assert facts.bounds(trials) == [(20_000, None), (20_000, 400_000), (100_000, 400_000), (20_000, 100_000)]
+
+
+def test_the_confirming_trial_is_shown():
+    found = results.limit()
+    assert facts.showcase(found) is found.trials[-1]
+    assert found.trials[-1].phase == "confirm"
+    assert facts.showcase(results.limit_interrupted()) is None
