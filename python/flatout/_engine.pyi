@@ -69,7 +69,13 @@ class LoadRun:
 @final
 class Server:
     def __new__(
-        cls, *, protocol: str, knobs: list[tuple[str, int]], listen: tuple[_Address, int, int], workers: int, cpus: list[int]
+        cls,
+        *,
+        protocol: str,
+        knobs: list[tuple[str, int]],
+        listen: tuple[_Address, int, int],
+        workers: int,
+        cpus: list[int],
     ) -> Server: ...
     @property
     def address(self) -> tuple[_Address, int]: ...

@@ -203,7 +203,7 @@ def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread:
         unread.bind(("127.0.0.1", 0))
-        target = "127.0.0.1:{}".format(unread.getsockname()[1])
+        target = f"127.0.0.1:{unread.getsockname()[1]}"
         flat_out = msgspec.structs.replace(
             scenario.at(20e6, seconds), target=target, sources=(), warmup_s=0.0, timeout_s=1e-3, log=None, require=()
         )

@@ -27,7 +27,7 @@ class TargetError(FlatoutError):
 
 
 class GeneratorError(FlatoutError):
-    """This machine cannot drive what was asked (descriptors, memory, permission)."""
+    """The generator cannot drive what was asked (descriptors, memory, permission)."""
 
     exit_code = 4
 

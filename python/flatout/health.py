@@ -85,7 +85,7 @@ def generator_limited(outcomes: Outcomes, lateness: Distribution | None, own_dro
     """Why the generator did not drive what was asked, or None if it did."""
     if outcomes.planned and outcomes.unsent > UNSENT_SHARE * outcomes.planned:
         share = outcomes.unsent / outcomes.planned
-        return f"{outcomes.unsent:,} of {outcomes.planned:,} requests ({share:.1%}) could not leave within 1 ms of being due"
+        return f"{outcomes.unsent:,} of {outcomes.planned:,} requests ({share:.1%}) could not leave within 1 ms of due"
     if lateness and lateness.p99 > LATENESS_NS:
         return f"1 % of the requests left {lateness.p99 / 1e6:.1f} ms or more after they were due"
     if outcomes.sent and own_drops > UNSENT_SHARE * outcomes.sent:

@@ -66,9 +66,7 @@ def seconds(value: Number) -> float:
     return units.duration(value) if isinstance(value, str) else float(value)
 
 
-def _profile(
-    rate: Number | None, duration: Number, profile: Sequence[Segment] | str | None
-) -> Sequence[Segment]:
+def _profile(rate: Number | None, duration: Number, profile: Sequence[Segment] | str | None) -> Sequence[Segment]:
     if profile is not None:
         if rate is not None:
             raise UsageError("give a rate or a profile, not both")
@@ -88,7 +86,9 @@ def _all_knobs(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(knobs)
     names = {field.name for field in dataclasses.fields(knobs)}
     if unknown := set(given) - names:
-        raise UsageError(f"{protocol} has no option {', '.join(sorted(unknown))} (it has: {', '.join(sorted(names)) or 'none'})")
+        raise UsageError(
+            f"{protocol} has no option {', '.join(sorted(unknown))} (it has: {', '.join(sorted(names)) or 'none'})"
+        )
     try:
         checked = {name: msgspec.convert(value, hints[name]) for name, value in given.items()}
     except msgspec.ValidationError as error:

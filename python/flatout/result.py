@@ -87,7 +87,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one second, `t_s` being its end; `p50` and `p99` are ns from due. Only totals close, not intervals."""
+    """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close."""
 
     t_s: float
     planned: int
@@ -121,8 +121,10 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that
-    reached this host but were not read in time.
+    """One run.
+
+    `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached this
+    host but were not read in time.
     """
 
     schema: str = SCHEMA
@@ -214,8 +216,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     stopped_by: StoppedBy
 
 
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """Another server's search, done right after and kept in the same file."""
+
+    title: str
+    result: LimitResult
+
+
 class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One search, with all its trials."""
+    """One search, with all its trials; `beside` are searches of other servers that it is to be compared with."""
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"
@@ -228,6 +237,8 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: float | None
     trials: list[Trial]
     sentence: str
+    title: str = ""
+    beside: list[Beside] = []
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -240,6 +251,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     def _repr_html_(self) -> str:
         rows = [(f"{trial.intended_per_s:,.0f}/s", f"{trial.verdict}: {trial.why}") for trial in self.trials]
         return _html_table(self.sentence, rows)
+
 
 Result = LoadResult | LimitResult
 
@@ -266,6 +278,13 @@ class _Head(msgspec.Struct):
 
 
 _KINDS: dict[str, type[LoadResult | LimitResult]] = {"load": LoadResult, "limit": LimitResult}
+
+
+def unfold(title: str, result: Result) -> list[tuple[str, Result]]:
+    """A result and those kept beside it, each with its title."""
+    if not isinstance(result, LimitResult):
+        return [(title, result)]
+    return [(result.title or title, result), *((other.title, other.result) for other in result.beside)]
 
 
 def read(path: str | Path) -> Result:

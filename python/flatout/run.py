@@ -70,7 +70,9 @@ def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return TargetError(f"target {plan.endpoint.address} cannot be reached from here: {text}")
     if error.errno == errno.EADDRNOTAVAIL and plan.sources:
-        return UsageError(f"cannot send from {plan.scenario.sources}: {text} (not an address of this host, or no port left)")
+        return UsageError(
+            f"cannot send from {plan.scenario.sources}: {text} (not an address of this host, or no port left)"
+        )
     if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
     return GeneratorError(f"this host cannot open {plan.scenario.flows:,} flows: {text}")
@@ -79,9 +81,7 @@ def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
 class Attendance:
     """Attends a run: tells its progress, notices a lost target, passes on the wish to stop."""
 
-    def __init__(
-        self, running: LoadRun, plan: planning.Plan, progress: OnProgress, stop: threading.Event
-    ) -> None:
+    def __init__(self, running: LoadRun, plan: planning.Plan, progress: OnProgress, stop: threading.Event) -> None:
         self.running = running
         self.plan = plan
         self.progress = progress
@@ -240,4 +240,3 @@ def share_later_than(measured: Distribution, ns: int) -> float:
 def _rfc3339(unix_ns: int) -> str:
     moment = datetime.datetime.fromtimestamp(unix_ns / 1e9, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-

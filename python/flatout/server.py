@@ -34,7 +34,7 @@ class Server:
         at = listen_address(listen or f"127.0.0.1:{spoken.test_port}")
         try:
             self._server = _Server(
-                protocol=protocol, knobs=list(values.items()), listen=tuple(at), workers=threads, cpus=list(cpus)
+                protocol=protocol, knobs=list(values.items()), listen=at, workers=threads, cpus=list(cpus)
             )
         except OSError as error:
             raise _why_not(error, at) from error
@@ -78,7 +78,9 @@ class Server:
         """It runs already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stops it."""
         self.stop()
 

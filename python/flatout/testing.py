@@ -11,8 +11,8 @@ from flatout.server import listen_address
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """What goes wrong. Shares are of requests, exclude each other and add up to at most 1; times in s.
 
-    `capacity_per_s` drops what a token bucket of 1 ms does not admit (0: no limit); `stall_s` happens once, `stall_after_s`
-    from the first request; after `die_after` requests nothing is answered (0: never).
+    `capacity_per_s` drops what a token bucket of 1 ms does not admit (0: no limit); `stall_s` happens once,
+    `stall_after_s` from the first request; after `die_after` requests nothing is answered (0: never).
     """
 
     drop: float = 0.0
@@ -33,12 +33,10 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
 class FaultyServer:
     """A server with known faults, on a thread of its own that spins; for tests only."""
 
-    def __init__(
-        self, protocol: str, faults: Faults, listen: str = "127.0.0.1:0", cpus: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, protocol: str, faults: Faults, listen: str = "127.0.0.1:0", cpus: tuple[int, ...] = ()) -> None:
         self._server = _FaultyServer(
             protocol=protocol,
-            listen=tuple(listen_address(listen)),
+            listen=listen_address(listen),
             cpus=list(cpus),
             drop=faults.drop,
             duplicate=faults.duplicate,

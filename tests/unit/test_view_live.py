@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import threading
+import time
 
 import msgspec
 import pytest
@@ -250,6 +252,56 @@ def test_what_trials_say_cannot_command_the_terminal():
         assert "\x1b[2J" not in out.getvalue()
         assert "\x07" not in out.getvalue()
         assert "boom" in out.getvalue()
+
+
+def test_a_search_that_ends_before_any_load_is_drawn():
+    limit = Limit(
+        axis="rate", value=None, lower=None, upper=None, unit="requests/s", goal=Goal(loss=0), stopped_by="interrupted"
+    )
+    text = drawn(search(limit=limit, rate_per_s=0.0, lower=None, upper=None))
+    assert "no limit: interrupted" in text
+    assert "held nothing yet … failed nothing yet" in text
+
+
+def test_two_runs_after_one_another_are_both_logged():
+    out = io.StringIO()
+    live = Live("", stream=out)
+    for t_s in (1.0, 2.0, 1.0, 2.0):
+        live(run(t_s))
+    assert len(out.getvalue().splitlines()) == 4
+
+
+def test_characters_of_two_columns_do_not_break_lines():
+    assert frame.safe("ntp 時計.example e\u0301") == "ntp □□.example e□"
+
+
+class Gone(io.StringIO):
+    def write(self, _):
+        raise BrokenPipeError
+
+
+def test_a_closed_standard_error_does_not_stop_the_measurement():
+    for terminal in (True, False):
+        with Live("", stream=Gone(), terminal=terminal) as live:
+            live(run())
+            live(search(finished=results.trial(20_000, "bracket", results.Server(), 1)))
+
+
+def test_a_frame_costs_less_than_two_milliseconds_and_no_thread():
+    threads = threading.active_count()
+    out, clock = Terminal(), Clock()
+    live = Live("ntp 192.0.2.10:123", stream=out, now=clock, terminal=True)
+    trials = results.trials(results.Server())
+    costs = []
+    for number, trial in enumerate(trials, 1):
+        live(search(number, finished=trial))
+        clock.s += 1
+        event, before = search(number), time.thread_time()
+        live(event)
+        costs.append(time.thread_time() - before)
+    assert out.writes == 2 * len(trials)
+    assert min(costs) < 0.002
+    assert threading.active_count() == threads
 
 
 def test_drawing_goes_to_standard_error_only(capsys):

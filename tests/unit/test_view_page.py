@@ -84,11 +84,12 @@ def find(node, name):
 
 
 def sources(chart):
-    """The columns of every series of a chart, by the series' colour and mark."""
+    """The columns of every series of a chart, by the series' colour and mark (none: a line or bars)."""
     for renderer in find(chart, "GlyphRenderer"):
         entries = renderer["data_source"]["attributes"]["data"]["entries"]
-        glyph = renderer["glyph"]["attributes"]
-        yield renderer["tags"][0], glyph.get("marker", {}).get("value"), dict(entries)
+        glyph = renderer["glyph"]
+        marker = glyph["attributes"].get("marker", {"value": "circle"})["value"] if glyph["name"] == "Scatter" else None
+        yield renderer["tags"][0], marker, dict(entries)
 
 
 @pytest.fixture(scope="module")
@@ -210,19 +211,24 @@ def test_the_course_of_a_run(load_page):
     assert sum(heights) == sum(s.lost + s.late + s.invalid for s in run.intervals)
 
 
+def test_a_run_of_one_second_is_a_dot():
+    series = list(sources(Page(page.render(results.load(for_s=1))).chart("run-0-rates")))
+    assert [data["x"] for tag, mark, data in series if mark and tag != "none"] == [[1.0]] * 3
+
+
 def test_tables(limit_page, load_page, found):
     trials = limit_page.table("Trials")
     assert len(trials) == len(found.trials) + 1
     assert trials[6][:4] == ["6", "bracket", "failed", "320,000/s"]
     outcomes = results.load(230_000, 5).outcomes
-    rows = {row[0]: row[1] for row in load_page.table("Outcomes: every request in one word")}
+    rows = {row[0]: row[1] for row in load_page.table("Outcomes")}
     assert rows["planned"] == f"{outcomes.planned:,}"
     assert rows["lost"] == f"{outcomes.lost:,}"
     assert all(equation in load_page.html for equation in facts.equations(outcomes))
-    assert ["bench-1"] == [row[1] for row in load_page.table("Host") if row[0] == "hostname"]
-    assert ["192.0.2.10:123"] == [row[1] for row in load_page.table("Scenario") if row[0] == "target"]
-    assert ["search.max_per_s", "2,000,000.0"] in limit_page.table("Scenario")
-    assert load_page.table("Requirements")[1] == ["loss<0.5%", "measured 8.70 %", "met"]
+    assert [row[1] for row in load_page.table("Host") if row[0] == "hostname"] == ["bench-1"]
+    assert [row[1] for row in load_page.table("Scenario") if row[0] == "target"] == ["192.0.2.10:123"]
+    assert ["search.max_per_s", "2,000,000"] in limit_page.table("Scenario")
+    assert load_page.table("Requirements")[1] == ["loss<0.5%", "measured 8.70 %", "not met"]
 
 
 def test_details_are_folded(load_page):
@@ -273,12 +279,18 @@ def test_a_run_beside_a_search(found):
     assert [text.strip() for text in shown.texts["h2"]] == ["search", "run"]
 
 
+def test_a_chart_without_values_says_so():
+    shown = Page(page.render(results.interrupted()))
+    assert shown.charts == []
+    assert shown.html.count("Nothing to draw") == len(shown.named("figure")) == 3
+
+
 @pytest.mark.parametrize("partial", [results.interrupted, results.unanswered, results.limit_interrupted])
 def test_partial_results_render(partial):
     result = partial()
     shown = Page(page.render(result))
     assert shown.texts["h1"][0].strip() == facts.sentence(result)
-    assert 'class="nothing"' in shown.html
+    assert len(shown.charts) + shown.html.count('class="nothing"') == len(shown.named("figure"))
     several = Page(page.render([("a", result), ("b", results.load())]))
     assert len(several.table("The results, fastest first")) == 3
 

@@ -59,6 +59,12 @@ impl Ring {
         Self { slots, next: 0, oldest_waiting: 0, highest: None, open: 0, strangers: 0, forgotten: 0 }
     }
 
+    /// This ring as if so many requests had left before.
+    #[cfg(test)]
+    pub(crate) fn beginning_at(self, index: u32) -> Self {
+        Self { next: index, oldest_waiting: index, ..self }
+    }
+
     /// The memory it takes, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

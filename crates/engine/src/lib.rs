@@ -19,3 +19,6 @@ pub mod tally;
 
 pub use flatout_net as net;
 
+
+#[cfg(test)]
+mod tests;

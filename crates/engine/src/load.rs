@@ -95,7 +95,7 @@ pub struct Asking<P: Protocol, L, C> {
     flow: usize,
     last_sent: u64,
     counts: Counts,
-    recorder: Box<Recorder>,
+    recorder: Recorder,
     ears: hear::Ears,
     next_tick: u64,
     next_ring: usize,
@@ -114,7 +114,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     pub fn new(parts: Parts<P, L, C>) -> Self {
         let flows = parts.link.flows();
         let board = &parts.board;
-        board.give_back(Box::default());
+        board.give_back(Recorder::default());
         Self {
             rings: (0..flows).map(|_| Ring::new(parts.manner.slots)).collect(),
             outgoing: Batch::new(GROUP, P::REQUEST_MAX, false),
@@ -124,7 +124,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             flow: 0,
             last_sent: parts.times.begin,
             counts: Counts::default(),
-            recorder: board.spare(),
+            recorder: Recorder::default(),
             ears: hear::Ears::default(),
             next_tick: parts.times.begin,
             next_ring: 0,
@@ -218,8 +218,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             count += 1;
         }
         if count == 0 {
-            self.unsent(now, Unsent::NoSlot);
-            return 1;
+            return self.stays(now, Unsent::NoSlot);
         }
         let sent = self.parts.link.send(self.flow, &mut self.outgoing, count, length);
         self.note_sent(sent, now)
@@ -231,25 +230,32 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
                 for _ in 0..count {
                     self.left(now);
                 }
-                self.flow = (self.flow + 1) % self.rings.len();
+                self.next_flow();
                 count
             }
             Sent::Full => 0,
-            Sent::Dropped => {
-                self.unsent(now, Unsent::Dropped);
-                1
-            }
+            Sent::Dropped => self.stays(now, Unsent::Dropped),
             Sent::Refused => {
                 self.hear_refusals(self.flow);
-                self.flow = (self.flow + 1) % self.rings.len();
+                self.next_flow();
                 0
             }
             Sent::Failed(errno) => {
                 self.parts.board.fail(std::io::Error::from_raw_os_error(errno).to_string());
-                self.unsent(now, Unsent::Failed);
-                1
+                self.stays(now, Unsent::Failed)
             }
         }
+    }
+
+    /// The flow whose turn it was could not take the request: that ends its turn, so that the others go on.
+    fn stays(&mut self, now: u64, why: Unsent) -> usize {
+        self.unsent(now, why);
+        self.next_flow();
+        1
+    }
+
+    fn next_flow(&mut self) {
+        self.flow = (self.flow + 1) % self.rings.len();
     }
 
     fn left(&mut self, now: u64) {
@@ -367,6 +373,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
 
     /// Settles what can no longer be awaited and leaves the last word.
     fn close(mut self) -> Counts {
+        self.hear_the_rest(GRACE_NS);
         let now = self.parts.clock.now();
         for flow in 0..self.rings.len() {
             self.expire(flow, u64::MAX);

@@ -24,8 +24,10 @@ impl Segment {
     fn when(&self, count: f64) -> f64 {
         let slope = (self.to_per_s - self.from_per_s) / self.seconds;
         let root = (self.from_per_s * self.from_per_s + 2.0 * slope * count).max(0.0).sqrt();
-        // This form of the quadratic's solution stays exact where the slope is zero or small.
-        2.0 * count / (self.from_per_s + root)
+        let speed = self.from_per_s + root;
+        // This form of the quadratic's solution stays exact where the slope is zero or small. Without any speed only
+        // the very beginning of a ramp from zero is asked for.
+        if speed > 0.0 { 2.0 * count / speed } else { 0.0 }
     }
 }
 
@@ -46,6 +48,9 @@ pub struct Share {
     /// Of how many.
     pub of: u32,
 }
+
+/// Nearer to a segment's end than this, a request belongs to what follows: 1.1 s at 10/s multiply to a bit over 11.
+const EDGE: f64 = 1e-6;
 
 /// Draws due times in order; see the module.
 #[derive(Clone, Debug)]
@@ -73,7 +78,7 @@ impl Pacer {
             expected: f64::from(share.index),
             arrivals,
             share,
-            random: Random::new(seed ^ u64::from(share.index).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            random: Random::of_worker(seed, share.index),
         };
         if arrivals == Arrivals::Poisson {
             pacer.expected = pacer.gap();
@@ -85,8 +90,8 @@ impl Pacer {
     pub fn draw(&mut self) -> Option<u64> {
         loop {
             let segment = self.segments.get(self.at)?;
-            let ahead = self.expected - self.passed;
-            if ahead < segment.count() {
+            let ahead = (self.expected - self.passed).max(0.0);
+            if ahead + EDGE < segment.count() {
                 let due = self.elapsed + segment.when(ahead);
                 self.expected += self.gap();
                 return Some((due * 1e9) as u64);
@@ -115,6 +120,11 @@ impl Random {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// A worker's own sequence: scrambled, for seeds that lie a multiple of the step apart share one shifted sequence.
+    fn of_worker(seed: u64, index: u32) -> Self {
+        Self::new(Self::new(seed).bits() ^ Self::new(u64::from(index)).bits())
     }
 
     /// 64 random bits.

@@ -90,7 +90,7 @@ pub struct LoadRun {
     started_unix_ns: u64,
     boards: Vec<Arc<Board>>,
     workers: Vec<JoinHandle<Counts>>,
-    seconds: BTreeMap<usize, (usize, u64, Counts, Box<Recorder>)>,
+    seconds: BTreeMap<usize, (usize, u64, Counts, Recorder)>,
     intervals: Vec<Interval>,
     totals: Recorder,
     tallies: &'static [&'static str],
@@ -208,8 +208,10 @@ impl LoadRun {
             }
             std::thread::sleep(Duration::from_nanos(until - now).min(STEP.max(at_most / 8)));
         }
-        self.gather();
-        self.over()
+        // Asked once and before gathering: a worker that ends meanwhile may have left a second that is not taken in.
+        let over = self.over();
+        self.gather(over);
+        over
     }
 
     fn over(&self) -> bool {
@@ -222,7 +224,7 @@ impl LoadRun {
     }
 
     /// Takes in the seconds that are over.
-    fn gather(&mut self) {
+    fn gather(&mut self, over: bool) {
         for board in self.boards.clone() {
             for second in board.take_done() {
                 self.take_in(&board, second);
@@ -230,13 +232,13 @@ impl LoadRun {
         }
         let workers = self.boards.len();
         while let Some(first) = self.seconds.first_entry() {
-            if first.get().0 < workers && !self.over() {
+            if first.get().0 < workers && !over {
                 break;
             }
             let (_, until, counts, recorder) = self.seconds.pop_first().map(|(_, second)| second).unwrap_or_default();
             self.end_interval(until, counts, recorder);
         }
-        if self.over() {
+        if over {
             self.close_log();
         }
     }
@@ -254,7 +256,7 @@ impl LoadRun {
         }
     }
 
-    fn end_interval(&mut self, until_ns: u64, counts: Counts, recorder: Box<Recorder>) {
+    fn end_interval(&mut self, until_ns: u64, counts: Counts, recorder: Recorder) {
         let quantile = |of: &crate::histogram::Durations, at| (of.count() > 0).then(|| of.quantile(at));
         self.intervals.push(Interval {
             until_ns,

@@ -19,7 +19,7 @@ pub struct Second {
     /// The events.
     pub counts: Counts,
     /// The durations that ended in it.
-    pub recorder: Box<Recorder>,
+    pub recorder: Recorder,
 }
 
 /// Where one worker leaves what it has counted.
@@ -27,7 +27,7 @@ pub struct Second {
 pub struct Board {
     live: Mutex<Counts>,
     done: Mutex<Vec<Second>>,
-    spare: Mutex<Vec<Box<Recorder>>>,
+    spare: Mutex<Vec<Recorder>>,
     failure: Mutex<Option<String>>,
     stop: AtomicBool,
     finished: AtomicBool,
@@ -68,12 +68,12 @@ impl Board {
 
     /// An empty recorder: a used one if there is any.
     #[must_use]
-    pub fn spare(&self) -> Box<Recorder> {
+    pub fn spare(&self) -> Recorder {
         lock(&self.spare).pop().unwrap_or_default()
     }
 
     /// Gives a recorder back for further use.
-    pub fn give_back(&self, mut recorder: Box<Recorder>) {
+    pub fn give_back(&self, mut recorder: Recorder) {
         recorder.clear();
         lock(&self.spare).push(recorder);
     }

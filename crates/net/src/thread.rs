@@ -62,8 +62,7 @@ struct SchedAttr {
 const SLICE_NS: u64 = 100_000;
 
 fn set_slice(nice: i32) -> bool {
-    let attributes =
-        SchedAttr { size: size_of::<SchedAttr>() as u32, nice, runtime: SLICE_NS, ..SchedAttr::default() };
+    let attributes = SchedAttr { size: size_of::<SchedAttr>() as u32, nice, runtime: SLICE_NS, ..SchedAttr::default() };
     // SAFETY: the kernel reads `size` bytes of `attributes`.
     let done = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     done == 0

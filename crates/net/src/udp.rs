@@ -172,9 +172,8 @@ fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> io::Resul
     batch.open();
     let headers = batch.headers.as_mut_ptr();
     // SAFETY: `slots` headers and all they point to live in `batch`, borrowed for the call.
-    let got = unsafe {
-        libc::recvmmsg(socket.as_raw_fd(), headers, slots as libc::c_uint, flags as _, std::ptr::null_mut())
-    };
+    let got =
+        unsafe { libc::recvmmsg(socket.as_raw_fd(), headers, slots as libc::c_uint, flags as _, std::ptr::null_mut()) };
     if got < 0 {
         batch.note(0);
         return Err(io::Error::last_os_error());
@@ -208,8 +207,7 @@ impl Ears {
 
     /// Waits up to `wait` and returns how many flows are ready; [`Ears::ready`] names them.
     pub fn listen(&mut self, wait: Duration) -> usize {
-        let timeout =
-            libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
+        let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
         let (events, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
         let epoll = self.epoll.as_raw_fd();
         // SAFETY: the kernel writes at most `room` events into `events`; the null mask changes no signals.
@@ -349,9 +347,8 @@ impl Server {
         while at < batch.answers.len() {
             let rest = &mut batch.answers[at..];
             // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
-            let sent = unsafe {
-                libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0)
-            };
+            let sent =
+                unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
             left += sent;
             // Where the first of the rest could not leave, it is passed over.

@@ -127,7 +127,12 @@ fn no_bytes_are_answered_longer_than_they_came_and_none_panics() {
     let mut random = 1u64;
     for length in 0..=2000 {
         for _ in 0..8 {
-            let mut packet: Vec<u8> = (0..length).map(|_| { random = scramble(random, 7); random as u8 }).collect();
+            let mut packet: Vec<u8> = (0..length)
+                .map(|_| {
+                    random = scramble(random, 7);
+                    random as u8
+                })
+                .collect();
             let first = packet.first().copied().unwrap_or(0);
             if let Ok(answer) = NtpAnswerer.answer(&moment(), &mut packet, length) {
                 assert!(answer <= length && answer == HEADER);

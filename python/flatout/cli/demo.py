@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -20,7 +21,8 @@ from flatout.cli import output as out
 from flatout.cli.flags import Output
 from flatout.cli.limit import seek
 from flatout.errors import FlatoutError
-from flatout.result import LimitResult, Result
+from flatout.result import Beside, LimitResult, unfold
+from flatout.run import run
 from flatout.server import Server
 
 _CHRONY = """\
@@ -38,7 +40,7 @@ noclientlog
 def demo(
     *,
     budget: Annotated[str, Parameter(help="Time for each search.")] = "40s",
-    json: Annotated[str, Parameter(help="The results as JSON, one object a server.")] = "flatout-demo.json",
+    json: Annotated[str, Parameter(help="The results as JSON.")] = "flatout-demo.json",
     html: Annotated[str, Parameter(help="The report.")] = "flatout-demo.html",
     quiet: Annotated[bool, Parameter(negative=(), help="Print errors only.")] = False,
 ) -> int:
@@ -48,7 +50,7 @@ def demo(
     """
     cpus = sorted(os.sched_getaffinity(0))
     asking, serving = cpus[0], cpus[-1]
-    results: list[tuple[str, Result]] = []
+    results: list[tuple[str, LimitResult]] = []
     output = Output(json=json, html=html, quiet=quiet)
     out.check_writable(output)
     if not quiet:
@@ -61,7 +63,7 @@ def demo(
                 results.append(("chronyd", _search("chronyd", address, asking, budget, quiet=quiet)))
             elif not quiet:
                 out.say("chronyd is not installed here: Debian's package is 'chrony'. Going on without it.")
-    code = out.deliver(results, output)
+    code = out.deliver(unfold("", _together(results)), output, stored=_together(results))
     # A generator that is slower than a server is a result of the demo, not its failure.
     return out.DONE if code == out.GENERATOR else code
 
@@ -72,19 +74,26 @@ def _search(title: str, address: str, cpu: int, budget: str, *, quiet: bool) -> 
     return seek(scenario, search, quiet=quiet, title=f"limit of {title}")
 
 
-def _interrupted(results: list[tuple[str, Result]]) -> bool:
-    return any(isinstance(result, LimitResult) and result.limit.stopped_by == "interrupted" for _, result in results)
+def _together(results: list[tuple[str, LimitResult]]) -> LimitResult:
+    """One result: the first search, the others beside it."""
+    (title, first), *others = results
+    beside = [Beside(title=name, result=result) for name, result in others]
+    return msgspec.structs.replace(first, title=title, beside=beside)
+
+
+def _interrupted(results: list[tuple[str, LimitResult]]) -> bool:
+    return any(result.limit.stopped_by == "interrupted" for _, result in results)
 
 
 @contextlib.contextmanager
 def _chronyd(cpu: int) -> Iterator[str | None]:
-    """chronyd without control of the clock, on a free port of loopback; its address, or None where it is missing."""
+    """Run chronyd, not touching the clock, on a free port of loopback; its address, or None where it is missing."""
     path = shutil.which("chronyd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="flatout-chrony-") as folder:
-        with api.socket.socket(api.socket.AF_INET, api.socket.SOCK_DGRAM) as probe:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         config = Path(folder, "chrony.conf")
@@ -105,7 +114,7 @@ def _ready(address: str, chronyd: subprocess.Popen[bytes]) -> str:
     for _ in range(50):
         if chronyd.poll() is not None:
             raise FlatoutError(f"chronyd ended at once (exit code {chronyd.returncode})")
-        if api.run(gentle).outcomes.answered:
+        if run(gentle).outcomes.answered:
             return address
         time.sleep(0.1)
     raise FlatoutError(f"chronyd does not answer on {address}")

@@ -24,7 +24,10 @@ class Output:
     """Where results go."""
 
     json: Annotated[
-        str | None, Parameter(group=OUTPUT, allow_leading_hyphen=True, help="Write the result as JSON to a file (-: standard output).")
+        str | None,
+        Parameter(
+            group=OUTPUT, allow_leading_hyphen=True, help="Write the result as JSON to a file (-: standard output)."
+        ),
     ] = None
     html: Annotated[str | None, Parameter(group=OUTPUT, help="Write a self-contained HTML report.")] = None
     quiet: Annotated[bool, Parameter(group=OUTPUT, negative=(), show_default=False, help="Print errors only.")] = False
@@ -37,20 +40,29 @@ class Asking:
     flows: Annotated[int, Parameter(group=HOW, help="Source sockets that the far end can tell apart.")] = 64
     sources: Annotated[
         list[str],
-        Parameter(group=HOW, consume_multiple=True, negative=(), show_default=False, help="Addresses or networks to send from, e.g. 127.0.0.0/24."),
+        Parameter(
+            group=HOW,
+            consume_multiple=True,
+            negative=(),
+            show_default=False,
+            help="Addresses or networks to send from, e.g. 127.0.0.0/24.",
+        ),
     ] = field(default_factory=list)
     arrivals: Annotated[
         Literal["constant", "poisson"], Parameter(group=HOW, help="Even gaps, or those of many independent users.")
     ] = "constant"
     seed: Annotated[int, Parameter(group=HOW, help="The same seed gives the same schedule.")] = 42
     timeout: Annotated[
-        str | None, Parameter(group=HOW, help="An answer later than this after its request left is late. [1s; limit: 500ms]")
+        str | None,
+        Parameter(group=HOW, help="An answer later than this after its request left is late. [1s; limit: 500ms]"),
     ] = None
     warmup: Annotated[
         str | None, Parameter(group=HOW, help="Ask so long before counting begins. [1s; limit: 200ms a trial]")
     ] = None
     threads: Annotated[int, Parameter(group=HOW, help="Threads that ask; each spins on a CPU of its own.")] = 1
-    cpus: Annotated[str, Parameter(group=HOW, show_default=False, help="Keep the threads on these CPUs, e.g. 0 or 0-3,6.")] = ""
+    cpus: Annotated[
+        str, Parameter(group=HOW, show_default=False, help="Keep the threads on these CPUs, e.g. 0 or 0-3,6.")
+    ] = ""
     stamps: Annotated[
         Literal["kernel", "user"], Parameter(group=HOW, help="Whose clock reading tells when an answer came.")
     ] = "kernel"
@@ -58,13 +70,20 @@ class Asking:
         bool,
         Parameter(
             group=HOW,
-            negative=(), show_default=False,
-            help="Let the kernel cut several due requests of one flow from one call: less work for the generator, and on "
-            "loopback for the server too, so never for comparing servers.",
+            negative=(),
+            show_default=False,
+            help="Let the kernel cut several due requests of one flow from one call: less work for the generator, and "
+            "on loopback for the server too, so never for comparing servers.",
         ),
     ] = False
     allow_public: Annotated[
-        bool, Parameter(group=HOW, negative=(), show_default=False, help="Allow a target that is not loopback, link-local or private.")
+        bool,
+        Parameter(
+            group=HOW,
+            negative=(),
+            show_default=False,
+            help="Allow a target that is not loopback, link-local or private.",
+        ),
     ] = False
 
     def options(self, knobs: Any) -> LoadOptions:

@@ -23,13 +23,17 @@ GOAL = Group("What to search", sort_key=1)
 class Seeking:
     """The goal and the bounds of the search."""
 
-    loss: Annotated[str, Parameter(group=GOAL, help="At most this share of requests without a timely right answer.")] = "0.1%"
+    loss: Annotated[
+        str, Parameter(group=GOAL, help="At most this share of requests without a timely right answer.")
+    ] = "0.1%"
     p99: Annotated[
         str | None, Parameter(group=GOAL, help="At most 1 % of the answers later than this, from when they were due.")
     ] = None
     min: Annotated[str, Parameter(group=GOAL, help="Begin at this rate.")] = "1k"
     max: Annotated[str, Parameter(group=GOAL, help="Never ask faster than this.")] = "5M"
-    within: Annotated[str, Parameter(group=GOAL, help="How close the highest held and lowest failed rate must come.")] = "2%"
+    within: Annotated[
+        str, Parameter(group=GOAL, help="How close the highest held and lowest failed rate must come.")
+    ] = "2%"
     budget: Annotated[str, Parameter(group=GOAL, help="Time for the whole search.")] = "60s"
 
     def search(self) -> Search:
@@ -43,7 +47,13 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
     def limit(
-        target: str, /, *, seeking: Any = Seeking(), asking: Any = Asking(), knobs: Any = knobs(), output: Any = Output()  # noqa: B008
+        target: str,
+        /,
+        *,
+        seeking: Seeking = Seeking(),
+        asking: Asking = Asking(),
+        knobs: Any = knobs(),
+        output: Output = Output(),
     ) -> int:
         search = seeking.search()
         scenario = api.trial_scenario(protocol.name, target, **asking.options(knobs))
@@ -64,8 +74,8 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
 _HELP = """Find the highest rate of {protocol.summary} that a server holds.
 
-Begins low, doubles until a trial fails, then narrows: several trials a rate (RFC 9971), one long one to confirm. A trial
-that this generator could not drive is never held against the server.
+Begins low, doubles until a trial fails, then narrows: several trials a rate (RFC 9971), one long one to confirm. A
+trial that this generator could not drive is never held against the server.
 
 Examples::
 

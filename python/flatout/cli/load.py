@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags import Asking, Output, flattened
 from flatout.errors import Interrupted, UsageError
@@ -26,9 +27,15 @@ WHAT = Group("How fast, how long", sort_key=1)
 class Pace:
     """How fast and how long."""
 
-    rate: Annotated[str | None, Parameter(group=WHAT, help="Requests per second over all flows, e.g. 100k. [10k]")] = None
-    for_: Annotated[str | None, Parameter(name="--for", group=WHAT, help="How long, e.g. 500ms, 10s, 1h30m. [10s]")] = None
-    ramp: Annotated[str | None, Parameter(group=WHAT, help="From one rate to another over --for, e.g. 10k..200k.")] = None
+    rate: Annotated[str | None, Parameter(group=WHAT, help="Requests per second over all flows, e.g. 100k. [10k]")] = (
+        None
+    )
+    for_: Annotated[str | None, Parameter(name="--for", group=WHAT, help="How long, e.g. 500ms, 10s, 1h30m. [10s]")] = (
+        None
+    )
+    ramp: Annotated[str | None, Parameter(group=WHAT, help="From one rate to another over --for, e.g. 10k..200k.")] = (
+        None
+    )
     profile: Annotated[
         str | None,
         Parameter(group=WHAT, help="Steps and slopes, e.g. '1000 8s, 2000 5s, +500/s 10s', or a file of them."),
@@ -56,25 +63,34 @@ class Pace:
             if self.for_ is not None:
                 raise UsageError("a profile brings its own durations: leave --for out")
             return profiles.parse(self.profile)
-        seconds = profiles.units.duration(self.for_ or "10s")
+        seconds = units.duration(self.for_ or "10s")
         if self.ramp is not None:
             return profiles.ramp(self.ramp, seconds)
-        return profiles.steady(profiles.units.rate(self.rate or "10k"), seconds)
+        return profiles.steady(units.rate(self.rate or "10k"), seconds)
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
-    def load(target: str, /, *, pace: Any = Pace(), asking: Any = Asking(), knobs: Any = knobs(), output: Any = Output()) -> int:  # noqa: B008
+    def load(
+        target: str,
+        /,
+        *,
+        pace: Pace = Pace(),
+        asking: Asking = Asking(),
+        knobs: Any = knobs(),
+        output: Output = Output(),
+    ) -> int:
+        options = asking.options(knobs)
+        options["require"] = pace.require
+        options["log"] = _absolute(pace.log)
         scenario = scenario_of(
             protocol.name,
             target,
             rate=None,
             duration=0,
             profile=pace.segments(),
-            require=pace.require,
-            log=_absolute(pace.log),
-            **asking.options(knobs),
+            **options,
         )
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)

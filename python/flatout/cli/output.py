@@ -1,4 +1,4 @@
-"""What a command leaves behind: summary, JSON, HTML, exit code. Nothing measured is lost for want of a place to put it."""
+"""What a command leaves behind: summary, JSON, HTML, exit code. Nothing measured is lost for want of a place."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ def check_writable(output: Output) -> None:
             raise OutputError(f"'{path}' cannot be written: there is no folder '{Path(path).parent}'")
 
 
-def deliver(results: Sequence[tuple[str, Result]], output: Output) -> int:
-    """Shows and writes results; returns the exit code so far. A file that cannot be written costs no other output."""
+def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Result | None = None) -> int:
+    """Shows and writes results; returns the exit code so far. A file that cannot be written costs no other output.
+
+    `stored` goes into the JSON file, by default the first result.
+    """
     codes = [exit_code(result) for _, result in results]
     if not output.quiet:
         _summaries(results, to_stderr=output.json == "-")
-    codes.append(_write_json(results, output))
+    codes.append(_write_json(stored or results[0][1], output))
     codes.append(_write_html(results, output))
     return worst(codes)
 
@@ -79,10 +82,10 @@ def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> Non
         console.print(summary(result))
 
 
-def _write_json(results: Sequence[tuple[str, Result]], output: Output) -> int:
+def _write_json(result: Result, output: Output) -> int:
     if output.json is None:
         return DONE
-    data = b"".join(to_json(result) for _, result in results)
+    data = to_json(result)
     if output.json == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flatout.cli import output as out
+from flatout.cli.flags import Output
 from flatout.errors import OutputError
-from flatout.result import read, write
+from flatout.result import read, unfold, write
 
 
 def report(
@@ -28,9 +29,12 @@ def report(
     """
     from flatout.view.page import render
 
-    results = [(Path(path).stem, read(path)) for path in result]
+    results = [named for path in result for named in unfold(Path(path).stem, read(path))]
+    if len(results) == 1:
+        results = [("", results[0][1])]
     if html is None:
-        return out.deliver(results if len(results) > 1 else [("", results[0][1])], out.Output(quiet=quiet)) and out.DONE
+        out.deliver(results, Output(quiet=quiet))
+        return out.DONE
     try:
         write(html, render(results if len(results) > 1 else results[0][1]).encode())
     except OutputError as error:

@@ -32,7 +32,10 @@ class Serving:
     cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
     for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
     json: Annotated[
-        str | None, Parameter(allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: standard output).")
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: standard output)."
+        ),
     ] = None
     quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")] = False
 
@@ -40,7 +43,7 @@ class Serving:
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
-    def serve(*, serving: Any = Serving(), knobs: Any = knobs()) -> int:  # noqa: B008
+    def serve(*, serving: Serving = Serving(), knobs: Any = knobs()) -> int:
         seconds = None if serving.for_ is None else units.duration(serving.for_)
         stop = _stop_on_signals()
         server = Server(

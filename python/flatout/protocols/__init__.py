@@ -5,9 +5,4 @@ from __future__ import annotations
 from flatout.protocols import ntp
 from flatout.protocols.base import Protocol
 
-PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        ntp.PROTOCOL,
-    )
-}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (ntp.PROTOCOL,)}

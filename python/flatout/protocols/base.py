@@ -17,7 +17,8 @@ class Protocol:
     """One protocol, as people meet it. This module and its users import no CLI library: `import flatout` stays quick.
 
     `knobs` and `serve_knobs` are dataclasses whose fields become CLI flags and TOML keys of `load`/`limit` and of
-    `serve` (help text in the fields' metadata); the engine takes their values as whole numbers. `words` explains each tally in one line.
+    `serve` (help text in the fields' metadata); the engine takes their values as whole
+    numbers. `words` explains each tally in one line.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""From what was asked to what the engine is given: names resolved, limits of this host checked, before a packet leaves."""
+"""From what was asked to what the engine is given: names resolved, this host's limits checked."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _engine(
     return {
         "protocol": spoken.name,
         "knobs": list(knob_values(knobs).items()),
-        "target": tuple(endpoint),
+        "target": endpoint,
         "sources": sources,
         "flows": scenario.flows,
         "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],

@@ -1,8 +1,8 @@
 """Rate profiles as text: steps, ramps and slopes, in one line or one a line.
 
-    1000 8s, 2000 5s        a step each: rate, duration
-    10k..200k 30s           from one rate to another
-    1000 8s, +500/s 10s     a slope: the rate grows by 500 a second from where it was (also -500/s)
+1000 8s, 2000 5s        a step each: rate, duration
+10k..200k 30s           from one rate to another
+1000 8s, +500/s 10s     a slope: the rate grows by 500 a second from where it was (also -500/s)
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ _OWN = [
 
 
 def sources(texts: tuple[str, ...], flows: int) -> list[Address]:
-    """Up to `flows` addresses of the networks or addresses named, in order; network and broadcast addresses left out."""
+    """Up to `flows` addresses of the networks or addresses named, in order, without network and broadcast addresses."""
     found: list[Address] = []
     for text in texts:
         try:

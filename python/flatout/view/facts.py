@@ -28,8 +28,7 @@ MEANINGS = {
     "reordered": "messages out of order, counted beside",
 }
 VERDICTS = {
-    "ok": "The run went as planned",
-    "generator-limited": "This generator could not drive what was asked: nothing here is the server's limit",
+    "generator-limited": "This generator could not drive what was asked, so this is no limit of the server",
     "target-lost": "The target was lost",
     "interrupted": "Interrupted",
     "held": "Held",
@@ -106,17 +105,13 @@ def _times(top: float | None, other: float | None) -> str:
 
 
 def run_sentence(run: LoadResult) -> str:
-    """One run in a sentence: verdict and why, rates, loss, latency."""
-    if not run.outcomes.sent:
-        return f"{_verdict(run)}. Nothing was sent."
-    return f"{_verdict(run)}: {_rates(run)}{_latency(run)}."
-
-
-def _verdict(run: LoadResult) -> str:
-    words, why = VERDICTS.get(run.verdict, run.verdict), fmt.plain(run.why)
+    """One run in words: what was found, after what stands in the way of believing it."""
+    found = f"{_rates(run)}{_latency(run)}." if run.outcomes.sent else "Nothing was sent."
+    why = fmt.plain(run.why)
     if run.verdict == "ok":
-        return why[:1].upper() + why[1:] or words
-    return f"{words} ({why})" if why else words
+        return f"{found} {why[:1].upper()}{why[1:]}." if why else found
+    words = VERDICTS.get(run.verdict, run.verdict)
+    return f"{words}: {why}. {found}" if why else f"{words}. {found}"
 
 
 def _rates(run: LoadResult) -> str:

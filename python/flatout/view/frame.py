@@ -7,6 +7,7 @@ colours it. No stream, no clock and no terminal codes but colours.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -25,8 +26,6 @@ _MARKS = {"held": "●", "failed": "✕", "invalid": "?"}
 _BAR_WIDTH = 40
 _CELL_WIDTH = 19
 _LAST_TRIALS = 6
-
-safe = fmt.plain
 
 
 class Memory:
@@ -47,12 +46,23 @@ class Memory:
         return self._note_search(progress)
 
     def _note_search(self, progress: SearchProgress) -> bool:
-        self.lowest = min(self.lowest, progress.rate_per_s)
-        self.highest = max(self.highest, progress.rate_per_s)
+        if progress.rate_per_s > 0:
+            self.lowest = min(self.lowest, progress.rate_per_s)
+            self.highest = max(self.highest, progress.rate_per_s)
         self.run = progress.run or self.run
         if progress.finished is not None:
             self.trials.append((progress.trial, progress.finished))
         return progress.finished is not None or progress.limit is not None
+
+
+def safe(text: str) -> str:
+    """Text from outside as characters of one column each, none of which a terminal obeys."""
+    return text if text.isascii() and text.isprintable() else "".join(map(_one_column, fmt.plain(text)))
+
+
+def _one_column(char: str) -> str:
+    wide = unicodedata.east_asian_width(char) in ("W", "F")
+    return "□" if wide or unicodedata.combining(char) else char
 
 
 def lines(progress: RunProgress | SearchProgress, memory: Memory) -> list[Line]:
@@ -93,7 +103,7 @@ def trial_line(number: int, trial: Trial, progress: SearchProgress) -> str:
 def limit_line(limit: Limit) -> str:
     """Word the end of a search, for a log."""
     reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
-    return f"limit {fmt.rate(limit.value)}: {reason}"
+    return f"no limit: {reason}" if limit.value is None else f"limit {fmt.rate(limit.value)}: {reason}"
 
 
 def _run_title(progress: RunProgress, title: str) -> Line:
@@ -200,7 +210,7 @@ def _bounds(progress: SearchProgress, memory: Memory) -> list[Line]:
         ("red", f"failed {_bound(progress.upper)}"),
         ("dim", _apart(progress)),
     ]
-    return [words, [("", " " * 9), *_bounds_bar(progress, memory)]]
+    return [words, [("", " " * 9), *_bounds_bar(progress, memory)]] if memory.highest else [words]
 
 
 def _bound(load: float | None) -> str:
@@ -217,8 +227,8 @@ def _bounds_bar(progress: SearchProgress, memory: Memory) -> Line:
     """Draw loads on a log axis from the lowest tried to the highest: held, between, failed, and where it is now."""
     low, high = memory.lowest, max(memory.highest, memory.lowest * 1.01)
     cells = [_bound_cell(low * (high / low) ** ((i + 0.5) / _BAR_WIDTH), progress) for i in range(_BAR_WIDTH)]
-    here = min(_BAR_WIDTH - 1, int(_BAR_WIDTH * math.log(progress.rate_per_s / low) / math.log(high / low)))
-    cells[here] = ("bold", "▲")
+    here = int(_BAR_WIDTH * math.log(max(progress.rate_per_s, low) / low) / math.log(high / low))
+    cells[min(_BAR_WIDTH - 1, here)] = ("bold", "▲")
     return [*cells, ("dim", f"  {fmt.rate_short(low)} … {fmt.rate_short(high)}")]
 
 

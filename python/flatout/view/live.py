@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -43,14 +44,16 @@ class Live:
         return self
 
     def __call__(self, progress: Progress) -> None:
-        """Take one event."""
-        self._view.show(progress)
+        """Take one event; where nobody can be shown it (standard error is gone) the measurement goes on."""
+        with suppress(OSError):
+            self._view.show(progress)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Clear the frame after a good end; leave it to be read after a bad one."""
-        self._view.close(cleared=kind is None)
+        with suppress(OSError):
+            self._view.close(cleared=kind is None)
 
 
 class _Frames:
@@ -112,7 +115,7 @@ class _Lines:
         """Lines stay."""
 
     def _run(self, progress: RunProgress) -> str | None:
-        if progress.latest is None or progress.latest.t_s <= self._last_t_s:
+        if progress.latest is None or progress.latest.t_s == self._last_t_s:
             return None
         self._last_t_s = progress.latest.t_s
         return frame.run_line(progress.latest)

@@ -39,6 +39,7 @@ Values = Sequence[float | None]
 _LOG = ("rate-log", "duration-log")
 _HEIGHT = 320
 _MARGIN = 1.6
+_FEW = 60  # Seconds of a course that are worth a dot each; of a single one there is no line to see.
 
 
 class Axis(NamedTuple):
@@ -83,6 +84,7 @@ class Plot:
     """One chart being drawn. A series' label is its name: drawing twice under one label makes one legend entry."""
 
     def __init__(self, x: Axis, y: Axis) -> None:
+        self._dotted = x.scale == "time"
         self._empty = not (x.known and y.known)
         self._keys: dict[str, Key] = {}
         self._lowest = min(y.known, default=1.0) / _MARGIN if y.scale in _LOG else None
@@ -112,6 +114,8 @@ class Plot:
         """Draw a line through the points in the order given."""
         drawn = self._figure.line(_numbers(xs), self._heights(ys), line_dash=dash, line_width=width)
         self._named(drawn, label, colour, dash)
+        if self._dotted and len(xs) <= _FEW:
+            self._named(self._figure.scatter(_numbers(xs), self._heights(ys), size=5), label, colour, "circle")
 
     def steps(self, xs: Values, ys: Values, label: str, colour: str, dash: Dash = "solid") -> None:
         """Draw a line that keeps a value until the next."""
@@ -211,6 +215,8 @@ def _range(axis: Axis) -> Range1d:
         return Range1d(start=low / _MARGIN, end=high * _MARGIN)
     if axis.scale == "ordinal":
         return Range1d(start=0.4, end=high + 0.6)
+    if axis.scale == "time":
+        return Range1d(start=0, end=max(high * 1.02, high + 0.6))
     return Range1d(start=0, end=high * 1.08 or 1.0)
 
 
@@ -229,7 +235,7 @@ def _dress(axis: BokehAxis, data: Axis) -> None:
         _log_rates(axis, data)
     else:
         axis.ticker = BasicTicker(desired_num_ticks=5)
-        axis.formatter = NumeralTickFormatter(format="0,0" if data.scale == "time" else "0.[00] a")
+        axis.formatter = NumeralTickFormatter(format="0,0[.]0" if data.scale == "time" else "0.[00] a")
 
 
 def _durations(axis: BokehAxis, data: Axis) -> None:

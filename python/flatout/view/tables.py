@@ -28,8 +28,11 @@ def limits(named: Sequence[tuple[str, Result]]) -> Table:
     """All results of a page, one a row, the fastest first."""
     ordered = facts.fastest_first(named)
     best = facts.reached(ordered[0][1]) or 0.0
-    head = ("", "#limit or rate answered", "#of the fastest", "#held", "#failed", "#p50", "#p99", "ended")
-    note = "Latency is from due, of the confirming or longest run."
+    head = ("", "#reached", "#of the fastest", "#held", "#failed", "#p50", "#p99", "ended")
+    note = (
+        "Reached is the limit of a search or the rate a run had answered; latency is from due, of the confirming or "
+        "longest run."
+    )
     return Table(
         "The results, fastest first", head, [_limit_row(title, result, best) for title, result in ordered], note
     )
@@ -106,7 +109,7 @@ def outcomes(run: LoadResult) -> Table:
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items())
     note = "; ".join(facts.equations(run.outcomes)) + (f"; unsent because: {reasons}" if reasons else "")
-    return Table("Outcomes: every request in one word", ("outcome", "#requests", "#share", "meaning"), rows, note)
+    return Table("Outcomes", ("outcome", "#requests", "#share", "meaning"), rows, note)
 
 
 def distributions(run: LoadResult) -> Table:
@@ -178,7 +181,7 @@ def _setting(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: fmt.NOTHING}[value]
     if isinstance(value, int | float):
-        return f"{value:,}"
+        return f"{value:,.12g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_setting(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):

@@ -50,6 +50,18 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         self.ears.at < self.ears.heard
     }
 
+    /// Reads all that has arrived, for `at_most` ns: what a worker that was held up at the end would else call lost.
+    pub(super) fn hear_the_rest(&mut self, at_most: u64) {
+        let until = self.parts.clock.now() + at_most;
+        loop {
+            let now = self.parts.clock.now();
+            if now >= until || !self.listen(now, Duration::ZERO) {
+                return;
+            }
+            self.hear_flow();
+        }
+    }
+
     /// Waits for arrivals, unless some are still to be read; returns whether there are any.
     pub(super) fn listen(&mut self, now: u64, wait: Duration) -> bool {
         if self.ears.at < self.ears.heard {

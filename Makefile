@@ -1,0 +1,57 @@
+# Two commands do everything: `make demo` and `make test`. The rest is for developers; `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: help demo test test-rust test-python lint format wheel schema bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.built ## find the limit of the NTP servers on this machine
+	$(BIN)/flatout demo
+
+test: test-rust test-python ## build and run all tests
+
+test-rust: ## the engine's tests
+	cargo test --workspace --exclude flatout-py --quiet
+
+test-python: $(VENV)/.developed ## the tests of Python and of the whole
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.developed ## formats, lints, types, layers, stubs
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff format --check python tests bench examples
+	$(BIN)/ruff check python tests bench examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m mypy.stubtest flatout._engine --ignore-missing-stub
+
+format: $(VENV)/.developed ## formats all sources
+	cargo fmt --all
+	$(BIN)/ruff format python tests bench examples
+	$(BIN)/ruff check --fix python tests bench examples
+
+wheel: $(VENV)/.developed ## builds dist/*.whl
+	$(BIN)/maturin build --release --out dist
+
+schema: $(VENV)/.developed ## writes the published JSON Schema again
+	$(BIN)/python -m flatout.schema > docs/schema.json
+
+$(VENV)/bin/maturin:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.9,<2'
+
+$(VENV)/.built: $(VENV)/bin/maturin $(SOURCES)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet --extras report
+	touch $@
+
+$(VENV)/.developed: $(VENV)/.built
+	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+clean: ## removes what was built
+	rm -rf target $(VENV) dist python/flatout/_engine*.so
