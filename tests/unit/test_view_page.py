@@ -211,6 +211,24 @@ def test_the_course_of_a_run(load_page):
     assert sum(heights) == sum(s.lost + s.late + s.invalid for s in run.intervals)
 
 
+def test_every_object_of_a_chart_is_read_before_it_is_referred_to(limit_page):
+    for chart in limit_page.charts:
+        known = set()
+        for kind, number in re.findall(
+            r'("type": "object", "name": "[^"]+", )?"id": "(p\d+)"', json.dumps(chart["doc"])
+        ):
+            assert kind or number in known
+            known.add(number)
+        assert len(known) > 10
+
+
+def test_zero_stays_on_a_logarithmic_axis():
+    run = results.load(for_s=2)
+    zero = msgspec.structs.replace(run.lateness_ns, p50=0)
+    chart = Page(page.render(msgspec.structs.replace(run, lateness_ns=zero))).chart("run-0-profile")
+    assert all(y > 0 for _, _, data in sources(chart) for y in data["y"])
+
+
 def test_a_run_of_one_second_is_a_dot():
     series = list(sources(Page(page.render(results.load(for_s=1))).chart("run-0-rates")))
     assert [data["x"] for tag, mark, data in series if mark and tag != "none"] == [[1.0]] * 3

@@ -60,6 +60,14 @@ def test_colours_only_on_a_terminal():
     assert "\x1b[" in printed(results.load(), force_terminal=True, color_system="standard")
 
 
+def test_verdicts_differ_in_colour():
+    colours = {}
+    for run in (results.load(), results.unanswered()):
+        line = printed(run, force_terminal=True, color_system="standard").splitlines()[0]
+        colours[run.verdict] = line.split(run.verdict)[0].rsplit("\x1b", 1)[1]
+    assert colours == {"ok": "[1;32m", "target-lost": "[1;31m"}
+
+
 def test_nothing_from_outside_reaches_the_terminal_as_code_or_markup():
     evil = "[red]x[/red]\x1b[2J\x07"
     run = results.load(
@@ -99,8 +107,11 @@ def test_bounds_close_in_and_a_load_that_failed_later_is_no_lower_bound():
     assert facts.bounds(trials) == [(20_000, None), (20_000, 400_000), (100_000, 400_000), (20_000, 100_000)]
 
 
-def test_the_confirming_trial_is_shown():
+def test_the_confirming_trial_is_shown_even_if_another_took_longer():
     found = results.limit()
-    assert facts.showcase(found) is found.trials[-1]
+    longer = results.msgspec.structs.replace(found.trials[0], duration_s=99.0)
+    assert facts.showcase(results.limit(trials=[longer, *found.trials])) is found.trials[-1]
     assert found.trials[-1].phase == "confirm"
+    unconfirmed = results.limit(trials=[*found.trials[:3], longer])
+    assert facts.showcase(unconfirmed) is longer
     assert facts.showcase(results.limit_interrupted()) is None

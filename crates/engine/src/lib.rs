@@ -19,6 +19,5 @@ pub mod tally;
 
 pub use flatout_net as net;
 
-
 #[cfg(test)]
 mod tests;

@@ -147,12 +147,12 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     }
 
     fn turn(&mut self) -> bool {
-        let sent = self.send_due();
-        let heard = self.hear(sent.max(4));
         let now = self.parts.clock.now();
         if now >= self.next_tick && self.tick(now) {
             return true;
         }
+        let sent = self.send_due();
+        let heard = self.hear(sent.max(4));
         if sent == 0 && !heard {
             self.idle(now);
         }
@@ -189,7 +189,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         while dealt < SENDS_A_TURN {
             let Some(due) = self.due(0) else { break };
             let now = self.parts.clock.now();
-            if due > now {
+            // A tick comes first, so that what is due as a second begins is counted in it.
+            if due > now || now >= self.next_tick {
                 break;
             }
             if now - due > UNSENT_AFTER_NS {
@@ -317,7 +318,6 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
 
     /// The work of each ms; returns whether the run is over.
     fn tick(&mut self, now: u64) -> bool {
-        self.next_tick = now + TICK_NS;
         if self.stop_at.is_none() && self.parts.board.stopping() {
             self.drawn.clear();
             self.stop_at = Some(now);
@@ -327,6 +327,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         while now >= self.parts.times.counted_from + (self.second.index as u64 + 1) * SECOND_NS {
             self.end_second((self.second.index as u64 + 1) * SECOND_NS);
         }
+        self.next_tick = (now + TICK_NS).min(self.parts.times.counted_from + (self.second.index as u64 + 1) * SECOND_NS);
         self.due(0).is_none() && self.settled(now)
     }
 

@@ -34,7 +34,9 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     `stored` goes into the JSON file, by default the first result.
     """
     codes = [exit_code(result) for _, result in results]
-    if not output.quiet:
+    if output.quiet:
+        _complaints(results)
+    else:
         _summaries(results, to_stderr=output.json == "-")
     codes.append(_write_json(stored or results[0][1], output))
     codes.append(_write_html(results, output))
@@ -68,6 +70,13 @@ def _limit_code(result: LimitResult) -> int:
         "interrupted": INTERRUPTED,
     }
     return codes[result.limit.stopped_by]
+
+
+def _complaints(results: Sequence[tuple[str, Result]]) -> None:
+    """What `--quiet` leaves: why a result is none."""
+    for _, result in results:
+        if exit_code(result) in (TARGET, GENERATOR):
+            say(f"flatout: {result.sentence if isinstance(result, LimitResult) else result.why}")
 
 
 def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> None:

@@ -201,7 +201,8 @@ fn read_rows(path: &PathBuf) -> Vec<Row> {
 
 fn read_row(line: &str) -> Row {
     use Outcome::{Answered, Invalid, Late, Lost, Refused, Unsent};
-    let words = HashMap::from([Answered, Late, Lost, Refused, Invalid, Unsent].map(|outcome| (outcome.word(), outcome)));
+    let words =
+        HashMap::from([Answered, Late, Lost, Refused, Invalid, Unsent].map(|outcome| (outcome.word(), outcome)));
     let cells: Vec<_> = line.split(',').collect();
     let time = |cell: &str| (!cell.is_empty()).then(|| cell.parse().unwrap());
     Row {

@@ -1,0 +1,56 @@
+"""What `import flatout` offers, how quick it is, and what it must not drag in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import flatout
+
+HEAVY = ("cyclopts", "rich", "bokeh", "numpy", "asyncio", "flatout._engine")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_everything_named_is_there() -> None:
+    for name in flatout.__all__:
+        assert getattr(flatout, name) is not None
+    assert set(flatout.__all__) >= {"load", "limit", "serve", "load_async", "limit_async", "LoadResult", "LimitResult"}
+
+
+def test_what_is_not_named_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = flatout.no_such_thing  # type: ignore[attr-defined]
+
+
+def test_the_functions_are_not_hidden_by_modules_of_their_name() -> None:
+    code = "import flatout.limits.drive, flatout.cli.load, flatout; print(all(map(callable, (flatout.limit, flatout.load))))"
+    assert python(code).strip() == "True"
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = f"import sys, flatout; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_a_run_imports_no_screen_and_no_chart() -> None:
+    code = "import sys, flatout; flatout.load; print([n for n in ('cyclopts', 'rich', 'bokeh', 'numpy') if n in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_the_import_is_quick() -> None:
+    timed = "import time; t = time.perf_counter(); import flatout; print(time.perf_counter() - t)"
+    assert min(float(python(timed)) for _ in range(5)) < 0.2
+
+
+def test_the_version_is_the_packages() -> None:
+    import tomllib
+
+    from conftest import ROOT
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert flatout.__version__ == project["version"]

@@ -1,0 +1,135 @@
+"""What a run is worth: the verdicts at their exact thresholds, and the watch over the target, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import results
+
+from flatout import health
+from flatout.health import Look, Watch
+from flatout.result import Distribution, Outcomes
+
+FINE = Outcomes(planned=10_000, sent=10_000, unsent=0, answered=10_000, late=0, lost=0, refused=0, invalid=0, duplicate=0)
+
+
+def lateness(p99_ns: int) -> Distribution:
+    some = results.distribution(1000.0, 0.1, 100)
+    assert some is not None
+    return msgspec.structs.replace(some, p99=p99_ns)
+
+
+def judged(own_drops: int = 0, late_p99: int = 0, lost: str | None = None, interrupted: bool = False, **counts: Any) -> str:
+    outcomes = msgspec.structs.replace(FINE, **counts)
+    word, why = health.verdict(outcomes, lateness(late_p99), own_drops, lost=lost, interrupted=interrupted)
+    assert why
+    return word
+
+
+UNSENT_AT = {"sent": 9990, "unsent": 10, "answered": 9990}
+UNSENT_ABOVE = {"sent": 9989, "unsent": 11, "answered": 9989}
+NOTHING_BACK = {"answered": 0, "lost": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({}, "ok"),
+        (UNSENT_AT, "ok"),
+        (UNSENT_ABOVE, "generator-limited"),
+        ({"late_p99": 1_000_000}, "ok"),
+        ({"late_p99": 1_000_001}, "generator-limited"),
+        ({"own_drops": 10}, "ok"),
+        ({"own_drops": 11}, "generator-limited"),
+        (NOTHING_BACK, "target-lost"),
+        ({"answered": 0, "refused": 10_000}, "target-lost"),
+        ({"answered": 0, "invalid": 10_000}, "target-lost"),
+        ({"answered": 0, "late": 1, "lost": 9_999}, "ok"),
+        ({"answered": 1, "lost": 9_999}, "ok"),
+        ({"lost": "it went away"}, "target-lost"),
+        ({"planned": 0, "sent": 0, "answered": 0}, "ok"),
+    ],
+    ids=str,
+)
+def test_verdicts(given: dict[str, Any], word: str) -> None:
+    if given == {"lost": "it went away"}:
+        assert health.verdict(FINE, None, 0, lost="it went away", interrupted=False) == ("target-lost", "it went away")
+        return
+    counts = {name: value for name, value in given.items() if name not in ("late_p99", "own_drops")}
+    outcomes = msgspec.structs.replace(FINE, **counts)
+    late, drops = lateness(given.get("late_p99", 0)), given.get("own_drops", 0)
+    assert health.verdict(outcomes, late, drops, lost=None, interrupted=False)[0] == word
+
+
+def test_the_first_of_several_reasons_counts() -> None:
+    assert judged(late_p99=5_000_000, lost="gone", interrupted=True) == "interrupted"
+    assert judged(late_p99=5_000_000, lost="gone") == "target-lost"
+    assert judged(late_p99=5_000_000) == "generator-limited"
+
+
+def test_why_names_the_numbers() -> None:
+    outcomes = msgspec.structs.replace(FINE, sent=9_900, unsent=100, answered=9_900)
+    assert "100 of 10,000" in health.verdict(outcomes, None, 0, lost=None, interrupted=False)[1]
+    assert "2.5 ms" in health.verdict(FINE, lateness(2_500_000), 0, lost=None, interrupted=False)[1]
+
+
+def silent(watch: Watch, until_s: float, step_s: float = 0.1, per_s: float = 1000.0, answered: int = 0) -> float | None:
+    """When the watch calls a target lost that answers no more; None if never."""
+    steps = round(until_s / step_s)
+    for step in range(1, steps + 1):
+        t_s = step * step_s
+        if watch.lost(Look(t_s, int(per_s * t_s), answered, 0, 0)):
+            return t_s
+    return None
+
+
+def test_silence_is_awaited_two_seconds_or_two_timeouts() -> None:
+    assert silent(Watch(0.5), 10.0) == pytest.approx(2.2, abs=0.11)
+    assert silent(Watch(3.0), 10.0) == pytest.approx(6.2, abs=0.11)
+
+
+def test_few_requests_can_be_lost_by_chance() -> None:
+    assert silent(Watch(0.5), 10.0, per_s=0.9) is None
+    assert silent(Watch(0.5), 60.0, per_s=0.9) == pytest.approx(12, abs=1.5)
+
+
+def test_a_target_that_answers_is_never_lost() -> None:
+    watch = Watch(0.5)
+    for step in range(1, 1000):
+        assert watch.lost(Look(step * 0.1, step * 100, step, 0, 0)) is None
+
+
+def test_patience_begins_again_with_each_answer() -> None:
+    watch = Watch(0.5)
+    for step in range(1, 100):
+        answers = 1 + step // 15
+        assert watch.lost(Look(step * 0.1, step * 100, answers, 0, 0)) is None, f"at {step * 0.1} s"
+    assert watch.lost(Look(20.0, 20_000, 7, 0, 0)) is not None
+
+
+def test_refusals_are_believed_sooner() -> None:
+    watch = Watch(0.5)
+    assert watch.lost(Look(0.1, 100, 0, 100, 0)) is None
+    assert watch.lost(Look(0.5, 500, 0, 500, 0)) is None
+    why = watch.lost(Look(0.8, 800, 0, 800, 0))
+    assert why is not None
+    assert "refuses" in why
+    assert "never answered" in why
+
+
+def test_a_few_refusals_among_many_requests_are_not() -> None:
+    watch = Watch(0.5)
+    watch.lost(Look(0.1, 100, 100, 0, 0))
+    assert watch.lost(Look(1.0, 1000, 100, 400, 0)) is None
+    assert watch.lost(Look(1.1, 1100, 100, 900, 0)) is not None
+
+
+def test_wrong_answers_are_no_answers_and_are_named() -> None:
+    watch = Watch(0.5)
+    watch.lost(Look(0.1, 100, 100, 0, 0))
+    why = watch.lost(Look(3.0, 3000, 100, 0, 2900))
+    assert why is not None
+    assert "2,900 answers came, none of them right" in why
+    assert "since 0.1 s" in why

@@ -1,0 +1,101 @@
+"""From a scenario to what the engine is given: what is checked before a packet leaves."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import msgspec
+import pytest
+
+from flatout.errors import TargetError, UsageError
+from flatout.protocols import PROTOCOLS
+from flatout.scenario import plan
+from flatout.scenario.model import Scenario, Segment
+
+NAME = next(iter(PROTOCOLS))
+PORT = PROTOCOLS[NAME].port
+
+
+def scenario(**changes: Any) -> Scenario:
+    base = Scenario(protocol=NAME, target="127.0.0.1:5", profile=(Segment(1.0, 1000.0, 2000.0),))
+    return msgspec.structs.replace(base, **changes)
+
+
+def test_the_engine_gets_every_setting() -> None:
+    made = plan.make(
+        scenario(
+            warmup_s=0.25,
+            timeout_s=0.5,
+            flows=8,
+            sources=("127.0.0.0/24",),
+            arrivals="poisson",
+            seed=-1,
+            threads=2,
+            stamps="user",
+            gso=True,
+            log="/tmp/log.csv",
+        )
+    )
+    engine = made.engine
+    assert engine["protocol"] == NAME
+    assert (str(engine["target"][0]), *engine["target"][1:]) == ("127.0.0.1", 5, 0)
+    assert [str(source) for source in engine["sources"]] == [f"127.0.0.{n}" for n in range(1, 9)]
+    assert engine["profile"] == [(1.0, 1000.0, 2000.0)]
+    assert (engine["warmup_ns"], engine["timeout_ns"]) == (250_000_000, 500_000_000)
+    assert (engine["flows"], engine["workers"], engine["seed"]) == (8, 2, 2**64 - 1)
+    assert (engine["poisson"], engine["stamps"], engine["segmented"]) == (True, False, True)
+    assert engine["log"] == "/tmp/log.csv"
+
+
+def test_the_port_is_the_protocols_own_where_none_is_named() -> None:
+    assert plan.make(scenario(target="127.0.0.1")).endpoint.port == PORT
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"profile": ()},
+        {"profile": (Segment(0.0, 1.0, 1.0),)},
+        {"threads": 0},
+        {"flows": 0},
+        {"flows": -1},
+        {"threads": 65},
+        {"timeout_s": 0.0},
+        {"timeout_s": -1.0},
+        {"timeout_s": 61.0},
+        {"warmup_s": -0.1},
+        {"cpus": (100_000,)},
+        {"require": ("p99",)},
+        {"sources": ("127.0.0.0/24", "::1")},
+        {"sources": ("::1",)},
+        {"protocol": "smoke-signals"},
+        {"options": {"no_such_knob": 1}},
+        {"target": "8.8.8.8"},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_bad_use(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        plan.make(scenario(**changes))
+
+
+def test_an_unknown_name_is_the_targets_fault() -> None:
+    with pytest.raises(TargetError):
+        plan.make(scenario(target="nowhere.invalid"))
+
+
+def test_more_flows_than_ports_says_what_helps() -> None:
+    with pytest.raises(UsageError, match=r"source ports.*--sources"):
+        plan.make(scenario(flows=plan.local_ports() + 1))
+
+
+def test_more_sources_give_more_ports_but_not_more_descriptors() -> None:
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    flows = max(descriptors, plan.local_ports()) + 1
+    with pytest.raises(UsageError, match="descriptors"):
+        plan.make(scenario(flows=flows, sources=("127.0.0.0/8",)))
+
+
+def test_the_kernels_ports_are_counted() -> None:
+    assert 1000 < plan.local_ports() <= 65_536

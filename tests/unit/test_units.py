@@ -1,0 +1,115 @@
+"""Numbers with units: what is taken, what is refused, and that the message repeats what was typed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flatout import units
+from flatout.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "per_s"),
+    [
+        ("1", 1.0),
+        ("1000", 1e3),
+        ("100k", 1e5),
+        ("100K", 1e5),
+        ("1.5M", 1.5e6),
+        ("0.5", 0.5),
+        (".5k", 500.0),
+        ("1e5", 1e5),
+        ("200k/s", 2e5),
+        (" 10k ", 1e4),
+        ("200M", 200e6),
+    ],
+)
+def test_rates(text: str, per_s: float) -> None:
+    assert units.rate(text) == per_s
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e99", "nan", "inf", "k", "10kk", "10 G", "201M", "1,000", "0x10", "١٠"])
+def test_rates_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        units.rate(text)
+    assert f"'{text}'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10", 10.0),
+        ("0.25", 0.25),
+        ("10s", 10.0),
+        ("500ms", 0.5),
+        ("20us", 20e-6),
+        ("20µs", 20e-6),
+        ("7ns", 7e-9),
+        ("1h30m", 5400.0),
+        ("1m 30s", 90.0),
+        ("1.5s", 1.5),
+        ("1d", 86400.0),
+        ("0s", 0.0),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert units.duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "-1s", "s", "10 parsecs", "1e99", "500d", "1h30", "nan", "inf", "10ss"])
+def test_durations_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError) as error:
+        units.duration(text)
+    assert f"'{text}'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512", 512), ("512B", 512), ("4KiB", 4096), ("1MB", 10**6), ("1.5MiB", 1_572_864), ("1GiB", 2**30)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert units.size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "4Kib", "KiB", "4TiB x"])
+def test_sizes_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="size"):
+        units.size(text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0.0), ("0%", 0.0), ("99.9%", 0.999)])
+def test_shares(text: str, share: float) -> None:
+    assert units.share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "%", "-0.1%", "100%", "1", "2", "nan", "inf", "a few"])
+def test_shares_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="share"):
+        units.share(text)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("", ()), ("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))])
+def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
+    assert units.cpu_list(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["3-1", "a", "-1", "0-", "0;1"])
+def test_cpu_lists_that_mean_nothing(text: str) -> None:
+    with pytest.raises(UsageError, match="CPUs"):
+        units.cpu_list(text)
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_number_or_a_usage_error(text: str) -> None:
+    for parse in (units.rate, units.duration, units.size, units.share, units.cpu_list):
+        try:
+            value = parse(text)
+        except UsageError:
+            continue
+        assert value == value, f"{parse.__name__}({text!r}) is not a number"  # noqa: PLR0124
+
+
+@given(st.floats(min_value=1e-3, max_value=200e6))
+def test_a_rate_survives_being_written(per_s: float) -> None:
+    assert units.rate(repr(per_s)) == per_s
