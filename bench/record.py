@@ -42,6 +42,9 @@ class Record:
         rows = (row for row in self.rows if all(row[name] == value for name, value in where.items()))
         return [float(str(row[column])) for row in rows]
 
+    def _stolen_s(self) -> float:
+        return host.stolen_s() - self.stolen
+
     def finish(self, text: Iterable[str]) -> None:
         """Writes what was found beside the raw numbers."""
         lines = [
@@ -51,7 +54,7 @@ class Record:
             "",
             f"- command: `python bench/{Path(sys.argv[0]).name} {' '.join(_plain(sys.argv[1:]))}`",
             f"- flatout {__version__}, Python {platform.python_version()}, Linux {platform.release()}, {_cpu()}",
-            f"- took {time.time() - self.began:.0f} s; stolen by the hypervisor: {host.stolen_s() - self.stolen:.2f} CPU s",
+            f"- took {time.time() - self.began:.0f} s; stolen by the hypervisor: {self._stolen_s():.2f} CPU s",
             f"- raw numbers, every round: `{self.name}.csv`",
         ]
         (self.folder / f"{self.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -124,7 +124,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """One run.
 
     `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached this
-    host but were not read in time.
+    host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that could
+    not be written.
     """
 
     schema: str = SCHEMA
@@ -148,6 +149,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: dict[str, float] = {}
     own_drops: int = 0
     requirements: list[Requirement] = []
+    warnings: list[str] = []
 
     def to_json(self) -> bytes:
         """As one JSON object."""

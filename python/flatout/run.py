@@ -167,8 +167,6 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
     verdict, why = health.verdict(
         outcomes, lateness, counts["own_drops"], lost=watch.lost, interrupted=watch.stopped and not watch.lost
     )
-    if failure := running.failure:
-        why = f"{why}; {failure}"
     seconds = _counted_s(plan.scenario, running, watch)
     result = LoadResult(
         scenario=msgspec.to_builtins(plan.scenario),
@@ -188,6 +186,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         memory=_memory(plan.scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
         own_drops=counts["own_drops"],
+        warnings=running.failures,
     )
     met = [require.evaluate(expression, result) for expression in plan.scenario.require]
     return msgspec.structs.replace(result, requirements=met)

@@ -5,6 +5,7 @@ Everything follows from a seed, so that approved output stays the same. No socke
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import msgspec
@@ -48,6 +49,7 @@ def scenario(target: str = "192.0.2.10:123", rate_per_s: float = 200_000, for_s:
     return cast("dict[str, Any]", msgspec.to_builtins(asked))
 
 
+@functools.cache
 def distribution(median_ns: float, spread: float, count: int, seed: int = 1) -> Distribution | None:
     """A log-normal distribution around `median_ns`, as a histogram holds it."""
     if count <= 0:

@@ -154,7 +154,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         let sent = self.send_due();
         let heard = self.hear(sent.max(4));
         if sent == 0 && !heard {
-            self.idle(now);
+            self.idle();
         }
         false
     }
@@ -364,7 +364,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         self.second = SecondHand { index: self.second.index + 1, before: self.counts };
     }
 
-    fn idle(&mut self, now: u64) {
+    fn idle(&mut self) {
+        let now = self.parts.clock.now();
         let due = self.due(0).unwrap_or(u64::MAX);
         let wake = due.saturating_sub(SPIN_NS).min(self.next_tick.max(now + TICK_NS));
         if wake > now + SPIN_NS {

@@ -321,11 +321,14 @@ impl LoadRun {
         self.clock.now() as i64 - self.times.counted_from as i64
     }
 
-    /// The first thing that the kernel or the log would not do.
+    /// What the kernel, the log or a worker would not do.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        let log = self.log_failure.as_ref().map(|why| format!("the log could not be written: {why}"));
-        log.or_else(|| self.boards.iter().find_map(|board| board.failure()))
+    pub fn failures(&self) -> Vec<String> {
+        let log = self.log_failure.iter().map(|why| format!("the log could not be written: {why}"));
+        let kernel = self.boards.iter().filter_map(|board| board.failure());
+        let ended = self.boards.iter().filter(|board| self.over() && !board.finished());
+        let ended = ended.map(|_| "a worker ended early, which is a fault of flatout".to_owned());
+        log.chain(kernel).chain(ended).collect()
     }
 }
 

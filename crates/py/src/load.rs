@@ -122,8 +122,8 @@ impl LoadRun {
     }
 
     #[getter]
-    fn failure(&self) -> Option<String> {
-        self.0.failure()
+    fn failures(&self) -> Vec<String> {
+        self.0.failures()
     }
 }
 

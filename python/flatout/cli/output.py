@@ -34,6 +34,9 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     `stored` goes into the JSON file, by default the first result.
     """
     codes = [exit_code(result) for _, result in results]
+    for _, result in results:
+        for warning in result.warnings if isinstance(result, LoadResult) else ():
+            say(f"flatout: warning: {warning}")
     if output.quiet:
         _complaints(results)
     else:
@@ -56,7 +59,7 @@ def exit_code(result: Result) -> int:
 def _load_code(result: LoadResult) -> int:
     codes = {"ok": DONE, "generator-limited": GENERATOR, "target-lost": TARGET, "interrupted": INTERRUPTED}
     unmet = any(not requirement.met for requirement in result.requirements)
-    return worst([codes[result.verdict], UNMET if unmet else DONE])
+    return worst([codes[result.verdict], UNMET if unmet or result.warnings else DONE])
 
 
 def _limit_code(result: LimitResult) -> int:

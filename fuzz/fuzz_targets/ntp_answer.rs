@@ -1,0 +1,63 @@
+//! NTP's answering end, given any datagram.
+//!
+//! Invariant: whatever the bytes, the peer's port and the moment, it does not panic; and what it answers
+//! - was a request: version 1 to 4, mode 1 or 3, or version 1's mode 0 from another port than 123;
+//! - is 48 bytes and no longer than what came;
+//! - says the request's version, mode 4 (to mode 1: 2), poll, and as origin the request's transmit stamp;
+//! - carries receive and transmit stamps in this order, neither equal to the origin.
+//!
+//! What gets no answer is left as it came.
+#![no_main]
+
+use flatout_wire::ntp::{HEADER, Ntp};
+use flatout_wire::{Answer, Moment, Protocol};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|datagram: &[u8]| {
+    let (received, waited) = (number(datagram, 16), number(datagram, 8));
+    let own_port = number(datagram, 2) as u16;
+    for (received_unix_ns, waited_ns) in [(received, waited), (0, 0), (u64::MAX, 0), (1_800_000_000_000_000_000, 1000)] {
+        for peer_port in [own_port, 123, 40_000] {
+            let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
+            check(datagram, &Moment { received_unix_ns, now_unix_ns, peer_port });
+        }
+    }
+});
+
+/// The eight bytes that begin so far from the end, as a number: moment and port are part of the input.
+fn number(datagram: &[u8], from_end: usize) -> u64 {
+    let rest = datagram.get(datagram.len().saturating_sub(from_end)..).unwrap_or_default();
+    rest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+fn check(datagram: &[u8], moment: &Moment) {
+    let answerer = Ntp::answerer(&[]).expect("no knobs");
+    // A receive buffer is longer than what came: bytes of earlier datagrams lie behind it.
+    let mut packet = [0xa5; Ntp::DATAGRAM_MAX];
+    packet[..datagram.len()].copy_from_slice(datagram);
+    match answerer.answer(moment, &mut packet, datagram.len()) {
+        Ok(length) => {
+            assert!(length == HEADER && length <= datagram.len(), "{length} bytes for {}", datagram.len());
+            check_answer(datagram, &packet[..length], moment.peer_port);
+        }
+        Err(_) => assert_eq!(&packet[..datagram.len()], datagram, "a refused datagram is left as it came"),
+    }
+    assert!(packet[datagram.len()..].iter().all(|byte| *byte == 0xa5), "written behind the datagram");
+}
+
+fn check_answer(request: &[u8], answer: &[u8], peer_port: u16) {
+    let (version, mode) = (request[0] >> 3 & 7, request[0] & 7);
+    let told = match (version, mode) {
+        (1..=4, 3) => 4,
+        (1..=4, 1) => 2,
+        (1, 0) if peer_port != 123 => 4,
+        _ => panic!("version {version} mode {mode} from port {peer_port} is no request"),
+    };
+    assert_eq!((answer[0] >> 6, answer[0] >> 3 & 7, answer[0] & 7), (0, version, told), "leap, version, mode");
+    assert_eq!(answer[2], request[2], "poll");
+    assert_eq!(answer[24..32], request[40..48], "origin");
+    let stamp = |at: usize| u64::from_be_bytes(answer[at..at + 8].try_into().expect("eight bytes"));
+    let (origin, receive, transmit) = (stamp(24), stamp(32), stamp(40));
+    assert!((transmit.wrapping_sub(receive) as i64) > 0, "{receive:x} is not before {transmit:x}");
+    assert!(receive != origin && transmit != origin, "{origin:x}, {receive:x}, {transmit:x}");
+}

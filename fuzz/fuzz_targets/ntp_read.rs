@@ -1,0 +1,78 @@
+//! NTP's asking end, given any reply.
+//!
+//! Invariant: whatever the bytes, it does not panic, and
+//! - it names a request only if the reply's origin is the very transmit stamp that this request carries;
+//! - an answer of the answering end stays an answer when bytes change that nobody checks (leap 1 and 2, any stratum
+//!   from 1 to 15, poll, precision, delay, dispersion, reference, anything behind the header);
+//! - it is nobody's answer once its origin changes, or in another flow.
+#![no_main]
+
+use flatout_wire::ntp::{HEADER, Ntp, NtpAsker};
+use flatout_wire::{Answer, Ask, Moment, Protocol, Reading};
+use libfuzzer_sys::fuzz_target;
+
+const SECRET: u64 = 0x0123_4567_89ab_cdef;
+const ORIGIN: core::ops::Range<usize> = 24..32;
+const NOW: u64 = 1_800_000_000_123_456_789;
+/// Leap and stratum have values that are checked; the others here have none.
+const UNCHECKED: core::ops::Range<usize> = 2..24;
+
+fuzz_target!(|reply: &[u8]| {
+    for version in 1..=4 {
+        let knob = flatout_wire::Knob { name: "version", value: version };
+        let asker = Ntp::asker(&[knob], SECRET).expect("a version that is spoken");
+        any_reply(&asker, reply);
+        own_answer(&asker, reply);
+    }
+});
+
+fn any_reply(asker: &NtpAsker, reply: &[u8]) {
+    for flow in [0, 1, u32::MAX] {
+        match asker.read(flow, reply) {
+            Reading::Answer { index, tally } | Reading::Wrong { index, tally } => {
+                assert!(tally < Ntp::TALLIES.len());
+                assert_eq!(reply[ORIGIN], request(asker, flow, index)[40..48], "a reply to another request");
+            }
+            Reading::Stranger => {}
+        }
+        if let Some(index) = asker.recognise(flow, reply) {
+            assert_eq!(reply[40..48], request(asker, flow, index)[40..48], "a quote of another request");
+        }
+    }
+}
+
+fn own_answer(asker: &NtpAsker, noise: &[u8]) {
+    let (flow, index) = (number(noise, 0), number(noise, 4));
+    let mut packet = request(asker, flow, index).to_vec();
+    let moment = Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000 };
+    let answerer = Ntp::answerer(&[]).expect("no knobs");
+    answerer.answer(&moment, &mut packet, HEADER).expect("an asker's request is answered");
+    let right = Reading::Answer { index, tally: 0 };
+    assert_eq!(asker.read(flow, &packet), right);
+
+    for (byte, noise) in packet[UNCHECKED].iter_mut().zip(noise) {
+        *byte ^= noise;
+    }
+    packet[0] = packet[0] & 0x3f | (noise.first().unwrap_or(&0) % 3) << 6;
+    packet[1] = noise.get(1).unwrap_or(&0) % 15 + 1;
+    packet.extend_from_slice(noise);
+    assert_eq!(asker.read(flow, &packet), right, "after bytes changed that nobody checks");
+
+    assert_eq!(asker.read(flow ^ 1, &packet), Reading::Stranger, "in another flow");
+    for (byte, noise) in packet[ORIGIN].iter_mut().zip(noise) {
+        *byte ^= noise;
+    }
+    let same = noise.iter().take(8).all(|byte| *byte == 0);
+    assert!(same || asker.read(flow, &packet) != right, "another origin, the same request");
+}
+
+fn request(asker: &NtpAsker, flow: u32, index: u32) -> [u8; HEADER] {
+    let mut packet = [0xa5; HEADER];
+    assert_eq!(asker.fill(flow, index, &mut packet), HEADER);
+    assert_eq!(asker.recognise(flow, &packet), Some(index), "its own request");
+    packet
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    bytes.iter().skip(at).take(4).fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
