@@ -1,8 +1,8 @@
 //! The reader of stored histograms, given any bytes: results are files, and files come from anywhere.
 //!
-//! Invariant: it does not panic and takes no more memory than the largest histogram that HDR tools write needs
-//! (libFuzzer's limits on one allocation and on all, which `.ci/fuzz` sets); what it accepts can be asked, added to
-//! and written, and what is written reads back as the same.
+//! Invariant: it does not panic and never asks for more memory than the largest histogram of HDR tools needs (about
+//! 50 MiB; `.ci/fuzz` ends a process at 512); what it accepts can be asked, added to and written, and what is written
+//! reads back as the same.
 //!
 //! Any bytes are tried as they are, and once more packed: the fuzzer would have to guess a checksum otherwise.
 #![no_main]

@@ -16,7 +16,8 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|datagram: &[u8]| {
     let (received, waited) = (number(datagram, 16), number(datagram, 8));
     let own_port = number(datagram, 2) as u16;
-    for (received_unix_ns, waited_ns) in [(received, waited), (0, 0), (u64::MAX, 0), (1_800_000_000_000_000_000, 1000)] {
+    for (received_unix_ns, waited_ns) in [(received, waited), (0, 0), (u64::MAX, 0), (1_800_000_000_000_000_000, 1000)]
+    {
         for peer_port in [own_port, 123, 40_000] {
             let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
             check(datagram, &Moment { received_unix_ns, now_unix_ns, peer_port });

@@ -50,6 +50,8 @@ def scenario_of(
 ) -> Scenario:
     """A scenario from arguments. Errors: UsageError."""
     given: dict[str, Any] = dict(options)
+    if unknown := set(given) - LoadOptions.__annotations__.keys():
+        raise UsageError(f"a load has no option {', '.join(sorted(unknown))}")
     for name in ("warmup", "timeout"):
         if name in given:
             given[f"{name}_s"] = seconds(given.pop(name))

@@ -12,7 +12,10 @@ Phase = Literal["warm-up", "running", "draining", "done"]
 
 
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then."""
+    """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
+
+    `lost` are requests whose time-out has passed; a late answer may still come.
+    """
 
     phase: Phase
     t_s: float
@@ -27,6 +30,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     invalid: int
     duplicate: int
     latest: Interval | None
+    lost: int = 0
 
 
 class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,7 +145,7 @@ class Attendance:
                 total_s=self.plan.scenario.duration_s,
                 rate_per_s=rate_at(self.plan.scenario, t_s),
                 latest=self.intervals[-1] if self.intervals else None,
-                **{name: counts[name] for name in _INTERVAL if name != "lost"},
+                **{name: counts[name] for name in _INTERVAL},
             )
         )
 

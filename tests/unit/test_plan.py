@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from typing import Any
 
@@ -14,6 +15,7 @@ from flatout.scenario import plan
 from flatout.scenario.model import Scenario, Segment
 
 NAME = next(iter(PROTOCOLS))
+NAN = math.nan
 PORT = PROTOCOLS[NAME].port
 
 
@@ -57,6 +59,15 @@ def test_the_port_is_the_protocols_own_where_none_is_named() -> None:
     [
         {"profile": ()},
         {"profile": (Segment(0.0, 1.0, 1.0),)},
+        {"profile": (Segment(NAN, 1.0, 1.0),)},
+        {"profile": (Segment(math.inf, 1.0, 1.0),)},
+        {"profile": (Segment(2.0, 1.0, 1.0), Segment(-1.0, 1.0, 1.0))},
+        {"profile": (Segment(1.0, -1.0, 1.0),)},
+        {"profile": (Segment(1.0, 1.0, NAN),)},
+        {"profile": (Segment(1.0, 1.0, 1e99),)},
+        {"warmup_s": NAN},
+        {"warmup_s": math.inf},
+        {"timeout_s": NAN},
         {"threads": 0},
         {"flows": 0},
         {"flows": -1},
@@ -67,7 +78,7 @@ def test_the_port_is_the_protocols_own_where_none_is_named() -> None:
         {"warmup_s": -0.1},
         {"cpus": (100_000,)},
         {"require": ("p99",)},
-        {"sources": ("127.0.0.0/24", "::1")},
+        {"sources": ("127.0.0.1", "::1")},
         {"sources": ("::1",)},
         {"protocol": "smoke-signals"},
         {"options": {"no_such_knob": 1}},

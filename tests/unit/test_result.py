@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,19 +17,23 @@ from flatout import result
 from flatout.errors import OutputError, UsageError
 
 
+def plain(made: result.Result) -> Any:
+    return msgspec.json.decode(made.to_json())
+
+
 @pytest.mark.parametrize("made", [results.load(), results.interrupted(), results.unanswered(), results.limit()])
 def test_json_round_trip(made: result.Result) -> None:
     again = result.from_json(made.to_json())
-    assert again == made
-    assert again.to_json() == made.to_json()
+    assert plain(again) == plain(made)
+    assert result.from_json(again.to_json()) == again
     assert made.to_json().endswith(b"}\n")
-    assert msgspec.json.decode(made.to_json())["schema"] == "flatout/1"
+    assert plain(made)["schema"] == "flatout/1"
 
 
 def test_fields_that_are_added_later_are_passed_over() -> None:
     data = msgspec.json.decode(results.load().to_json())
     data["from_the_future"] = data["outcomes"]["from_the_future"] = 1
-    assert result.from_json(msgspec.json.encode(data)) == results.load()
+    assert plain(result.from_json(msgspec.json.encode(data))) == plain(results.load())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_a_missing_field_is_named() -> None:
 def test_files_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     results.load().save(path)
-    assert result.read(path) == results.load()
+    assert plain(result.read(path)) == plain(results.load())
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"], "nothing else is left"
 
 

@@ -79,7 +79,7 @@ def run(t_s=5.0, phase="running", **changes):
     second = results.interval(results.Server(), 200_000, float(int(t_s)), 3) if t_s >= 1 else None
     progress = RunProgress(
         phase=phase, t_s=t_s, total_s=10.0, rate_per_s=200_000, planned=1_000_000, sent=1_000_000, unsent=7,
-        answered=990_000, late=12, refused=1, invalid=2, duplicate=0, latest=second,
+        answered=990_000, late=12, lost=9_985, refused=1, invalid=2, duplicate=0, latest=second,
     )  # fmt: skip
     return msgspec.structs.replace(progress, **changes)
 
@@ -107,7 +107,7 @@ def test_a_run_shows_progress_rates_loss_latency_and_lateness():
     assert "5 s left of 10 s" in text
     assert "asked 200,000/s" in text
     assert f"answered {second.answered:,}/s" in text
-    assert "unanswered 1.00 %" in text
+    assert "loss 1.00 %" in text
     assert "late 12" in text
     assert "wrong 3" in text
     assert "unsent 7" in text

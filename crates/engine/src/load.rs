@@ -109,6 +109,13 @@ struct SecondHand {
     before: Counts,
 }
 
+impl SecondHand {
+    /// When it ends, ns since the counted beginning.
+    fn end(&self) -> u64 {
+        (self.index as u64 + 1) * SECOND_NS
+    }
+}
+
 impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: Parts<P, L, C>) -> Self {
@@ -324,10 +331,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         }
         self.expire_some(now);
         self.parts.board.publish(&self.counts);
-        while now >= self.parts.times.counted_from + (self.second.index as u64 + 1) * SECOND_NS {
-            self.end_second((self.second.index as u64 + 1) * SECOND_NS);
+        let from = self.parts.times.counted_from;
+        while now >= from + self.second.end() {
+            self.end_second(self.second.end());
         }
-        self.next_tick = (now + TICK_NS).min(self.parts.times.counted_from + (self.second.index as u64 + 1) * SECOND_NS);
+        self.next_tick = (now + TICK_NS).min(from + self.second.end());
         self.due(0).is_none() && self.settled(now)
     }
 

@@ -21,3 +21,6 @@ pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
 pub use thread::{affinity, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
 pub use udp::{Ears, Flow, Flows, Server, Ways};
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import msgspec
 
+from flatout import units
 from flatout.errors import UsageError
 from flatout.protocols import PROTOCOLS
 from flatout.protocols.base import Protocol, knob_values
 from flatout.scenario import require, target
-from flatout.scenario.model import Scenario
+from flatout.scenario.model import Scenario, Segment
 
 # Python, its libraries, pipes and the log need some of their own.
 _OTHER_DESCRIPTORS = 64
@@ -52,15 +54,22 @@ def make(scenario: Scenario) -> Plan:
 def _check_numbers(scenario: Scenario) -> None:
     if not scenario.profile or scenario.duration_s <= 0:
         raise UsageError("a load must last longer than 0 s")
+    if not all(_makes_sense(segment) for segment in scenario.profile):
+        raise UsageError("each part of a profile needs a time above 0 s and rates from 0 to 200 M/s")
     if not 1 <= scenario.threads <= scenario.flows:
         raise UsageError(f"{scenario.threads} threads need at least one flow each (there are {scenario.flows})")
     if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
         raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
-    if scenario.warmup_s < 0:
-        raise UsageError("the warm-up cannot be negative")
+    if not 0 <= scenario.warmup_s < math.inf:
+        raise UsageError("the warm-up must be a time from 0 s on")
     allowed = os.sched_getaffinity(0)
     if missing := set(scenario.cpus) - allowed:
         raise UsageError(f"CPUs {sorted(missing)} are not among those this process may use: {sorted(allowed)}")
+
+
+def _makes_sense(segment: Segment) -> bool:
+    rates = (segment.from_per_s, segment.to_per_s)
+    return 0 < segment.seconds < math.inf and all(0 <= per_s <= units.MOST_PER_S for per_s in rates)
 
 
 def _check_flows(scenario: Scenario, sources: list[target.Address], endpoint: target.Endpoint) -> None:

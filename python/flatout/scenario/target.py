@@ -29,7 +29,7 @@ def split(text: str, default_port: int) -> tuple[str, int]:
     bracketed = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?", text)
     plain = re.fullmatch(r"([^:\[\]]+)(?::(\d+))?", text)
     found = bracketed or plain
-    if not found and text.count(":") > 1:
+    if not found and text.count(":") > 1 and "[" not in text:
         return text, default_port
     if not found:
         raise UsageError(f"target '{text}': write it like host, host:port, 192.0.2.1:123 or [2001:db8::1]:123")
@@ -61,9 +61,9 @@ def _endpoint(sockaddr: tuple[object, ...], port: int) -> Endpoint:
 def guard(endpoint: Endpoint, allow_public: bool) -> None:
     """Refuses to load an address that is neither loopback, link-local nor private, unless that is allowed."""
     address = endpoint.address
-    if address.is_unspecified or address.is_multicast:
-        raise UsageError(f"target {address} is no single host")
     plain = (address.ipv4_mapped if address.version == 6 else None) or address
+    if plain.is_unspecified or plain.is_multicast or plain == _BROADCAST:
+        raise UsageError(f"target {address} is no single host")
     # Documentation and shared ranges count as private to Python's library, but nobody's own host lives there.
     private = any(plain in network for network in _OWN if network.version == plain.version)
     if not private and not allow_public:
@@ -73,6 +73,7 @@ def guard(endpoint: Endpoint, allow_public: bool) -> None:
         )
 
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _OWN = [
     ipaddress.ip_network(text)
     for text in (

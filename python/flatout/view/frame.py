@@ -138,7 +138,7 @@ def _run_numbers(progress: RunProgress) -> list[Line]:
         ),
         _row(
             "counted",
-            ("unanswered", _unanswered(progress)),
+            ("loss", _loss(progress)),
             ("late", fmt.count(progress.late)),
             ("wrong", fmt.count(progress.invalid + progress.refused)),
             ("unsent", fmt.count(progress.unsent)),
@@ -166,9 +166,10 @@ def _per_s(progress: RunProgress, word: str) -> str:
     return fmt.rate(getattr(progress, word) / progress.t_s) if progress.t_s > 0 else fmt.NOTHING
 
 
-def _unanswered(progress: RunProgress) -> str:
-    """Loss so far; what is still under way counts, too, until it is answered."""
-    return fmt.percent(max(0, progress.sent - progress.answered) / progress.sent if progress.sent else None)
+def _loss(progress: RunProgress) -> str:
+    """The share of what left that was refused, answered wrongly or late, or timed out so far."""
+    missed = progress.lost + progress.late + progress.refused + progress.invalid
+    return fmt.percent(missed / progress.sent) if progress.sent else fmt.percent(None)
 
 
 def _search(progress: SearchProgress, memory: Memory) -> list[Line]:

@@ -1,0 +1,332 @@
+//! What the kernel does with our calls, over loopback: real sockets, nobody sleeps.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{Batch, Datagrams, Ears, Flow, Flows, Meta, Sent, Server, Ways, address, thread};
+
+/// How long a test waits for what should be there at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+const ANY_PORT: &str = "127.0.0.1:0";
+
+fn server(at: &str) -> Server {
+    Server::bind(at.parse().unwrap(), PATIENCE).unwrap()
+}
+
+/// A batch whose n-th slot holds `length` bytes of the value n + 1.
+fn numbered(slots: usize, length: usize) -> Batch {
+    let mut batch = Batch::new(slots, 2048, false);
+    for slot in 0..slots {
+        batch.slot(slot)[..length].fill(slot as u8 + 1);
+        batch.set_length(slot, length);
+    }
+    batch
+}
+
+/// The first byte and the length of each of the next `count` datagrams.
+fn received(server: &Server, count: usize) -> Vec<(u8, usize)> {
+    let mut batch = Batch::new(count, 2048, true);
+    let mut all = Vec::new();
+    while all.len() < count {
+        let came = server.receive(&mut batch);
+        assert!(came > 0, "only {all:?} came");
+        all.extend((0..came).map(|slot| (batch.packet(slot)[0], batch.length(slot))));
+    }
+    all
+}
+
+/// Waits until `flow` has something to read; tells if that is an error.
+fn heard(flow: &Flow) -> bool {
+    let mut ears = Ears::new(1).unwrap();
+    ears.hear(flow, 7).unwrap();
+    assert_eq!(ears.listen(PATIENCE), 1);
+    let (name, error) = ears.ready(0);
+    assert_eq!(name, 7);
+    error
+}
+
+/// Sends one datagram to `asked` at the server's port and has it answered in place; returns what comes back.
+fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
+    let flow = Flow::open(SocketAddr::new(asked, server.address().unwrap().port()), None, false);
+    let mut flow = flow.unwrap();
+    assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1));
+    let mut batch = Batch::new(4, 2048, true);
+    assert_eq!(server.receive(&mut batch), 1);
+    assert_eq!(batch.peer_port(0), flow.source().unwrap().port());
+    assert!(batch.meta(0).unicast);
+    batch.slot(0)[0] = 99;
+    batch.answer(0, 20);
+    assert_eq!((batch.answers(), server.send_answers(&mut batch), batch.answers()), (1, 1, 0));
+    assert!(!heard(&flow), "the answer to {asked} came back");
+    // A connected socket hears its peer alone: what came has left from the address that was asked.
+    assert_eq!(flow.receive(&mut batch), 1);
+    batch.packet(0).to_vec()
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
+}
+
+/// A port of loopback that nobody listens on.
+fn closed_port() -> SocketAddr {
+    UdpSocket::bind(ANY_PORT).unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn datagrams_of_one_call_arrive_each_by_itself() {
+    let server = server(ANY_PORT);
+    let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
+    assert_eq!(flow.send(&mut numbered(3, 48), 3), Sent::Left(3));
+    assert_eq!(received(&server, 3), [(1, 48), (2, 48), (3, 48)]);
+    assert_eq!(flow.send(&mut numbered(3, 48), 2), Sent::Left(2));
+    assert_eq!(received(&server, 2), [(1, 48), (2, 48)]);
+}
+
+#[test]
+fn the_kernel_cuts_a_segmented_call_into_datagrams() {
+    let server = server(ANY_PORT);
+    let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
+    assert_eq!(flow.send_segmented(&mut numbered(5, 48), 5, 48), Sent::Left(5));
+    assert_eq!(received(&server, 5), [(1, 48), (2, 48), (3, 48), (4, 48), (5, 48)]);
+    assert_eq!(flow.send_segmented(&mut numbered(3, 20), 3, 20), Sent::Left(3));
+    assert_eq!(received(&server, 3), [(1, 20), (2, 20), (3, 20)]);
+    assert_eq!(flow.send_segmented(&mut numbered(100, 20), 100, 20), Sent::Left(64));
+    assert_eq!(received(&server, 64).last(), Some(&(64, 20)));
+    assert_eq!(server.memory().queued, 0);
+}
+
+#[test]
+fn a_wildcard_answers_from_the_address_that_was_asked() {
+    let server = server("0.0.0.0:0");
+    for asked in [[127, 0, 0, 5], [127, 0, 0, 1], [127, 9, 8, 7]] {
+        let answer = answered(&server, IpAddr::from(asked));
+        assert_eq!((answer.len(), answer[0], answer[1]), (20, 99, 1));
+    }
+}
+
+#[test]
+fn a_v6_wildcard_answers_both_families_from_the_address_that_was_asked() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("left out: this machine has no IPv6");
+        return;
+    }
+    let server = server("[::]:0");
+    for asked in [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::from([127, 0, 0, 5])] {
+        assert_eq!(answered(&server, asked).len(), 20);
+    }
+}
+
+#[test]
+fn a_server_on_one_address_answers_too() {
+    assert_eq!(answered(&server(ANY_PORT), IpAddr::V4(Ipv4Addr::LOCALHOST)).len(), 20);
+}
+
+#[test]
+fn what_was_sent_to_a_broadcast_address_is_told_apart() {
+    let server = server("0.0.0.0:0");
+    let asker = UdpSocket::bind(ANY_PORT).unwrap();
+    asker.set_broadcast(true).unwrap();
+    asker.send_to(b"anybody", ("127.255.255.255", server.address().unwrap().port())).unwrap();
+    let mut batch = Batch::new(1, 64, true);
+    assert_eq!(server.receive(&mut batch), 1);
+    assert!(!batch.meta(0).unicast);
+}
+
+#[test]
+fn an_answer_that_cannot_leave_stops_no_other() {
+    let server = server(ANY_PORT);
+    let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
+    let mut batch = Batch::new(3, 2048, true);
+    for _ in 0..3 {
+        flow.send(&mut numbered(1, 48), 1);
+    }
+    let mut came = 0;
+    while came < 3 {
+        came += server.receive(&mut batch);
+        assert!(came == 3 || came == 0, "loopback has delivered all three before this");
+    }
+    (0..3).for_each(|slot| batch.answer(slot, 10 + slot));
+    batch.answers[1].msg_hdr.msg_namelen = 1;
+    assert_eq!(server.send_answers(&mut batch), 2);
+    heard(&flow);
+    assert_eq!(flow.receive(&mut batch), 2);
+    assert_eq!((batch.length(0), batch.length(1)), (10, 12));
+}
+
+#[test]
+fn a_closed_port_refuses_and_quotes_the_datagram() {
+    let mut flow = Flow::open(closed_port(), None, false).unwrap();
+    assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1));
+    assert!(heard(&flow), "a refusal is an error to read");
+    let mut quote = [0; 576];
+    let refused = flow.refused(&mut quote).unwrap();
+    assert_eq!((refused.quoted, refused.errno), (48, libc::ECONNREFUSED));
+    assert_eq!(quote[..48], [1; 48]);
+    assert!(flow.refused(&mut quote).is_none());
+    assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1), "a refusal that was read spoils no call");
+}
+
+#[test]
+fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
+    let mut flow = Flow::open(closed_port(), None, true).unwrap();
+    let mut batch = numbered(1, 48);
+    assert_eq!(flow.send(&mut batch, 1), Sent::Left(1));
+    assert_eq!(flow.send(&mut batch, 1), Sent::Refused);
+    assert_eq!(flow.send(&mut batch, 1), Sent::Left(1));
+    let mut quote = [0; 16];
+    let quoted: Vec<_> = std::iter::from_fn(|| flow.refused(&mut quote)).map(|refused| refused.quoted).collect();
+    assert_eq!(quoted, [16, 16]);
+}
+
+#[test]
+fn a_flow_is_named_again_while_refusals_are_left() {
+    let mut flows = Flows::open(closed_port(), &[], 1, Ways { stamps: true, segmented: false }).unwrap();
+    let mut batch = numbered(1, 48);
+    let left = (0..10).filter(|_| flows.send(0, &mut batch, 1, 48) == Sent::Left(1)).count();
+    assert_eq!(left, 5, "every other call only tells of a refusal");
+    let mut quote = [0; 64];
+    for _ in 0..5 {
+        assert_eq!((flows.listen(PATIENCE), flows.heard(0)), (1, (0, true)));
+        assert!(flows.refused(0, &mut quote).is_some());
+    }
+    assert!(flows.refused(0, &mut quote).is_none());
+}
+
+#[test]
+fn what_a_full_queue_drops_is_counted() {
+    let far_end = UdpSocket::bind(ANY_PORT).unwrap();
+    let flows = Flows::open(far_end.local_addr().unwrap(), &[], 1, Ways { stamps: false, segmented: false });
+    let mut flows = flows.unwrap();
+    let mut batch = numbered(32, 8);
+    flows.send(0, &mut batch, 1, 8);
+    let mut request = [0; 8];
+    let (_, source) = far_end.recv_from(&mut request).unwrap();
+    assert_eq!(flows.drops(), 0);
+    for _ in 0..4_000 {
+        far_end.send_to(&[7; 1_400], source).unwrap();
+    }
+    let calls = std::iter::from_fn(|| Some(flows.receive(0, &mut batch)).filter(|&count| count > 0));
+    let kept: usize = calls.sum();
+    assert!(flows.drops() > 0);
+    assert_eq!(kept as u64 + flows.drops(), 4_000);
+}
+
+#[test]
+fn a_datagram_longer_than_its_slot_is_flagged() {
+    let server = server(ANY_PORT);
+    let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
+    let mut batch = Batch::new(2, 16, true);
+    for (length, truncated) in [(16, false), (17, true), (16, false)] {
+        flow.send(&mut numbered(1, length), 1);
+        assert_eq!(server.receive(&mut batch), 1);
+        assert_eq!((batch.length(0), batch.meta(0).truncated), (16, truncated), "{length} bytes");
+        assert_eq!(batch.packet(0), [1; 16]);
+    }
+}
+
+#[test]
+fn arrivals_carry_the_kernel_s_stamp_where_asked() {
+    let server = server(ANY_PORT);
+    let mut batch = Batch::new(1, 2048, true);
+    for stamps in [true, false] {
+        let mut flow = Flow::open(server.address().unwrap(), None, stamps).unwrap();
+        let before = unix_now();
+        flow.send(&mut numbered(1, 48), 1);
+        assert_eq!(server.receive(&mut batch), 1);
+        let stamp = batch.meta(0).stamp_unix_ns.unwrap();
+        assert!((before..=unix_now()).contains(&stamp));
+        assert!(server.send_to(&[1; 48], batch.peer(0).unwrap()));
+        heard(&flow);
+        assert_eq!(flow.receive(&mut batch), 1);
+        match batch.meta(0).stamp_unix_ns {
+            Some(answer) => assert!(stamps && (stamp..=unix_now()).contains(&answer)),
+            None => assert!(!stamps),
+        }
+    }
+}
+
+#[test]
+fn flows_leave_from_the_sources_in_turn() {
+    let server = server(ANY_PORT);
+    let sources = [IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 3])];
+    let ways = Ways { stamps: true, segmented: true };
+    let mut flows = Flows::open(server.address().unwrap(), &sources, 3, ways).unwrap();
+    assert_eq!(flows.flows(), 3);
+    let mut batch = Batch::new(4, 2048, true);
+    let mut ports = Vec::new();
+    for (flow, last) in [(0, 2), (1, 3), (2, 2)] {
+        assert_eq!(flows.send(flow, &mut numbered(2, 48), 2, 48), Sent::Left(2));
+        received(&server, 1);
+        assert_eq!(server.receive(&mut batch), 1);
+        let peer = batch.peer(0).unwrap();
+        assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, last]));
+        ports.push((peer.ip(), peer.port()));
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 3, "the far end can tell the flows apart");
+}
+
+#[test]
+fn a_flow_is_named_once_for_what_has_come() {
+    let server = server(ANY_PORT);
+    let mut flows = Flows::open(server.address().unwrap(), &[], 3, Ways { stamps: true, segmented: false }).unwrap();
+    let mut batch = Batch::new(4, 2048, true);
+    flows.send(1, &mut numbered(1, 48), 1, 48);
+    assert_eq!(server.receive(&mut batch), 1);
+    assert_eq!(flows.listen(Duration::ZERO), 0);
+    server.send_to(&[1; 8], batch.peer(0).unwrap());
+    assert_eq!((flows.listen(PATIENCE), flows.heard(0)), (1, (1, false)));
+    assert_eq!(flows.listen(Duration::ZERO), 0);
+    assert_eq!((flows.receive(1, &mut batch), flows.receive(1, &mut batch), flows.receive(0, &mut batch)), (1, 0, 0));
+    assert_eq!(flows.send(3, &mut batch, 1, 48), Sent::Failed(libc::EBADF));
+}
+
+#[test]
+fn a_delivered_packet_is_laid_as_the_kernel_lays_it() {
+    let mut batch = Batch::new(2, 16, false);
+    let meta = Meta { stamp_unix_ns: Some(5), truncated: false, unicast: true };
+    batch.deliver(1, &[3; 10], meta);
+    assert_eq!((batch.packet(1), batch.length(1), batch.meta(1).stamp_unix_ns), (&[3; 10][..], 10, Some(5)));
+    batch.deliver(0, &[4; 20], meta);
+    assert_eq!((batch.packet(0), batch.meta(0).truncated), (&[4; 16][..], true));
+}
+
+#[test]
+fn slots_that_do_not_exist_are_empty() {
+    let mut batch = Batch::new(2, 16, true);
+    batch.deliver(2, &[1; 4], Meta::default());
+    batch.set_length(2, 4);
+    batch.answer(2, 4);
+    assert_eq!((batch.slot(2).len(), batch.packet(2).len(), batch.length(2), batch.answers()), (0, 0, 0, 0));
+    assert_eq!((batch.peer(2), batch.peer_port(0), batch.slots()), (None, 0, 2));
+    (0..5).for_each(|_| batch.answer(0, 4));
+    assert_eq!(batch.answers(), 2);
+    batch.clear_answers();
+    assert_eq!(batch.answers(), 0);
+}
+
+#[test]
+fn addresses_come_back_from_the_kernel_s_form() {
+    for text in ["192.0.2.1:123", "[2001:db8::1]:65535", "[fe80::1%3]:1", "[::ffff:192.0.2.1]:5"] {
+        let mut address: SocketAddr = text.replace("%3", "").parse().unwrap();
+        if let SocketAddr::V6(v6) = &mut address {
+            v6.set_scope_id(3);
+            v6.set_flowinfo(9);
+        }
+        assert_eq!(address::from_kernel(&address::to_kernel(address).0), Some(address));
+    }
+}
+
+#[test]
+fn a_thread_knows_its_cpus_and_what_it_used() {
+    let before = thread::thread_cpu_ns();
+    let cpus = thread::affinity().unwrap();
+    assert!(!cpus.is_empty() && cpus.is_sorted());
+    assert!(thread::thread_cpu_ns() > before);
+    assert!(thread::pin(usize::MAX).is_err());
+    let pinned = std::thread::spawn(move || (thread::pin(cpus[0]), cpus[0], thread::affinity().unwrap())).join();
+    let (done, cpu, left) = pinned.unwrap();
+    assert!(done.is_ok() && left == [cpu]);
+}
