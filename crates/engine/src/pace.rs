@@ -90,7 +90,7 @@ impl Pacer {
     pub fn draw(&mut self) -> Option<u64> {
         loop {
             let segment = self.segments.get(self.at)?;
-            let ahead = (self.expected - self.passed).max(0.0);
+            let ahead = self.expected - self.passed;
             if ahead + EDGE < segment.count() {
                 let due = self.elapsed + segment.when(ahead);
                 self.expected += self.gap();

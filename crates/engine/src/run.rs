@@ -21,7 +21,7 @@ use crate::snapshot::{Board, Second};
 use crate::tally::Counts;
 
 /// Time to start all threads before the first request is due.
-const LEAD_NS: u64 = 2_000_000;
+const LEAD_NS: u64 = 10_000_000;
 /// Spinning workers should not be put aside for a drawing terminal; far from the most urgent that there is.
 const NICENESS: i32 = -10;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ def execute(arguments: Sequence[str]) -> int:
 
     from flatout.cli.app import build
 
+    # A service manager's stop is as good as Ctrl-C: what was measured is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = build()(arguments, exit_on_error=False, result_action="return_value")
         return int(code or 0)

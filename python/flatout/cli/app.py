@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from flatout.cli import demo, flags, limit, load, report, serve
+from flatout.cli import demo, flags, limit, load, report, rerun, serve
 from flatout.host import VERSION
 from flatout.protocols import PROTOCOLS
 
@@ -30,6 +30,7 @@ def build() -> App:
             verb.command(module.command(protocol, own), name=protocol.name)
         app.command(verb)
     app.command(report.report)
+    app.command(rerun.rerun)
     app.command(demo.demo)
     app.register_install_completion_command(name="--install-completion")
     return app

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from flatout.protocols import ntp
+import importlib
+
 from flatout.protocols.base import Protocol
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (ntp.PROTOCOL,)}
+# Each is a file of this folder that holds `PROTOCOL`; the command line lists them in this order.
+_NAMES = [
+    "ntp",
+]
+
+PROTOCOLS: dict[str, Protocol] = {name: importlib.import_module(f"{__name__}.{name}").PROTOCOL for name in _NAMES}

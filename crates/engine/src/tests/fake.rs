@@ -94,6 +94,8 @@ pub(super) enum Fate {
     WithJunk(u64),
     /// A refusal comes back that quotes it.
     Refuse(u64),
+    /// Answered at the first time, and at the second a refusal comes back as well.
+    AnswerThenRefuse(u64, u64),
     /// This machine's own queue drops it.
     DropHere,
     /// The send buffer is full; the script is asked again.
@@ -182,6 +184,10 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
         self.fly(Arrival { at, order: 0, flow, refusal: false, stamped: true, bytes: bytes.to_vec() })
     }
 
+    fn refuse(&mut self, at: u64, flow: usize, request: &[u8]) -> &mut Self {
+        self.fly(Arrival { at, order: 0, flow, refusal: true, stamped: false, bytes: request.to_vec() })
+    }
+
     fn fly(&mut self, arrival: Arrival) -> &mut Self {
         self.order += 1;
         self.flying.push(Reverse(Arrival { order: self.order, ..arrival }));
@@ -215,9 +221,9 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
                 self.launch(at + delay, flow, &answer)
             }
             Fate::WithJunk(delay) => self.launch(at + delay, flow, &answer).launch(at + delay, flow, &[0x5a; 48]),
-            Fate::Refuse(delay) => {
-                let (at, bytes) = (at + delay, request.to_vec());
-                self.fly(Arrival { at, order: 0, flow, refusal: true, stamped: false, bytes })
+            Fate::Refuse(delay) => self.refuse(at + delay, flow, request),
+            Fate::AnswerThenRefuse(one, other) => {
+                self.launch(at + one, flow, &answer).refuse(at + other, flow, request)
             }
             Fate::DropHere => return Some(Sent::Dropped),
             Fate::Full => return Some(Sent::Full),

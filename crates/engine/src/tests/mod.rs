@@ -6,6 +6,7 @@ mod fake;
 mod flow_tests;
 mod histogram_tests;
 mod load_tests;
+mod log_tests;
 mod pace_tests;
 mod rig;
 mod time_tests;

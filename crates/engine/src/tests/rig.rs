@@ -184,7 +184,7 @@ impl Told {
     }
 }
 
-fn fresh_path() -> PathBuf {
+pub(super) fn fresh_path() -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = format!("flatout-engine-{}-{}.csv", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     std::env::temp_dir().join(name)

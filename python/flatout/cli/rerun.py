@@ -1,0 +1,43 @@
+"""`flatout rerun RESULT.json`: the same scenario once more, from a stored result."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from flatout.cli import output as out
+from flatout.cli.flags import Output
+from flatout.cli.limit import seek
+from flatout.cli.load import measure
+from flatout.errors import UsageError
+from flatout.result import LimitResult, read
+from flatout.scenario.model import Scenario
+
+
+def rerun(
+    result: Annotated[str, Parameter(help="A result, as --json wrote it.")],
+    /,
+    *,
+    target: Annotated[str | None, Parameter(help="Ask this target instead.")] = None,
+    output: Annotated[Output, Parameter(name="*")] = Output(),
+) -> int:
+    """Run the scenario of a stored result again, with all its settings.
+
+    Examples::
+
+        flatout rerun before.json --json after.json
+        flatout rerun before.json --target 10.0.0.3
+    """
+    stored = read(result)
+    try:
+        scenario = msgspec.convert(stored.scenario, Scenario)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the scenario in '{result}' makes no sense: {error}") from error
+    if target is not None:
+        scenario = msgspec.structs.replace(scenario, target=target)
+    out.check_writable(output)
+    if isinstance(stored, LimitResult):
+        return out.deliver([("", seek(scenario, stored.search, quiet=output.quiet))], output)
+    return out.deliver([("", measure(scenario, quiet=output.quiet))], output)

@@ -1,0 +1,128 @@
+//! ping, a toy over UDP: sixteen bytes out, the same sixteen bytes back with one bit set.
+//!
+//! ```text
+//! 0  4  "FOP" and the kind: 1 asks, 0x81 answers
+//! 4  4  the request's number, big endian
+//! 8  8  the flow under the run's secret, so that a stranger's answer is told apart
+//! ```
+
+use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal};
+
+/// Bytes of every request and answer.
+pub const LENGTH: usize = 16;
+const REQUEST: [u8; 4] = *b"FOP\x01";
+const ANSWER: [u8; 4] = *b"FOP\x81";
+
+/// The protocol.
+pub struct Ping;
+
+/// The asking end.
+#[derive(Clone, Debug)]
+pub struct PingAsker {
+    secret: u64,
+}
+
+/// The answering end.
+#[derive(Clone, Debug)]
+pub struct PingAnswerer;
+
+impl Protocol for Ping {
+    const NAME: &'static str = "ping";
+    const REQUEST_MAX: usize = LENGTH;
+    const DATAGRAM_MAX: usize = 2048;
+    const TALLIES: &'static [&'static str] = &["pong", "echo"];
+    type Asker = PingAsker;
+    type Answerer = PingAnswerer;
+
+    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<PingAsker, BadKnob> {
+        no_knobs(knobs).map(|()| PingAsker { secret })
+    }
+
+    fn answerer(knobs: &[Knob<'_>]) -> Result<PingAnswerer, BadKnob> {
+        no_knobs(knobs).map(|()| PingAnswerer)
+    }
+}
+
+fn no_knobs(knobs: &[Knob<'_>]) -> Result<(), BadKnob> {
+    if knobs.is_empty() { Ok(()) } else { Err(BadKnob { expected: "no knob: ping has none" }) }
+}
+
+impl Ask for PingAsker {
+    fn fill(&self, flow: u32, index: u32, out: &mut [u8]) -> usize {
+        let Some(packet) = out.first_chunk_mut::<LENGTH>() else { return 0 };
+        packet[..4].copy_from_slice(&REQUEST);
+        packet[4..8].copy_from_slice(&index.to_be_bytes());
+        packet[8..].copy_from_slice(&self.token(flow));
+        LENGTH
+    }
+
+    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
+        let Some((kind, index)) = self.parse(flow, reply) else { return Reading::Stranger };
+        match kind {
+            ANSWER => Reading::Answer { index, tally: 0 },
+            REQUEST => Reading::Wrong { index, tally: 1 },
+            _ => Reading::Stranger,
+        }
+    }
+
+    fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
+        self.parse(flow, request).map(|(_, index)| index)
+    }
+}
+
+impl PingAsker {
+    fn token(&self, flow: u32) -> [u8; 8] {
+        (self.secret ^ u64::from(flow)).to_be_bytes()
+    }
+
+    fn parse(&self, flow: u32, packet: &[u8]) -> Option<([u8; 4], u32)> {
+        let (kind, rest) = packet.split_first_chunk()?;
+        let (index, token) = rest.split_first_chunk()?;
+        token.starts_with(&self.token(flow)).then_some((*kind, u32::from_be_bytes(*index)))
+    }
+}
+
+impl Answer for PingAnswerer {
+    fn answer(&self, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+        if length < LENGTH {
+            return Err(Refusal::Short);
+        }
+        let Some(kind) = packet.first_chunk_mut() else { return Err(Refusal::Short) };
+        if *kind != REQUEST {
+            return Err(Refusal::NotARequest);
+        }
+        *kind = ANSWER;
+        Ok(LENGTH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/request.bin");
+    const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/answer.bin");
+    const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000 };
+    const ASKER: PingAsker = PingAsker { secret: 0x0123_4567_89ab_cdef };
+
+    #[test]
+    fn golden_packets_both_ways() {
+        let mut packet = [0; LENGTH];
+        assert_eq!(ASKER.fill(5, 42, &mut packet), LENGTH);
+        assert_eq!(&packet, ASKED);
+        assert_eq!(PingAnswerer.answer(&MOMENT, &mut packet, LENGTH), Ok(LENGTH));
+        assert_eq!(&packet, ANSWERED);
+        assert_eq!(ASKER.read(5, ANSWERED), Reading::Answer { index: 42, tally: 0 });
+    }
+
+    #[test]
+    fn what_is_no_answer_and_no_request() {
+        assert_eq!(ASKER.read(5, ASKED), Reading::Wrong { index: 42, tally: 1 }, "its own request came back");
+        assert_eq!(ASKER.read(6, ANSWERED), Reading::Stranger, "another flow's");
+        assert_eq!(ASKER.read(5, &ANSWERED[..15]), Reading::Stranger);
+        assert_eq!(ASKER.recognise(5, ASKED), Some(42));
+        let mut packet = *ANSWERED;
+        assert_eq!(PingAnswerer.answer(&MOMENT, &mut packet, LENGTH), Err(Refusal::NotARequest));
+        assert_eq!(PingAnswerer.answer(&MOMENT, &mut packet, 15), Err(Refusal::Short));
+    }
+}
