@@ -112,13 +112,13 @@ impl LoadRun {
         let clock = SystemClock::begin();
         let secret = Random::new(unix_now() ^ plan.seed).bits();
         let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
-        let asker = P::asker(&knobs, secret).map_err(|bad| io::Error::new(io::ErrorKind::InvalidInput, bad.expected))?;
+        let asker =
+            P::asker(&knobs, secret).map_err(|bad| io::Error::new(io::ErrorKind::InvalidInput, bad.expected))?;
         let links = open_links(plan)?;
         let log = plan.log.as_deref().map(Log::create).transpose()?;
         let begin = clock.now() + LEAD_NS;
         let counted_from = begin + plan.warmup_ns;
-        let times =
-            Times { begin, counted_from, end: counted_from + plan.duration_ns(), timeout: plan.timeout_ns };
+        let times = Times { begin, counted_from, end: counted_from + plan.duration_ns(), timeout: plan.timeout_ns };
         let mut run = Self::empty(clock, times, log);
         let mut first_flow = 0;
         for (n, link) in links.into_iter().enumerate() {
@@ -166,11 +166,7 @@ impl LoadRun {
         let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
         Asking::new(Parts {
             asker,
-            manner: Manner {
-                stamps: plan.stamps,
-                slots: plan.slots_a_flow(),
-                first_flow,
-            },
+            manner: Manner { stamps: plan.stamps, slots: plan.slots_a_flow(), first_flow },
             link,
             clock: self.clock,
             warmup: Pacer::new(warmup, plan.arrivals, share, plan.seed ^ 1),

@@ -80,8 +80,13 @@ impl Serving {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
-            Worker::<P> { socket, answerer, served: Served::default(), batch: Batch::new(BATCH, P::DATAGRAM_MAX, true) }
-                .run(&stop, &theirs);
+            Worker::<P> {
+                socket,
+                answerer,
+                served: Served::default(),
+                batch: Batch::new(BATCH, P::DATAGRAM_MAX, true),
+            }
+            .run(&stop, &theirs);
         })?;
         self.boards.push(board);
         self.workers.push(worker);

@@ -105,8 +105,20 @@ impl Counts {
 
     fn fields(&mut self) -> [&mut u64; 32] {
         let Self {
-            planned, sent, unsent, answered, late, lost, refused, invalid, duplicate, reordered, unstamped, own_drops,
-            cpu_ns, tallies,
+            planned,
+            sent,
+            unsent,
+            answered,
+            late,
+            lost,
+            refused,
+            invalid,
+            duplicate,
+            reordered,
+            unstamped,
+            own_drops,
+            cpu_ns,
+            tallies,
         } = self;
         let [u0, u1, u2, u3] = unsent;
         let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15] = tallies;

@@ -13,6 +13,8 @@ pub(crate) type Control = [u64; WORDS];
 pub(crate) struct Said {
     pub stamp_unix_ns: Option<u64>,
     pub local: Option<Local>,
+    /// Of an error-queue read; 0 elsewhere.
+    pub errno: i32,
 }
 
 /// The local end of an arrival: the address asked, the one that routing would answer from, the interface.
@@ -56,6 +58,9 @@ fn note(message: &libc::cmsghdr, said: &mut Said) {
             said.local =
                 Some(Local { asked: IpAddr::V6(asked), own: !asked.is_multicast(), interface: info.ipi6_ifindex });
         }
+        (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
+            said.errno = payload::<libc::sock_extended_err>(message).ee_errno as i32;
+        }
         _ => {}
     }
 }
@@ -86,6 +91,11 @@ pub(crate) fn write_source(control: &mut Control, local: &Local) -> usize {
             write(control, libc::SOL_IPV6, libc::IPV6_PKTINFO, info)
         }
     }
+}
+
+/// Writes the message that cuts a send into datagrams of `bytes` (UDP_SEGMENT, 4.18); returns the length used.
+pub(crate) fn write_segment(control: &mut Control, bytes: u16) -> usize {
+    write(control, libc::SOL_UDP, libc::UDP_SEGMENT, bytes)
 }
 
 fn write<T: Copy>(control: &mut Control, level: libc::c_int, kind: libc::c_int, value: T) -> usize {

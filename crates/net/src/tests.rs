@@ -68,9 +68,12 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 
-/// A port of loopback that nobody listens on.
-fn closed_port() -> SocketAddr {
-    UdpSocket::bind(ANY_PORT).unwrap().local_addr().unwrap()
+/// Holds a port of loopback that refuses: its socket hears one peer alone, and that is nobody here.
+fn closed_port() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(ANY_PORT).unwrap();
+    socket.connect("127.0.0.1:1").unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 #[test]
@@ -156,7 +159,8 @@ fn an_answer_that_cannot_leave_stops_no_other() {
 
 #[test]
 fn a_closed_port_refuses_and_quotes_the_datagram() {
-    let mut flow = Flow::open(closed_port(), None, false).unwrap();
+    let (_held, closed) = closed_port();
+    let mut flow = Flow::open(closed, None, false).unwrap();
     assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1));
     assert!(heard(&flow), "a refusal is an error to read");
     let mut quote = [0; 576];
@@ -169,7 +173,8 @@ fn a_closed_port_refuses_and_quotes_the_datagram() {
 
 #[test]
 fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
-    let mut flow = Flow::open(closed_port(), None, true).unwrap();
+    let (_held, closed) = closed_port();
+    let mut flow = Flow::open(closed, None, true).unwrap();
     let mut batch = numbered(1, 48);
     assert_eq!(flow.send(&mut batch, 1), Sent::Left(1));
     assert_eq!(flow.send(&mut batch, 1), Sent::Refused);
@@ -181,7 +186,8 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
 
 #[test]
 fn a_flow_is_named_again_while_refusals_are_left() {
-    let mut flows = Flows::open(closed_port(), &[], 1, Ways { stamps: true, segmented: false }).unwrap();
+    let (_held, closed) = closed_port();
+    let mut flows = Flows::open(closed, &[], 1, Ways { stamps: true, segmented: false }).unwrap();
     let mut batch = numbered(1, 48);
     let left = (0..10).filter(|_| flows.send(0, &mut batch, 1, 48) == Sent::Left(1)).count();
     assert_eq!(left, 5, "every other call only tells of a refusal");

@@ -10,6 +10,7 @@ use crate::address;
 use crate::batch::Batch;
 use crate::datagrams::{Datagrams, Refused, Sent};
 use crate::option::{self, SocketMemory};
+use crate::stamp;
 
 const SERVER_BUFFER: libc::c_int = 4 << 20;
 const FLOW_BUFFER: libc::c_int = 1 << 20;
@@ -59,7 +60,6 @@ fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 /// A source that the target can tell apart: one connected socket.
 pub struct Flow {
     socket: OwnedFd,
-    segmented: usize,
 }
 
 impl Flow {
@@ -79,7 +79,7 @@ impl Flow {
             bind(&socket, SocketAddr::new(source, 0))?;
         }
         connect(&socket, target)?;
-        Ok(Self { socket, segmented: 0 })
+        Ok(Self { socket })
     }
 
     /// Where this flow sends from.
@@ -104,15 +104,12 @@ impl Flow {
 
     /// Sends the first `count` slots, all `length` bytes long, in one call that the kernel cuts apart (UDP_SEGMENT).
     pub fn send_segmented(&mut self, batch: &mut Batch, count: usize, length: usize) -> Sent {
-        if self.segmented != length {
-            if let Err(error) = option::segment(self.socket.as_fd(), length as libc::c_int) {
-                return Sent::Failed(error.raw_os_error().unwrap_or(0));
-            }
-            self.segmented = length;
-        }
         let count = count.min(SEGMENTS).min(batch.slots());
-        let header = batch.gathered(count);
-        // SAFETY: the header points into `batch`, borrowed for the call.
+        let mut control = [0; stamp::WORDS];
+        let mut header = batch.gathered(count);
+        header.msg_controllen = stamp::write_segment(&mut control, length as u16) as _;
+        header.msg_control = (&raw mut control).cast();
+        // SAFETY: the header points into `batch`, borrowed for the call, and `control`, which outlives it.
         let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
         outcome(sent, count)
     }
@@ -135,7 +132,7 @@ impl Flow {
         let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
         // SAFETY: the header points to `vector`, `quote` and `control`, which outlive the call.
         let got = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, flags) };
-        (got >= 0).then(|| Refused { quoted: (got as usize).min(quote.len()), errno: extended_errno(&header) })
+        (got >= 0).then(|| Refused { quoted: (got as usize).min(quote.len()), errno: stamp::read(&header).errno })
     }
 
     /// What this flow's queue holds and has dropped.
@@ -155,16 +152,6 @@ fn outcome(sent: isize, count: usize) -> Sent {
         libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO => Sent::Refused,
         errno => Sent::Failed(errno),
     }
-}
-
-fn extended_errno(header: &libc::msghdr) -> i32 {
-    // SAFETY: the kernel filled the header; the walk stays inside its control buffer.
-    let message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() };
-    message.map_or(0, |message| {
-        // SAFETY: the first control message of an error-queue read is a sock_extended_err.
-        let error = unsafe { libc::CMSG_DATA(message).cast::<libc::sock_extended_err>().read_unaligned() };
-        error.ee_errno as i32
-    })
 }
 
 fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> io::Result<usize> {

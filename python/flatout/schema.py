@@ -1,0 +1,59 @@
+"""The JSON Schema of all that flatout prints for programs, made from the types: `python -m flatout.schema`.
+
+docs/schema.json is this module's output; a test compares the two. Nothing here is needed to run anything.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import msgspec
+
+from flatout.result import SCHEMA, LimitResult, LoadResult
+from flatout.scenario.model import Scenario
+
+
+class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `serve --json`: the events of a second, or of the whole time in the last line, which says `total`.
+
+    `t_s` is the time since the start; `dropped` counts what got no answer, by reason; `kernel_drops` never reached the
+    program; `connections` is null where there are none.
+    """
+
+    t_s: float
+    received: int
+    answered: int
+    dropped: dict[str, int]
+    workers: list[dict[str, int]]
+    kernel_drops: int
+    connections: int | None = None
+    total: bool = False
+
+
+def schema() -> dict[str, Any]:
+    """One schema for every kind of output; a value fits one of its alternatives."""
+    printed = (LoadResult, LimitResult, ServeLine)
+    refs, definitions = msgspec.json.schema_components((*printed, Scenario), ref_template="#/$defs/{name}")
+    for name in ("LoadResult", "Trial", "LimitResult"):
+        fields = definitions[name]["properties"]
+        fields["schema"] = {"const": SCHEMA}
+        fields["scenario"] = refs[-1]
+        definitions[name]["required"] = sorted({*definitions[name]["required"], "schema", "kind"})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"What flatout prints for programs, version {SCHEMA}",
+        "description": "Fields may be added, never renamed: readers pass over those that they do not know.",
+        "anyOf": list(refs[: len(printed)]),
+        "$defs": definitions,
+    }
+
+
+def text() -> str:
+    """The schema as it is published."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

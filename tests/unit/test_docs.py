@@ -1,0 +1,174 @@
+"""The docs are true as far as a machine can tell: commands parse, Python compiles and runs, what they name exists."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+from typing import NamedTuple
+
+import pytest
+from conftest import ROOT
+from cyclopts import CycloptsError
+
+from flatout.cli.app import build
+from flatout.protocols import PROTOCOLS
+
+_PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
+_SHELL = {"sh", "bash", "shell", "console"}
+_LINK = re.compile(r"!?\[[^\]]*\]\(\s*([^)\s]+)[^)]*\)|<img[^>]*\bsrc=[\"']([^\"']+)|<source[^>]*\bsrcset=[\"']([^\"']+)")
+_VERB = re.compile(r"`flatout ([a-z]+)\b[^`]*`")
+# The walk-through adds a protocol that does not exist here.
+_WITH_A_TOY = "adding-a-protocol.md"
+
+
+class Block(NamedTuple):
+    """A fenced block: its page, the line it begins on, its language, its text."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in _FENCE.finditer(text):
+        line = text.count("\n", 0, found.start("body")) + 1
+        yield Block(page, line, found["language"], inspect.cleandoc(found["body"]) + "\n")
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks."""
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def arguments(line: str) -> list[str] | None:
+    """What follows `flatout` in a line of a shell, or None where the line does not run it."""
+    line = re.sub(r"^\$ ", "", line.strip())
+    if not re.match(r"(\S+=\S* )*(sudo )?(\S*/)?flatout( |$)", line):
+        return None
+    words = shlex.split(line, comments=True)
+    first = next(n for n, word in enumerate(words) if word.rpartition("/")[2] == "flatout")
+    end = next((n for n, word in enumerate(words) if word in {"|", "&", "&&", ";", ">", "2>", "||"}), len(words))
+    return words[first + 1 : end]
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every command line of ours in a shell block, with its place."""
+    found = []
+    for page in _PAGES:
+        for block in blocks(page):
+            if block.language in _SHELL:
+                joined = block.text.replace("\\\n", " ")
+                parsed = ((line, arguments(line)) for line in joined.splitlines())
+                found += [(f"{block.place} {line.strip()}", words) for line, words in parsed if words is not None]
+    return found
+
+
+def known(words: list[str]) -> bool:
+    """Whether the command speaks a protocol that this flatout has, or none."""
+    return len(words) < 2 or words[0] not in {"load", "limit", "serve"} or words[1] in PROTOCOLS
+
+
+@pytest.mark.parametrize(("place", "words"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_line_parses(place: str, words: list[str]) -> None:
+    if _WITH_A_TOY in place and not known(words):
+        return
+    try:
+        build().parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        pytest.fail(f"{place}: {error}")
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_verb_in_the_text_exists(page: Path) -> None:
+    verbs = set(build()) | {"--help", "--version"}
+    assert {verb for verb in _VERB.findall(prose(page)) if verb not in verbs} == set()
+
+
+def compiled(block: Block) -> CodeType:
+    return compile(block.text, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_python_block_compiles(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python":
+            compiled(block)
+
+
+def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(ROOT / "docs" / "python.md"):
+        if block.language != "python":
+            continue
+        code = compiled(block)
+        if code.co_flags & inspect.CO_COROUTINE:
+            asyncio.run(eval(code, names))
+        else:
+            exec(code, names)
+    assert {"result", "found", "both", "spoiled"} <= set(names)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names under which a page's headings can be linked."""
+    heads = re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
+    missing = []
+    for link in filter(None, (part for found in _LINK.findall(prose(page)) for part in found)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        there = page.parent / path if path else page
+        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
+            missing.append(link)
+    assert missing == []
+
+
+def code_map() -> set[str]:
+    """The paths in the first column of ARCHITECTURE's code map."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    section = text.split("## Code map\n", 1)[1].split("\n## ", 1)[0]
+    return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+
+
+def test_everything_on_the_code_map_exists() -> None:
+    assert [path for path in sorted(code_map()) if not (ROOT / path).exists()] == []
+
+
+def test_every_public_module_is_on_the_code_map() -> None:
+    modules = {path for path in (ROOT / "python" / "flatout").rglob("*.py") if "__pycache__" not in path.parts}
+    public = {path.relative_to(ROOT).as_posix() for path in modules if not re.match(r"_[^_]", path.name)}
+    assert public - code_map() == set()
+
+
+def test_every_rust_file_is_on_the_code_map() -> None:
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "crates").glob("*/src/**/*.rs")}
+    named = code_map()
+    folders = tuple(path for path in named if path.endswith("/"))
+    assert {path for path in sources - named if not path.startswith(folders)} == set()
+
+
+def test_the_readme_is_short_and_begins_with_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 150
+    assert [line.split("#")[0].strip() for line in next(blocks(ROOT / "README.md")).text.splitlines()] == [
+        "make demo",
+        "make test",
+    ]
