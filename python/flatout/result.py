@@ -42,7 +42,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     """Every request in exactly one word: planned = sent + unsent; sent = answered + late + lost + refused + invalid.
 
-    `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside.
+    `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
+    request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
     """
 
     planned: int
@@ -55,6 +56,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     invalid: int
     duplicate: int
     reordered: int = 0
+    unmatched: int = 0
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):

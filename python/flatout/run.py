@@ -117,8 +117,8 @@ class Attendance:
             self.running.stop()
         counts = self.running.counts()
         if 0 < t_s < self.plan.scenario.duration_s and not self.lost:
-            fields = (counts[name] for name in ("sent", "answered", "refused", "invalid"))
-            self.lost = self._health.lost(health.Look(t_s, *fields))
+            fields = (counts[name] for name in ("sent", "answered", "refused"))
+            self.lost = self._health.lost(health.Look(t_s, *fields, counts["invalid"] + counts["unmatched"]))
             if self.lost:
                 self.running.stop()
         self._tell(self._phase(t_s))

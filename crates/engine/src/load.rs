@@ -271,7 +271,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         self.last_sent = now;
         let flow = self.flow;
         if let Some(before) = self.rings[flow].left(due, now) {
-            self.note_lost(flow, &before);
+            self.note_unanswered(flow, &before, Outcome::Lost);
         }
         if self.counted(due) {
             self.rings[flow].open += 1;
@@ -315,11 +315,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         }
     }
 
-    fn note_lost(&mut self, flow: usize, slot: &Slot) {
+    fn note_unanswered(&mut self, flow: usize, slot: &Slot, outcome: Outcome) {
         if self.counted(slot.due) {
-            let row =
-                Row { due: slot.due, sent: Some(slot.sent), answered: None, outcome: Outcome::Lost, flow: flow as u32 };
-            self.note(row);
+            self.note(Row { due: slot.due, sent: Some(slot.sent), answered: None, outcome, flow: flow as u32 });
         }
     }
 
@@ -387,8 +385,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         let now = self.parts.clock.now();
         for flow in 0..self.rings.len() {
             self.expire(flow, u64::MAX);
+            let mut strangers = self.rings[flow].strangers;
             for slot in self.rings[flow].unanswered().copied().collect::<Vec<_>>() {
-                self.note_lost(flow, &slot);
+                self.note_unanswered(flow, &slot, if strangers > 0 { Outcome::Invalid } else { Outcome::Lost });
+                strangers = strangers.saturating_sub(1);
             }
         }
         self.counts.lost = 0;

@@ -80,6 +80,8 @@ pub struct Counts {
     pub duplicate: u64,
     /// Answers overtaken by the answer to a later request of their flow (RFC 4737).
     pub reordered: u64,
+    /// Arrivals that named no request of their flow; at the end they stand for requests that got nothing else.
+    pub unmatched: u64,
     /// Arrivals that the kernel did not stamp although asked to.
     pub unstamped: u64,
     /// Arrivals dropped here because they were not received in time.
@@ -103,7 +105,7 @@ impl Counts {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 32] {
+    fn fields(&mut self) -> [&mut u64; 33] {
         let Self {
             planned,
             sent,
@@ -115,6 +117,7 @@ impl Counts {
             invalid,
             duplicate,
             reordered,
+            unmatched,
             unstamped,
             own_drops,
             cpu_ns,
@@ -123,8 +126,8 @@ impl Counts {
         let [u0, u1, u2, u3] = unsent;
         let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15] = tallies;
         [
-            planned, sent, u0, u1, u2, u3, answered, late, lost, refused, invalid, duplicate, reordered, unstamped,
-            own_drops, cpu_ns, t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15,
+            planned, sent, u0, u1, u2, u3, answered, late, lost, refused, invalid, duplicate, reordered, unmatched,
+            unstamped, own_drops, cpu_ns, t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15,
         ]
     }
 }

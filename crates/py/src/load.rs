@@ -148,6 +148,7 @@ fn words(counts: &Counts) -> Words {
         ("invalid", counts.invalid),
         ("duplicate", counts.duplicate),
         ("reordered", counts.reordered),
+        ("unmatched", counts.unmatched),
         ("unstamped", counts.unstamped),
         ("own_drops", counts.own_drops),
         ("cpu_ns", counts.cpu_ns),

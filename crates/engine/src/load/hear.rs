@@ -99,7 +99,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             Reading::Wrong { index, tally } => (index, Outcome::Invalid, tally),
             Reading::Stranger => {
                 // Before counting begins there is nobody whom it could stand for.
-                self.rings[flow].strangers += u64::from(now >= self.parts.times.counted_from);
+                if now >= self.parts.times.counted_from {
+                    self.rings[flow].strangers += 1;
+                    self.counts.unmatched += 1;
+                }
                 return;
             }
         };

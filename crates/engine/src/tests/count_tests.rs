@@ -16,6 +16,7 @@ fn numbered(times: u64) -> Counts {
         invalid: n(11),
         duplicate: n(12),
         reordered: n(13),
+        unmatched: n(40),
         unstamped: n(14),
         own_drops: n(15),
         cpu_ns: n(16),

@@ -48,8 +48,8 @@ fn each_fate_is_reported_for_its_request() {
     assert_eq!(c.reordered, c.late, "150 others were answered before");
     for n in 0..1_000 {
         let expected = match n % 10 {
-            // Its answer named nothing, so to the log it got none.
-            0 | 3 => Outcome::Lost,
+            // Which of those without a settling answer was answered wrongly cannot be known, only how many were.
+            0 | 3 => continue,
             2 => Outcome::Invalid,
             4 => Outcome::Late,
             5 => Outcome::Refused,
@@ -58,6 +58,7 @@ fn each_fate_is_reported_for_its_request() {
         };
         assert_eq!(told.outcome(n), expected, "request {n}");
     }
+    assert_eq!((told.numbers(Outcome::Lost).len(), told.numbers(Outcome::Invalid).len()), (100, 200));
 }
 
 #[test]

@@ -1,0 +1,244 @@
+"""The house's laws, held by reading the sources: layers, one place for each protocol, one for syscalls, one for clocks.
+
+What is checked is text and syntax trees; nothing of flatout runs here but its registries.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from flatout import _engine
+from flatout.protocols import PROTOCOLS
+
+LONGEST_FUNCTION, LONGEST_FILE = 60, 500
+PYTHON = ROOT / "python" / "flatout"
+CRATES = ROOT / "crates"
+_BUILT = {"target", ".venv", "corpus", "artifacts", "__pycache__"}
+
+
+def sources(suffix: str, *folders: Path) -> list[Path]:
+    files = [path for folder in folders for path in sorted(folder.rglob(f"*{suffix}"))]
+    return [path for path in files if not _BUILT & set(path.relative_to(ROOT).parts)]
+
+
+def python_files() -> list[Path]:
+    return sources(".py", PYTHON, ROOT / "tests", ROOT / "bench", ROOT / "examples")
+
+
+def rust_files() -> list[Path]:
+    return sources(".rs", CRATES, ROOT / "fuzz")
+
+
+def is_test(path: Path) -> bool:
+    return "tests" in path.parts or path.stem == "tests" or path.stem.endswith(("_tests", "_golden"))
+
+
+def rust_code(path: Path) -> str:
+    """A file without comments, strings and the tests at its end; line numbers stay."""
+    text = path.read_text(encoding="utf-8")
+    text = re.split(r"#\[cfg\(test\)\]\s*mod \w+ \{", text)[0]
+    text = re.sub(r'"(?:\\.|[^"\\])*"', lambda found: '""' + "\n" * found[0].count("\n"), text)
+    return re.sub(r"//[^\n]*", "", text)
+
+
+def product_rust(*crates: str) -> Iterator[tuple[Path, str]]:
+    for crate in crates:
+        for path in sources(".rs", CRATES / crate / "src"):
+            if not is_test(path):
+                yield path, rust_code(path)
+
+
+def places(found: list[tuple[Path, int]]) -> list[str]:
+    return [f"{path.relative_to(ROOT)}:{line}" for path, line in found]
+
+
+def matches(pattern: str, *crates: str) -> list[str]:
+    hits = [
+        (path, number)
+        for path, text in product_rust(*crates)
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    return places(hits)
+
+
+# --- Law 1: data flows one way -------------------------------------------------------------------------------------------
+
+
+def test_layers() -> None:
+    lint = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- Law 3: a protocol is two places -------------------------------------------------------------------------------------
+
+
+def names(folder: Path, suffix: str = "") -> set[str]:
+    return {path.stem for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith((".", "_"))}
+
+
+def test_all_lists_of_protocols_agree() -> None:
+    known = set(PROTOCOLS)
+    assert known
+    assert set(_engine.protocols()) == known, "the engine's registry"
+    wire = (CRATES / "wire" / "src" / "lib.rs").read_text(encoding="utf-8")
+    assert set(re.findall(r"\$crate::(\w+)::", wire)) == known, "the wire registry"
+    assert {name for name in names(CRATES / "wire" / "src", ".rs") if not is_test(Path(f"{name}.rs"))} - {"lib"} == known
+    assert names(PYTHON / "protocols", ".py") - {"base"} == known, "the Python files"
+    assert names(ROOT / "tests" / "packets") == known, "the golden packets"
+    assert names(ROOT / "docs" / "protocols", ".md") == known, "the docs pages"
+    targets = names(ROOT / "fuzz" / "fuzz_targets", ".rs")
+    assert {name for name in known if any(target.split("_")[0] == name for target in targets)} == known, "the fuzz targets"
+    ends = [target for target in targets if target.endswith(("_answer", "_read"))]
+    assert {target.rpartition("_")[0] for target in ends} <= known, "a fuzz target of no protocol"
+
+
+def test_each_protocol_has_packets_that_say_whose_they_are() -> None:
+    for name in PROTOCOLS:
+        folder = ROOT / "tests" / "packets" / name
+        assert list(folder.glob("*.hex")) or list(folder.glob("*.bin"))
+        readme = (folder / "README.md").read_text(encoding="utf-8")
+        for packet in [*folder.glob("*.hex"), *folder.glob("*.bin")]:
+            assert packet.stem in readme, f"{packet.name} is not explained"
+
+
+def test_protocols_say_the_same_words_in_both_places() -> None:
+    for name, protocol in PROTOCOLS.items():
+        wire = (CRATES / "wire" / "src" / f"{name}.rs").read_text(encoding="utf-8")
+        listed = re.search(r"const TALLIES: [^=]*= &\[(.*?)\];", wire, re.DOTALL)
+        assert listed
+        assert re.findall(r'"(\w+)"', listed[1]) == list(protocol.words), "tallies and their words, in one order"
+
+
+def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Names and strings of a module, docstrings left out: examples for people may name a protocol."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value, node.lineno
+        elif isinstance(node, ast.Name):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.Attribute):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.alias):
+            yield node.name, node.lineno
+
+
+def _names_one(word: str) -> bool:
+    parts = re.split(r"[^a-z0-9]+", word.lower())
+    return any(part == name or part.startswith(name) for part in parts for name in PROTOCOLS)
+
+
+def test_no_other_python_names_a_protocol() -> None:
+    allowed = (PYTHON / "protocols", PYTHON / "cli" / "demo.py")
+    files = [path for path in sources(".py", PYTHON) if not any(path.is_relative_to(place) for place in allowed)]
+    found = [
+        (path, line)
+        for path in files
+        for word, line in _words(ast.parse(path.read_text(encoding="utf-8")))
+        if _names_one(word)
+    ]
+    assert places(found) == []
+
+
+def test_no_other_rust_names_a_protocol() -> None:
+    pattern = "|".join(rf"\b{name}|\b{name.title()}[A-Z\b]|\b{name.title()}\b|\b{name.upper()}\b" for name in PROTOCOLS)
+    assert matches(pattern, "engine", "net", "py") == []
+
+
+# --- Law 4: syscalls in one crate, clocks in one file --------------------------------------------------------------------
+
+
+def test_unsafe_lives_in_net_alone() -> None:
+    assert matches(r"\bunsafe\b", "wire", "engine", "py") == []
+    for crate in ("wire", "engine"):
+        assert "#![forbid(unsafe_code)]" in (CRATES / crate / "src" / "lib.rs").read_text(encoding="utf-8")
+
+
+def test_each_unsafe_block_says_why_it_is_safe() -> None:
+    bare = []
+    for path, text in product_rust("net"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(text.splitlines()):
+            if re.search(r"\bunsafe\b", line) and "unsafe_" not in line and "SAFETY:" not in _above(lines, number):
+                bare.append((path, number + 1))
+    assert places(bare) == []
+
+
+def _above(lines: list[str], number: int) -> str:
+    """The statement's comment: the lines above until an empty one, at most 8."""
+    above: list[str] = []
+    for line in reversed(lines[max(0, number - 8) : number]):
+        if not line.strip():
+            break
+        above.append(line)
+    return "\n".join(above)
+
+
+def test_clocks_are_read_in_one_file() -> None:
+    found = matches(r"\b(Instant|SystemTime)\b|std::time::(?!Duration\b)", "wire", "net", "engine", "py")
+    assert {place.split(":")[0] for place in found} == {"crates/engine/src/clock.rs"}
+
+
+def test_libc_is_used_in_net_alone() -> None:
+    assert matches(r"\blibc\b", "wire", "engine", "py") == []
+    for manifest in sorted(CRATES.glob("*/Cargo.toml")):
+        needs = re.search(r"^libc\b", manifest.read_text(encoding="utf-8"), re.MULTILINE)
+        assert bool(needs) == (manifest.parent.name == "net"), manifest
+
+
+def test_the_wire_knows_no_world() -> None:
+    assert "#![no_std]" in (CRATES / "wire" / "src" / "lib.rs").read_text(encoding="utf-8")
+    assert matches(r"\b(std|alloc)::", "wire") == []
+
+
+def test_no_rust_of_the_product_panics_on_purpose() -> None:
+    pattern = r"\.unwrap\(\)|\.expect\(|\b(panic|todo|unimplemented)!\(|\bunreachable!\(\)"
+    assert matches(pattern, "wire", "net", "engine", "py") == []
+
+
+# --- Small ---------------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_short() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in [*python_files(), *rust_files()]}
+    assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
+
+
+def python_functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", (node.end_lineno or 0) - node.lineno + 1
+
+
+def rust_functions(path: Path) -> Iterator[tuple[str, int]]:
+    """From `fn` to the brace that closes it: the formatter puts that at the same indentation."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        head = re.match(r"(\s*)(?:pub(?:\([^)]*\))? )?(?:const |async |unsafe |extern \"C\" )*fn (\w+)", line)
+        if head and not line.rstrip().endswith((";", "}")):
+            end = next((n for n in range(number, len(lines)) if lines[n] in (f"{head[1]}}}", f"{head[1]}}};")), number)
+            yield f"{path.relative_to(ROOT)}:{number + 1} {head[2]}", end - number + 1
+
+
+@pytest.mark.parametrize(("files", "functions"), [(python_files, python_functions), (rust_files, rust_functions)])
+def test_functions_are_short(files: object, functions: object) -> None:
+    assert callable(files)
+    assert callable(functions)
+    found = dict(item for path in files() for item in functions(path))
+    assert len(found) > 100, "the search for functions finds them"
+    assert {name: lines for name, lines in found.items() if lines > LONGEST_FUNCTION} == {}
