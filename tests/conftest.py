@@ -1,6 +1,6 @@
-"""What all tests share: the command line as a subprocess, servers with a truth, peers, namespaces; and one list of skips.
+"""What all tests share: the command line as a subprocess, polling, peers, namespaces; and one list of skips.
 
-A skip is a hole in the proof, so in CI (the variable CI is "true") a skip that tests/skips.txt does not list is a failure.
+A skip is a hole in the proof, so in CI (the variable CI is "true") one that tests/skips.txt does not list is a failure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# --- Skips ---------------------------------------------------------------------------------------------------------------
+# --- Skips ---
 
 
 def allowed_skips(text: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ def pytest_make_collect_report() -> Iterator[None]:
     return report
 
 
-# --- Polling -------------------------------------------------------------------------------------------------------------
+# --- Polling ---
 
 
 def wait_until(what: Callable[[], Any], seconds: float = 20.0, message: str = "in time") -> Any:
@@ -107,7 +107,7 @@ def port() -> int:
     return free_port()
 
 
-# --- The command line ----------------------------------------------------------------------------------------------------
+# --- The command line ---
 
 
 class Ran(NamedTuple):
@@ -190,7 +190,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     runner.close()
 
 
-# --- Peers and namespaces ------------------------------------------------------------------------------------------------
+# --- Peers and namespaces ---
 
 
 @pytest.fixture
@@ -242,8 +242,12 @@ def net(root: None, peer: Callable[[str], str]) -> Iterator[Net]:  # noqa: ARG00
     pair = Net(f"{stem}-l", f"{stem}-r")
     try:
         for name in (pair.left, pair.right):
-            _may_have_namespaces(subprocess.run([ip, "netns", "add", name], capture_output=True, text=True, check=False))
-        _must(ip, "link", "add", "eth0", "netns", pair.left, "type", "veth", "peer", "name", "eth0", "netns", pair.right)
+            _may_have_namespaces(
+                subprocess.run([ip, "netns", "add", name], capture_output=True, text=True, check=False)
+            )
+        _must(
+            ip, "link", "add", "eth0", "netns", pair.left, "type", "veth", "peer", "name", "eth0", "netns", pair.right
+        )
         for name, v4, v6 in ((pair.left, pair.left_v4, pair.left_v6), (pair.right, pair.right_v4, pair.right_v6)):
             _must(ip, "-n", name, "link", "set", "lo", "up")
             _must(ip, "-n", name, "address", "add", f"{v4}/24", "dev", "eth0")

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from flatout import _engine
 from flatout.protocols import PROTOCOLS
 
@@ -70,7 +70,7 @@ def matches(pattern: str, *crates: str) -> list[str]:
     return places(hits)
 
 
-# --- Law 1: data flows one way -------------------------------------------------------------------------------------------
+# --- Law 1: data flows one way ---
 
 
 def test_layers() -> None:
@@ -79,7 +79,7 @@ def test_layers() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# --- Law 3: a protocol is two places -------------------------------------------------------------------------------------
+# --- Law 3: a protocol is two places ---
 
 
 def names(folder: Path, suffix: str = "") -> set[str]:
@@ -92,12 +92,16 @@ def test_all_lists_of_protocols_agree() -> None:
     assert set(_engine.protocols()) == known, "the engine's registry"
     wire = (CRATES / "wire" / "src" / "lib.rs").read_text(encoding="utf-8")
     assert set(re.findall(r"\$crate::(\w+)::", wire)) == known, "the wire registry"
-    assert {name for name in names(CRATES / "wire" / "src", ".rs") if not is_test(Path(f"{name}.rs"))} - {"lib"} == known
+    assert {name for name in names(CRATES / "wire" / "src", ".rs") if not is_test(Path(f"{name}.rs"))} - {
+        "lib"
+    } == known
     assert names(PYTHON / "protocols", ".py") - {"base"} == known, "the Python files"
     assert names(ROOT / "tests" / "packets") == known, "the golden packets"
     assert names(ROOT / "docs" / "protocols", ".md") == known, "the docs pages"
     targets = names(ROOT / "fuzz" / "fuzz_targets", ".rs")
-    assert {name for name in known if any(target.split("_")[0] == name for target in targets)} == known, "the fuzz targets"
+    assert {name for name in known if any(target.split("_")[0] == name for target in targets)} == known, (
+        "the fuzz targets"
+    )
     ends = [target for target in targets if target.endswith(("_answer", "_read"))]
     assert {target.rpartition("_")[0] for target in ends} <= known, "a fuzz target of no protocol"
 
@@ -160,7 +164,7 @@ def test_no_other_rust_names_a_protocol() -> None:
     assert matches(pattern, "engine", "net", "py") == []
 
 
-# --- Law 4: syscalls in one crate, clocks in one file --------------------------------------------------------------------
+# --- Law 4: syscalls in one crate, clocks in one file ---
 
 
 def test_unsafe_lives_in_net_alone() -> None:
@@ -211,7 +215,7 @@ def test_no_rust_of_the_product_panics_on_purpose() -> None:
     assert matches(pattern, "wire", "net", "engine", "py") == []
 
 
-# --- Small ---------------------------------------------------------------------------------------------------------------
+# --- Small ---
 
 
 def test_files_are_short() -> None:

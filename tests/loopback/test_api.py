@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import threading
 import time
@@ -10,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import wait_until
 
 import flatout
+from conftest import wait_until
 from flatout.testing import Faults, FaultyServer
 
 
@@ -51,7 +52,7 @@ def test_progress_moves_on_and_ends_with_done(server: flatout.Server) -> None:
     assert times[0] < 0
     assert [look.phase for look in seen if look.t_s < 0] == ["warm-up"] * sum(t < 0 for t in times)
     assert (seen[-1].phase, seen[-1].planned, seen[-1].sent) == ("done", run.outcomes.planned, run.outcomes.sent)
-    assert all(before.sent <= after.sent for before, after in zip(seen, seen[1:], strict=False))
+    assert all(before.sent <= after.sent for before, after in itertools.pairwise(seen))
     assert len(seen) >= 4
 
 
@@ -194,7 +195,15 @@ def test_a_port_in_use_is_bad_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"listen": "here"}, {"listen": "127.0.0.1:99999"}, {"listen": "203.0.113.9:1123"}, {"threads": 0}, {"no_such_knob": 1}], ids=str
+    "bad",
+    [
+        {"listen": "here"},
+        {"listen": "127.0.0.1:99999"},
+        {"listen": "203.0.113.9:1123"},
+        {"threads": 0},
+        {"no_such_knob": 1},
+    ],
+    ids=str,
 )
 def test_servers_that_cannot_be(bad: Any) -> None:
     with pytest.raises(flatout.UsageError):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli, free_port, until_good, wait_until
 
 import flatout
+from conftest import Cli, free_port, until_good, wait_until
 from flatout.scenario.plan import local_ports
 from flatout.testing import Faults, FaultyServer
 
@@ -44,7 +44,9 @@ def server() -> Iterator[flatout.Server]:
     ],
     ids=str,
 )
-def test_each_flag_of_a_load_is_taken_and_told(cli: Cli, server: flatout.Server, flags: Any, field: str, value: Any) -> None:
+def test_each_flag_of_a_load_is_taken_and_told(
+    cli: Cli, server: flatout.Server, flags: Any, field: str, value: Any
+) -> None:
     done = cli("load", "ntp", server.address, *SHORT, *flags, *JSON)
     run = done.json
     assert done.code in (0, 4), done.err
@@ -75,7 +77,9 @@ def test_several_sources_are_used(cli: Cli, server: flatout.Server) -> None:
 
 def at_the_rates(asked: list[float]) -> Any:
     """Whether the seconds of a run have these rates."""
-    return lambda done: [row["planned"] for row in done.json["intervals"]][: len(asked)] == pytest.approx(asked, rel=0.05)
+    return lambda done: (
+        [row["planned"] for row in done.json["intervals"]][: len(asked)] == pytest.approx(asked, rel=0.05)
+    )
 
 
 def test_a_profile_changes_the_rate(cli: Cli, server: flatout.Server) -> None:
@@ -133,7 +137,9 @@ def test_json_and_html_files_and_the_report_again(cli: Cli, server: flatout.Serv
     assert again.code == 0, again.err
     page = (cli.folder / "again.html").read_text()
     assert page == (cli.folder / "r.html").read_text()
-    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//|url\(["']?https?:""", page.split("<script")[0]), "it works offline"
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//|url\(["']?https?:""", page.split("<script")[0]), (
+        "it works offline"
+    )
     assert not re.search(r"<script[^>]+src=", page)
 
 
@@ -158,7 +164,22 @@ def test_the_log_has_one_row_a_request(cli: Cli) -> None:
     faults = Faults(drop=0.1, corrupt=0.05, late=0.1, late_by_s=0.3, duplicate=0.1)
     with FaultyServer("ntp", faults) as server:
         log = cli.folder / "log.csv"
-        done = cli("load", "ntp", server.address, "--rate", "5k", "--for", "500ms", "--timeout", "200ms", "--warmup", "200ms", "--log", log, *JSON)
+        done = cli(
+            "load",
+            "ntp",
+            server.address,
+            "--rate",
+            "5k",
+            "--for",
+            "500ms",
+            "--timeout",
+            "200ms",
+            "--warmup",
+            "200ms",
+            "--log",
+            log,
+            *JSON,
+        )
     with log.open() as file:
         rows = list(csv.DictReader(file))
     outcomes = done.json["outcomes"]
@@ -187,7 +208,7 @@ def assert_plausible(rows: list[dict[str, str]]) -> None:
             assert row["answered_ns"] == ""
 
 
-# --- Bad use and bad luck ------------------------------------------------------------------------------------------------
+# --- Bad use and bad luck ---
 
 
 @pytest.mark.parametrize(
@@ -244,7 +265,15 @@ def test_public_targets_need_a_word(cli: Cli, verb: str, target: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--loss", "100%"), ("--p99", "never"), ("--min", "5k", "--max", "1k"), ("--min", "0"), ("--max", "1e99"), ("--within", "0"), ("--budget", "1s")],
+    [
+        ("--loss", "100%"),
+        ("--p99", "never"),
+        ("--min", "5k", "--max", "1k"),
+        ("--min", "0"),
+        ("--max", "1e99"),
+        ("--within", "0"),
+        ("--budget", "1s"),
+    ],
     ids=" ".join,
 )
 def test_bad_use_of_limit(cli: Cli, server: flatout.Server, arguments: tuple[str, ...]) -> None:
@@ -254,7 +283,11 @@ def test_bad_use_of_limit(cli: Cli, server: flatout.Server, arguments: tuple[str
     assert server.stats()["received"] == 0
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("load",), ("load", "smoke-signals", "x"), ("serve", "ntp", "--listen", "x")], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [("nonsense",), ("load",), ("load", "smoke-signals", "x"), ("serve", "ntp", "--listen", "x")],
+    ids=" ".join,
+)
 def test_bad_commands(cli: Cli, arguments: tuple[str, ...]) -> None:
     done = cli(*arguments)
     assert done.code == 2 or arguments == ("load",), done.err
@@ -286,7 +319,9 @@ def test_limit_of_a_refused_port_is_3(cli: Cli) -> None:
 
 def test_a_server_that_dies_is_3_and_keeps_the_result(cli: Cli) -> None:
     with FaultyServer("ntp", Faults(die_after=2000)) as server:
-        done = cli("load", "ntp", server.address, "--rate", "5k", "--for", "30s", "--warmup", "0", "--timeout", "300ms", *JSON)
+        done = cli(
+            "load", "ntp", server.address, "--rate", "5k", "--for", "30s", "--warmup", "0", "--timeout", "300ms", *JSON
+        )
     run = done.json
     assert (done.code, run["verdict"]) == (3, "target-lost"), run["why"]
     assert run["outcomes"]["answered"] == 2000
@@ -306,7 +341,9 @@ def test_a_server_that_lies_is_3_and_named(cli: Cli) -> None:
 def test_a_server_replaced_by_a_liar_in_mid_run(cli: Cli) -> None:
     with FaultyServer("ntp", Faults()) as honest:
         address = honest.address
-        load = cli.start("load", "ntp", address, "--rate", "2k", "--for", "40s", "--warmup", "0", "--timeout", "200ms", *JSON)
+        load = cli.start(
+            "load", "ntp", address, "--rate", "2k", "--for", "40s", "--warmup", "0", "--timeout", "200ms", *JSON
+        )
         wait_until(lambda: honest.done()["received"] > 1000, message="under way")
     with FaultyServer("ntp", Faults(corrupt=0.999999), listen=address):
         done = load.end()
@@ -319,12 +356,14 @@ def test_a_server_replaced_by_a_liar_in_mid_run(cli: Cli) -> None:
 
 def test_requirements(cli: Cli, server: flatout.Server) -> None:
     met = until_good(
-        lambda: cli("load", "ntp", server.address, *SHORT, "--require", "p99<9s", "rate>1", *JSON), lambda done: done.code == 0
+        lambda: cli("load", "ntp", server.address, *SHORT, "--require", "p99<9s", "rate>1", *JSON),
+        lambda done: done.code == 0,
     )
     assert met.code == 0, met.json["why"]
     assert [need["met"] for need in met.json["requirements"]] == [True, True]
     unmet = until_good(
-        lambda: cli("load", "ntp", server.address, *SHORT, "--require", "p99<9s", "max<1ns", *JSON), lambda done: done.code == 1
+        lambda: cli("load", "ntp", server.address, *SHORT, "--require", "p99<9s", "max<1ns", *JSON),
+        lambda done: done.code == 1,
     )
     assert unmet.code == 1, unmet.json["why"]
     assert [need["met"] for need in unmet.json["requirements"]] == [True, False]
@@ -337,7 +376,9 @@ def test_of_two_codes_the_targets_comes_before_the_requirements(cli: Cli) -> Non
 
 
 def test_of_two_codes_the_generators_comes_before_the_requirements(cli: Cli, server: flatout.Server) -> None:
-    done = cli("load", "ntp", server.address, "--rate", "20M", "--for", "100ms", "--warmup", "0", "--require", "max<1ns", *JSON)
+    done = cli(
+        "load", "ntp", server.address, "--rate", "20M", "--for", "100ms", "--warmup", "0", "--require", "max<1ns", *JSON
+    )
     assert done.code == 4
 
 
@@ -354,7 +395,22 @@ def test_limit_that_fails_at_its_minimum_is_1(cli: Cli) -> None:
 
 def test_limit_that_holds_its_maximum_is_0(cli: Cli, server: flatout.Server) -> None:
     done = until_good(
-        lambda: cli("limit", "ntp", server.address, "--min", "1k", "--max", "2k", "--loss", "20%", "--budget", "8s", "--html", "l.html", *JSON),
+        lambda: cli(
+            "limit",
+            "ntp",
+            server.address,
+            "--min",
+            "1k",
+            "--max",
+            "2k",
+            "--loss",
+            "20%",
+            "--budget",
+            "8s",
+            "--html",
+            "l.html",
+            *JSON,
+        ),
         lambda done: done.code == 0,
         attempts=3,
     )
@@ -364,7 +420,7 @@ def test_limit_that_holds_its_maximum_is_0(cli: Cli, server: flatout.Server) -> 
     assert (cli.folder / "l.html").stat().st_size > 10_000
 
 
-# --- Where results go when there is no room ------------------------------------------------------------------------------
+# --- Where results go when there is no room ---
 
 
 def test_a_full_device_costs_no_result(cli: Cli, server: flatout.Server) -> None:
@@ -385,7 +441,9 @@ def test_a_full_device_under_html(cli: Cli, server: flatout.Server) -> None:
 
 
 def test_a_full_device_under_the_log_is_told(cli: Cli, server: flatout.Server) -> None:
-    done = cli("load", "ntp", server.address, "--rate", "20k", "--for", "1s", "--warmup", "0", "--log", "/dev/full", *JSON)
+    done = cli(
+        "load", "ntp", server.address, "--rate", "20k", "--for", "1s", "--warmup", "0", "--log", "/dev/full", *JSON
+    )
     assert "log could not be written" in json.dumps(done.json)
     assert done.json["outcomes"]["planned"] == 20_000
 

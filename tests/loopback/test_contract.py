@@ -11,10 +11,10 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from conftest import ROOT, Cli, free_port
 from hdrh.histogram import HdrHistogram
 
 import flatout
+from conftest import ROOT, Cli, free_port
 from flatout import schema
 from flatout._engine import Histogram
 from flatout.run import distribution, histogram
@@ -118,7 +118,9 @@ def test_every_search_fits_and_its_trials_close(cli: Cli, server: flatout.Server
 
 def test_every_line_of_serve_fits_and_adds_up(cli: Cli) -> None:
     port = free_port()
-    serving = cli.start("serve", "ntp", "--listen", f"127.0.0.1:{port}", "--for", "2500ms", "--json", "-", "--threads", "2")
+    serving = cli.start(
+        "serve", "ntp", "--listen", f"127.0.0.1:{port}", "--for", "2500ms", "--json", "-", "--threads", "2"
+    )
     run = cli("load", "ntp", f"127.0.0.1:{port}", "--rate", "1k", "--for", "500ms", "--warmup", "0", *SHORT[6:]).json
     done = serving.end()
     lines = [json.loads(line) for line in done.out.splitlines()]

@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Cli, Running, until_good, wait_until
 
 import flatout
+from conftest import Cli, Running, until_good, wait_until
 
 STANDSTILL_S = 0.2
 
@@ -17,7 +17,9 @@ STANDSTILL_S = 0.2
 def test_a_standstill_shows_in_lateness_and_from_due_not_from_sent(cli: Cli) -> None:
     def attempt() -> tuple[float, Any]:
         with flatout.serve("ntp", "127.0.0.1:0") as server:
-            load = cli.start("load", "ntp", server.address, "--rate", "5k", "--for", "1s", "--warmup", "0", "--json", "-", "--quiet")
+            load = cli.start(
+                "load", "ntp", server.address, "--rate", "5k", "--for", "1s", "--warmup", "0", "--json", "-", "--quiet"
+            )
             wait_until(lambda: server.stats()["received"] > 500, message="under way")
             held_s = load.held_up(STANDSTILL_S)
             return held_s, load.end().json
@@ -41,7 +43,9 @@ def test_a_standstill_shows_in_lateness_and_from_due_not_from_sent(cli: Cli) -> 
 
 def test_an_impossible_rate_ends_generator_limited(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
-        done = cli("load", "ntp", server.address, "--rate", "20M", "--for", "300ms", "--warmup", "0", "--json", "-", "--quiet")
+        done = cli(
+            "load", "ntp", server.address, "--rate", "20M", "--for", "300ms", "--warmup", "0", "--json", "-", "--quiet"
+        )
     run = done.json
     assert (done.code, run["verdict"]) == (4, "generator-limited")
     assert run["outcomes"]["planned"] == run["outcomes"]["sent"] + run["outcomes"]["unsent"] == 6_000_000

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Cli, Running, wait_until
 
 import flatout
+from conftest import Cli, Running, wait_until
 from flatout.testing import Faults, FaultyServer
 
 
@@ -24,7 +24,9 @@ def interrupted(running: Running, seconds: float = 10.0) -> Any:
 
 def test_in_warm_up(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
-        load = cli.start("load", "ntp", server.address, "--rate", "2k", "--for", "9s", "--warmup", "60s", "--json", "r.json")
+        load = cli.start(
+            "load", "ntp", server.address, "--rate", "2k", "--for", "9s", "--warmup", "60s", "--json", "r.json"
+        )
         wait_until(lambda: server.stats()["received"] > 100, message="warming up")
         run = interrupted(load)
     assert run["verdict"] == "interrupted"
@@ -77,7 +79,8 @@ def at_rest(server: FaultyServer) -> bool:
 def test_in_the_bracket_of_a_search(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
         search = cli.start(
-            *("limit", "ntp", server.address, "--max", "5k", "--loss", "50%", "--budget", "60s"), *("--json", "r.json", "--html", "r.html")
+            *("limit", "ntp", server.address, "--max", "5k", "--loss", "50%", "--budget", "60s"),
+            *("--json", "r.json", "--html", "r.html"),
         )
         wait_until(lambda: server.stats()["received"] > 1500, message="measuring")
         found = interrupted(search)
@@ -90,7 +93,20 @@ def test_in_the_bracket_of_a_search(cli: Cli) -> None:
 
 def test_a_second_ctrl_c_loses_nothing(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
-        load = cli.start("load", "ntp", server.address, "--rate", "2k", "--for", "60s", "--warmup", "0", "--json", "r.json", "--quiet")
+        load = cli.start(
+            "load",
+            "ntp",
+            server.address,
+            "--rate",
+            "2k",
+            "--for",
+            "60s",
+            "--warmup",
+            "0",
+            "--json",
+            "r.json",
+            "--quiet",
+        )
         wait_until(lambda: server.stats()["received"] > 500, message="running")
         load.interrupt()
         run = interrupted(load)

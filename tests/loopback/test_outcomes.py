@@ -1,7 +1,7 @@
 """Truth proofs: a server with known faults is reported exactly as it was, through the real engine and the real kernel.
 
-The server counts what it does; the run must report the same numbers, not nearly the same. Warm-up is 0, so that all that
-the server saw is what the run counts.
+The server counts what it does; the run must report the same numbers, not nearly the same. Warm-up is 0, so that all
+that the server saw is what the run counts.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 from typing import Any
 
 import pytest
-from conftest import until_good
 
 import flatout
+from conftest import until_good
 from flatout.result import LimitResult, LoadResult
 from flatout.run import histogram
 from flatout.testing import Faults, FaultyServer
@@ -20,7 +20,9 @@ from flatout.testing import Faults, FaultyServer
 SHARE = 0.1
 
 
-def ask(faults: Faults, flows: int = 16, rate: float = 8000, duration: float = 0.5, **options: Any) -> tuple[LoadResult, dict[str, int]]:
+def ask(
+    faults: Faults, flows: int = 16, rate: float = 8000, duration: float = 0.5, **options: Any
+) -> tuple[LoadResult, dict[str, int]]:
     with FaultyServer("ntp", faults) as server:
         run = flatout.load(
             "ntp", server.address, rate=rate, duration=duration, warmup=0, timeout=0.25, flows=flows, **options

@@ -167,7 +167,7 @@ def test_every_rust_file_is_on_the_code_map() -> None:
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "crates").glob("*/src/**/*.rs")}
     named = code_map()
     folders = tuple(path for path in named if path.endswith("/"))
-    tests = {path for path in sources if re.search(r"[/_]tests\.rs$", path)}
+    tests = {path for path in sources if re.search(r"([/_]tests|_golden)\.rs$", path)}
     assert {path for path in sources - tests - named if not path.startswith(folders)} == set()
 
 

@@ -12,7 +12,9 @@ from flatout import health
 from flatout.health import Look, Watch
 from flatout.result import Distribution, Outcomes
 
-FINE = Outcomes(planned=10_000, sent=10_000, unsent=0, answered=10_000, late=0, lost=0, refused=0, invalid=0, duplicate=0)
+FINE = Outcomes(
+    planned=10_000, sent=10_000, unsent=0, answered=10_000, late=0, lost=0, refused=0, invalid=0, duplicate=0
+)
 
 
 def lateness(p99_ns: int) -> Distribution:
@@ -21,7 +23,9 @@ def lateness(p99_ns: int) -> Distribution:
     return msgspec.structs.replace(some, p99=p99_ns)
 
 
-def judged(own_drops: int = 0, late_p99: int = 0, lost: str | None = None, interrupted: bool = False, **counts: Any) -> str:
+def judged(
+    own_drops: int = 0, late_p99: int = 0, lost: str | None = None, interrupted: bool = False, **counts: Any
+) -> str:
     outcomes = msgspec.structs.replace(FINE, **counts)
     word, why = health.verdict(outcomes, lateness(late_p99), own_drops, lost=lost, interrupted=interrupted)
     assert why

@@ -13,7 +13,19 @@ from flatout.scenario import require
 
 @pytest.mark.parametrize(
     "text",
-    ["p99<5ms", "p99 < 5ms", "loss<0.1%", "loss<=0", "rate>99k", "rate>=1M", "max<1s", "mean<100us", "p999<10ms", "lost<10", "unsent<=0"],
+    [
+        "p99<5ms",
+        "p99 < 5ms",
+        "loss<0.1%",
+        "loss<=0",
+        "rate>99k",
+        "rate>=1M",
+        "max<1s",
+        "mean<100us",
+        "p999<10ms",
+        "lost<10",
+        "unsent<=0",
+    ],
 )
 def test_forms(text: str) -> None:
     require.check(text)
@@ -21,10 +33,24 @@ def test_forms(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "p99", "p99<", "<5ms", "p99=5ms", "p99<-5ms", "p98<5ms", "loss<5ms", "loss<100%", "rate>0", "lost<1.5", "speed>1", "p99<5ms loss<1%"],
+    [
+        "",
+        "p99",
+        "p99<",
+        "<5ms",
+        "p99=5ms",
+        "p99<-5ms",
+        "p98<5ms",
+        "loss<5ms",
+        "loss<100%",
+        "rate>0",
+        "lost<1.5",
+        "speed>1",
+        "p99<5ms loss<1%",
+    ],
 )
 def test_forms_that_mean_nothing(text: str) -> None:
-    with pytest.raises(UsageError, match="write|not one of"):
+    with pytest.raises(UsageError, match=r"write|not one of"):
         require.check(text)
 
 

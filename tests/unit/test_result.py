@@ -38,7 +38,16 @@ def test_fields_that_are_added_later_are_passed_over() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b"null", b"\xff", b'{"schema": "flatout/1"}', b'{"schema": "flatout/1", "kind": "poem"}', b'{"kind": "load"}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"schema": "flatout/1"}',
+        b'{"schema": "flatout/1", "kind": "poem"}',
+        b'{"kind": "load"}',
+    ],
 )
 def test_what_is_no_result(data: bytes) -> None:
     with pytest.raises(UsageError, match="no result"):

@@ -33,7 +33,9 @@ def test_forms(text: str, expected: tuple[str, int]) -> None:
     assert target.split(text, 123) == expected
 
 
-@pytest.mark.parametrize("text", ["", ":", "host:", "host:0", "host:65536", "host:99999999999", "host:ntp", "[::1", "[]:5", "[::1]5"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "host:", "host:0", "host:65536", "host:99999999999", "host:ntp", "[::1", "[]:5", "[::1]5"]
+)
 def test_forms_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError):
         target.split(text, 123)
@@ -76,7 +78,15 @@ OWN = [
 PUBLIC = [
     *("8.8.8.8", "1.1.1.1", "128.0.0.1", "9.255.255.255", "11.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.0.1"),
     *("100.64.0.1", "192.0.2.1", "198.18.0.1", "203.0.113.1", "169.253.0.1"),
-    *("2001:4860:4860::8888", "2001:db8::1", "::ffff:8.8.8.8", "::ffff:808:808", "fec0::1", "64:ff9b::808:808", "::8.8.8.8"),
+    *(
+        "2001:4860:4860::8888",
+        "2001:db8::1",
+        "::ffff:8.8.8.8",
+        "::ffff:808:808",
+        "fec0::1",
+        "64:ff9b::808:808",
+        "::8.8.8.8",
+    ),
 ]
 
 
@@ -92,7 +102,9 @@ def test_public_addresses_ask_for_permission_and_say_why(text: str) -> None:
     target.guard(endpoint(text), allow_public=True)
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0", "::", "224.0.1.1", "ff02::1", "::ffff:224.0.1.1", "::ffff:0.0.0.0", "255.255.255.255"])
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0", "::", "224.0.1.1", "ff02::1", "::ffff:224.0.1.1", "::ffff:0.0.0.0", "255.255.255.255"]
+)
 def test_what_is_no_single_host_is_never_loaded(text: str) -> None:
     for allowed in (False, True):
         with pytest.raises(UsageError, match="no single host"):

@@ -30,7 +30,9 @@ def test_rates(text: str, per_s: float) -> None:
     assert units.rate(text) == per_s
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1e99", "nan", "inf", "k", "10kk", "10 G", "201M", "1,000", "0x10", "١٠"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "1e99", "nan", "inf", "k", "10kk", "10 G", "201M", "1,000", "0x10", "١٠"]
+)
 def test_rates_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError) as error:
         units.rate(text)
@@ -66,7 +68,8 @@ def test_durations_that_mean_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("512", 512), ("512B", 512), ("4KiB", 4096), ("1MB", 10**6), ("1.5MiB", 1_572_864), ("1GiB", 2**30)]
+    ("text", "size"),
+    [("512", 512), ("512B", 512), ("4KiB", 4096), ("1MB", 10**6), ("1.5MiB", 1_572_864), ("1GiB", 2**30)],
 )
 def test_sizes(text: str, size: int) -> None:
     assert units.size(text) == size
@@ -78,7 +81,9 @@ def test_sizes_that_mean_nothing(text: str) -> None:
         units.size(text)
 
 
-@pytest.mark.parametrize(("text", "share"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0.0), ("0%", 0.0), ("99.9%", 0.999)])
+@pytest.mark.parametrize(
+    ("text", "share"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0.0), ("0%", 0.0), ("99.9%", 0.999)]
+)
 def test_shares(text: str, share: float) -> None:
     assert units.share(text) == pytest.approx(share)
 
@@ -89,7 +94,9 @@ def test_shares_that_mean_nothing(text: str) -> None:
         units.share(text)
 
 
-@pytest.mark.parametrize(("text", "cpus"), [("", ()), ("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))])
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("", ()), ("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))]
+)
 def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
     assert units.cpu_list(text) == cpus
 

@@ -6,6 +6,12 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 /// Longer durations count as this one.
 pub const LONGEST_NS: u64 = 100_000_000_000;
 const DIGITS: u8 = 3;
+/// The log format V2 begins with this where it is not compressed (HdrHistogram's own number).
+const PLAIN: u32 = 0x1c84_9313;
+/// Cookie, payload's length, offset, digits, bounds and ratio of the V2 format come before the counts.
+const HEADER: usize = 40;
+/// More samples than this no run has, and sums of a thousand such still fit.
+const MOST_SAMPLES: u64 = 1 << 53;
 
 /// A distribution of durations in ns.
 #[derive(Clone, Debug)]
@@ -76,7 +82,7 @@ impl Durations {
     /// How many samples are greater than `ns`, to the histogram's precision.
     #[must_use]
     pub fn count_above(&self, ns: u64) -> u64 {
-        self.count() - self.0.count_between(0, ns.min(LONGEST_NS))
+        self.count() - self.0.count_between(0, ns)
     }
 
     /// The log format V2, compressed; with base64 around it, what other HDR tools read.
@@ -90,12 +96,45 @@ impl Durations {
 
     /// Reads what [`Durations::to_bytes`] or another HDR tool wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        if number(bytes, 0) == Some(PLAIN) {
+            check(bytes)?;
+        }
         let mut reader = bytes;
         let read: Histogram<u64> = Deserializer::new().deserialize(&mut reader).map_err(|e| e.to_string())?;
         let mut made = Self::new();
         made.0.add(&read).map_err(|e| e.to_string())?;
         Ok(made)
     }
+}
+
+/// What the library takes on trust: that counts are as long as the header says, and that they can be added up.
+fn check(plain: &[u8]) -> Result<(), String> {
+    let length = number(plain, 4).unwrap_or_default() as usize;
+    let mut counts = plain.get(HEADER..).and_then(|rest| rest.get(..length)).ok_or("the histogram is cut off")?;
+    let mut sum = 0_u64;
+    while !counts.is_empty() {
+        let (count, rest) = next_count(counts);
+        // Negative: so many empty places are passed over.
+        sum = sum.saturating_add(count.max(0) as u64);
+        if count == i64::MIN || sum > MOST_SAMPLES {
+            return Err("the histogram's counts make no sense".into());
+        }
+        counts = rest;
+    }
+    Ok(())
+}
+
+/// The first count: zigzag, little end first, seven bits a byte and all eight of the ninth.
+fn next_count(counts: &[u8]) -> (i64, &[u8]) {
+    let longest = counts.get(..9).unwrap_or(counts);
+    let length = longest.iter().take(8).position(|byte| *byte < 0x80).map_or(longest.len(), |last| last + 1);
+    let bits = |(n, byte): (usize, &u8)| u64::from(if n < 8 { byte & 0x7f } else { *byte }) << (7 * n);
+    let packed = longest.iter().take(length).enumerate().map(bits).fold(0, |sum, part| sum | part);
+    ((packed >> 1) as i64 ^ -((packed & 1) as i64), counts.get(length..).unwrap_or_default())
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|found| u32::from_be_bytes(*found))
 }
 
 /// The three distributions of a run.

@@ -281,3 +281,7 @@ const fn inverse(odd: u64) -> u64 {
 #[cfg(test)]
 #[path = "ntp_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ntp_golden.rs"]
+mod golden;

@@ -1,0 +1,96 @@
+//! Packets of real implementations, both ways; where they come from is in tests/packets/ntp/README.md.
+extern crate std;
+use super::*;
+use std::vec::Vec;
+
+const FLOW: u32 = 5;
+const INDEX: u32 = 77;
+
+macro_rules! packet {
+    ($name:literal) => {
+        bytes(include_str!(concat!("../../../tests/packets/ntp/", $name, ".hex")))
+    };
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("two hex digits")).collect()
+}
+
+fn first(packet: &[u8]) -> &[u8; HEADER] {
+    packet.first_chunk().expect("48 bytes")
+}
+
+fn asker(version: i64) -> NtpAsker {
+    Ntp::asker(&[Knob { name: "version", value: version }], 0xfeed).expect("a version from 1 to 4")
+}
+
+/// A captured answer as if it had been to request INDEX of ours: only its origin is ours.
+fn judged(version: i64, mut answer: Vec<u8>) -> Reading {
+    let mut ours = [0; HEADER];
+    asker(version).fill(FLOW, INDEX, &mut ours);
+    answer[ORIGIN..RECEIVE].copy_from_slice(&ours[TRANSMIT..]);
+    asker(version).read(FLOW, &answer)
+}
+
+#[test]
+fn requests_of_others_are_answered() {
+    let requests = [
+        packet!("chrony_v4_request"),
+        packet!("chrony_v3_request"),
+        packet!("chrony_interleaved_request"),
+        packet!("ntpdig_request"),
+    ];
+    let moment =
+        Moment { received_unix_ns: 1_795_000_000_000_000_000, now_unix_ns: 1_795_000_000_000_001_000, peer_port: 4242 };
+    for request in requests {
+        let mut packet = request.clone();
+        let length = packet.len();
+        assert_eq!(NtpAnswerer.answer(&moment, &mut packet, length), Ok(HEADER));
+        assert_eq!(packet[0], (request[0] & 0x38) | SERVER, "leap 0, the version that was asked with, mode 4");
+        assert_eq!(packet[1], STRATUM);
+        assert_eq!(packet[2], request[2], "the poll that was asked with");
+        assert_eq!(packet[ORIGIN..RECEIVE], request[TRANSMIT..HEADER]);
+    }
+}
+
+#[test]
+fn answers_of_others_are_not_answered() {
+    let moment = Moment { received_unix_ns: 1, now_unix_ns: 2, peer_port: 4242 };
+    for mut answer in
+        [packet!("chrony_v4_answer"), packet!("chrony_v3_answer"), packet!("chrony_unsynchronised_answer")]
+    {
+        let length = answer.len();
+        assert_eq!(NtpAnswerer.answer(&moment, &mut answer, length), Err(Refusal::NotARequest));
+    }
+}
+
+#[test]
+fn answers_of_others_are_right() {
+    let right = Reading::Answer { index: INDEX, tally: Tally::Basic as usize };
+    assert_eq!(judged(4, packet!("chrony_v4_answer")), right);
+    assert_eq!(judged(3, packet!("chrony_v3_answer")), right);
+    assert_eq!(judged(4, packet!("ntpdig_answer")), right);
+}
+
+#[test]
+fn answers_of_others_that_are_not_right_are_told_apart() {
+    let wrong = |tally: Tally| Reading::Wrong { index: INDEX, tally: tally as usize };
+    assert_eq!(judged(4, packet!("chrony_unsynchronised_answer")), wrong(Tally::Unsynchronised));
+    assert_eq!(judged(4, packet!("chrony_v3_answer")), wrong(Tally::WrongVersion));
+    // In interleaved mode the transmit stamp is that of the answer before.
+    assert_eq!(judged(4, packet!("chrony_interleaved_answer")), wrong(Tally::TickedBackwards));
+    assert_eq!(judged(3, packet!("chrony_v4_answer")), wrong(Tally::WrongVersion));
+    assert_eq!(judged(4, packet!("chrony_v4_request")), wrong(Tally::WrongMode));
+    assert_eq!(asker(4).read(FLOW, &packet!("chrony_v4_answer")), Reading::Stranger, "an answer to somebody else");
+}
+
+#[test]
+fn captured_pairs_belong_together() {
+    let echoed = |request: &[u8], answer: &[u8]| stamp(first(answer), ORIGIN) == stamp(first(request), TRANSMIT);
+    assert!(echoed(&packet!("chrony_v4_request"), &packet!("chrony_v4_answer")));
+    assert!(echoed(&packet!("chrony_v3_request"), &packet!("chrony_v3_answer")));
+    assert!(echoed(&packet!("ntpdig_request"), &packet!("ntpdig_answer")));
+    let (request, answer) = (packet!("chrony_interleaved_request"), packet!("chrony_interleaved_answer"));
+    assert!(!echoed(&request, &answer));
+    assert_eq!(stamp(first(&answer), ORIGIN), stamp(first(&request), RECEIVE), "interleaved mode");
+}
