@@ -9,7 +9,7 @@
 //! What gets no answer is left as it came.
 #![no_main]
 
-use flatout_wire::ntp::{HEADER, Ntp};
+use flatout_wire::ntp::{HEADER, Ntp, from_unix};
 use flatout_wire::{Answer, Moment, Protocol};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,7 +20,16 @@ fuzz_target!(|datagram: &[u8]| {
     {
         for peer_port in [own_port, 123, 40_000] {
             let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
-            check(datagram, &Moment { received_unix_ns, now_unix_ns, peer_port });
+            let moment = Moment { received_unix_ns, now_unix_ns, peer_port };
+            check(datagram, &moment);
+            // An asker whose stamp is the very time of ours: guessing would take a fuzzer for ever.
+            for same in [received_unix_ns, now_unix_ns] {
+                let mut datagram = datagram.to_vec();
+                if let Some(transmit) = datagram.get_mut(40..HEADER) {
+                    transmit.copy_from_slice(&from_unix(same).to_be_bytes());
+                    check(&datagram, &moment);
+                }
+            }
         }
     }
 });

@@ -22,7 +22,7 @@ from flatout.limits.drive import World, find_limit
 from flatout.options import LoadOptions, scenario_of
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Goal, LimitResult, LoadResult, Search
-from flatout.run import quiet, run, share_later_than
+from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario.model import Scenario, Segment
 from flatout.scenario.plan import make
 from flatout.server import Server
@@ -35,6 +35,7 @@ TRIAL_TIMEOUT_S = 0.5
 _PROBE_PER_S = 1000.0
 _PROBE_S = 0.1
 _PROBE_LOSS = 0.02
+_FLAT_OUT_PER_S = 4e6
 
 
 def load(
@@ -180,7 +181,7 @@ def find(
         progress=progress,
     )
     return find_limit(
-        msgspec.to_builtins(scenario),
+        plain(scenario),
         search,
         world,
         host=host.describe(),
@@ -205,7 +206,13 @@ def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
         unread.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{unread.getsockname()[1]}"
         flat_out = msgspec.structs.replace(
-            scenario.at(20e6, seconds), target=target, sources=(), warmup_s=0.0, timeout_s=1e-3, log=None, require=()
+            scenario.at(_FLAT_OUT_PER_S, seconds),
+            target=target,
+            sources=(),
+            warmup_s=0.0,
+            timeout_s=1e-3,
+            log=None,
+            require=(),
         )
         sent = run(flat_out)
     return sent.rate_per_s.sent or None

@@ -272,7 +272,7 @@ def from_json(data: bytes | str) -> Result:
         if head.schema != SCHEMA:
             raise UsageError(f"this result says schema '{head.schema}', and this flatout reads '{SCHEMA}'")
         return msgspec.json.decode(data, type=_KINDS[head.kind])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
         raise UsageError(f"this is no result of flatout: {error}") from error
 
 

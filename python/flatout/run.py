@@ -89,6 +89,7 @@ class Attendance:
         self.intervals: list[Interval] = []
         self.lost: str | None = None
         self.stopped = False
+        self.ended_s: float | None = None
         self._health = health.Watch(plan.scenario.timeout_s)
 
     def attend(self) -> bool:
@@ -101,9 +102,9 @@ class Attendance:
                 self._tick()
             except KeyboardInterrupt:
                 interrupted = self.stopped = True
-                self.running.stop()
+                self._stop()
             except BaseException:
-                self.running.stop()
+                self._stop()
                 raise
         self._collect()
         self._tell("done")
@@ -114,14 +115,21 @@ class Attendance:
         t_s = self.running.elapsed_ns / 1e9
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
-            self.running.stop()
+            self._stop()
         counts = self.running.counts()
         if 0 < t_s < self.plan.scenario.duration_s and not self.lost:
-            fields = (counts[name] for name in ("sent", "answered", "refused"))
-            self.lost = self._health.lost(health.Look(t_s, *fields, counts["invalid"] + counts["unmatched"]))
+            invalid = counts["invalid"] + counts["unmatched"]
+            look = health.Look(t_s, counts["sent"], counts["answered"], counts["refused"], invalid)
+            self.lost = self._health.lost(look)
             if self.lost:
-                self.running.stop()
+                self._stop()
         self._tell(self._phase(t_s))
+
+    def _stop(self) -> None:
+        """End the schedule now; what is under way is still awaited for a moment."""
+        if self.ended_s is None:
+            self.ended_s = self.running.elapsed_ns / 1e9
+        self.running.stop()
 
     def _phase(self, t_s: float) -> Phase:
         if t_s < 0:
@@ -167,9 +175,9 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
     verdict, why = health.verdict(
         outcomes, lateness, counts["own_drops"], lost=watch.lost, interrupted=watch.stopped and not watch.lost
     )
-    seconds = _counted_s(plan.scenario, running, watch)
+    seconds = _counted_s(plan.scenario, watch)
     result = LoadResult(
-        scenario=msgspec.to_builtins(plan.scenario),
+        scenario=plain(plan.scenario),
         host=host.describe(),
         started_at=_rfc3339(running.started_unix_ns),
         duration_s=seconds,
@@ -192,11 +200,17 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
     return msgspec.structs.replace(result, requirements=met)
 
 
-def _counted_s(scenario: Scenario, running: LoadRun, watch: Attendance) -> float:
+def plain(scenario: Scenario) -> dict[str, Any]:
+    """A scenario as JSON has it, so that a result equals itself after a round trip."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(scenario))
+    return found
+
+
+def _counted_s(scenario: Scenario, watch: Attendance) -> float:
     """The time in which requests were planned: the schedule's, or less where it was cut short."""
-    if not (watch.stopped or watch.lost):
+    if watch.ended_s is None:
         return scenario.duration_s
-    return min(scenario.duration_s, max(running.elapsed_ns / 1e9, 1e-3))
+    return min(scenario.duration_s, max(watch.ended_s, 1e-3))
 
 
 def _latency(running: LoadRun) -> Latency:

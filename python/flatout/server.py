@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -88,7 +89,7 @@ class Server:
 def listen_address(text: str) -> target.Endpoint:
     """`ADDR:PORT` to listen on; the port may be 0, the address a wildcard."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise UsageError(f"listen address '{text}': write it like 127.0.0.1:1123, 0.0.0.0:123 or [::]:123")
     endpoint = target.resolve(f"{host}:1", 1)
     return endpoint._replace(port=int(port))

@@ -19,6 +19,8 @@ _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 1
 _THOUSANDS = {"": 1.0, "k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6}
 # Above the frame rate of 100 Gb/s Ethernet with the smallest frames (148.8 M/s) nothing that is asked can be meant.
 MOST_PER_S = 200e6
+# What Linux can be built for.
+MOST_CPUS = 8192
 
 
 def rate(text: str) -> float:
@@ -50,9 +52,10 @@ def _finite(seconds: float, text: str) -> float:
 def size(text: str) -> int:
     """A size in bytes: `512`, `4KiB`, `1MB`."""
     found = _SIZE.fullmatch(text)
-    if not found:
+    value = float(found[1]) * _BYTES[found[2] or "B"] if found else math.inf
+    if not value < 2**63:
         raise UsageError(f"size '{text}': write it like 512, 4KiB or 1MB")
-    return int(float(found[1]) * _BYTES[found[2] or "B"])
+    return int(value)
 
 
 def share(text: str) -> float:
@@ -71,8 +74,8 @@ def cpu_list(text: str) -> tuple[int, ...]:
     """CPUs by number: `0`, `0,2`, `0-3,6`."""
     cpus: list[int] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
-        if not found or (found[2] and int(found[2]) < int(found[1])):
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part, re.ASCII)
+        if not found or (found[2] and int(found[2]) < int(found[1])) or int(found[2] or found[1]) >= MOST_CPUS:
             raise UsageError(f"CPUs '{text}': write them like 0 or 0-3,6")
         cpus.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
     return tuple(dict.fromkeys(cpus))

@@ -6,7 +6,9 @@ that the server saw is what the run counts.
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -143,22 +145,30 @@ def test_a_stalled_server_shows_at_full_height_from_due_and_from_sent() -> None:
         assert slow == pytest.approx(rate * stall_s / 2, rel=0.15), "each request due in the stall counts"
 
 
-def test_a_known_capacity_is_found() -> None:
-    """A token bucket of 50,000 a second, found within 2 %."""
-    capacity = 50_000.0
+def placements() -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """CPUs for generator and server, in turn: something else may keep one of them busy."""
     cpus = tuple(sorted(os.sched_getaffinity(0)))
+    return itertools.cycle([(cpus[:1], cpus[-1:]), ((), ()), (cpus[-1:], cpus[:1])])
+
+
+def test_a_known_capacity_is_found() -> None:
+    """A token bucket of 50,000 a second, found within 2 %; and whatever happens, never more than it has."""
+    capacity, where = 50_000.0, placements()
 
     def search() -> LimitResult:
-        with FaultyServer("ntp", Faults(capacity_per_s=capacity), cpus=cpus[-1:]) as server:
-            return flatout.limit(
-                "ntp", server.address, loss=0.002, least=10_000, most=200_000, within=0.01, budget=15, cpus=cpus[:1]
+        asking, serving = next(where)
+        with FaultyServer("ntp", Faults(capacity_per_s=capacity), cpus=serving) as server:
+            found = flatout.limit(
+                "ntp", server.address, loss=0.002, least=10_000, most=200_000, within=0.01, budget=15, cpus=asking
             )
+        assert (found.limit.value or 0.0) <= 1.02 * capacity, found.sentence
+        return found
 
     def near(found: LimitResult) -> bool:
         value = found.limit.value
         return value is not None and abs(value - capacity) <= 0.02 * capacity
 
-    found = until_good(search, near, attempts=4)
+    found = until_good(search, near, attempts=8)
     assert near(found), f"{found.sentence} {[(t.intended_per_s, t.verdict, t.why) for t in found.trials]}"
     assert found.rate_per_s == found.limit.value
     failed = [trial for trial in found.trials if trial.verdict == "failed"]

@@ -85,6 +85,7 @@ impl Faulty {
     pub fn start<P: Protocol>(plan: &ServePlan, faults: Faults) -> io::Result<Self> {
         let invalid = |bad: flatout_wire::BadKnob| io::Error::new(io::ErrorKind::InvalidInput, bad.expected);
         let answerer = P::answerer(&[]).map_err(invalid)?;
+        flatout_net::vacant(plan.listen)?;
         let socket = Server::bind(plan.listen, Duration::from_millis(50))?;
         let address = socket.address()?;
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Done>>::default());

@@ -53,13 +53,14 @@ impl LoadPlan {
         self.profile.iter().flat_map(|s| [s.from_per_s, s.to_per_s]).fold(0.0, f64::max)
     }
 
-    /// Slots for each flow: what may wait, and as long again four times over, so that late answers find their request.
+    /// Slots for each flow: what may wait, and where memory allows four times as much, so that late answers find theirs.
     #[must_use]
     pub fn slots_a_flow(&self) -> usize {
-        const MOST: f64 = (8 << 20) as f64;
-        let memory_s = (self.timeout_ns as f64 / 1e9 * 4.0).max(2.0);
-        let wanted = self.peak_per_s() * memory_s * 1.25;
-        (wanted.min(MOST) / self.flows as f64) as usize + 16
+        const PLENTY: f64 = (2 << 20) as f64;
+        const MOST: f64 = (32 << 20) as f64;
+        let waiting = self.peak_per_s() * self.timeout_ns as f64 / 1e9 * 1.25;
+        let remembered = (waiting * 4.0).max(self.peak_per_s() * 2.0).min(PLENTY);
+        (waiting.max(remembered).min(MOST) / self.flows as f64) as usize + 16
     }
 }
 

@@ -58,6 +58,7 @@ impl Serving {
         let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| flatout_wire::Knob { name, value: *value }).collect();
         let invalid = |bad: flatout_wire::BadKnob| io::Error::new(io::ErrorKind::InvalidInput, bad.expected);
         let answerer = Arc::new(P::answerer(&knobs).map_err(invalid)?);
+        flatout_net::vacant(plan.listen)?;
         let first = Server::bind(plan.listen, WAIT)?;
         let address = first.address()?;
         let mut sockets = vec![first];

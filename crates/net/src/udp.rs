@@ -276,6 +276,17 @@ impl Datagrams for Flows {
     }
 }
 
+/// Whether `at` can be had by itself: the error is the kernel's, EADDRINUSE where somebody listens there.
+///
+/// Sockets that share an address would split its traffic with a server that is already there, without a word.
+pub fn vacant(at: SocketAddr) -> io::Result<()> {
+    let socket = socket(at.ip())?;
+    if at.is_ipv6() && at.ip().is_unspecified() {
+        option::dual_stack(socket.as_fd())?;
+    }
+    bind(&socket, at)
+}
+
 /// A socket that answers; several may share one address.
 pub struct Server {
     socket: OwnedFd,

@@ -7,7 +7,7 @@ mod serve;
 use std::collections::BTreeMap;
 use std::io;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use flatout_engine::{net, run};
@@ -16,8 +16,18 @@ use flatout_engine::{net, run};
 fn raise(error: io::Error) -> PyErr {
     match error.kind() {
         io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => PyValueError::new_err(error.to_string()),
-        _ => error.into(),
+        // With its number the error becomes the fitting subclass, and callers can tell the kernel's reasons apart.
+        _ => match error.raw_os_error() {
+            Some(number) => PyOSError::new_err((number, reason(&error))),
+            None => PyOSError::new_err(error.to_string()),
+        },
     }
+}
+
+/// The kernel's words without the number that Rust puts behind them.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// The names of all protocols of this engine.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -34,6 +34,16 @@ class Seeking:
     within: Annotated[
         str, Parameter(group=GOAL, help="How close the highest held and lowest failed rate must come.")
     ] = "2%"
+    require: Annotated[
+        list[str],
+        Parameter(
+            group=GOAL,
+            consume_multiple=True,
+            negative=(),
+            show_default=False,
+            help="What else a trial must meet to count as held, e.g. 'p999<20ms' 'invalid<1'.",
+        ),
+    ] = field(default_factory=list)
     budget: Annotated[str, Parameter(group=GOAL, help="Time for the whole search.")] = "60s"
 
     def search(self) -> Search:
@@ -56,7 +66,9 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         output: Output = Output(),
     ) -> int:
         search = seeking.search()
-        scenario = api.trial_scenario(protocol.name, target, **asking.options(knobs))
+        options = asking.options(knobs)
+        options["require"] = seeking.require
+        scenario = api.trial_scenario(protocol.name, target, **options)
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
 
@@ -77,10 +89,12 @@ _HELP = """Find the highest rate of {protocol.summary} that a server holds.
 Begins low, doubles until a trial fails, then narrows: several trials a rate (RFC 9971), one long one to confirm. A
 trial that this generator could not drive is never held against the server.
 
-Examples::
+Examples:
 
-    flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
-    flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
+```
+flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
+flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
+```
 """
 
 

@@ -109,11 +109,13 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
 _HELP = """Send {protocol.summary} at a set rate and say where every request went.
 
-Examples::
+Examples:
 
-    flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --rate 100k --for 10s
-    flatout load {protocol.name} 10.0.0.2 --ramp 10k..200k --for 1m --require 'p99<5ms' 'loss<0.1%'
-    flatout load {protocol.name} [::1]:{protocol.test_port} --profile '1000 8s, 2000 5s' --json - --quiet
+```
+flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --rate 100k --for 10s
+flatout load {protocol.name} 10.0.0.2 --ramp 10k..200k --for 1m --require 'p99<5ms' 'loss<0.1%'
+flatout load {protocol.name} [::1]:{protocol.test_port} --profile '1000 8s, 2000 5s' --json - --quiet
+```
 """
 
 

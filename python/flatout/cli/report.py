@@ -22,10 +22,12 @@ def report(
 ) -> int:
     """Make the report of stored results again.
 
-    Examples::
+    Examples:
+    ```
+    flatout report result.json --html report.html
+    flatout report ours.json theirs.json --html compared.html
+    ```
 
-        flatout report result.json --html report.html
-        flatout report ours.json theirs.json --html compared.html
     """
     from flatout.view.page import render
 

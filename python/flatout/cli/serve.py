@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 from cyclopts import Parameter
@@ -16,9 +17,8 @@ from cyclopts import Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags import flattened
-from flatout.errors import UsageError
+from flatout.errors import OutputError
 from flatout.protocols.base import Protocol
-from flatout.result import write
 from flatout.server import Server
 from flatout.view.format import rate_short
 
@@ -55,7 +55,8 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         )
         with server:
             if not serving.quiet:
-                out.say(f"{protocol.title} on {server.address}, {serving.threads} thread(s). Ctrl-C stops it.")
+                threads = "1 thread" if serving.threads == 1 else f"{serving.threads} threads"
+                out.say(f"{protocol.title} on {server.address}, {threads}. Ctrl-C stops it.")
             return _attend(server, serving, stop, seconds)
 
     serve.__doc__ = _HELP.format(protocol=protocol)
@@ -69,10 +70,12 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
 _HELP = """Answer {protocol.summary} from this machine's clock and kernel, for tests.
 
-Examples::
+Examples:
 
-    flatout serve {protocol.name}
-    flatout serve {protocol.name} --listen '[::]:{protocol.test_port}' --threads 2 --json -
+```
+flatout serve {protocol.name}
+flatout serve {protocol.name} --listen '[::]:{protocol.test_port}' --threads 2 --json -
+```
 """
 
 
@@ -84,36 +87,40 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _attend(server: Server, serving: Serving, stop: threading.Event, seconds: float | None) -> int:
-    lines = _Lines(serving)
-    before = server.stats()
+    """A line a second until somebody or the clock ends it."""
     left = seconds if seconds is not None else float("inf")
-    while left > 0 and not stop.wait(min(1.0, left)):
-        left -= 1.0
-        now = server.stats()
-        lines.second(before, now)
-        before = now
-        if not server.alive:
-            out.say("flatout: a serving thread has ended; this is a fault of flatout")
-            break
-    server.stop()
-    code = lines.last(server.stats())
-    return code if server_ended_well(server, stop, left) else out.GENERATOR
+    with contextlib.ExitStack() as opened:
+        lines = _Lines(_objects(serving.json, opened), people=not serving.quiet)
+        before = server.stats()
+        while left > 0 and server.alive and not stop.wait(min(1.0, left)):
+            left -= 1.0
+            now = server.stats()
+            lines.second(before, now)
+            before = now
+        died = not server.alive
+        server.stop()
+        lines.last(server.stats())
+    if died:
+        out.say("flatout: a serving thread has ended, which is a fault of flatout")
+    return out.GENERATOR if died else out.DONE
 
 
-def server_ended_well(server: Server, stop: threading.Event, left: float) -> bool:
-    """Whether it was the user or the clock who ended it."""
-    return stop.is_set() or left <= 0 or server.alive
+def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
+    """Where the objects go. A file is opened before serving begins, so that a bad one costs nothing."""
+    if path is None or path == "-":
+        return sys.stdout.buffer if path else None
+    try:
+        return opened.enter_context(open(path, "wb"))
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: {error.strerror}") from error
 
 
 class _Lines:
     """One line a second for people, one object a second for programs."""
 
-    def __init__(self, serving: Serving) -> None:
-        self.to = serving.json
-        self.people = not serving.quiet
-        self.kept: list[bytes] = []
-        if self.to not in (None, "-") and serving.for_ is None and not self.to:
-            raise UsageError("--json needs a file or -")
+    def __init__(self, objects: BinaryIO | None, *, people: bool) -> None:
+        self.objects = objects
+        self.people = people
 
     def second(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         span = max(now["t_s"] - before["t_s"], 1e-9)
@@ -127,24 +134,20 @@ class _Lines:
                 f"not answered {refused:,}  dropped by the kernel {lost:,}"
             )
 
-    def last(self, totals: dict[str, Any]) -> int:
+    def last(self, totals: dict[str, Any]) -> None:
         self._object({**totals, "total": True})
         if self.people:
             out.say(f"in all: received {totals['received']:,}, answered {totals['answered']:,}")
-        if self.to in (None, "-"):
-            return out.DONE
-        write(str(self.to), b"".join(self.kept))
-        return out.DONE
 
     def _object(self, stats: dict[str, Any]) -> None:
-        if self.to is None:
+        if self.objects is None:
             return
-        line = msgspec.json.encode(stats) + b"\n"
-        if self.to == "-":
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
-        else:
-            self.kept.append(line)
+        try:
+            self.objects.write(msgspec.json.encode(stats) + b"\n")
+            self.objects.flush()
+        except OSError as error:
+            out.say(f"flatout: the JSON cannot be written any more: {error.strerror}; serving goes on")
+            self.objects = None
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Never in here: sockets, a clock of its own, the choice of a load.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -22,6 +23,7 @@ from flatout.result import Host, Limit, LimitResult, LoadResult, Search, Stopped
 
 _REST_S = 0.1
 _REST_AFTER_FAILED_S = 0.25
+_MOST_DOUBLINGS = 3
 # Between the probes of a target that does not answer properly yet; after the last it counts as lost.
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0)
 
@@ -72,7 +74,7 @@ class _Drive:
                 return step, self._because(step)
             end = self._carry_out(step)
             if end is not None:
-                done = conclude(self.search, self.past, end.stopped_by)
+                done = conclude(self.search, self.past, end.stopped_by, self.hint_per_s)
                 return done, end.because or self._because(done)
 
     def _carry_out(self, step: Measure) -> _End | None:
@@ -110,7 +112,7 @@ class _Drive:
     def _settle_down(self) -> _End | None:
         """Rest; after a failed trial go on only once the target answers properly again."""
         if self.past[-1].verdict != "failed":
-            self.world.rest(_REST_S)
+            self.world.rest(_REST_S * 2 ** min(self._invalid_in_a_row(), _MOST_DOUBLINGS))
             return None
         self.world.rest(_REST_AFTER_FAILED_S)
         for pause_s in (*_BACK_OFF_S, None):
@@ -122,6 +124,10 @@ class _Drive:
                 self.world.rest(pause_s)
         load = self.past[-1].load_per_s
         return _End("target", f"no proper answers at a low rate after the trial at {load:,}/s")
+
+    def _invalid_in_a_row(self) -> int:
+        """What disturbs a machine lasts: the next trial should not meet the same moment."""
+        return len(list(itertools.takewhile(lambda trial: trial.verdict == "invalid", reversed(self.past))))
 
     def _recovered(self) -> bool:
         try:
@@ -146,7 +152,7 @@ class _Drive:
         finished: Trial | None = None,
         limit: Limit | None = None,
     ) -> SearchProgress:
-        bounds = conclude(self.search, self.past, "budget")
+        bounds = conclude(self.search, self.past, "budget", self.hint_per_s)
         return SearchProgress(
             trial=len(self.past) + (finished is None and limit is None),
             phase=step.phase,

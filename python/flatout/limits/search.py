@@ -27,10 +27,11 @@ from flatout.result import Search, StoppedBy, TrialVerdict
 Phase = Literal["bracket", "search", "confirm"]
 Status = Literal["lower", "upper", "generator", "undecided"]
 
-# An invalid trial is repeated twice. Where a load as high was driven before, the generator is able and the machine
-# was disturbed: then more patience is due.
+# An invalid trial is repeated twice. Where a load as high was driven before, or the load is far below the generator's
+# ceiling, the generator is able and the machine was disturbed: then more patience is due.
 _INVALID_TRIALS = 3
-_INVALID_TRIALS_WHERE_ABLE = 6
+_INVALID_TRIALS_WHERE_ABLE = 8
+_FAR_BELOW_HINT = 4.0
 # The generator's ceiling says nothing of the server but its scale: begin five doublings below.
 _START_BELOW_HINT = 32.0
 # Drain, rest and warm-up of a trial before any was seen; what an estimate of it is stretched by, and what is added
@@ -93,21 +94,22 @@ class Lengths:
 
 
 def decide(search: Search, past: Sequence[Past], elapsed_s: float, hint_per_s: float | None = None) -> Measure | Done:
-    """Decide the next trial, or the end. `hint_per_s`, the generator's own ceiling, only sets where to start."""
-    view = _View(search, past)
+    """Decide the next trial, or the end. `hint_per_s`, the generator's own ceiling, says what it surely can."""
+    view = _View(search, past, hint_per_s)
     return _within_budget(view, _next(view, hint_per_s), elapsed_s)
 
 
-def conclude(search: Search, past: Sequence[Past], stopped_by: StoppedBy) -> Done:
+def conclude(search: Search, past: Sequence[Past], stopped_by: StoppedBy, hint_per_s: float | None = None) -> Done:
     """Give the bounds so far, for a search that ends for a reason from outside."""
-    return _done(_View(search, past), stopped_by)
+    return _done(_View(search, past, hint_per_s), stopped_by)
 
 
 class _View:
     """What the past says of each load, worked out once."""
 
-    def __init__(self, search: Search, past: Sequence[Past]) -> None:
+    def __init__(self, search: Search, past: Sequence[Past], hint_per_s: float | None = None) -> None:
         self.past = past
+        self.surely_able = (hint_per_s or 0.0) / _FAR_BELOW_HINT
         self.budget_s = search.budget_s
         self.grid = Grid.of(search.min_per_s, search.max_per_s, search.within)
         self.lengths = Lengths.of(search.budget_s)
@@ -139,7 +141,7 @@ class _View:
             if trial.verdict != "invalid":
                 break
             run += 1
-        able = load <= self.driven and self._by_load[load][-1].phase != "confirm"
+        able = load <= max(self.driven, self.surely_able) and self._by_load[load][-1].phase != "confirm"
         return run >= (_INVALID_TRIALS_WHERE_ABLE if able else _INVALID_TRIALS)
 
     @cached_property

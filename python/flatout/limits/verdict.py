@@ -18,6 +18,8 @@ from flatout.result import Distribution, Goal, LoadResult, TrialVerdict
 
 ShareLaterThan = Callable[[Distribution, int], float]
 _ALLOWED_LATE = 0.01
+# A requirement that is not met fails a trial however little was lost; how badly it was missed is not known.
+_UNMET_AS_LOSS = 0.01
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,9 +36,10 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     if unusable is not None or result.loss is None:
         return Judgement(verdict="invalid", loss=0.0, why=unusable or "nothing was sent")
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
-    complaints = _complaints(result.loss, late, goal)
+    unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
+    complaints = _complaints(result.loss, late, goal) + unmet
     if complaints:
-        loss = max(result.loss, _late_as_loss(late, goal.loss))
+        loss = max(result.loss, _late_as_loss(late, goal.loss), goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
     loss = max(result.loss, _late_as_loss(late, goal.loss))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))

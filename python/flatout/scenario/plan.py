@@ -56,7 +56,9 @@ def _check_numbers(scenario: Scenario) -> None:
         raise UsageError("a load must last longer than 0 s")
     if not all(_makes_sense(segment) for segment in scenario.profile):
         raise UsageError("each part of a profile needs a time above 0 s and rates from 0 to 200 M/s")
-    if not 1 <= scenario.threads <= scenario.flows:
+    if scenario.threads < 1 or scenario.flows < 1:
+        raise UsageError(f"{scenario.threads} threads and {scenario.flows} flows: give at least one of each")
+    if scenario.threads > scenario.flows:
         raise UsageError(f"{scenario.threads} threads need at least one flow each (there are {scenario.flows})")
     if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
         raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")

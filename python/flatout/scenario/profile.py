@@ -50,7 +50,7 @@ def parse(text: str) -> tuple[Segment, ...]:
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"profile '{path}' is neither a file that can be read nor like '1000 8s': {error}") from error
 
 

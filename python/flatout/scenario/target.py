@@ -26,8 +26,8 @@ class Endpoint(NamedTuple):
 
 def split(text: str, default_port: int) -> tuple[str, int]:
     """Host and port of `name`, `name:port`, `192.0.2.1:123`, `[2001:db8::1]:123` or a bare IPv6 address."""
-    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?", text)
-    plain = re.fullmatch(r"([^:\[\]]+)(?::(\d+))?", text)
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::(\d{1,5}))?", text)
+    plain = re.fullmatch(r"([^:\[\]]+)(?::(\d{1,5}))?", text)
     found = bracketed or plain
     if not found and text.count(":") > 1 and "[" not in text:
         return text, default_port

@@ -123,7 +123,8 @@ def _rates(run: LoadResult) -> str:
 
 
 def _latency(run: LoadResult) -> str:
-    due = run.latency_ns.from_due
+    # Waits of requests that never left count from due, too: without answers they are no latency of the server's.
+    due = run.latency_ns.from_due if run.outcomes.answered else None
     return f", latency p50 {fmt.duration(due.p50)}, p99 {fmt.duration(due.p99)}" if due else ""
 
 
