@@ -1,15 +1,21 @@
 //! Distributions of durations: HDR histograms of 3 digits from 1 ns to 100 s, all alike, so that they add exactly.
 
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
 /// Longer durations count as this one.
 pub const LONGEST_NS: u64 = 100_000_000_000;
 const DIGITS: u8 = 3;
-/// The log format V2 begins with this where it is not compressed (HdrHistogram's own number).
+/// The log format V2 begins with one of these (HdrHistogram's own number for each format).
 const PLAIN: u32 = 0x1c84_9313;
+const PACKED: u32 = 0x1c84_9314;
 /// Cookie, payload's length, offset, digits, bounds and ratio of the V2 format come before the counts.
 const HEADER: usize = 40;
+/// No histogram is read further than this once unpacked: some 100 times what ours can need.
+const MOST_BYTES: u64 = 32 << 20;
 /// More samples than this no run has, and sums of a thousand such still fit.
 const MOST_SAMPLES: u64 = 1 << 53;
 
@@ -96,10 +102,9 @@ impl Durations {
 
     /// Reads what [`Durations::to_bytes`] or another HDR tool wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        if number(bytes, 0) == Some(PLAIN) {
-            check(bytes)?;
-        }
-        let mut reader = bytes;
+        let plain = unpacked(bytes)?;
+        check(&plain)?;
+        let mut reader = &plain[..];
         let read: Histogram<u64> = Deserializer::new().deserialize(&mut reader).map_err(|e| e.to_string())?;
         let mut made = Self::new();
         made.0.add(&read).map_err(|e| e.to_string())?;
@@ -107,8 +112,22 @@ impl Durations {
     }
 }
 
+/// The plain form. The library would make room for what a packed histogram claims to be, up to 4 GiB.
+fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    if number(bytes, 0) != Some(PACKED) {
+        return Ok(bytes.to_vec());
+    }
+    let mut plain = Vec::new();
+    let packed = bytes.get(8..).unwrap_or_default();
+    ZlibDecoder::new(packed).take(MOST_BYTES).read_to_end(&mut plain).map_err(|e| e.to_string())?;
+    Ok(plain)
+}
+
 /// What the library takes on trust: that counts are as long as the header says, and that they can be added up.
 fn check(plain: &[u8]) -> Result<(), String> {
+    if number(plain, 0) != Some(PLAIN) {
+        return Err("this is no histogram in HDR's log format V2".into());
+    }
     let length = number(plain, 4).unwrap_or_default() as usize;
     let mut counts = plain.get(HEADER..).and_then(|rest| rest.get(..length)).ok_or("the histogram is cut off")?;
     let mut sum = 0_u64;

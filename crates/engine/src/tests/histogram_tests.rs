@@ -129,3 +129,11 @@ fn a_recorder_adds_and_clears_each_of_its_three() {
     sum.clear();
     assert_eq!(counts(&sum), [0, 0, 0]);
 }
+
+#[test]
+fn a_packed_histogram_that_claims_gigabytes_is_refused_before_room_is_made() {
+    let bytes = b"\x1c\x84\x93\x14\x00\x00\x00\x2e\x78\x9c\x93\x69\x99\x2c\xfc\x1f\x08\x18\x20\x80\x19\x4a\x33\x02\
+        \xb1\xb8\x47\xd9\x0b\x06\xfb\x0f\x10\x01\xa6\xd3\xfc\x4c\x0f\x23\x58\xba\xc3\x98\x0e\xfe\x60\x64\
+        \x02\x00\x6c\x17\x0c\xed";
+    assert_eq!(Durations::from_bytes(bytes).unwrap_err(), "the histogram is cut off");
+}
