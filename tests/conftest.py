@@ -85,11 +85,14 @@ def wait_until(what: Callable[[], Any], seconds: float = 20.0, message: str = "i
         time.sleep(0.005)
 
 
-def until_good(attempt: Callable[[], Any], good: Callable[[Any], object], attempts: int = 5) -> Any:
-    """The first of a few results that is good, or the last: for what a busy machine may spoil."""
+def until_good(
+    attempt: Callable[[], Any], good: Callable[[Any], object], attempts: int = 5, seconds: float = 120.0
+) -> Any:
+    """The first result that is good, or the last of so many, begun within so long: for what a busy machine may spoil."""
+    deadline = time.monotonic() + seconds
     for _ in range(attempts - 1):
         result = attempt()
-        if good(result):
+        if good(result) or time.monotonic() > deadline:
             return result
     return attempt()
 

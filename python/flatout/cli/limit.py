@@ -89,7 +89,7 @@ _HELP = """Find the highest rate of {protocol.summary} that a server holds.
 Begins low, doubles until a trial fails, then narrows: several trials a rate (RFC 9971), one long one to confirm. A
 trial that this generator could not drive is never held against the server.
 
-Examples:
+**Examples**
 
 ```
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}

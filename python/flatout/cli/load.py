@@ -109,7 +109,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
 _HELP = """Send {protocol.summary} at a set rate and say where every request went.
 
-Examples:
+**Examples**
 
 ```
 flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --rate 100k --for 10s

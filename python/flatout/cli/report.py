@@ -22,7 +22,7 @@ def report(
 ) -> int:
     """Make the report of stored results again.
 
-    Examples:
+    **Examples**
     ```
     flatout report result.json --html report.html
     flatout report ours.json theirs.json --html compared.html

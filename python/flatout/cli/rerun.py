@@ -25,7 +25,7 @@ def rerun(
 ) -> int:
     """Run the scenario of a stored result again, with all its settings.
 
-    Examples:
+    **Examples**
     ```
     flatout rerun before.json --json after.json
     flatout rerun before.json --target 10.0.0.3

@@ -70,7 +70,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
 _HELP = """Answer {protocol.summary} from this machine's clock and kernel, for tests.
 
-Examples:
+**Examples**
 
 ```
 flatout serve {protocol.name}

@@ -109,8 +109,9 @@ def _distributions(run: LoadResult) -> Table:
 
 def _tallies(run: LoadResult) -> Table:
     table = _grid("lrr")
-    for name, number in run.tallies.items():
-        share = fmt.percent(number / run.outcomes.answered) if run.outcomes.answered else ""
+    counted = {name: number for name, number in run.tallies.items() if number}
+    for name, number in counted.items():
+        share = fmt.percent(number / sum(counted.values()))
         _row(table, fmt.plain(name).replace("_", " "), fmt.count(number), share)
     return table
 
