@@ -88,7 +88,7 @@ def wait_until(what: Callable[[], Any], seconds: float = 20.0, message: str = "i
 def until_good(
     attempt: Callable[[], Any], good: Callable[[Any], object], attempts: int = 5, seconds: float = 120.0
 ) -> Any:
-    """The first result that is good, or the last of so many, begun within so long: for what a busy machine may spoil."""
+    """The first good result, or the last of so many, begun within so long: for what a busy machine may spoil."""
     deadline = time.monotonic() + seconds
     for _ in range(attempts - 1):
         result = attempt()

@@ -41,6 +41,7 @@ class Server:
             raise _why_not(error, at) from error
         self.protocol = protocol
         self._began = time.monotonic()
+        self._stopped = False
 
     @property
     def endpoint(self) -> target.Endpoint:
@@ -56,7 +57,7 @@ class Server:
     @property
     def alive(self) -> bool:
         """Whether all its threads are at work."""
-        return self._server.alive
+        return not self._stopped and self._server.alive
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters: {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops}."""
@@ -73,6 +74,7 @@ class Server:
 
     def stop(self) -> None:
         """Stops all threads; the counters stay."""
+        self._stopped = True
         self._server.stop()
 
     def __enter__(self) -> Self:

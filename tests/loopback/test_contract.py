@@ -153,7 +153,10 @@ def test_histograms_say_the_same_to_others(server: flatout.Server) -> None:
         theirs = HdrHistogram.decode(measured.hdr)
         assert theirs.get_total_count() == measured.count
         for name, percentile in QUANTILES.items():
-            assert theirs.get_value_at_percentile(percentile) == pytest.approx(getattr(measured, name), rel=0.01)
+            # Where a rank falls between two samples, either is right.
+            either = 101 / measured.count
+            least, most = (theirs.get_value_at_percentile(percentile + by) for by in (-either, either))
+            assert 0.99 * least <= getattr(measured, name) <= 1.01 * most, name
         assert theirs.get_max_value() == pytest.approx(measured.max, rel=0.01)
         assert measured.min <= measured.p50 <= measured.p90 <= measured.p99 <= measured.p999 <= measured.max
 

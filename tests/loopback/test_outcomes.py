@@ -159,7 +159,7 @@ def test_a_known_capacity_is_found() -> None:
         asking, serving = next(where)
         with FaultyServer("ntp", Faults(capacity_per_s=capacity), cpus=serving) as server:
             found = flatout.limit(
-                "ntp", server.address, loss=0.002, least=10_000, most=200_000, within=0.01, budget=15, cpus=asking
+                "ntp", server.address, loss=0.002, least=30_000, most=80_000, within=0.015, budget=25, cpus=asking
             )
         assert (found.limit.value or 0.0) <= 1.02 * capacity, found.sentence
         return found
