@@ -163,17 +163,22 @@ def find(
     """Searches with the real engine and the real clock; an interrupt ends it with what was measured."""
     make(scenario)  # what is wrong with the scenario comes out before any load
 
+    least_loss = 1.0
+
     def measure(rate_per_s: float, seconds: float, on_run: Callable[[RunProgress], None]) -> LoadResult:
+        nonlocal least_loss
         try:
-            return run(scenario.at(rate_per_s, seconds), on_run, stop)
+            result = run(scenario.at(rate_per_s, seconds), on_run, stop)
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result
             return kept
+        least_loss = min(least_loss, 1.0 if result.loss is None else result.loss)
+        return result
 
     world = World(
         measure=measure,
-        recover=lambda: _answers(scenario, stop),
+        recover=lambda: _answers(scenario, stop, least_loss),
         clock=time.monotonic,
         rest=lambda seconds: stop.wait(seconds) and None,
         share_later_than=share_later_than,
@@ -190,11 +195,11 @@ def find(
     )
 
 
-def _answers(scenario: Scenario, stop: threading.Event) -> bool:
-    """Whether the target answers a low rate properly."""
+def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bool:
+    """Whether the target answers a low rate as well as it ever did: one that always loses some has not gone away."""
     gentle = msgspec.structs.replace(scenario.at(_PROBE_PER_S, _PROBE_S), warmup_s=0.0, log=None)
     probe = run(gentle, quiet, stop)
-    return probe.loss is not None and probe.loss <= _PROBE_LOSS
+    return probe.outcomes.answered > 0 and (probe.loss or 0.0) <= 1.25 * least_loss + _PROBE_LOSS
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
