@@ -14,7 +14,7 @@ from pathlib import Path
 from peers import ASKER, ask, ceiling
 from record import Record, highest, ratios, spread
 
-RATES = [150e3 * 1.05**step for step in range(26)]
+RATES = [240e3 * 1.05**step for step in range(18)]
 ASKED = re.compile(r"asked (\d+)/s answered (\d+)/s")
 
 
