@@ -1,7 +1,8 @@
 """The generator against the ceiling's server: its schedule at 150 k/s, its highest clean rate against `ceiling ask`.
 
 Both ask `ceiling serve` on the last CPU from the first, over 64 flows, without GSO, in turn. Clean: 99.9 % of the rate
-asked left, and 99.9 % of what left was answered. Usage: python bench/generator.py --ceiling PATH [--rounds 7] --out DIR
+asked left, and 99.9 % of what left was answered, in one of three attempts of 1 s for either (a stall of the machine is
+caught up by `ceiling ask` in a burst, while flatout leaves out what is more than 1 ms late). Usage: python bench/generator.py --ceiling PATH [--rounds 7] --out DIR
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from peers import ASKER, ask, ceiling
 from record import Record, highest, ratios, spread
 
-RATES = [240e3 * 1.05**step for step in range(18)]
+RATES = [280e3 * 1.05**step for step in range(16)]
+ATTEMPTS = 3
 ASKED = re.compile(r"asked (\d+)/s answered (\d+)/s")
 
 
@@ -46,8 +48,10 @@ def main() -> None:
     for number in range(arguments.rounds):
         with ceiling(arguments.ceiling) as target:
             steady = ask(target, 150e3, 2.0)
-            mine = highest(RATES, lambda rate, at=target: ours_clean(at, rate))
-            theirs = highest(RATES, lambda rate, at=target: theirs_clean(arguments.ceiling, at, rate))
+            mine = highest(RATES, lambda rate, at=target: any(ours_clean(at, rate) for _ in range(ATTEMPTS)))
+            theirs = highest(
+                RATES, lambda rate, at=target: any(theirs_clean(arguments.ceiling, at, rate) for _ in range(ATTEMPTS))
+            )
         lateness = steady.lateness_ns
         record.add(
             round=number,
@@ -67,7 +71,7 @@ def main() -> None:
             f"- p99 of lateness: {spread(record.values('lateness_p99_us'), 1)} µs",
             f"- stolen by the hypervisor: {spread(record.values('stolen_s'), 2)} s",
             "",
-            "Highest clean rate (steps of 5 %):",
+            "Highest clean rate (steps of 5 %, three attempts each):",
             f"- flatout load ntp: {spread(flatout, 0)}/s; ceiling ask: {spread(other, 0)}/s",
             f"- flatout / ceiling, round by round: {spread(ratios(flatout, other))}",
         ]

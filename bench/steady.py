@@ -37,6 +37,7 @@ def first_request_s(target: str) -> float:
 def main() -> None:
     """Measures and keeps."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", default="50k")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
         starts = [first_request_s(target) for _ in range(7)]
         path = Path(folder, "result.json")
         seconds = arguments.minutes * 60
-        command = [*FLATOUT, target, "--rate", "50k", "--for", f"{seconds:.0f}s", "--cpus", str(ASKER)]
+        command = [*FLATOUT, target, "--rate", arguments.rate, "--for", f"{seconds:.0f}s", "--cpus", str(ASKER)]
         began = time.monotonic()
         with subprocess.Popen([*command, "--json", str(path), "--quiet"]) as load:
             while load.poll() is None:
@@ -57,7 +58,7 @@ def main() -> None:
     outcomes = result["outcomes"]
     record.finish(
         [
-            f"- 50 k/s for {arguments.minutes:g} min: verdict {result['verdict']}, {outcomes}",
+            f"- {arguments.rate}/s for {arguments.minutes:g} min: verdict {result['verdict']}, {outcomes}",
             f"- resident memory: first {kept[0]:,.0f} KiB, last {kept[-1]:,.0f} KiB, greatest {max(kept):,.0f} KiB",
             f"- from starting the command to its first request: {spread(starts)} s",
         ]

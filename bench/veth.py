@@ -72,7 +72,7 @@ def main() -> None:
             time.sleep(0.7)
             for number in range(arguments.rounds):
                 for family, target in TARGETS.items():
-                    found = run(asking, "limit", "ntp", target, "--loss", "0.5%", "--budget", "20s")
+                    found = run(asking, "limit", "ntp", target, "--loss", "0.5%", "--budget", "12s")
                     limit = found["limit"]
                     assert isinstance(limit, dict)
                     value, by = limit["value"] or 0, limit["stopped_by"]

@@ -31,6 +31,9 @@ const SENDS_A_TURN: usize = 16;
 const SKIPS_A_TURN: usize = 2048;
 /// Datagrams of one flow that leave in one call.
 const GROUP: usize = 32;
+/// Requests that are due within so long of each other go over one flow: at high rates they and their answers can then
+/// share calls, at low rates each has a flow of its own. The schedule alone decides it, not how late the generator is.
+const TURN_NS: u64 = 50_000;
 const ARRIVALS_A_CALL: usize = 32;
 /// With the kernel's stamps an answer's time does not depend on when it is read, so reading may wait and batch.
 const UNHURRIED_NS: u64 = 200_000;
@@ -95,6 +98,7 @@ pub struct Asking<P: Protocol, L, C> {
     drawn: VecDeque<u64>,
     warming: bool,
     flow: usize,
+    turn_began: u64,
     last_sent: u64,
     counts: Counts,
     recorder: Recorder,
@@ -131,6 +135,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             drawn: VecDeque::with_capacity(GROUP * 2),
             warming: true,
             flow: 0,
+            turn_began: parts.times.begin,
             last_sent: parts.times.begin,
             counts: Counts::default(),
             recorder: Recorder::default(),
@@ -206,7 +211,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
                 dealt += self.skip_late(now);
                 continue;
             }
-            match self.send_group(now) {
+            match self.send_group(due, now) {
                 0 => break,
                 n => dealt += n,
             }
@@ -225,12 +230,15 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     }
 
     /// Sends the requests that are due now over the flow whose turn it is; returns how many it dealt with.
-    ///
-    /// On time that is one request a flow; a generator that is behind catches up with fewer calls.
-    fn send_group(&mut self, now: u64) -> usize {
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        if due >= self.turn_began + TURN_NS {
+            self.turn_began = due;
+            self.next_flow();
+        }
+        let until = now.min(self.turn_began + TURN_NS - 1);
         let name = self.parts.manner.first_flow + self.flow as u32;
         let (mut count, mut length) = (0, 0);
-        while count < GROUP && self.due(count).is_some_and(|due| due <= now) {
+        while count < GROUP && self.due(count).is_some_and(|due| due <= until) {
             let Some(index) = self.rings[self.flow].vacancy(count as u32) else { break };
             length = self.parts.asker.fill(name, index, self.outgoing.slot(count));
             self.outgoing.set_length(count, length);
@@ -249,7 +257,6 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
                 for _ in 0..count {
                     self.left(now);
                 }
-                self.next_flow();
                 count
             }
             Sent::Full => 0,
