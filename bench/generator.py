@@ -2,7 +2,9 @@
 
 Both ask `ceiling serve` on the last CPU from the first, over 64 flows, without GSO, in turn. Clean: 99.9 % of the rate
 asked left, and 99.9 % of what left was answered, in one of three attempts of 1 s for either (a stall of the machine is
-caught up by `ceiling ask` in a burst, while flatout leaves out what is more than 1 ms late). Usage: python bench/generator.py --ceiling PATH [--rounds 7] --out DIR
+caught up by `ceiling ask` in a burst, while flatout leaves out what is more than 1 ms late).
+
+Usage: python bench/generator.py --ceiling PATH [--rounds 7] --out DIR
 """
 
 from __future__ import annotations

@@ -406,6 +406,19 @@ def test_full_trials_that_cannot_be_driven_are_given_up() -> None:
     assert played.done.value == 197_809
 
 
+def test_a_disturbed_machine_is_given_more_and_longer_trials_not_called_the_generators_end() -> None:
+    held = [Past(load, 0.5, "held", 0.0, "bracket") for load in (1_000, 2_000)]
+    bad = Past(4_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
+    steps = [decide(search(), [*held, *[bad] * times], 5.0 + times) for times in range(1, 8)]
+    assert all(isinstance(step, Measure) and step.rate_per_s == 4_000 for step in steps)
+    lengths = [step.duration_s for step in steps if isinstance(step, Measure)]
+    assert lengths[0] == 2 * Lengths.of(60.0).sort_s
+    assert max(lengths) == 4 * Lengths.of(60.0).sort_s
+    beyond = decide(search(), [*held, *[bad] * 8], 13.0)
+    assert isinstance(beyond, Measure)
+    assert beyond.rate_per_s < 4_000
+
+
 # --- the parts ---
 
 

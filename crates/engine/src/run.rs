@@ -109,6 +109,7 @@ impl LoadRun {
     }
 
     fn start_with<P: Protocol>(plan: &LoadPlan) -> io::Result<Self> {
+        flatout_net::be_brief();
         let clock = SystemClock::begin();
         let secret = Random::new(unix_now() ^ plan.seed).bits();
         let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();

@@ -19,7 +19,7 @@ pub use batch::{Batch, Meta};
 pub use datagrams::{Datagrams, Refused, Sent};
 pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
-pub use thread::{affinity, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
+pub use thread::{affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
 pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
 
 #[cfg(test)]

@@ -107,7 +107,10 @@ class _Drive:
 
     def _remember(self, step: Measure, judgement: Judgement) -> None:
         self.trouble = judgement.why if judgement.verdict == "invalid" else self.trouble
-        self.past.append(Past(step.rate_per_s, step.duration_s, judgement.verdict, judgement.loss, step.phase))
+        past = Past(
+            step.rate_per_s, step.duration_s, judgement.verdict, judgement.loss, step.phase, judgement.disturbed
+        )
+        self.past.append(past)
 
     def _settle_down(self) -> _End | None:
         """Rest; after a failed trial go on only once the target answers properly again."""

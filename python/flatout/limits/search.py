@@ -14,6 +14,7 @@ Never in here: a clock, I/O, randomness, a look at a result beyond verdict and l
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ Status = Literal["lower", "upper", "generator", "undecided"]
 _INVALID_TRIALS = 3
 _INVALID_TRIALS_WHERE_ABLE = 8
 _FAR_BELOW_HINT = 4.0
+_LONGEST_STRETCH = 4.0
 # The generator's ceiling says nothing of the server but its scale: begin five doublings below.
 _START_BELOW_HINT = 32.0
 # Drain, rest and warm-up of a trial before any was seen; what an estimate of it is stretched by, and what is added
@@ -53,6 +55,7 @@ class Past:
     verdict: TrialVerdict
     loss: float
     phase: Phase
+    disturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +139,19 @@ class _View:
 
     def _beyond_generator(self, load: int) -> bool:
         """Too many invalid trials since the last valid one."""
-        run = 0
-        for trial in reversed(self._by_load[load]):
-            if trial.verdict != "invalid":
-                break
-            run += 1
+        run = self._invalid_run(load)
         able = load <= max(self.driven, self.surely_able) and self._by_load[load][-1].phase != "confirm"
-        return run >= (_INVALID_TRIALS_WHERE_ABLE if able else _INVALID_TRIALS)
+        able = able or all(trial.disturbed for trial in run)
+        return len(run) >= (_INVALID_TRIALS_WHERE_ABLE if able else _INVALID_TRIALS)
+
+    def _invalid_run(self, load: int) -> list[Past]:
+        trials = reversed(self._by_load.get(load, []))
+        return list(itertools.takewhile(lambda trial: trial.verdict == "invalid", trials))
+
+    def stretch(self, load: int) -> float:
+        """Where short trials were disturbed longer ones are due: a stall is a smaller share of them."""
+        disturbed = sum(trial.disturbed for trial in self._invalid_run(load))
+        return min(2.0**disturbed, _LONGEST_STRETCH)
 
     @cached_property
     def driven(self) -> int:
@@ -267,7 +276,7 @@ def _below_refuted(view: _View, lower: int, edge: int) -> int:
 
 
 def _sort(view: _View, load: int, phase: Phase) -> Measure:
-    return Measure(load, view.lengths.sort_s, phase)
+    return Measure(load, view.lengths.sort_s * view.stretch(load), phase)
 
 
 def _full(view: _View, load: int) -> Measure:

@@ -18,23 +18,29 @@ from flatout.result import Distribution, Goal, LoadResult, TrialVerdict
 
 ShareLaterThan = Callable[[Distribution, int], float]
 _ALLOWED_LATE = 0.01
+_ON_TIME_NS = 100_000
 # A requirement that is not met fails a trial however little was lost; how badly it was missed is not known.
 _UNMET_AS_LOSS = 0.01
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing)."""
+    """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing).
+
+    `disturbed`: invalid, yet most requests left on time. Something held the generator up; it is not at its end.
+    """
 
     verdict: TrialVerdict
     loss: float
     why: str
+    disturbed: bool = False
 
 
 def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> Judgement:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
-        return Judgement(verdict="invalid", loss=0.0, why=unusable or "nothing was sent")
+        why = unusable or "nothing was sent"
+        return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result))
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
     unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
     complaints = _complaints(result.loss, late, goal) + unmet
@@ -43,6 +49,11 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
     loss = max(result.loss, _late_as_loss(late, goal.loss))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
+
+
+def _disturbed(result: LoadResult) -> bool:
+    """A generator at its end is late all the time; one that was held up now and then is not."""
+    return result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
 
 
 def _unusable(result: LoadResult) -> str | None:
