@@ -1,4 +1,4 @@
-"""`flatout limit ntp --loss 0.5%` against chronyd: five searches and a plain sweep in steps of 2 %, in turn.
+"""`flatout limit ntp --loss 0.5%` against chronyd: five searches and, in their middle, a plain sweep in steps of 2 %.
 
 The sweep rises from 60 % of the first search's answer until three rates in a row lose more than 0.5 %; each rate for
 2 s. Usage: python bench/limit.py [--searches 5] --out DIR
@@ -54,7 +54,7 @@ def main() -> None:
                 took_s=round(took, 1),
                 sentence=found.sentence,
             )
-            if number in (0, arguments.searches - 1):
+            if number == arguments.searches // 2:
                 started = time.monotonic()
                 value = sweep(target, begin)
                 row = {"stopped_by": "", "trials": 0, "sentence": ""}

@@ -198,7 +198,7 @@ def test_a_generator_that_drives_nothing_says_why() -> None:
     result = Virtual(ceiling=10).find()
     assert result.sentence == (
         "Nothing is known of the server: this generator cannot drive even 1,000 requests/s: "
-        "the generator fell behind: 10 % of requests unsent, p99 of its lateness 0.02 ms."
+        "the generator fell behind: 10 % of requests unsent, p99 of its lateness 0.9 ms."
     )
 
 

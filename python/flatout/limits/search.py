@@ -28,9 +28,10 @@ from flatout.result import Search, StoppedBy, TrialVerdict
 Phase = Literal["bracket", "search", "confirm"]
 Status = Literal["lower", "upper", "generator", "undecided"]
 
-# An invalid trial is repeated twice. Where a load as high was driven before, or the load is far below the generator's
-# ceiling, the generator is able and the machine was disturbed: then more patience is due.
+# An invalid trial is repeated twice, and once more where a load as high was driven before. Where the generator was only
+# held up now and then, or the load is far below its ceiling, the machine was disturbed: then more patience is due.
 _INVALID_TRIALS = 3
+_INVALID_TRIALS_WHERE_DRIVEN = 4
 _INVALID_TRIALS_WHERE_ABLE = 8
 _FAR_BELOW_HINT = 4.0
 _LONGEST_STRETCH = 4.0
@@ -140,9 +141,16 @@ class _View:
     def _beyond_generator(self, load: int) -> bool:
         """Too many invalid trials since the last valid one."""
         run = self._invalid_run(load)
-        able = load <= max(self.driven, self.surely_able) and self._by_load[load][-1].phase != "confirm"
-        able = able or all(trial.disturbed for trial in run)
-        return len(run) >= (_INVALID_TRIALS_WHERE_ABLE if able else _INVALID_TRIALS)
+        return len(run) >= self._patience(load, run)
+
+    def _patience(self, load: int, run: Sequence[Past]) -> int:
+        if all(trial.disturbed for trial in run):
+            return _INVALID_TRIALS_WHERE_ABLE
+        if self._by_load[load][-1].phase == "confirm":
+            return _INVALID_TRIALS
+        if load <= self.surely_able:
+            return _INVALID_TRIALS_WHERE_ABLE
+        return _INVALID_TRIALS_WHERE_DRIVEN if load <= self.driven else _INVALID_TRIALS
 
     def _invalid_run(self, load: int) -> list[Past]:
         trials = reversed(self._by_load.get(load, []))

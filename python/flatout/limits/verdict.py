@@ -26,7 +26,7 @@ _UNMET_AS_LOSS = 0.01
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing).
 
-    `disturbed`: invalid, yet most requests left on time. Something held the generator up; it is not at its end.
+    `disturbed`: invalid, yet most requests left on time and the server kept up. Something held the generator up.
     """
 
     verdict: TrialVerdict
@@ -40,7 +40,7 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
         why = unusable or "nothing was sent"
-        return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result))
+        return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
     unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
     complaints = _complaints(result.loss, late, goal) + unmet
@@ -51,9 +51,13 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
 
 
-def _disturbed(result: LoadResult) -> bool:
-    """A generator at its end is late all the time; one that was held up now and then is not."""
-    return result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
+def _disturbed(result: LoadResult, goal: Goal) -> bool:
+    """A generator at its end is late all the time, one that was held up now and then is not.
+
+    Where more was lost than may be, neither end is at ease: going lower tells more than trying again.
+    """
+    on_time = result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
+    return on_time and result.loss is not None and result.loss <= goal.loss
 
 
 def _unusable(result: LoadResult) -> str | None:
