@@ -369,7 +369,7 @@ def test_an_invalid_load_is_tried_three_times() -> None:
 def test_more_patience_where_the_generator_is_able() -> None:
     """Three invalid trials at a load below one that was driven are the machine's fault, not a ceiling."""
     count = itertools.count()
-    disturbed_at = range(13, 17)
+    disturbed_at = range(13, 16)
     done = play(
         lambda load, s: ("invalid", 0.0) if next(count) in disturbed_at else sharp(CAPACITY)(load, s), search()
     ).done
