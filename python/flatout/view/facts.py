@@ -189,11 +189,16 @@ def bounds(trials: Sequence[Trial]) -> list[Bounds]:
 
 
 def showcase(result: Result) -> LoadResult | None:
-    """Choose the run whose course is worth showing: the confirming one, else the longest."""
+    """Choose the run whose course is worth showing: the confirming one, else the longest at the highest rate held."""
     if isinstance(result, LoadResult):
         return result
-    confirming = [t for t in result.trials if t.phase.startswith("confirm") and t.verdict == "held"]
-    return confirming[-1] if confirming else max(result.trials, key=lambda t: t.duration_s, default=None)
+    held = [t for t in result.trials if t.verdict == "held"]
+    confirming = [t for t in held if t.phase.startswith("confirm")]
+    if confirming:
+        return confirming[-1]
+    return max(
+        held or result.trials, key=lambda t: (t.intended_per_s == result.limit.value, t.duration_s), default=None
+    )
 
 
 def showcase_words(run: LoadResult) -> str:
