@@ -1,4 +1,4 @@
-"""A capacity check for a test suite: does the server still hold what it held, with the latency it had?
+"""A capacity check for a test suite: the server still holds what it held, with the latency it had, or it fails.
 
 Run it as it is: it starts flatout's own test server. In your own suite name your server instead.
 """
