@@ -263,7 +263,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             Sent::Dropped => self.stays(now, Unsent::Dropped),
             Sent::Refused => {
                 self.hear_refusals(self.flow);
-                self.next_flow();
+                self.end_turn();
                 0
             }
             Sent::Failed(errno) => {
@@ -276,8 +276,13 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     /// The flow whose turn it was could not take the request: that ends its turn, so that the others go on.
     fn stays(&mut self, now: u64, why: Unsent) -> usize {
         self.unsent(now, why);
-        self.next_flow();
+        self.end_turn();
         1
+    }
+
+    /// Whatever is sent next goes over the next flow.
+    fn end_turn(&mut self) {
+        self.turn_began = 0;
     }
 
     fn next_flow(&mut self) {
