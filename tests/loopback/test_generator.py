@@ -77,7 +77,7 @@ class Slowed:
 def test_a_slowed_generator_is_never_a_servers_limit(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
         search = cli.start(
-            *("limit", "ntp", server.address, "--min", "2k", "--max", "50k", "--budget", "6s", "--json", "-", "--quiet")
+            *("limit", "ntp", server.address, "--min", "2k", "--max", "50k", "--budget", "8s", "--json", "-", "--quiet")
         )
         with Slowed(search):
             done = search.end()

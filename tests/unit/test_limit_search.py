@@ -419,6 +419,13 @@ def test_a_disturbed_machine_is_given_more_and_longer_trials_not_called_the_gene
     assert beyond.rate_per_s < 4_000
 
 
+def test_a_budget_spent_on_trials_that_were_all_held_up_is_the_generators_trouble() -> None:
+    bad = Past(1_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
+    done = decide(search(), [bad] * 3, 59.5)
+    assert isinstance(done, Done)
+    assert (done.stopped_by, done.lower, done.upper) == ("generator", None, None)
+
+
 # --- the parts ---
 
 

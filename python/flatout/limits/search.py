@@ -311,7 +311,8 @@ def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measu
         return step
     duration_s = min(view.lengths.confirm_s, math.floor(left_s * 16.0) / 16.0)
     if view.lower is None or view.confirmed(view.lower) or duration_s < view.lengths.full_s:
-        return _done(view, "budget")
+        # Where no trial could be driven the time went to the generator's trouble, and nothing is known of the server.
+        return _done(view, "budget" if view.driven or not view.past else "generator")
     refuted = view.edge is not None and view.edge in view.refuted
     load = _below_refuted(view, view.lower, view.edge) if view.edge is not None and refuted else view.lower
     return Measure(load, duration_s, "confirm")
