@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from flatout import health, host
-from flatout._engine import Histogram, LoadRun, raise_descriptor_limit
+from flatout._engine import Histogram, LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
 from flatout.progress import Phase, RunProgress
 from flatout.result import Distribution, Interval, Latency, LoadResult, Memory, Outcomes, Rates
@@ -55,6 +55,11 @@ def run(scenario: Scenario, progress: OnProgress = quiet, stop: threading.Event 
 
 
 def _start(plan: planning.Plan) -> LoadRun:
+    able = kernel()
+    if plan.scenario.gso and not able["segmentation"]:
+        raise UsageError("this kernel cannot cut datagrams apart (UDP_SEGMENT, Linux 4.18): leave --gso out")
+    if plan.scenario.stamps == "kernel" and not able["stamps"]:
+        raise UsageError("this kernel does not stamp arrivals: ask for --stamps user")
     try:
         return LoadRun(**plan.engine)
     except ValueError as error:
