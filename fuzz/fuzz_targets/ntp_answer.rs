@@ -10,7 +10,7 @@
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, from_unix};
-use flatout_wire::{Answer, Moment, Protocol};
+use flatout_wire::{Answer, Moment, Protocol, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {
@@ -20,7 +20,7 @@ fuzz_target!(|datagram: &[u8]| {
     {
         for peer_port in [own_port, 123, 40_000] {
             let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
-            let moment = Moment { received_unix_ns, now_unix_ns, peer_port };
+            let moment = Moment { received_unix_ns, now_unix_ns, peer_port, ..Moment::default() };
             check(datagram, &moment);
             // An asker whose stamp is the very time of ours: guessing would take a fuzzer for ever.
             for same in [received_unix_ns, now_unix_ns] {
@@ -45,7 +45,7 @@ fn check(datagram: &[u8], moment: &Moment) {
     // A receive buffer is longer than what came: bytes of earlier datagrams lie behind it.
     let mut packet = [0xa5; Ntp::DATAGRAM_MAX];
     packet[..datagram.len()].copy_from_slice(datagram);
-    match answerer.answer(moment, &mut packet, datagram.len()) {
+    match answerer.answer(Table::default(), moment, &mut packet, datagram.len()) {
         Ok(length) => {
             assert!(length == HEADER && length <= datagram.len(), "{length} bytes for {}", datagram.len());
             check_answer(datagram, &packet[..length], moment.peer_port);

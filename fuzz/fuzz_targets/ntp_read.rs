@@ -8,7 +8,7 @@
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, NtpAsker};
-use flatout_wire::{Answer, Ask, Moment, Protocol, Reading};
+use flatout_wire::{Answer, Ask, Moment, Protocol, Reading, Table};
 use libfuzzer_sys::fuzz_target;
 
 const SECRET: u64 = 0x0123_4567_89ab_cdef;
@@ -44,9 +44,9 @@ fn any_reply(asker: &NtpAsker, reply: &[u8]) {
 fn own_answer(asker: &NtpAsker, noise: &[u8]) {
     let (flow, index) = (number(noise, 0), number(noise, 4));
     let mut packet = request(asker, flow, index).to_vec();
-    let moment = Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000 };
+    let moment = Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000, ..Moment::default() };
     let answerer = Ntp::answerer(&[]).expect("no knobs");
-    answerer.answer(&moment, &mut packet, HEADER).expect("an asker's request is answered");
+    answerer.answer(Table::default(), &moment, &mut packet, HEADER).expect("an asker's request is answered");
     let right = Reading::Answer { index, tally: 0 };
     assert_eq!(asker.read(flow, &packet), right);
 
@@ -68,7 +68,7 @@ fn own_answer(asker: &NtpAsker, noise: &[u8]) {
 
 fn request(asker: &NtpAsker, flow: u32, index: u32) -> [u8; HEADER] {
     let mut packet = [0xa5; HEADER];
-    assert_eq!(asker.fill(flow, index, &mut packet), HEADER);
+    assert_eq!(asker.fill(flow, index, &[], &mut packet), HEADER);
     assert_eq!(asker.recognise(flow, &packet), Some(index), "its own request");
     packet
 }

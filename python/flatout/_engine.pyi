@@ -38,8 +38,20 @@ class LoadRun:
         protocol: str,
         knobs: list[tuple[str, int]],
         target: tuple[_Address, int, int],
+        link: str,
         sources: list[_Address],
         flows: int,
+        lines: list[str],
+        queries: str | os.PathLike[str] | None,
+        connect_per_s: float,
+        connect_timeout_ns: int,
+        churn: int,
+        hold: int,
+        reconnect: bool,
+        io: str,
+        tls: tuple[str, bool, str | None, bool] | None,
+        node: tuple[int, int],
+        start_at_unix_ns: int | None,
         profile: list[tuple[float, float, float]],
         warmup_ns: int,
         timeout_ns: int,
@@ -50,6 +62,7 @@ class LoadRun:
         stamps: bool,
         segmented: bool,
         log: str | os.PathLike[str] | None,
+        log_format: str,
     ) -> LoadRun: ...
     def wait(self, seconds: float) -> bool: ...
     def stop(self) -> None: ...
@@ -57,9 +70,12 @@ class LoadRun:
     def unsent_because(self) -> _Words: ...
     def tallies(self) -> _Words: ...
     def intervals(self, first: int) -> list[tuple[int, _Words, int | None, int | None, int | None]]: ...
-    def distributions(self) -> tuple[Histogram, Histogram, Histogram]: ...
+    def distributions(self) -> tuple[Histogram, Histogram, Histogram, Histogram]: ...
+    def connections(self) -> _Words: ...
     @property
-    def elapsed_ns(self) -> int: ...
+    def carrier(self) -> str: ...
+    @property
+    def elapsed_ns(self) -> int | None: ...
     @property
     def started_unix_ns(self) -> int: ...
     @property
@@ -75,9 +91,17 @@ class Server:
         protocol: str,
         knobs: list[tuple[str, int]],
         listen: tuple[_Address, int, int],
+        links: list[str],
+        entries: list[tuple[bytes, bytes]],
+        io: str,
+        connections: int,
         workers: int,
         cpus: list[int],
     ) -> Server: ...
+    @property
+    def carrier(self) -> str: ...
+    @property
+    def connection_bytes(self) -> int: ...
     @property
     def address(self) -> tuple[_Address, int]: ...
     @property

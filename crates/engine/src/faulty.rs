@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatout_net::{Batch, Server};
-use flatout_wire::{Answer, Moment, Protocol};
+use flatout_wire::{Answer, Moment, Protocol, Table};
 
 use crate::clock::unix_now;
 use crate::pace::Random;
@@ -202,8 +202,9 @@ impl<P: Protocol> Worker<P> {
             self.stall_at = (self.faults.stall_ns > 0).then_some(came + self.faults.stall_after_ns);
         }
         self.done.received += 1;
-        let moment = Moment { received_unix_ns: came, now_unix_ns: now.max(came), peer_port: peer.port() };
-        let Ok(answer) = self.answerer.answer(&moment, self.batch.slot(slot), length) else { return };
+        let moment =
+            Moment { received_unix_ns: came, now_unix_ns: now.max(came), peer_port: peer.port(), ..Moment::default() };
+        let Ok(answer) = self.answerer.answer(Table::default(), &moment, self.batch.slot(slot), length) else { return };
         let bytes = self.batch.slot(slot).get(..answer).unwrap_or_default().to_vec();
         let dead = self.faults.die_after > 0 && self.done.received > self.faults.die_after;
         if !dead && self.has_capacity(came) {

@@ -240,7 +240,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         let (mut count, mut length) = (0, 0);
         while count < GROUP && self.due(count).is_some_and(|due| due <= until) {
             let Some(index) = self.rings[self.flow].vacancy(count as u32) else { break };
-            length = self.parts.asker.fill(name, index, self.outgoing.slot(count));
+            length = self.parts.asker.fill(name, index, &[], self.outgoing.slot(count));
             self.outgoing.set_length(count, length);
             count += 1;
         }

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::pace::{Arrivals, Segment};
+use flatout_wire::Link;
+
+use crate::pace::{Arrivals, Segment, Share};
 
 /// A run to be done once.
 #[derive(Clone, Debug)]
@@ -14,10 +16,22 @@ pub struct LoadPlan {
     pub knobs: Vec<(String, i64)>,
     /// Whom to ask.
     pub target: SocketAddr,
+    /// Over what.
+    pub link: Link,
     /// Where to ask from, in turn; empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
-    /// How many sockets, over all workers.
+    /// How many sockets or connections that ask, over all workers.
     pub flows: usize,
+    /// What to ask about: lines of a query file.
+    pub lines: Vec<String>,
+    /// A query file, instead of lines.
+    pub queries: Option<PathBuf>,
+    /// How connections live, where the link has them.
+    pub life: Life,
+    /// Which part of the schedule is this host's.
+    pub node: Share,
+    /// When to begin, Unix time in ns; earlier than it can be: at once.
+    pub start_at_unix_ns: Option<u64>,
     /// The counted schedule.
     pub profile: Vec<Segment>,
     /// How long to ask before counting, at the profile's first rate, ns.
@@ -38,6 +52,51 @@ pub struct LoadPlan {
     pub segmented: bool,
     /// Where to write one row per request.
     pub log: Option<PathBuf>,
+    /// Whether its rows are those of tcpscaler's clients.
+    pub log_tcpscaler: bool,
+}
+
+/// How the connections of a load live.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// How fast to open them, per s over all workers.
+    pub connect_per_s: f64,
+    /// How long opening one may take, ns.
+    pub connect_timeout_ns: u64,
+    /// Requests after which a connection is replaced by a new one; 0: never.
+    pub churn: u32,
+    /// Connections to keep open beside those that ask.
+    pub hold: usize,
+    /// Whether one that ends or fails is opened again.
+    pub reconnect: bool,
+    /// What carries them.
+    pub io: Io,
+    /// What TLS needs.
+    pub tls: Tls,
+}
+
+/// What carries streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// io_uring where it works, else epoll.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// How to speak TLS.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// The server's name: SNI, and what its certificate is checked against.
+    pub name: String,
+    /// Whether to check the certificate.
+    pub verify: bool,
+    /// PEM file of the authorities to trust, instead of the system's.
+    pub authorities: Option<PathBuf>,
+    /// Whether later connections may resume the session of earlier ones.
+    pub resume: bool,
 }
 
 impl LoadPlan {
@@ -73,6 +132,14 @@ pub struct ServePlan {
     pub knobs: Vec<(String, i64)>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Over what: each worker listens on all of them.
+    pub links: Vec<Link>,
+    /// What to answer from: keys and values, as the protocol's wire file reads them.
+    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What carries streams.
+    pub io: Io,
+    /// Connections at once, over all workers.
+    pub connections: usize,
     /// Threads that answer, each with its own socket.
     pub workers: usize,
     /// Where to keep them, in turn; empty: the scheduler chooses.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatout_net::{Batch, Server};
-use flatout_wire::{Answer, Moment, Protocol, Refusal};
+use flatout_wire::{Answer, Moment, Protocol, Refusal, Table};
 
 use crate::clock::unix_now;
 use crate::plan::ServePlan;
@@ -163,8 +163,14 @@ impl<P: Protocol> Worker<P> {
         } else {
             let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
             let peer_port = self.batch.peer_port(slot);
-            let moment = Moment { received_unix_ns, now_unix_ns: now.max(received_unix_ns), peer_port };
-            match self.answerer.answer(&moment, self.batch.slot(slot), length) {
+            let moment = Moment {
+                received_unix_ns,
+                now_unix_ns: now.max(received_unix_ns),
+                peer_port,
+                own_port: 0,
+                stream: false,
+            };
+            match self.answerer.answer(Table::default(), &moment, self.batch.slot(slot), length) {
                 Ok(answer) if answer <= length => self.batch.answer(slot, answer),
                 Ok(_) => self.served.dropped[Refusal::Malformed as usize] += 1,
                 Err(refusal) => self.served.dropped[refusal as usize] += 1,

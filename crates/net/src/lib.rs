@@ -10,8 +10,10 @@ mod address;
 mod batch;
 mod datagrams;
 mod option;
+mod pool;
 mod probe;
 mod stamp;
+mod streams;
 mod thread;
 mod udp;
 
@@ -19,6 +21,7 @@ pub use batch::{Batch, Meta};
 pub use datagrams::{Datagrams, Refused, Sent};
 pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
+pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
 pub use thread::{affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
 pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
 

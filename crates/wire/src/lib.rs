@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod ntp;
+pub mod table;
+
+pub use table::Table;
 
 /// Hands the list of all protocols to the macro named: `$with! { Type, … }`. One line a protocol.
 #[macro_export]
@@ -28,6 +31,12 @@ pub trait Protocol: 'static {
     const DATAGRAM_MAX: usize;
     /// The protocol's own counters of answers, by the number that [`Reading`] carries.
     const TALLIES: &'static [&'static str];
+    /// What it travels over, the usual one first.
+    const LINKS: &'static [Link] = &[Link::Udp];
+    /// Bytes that [`Protocol::prefix`] puts before each message on a stream.
+    const PREFIX: usize = 0;
+    /// Whether answers may be longer than their requests.
+    const GROWS: bool = false;
     /// The asking end.
     type Asker: Ask;
     /// The answering end.
@@ -36,24 +45,101 @@ pub trait Protocol: 'static {
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<Self::Asker, BadKnob>;
     /// The answering end with these knobs.
     fn answerer(knobs: &[Knob<'_>]) -> Result<Self::Answerer, BadKnob>;
+    /// Announces a message of `length` bytes in `out` (`PREFIX` long).
+    fn prefix(_length: usize, _out: &mut [u8]) {}
+    /// Turns a line of a query file into a subject that [`Ask::fill`] asks about: how many bytes of `out` (at least
+    /// [`SUBJECT_MAX`] long) it takes, 0 for a blank line or a comment.
+    fn compile(_line: &[u8], _out: &mut [u8]) -> Result<usize, BadLine> {
+        Err(BadLine { expected: "nothing: this protocol has no query files" })
+    }
 }
+
+/// No subject is longer (bytes).
+pub const SUBJECT_MAX: usize = 512;
 
 /// The end that asks. `index` numbers the requests of one flow and comes back in what the far end echoes.
 pub trait Ask: Clone + Send + 'static {
-    /// Writes request `index` of `flow` into `out` (at least `REQUEST_MAX` long); returns its length.
-    fn fill(&self, flow: u32, index: u32, out: &mut [u8]) -> usize;
-    /// What an arrival on `flow` says.
+    /// How many of an index's low bits come back: no more requests than that many bits can name wait at once in a flow.
+    fn index_bits(&self) -> u32 {
+        32
+    }
+    /// The longest request with these knobs (bytes), at most [`Protocol::REQUEST_MAX`].
+    fn longest(&self) -> usize;
+    /// Writes request `index` of `flow` about `subject` into `out` (at least `longest` long); returns its length.
+    ///
+    /// `subject` is what [`Protocol::compile`] made of a line, or empty where there are no lines.
+    fn fill(&self, flow: u32, index: u32, subject: &[u8], out: &mut [u8]) -> usize;
+    /// What an arrival on `flow` says; on a stream `reply` is one whole message without what frames it.
     fn read(&self, flow: u32, reply: &[u8]) -> Reading;
     /// Which request of `flow` these bytes are: an ICMP error quotes what it refuses.
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32>;
+    /// Whether an answer that [`Ask::read`] takes for right is one to this subject.
+    fn fits(&self, _subject: &[u8], _reply: &[u8]) -> bool {
+        true
+    }
+    /// Where the first answer in `bytes` of a stream lies.
+    fn frame(&self, _bytes: &[u8]) -> Frame {
+        Frame::Broken
+    }
+}
+
+/// What carries requests and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Datagrams.
+    Udp,
+    /// Streams.
+    Tcp,
+    /// Streams under TLS.
+    Tls,
+}
+
+impl Link {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// What lies at the beginning of a stream's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message that is not whole yet; `need` bytes in all would make it so, as far as can be told.
+    Short {
+        /// Bytes, more than there are.
+        need: usize,
+    },
+    /// A message: `bytes[start..end]`. What follows begins at `end`.
+    Whole {
+        /// Where the message begins, behind its prefix.
+        start: usize,
+        /// Where it ends: at least 1.
+        end: usize,
+    },
+    /// No message can begin so: the stream is of no further use.
+    Broken,
 }
 
 /// The end that answers.
 pub trait Answer: Send + Sync + 'static {
     /// Turns the request in `packet[..length]` into its answer in place; returns the answer's length.
     ///
-    /// Never longer than the request.
-    fn answer(&self, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal>;
+    /// `shared` is what the server was given to answer from. Never longer than the request, unless the protocol
+    /// [`Protocol::GROWS`]; never longer than `packet`.
+    fn answer(&self, shared: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal>;
+    /// How long a packet must be to hold the answer to `request`: at least as long as the request.
+    fn room(&self, _shared: Table<'_>, request: &[u8]) -> usize {
+        request.len()
+    }
+    /// Where the first request in `bytes` of a stream lies.
+    fn frame(&self, _bytes: &[u8]) -> Frame {
+        Frame::Broken
+    }
 }
 
 /// What an arrival says. `tally` counts in [`Protocol::TALLIES`].
@@ -77,8 +163,8 @@ pub enum Reading {
     Stranger,
 }
 
-/// When and from where a request came: Unix time in ns, and the port it was sent from.
-#[derive(Clone, Copy, Debug)]
+/// When and how a request came: Unix time in ns, the ports it was sent from and to.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {
     /// The kernel's stamp of the arrival.
     pub received_unix_ns: u64,
@@ -86,6 +172,10 @@ pub struct Moment {
     pub now_unix_ns: u64,
     /// The asker's port.
     pub peer_port: u16,
+    /// The port asked.
+    pub own_port: u16,
+    /// Whether it came over a stream: the asker's address is proven, and no datagram bounds the answer.
+    pub stream: bool,
 }
 
 /// Why a datagram gets no answer.
@@ -121,6 +211,13 @@ pub struct Knob<'a> {
 /// A knob that the protocol does not know, or a value out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadKnob {
+    /// What was expected.
+    pub expected: &'static str,
+}
+
+/// A line of a query file that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadLine {
     /// What was expected.
     pub expected: &'static str,
 }

@@ -5,7 +5,7 @@
 //! it answers requests only, with the version and poll that it was asked with, and never more than 48 bytes.
 //! Key exchange, MACs and interleaved mode are not here; a request that needs them is refused and counted.
 
-use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal};
+use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table};
 
 /// Bytes of the header, and of every plain request and answer.
 pub const HEADER: usize = 48;
@@ -92,7 +92,11 @@ impl Protocol for Ntp {
 }
 
 impl Ask for NtpAsker {
-    fn fill(&self, flow: u32, index: u32, out: &mut [u8]) -> usize {
+    fn longest(&self) -> usize {
+        HEADER
+    }
+
+    fn fill(&self, flow: u32, index: u32, _subject: &[u8], out: &mut [u8]) -> usize {
         let Some(packet) = out.first_chunk_mut::<HEADER>() else { return 0 };
         *packet = [0; HEADER];
         packet[0] = self.first_byte;
@@ -149,7 +153,7 @@ fn kiss(code: &[u8]) -> Tally {
 }
 
 impl Answer for NtpAnswerer {
-    fn answer(&self, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+    fn answer(&self, _shared: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
         let request = packet.get(..length).ok_or(Refusal::Malformed)?;
         let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(Refusal::Short)?;
         let mode = answer_mode(header[0], moment.peer_port)?;

@@ -27,7 +27,7 @@ fn asker(version: i64) -> NtpAsker {
 /// A captured answer as if it had been to request INDEX of ours: only its origin is ours.
 fn judged(version: i64, mut answer: Vec<u8>) -> Reading {
     let mut ours = [0; HEADER];
-    asker(version).fill(FLOW, INDEX, &mut ours);
+    asker(version).fill(FLOW, INDEX, &[], &mut ours);
     answer[ORIGIN..RECEIVE].copy_from_slice(&ours[TRANSMIT..]);
     asker(version).read(FLOW, &answer)
 }
@@ -40,12 +40,16 @@ fn requests_of_others_are_answered() {
         packet!("chrony_interleaved_request"),
         packet!("ntpdig_request"),
     ];
-    let moment =
-        Moment { received_unix_ns: 1_795_000_000_000_000_000, now_unix_ns: 1_795_000_000_000_001_000, peer_port: 4242 };
+    let moment = Moment {
+        received_unix_ns: 1_795_000_000_000_000_000,
+        now_unix_ns: 1_795_000_000_000_001_000,
+        peer_port: 4242,
+        ..Moment::default()
+    };
     for request in requests {
         let mut packet = request.clone();
         let length = packet.len();
-        assert_eq!(NtpAnswerer.answer(&moment, &mut packet, length), Ok(HEADER));
+        assert_eq!(NtpAnswerer.answer(Table::default(), &moment, &mut packet, length), Ok(HEADER));
         assert_eq!(packet[0], (request[0] & 0x38) | SERVER, "leap 0, the version that was asked with, mode 4");
         assert_eq!(packet[1], STRATUM);
         assert_eq!(packet[2], request[2], "the poll that was asked with");
@@ -55,12 +59,12 @@ fn requests_of_others_are_answered() {
 
 #[test]
 fn answers_of_others_are_not_answered() {
-    let moment = Moment { received_unix_ns: 1, now_unix_ns: 2, peer_port: 4242 };
+    let moment = Moment { received_unix_ns: 1, now_unix_ns: 2, peer_port: 4242, ..Moment::default() };
     for mut answer in
         [packet!("chrony_v4_answer"), packet!("chrony_v3_answer"), packet!("chrony_unsynchronised_answer")]
     {
         let length = answer.len();
-        assert_eq!(NtpAnswerer.answer(&moment, &mut answer, length), Err(Refusal::NotARequest));
+        assert_eq!(NtpAnswerer.answer(Table::default(), &moment, &mut answer, length), Err(Refusal::NotARequest));
     }
 }
 

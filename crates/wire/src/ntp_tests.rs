@@ -10,7 +10,7 @@ fn asker() -> NtpAsker {
 }
 
 fn moment() -> Moment {
-    Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000 }
+    Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000, ..Moment::default() }
 }
 
 fn request(first_byte: u8, extra: &[u8]) -> Vec<u8> {
@@ -25,13 +25,13 @@ fn request(first_byte: u8, extra: &[u8]) -> Vec<u8> {
 fn ask(first_byte: u8, extra: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut packet = request(first_byte, extra);
     let length = packet.len();
-    NtpAnswerer.answer(&moment(), &mut packet, length).map(|n| packet[..n].to_vec())
+    NtpAnswerer.answer(Table::default(), &moment(), &mut packet, length).map(|n| packet[..n].to_vec())
 }
 
 fn exchange(flow: u32, index: u32) -> [u8; HEADER] {
     let mut packet = [0; HEADER];
-    let length = asker().fill(flow, index, &mut packet);
-    NtpAnswerer.answer(&moment(), &mut packet, length).expect("a request is answered");
+    let length = asker().fill(flow, index, &[], &mut packet);
+    NtpAnswerer.answer(Table::default(), &moment(), &mut packet, length).expect("a request is answered");
     packet
 }
 
@@ -46,7 +46,7 @@ fn an_answer_names_its_request() {
 #[test]
 fn a_quoted_request_is_recognised() {
     let mut packet = [0; HEADER];
-    asker().fill(3, 99, &mut packet);
+    asker().fill(3, 99, &[], &mut packet);
     assert_eq!(asker().recognise(3, &packet), Some(99));
     assert_eq!(asker().recognise(4, &packet), None);
     assert_eq!(asker().recognise(3, &packet[..47]), None);
@@ -57,7 +57,7 @@ fn requests_look_random() {
     let mut seen = Vec::new();
     for index in 0..1000 {
         let mut packet = [0; HEADER];
-        asker().fill(0, index, &mut packet);
+        asker().fill(0, index, &[], &mut packet);
         seen.push(stamp(&packet, TRANSMIT));
     }
     let ones: u32 = seen.iter().map(|s| s.count_ones()).sum();
@@ -102,7 +102,7 @@ fn versions_and_modes() {
 fn a_modeless_packet_from_a_server_port_is_not_answered() {
     let mut packet = request(1 << 3, &[]);
     let at = Moment { peer_port: 123, ..moment() };
-    assert_eq!(NtpAnswerer.answer(&at, &mut packet, HEADER), Err(Refusal::NotARequest));
+    assert_eq!(NtpAnswerer.answer(Table::default(), &at, &mut packet, HEADER), Err(Refusal::NotARequest));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn no_bytes_are_answered_longer_than_they_came_and_none_panics() {
                 })
                 .collect();
             let first = packet.first().copied().unwrap_or(0);
-            if let Ok(answer) = NtpAnswerer.answer(&moment(), &mut packet, length) {
+            if let Ok(answer) = NtpAnswerer.answer(Table::default(), &moment(), &mut packet, length) {
                 assert!(answer <= length && answer == HEADER);
                 assert!(matches!(first & 7, 0 | 1 | 3), "answered mode {}", first & 7);
             }
@@ -162,10 +162,10 @@ fn wrong_answers_are_told_apart() {
 
 #[test]
 fn stamps_are_distinct_and_ordered_whatever_the_clock_does() {
-    let same = Moment { received_unix_ns: NOW, now_unix_ns: NOW, peer_port: 1 };
+    let same = Moment { received_unix_ns: NOW, now_unix_ns: NOW, peer_port: 1, ..Moment::default() };
     let mut packet = request(0x23, &[]);
     packet[TRANSMIT..].copy_from_slice(&from_unix(NOW).to_be_bytes());
-    NtpAnswerer.answer(&same, &mut packet, HEADER).expect("answered");
+    NtpAnswerer.answer(Table::default(), &same, &mut packet, HEADER).expect("answered");
     let answer: &[u8; HEADER] = packet.first_chunk().expect("48 bytes");
     let (origin, receive, transmit) = (stamp(answer, ORIGIN), stamp(answer, RECEIVE), stamp(answer, TRANSMIT));
     assert!(receive != origin && transmit != origin && receive < transmit);

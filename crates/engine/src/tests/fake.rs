@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use flatout_net::{Batch, Datagrams, Meta, Refused, Sent};
 use flatout_wire::ntp::{Ntp, NtpAnswerer};
-use flatout_wire::{Answer, Moment, Protocol};
+use flatout_wire::{Answer, Moment, Protocol, Table};
 
 use crate::clock::Clock;
 
@@ -197,8 +197,8 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
     fn answer(&self, request: &[u8], at: u64) -> Vec<u8> {
         let mut packet = request.to_vec();
         let unix_ns = UNIX_OFFSET + at;
-        let moment = Moment { received_unix_ns: unix_ns, now_unix_ns: unix_ns, peer_port: 40_000 };
-        let length = self.answerer.answer(&moment, &mut packet, request.len()).unwrap();
+        let moment = Moment { received_unix_ns: unix_ns, now_unix_ns: unix_ns, peer_port: 40_000, ..Moment::default() };
+        let length = self.answerer.answer(Table::default(), &moment, &mut packet, request.len()).unwrap();
         packet.truncate(length);
         packet
     }

@@ -8,12 +8,12 @@ use flatout_wire::ping::{LENGTH, Ping};
 use flatout_wire::{Answer, Ask, Moment, Protocol, Reading};
 use libfuzzer_sys::fuzz_target;
 
-const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000 };
+const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
 
 fuzz_target!(|datagram: &[u8]| {
     let (Ok(asker), Ok(answerer)) = (Ping::asker(&[], 7), Ping::answerer(&[])) else { panic!("no knobs") };
     let mut packet = datagram.to_vec();
-    match answerer.answer(&MOMENT, &mut packet, datagram.len()) {
+    match answerer.answer(flatout_wire::Table::default(), &MOMENT, &mut packet, datagram.len()) {
         Ok(length) => {
             assert!(length == LENGTH && datagram.starts_with(b"FOP\x01"));
             assert_eq!((packet[3], &packet[4..]), (0x81, &datagram[4..]));
@@ -22,7 +22,7 @@ fuzz_target!(|datagram: &[u8]| {
     }
     if let Reading::Answer { index, .. } = asker.read(1, &packet) {
         let mut request = [0; LENGTH];
-        asker.fill(1, index, &mut request);
+        asker.fill(1, index, &[], &mut request);
         assert_eq!(packet[4..LENGTH], request[4..]);
         assert_eq!(asker.read(2, &packet), Reading::Stranger);
     }

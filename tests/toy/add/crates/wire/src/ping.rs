@@ -6,7 +6,7 @@
 //! 8  8  the flow under the run's secret, so that a stranger's answer is told apart
 //! ```
 
-use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal};
+use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table};
 
 /// Bytes of every request and answer.
 pub const LENGTH: usize = 16;
@@ -48,7 +48,11 @@ fn no_knobs(knobs: &[Knob<'_>]) -> Result<(), BadKnob> {
 }
 
 impl Ask for PingAsker {
-    fn fill(&self, flow: u32, index: u32, out: &mut [u8]) -> usize {
+    fn longest(&self) -> usize {
+        LENGTH
+    }
+
+    fn fill(&self, flow: u32, index: u32, _: &[u8], out: &mut [u8]) -> usize {
         let Some(packet) = out.first_chunk_mut::<LENGTH>() else { return 0 };
         packet[..4].copy_from_slice(&REQUEST);
         packet[4..8].copy_from_slice(&index.to_be_bytes());
@@ -83,7 +87,7 @@ impl PingAsker {
 }
 
 impl Answer for PingAnswerer {
-    fn answer(&self, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+    fn answer(&self, _: Table<'_>, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
         if length < LENGTH {
             return Err(Refusal::Short);
         }
@@ -102,15 +106,15 @@ mod tests {
 
     const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/request.bin");
     const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/answer.bin");
-    const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000 };
+    const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
     const ASKER: PingAsker = PingAsker { secret: 0x0123_4567_89ab_cdef };
 
     #[test]
     fn golden_packets_both_ways() {
         let mut packet = [0; LENGTH];
-        assert_eq!(ASKER.fill(5, 42, &mut packet), LENGTH);
+        assert_eq!(ASKER.fill(5, 42, &[], &mut packet), LENGTH);
         assert_eq!(&packet, ASKED);
-        assert_eq!(PingAnswerer.answer(&MOMENT, &mut packet, LENGTH), Ok(LENGTH));
+        assert_eq!(PingAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Ok(LENGTH));
         assert_eq!(&packet, ANSWERED);
         assert_eq!(ASKER.read(5, ANSWERED), Reading::Answer { index: 42, tally: 0 });
     }
@@ -122,7 +126,7 @@ mod tests {
         assert_eq!(ASKER.read(5, &ANSWERED[..15]), Reading::Stranger);
         assert_eq!(ASKER.recognise(5, ASKED), Some(42));
         let mut packet = *ANSWERED;
-        assert_eq!(PingAnswerer.answer(&MOMENT, &mut packet, LENGTH), Err(Refusal::NotARequest));
-        assert_eq!(PingAnswerer.answer(&MOMENT, &mut packet, 15), Err(Refusal::Short));
+        assert_eq!(PingAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Err(Refusal::NotARequest));
+        assert_eq!(PingAnswerer.answer(Table::default(), &MOMENT, &mut packet, 15), Err(Refusal::Short));
     }
 }

@@ -1,0 +1,85 @@
+//! Values by key, for what a server answers from: built once, lent to every answer, looked up without allocation.
+//!
+//! Method: open addressing with linear probing over FNV-1a; entries lie one after another in one run of bytes, each
+//! as key length (u16), value length (u32), key, value, little endian; a place holds where its entry begins, plus one.
+
+/// Length of an entry before its key.
+const HEAD: usize = 6;
+
+/// A table that somebody else owns. The default one is empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Table<'a> {
+    places: &'a [u32],
+    entries: &'a [u8],
+}
+
+impl<'a> Table<'a> {
+    /// The table that [`Table::build`] has laid out.
+    #[must_use]
+    pub fn new(places: &'a [u32], entries: &'a [u8]) -> Self {
+        Self { places, entries }
+    }
+
+    /// How many places a table of so many entries needs: a power of two, at most half of them taken.
+    #[must_use]
+    pub fn places(entries: usize) -> usize {
+        if entries == 0 { 0 } else { (entries * 2).next_power_of_two() }
+    }
+
+    /// Fills `places` (zeroed, as many as [`Table::places`] says) so that `entries` can be looked up.
+    ///
+    /// Of several entries with one key the first is found. Returns the longest value, or `None` where the entries are
+    /// damaged, more than `places` can hold, or longer than 4 GiB.
+    pub fn build(places: &mut [u32], entries: &[u8]) -> Option<usize> {
+        let (mut at, mut longest) = (0, 0);
+        u32::try_from(entries.len()).ok()?;
+        let mut left = places.len() / 2;
+        while at < entries.len() {
+            let (key, value) = entry(entries, at)?;
+            left = left.checked_sub(1)?;
+            let mask = places.len() - 1;
+            let mut place = hash(key) as usize & mask;
+            while places[place] != 0 {
+                place = (place + 1) & mask;
+            }
+            places[place] = at as u32 + 1;
+            longest = longest.max(value.len());
+            at += HEAD + key.len() + value.len();
+        }
+        Some(longest)
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn find(&self, key: &[u8]) -> Option<&'a [u8]> {
+        let mask = self.places.len().checked_sub(1)?;
+        let mut place = hash(key) as usize & mask;
+        // At most once around: a table without a free place is no reason to spin.
+        for _ in 0..self.places.len() {
+            let at = (*self.places.get(place)?).checked_sub(1)?;
+            let (its, value) = entry(self.entries, at as usize)?;
+            if its == key {
+                return Some(value);
+            }
+            place = (place + 1) & mask;
+        }
+        None
+    }
+}
+
+fn entry(entries: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
+    let rest = entries.get(at..)?;
+    let (head, rest) = rest.split_at_checked(HEAD)?;
+    let key = u16::from_le_bytes([head[0], head[1]]) as usize;
+    let value = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
+    let (key, rest) = rest.split_at_checked(key)?;
+    Some((key, rest.get(..value)?))
+}
+
+/// FNV-1a, 64 bits, folded.
+fn hash(key: &[u8]) -> u32 {
+    let long = key
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    (long ^ long >> 32) as u32
+}
