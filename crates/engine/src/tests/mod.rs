@@ -3,6 +3,7 @@
 
 mod count_tests;
 mod fake;
+mod fake_streams;
 mod flow_tests;
 mod histogram_tests;
 mod load_tests;
