@@ -38,6 +38,7 @@ pub(super) struct Told<'a> {
 
 /// What a far end does.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "accepting is for connections that we open: the asking side")]
 pub(super) enum Deed {
     /// It connects to us.
     Connect,
@@ -133,9 +134,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
     }
 
     fn place(&mut self, conn: Conn) -> Option<&mut Place> {
-        self.places
-            .get_mut(conn.place as usize)
-            .filter(|place| place.live && place.generation == conn.generation)
+        self.places.get_mut(conn.place as usize).filter(|place| place.live && place.generation == conn.generation)
     }
 
     fn tell(&mut self, far: usize, act: Act<'_>) {

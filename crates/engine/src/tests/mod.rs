@@ -10,4 +10,7 @@ mod load_tests;
 mod log_tests;
 mod pace_tests;
 mod rig;
+mod serve_frame_tests;
+mod serve_life_tests;
+mod serve_rig;
 mod time_tests;
