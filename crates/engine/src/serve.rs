@@ -158,7 +158,7 @@ impl Serving {
         if plan.links.is_empty() || !plan.links.iter().all(|link| P::LINKS.contains(link)) {
             return Err(invalid("a link that the protocol speaks"));
         }
-        let lore = Arc::new(Lore::of(&plan.entries)?);
+        let lore = Arc::new(Lore::build(&plan.entries)?);
         let bound = bind::all(plan)?;
         let (address, workers) = (bound.address, plan.workers.max(1));
         let shared =
