@@ -133,6 +133,7 @@ impl Board {
 pub struct Serving {
     address: SocketAddr,
     carrier: &'static str,
+    capacity: usize,
     stop: Arc<AtomicBool>,
     /// Of each worker, one a thread.
     boards: Vec<Vec<Arc<Board>>>,
@@ -166,6 +167,7 @@ impl Serving {
         let mut serving = Self {
             address,
             carrier: "",
+            capacity: 0,
             stop: Arc::default(),
             boards: (0..workers).map(|_| Vec::new()).collect(),
             threads: Vec::new(),
@@ -227,7 +229,9 @@ impl Serving {
             }
         })?;
         // A thread that has ended without a word has panicked.
-        self.carrier = told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
+        let (carrier, capacity) = told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
+        self.carrier = carrier;
+        self.capacity += capacity;
         Ok(())
     }
 
@@ -241,6 +245,12 @@ impl Serving {
     #[must_use]
     pub fn carrier(&self) -> &'static str {
         self.carrier
+    }
+
+    /// How many connections all workers together have places for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Each worker's counters.
@@ -285,7 +295,7 @@ struct Begin<'a, P: Protocol> {
     connections: usize,
     stop: &'a AtomicBool,
     board: &'a Board,
-    tell: &'a mpsc::Sender<io::Result<&'static str>>,
+    tell: &'a mpsc::Sender<io::Result<(&'static str, usize)>>,
 }
 
 impl<P: Protocol> Begin<'_, P> {
@@ -309,7 +319,7 @@ impl<P: Protocol> Begin<'_, P> {
 
     fn serve(self, streams: impl Streams) {
         // Whoever started it waits for this word.
-        let _ = self.tell.send(Ok(streams.name()));
+        let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
         let clock = SystemClock::begin();
         streams::Worker::<P, _, _>::new(streams, clock, self.answerer, self.lore, self.address.port())
             .run(self.stop, self.board);
