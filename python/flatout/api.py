@@ -25,6 +25,7 @@ from flatout.result import Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario.model import Scenario, Segment
 from flatout.scenario.plan import make
+from flatout.scenario.profile import Format
 from flatout.server import Server
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ def load(
     rate: Number | None = None,
     duration: Number = 10.0,
     profile: Sequence[Segment] | str | None = None,
+    profile_format: Format | None = None,
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LoadResult:
@@ -53,7 +55,8 @@ def load(
     Errors: UsageError, TargetError, GeneratorError before anything is sent; Interrupted, with the result, on Ctrl-C.
     A run that could not be driven is no error: look at `verdict`.
     """
-    scenario = scenario_of(protocol, target, rate=rate, duration=duration, profile=profile, **options)
+    asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
+    scenario = scenario_of(protocol, target, **asked, **options)
     return run(scenario, progress)
 
 
@@ -64,11 +67,13 @@ async def load_async(
     rate: Number | None = None,
     duration: Number = 10.0,
     profile: Sequence[Segment] | str | None = None,
+    profile_format: Format | None = None,
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LoadResult:
     """As `load`, in a thread; `progress` is called in that thread. Cancelling stops the engine at once."""
-    scenario = scenario_of(protocol, target, rate=rate, duration=duration, profile=profile, **options)
+    asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
+    scenario = scenario_of(protocol, target, **asked, **options)
     return await _in_thread(lambda stop: run(scenario, progress, stop))
 
 

@@ -99,6 +99,10 @@ def seconds(value: Number) -> float:
     return units.duration(value) if isinstance(value, str) else float(value)
 
 
+def _rate(value: Number) -> float:
+    return units.rate(value if isinstance(value, str) else repr(float(value)))
+
+
 def count(value: int | str) -> int | str:
     """A whole number, from one or from text; anything else is left to the scenario's check."""
     return units.count(value) if isinstance(value, str) else value
@@ -113,7 +117,7 @@ _TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "warmup": ("warmup_s", seconds),
     "timeout": ("timeout_s", seconds),
     "connect_timeout": ("connect_timeout_s", seconds),
-    "connect_rate": ("connect_rate_per_s", lambda value: _rate(value)),
+    "connect_rate": ("connect_rate_per_s", _rate),
     "connections": ("connections", count),
     "churn": ("churn", count),
     "hold": ("hold", count),
@@ -137,10 +141,6 @@ def _profile(
     if rate is None:
         raise UsageError("a load needs a rate (such as 100k) or a profile")
     return profiles.steady(_rate(rate), seconds(duration))
-
-
-def _rate(value: Number) -> float:
-    return units.rate(value if isinstance(value, str) else repr(float(value)))
 
 
 def _all_knobs(protocol: str, given: dict[str, Any]) -> dict[str, Any]:

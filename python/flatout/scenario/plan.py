@@ -19,7 +19,7 @@ _LONGEST_TIMEOUT_S = 60.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what was chosen or is tight."""
+    """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing."""
 
     scenario: Scenario
     endpoint: target.Endpoint

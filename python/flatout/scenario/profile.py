@@ -126,7 +126,9 @@ def _counted(text: str) -> list[tuple[float, float]]:
     for number, line in enumerate(lines, 2):
         found = _COUNTED.fullmatch(line)
         if not found:
-            raise UsageError(f"line {number} of the profile, '{line}': write milliseconds and a number, like '8000 1000'")
+            raise UsageError(
+                f"line {number} of the profile, '{line}': write milliseconds and a number, like '8000 1000'"
+            )
         pairs.append((units.duration(f"{found[1]}ms"), float(found[2])))
     return pairs
 

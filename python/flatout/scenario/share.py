@@ -29,7 +29,7 @@ def check(node: Any) -> Node:
 
 
 def part(total: int, node: Node | None) -> int:
-    """This node's part of `total`; the first nodes take one more where it does not divide."""
+    """Give a node's part of `total`; the first nodes take one more where it does not divide."""
     if node is None:
         return total
     index, of = node
