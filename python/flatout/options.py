@@ -21,14 +21,14 @@ Number = float | int | str
 class LoadOptions(TypedDict, total=False):
     """Keyword arguments of `load` and `limit`, with the command line's names and defaults.
 
-    `warmup`, `timeout`, `connect_timeout`: s or text; `connections`, `churn`, `hold`: numbers or text such as "20k";
+    `warmup`, `timeout`, `connect_timeout`: s or text; `flows`, `connections`, `churn`, `hold`: numbers or text ("20k");
     `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's
     own knobs by name.
     """
 
     warmup: Number
     timeout: Number
-    flows: int
+    flows: int | str
     sources: Sequence[str]
     arrivals: Arrivals
     seed: int
@@ -118,6 +118,7 @@ _TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "timeout": ("timeout_s", seconds),
     "connect_timeout": ("connect_timeout_s", seconds),
     "connect_rate": ("connect_rate_per_s", _rate),
+    "flows": ("flows", count),
     "connections": ("connections", count),
     "churn": ("churn", count),
     "hold": ("hold", count),

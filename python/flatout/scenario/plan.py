@@ -50,6 +50,12 @@ def make(scenario: Scenario) -> Plan:
     return Plan(scenario, endpoint, sources, _engine(scenario, spoken, endpoint, sources), notes + tight)
 
 
+def most_connections(scenario: Scenario) -> int:
+    """How many connections a search may try on this host unless told."""
+    endpoint = target.resolve(scenario.target, protocol(scenario.protocol).port)
+    return capacity.most_connections(scenario, endpoint, capacity.room())
+
+
 def _check_numbers(scenario: Scenario) -> None:
     if not scenario.profile or scenario.duration_s <= 0:
         raise UsageError("a load must last longer than 0 s")
