@@ -5,7 +5,7 @@
 
 mod bind;
 mod datagrams;
-mod kept;
+pub(crate) mod kept;
 mod stand_in;
 mod streams;
 
@@ -229,7 +229,8 @@ impl Serving {
             }
         })?;
         // A thread that has ended without a word has panicked.
-        let (carrier, capacity) = told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
+        let (carrier, capacity) =
+            told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
         self.carrier = carrier;
         self.capacity += capacity;
         Ok(())
