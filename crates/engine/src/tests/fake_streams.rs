@@ -320,6 +320,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
     }
 
     fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse> {
+        assert!(need <= (64 << 10) + 2, "a message and its prefix");
         let limit = self.block;
         let Some(place) = self.place(conn).filter(|place| place.standing) else { return Err(Refuse::Gone) };
         let length = place.length as usize;
