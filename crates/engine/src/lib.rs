@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod corpus;
 pub mod faulty;
 pub mod flow;
 pub mod histogram;
 pub mod load;
 pub mod log;
+pub mod lore;
 pub mod pace;
 pub mod plan;
 pub mod run;

@@ -6,7 +6,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod dns;
+pub mod echo;
 pub mod ntp;
+mod scramble;
 pub mod table;
 
 pub use table::Table;
@@ -17,6 +20,8 @@ macro_rules! protocols {
     ($with:ident) => {
         $with! {
             $crate::ntp::Ntp,
+            $crate::dns::Dns,
+            $crate::echo::Echo,
         }
     };
 }
@@ -31,6 +36,8 @@ pub trait Protocol: 'static {
     const DATAGRAM_MAX: usize;
     /// The protocol's own counters of answers, by the number that [`Reading`] carries.
     const TALLIES: &'static [&'static str];
+    /// Which of them counts answers that [`Ask::read`] takes for right and [`Ask::fits`] does not.
+    const MISFIT: usize = 0;
     /// What it travels over, the usual one first.
     const LINKS: &'static [Link] = &[Link::Udp];
     /// Bytes that [`Protocol::prefix`] puts before each message on a stream.
