@@ -34,11 +34,19 @@ def summary(result: Result) -> RenderableType:
     return _limit(result) if isinstance(result, LimitResult) else _load(result)
 
 
+def show(result: Result, console: Console) -> None:
+    """Print the summary; the lines that scripts read are never folded."""
+    console.print(summary(result))
+    labelled = labels.block(result) if isinstance(result, LoadResult) else None
+    if labelled is not None:
+        console.print(Text(f"\n{labelled}"), soft_wrap=True)
+
+
 def text(result: Result, width: int = 80) -> str:
     """Write the summary without colours, as it is piped or kept."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
-        console.print(summary(result), soft_wrap=False)
+        show(result, console)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
@@ -53,9 +61,6 @@ def _load(run: LoadResult) -> RenderableType:
         parts += [Text(), _nodes(run)]
     if run.requirements:
         parts += [Text(), _requirements(run.requirements)]
-    if (labelled := labels.block(run)) is not None:
-        # Scripts read these lines: they are never folded.
-        parts += [Text(), Text(labelled, no_wrap=True, overflow="ignore")]
     return Group(*parts)
 
 
