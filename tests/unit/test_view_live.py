@@ -147,7 +147,7 @@ def test_the_end_of_a_search_is_said():
     limit = Limit(
         axis="rate", value=2e5, lower=2e5, upper=2.1e5, unit="requests/s", goal=Goal(loss=0), stopped_by="max"
     )
-    assert "limit 200,000/s: held up to the highest rate" in drawn(search(limit=limit))
+    assert "limit 200,000/s: held up to the highest load" in drawn(search(limit=limit))
 
 
 def test_at_most_four_frames_a_second_but_every_milestone():
