@@ -25,7 +25,7 @@ SECONDS = 20.0
 
 @pytest.fixture(params=["io_uring", "epoll"])
 def carrier(request: pytest.FixtureRequest) -> str:
-    if request.param == "io_uring" and not _engine.kernel()["io_uring"]:
+    if request.param == "io_uring" and not _engine.kernel()["uring"]:
         pytest.skip("needs io_uring, which is off or too old here")
     return str(request.param)
 

@@ -6,7 +6,6 @@
 mod bind;
 mod datagrams;
 pub(crate) mod kept;
-mod stand_in;
 mod streams;
 
 use std::io;
@@ -17,9 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatout_net::Streams;
+use flatout_net::{Epoll, Listener, Streams, Uring};
 use flatout_wire::{Protocol, Refusal};
-use stand_in::{Epoll, Listener, Uring};
 
 use crate::clock::SystemClock;
 use crate::lore::Lore;
@@ -302,7 +300,7 @@ struct Begin<'a, P: Protocol> {
 impl<P: Protocol> Begin<'_, P> {
     /// Runs until it is stopped. Errors: no carrier of the kind wanted.
     fn run(self, io: Io, mut listener: Listener) -> io::Result<()> {
-        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().stamps) {
+        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().uring) {
             match Uring::new(self.connections, Some(listener)) {
                 Ok(streams) => {
                     self.serve(streams);
