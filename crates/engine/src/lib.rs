@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod corpus;
 pub mod faulty;
 pub mod flow;
 pub mod histogram;

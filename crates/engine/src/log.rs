@@ -29,6 +29,8 @@ pub struct Row {
     pub outcome: Outcome,
     /// Over which flow.
     pub flow: u32,
+    /// Which request of the flow.
+    pub index: u32,
 }
 
 /// A worker's end: collects rows into chunks.

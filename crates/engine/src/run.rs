@@ -168,6 +168,7 @@ impl LoadRun {
         Asking::new(Parts {
             asker,
             manner: Manner { stamps: plan.stamps, slots: plan.slots_a_flow(), first_flow },
+            cursor: crate::corpus::Cursor::default(),
             link,
             clock: self.clock,
             warmup: Pacer::new(warmup, plan.arrivals, share, plan.seed ^ 1),

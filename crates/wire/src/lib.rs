@@ -31,6 +31,8 @@ pub trait Protocol: 'static {
     const DATAGRAM_MAX: usize;
     /// The protocol's own counters of answers, by the number that [`Reading`] carries.
     const TALLIES: &'static [&'static str];
+    /// Which of them counts answers that [`Ask::read`] takes for right and [`Ask::fits`] does not.
+    const MISFIT: usize = 0;
     /// What it travels over, the usual one first.
     const LINKS: &'static [Link] = &[Link::Udp];
     /// Bytes that [`Protocol::prefix`] puts before each message on a stream.

@@ -8,7 +8,7 @@ use crate::tally::Outcome;
 const ROWS: u64 = 300_001;
 
 fn row(due: u64) -> Row {
-    Row { due, sent: Some(due + 1), answered: None, outcome: Outcome::Lost, flow: 3 }
+    Row { due, sent: Some(due + 1), answered: None, outcome: Outcome::Lost, flow: 3, index: 0 }
 }
 
 #[test]

@@ -89,6 +89,7 @@ impl Rig {
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
         let counts = Asking::<Ntp, _, _>::new(Parts {
             asker: Ntp::asker(&[], 0x5eed).unwrap(),
+            cursor: crate::corpus::Cursor::default(),
             link,
             clock: FakeClock(Rc::clone(&world)),
             warmup: self.warmup_pacer(),
@@ -211,5 +212,6 @@ fn read_row(line: &str) -> Row {
         answered: time(cells[2]),
         outcome: words[cells[3]],
         flow: cells[4].parse().unwrap(),
+        index: 0,
     }
 }
