@@ -137,7 +137,8 @@ impl Ring<'_> {
     /// Whether so many requests have not left yet; told only while fewer than 2^32 have.
     #[must_use]
     pub fn never_asked(&self, index: u32) -> bool {
-        self.head.next.wrapping_sub(index) > self.head.next
+        let age = self.head.next.wrapping_sub(index);
+        age == 0 || age > self.head.next
     }
 
     /// What request `index` asked about, while the ring remembers it.
@@ -191,6 +192,12 @@ impl Ring<'_> {
             }
             self.head.oldest_waiting = self.head.oldest_waiting.wrapping_add(1);
         }
+    }
+
+    /// How many requests may still be answered in time.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.slots.iter().filter(|slot| slot.state == State::Waiting).count() as u32
     }
 
     /// Takes out all requests that the ring still holds and that nothing answered, oldest first, with their indices.

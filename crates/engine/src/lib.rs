@@ -17,6 +17,7 @@ pub mod run;
 pub mod serve;
 pub mod snapshot;
 pub mod tally;
+pub mod wrap;
 
 pub use flatout_net as net;
 

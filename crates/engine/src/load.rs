@@ -5,9 +5,12 @@
 //! What is heard is handled in `load/hear.rs`.
 
 mod book;
+pub mod gate;
 mod hear;
 mod judge;
+pub mod opener;
 mod schedule;
+pub mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -107,23 +107,23 @@ impl Book {
         self.note(Row { due, sent: None, answered: None, outcome: Outcome::Unsent, flow: flow as u32, index: 0 });
     }
 
-    /// A request of `flow` has been answered or refused.
-    pub(super) fn settle(&mut self, event: &Event) {
+    /// A request of `flow` has been answered or refused; returns whether it had not settled before.
+    pub(super) fn settle(&mut self, event: &Event) -> bool {
         let settled = self.rings.of(event.flow).settle(event.index, event.seen, self.times.timeout, event.outcome);
         let (outcome, slot) = match settled {
             Settled::Forgotten => {
                 self.rings.of(event.flow).head.forgotten += 1;
-                return;
+                return false;
             }
             Settled::Duplicate(slot) => {
                 self.counts.duplicate += u64::from(self.counted(slot.due) && event.outcome != Outcome::Refused);
-                return;
+                return false;
             }
             Settled::As(outcome, slot) => (outcome, slot),
         };
         self.open -= 1;
         if !self.counted(slot.due) {
-            return;
+            return true;
         }
         self.count(event, outcome);
         if outcome == Outcome::Answered {
@@ -132,6 +132,7 @@ impl Book {
         }
         let (due, sent, answered) = (slot.due, Some(slot.sent), Some(event.seen));
         self.note(Row { due, sent, answered, outcome, flow: event.flow as u32, index: event.index });
+        true
     }
 
     fn count(&mut self, event: &Event, outcome: Outcome) {

@@ -20,6 +20,11 @@ impl Schedule {
         Self { warmup, pacer, times, drawn: VecDeque::with_capacity(64), warming: true, over: false }
     }
 
+    /// The run's times are known only now.
+    pub(super) fn begin(&mut self, times: Times) {
+        self.times = times;
+    }
+
     /// The due time of the n-th request that has not been dealt with.
     pub(super) fn due(&mut self, n: usize) -> Option<u64> {
         while self.drawn.len() <= n {
