@@ -21,7 +21,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     /// Opens what may be opened now and gives up what takes too long; returns whether anything was opened.
     pub(super) fn open_due(&mut self, now: u64) -> bool {
         let mut opened = 0;
-        while opened < OPENINGS_A_TURN {
+        while opened < OPENINGS_A_TURN && self.peers.room() {
             let Some(ticket) = self.opener.ticket(now) else { break };
             self.open(ticket, now);
             opened += 1;

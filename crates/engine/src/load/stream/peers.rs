@@ -44,11 +44,12 @@ pub(super) struct Peer<T> {
 pub(super) struct Peers<T> {
     peers: Box<[Peer<T>]>,
     live: Vec<u32>,
+    occupied: usize,
 }
 
 impl<T: Default> Peers<T> {
     pub(super) fn new(places: usize) -> Self {
-        Self { peers: (0..places).map(|_| Peer::default()).collect(), live: Vec::new() }
+        Self { peers: (0..places).map(|_| Peer::default()).collect(), live: Vec::new(), occupied: 0 }
     }
 
     pub(super) fn at(&mut self, place: usize) -> &mut Peer<T> {
@@ -80,6 +81,11 @@ impl<T: Default> Peers<T> {
         matches!(self.peers[place].phase, Phase::Opening | Phase::Shaking)
     }
 
+    /// Whether there is room for another.
+    pub(super) fn room(&self) -> bool {
+        self.occupied < self.peers.len()
+    }
+
     /// How many may be asked.
     pub(super) fn live(&self) -> usize {
         self.live.len()
@@ -87,6 +93,7 @@ impl<T: Default> Peers<T> {
 
     /// A connection is on its way to this place.
     pub(super) fn begin(&mut self, conn: Conn, now: u64, held: bool) {
+        self.occupied += 1;
         let peer = &mut self.peers[conn.place as usize];
         *peer = Peer { since: now, generation: conn.generation, phase: Phase::Opening, held, ..Peer::default() };
     }
@@ -112,6 +119,7 @@ impl<T: Default> Peers<T> {
         if self.peers[place].phase == Phase::Live {
             self.leave(place);
         }
+        self.occupied -= 1;
         std::mem::take(&mut self.peers[place])
     }
 
