@@ -11,6 +11,7 @@ pub mod flow;
 pub mod histogram;
 pub mod load;
 pub mod log;
+pub mod lore;
 pub mod pace;
 pub mod plan;
 pub mod run;

@@ -6,7 +6,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod dns;
+pub mod echo;
 pub mod ntp;
+mod scramble;
 pub mod table;
 
 pub use table::Table;
@@ -17,6 +20,8 @@ macro_rules! protocols {
     ($with:ident) => {
         $with! {
             $crate::ntp::Ntp,
+            $crate::dns::Dns,
+            $crate::echo::Echo,
         }
     };
 }

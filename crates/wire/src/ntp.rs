@@ -5,6 +5,7 @@
 //! it answers requests only, with the version and poll that it was asked with, and never more than 48 bytes.
 //! Key exchange, MACs and interleaved mode are not here; a request that needs them is refused and counted.
 
+use crate::scramble::{scramble, unscramble};
 use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table};
 
 /// Bytes of the header, and of every plain request and answer.
@@ -254,32 +255,6 @@ fn put(packet: &mut [u8; HEADER], at: usize, stamp: u64) {
     if let Some(place) = packet.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
         *place = stamp.to_be_bytes();
     }
-}
-
-/// Odd, so that multiplication permutes; from Steele, Lea and Flood, "Fast splittable generators" (2014).
-const MIX: u64 = 0xbf58_476d_1ce4_e5b9;
-const UNMIX: u64 = inverse(MIX);
-
-/// A permutation of 64 bits: nearby numbers come out far apart, and [`unscramble`] turns it back.
-fn scramble(plain: u64, key: u64) -> u64 {
-    let mixed = (plain ^ key).wrapping_mul(MIX);
-    (mixed ^ mixed >> 32).wrapping_mul(MIX)
-}
-
-fn unscramble(mixed: u64, key: u64) -> u64 {
-    let mixed = mixed.wrapping_mul(UNMIX);
-    (mixed ^ mixed >> 32).wrapping_mul(UNMIX) ^ key
-}
-
-/// The inverse of an odd number modulo 2^64, by Newton's iteration.
-const fn inverse(odd: u64) -> u64 {
-    let mut found = odd;
-    let mut step = 0;
-    while step < 5 {
-        found = found.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(found)));
-        step += 1;
-    }
-    found
 }
 
 #[cfg(test)]

@@ -11,13 +11,20 @@ const HEAD: usize = 6;
 pub struct Table<'a> {
     places: &'a [u32],
     entries: &'a [u8],
+    longest: usize,
 }
 
 impl<'a> Table<'a> {
-    /// The table that [`Table::build`] has laid out.
+    /// The table that [`Table::build`] has laid out; `longest` is what it returned.
     #[must_use]
-    pub fn new(places: &'a [u32], entries: &'a [u8]) -> Self {
-        Self { places, entries }
+    pub fn new(places: &'a [u32], entries: &'a [u8], longest: usize) -> Self {
+        Self { places, entries, longest }
+    }
+
+    /// No value is longer (bytes).
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// How many places a table of so many entries needs: a power of two, at most half of them taken.
@@ -83,3 +90,7 @@ fn hash(key: &[u8]) -> u32 {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     (long ^ long >> 32) as u32
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,12 +1,14 @@
 //! The engine's own tests. None of them sleeps or opens a socket: time is virtual and the far end is in this process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
+mod corpus_tests;
 mod count_tests;
 mod fake;
 mod flow_tests;
 mod histogram_tests;
 mod load_tests;
 mod log_tests;
+mod lore_tests;
 mod pace_tests;
 mod rig;
 mod time_tests;

@@ -1,0 +1,131 @@
+//! DNS (RFC 1035) over UDP, TCP and TLS, with EDNS (RFC 6891): queries out, answers judged; and a test server.
+//!
+//! Method: the asker copies a subject (a question compiled before the run) behind a header whose id is the request's
+//! number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It walks over each
+//! answer once to see that it is whole, and compares the question. The answerer looks up what others compiled: it
+//! knows no zones and no records, only keys and values, as laid out below.
+//!
+//! ```text
+//! key                            value is the answer
+//! NAME TYPE                      to this question; NAME as in a packet, in lower case; TYPE 2 bytes, big endian
+//! NAME 0 0                       where the name exists without the type asked for (no data, or an alias)
+//! 01 "*" NAME ...                as above, for names below NAME that do not exist
+//! FE NAME                        where a name at or below NAME, which is the top of a zone, does not exist
+//! FF TYPE                        to this type, for any name outside all zones
+//! FF 0 0                         to other types, for any name outside all zones
+//! FD                             (any value) there are zones; without it keys that begin with NAME are not looked for
+//!
+//! value: number of answer records (2 bytes, big endian), of authority records (2), flags (1; 1: authoritative), answer
+//!        code (1), then the records as in a packet; an owner that is the name asked for is the pointer C0 0C.
+//! ```
+//!
+//! Delegations, zone transfers, DNSSEC (beyond records that are simply in the zone) and dynamic updates are not here.
+
+mod answer;
+mod ask;
+mod message;
+mod query;
+mod types;
+
+pub use answer::DnsAnswerer;
+pub use ask::DnsAsker;
+
+use crate::{BadKnob, BadLine, Frame, Knob, Link, Protocol};
+use message::{HEADER, OPT, QUESTION_MAX};
+
+/// What EDNS announces unless told otherwise: fits every path (DNS flag day 2020).
+const UDP_SIZE: u16 = 1232;
+/// The smallest that may be announced, and what fits without EDNS.
+const UDP_LEAST: u16 = 512;
+const UDP_MOST: u16 = 4096;
+const BAD_SIZE: BadKnob = BadKnob { expected: "udp_size: 512 to 4096 bytes" };
+
+/// The protocol.
+pub struct Dns;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+enum Tally {
+    NoError,
+    FormErr,
+    ServFail,
+    NxDomain,
+    NotImp,
+    Refused,
+    OtherCode,
+    Truncated,
+    NotAResponse,
+    Malformed,
+    WrongQuestion,
+}
+
+impl Protocol for Dns {
+    const NAME: &'static str = "dns";
+    const REQUEST_MAX: usize = HEADER + QUESTION_MAX + OPT;
+    const DATAGRAM_MAX: usize = UDP_MOST as usize;
+    const TALLIES: &'static [&'static str] = &[
+        "noerror",
+        "formerr",
+        "servfail",
+        "nxdomain",
+        "notimp",
+        "refused",
+        "other_code",
+        "truncated",
+        "not_a_response",
+        "malformed",
+        "wrong_question",
+    ];
+    const MISFIT: usize = Tally::WrongQuestion as usize;
+    const LINKS: &'static [Link] = &[Link::Udp, Link::Tcp, Link::Tls];
+    const PREFIX: usize = 2;
+    const GROWS: bool = true;
+    type Asker = DnsAsker;
+    type Answerer = DnsAnswerer;
+
+    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<DnsAsker, BadKnob> {
+        DnsAsker::new(knobs, secret)
+    }
+
+    fn answerer(knobs: &[Knob<'_>]) -> Result<DnsAnswerer, BadKnob> {
+        DnsAnswerer::new(knobs)
+    }
+
+    fn prefix(length: usize, out: &mut [u8]) {
+        if let Some(place) = out.first_chunk_mut() {
+            *place = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        }
+    }
+
+    fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, BadLine> {
+        query::compile(line, out)
+    }
+}
+
+/// RFC 7766: each message behind its length in two bytes.
+fn frame(bytes: &[u8]) -> Frame {
+    let Some(prefix) = bytes.first_chunk() else { return Frame::Short { need: Dns::PREFIX + HEADER } };
+    let (length, start) = (usize::from(u16::from_be_bytes(*prefix)), Dns::PREFIX);
+    match start + length {
+        _ if length < HEADER => Frame::Broken,
+        end if bytes.len() < end => Frame::Short { need: end },
+        end => Frame::Whole { start, end },
+    }
+}
+
+/// The value of a knob that is a size of datagrams.
+fn udp_size(knob: &Knob<'_>) -> Result<u16, BadKnob> {
+    u16::try_from(knob.value).ok().filter(|size| (UDP_LEAST..=UDP_MOST).contains(size)).ok_or(BAD_SIZE)
+}
+
+#[cfg(test)]
+#[path = "dns/ask_tests.rs"]
+mod ask_tests;
+
+#[cfg(test)]
+#[path = "dns/answer_tests.rs"]
+mod answer_tests;
+
+#[cfg(test)]
+#[path = "dns/query_tests.rs"]
+mod query_tests;

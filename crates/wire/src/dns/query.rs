@@ -1,0 +1,92 @@
+//! Lines of a query file in dnsperf's format, a name and a type, as questions.
+
+use super::message::{CLASS_IN, NAME_MAX, QUESTION_MAX};
+use super::types;
+use crate::BadLine;
+
+const LABEL_MAX: usize = 63;
+const EMPTY_LABEL: BadLine = BadLine { expected: "a name without empty labels" };
+const LONG_LABEL: BadLine = BadLine { expected: "labels of at most 63 bytes" };
+const LONG_NAME: BadLine = BadLine { expected: "a name of at most 255 bytes" };
+const ESCAPE: BadLine = BadLine { expected: "a character, or three digits from 000 to 255, after a backslash" };
+
+/// The line's question into `out`: how long it is, or 0 for a blank line or a comment.
+pub(super) fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, BadLine> {
+    let bad = |expected| BadLine { expected };
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let Some(name) = words.next().filter(|word| !remark(word)) else { return Ok(0) };
+    let kind = words.next().filter(|word| !remark(word)).ok_or(bad("a name and a type"))?;
+    if words.next().is_some_and(|word| !remark(word)) {
+        return Err(bad("a name and a type, and nothing behind"));
+    }
+    let kind = types::by_name(kind).ok_or(bad("a type such as A, AAAA, TXT or TYPE65"))?;
+    let question = out.first_chunk_mut::<QUESTION_MAX>().ok_or(bad("room for a question"))?;
+    let length = wire(name, question)?;
+    if let Some(rest) = question.get_mut(length..).and_then(|rest| rest.first_chunk_mut()) {
+        let ([a, b], [c, d]) = (kind.to_be_bytes(), CLASS_IN.to_be_bytes());
+        *rest = [a, b, c, d];
+    }
+    Ok(length + 4)
+}
+
+fn remark(word: &[u8]) -> bool {
+    word.starts_with(b";") || word.starts_with(b"#")
+}
+
+/// A name as packets have it, into `out`; a dot at its end changes nothing. Returns its length.
+fn wire(name: &[u8], out: &mut [u8; QUESTION_MAX]) -> Result<usize, BadLine> {
+    if name == b"." {
+        out[0] = 0;
+        return Ok(1);
+    }
+    let (mut start, mut end) = (0, 1);
+    let mut rest = name;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        let mut byte = *byte;
+        if byte == b'.' {
+            close(out, start, end)?;
+            (start, end) = (end, end + 1);
+            continue;
+        }
+        if byte == b'\\' {
+            (byte, rest) = escaped(after)?;
+        }
+        // One byte is left for the name's end.
+        let place = out.get_mut(..NAME_MAX - 1).and_then(|out| out.get_mut(end)).ok_or(LONG_NAME)?;
+        *place = byte;
+        end += 1;
+    }
+    if end > start + 1 {
+        close(out, start, end)?;
+        start = end;
+    } else if start == 0 {
+        return Err(EMPTY_LABEL);
+    }
+    *out.get_mut(start).ok_or(LONG_NAME)? = 0;
+    Ok(start + 1)
+}
+
+/// Writes the length of the label whose length byte is at `start`.
+fn close(out: &mut [u8; QUESTION_MAX], start: usize, end: usize) -> Result<(), BadLine> {
+    match end - start - 1 {
+        0 => Err(EMPTY_LABEL),
+        length if length > LABEL_MAX => Err(LONG_LABEL),
+        length => {
+            *out.get_mut(start).ok_or(LONG_NAME)? = length as u8;
+            Ok(())
+        }
+    }
+}
+
+/// What stands behind a backslash: a byte in decimal, or a character that means itself.
+fn escaped(after: &[u8]) -> Result<(u8, &[u8]), BadLine> {
+    match after {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {
+            let value = [a, b, c].iter().fold(0, |sum, digit| sum * 10 + u16::from(**digit - b'0'));
+            u8::try_from(value).map(|byte| (byte, rest)).map_err(|_| ESCAPE)
+        }
+        [b'0'..=b'9', ..] | [] => Err(ESCAPE),
+        [byte, rest @ ..] => Ok((*byte, rest)),
+    }
+}

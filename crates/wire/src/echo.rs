@@ -1,0 +1,162 @@
+//! Echo: the same bytes come back, over datagrams or a stream (the service of RFC 862, on any port).
+//!
+//! Method: a message begins with its request's index, as many of its low bytes as there is room for, and goes on with a
+//! pattern that only this run, flow and index have; so a message that came back altered is told from somebody else's.
+//! The answering end looks at nothing: it sends back what came. Any echo server will do as target, and any asker here.
+
+use crate::scramble::scramble;
+use crate::{Answer, Ask, BadKnob, Frame, Knob, Link, Moment, Protocol, Reading, Refusal, Table};
+
+/// The longest message: what a datagram of IPv4 carries.
+const LONGEST: usize = 65_507;
+/// The length of tcpscaler's queries.
+const SIZE: usize = 31;
+/// Bytes of an index.
+const INDEX: usize = 4;
+/// Services below are the system's own: the old ones that answer anything (echo, chargen, ...) live there.
+const RESERVED: u16 = 1024;
+/// Odd, so that each place of the pattern differs: 2^64 divided by the golden ratio.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The protocol.
+pub struct Echo;
+
+/// The asking end.
+#[derive(Clone, Debug)]
+pub struct EchoAsker {
+    size: usize,
+    key: u64,
+}
+
+/// The answering end.
+#[derive(Clone, Debug)]
+pub struct EchoAnswerer;
+
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Tally {
+    Echoed,
+    Altered,
+}
+
+impl Protocol for Echo {
+    const NAME: &'static str = "echo";
+    const REQUEST_MAX: usize = LONGEST;
+    const DATAGRAM_MAX: usize = LONGEST;
+    const TALLIES: &'static [&'static str] = &["echoed", "altered"];
+    const MISFIT: usize = Tally::Altered as usize;
+    const LINKS: &'static [Link] = &[Link::Tcp, Link::Udp];
+    type Asker = EchoAsker;
+    type Answerer = EchoAnswerer;
+
+    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<EchoAsker, BadKnob> {
+        let mut size = SIZE;
+        for knob in knobs {
+            match (knob.name, usize::try_from(knob.value)) {
+                ("size", Ok(bytes @ 1..=LONGEST)) => size = bytes,
+                _ => return Err(BadKnob { expected: "size: 1 to 65507 bytes" }),
+            }
+        }
+        Ok(EchoAsker { size, key: secret })
+    }
+
+    fn answerer(knobs: &[Knob<'_>]) -> Result<EchoAnswerer, BadKnob> {
+        match knobs {
+            [] => Ok(EchoAnswerer),
+            _ => Err(BadKnob { expected: "no knob: what comes is sent back" }),
+        }
+    }
+}
+
+impl Ask for EchoAsker {
+    fn index_bits(&self) -> u32 {
+        8 * self.size.min(INDEX) as u32
+    }
+
+    fn longest(&self) -> usize {
+        self.size
+    }
+
+    fn fill(&self, flow: u32, index: u32, _subject: &[u8], out: &mut [u8]) -> usize {
+        let Some(message) = out.get_mut(..self.size) else { return 0 };
+        let (head, rest) = message.split_at_mut(self.size.min(INDEX));
+        let index = index & self.named();
+        head.copy_from_slice(&index.to_le_bytes()[..head.len()]);
+        let base = self.base(flow, index);
+        for (place, bytes) in rest.chunks_mut(8).enumerate() {
+            bytes.copy_from_slice(&word(base, place)[..bytes.len()]);
+        }
+        self.size
+    }
+
+    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
+        let Some(index) = self.index(reply) else { return Reading::Stranger };
+        let base = self.base(flow, index);
+        let pattern = reply.get(INDEX..).unwrap_or_default();
+        if reply.len() == self.size && intact(base, pattern) {
+            return Reading::Answer { index, tally: Tally::Echoed as usize };
+        }
+        // Nothing names the request but its index: where that may be what was altered, the rest must speak for it.
+        let told = self.size <= INDEX || pattern.chunks_exact(8).enumerate().any(|(n, bytes)| bytes == word(base, n));
+        if told { Reading::Wrong { index, tally: Tally::Altered as usize } } else { Reading::Stranger }
+    }
+
+    fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
+        let index = self.index(request)?;
+        let pattern = request.get(INDEX..).unwrap_or_default();
+        (request.len() <= self.size && intact(self.base(flow, index), pattern)).then_some(index)
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Frame {
+        if bytes.len() < self.size { Frame::Short { need: self.size } } else { Frame::Whole { start: 0, end: self.size } }
+    }
+}
+
+impl EchoAsker {
+    /// The bits of an index that a message has room for.
+    fn named(&self) -> u32 {
+        u32::MAX >> (32 - self.index_bits())
+    }
+
+    fn index(&self, message: &[u8]) -> Option<u32> {
+        let head = message.get(..self.size.min(INDEX))?;
+        Some(head.iter().rev().fold(0, |index, byte| index << 8 | u32::from(*byte)))
+    }
+
+    fn base(&self, flow: u32, index: u32) -> u64 {
+        scramble(u64::from(flow) << 32 | u64::from(index), self.key)
+    }
+}
+
+/// Eight bytes of the pattern.
+fn word(base: u64, place: usize) -> [u8; 8] {
+    (base ^ (place as u64).wrapping_mul(STEP)).to_le_bytes()
+}
+
+fn intact(base: u64, pattern: &[u8]) -> bool {
+    let mut words = pattern.chunks_exact(8);
+    let whole = words.by_ref().enumerate().all(|(place, bytes)| bytes == word(base, place));
+    whole && word(base, pattern.len() / 8).starts_with(words.remainder())
+}
+
+impl Answer for EchoAnswerer {
+    fn answer(&self, _: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+        if length > packet.len() {
+            return Err(Refusal::Malformed);
+        }
+        // Two of these, or one and an old service, would send a datagram to and fro for ever.
+        let loops = moment.peer_port == moment.own_port || moment.peer_port < RESERVED;
+        if loops && !moment.stream { Err(Refusal::NotARequest) } else { Ok(length) }
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Frame {
+        match bytes.len() {
+            0 => Frame::Short { need: 1 },
+            end => Frame::Whole { start: 0, end },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "echo_tests.rs"]
+mod tests;
