@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use flatout_wire::Link;
+pub use flatout_wire::Link;
 
 use crate::pace::{Arrivals, Segment, Share};
 
