@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -17,8 +17,10 @@ class Protocol:
     """One protocol, as people meet it. This module and its users import no CLI library: `import flatout` stays quick.
 
     `knobs` and `serve_knobs` are dataclasses whose fields become CLI flags and TOML keys of `load`/`limit` and of
-    `serve` (help text in the fields' metadata); the engine takes their values as whole
-    numbers. `words` explains each tally in one line.
+    `serve` (help text in the fields' metadata); the engine takes their values as whole numbers, but for those whose
+    metadata says `"engine": False`: they are for Python alone. `words` explains each tally in one line.
+    `links`: what it travels over, the usual one first. `default_lines`: what is asked where no query file is given;
+    none for a protocol without query files. `serve_entries`: makes what a server answers from, of `serve_knobs`.
     """
 
     name: str
@@ -29,8 +31,12 @@ class Protocol:
     knobs: type[Any] = NoKnobs
     serve_knobs: type[Any] = NoKnobs
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    links: tuple[str, ...] = ("udp",)
+    default_lines: tuple[str, ...] = ()
+    serve_entries: Callable[[Any], list[tuple[bytes, bytes]]] | None = None
 
 
 def knob_values(knobs: Any) -> dict[str, int]:
     """The knobs of a filled-in dataclass, for the engine."""
-    return {field.name: int(getattr(knobs, field.name)) for field in dataclasses.fields(knobs)}
+    fields = (field for field in dataclasses.fields(knobs) if field.metadata.get("engine", True))
+    return {field.name: int(getattr(knobs, field.name)) for field in fields}
