@@ -16,6 +16,7 @@ from flatout.host import VERSION as __version__
 if TYPE_CHECKING:
     from flatout.api import limit, limit_async, load, load_async, serve
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+    from flatout.merging import merge
     from flatout.progress import RunProgress, SearchProgress
     from flatout.result import LimitResult, LoadResult, from_json, read
     from flatout.scenario.model import Segment
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "flatout.api": ("limit", "limit_async", "load", "load_async", "serve"),
     "flatout.errors": ("FlatoutError", "GeneratorError", "Interrupted", "OutputError", "TargetError", "UsageError"),
+    "flatout.merging": ("merge",),
     "flatout.progress": ("RunProgress", "SearchProgress"),
     "flatout.result": ("LimitResult", "LoadResult", "from_json", "read"),
     "flatout.scenario.model": ("Segment",),
@@ -50,6 +52,7 @@ __all__ = [
     "limit_async",
     "load",
     "load_async",
+    "merge",
     "read",
     "serve",
 ]

@@ -21,10 +21,12 @@ from flatout.errors import Interrupted, UsageError
 from flatout.limits.drive import World, find_limit
 from flatout.options import LoadOptions, scenario_of
 from flatout.progress import RunProgress, SearchProgress
-from flatout.result import Goal, LimitResult, LoadResult, Search
+from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
+from flatout.scenario import streams
 from flatout.scenario.model import Scenario, Segment
-from flatout.scenario.plan import make
+from flatout.scenario.plan import make, most_connections
+from flatout.scenario.profile import Format
 from flatout.server import Server
 
 T = TypeVar("T")
@@ -32,6 +34,9 @@ Number = float | int | str
 TRIAL_WARMUP_S = 0.2
 # Waiting for lost answers ends each trial: on a host or a LAN nothing that is worth having takes longer.
 TRIAL_TIMEOUT_S = 0.5
+_LEAST_PER_S, _MOST_PER_S = 1e3, 5e6
+_CONNECTIONS_PER_S, _LEAST_CONNECTIONS = 20e3, 10
+_PROBE_CONNECTIONS = 10
 _PROBE_PER_S = 1000.0
 _PROBE_S = 0.1
 _PROBE_LOSS = 0.02
@@ -45,6 +50,7 @@ def load(
     rate: Number | None = None,
     duration: Number = 10.0,
     profile: Sequence[Segment] | str | None = None,
+    profile_format: Format | None = None,
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LoadResult:
@@ -53,7 +59,8 @@ def load(
     Errors: UsageError, TargetError, GeneratorError before anything is sent; Interrupted, with the result, on Ctrl-C.
     A run that could not be driven is no error: look at `verdict`.
     """
-    scenario = scenario_of(protocol, target, rate=rate, duration=duration, profile=profile, **options)
+    asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
+    scenario = scenario_of(protocol, target, **asked, **options)
     return run(scenario, progress)
 
 
@@ -64,11 +71,13 @@ async def load_async(
     rate: Number | None = None,
     duration: Number = 10.0,
     profile: Sequence[Segment] | str | None = None,
+    profile_format: Format | None = None,
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LoadResult:
     """As `load`, in a thread; `progress` is called in that thread. Cancelling stops the engine at once."""
-    scenario = scenario_of(protocol, target, rate=rate, duration=duration, profile=profile, **options)
+    asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
+    scenario = scenario_of(protocol, target, **asked, **options)
     return await _in_thread(lambda stop: run(scenario, progress, stop))
 
 
@@ -78,19 +87,24 @@ def limit(
     *,
     loss: Number = 0.001,
     p99: Number | None = None,
-    least: Number = 1e3,
-    most: Number = 5e6,
+    least: Number | None = None,
+    most: Number | None = None,
     within: Number = 0.02,
     budget: Number = 60.0,
+    search: Axis = "rate",
+    rate: Number | None = None,
     progress: Callable[[SearchProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LimitResult:
     """Searches the highest rate between `least` and `most` at which loss and p99 from due stay within the goal.
 
-    `within`: how far apart, relatively, the highest held and the lowest failed rate may end. Errors as for `load`.
+    With `search="connections"` the most connections at one `rate` instead. `within`: how far apart, relatively, the
+    highest held and the lowest failed load may end. Errors as for `load`.
     """
-    search = search_of(loss=loss, p99=p99, least=least, most=most, within=within, budget=budget)
-    result = find(trial_scenario(protocol, target, **options), search, progress, threading.Event())
+    scenario = trial_scenario(protocol, target, **options)
+    goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
+    asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
+    result = find(scenario, asked, progress, threading.Event())
     if result.limit.stopped_by == "interrupted":
         raise Interrupted(result)
     return result
@@ -102,17 +116,20 @@ async def limit_async(
     *,
     loss: Number = 0.001,
     p99: Number | None = None,
-    least: Number = 1e3,
-    most: Number = 5e6,
+    least: Number | None = None,
+    most: Number | None = None,
     within: Number = 0.02,
     budget: Number = 60.0,
+    search: Axis = "rate",
+    rate: Number | None = None,
     progress: Callable[[SearchProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LimitResult:
     """As `limit`, in a thread; `progress` is called in that thread. Cancelling stops the engine at once."""
-    search = search_of(loss=loss, p99=p99, least=least, most=most, within=within, budget=budget)
     scenario = trial_scenario(protocol, target, **options)
-    return await _in_thread(lambda stop: find(scenario, search, progress, stop))
+    goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
+    asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
+    return await _in_thread(lambda stop: find(scenario, asked, progress, stop))
 
 
 def serve(
@@ -123,27 +140,52 @@ def serve(
 
 
 def search_of(
-    *, loss: Number, p99: Number | None, least: Number, most: Number, within: Number, budget: Number
+    scenario: Scenario,
+    *,
+    loss: Number,
+    p99: Number | None,
+    least: Number | None,
+    most: Number | None,
+    within: Number,
+    budget: Number,
+    axis: Axis = "rate",
+    rate: Number | None = None,
 ) -> Search:
-    """A search from numbers or text. Errors: UsageError."""
-    low, high = _number(least, units.rate), _number(most, units.rate)
-    if not 0 < low < high:
-        raise UsageError(f"the search needs a minimum above 0 and below its maximum (given: {least} and {most})")
+    """A search from numbers or text, along an axis of the scenario's. Errors: UsageError."""
     goal = Goal(
         loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
     )
     search = Search(
         goal=goal,
-        min_per_s=low,
-        max_per_s=high,
         within=_number(within, units.share),
         budget_s=_number(budget, units.duration),
+        **(_rates(least, most, rate) if axis == "rate" else _connections(scenario, least, most, rate)),
     )
+    low, high = search.bounds
+    if not 0 < low < high:
+        raise UsageError(f"the search needs a minimum above 0 and below its maximum (given: {low:,g} and {high:,g})")
     if not 0.001 <= search.within <= 0.5:
         raise UsageError("--within: give 0.1% to 50%")
     if search.budget_s < 5:
         raise UsageError("--budget: a search needs 5 s or more")
     return search
+
+
+def _rates(least: Number | None, most: Number | None, rate: Number | None) -> dict[str, Any]:
+    if rate is not None:
+        raise UsageError("the rate is what is searched: a fixed --rate goes with --search connections")
+    low = _number(_LEAST_PER_S if least is None else least, units.rate)
+    return {"min_per_s": low, "max_per_s": _number(_MOST_PER_S if most is None else most, units.rate)}
+
+
+def _connections(scenario: Scenario, least: Number | None, most: Number | None, rate: Number | None) -> dict[str, Any]:
+    if not scenario.streams:
+        raise UsageError("--search connections needs connections: add --transport tcp")
+    per_s = _number(_CONNECTIONS_PER_S if rate is None else rate, units.rate)
+    low = int(_number(_LEAST_CONNECTIONS if least is None else least, units.count))
+    high = most_connections(scenario) if most is None else int(_number(most, units.count))
+    bounds = {"min_connections": max(low, scenario.threads), "max_connections": high}
+    return {"axis": "connections", "min_per_s": per_s, "max_per_s": per_s, **bounds}
 
 
 def _number(value: Number, parse: Callable[[str], float]) -> float:
@@ -161,14 +203,17 @@ def find(
     scenario: Scenario, search: Search, progress: Callable[[SearchProgress], None], stop: threading.Event
 ) -> LimitResult:
     """Searches with the real engine and the real clock; an interrupt ends it with what was measured."""
-    make(scenario)  # what is wrong with the scenario comes out before any load
+    at = _along(scenario, search)
+    for load in search.bounds if search.axis == "connections" else ():
+        make(at(load, 1.0))  # what is wrong with the scenario comes out before any load
+    make(scenario)
 
     least_loss = 1.0
 
-    def measure(rate_per_s: float, seconds: float, on_run: Callable[[RunProgress], None]) -> LoadResult:
+    def measure(load: float, seconds: float, on_run: Callable[[RunProgress], None]) -> LoadResult:
         nonlocal least_loss
         try:
-            result = run(scenario.at(rate_per_s, seconds), on_run, stop)
+            result = run(at(load, seconds), on_run, stop)
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result
@@ -183,6 +228,7 @@ def find(
         rest=lambda seconds: stop.wait(seconds) and None,
         share_later_than=share_later_than,
         stop=stop.is_set,
+        opening_s=lambda load: streams.opening_s(at(load, 1.0)),
         progress=progress,
     )
     return find_limit(
@@ -191,13 +237,28 @@ def find(
         world,
         host=host.describe(),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        hint_per_s=ceiling_hint(scenario),
+        hint_per_s=None if scenario.streams else ceiling_hint(scenario),
     )
+
+
+def _along(scenario: Scenario, search: Search) -> Callable[[float, float], Scenario]:
+    """The scenario of a trial, from its load on the search's axis and its length."""
+    if search.axis == "rate":
+        return scenario.at
+
+    def at(connections: float, seconds: float) -> Scenario:
+        trial = scenario.at(search.min_per_s, seconds)
+        return msgspec.structs.replace(trial, connections=int(connections))
+
+    return at
 
 
 def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bool:
     """Whether the target answers a low rate as well as it ever did: one that always loses some has not gone away."""
-    gentle = msgspec.structs.replace(scenario.at(_PROBE_PER_S, _PROBE_S), warmup_s=0.0, log=None)
+    few = min(scenario.askers, max(_PROBE_CONNECTIONS, scenario.threads)) if scenario.streams else None
+    gentle = msgspec.structs.replace(
+        scenario.at(_PROBE_PER_S, _PROBE_S), warmup_s=0.0, log=None, connections=few, hold=0, require=()
+    )
     probe = run(gentle, quiet, stop)
     return probe.outcomes.answered > 0 and (probe.loss or 0.0) <= 1.25 * least_loss + _PROBE_LOSS
 

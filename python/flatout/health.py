@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flatout.result import Distribution, Outcomes, RunVerdict
+from flatout.result import Connections, Distribution, Outcomes, RunVerdict
 
 UNSENT_SHARE = 0.001
 LATENESS_NS = 1_000_000
@@ -13,13 +13,14 @@ ENOUGH = 10
 
 
 class Look(NamedTuple):
-    """Cumulative counters at a time in s since the run's counted beginning."""
+    """Cumulative counters at a time in s since the run's counted beginning; `live` connections stand, if it has any."""
 
     t_s: float
     sent: int
     answered: int
     refused: int
     invalid: int
+    live: int | None = None
 
 
 class Watch:
@@ -42,6 +43,8 @@ class Watch:
         refused = look.refused - before.refused
         if refused >= ENOUGH and silent_s > 0.5 and 2 * refused > look.sent - before.sent:
             return f"{_since(before)}: it refuses (port closed, or a firewall says no)"
+        if look.live == 0 and silent_s > self.patience_s:
+            return f"{_since(before)}: no connection stands any more"
         if look.sent - before.sent >= ENOUGH and silent_s > self.patience_s:
             return f"{_since(before)}: {_silence(look, before)}"
         return None
@@ -58,8 +61,45 @@ def _silence(look: Look, before: Look) -> str:
     return "nothing comes back (is it running, is a firewall in between?)"
 
 
+def unconnected(connections: Connections | None, asked: int) -> str | None:
+    """Why not one connection could be established, in words; None where one could, or there are none to be."""
+    if connections is None or connections.established or not connections.opened:
+        return None
+    reasons = [
+        (connections.refused, "refused"),
+        (connections.timed_out, "timed out"),
+        (connections.reset + connections.closed, "cut off"),
+        (connections.failed, "not possible from this host"),
+    ]
+    told = ", ".join(f"{number:,} {word}" for number, word in reasons if number) or "nothing came back"
+    return f"none of {asked:,} connections could be established: {told}"
+
+
+def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> tuple[list[str], list[str]]:
+    """What to say of connections: that fewer stood than asked for, and how many the far end ended."""
+    if connections is None:
+        return [], []
+    fewer = [] if churn or connections.peak >= asked else [_fewer(connections, asked)]
+    ended = connections.closed + connections.reset
+    told = f"the target ended {ended:,} of {connections.established:,} connections ({connections.closed:,} closed, "
+    again = f"; {connections.reopened:,} were opened again" if connections.reopened and not churn else ""
+    return fewer, [f"{told}{connections.reset:,} reset){again}"] if ended and connections.established else []
+
+
+def _fewer(connections: Connections, asked: int) -> str:
+    reasons = [(connections.refused, "refused"), (connections.timed_out, "timed out"), (connections.failed, "failed")]
+    told = ", ".join(f"{number:,} {word}" for number, word in reasons if number)
+    return f"only {connections.peak:,} of {asked:,} connections stood at once{': ' if told else ''}{told}"
+
+
 def verdict(
-    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, *, lost: str | None, interrupted: bool
+    outcomes: Outcomes,
+    lateness: Distribution | None,
+    own_drops: int,
+    *,
+    lost: str | None,
+    interrupted: bool,
+    connections: Connections | None = None,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and why, in the contract's words; the first that holds of the contract's order."""
     if interrupted:
@@ -68,9 +108,19 @@ def verdict(
         return "target-lost", lost
     if outcomes.sent and not outcomes.answered + outcomes.late:
         return "target-lost", _nothing(outcomes)
+    if outcomes.unsent > UNSENT_SHARE * outcomes.planned and (why := _deserted(connections)):
+        return "target-lost", why
     if why := generator_limited(outcomes, lateness, own_drops):
         return "generator-limited", why
     return "ok", "the generator kept its schedule"
+
+
+def _deserted(connections: Connections | None) -> str | None:
+    """Requests that stay behind because the target has ended most connections are not this generator's failure."""
+    if connections is None or 2 * (connections.closed + connections.reset) < max(connections.established, 1):
+        return None
+    ended = f"{connections.closed:,} closed, {connections.reset:,} reset"
+    return f"the target ended most of its {connections.established:,} connections ({ended}), and requests stayed behind"
 
 
 def _nothing(outcomes: Outcomes) -> str:

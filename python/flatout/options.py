@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack, get_type_hints
 
 import msgspec
@@ -11,7 +11,8 @@ import msgspec
 from flatout import units
 from flatout.errors import UsageError
 from flatout.scenario import profile as profiles
-from flatout.scenario.model import Arrivals, Scenario, Segment, Stamps
+from flatout.scenario import share, streams
+from flatout.scenario.model import DEFAULT_CONNECTIONS, Arrivals, Io, LogFormat, Scenario, Segment, Stamps, Transport
 from flatout.scenario.plan import protocol as by_name
 
 Number = float | int | str
@@ -20,12 +21,14 @@ Number = float | int | str
 class LoadOptions(TypedDict, total=False):
     """Keyword arguments of `load` and `limit`, with the command line's names and defaults.
 
-    `warmup`, `timeout`: s or text; `options`: the protocol's own knobs by name.
+    `warmup`, `timeout`, `connect_timeout`: s or text; `flows`, `connections`, `churn`, `hold`: numbers or text ("20k");
+    `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's
+    own knobs by name.
     """
 
     warmup: Number
     timeout: Number
-    flows: int
+    flows: int | str
     sources: Sequence[str]
     arrivals: Arrivals
     seed: int
@@ -35,7 +38,20 @@ class LoadOptions(TypedDict, total=False):
     gso: bool
     require: Sequence[str]
     log: str | None
+    log_format: LogFormat
     allow_public: bool
+    transport: Transport | None
+    connections: int | str | None
+    connect_rate: Number
+    connect_timeout: Number
+    churn: int | str
+    hold: int | str
+    reconnect: bool
+    io: Io
+    tls: Mapping[str, Any]
+    queries: str | None
+    node: str | Sequence[int] | None
+    start_at: Number | None
     options: dict[str, Any]
 
 
@@ -46,21 +62,36 @@ def scenario_of(
     rate: Number | None,
     duration: Number,
     profile: Sequence[Segment] | str | None,
+    profile_format: profiles.Format | None = None,
     **options: Unpack[LoadOptions],
 ) -> Scenario:
     """A scenario from arguments. Errors: UsageError."""
     given: dict[str, Any] = dict(options)
     if unknown := set(given) - LoadOptions.__annotations__.keys():
         raise UsageError(f"a load has no option {', '.join(sorted(unknown))}")
-    for name in ("warmup", "timeout"):
-        if name in given:
-            given[f"{name}_s"] = seconds(given.pop(name))
+    for name, (field, meant) in _TEXTS.items():
+        if given.get(name) is not None:
+            given[field] = meant(given.pop(name))
     given["options"] = _all_knobs(protocol, given.get("options", {}))
-    fields = {"protocol": protocol, "target": target, "profile": _profile(rate, duration, profile), **given}
+    segments = _profile(rate, duration, profile, profile_format)
+    fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
     try:
         return msgspec.convert(fields, Scenario)
     except msgspec.ValidationError as error:
         raise UsageError(f"this scenario makes no sense: {error}") from error
+
+
+def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+    """With the transport that the protocol prefers, and as many connections or flows as that has."""
+    given["transport"] = given.get("transport") or streams.links(by_name(protocol))[0]
+    connections = given.pop("connections", None)
+    if given["transport"] != "udp":
+        if "flows" in given:
+            raise UsageError("flows are for datagrams: say --connections instead")
+        return {**given, "connections": DEFAULT_CONNECTIONS if connections is None else connections}
+    if connections is not None and "flows" in given:
+        raise UsageError("over udp --connections means --flows: give one of them")
+    return given if connections is None else {**given, "flows": connections}
 
 
 def seconds(value: Number) -> float:
@@ -68,18 +99,49 @@ def seconds(value: Number) -> float:
     return units.duration(value) if isinstance(value, str) else float(value)
 
 
-def _profile(rate: Number | None, duration: Number, profile: Sequence[Segment] | str | None) -> Sequence[Segment]:
+def _rate(value: Number) -> float:
+    return units.rate(value if isinstance(value, str) else repr(float(value)))
+
+
+def count(value: int | str) -> int | str:
+    """A whole number, from one or from text; anything else is left to the scenario's check."""
+    return units.count(value) if isinstance(value, str) else value
+
+
+def _node(value: str | Sequence[int]) -> share.Node | Sequence[int]:
+    return share.parse(value) if isinstance(value, str) else tuple(value)
+
+
+# Arguments that may be text: the scenario's field, and what the text means.
+_TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "warmup": ("warmup_s", seconds),
+    "timeout": ("timeout_s", seconds),
+    "connect_timeout": ("connect_timeout_s", seconds),
+    "connect_rate": ("connect_rate_per_s", _rate),
+    "flows": ("flows", count),
+    "connections": ("connections", count),
+    "churn": ("churn", count),
+    "hold": ("hold", count),
+    "node": ("node", _node),
+    "start_at": ("start_at", lambda value: value if isinstance(value, str) else repr(value)),
+}
+
+
+def _profile(
+    rate: Number | None,
+    duration: Number,
+    profile: Sequence[Segment] | str | None,
+    profile_format: profiles.Format | None,
+) -> Sequence[Segment]:
+    if isinstance(profile, str):
+        return profiles.parse(profile, profile_format, None if rate is None else _rate(rate))
     if profile is not None:
         if rate is not None:
             raise UsageError("give a rate or a profile, not both")
-        return profiles.parse(profile) if isinstance(profile, str) else tuple(profile)
+        return tuple(profile)
     if rate is None:
         raise UsageError("a load needs a rate (such as 100k) or a profile")
     return profiles.steady(_rate(rate), seconds(duration))
-
-
-def _rate(value: Number) -> float:
-    return units.rate(value if isinstance(value, str) else repr(float(value)))
 
 
 def _all_knobs(protocol: str, given: dict[str, Any]) -> dict[str, Any]:

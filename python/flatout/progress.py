@@ -6,15 +6,16 @@ from typing import Literal
 
 import msgspec
 
-from flatout.result import Interval, Limit, Trial
+from flatout.result import Axis, Interval, Limit, Trial
 
-Phase = Literal["warm-up", "running", "draining", "done"]
+Phase = Literal["connecting", "waiting", "warm-up", "running", "draining", "done"]
 
 
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
 
-    `lost` are requests whose time-out has passed; a late answer may still come.
+    `lost` are requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
+    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
     """
 
     phase: Phase
@@ -31,10 +32,16 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int
     latest: Interval | None
     lost: int = 0
+    connections: int | None = None
+    connections_asked: int | None = None
 
 
 class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """A look at a search: `run` while a trial runs, `finished` once when it ends, `limit` once at the end of all."""
+    """A look at a search: `run` while a trial runs, `finished` once when it ends, `limit` once at the end of all.
+
+    `rate_per_s` is the trial's rate; where connections are searched, `connections` is their number. `lower` and `upper`
+    are on the axis.
+    """
 
     trial: int
     phase: str
@@ -45,6 +52,13 @@ class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):
     lower: float | None
     upper: float | None
     ceiling_hint_per_s: float | None
+    axis: Axis = "rate"
+    connections: int | None = None
     run: RunProgress | None = None
     finished: Trial | None = None
     limit: Limit | None = None
+
+    @property
+    def load(self) -> float:
+        """What the trial asks for on the axis of the search."""
+        return self.rate_per_s if self.connections is None else float(self.connections)

@@ -25,6 +25,7 @@ SCHEMA = "flatout/1"
 
 RunVerdict = Literal["ok", "generator-limited", "target-lost", "interrupted"]
 TrialVerdict = Literal["held", "failed", "invalid"]
+Axis = Literal["rate", "connections"]
 StoppedBy = Literal["found", "max", "min", "budget", "generator", "target", "interrupted"]
 
 
@@ -106,6 +107,39 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     lateness_p99: int | None = None
 
 
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of connections.
+
+    `opened` were begun; of these `established` stood, the far end `refused`, or nothing came back (`timed_out`), or
+    this host or the network would not (`failed`). Of those that stood the far end `closed` or `reset` some before the
+    end; `reopened` took the place of others. `peak` stood at once, `live` stood at the end.
+    """
+
+    opened: int = 0
+    established: int = 0
+    failed: int = 0
+    refused: int = 0
+    timed_out: int = 0
+    reset: int = 0
+    closed: int = 0
+    reopened: int = 0
+    peak: int = 0
+    live: int = 0
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several hosts whose results were added up; `node` counts from 1."""
+
+    node: int
+    hostname: str
+    started_at: str
+    verdict: RunVerdict
+    why: str
+    sent: int
+    answered: int
+    cpu_s: dict[str, float] = {}
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes: the process's peak resident set, the engine's request slots, and what one connection (flow) costs."""
 
@@ -127,7 +161,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached this
     host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that could
-    not be written.
+    not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null without streams,
+    which `carrier` carried. `nodes` are the hosts whose results were added up to this one.
     """
 
     schema: str = SCHEMA
@@ -147,11 +182,15 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     connect_ns: Distribution | None = None
     intervals: list[Interval]
     tallies: dict[str, int]
+    connections: Connections | None = None
+    carrier: str = ""
     memory: Memory
     cpu_s: dict[str, float] = {}
     own_drops: int = 0
     requirements: list[Requirement] = []
     warnings: list[str] = []
+    notes: list[str] = []
+    nodes: list[Node] = []
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -183,12 +222,21 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trial(LoadResult, frozen=True, kw_only=True):
-    """One run inside a search: `verdict` is the trial's, `run_verdict` the run's own."""
+    """One run inside a search: `verdict` is the trial's, `run_verdict` the run's own.
+
+    `intended_per_s` is the rate asked for; where connections are searched, `intended_connections` is their number.
+    """
 
     verdict: TrialVerdict  # type: ignore[assignment]
     run_verdict: RunVerdict
     intended_per_s: float
+    intended_connections: int | None = None
     phase: str
+
+    @property
+    def load(self) -> float:
+        """What was asked for on the axis of the search."""
+        return self.intended_per_s if self.intended_connections is None else float(self.intended_connections)
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,19 +247,38 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """How the limit is searched: rates per second, `within` as a fraction, `budget_s` of wall time."""
+    """How the limit is searched: rates per second, `within` as a fraction, `budget_s` of wall time.
+
+    Along the axis of connections both rates are the one rate that is kept, and `min_connections` and `max_connections`
+    bound the search.
+    """
 
     goal: Goal
     min_per_s: float
     max_per_s: float
     within: float
     budget_s: float
+    axis: Axis = "rate"
+    min_connections: int | None = None
+    max_connections: int | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most that may be tried, on the axis of the search."""
+        if self.axis == "rate":
+            return self.min_per_s, self.max_per_s
+        return float(self.min_connections or 1), float(self.max_connections or 1)
+
+    @property
+    def unit(self) -> str:
+        """What the axis counts."""
+        return "requests/s" if self.axis == "rate" else "connections"
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim."""
 
-    axis: Literal["rate", "connections"]
+    axis: Axis
     value: float | None
     lower: float | None
     upper: float | None

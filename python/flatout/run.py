@@ -20,9 +20,9 @@ from flatout import health, host
 from flatout._engine import Histogram, LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
 from flatout.progress import Phase, RunProgress
-from flatout.result import Distribution, Interval, Latency, LoadResult, Memory, Outcomes, Rates
+from flatout.result import Connections, Distribution, Interval, Latency, LoadResult, Memory, Outcomes, Rates
 from flatout.scenario import plan as planning
-from flatout.scenario import require
+from flatout.scenario import require, streams
 from flatout.scenario.model import Scenario
 
 OnProgress = Callable[[RunProgress], None]
@@ -80,7 +80,8 @@ def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
         )
     if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
-    return GeneratorError(f"this host cannot open {plan.scenario.flows:,} flows: {text}")
+    what = "connections" if plan.scenario.streams else "flows"
+    return GeneratorError(f"this host cannot open {streams.connections(plan.scenario):,} {what}: {text}")
 
 
 class Attendance:
@@ -117,14 +118,15 @@ class Attendance:
 
     def _tick(self) -> None:
         self._collect()
-        t_s = self.running.elapsed_ns / 1e9
+        t_s = self._t_s()
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
             self._stop()
         counts = self.running.counts()
         if 0 < t_s < self.plan.scenario.duration_s and not self.lost:
             invalid = counts["invalid"] + counts["unmatched"]
-            look = health.Look(t_s, counts["sent"], counts["answered"], counts["refused"], invalid)
+            live = self.running.connections().get("live") if self.plan.scenario.streams else None
+            look = health.Look(t_s, counts["sent"], counts["answered"], counts["refused"], invalid, live)
             self.lost = self._health.lost(look)
             if self.lost:
                 self._stop()
@@ -133,13 +135,24 @@ class Attendance:
     def _stop(self) -> None:
         """End the schedule now; what is under way is still awaited for a moment."""
         if self.ended_s is None:
-            self.ended_s = self.running.elapsed_ns / 1e9
+            self.ended_s = self._t_s()
         self.running.stop()
 
+    def _t_s(self) -> float:
+        """Since the counted beginning. While connections are opened or the start is awaited: all the warm-up before."""
+        elapsed_ns = self.running.elapsed_ns
+        # Never 0: nothing may take a run that has not begun for one that has.
+        return -max(self.plan.scenario.warmup_s, 1e-9) if elapsed_ns is None else elapsed_ns / 1e9
+
     def _phase(self, t_s: float) -> Phase:
+        if self.running.elapsed_ns is None:
+            return "connecting" if self.plan.scenario.streams and not self._all_stand() else "waiting"
         if t_s < 0:
             return "warm-up"
         return "running" if t_s < self.plan.scenario.duration_s and not self.stopped else "draining"
+
+    def _all_stand(self) -> bool:
+        return self.running.connections().get("live", 0) >= streams.connections(self.plan.scenario)
 
     def _collect(self) -> None:
         for until_ns, counts, p50, p99, lateness_p99 in self.running.intervals(len(self.intervals)):
@@ -150,7 +163,8 @@ class Attendance:
 
     def _tell(self, phase: Phase) -> None:
         counts = self.running.counts()
-        t_s = self.running.elapsed_ns / 1e9
+        t_s = self._t_s()
+        connected = self.plan.scenario.streams
         self.progress(
             RunProgress(
                 phase=phase,
@@ -158,6 +172,8 @@ class Attendance:
                 total_s=self.plan.scenario.duration_s,
                 rate_per_s=rate_at(self.plan.scenario, t_s),
                 latest=self.intervals[-1] if self.intervals else None,
+                connections=self.running.connections().get("live", 0) if connected else None,
+                connections_asked=streams.connections(self.plan.scenario) if connected else None,
                 **{name: counts[name] for name in _INTERVAL},
             )
         )
@@ -176,10 +192,17 @@ def rate_at(scenario: Scenario, t_s: float) -> float:
 def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: float) -> LoadResult:
     counts = running.counts()
     outcomes = Outcomes(**{name: counts[name] for name in _OUTCOMES})
-    lateness = distribution(running.distributions()[2])
+    from_due, from_sent, late, connecting = map(distribution, running.distributions())
+    connections = _connections(plan.scenario, running)
     verdict, why = health.verdict(
-        outcomes, lateness, counts["own_drops"], lost=watch.lost, interrupted=watch.stopped and not watch.lost
+        outcomes,
+        late,
+        counts["own_drops"],
+        lost=watch.lost or health.unconnected(connections, streams.connections(plan.scenario)),
+        interrupted=watch.stopped and not watch.lost,
+        connections=connections,
     )
+    fewer, ended = health.shortfalls(connections, streams.connections(plan.scenario), churn=plan.scenario.churn > 0)
     seconds = _counted_s(plan.scenario, watch)
     result = LoadResult(
         scenario=plain(plan.scenario),
@@ -192,17 +215,28 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         unsent_because=running.unsent_because(),
         loss=(outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None,
         rate_per_s=Rates(**{name: counts[name] / seconds for name in ("planned", "sent", "answered")}),
-        latency_ns=_latency(running),
-        lateness_ns=lateness,
+        latency_ns=Latency(from_due=from_due, from_sent=from_sent),
+        lateness_ns=late,
+        connect_ns=connecting,
         intervals=watch.intervals,
         tallies=running.tallies(),
+        connections=connections,
+        carrier=running.carrier if plan.scenario.streams else "",
         memory=_memory(plan.scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
         own_drops=counts["own_drops"],
-        warnings=running.failures,
+        warnings=[*running.failures, *([] if watch.stopped else fewer)],
+        notes=[*plan.notes, *ended],
     )
     met = [require.evaluate(expression, result) for expression in plan.scenario.require]
     return msgspec.structs.replace(result, requirements=met)
+
+
+def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:
+    if not scenario.streams:
+        return None
+    known = {name: number for name, number in running.connections().items() if name in Connections.__struct_fields__}
+    return Connections(**known)
 
 
 def plain(scenario: Scenario) -> dict[str, Any]:
@@ -218,14 +252,9 @@ def _counted_s(scenario: Scenario, watch: Attendance) -> float:
     return min(scenario.duration_s, max(watch.ended_s, 1e-3))
 
 
-def _latency(running: LoadRun) -> Latency:
-    from_due, from_sent, _ = running.distributions()
-    return Latency(from_due=distribution(from_due), from_sent=distribution(from_sent))
-
-
 def _memory(scenario: Scenario, running: LoadRun) -> Memory:
     slots = running.slot_bytes
-    return Memory(peak_rss=host.peak_rss(), slots=slots, per_connection=slots // scenario.flows)
+    return Memory(peak_rss=host.peak_rss(), slots=slots, per_connection=slots // max(streams.connections(scenario), 1))
 
 
 def distribution(durations: Histogram) -> Distribution | None:

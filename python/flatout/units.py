@@ -1,4 +1,4 @@
-"""Numbers with units, as people type and read them: rates, durations, sizes, shares, CPU lists.
+"""Numbers with units, as people type and read them: rates, counts, durations, sizes, shares, CPU lists.
 
 Pure text to numbers and back. Every parser raises UsageError naming what was typed and what would be right.
 """
@@ -12,6 +12,7 @@ from flatout.errors import UsageError
 
 _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*"
 _RATE = re.compile(_NUMBER + r"([kKmM]?)\s*(?:/s|qps|pps)?\s*")
+_COUNT = re.compile(_NUMBER + r"([kKmM]?)\s*")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ns|us|µs|ms|s|m|h|d)\s*")
 _SIZE = re.compile(_NUMBER + r"(B|KiB|MiB|GiB|kB|MB|GB)?\s*")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -19,6 +20,8 @@ _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 1
 _THOUSANDS = {"": 1.0, "k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6}
 # Above the frame rate of 100 Gb/s Ethernet with the smallest frames (148.8 M/s) nothing that is asked can be meant.
 MOST_PER_S = 200e6
+# More connections than 16 M source addresses could be given by any host of today.
+MOST_THINGS = 100_000_000
 # What Linux can be built for.
 MOST_CPUS = 8192
 
@@ -30,6 +33,15 @@ def rate(text: str) -> float:
     if not 0 < value <= MOST_PER_S:
         raise UsageError(f"rate '{text}': write requests per second above 0, such as 1000, 100k or 1.5M (at most 200M)")
     return value
+
+
+def count(text: str) -> int:
+    """A whole number: `100`, `20k`, `1M`, `1.5k`."""
+    found = _COUNT.fullmatch(text)
+    value = float(found[1]) * _THOUSANDS[found[2]] if found else math.nan
+    if not 0 <= value <= MOST_THINGS or value != int(value):
+        raise UsageError(f"number '{text}': write it like 100, 20k or 1M (at most 100M)")
+    return int(value)
 
 
 def duration(text: str) -> float:

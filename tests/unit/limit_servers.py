@@ -83,7 +83,7 @@ def play(server: Server, asked: Search, hint_per_s: float | None = None, overhea
         step = decide(asked, past, elapsed_s, hint_per_s)
         if isinstance(step, Done):
             return Played(step, past, elapsed_s)
-        verdict, loss = server(step.rate_per_s, step.duration_s)
-        past.append(Past(step.rate_per_s, step.duration_s, verdict, loss, step.phase))
+        verdict, loss = server(step.load, step.duration_s)
+        past.append(Past(step.load, step.duration_s, verdict, loss, step.phase))
         elapsed_s += step.duration_s + overhead_s + (0.3 if verdict == "failed" and overhead_s else 0.0)
         assert len(past) < 2_000, "the search does not end"

@@ -33,7 +33,7 @@ CAPACITY = 204_000
 
 
 def loads(played: Played, phase: str | None = None) -> list[int]:
-    return [trial.load_per_s for trial in played.past if phase in (None, trial.phase)]
+    return [trial.load for trial in played.past if phase in (None, trial.phase)]
 
 
 # --- a server without noise ---
@@ -60,7 +60,7 @@ def test_climbs_from_the_minimum_by_doubling_then_halves() -> None:
     assert climb[:9] == [1_000, 2_000, 4_000, 7_999, 15_996, 31_991, 63_979, 127_951, 255_887]
     assert loads(played, "search")[0] == pytest.approx((127_951 * 255_887) ** 0.5, rel=0.02)
     assert played.past[-1].phase == "confirm"
-    assert played.past[-1].load_per_s == played.done.value
+    assert played.past[-1].load == played.done.value
     assert played.past[-1].duration_s == 5.0
 
 
@@ -70,7 +70,7 @@ def test_takes_half_a_minute_of_the_60_s() -> None:
 
 def test_a_hint_saves_the_climb_but_starts_far_below_it() -> None:
     played = play(sharp(CAPACITY), search(), hint_per_s=1_500_000)
-    assert 1_500_000 / 40 < played.past[0].load_per_s <= 1_500_000 / 32
+    assert 1_500_000 / 40 < played.past[0].load <= 1_500_000 / 32
     assert len(played.past) < len(play(sharp(CAPACITY), search()).past)
 
 
@@ -150,11 +150,11 @@ def test_laws_hold_whatever_the_server_does(server: Server, within: float, budge
     assert all(isinstance(load, int) and 1_000 <= load <= 5_000_000 for load in loads(played))
     held = 0
     for trial in played.past:
-        assert trial.load_per_s <= max(2 * held, played.past[0].load_per_s)
-        held = max(held, trial.load_per_s if trial.verdict == "held" else 0)
+        assert trial.load <= max(2 * held, played.past[0].load)
+        held = max(held, trial.load if trial.verdict == "held" else 0)
     assert done.value == done.lower
     assert done.lower is None or done.upper is None or done.lower < done.upper
-    of = {v: {t.load_per_s for t in played.past if t.verdict == v} for v in ("held", "failed")}
+    of = {v: {t.load for t in played.past if t.verdict == v} for v in ("held", "failed")}
     assert done.lower is None or done.lower in of["held"]
     assert done.upper is None or done.upper in of["failed"]
     lengths = Lengths.of(budget_s)
@@ -167,7 +167,7 @@ def test_laws_hold_whatever_the_server_does(server: Server, within: float, budge
 def test_ends_even_if_the_clock_stands_still(server: Server) -> None:
     past: list[Past] = []
     while isinstance(step := decide(search(), past, 0.0), Measure):
-        past.append(Past(step.rate_per_s, step.duration_s, *server(step.rate_per_s, step.duration_s), step.phase))
+        past.append(Past(step.load, step.duration_s, *server(step.load, step.duration_s), step.phase))
         assert len(past) < 400
 
 
@@ -177,7 +177,7 @@ def test_invalid_trials_say_nothing_of_the_server(server: Server, cut: int) -> N
     past = play(server, search()).past[:cut]
     valid = [trial for trial in past if trial.verdict != "invalid"]
     with_them, without = conclude(search(), past, "budget"), conclude(search(), valid, "budget")
-    assert with_them.upper is None or with_them.upper in {trial.load_per_s for trial in valid}
+    assert with_them.upper is None or with_them.upper in {trial.load for trial in valid}
     assert with_them.lower is None or (without.lower or 0) >= with_them.lower
 
 
@@ -362,7 +362,7 @@ def test_a_generator_that_falls_behind_above_the_limit_does_not_matter() -> None
 
 def test_an_invalid_load_is_tried_three_times() -> None:
     played = play(driven_up_to(sharp(CAPACITY), 150_000), search())
-    invalid = [trial.load_per_s for trial in played.past if trial.verdict == "invalid"]
+    invalid = [trial.load for trial in played.past if trial.verdict == "invalid"]
     assert {invalid.count(load) for load in invalid} == {3}
 
 
@@ -391,7 +391,7 @@ def test_a_long_run_that_cannot_be_driven_is_no_failure() -> None:
     assert (played.done.upper or 0) > CAPACITY
     assert played.done.value is not None
     assert 200_000 / 1.03 < played.done.value <= 200_000
-    long = [trial.load_per_s for trial in played.past if trial.verdict == "invalid"]
+    long = [trial.load for trial in played.past if trial.verdict == "invalid"]
     assert {long.count(load) for load in long} == {3}
 
 
@@ -400,7 +400,7 @@ def test_full_trials_that_cannot_be_driven_are_given_up() -> None:
         return ("invalid", 0.0) if duration_s > 0.75 and load > 200_000 else sharp(CAPACITY)(load, duration_s)
 
     played = play(server, search())
-    invalid = [trial.load_per_s for trial in played.past if trial.verdict == "invalid"]
+    invalid = [trial.load for trial in played.past if trial.verdict == "invalid"]
     assert {invalid.count(load) for load in invalid} == {4}
     assert played.done.stopped_by == "generator"
     assert played.done.value == 197_809
@@ -410,13 +410,13 @@ def test_a_disturbed_machine_is_given_more_and_longer_trials_not_called_the_gene
     held = [Past(load, 0.5, "held", 0.0, "bracket") for load in (1_000, 2_000)]
     bad = Past(4_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
     steps = [decide(search(), [*held, *[bad] * times], 5.0 + times) for times in range(1, 8)]
-    assert all(isinstance(step, Measure) and step.rate_per_s == 4_000 for step in steps)
+    assert all(isinstance(step, Measure) and step.load == 4_000 for step in steps)
     lengths = [step.duration_s for step in steps if isinstance(step, Measure)]
     assert lengths[0] == 2 * Lengths.of(60.0).sort_s
     assert max(lengths) == 4 * Lengths.of(60.0).sort_s
     beyond = decide(search(), [*held, *[bad] * 8], 13.0)
     assert isinstance(beyond, Measure)
-    assert beyond.rate_per_s < 4_000
+    assert beyond.load < 4_000
 
 
 def test_a_budget_spent_on_trials_that_were_all_held_up_is_the_generators_trouble() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from flatout.errors import TargetError, UsageError
 from flatout.protocols import PROTOCOLS
-from flatout.scenario import plan
+from flatout.scenario import capacity, plan
 from flatout.scenario.model import Scenario, Segment
 
 NAME = next(iter(PROTOCOLS))
@@ -98,15 +98,15 @@ def test_an_unknown_name_is_the_targets_fault() -> None:
 
 def test_more_flows_than_ports_says_what_helps() -> None:
     with pytest.raises(UsageError, match=r"source ports.*--sources"):
-        plan.make(scenario(flows=plan.local_ports() + 1))
+        plan.make(scenario(flows=capacity.local_ports() + 1))
 
 
 def test_more_sources_give_more_ports_but_not_more_descriptors() -> None:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    flows = max(descriptors, plan.local_ports()) + 1
+    flows = max(descriptors, capacity.local_ports()) + 1
     with pytest.raises(UsageError, match="descriptors"):
         plan.make(scenario(flows=flows, sources=("127.0.0.0/8",)))
 
 
 def test_the_kernels_ports_are_counted() -> None:
-    assert 1000 < plan.local_ports() <= 65_536
+    assert 1000 < capacity.local_ports() <= 65_536

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from flatout.cli import demo, flags, limit, load, report, rerun, serve
+from flatout.cli import demo, flags, limit, load, merge, report, rerun, serve
 from flatout.host import VERSION
 from flatout.protocols import PROTOCOLS
 
 _VERBS = (
     (load, "knobs", "Send requests at a set rate and say where each one went."),
-    (limit, "knobs", "Find the highest rate that a server holds."),
+    (limit, "knobs", "Find the highest load that a server holds."),
     (serve, "serve_knobs", "Answer requests, for tests."),
 )
 
@@ -29,6 +29,7 @@ def build() -> App:
             own = flags.knob_flags(protocol, getattr(protocol, knobs))
             verb.command(module.command(protocol, own), name=protocol.name)
         app.command(verb)
+    app.command(merge.merge)
     app.command(report.report)
     app.command(rerun.rerun)
     app.command(demo.demo)

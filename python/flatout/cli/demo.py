@@ -69,8 +69,8 @@ def demo(
 
 
 def _search(title: str, address: str, cpu: int, budget: str, *, quiet: bool) -> LimitResult:
-    search = api.search_of(loss="0.5%", p99="5ms", least="1k", most="5M", within="2%", budget=budget)
     scenario = api.trial_scenario("ntp", address, cpus=(cpu,))
+    search = api.search_of(scenario, loss="0.5%", p99="5ms", least=None, most=None, within="2%", budget=budget)
     return seek(scenario, search, quiet=quiet, title=f"limit of {title}")
 
 

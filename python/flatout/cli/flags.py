@@ -16,7 +16,7 @@ from flatout.options import LoadOptions
 from flatout.protocols.base import Protocol
 
 HOW = Group("How to ask", sort_key=2)
-OUTPUT = Group("Output", sort_key=4)
+OUTPUT = Group("Output", sort_key=6)
 
 
 @dataclass
@@ -37,7 +37,9 @@ class Output:
 class Asking:
     """How requests are sent, for `load` and `limit` alike."""
 
-    flows: Annotated[int, Parameter(group=HOW, help="Source sockets that the far end can tell apart.")] = 64
+    flows: Annotated[
+        str | None, Parameter(group=HOW, help="Source sockets that the far end can tell apart, e.g. 1k. [64]")
+    ] = None
     sources: Annotated[
         list[str],
         Parameter(
@@ -89,7 +91,6 @@ class Asking:
     def options(self, knobs: Any) -> LoadOptions:
         """As keyword arguments of the Python API."""
         given: LoadOptions = {
-            "flows": self.flows,
             "sources": self.sources,
             "arrivals": self.arrivals,
             "seed": self.seed,
@@ -100,6 +101,8 @@ class Asking:
             "allow_public": self.allow_public,
             "options": dataclasses.asdict(knobs),
         }
+        if self.flows is not None:
+            given["flows"] = self.flows
         if self.timeout is not None:
             given["timeout"] = self.timeout
         if self.warmup is not None:
@@ -110,7 +113,7 @@ class Asking:
 def knob_flags(protocol: Protocol, knobs: type[Any]) -> Any:
     """A protocol's knobs as flags: the same dataclass with help for the command line."""
     hints = get_type_hints(knobs)
-    group = Group(f"{protocol.title} options", sort_key=3)
+    group = Group(f"{protocol.title} options", sort_key=4)
     fields = []
     for knob in dataclasses.fields(knobs):
         told = Parameter(group=group, help=knob.metadata.get("help", ""), name=knob.metadata.get("flag"))

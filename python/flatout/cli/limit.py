@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from flatout import api
 from flatout.cli import output as out
 from flatout.cli.flags import Asking, Output, flattened
+from flatout.cli.stream_flags import Connecting, Querying, help_of, shown
 from flatout.protocols.base import Protocol
 from flatout.result import LimitResult, Search
+from flatout.scenario import streams
 from flatout.scenario.model import Scenario
 
 GOAL = Group("What to search", sort_key=1)
@@ -29,10 +31,19 @@ class Seeking:
     p99: Annotated[
         str | None, Parameter(group=GOAL, help="At most 1 % of the answers later than this, from when they were due.")
     ] = None
-    min: Annotated[str, Parameter(group=GOAL, help="Begin at this rate.")] = "1k"
-    max: Annotated[str, Parameter(group=GOAL, help="Never ask faster than this.")] = "5M"
+    min: Annotated[
+        str | None, Parameter(group=GOAL, help="Begin at this rate, or number of connections. [1k; connections: 10]")
+    ] = None
+    max: Annotated[
+        str | None,
+        Parameter(
+            group=GOAL,
+            help="Never ask faster, or over more connections, than this. [5M; connections: what this host can open, "
+            "at most 100k]",
+        ),
+    ] = None
     within: Annotated[
-        str, Parameter(group=GOAL, help="How close the highest held and lowest failed rate must come.")
+        str, Parameter(group=GOAL, help="How close the highest load held and the lowest that failed must come.")
     ] = "2%"
     require: Annotated[
         list[str],
@@ -46,11 +57,29 @@ class Seeking:
     ] = field(default_factory=list)
     budget: Annotated[str, Parameter(group=GOAL, help="Time for the whole search.")] = "60s"
 
-    def search(self) -> Search:
-        """What the flags mean."""
-        return api.search_of(
-            loss=self.loss, p99=self.p99, least=self.min, most=self.max, within=self.within, budget=self.budget
-        )
+    def goal(self) -> dict[str, Any]:
+        """What the flags mean, for the search."""
+        return {
+            "loss": self.loss,
+            "p99": self.p99,
+            "least": self.min,
+            "most": self.max,
+            "within": self.within,
+            "budget": self.budget,
+        }
+
+
+@dataclass
+class Along:
+    """What the search varies, for protocols that have connections."""
+
+    search: Annotated[
+        Literal["rate", "connections"],
+        Parameter(group=GOAL, help="Search the rate over a fixed number of connections, or connections at one rate."),
+    ] = "rate"
+    rate: Annotated[
+        str | None, Parameter(group=GOAL, help="The rate that --search connections keeps, e.g. 20k. [20k]")
+    ] = None
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
@@ -61,22 +90,32 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         /,
         *,
         seeking: Seeking = Seeking(),
+        along: Along = Along(),
         asking: Asking = Asking(),
+        connecting: Connecting = Connecting(),
+        querying: Querying = Querying(),
         knobs: Any = knobs(),
         output: Output = Output(),
     ) -> int:
-        search = seeking.search()
         options = asking.options(knobs)
         options["require"] = seeking.require
+        if streams.has_streams(protocol):
+            options.update(connecting.options())
+        if streams.default_lines(protocol):
+            options.update(querying.options())
         scenario = api.trial_scenario(protocol.name, target, **options)
+        search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
 
-    limit.__doc__ = _HELP.format(protocol=protocol)
+    limit.__doc__ = help_of(_HELP, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
         "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
         "seeking": flattened(Seeking),
+        "along": shown(Along, when=streams.has_streams(protocol)),
         "asking": flattened(Asking),
+        "connecting": shown(Connecting, when=streams.has_streams(protocol)),
+        "querying": shown(Querying, when=bool(streams.default_lines(protocol))),
         "knobs": flattened(knobs),
         "output": flattened(Output),
         "return": int,
@@ -94,7 +133,11 @@ trial that this generator could not drive is never held against the server.
 ```
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
 flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
-```
+{streams}```
+"""
+_STREAM_EXAMPLES = """\
+flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --connections 2k --p99 2ms
+flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --search connections --rate 20k
 """
 
 

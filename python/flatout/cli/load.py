@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -12,13 +11,15 @@ from cyclopts import Group, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags import Asking, Output, flattened
+from flatout.cli.stream_flags import Connecting, Querying, Sharing, absolute, help_of, shown
 from flatout.errors import Interrupted, UsageError
-from flatout.options import scenario_of
+from flatout.options import LoadOptions, scenario_of
 from flatout.protocols.base import Protocol
 from flatout.result import LoadResult
 from flatout.run import run
 from flatout.scenario import profile as profiles
-from flatout.scenario.model import Scenario, Segment
+from flatout.scenario import streams
+from flatout.scenario.model import LogFormat, Scenario, Segment
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -38,7 +39,19 @@ class Pace:
     )
     profile: Annotated[
         str | None,
-        Parameter(group=WHAT, help="Steps and slopes, e.g. '1000 8s, 2000 5s, +500/s 10s', or a file of them."),
+        Parameter(
+            group=WHAT,
+            allow_leading_hyphen=True,
+            help="Steps and slopes, e.g. '1000 8s, 2000 5s, +500/s 10s', or a file of them (-: standard input).",
+        ),
+    ] = None
+    profile_format: Annotated[
+        profiles.Format | None,
+        Parameter(
+            group=WHAT,
+            help="Read the profile as slopes alone ('700 8s, -400 5s', from --rate on), or as a file of tcpclient's "
+            "--stdin (tcpscaler-steps) or --stdin-rateslope (tcpscaler-slopes, from --rate on).",
+        ),
     ] = None
     require: Annotated[
         list[str],
@@ -53,16 +66,26 @@ class Pace:
     log: Annotated[
         str | None, Parameter(group=WHAT, help="Write one CSV row per request: due, sent, answered, outcome, flow.")
     ] = None
+    log_format: Annotated[
+        LogFormat, Parameter(group=WHAT, help="Whose CSV the log is: our own, or that of tcpclient's -R.")
+    ] = "flatout"
+
+    def options(self) -> LoadOptions:
+        """As keyword arguments of the Python API, those about the rate left out."""
+        return {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
 
     def segments(self) -> tuple[Segment, ...]:
         """The profile that the flags ask for."""
         given = [flag for flag in ("rate", "ramp", "profile") if getattr(self, flag) is not None]
-        if len(given) > 1:
+        if len(given) > 1 and given != ["rate", "profile"]:
             raise UsageError(f"give one of --{' and --'.join(given)}, not both")
         if self.profile is not None:
             if self.for_ is not None:
                 raise UsageError("a profile brings its own durations: leave --for out")
-            return profiles.parse(self.profile)
+            start_per_s = None if self.rate is None else units.rate(self.rate)
+            return profiles.parse(self.profile, self.profile_format, start_per_s)
+        if self.profile_format is not None:
+            raise UsageError("--profile-format says how --profile is to be read: name one")
         seconds = units.duration(self.for_ or "10s")
         if self.ramp is not None:
             return profiles.ramp(self.ramp, seconds)
@@ -78,12 +101,19 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         *,
         pace: Pace = Pace(),
         asking: Asking = Asking(),
+        connecting: Connecting = Connecting(),
+        querying: Querying = Querying(),
+        sharing: Sharing = Sharing(),
         knobs: Any = knobs(),
         output: Output = Output(),
     ) -> int:
         options = asking.options(knobs)
-        options["require"] = pace.require
-        options["log"] = _absolute(pace.log)
+        options.update(pace.options())
+        options.update(sharing.options())
+        if streams.has_streams(protocol):
+            options.update(connecting.options())
+        if streams.default_lines(protocol):
+            options.update(querying.options())
         scenario = scenario_of(
             protocol.name,
             target,
@@ -95,11 +125,14 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
 
-    load.__doc__ = _HELP.format(protocol=protocol)
+    load.__doc__ = help_of(_HELP, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
         "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
         "pace": flattened(Pace),
         "asking": flattened(Asking),
+        "connecting": shown(Connecting, when=streams.has_streams(protocol)),
+        "querying": shown(Querying, when=bool(streams.default_lines(protocol))),
+        "sharing": flattened(Sharing),
         "knobs": flattened(knobs),
         "output": flattened(Output),
         "return": int,
@@ -115,12 +148,13 @@ _HELP = """Send {protocol.summary} at a set rate and say where every request wen
 flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --rate 100k --for 10s
 flatout load {protocol.name} 10.0.0.2 --ramp 10k..200k --for 1m --require 'p99<5ms' 'loss<0.1%'
 flatout load {protocol.name} [::1]:{protocol.test_port} --profile '1000 8s, 2000 5s' --json - --quiet
-```
+{streams}```
 """
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())
+_STREAM_EXAMPLES = """\
+flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --connections 100k --rate 20k
+flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 30k --hold 10k --churn 1k --arrivals poisson
+flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 90k --node 1/3 --start-at 2026-03-14T15:09:26Z
+"""
 
 
 def measure(scenario: Scenario, *, quiet: bool) -> LoadResult:

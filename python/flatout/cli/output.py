@@ -37,6 +37,8 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     for _, result in results:
         for warning in result.warnings if isinstance(result, LoadResult) else ():
             say(f"flatout: warning: {warning}")
+        for note in result.notes if isinstance(result, LoadResult) and not output.quiet else ():
+            say(f"flatout: note: {note}")
     if output.quiet:
         _complaints(results)
     else:

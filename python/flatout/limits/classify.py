@@ -58,10 +58,10 @@ def classify(rule: Rule, trials: Iterable[Tried]) -> Bound:
     return "lower" if whole - sums.full_low <= allowed else "undecided"
 
 
-def conditional_throughput(rule: Rule, load_per_s: float, trials: Iterable[Tried]) -> float:
+def conditional_throughput(rule: Rule, load: float, trials: Iterable[Tried]) -> float:
     """Give the load less the loss ratio that 1 - `exceed` of the full-length time stayed at or below."""
     full = sorted((trial for trial in trials if trial.duration_s >= rule.full_s), key=lambda trial: trial.loss)
-    return load_per_s * (1.0 - _quantile_loss(rule, full))
+    return load * (1.0 - _quantile_loss(rule, full))
 
 
 def _quantile_loss(rule: Rule, full: Sequence[Tried]) -> float:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limits.search import Done, Measure, Past, conclude, decide
+from flatout.limits.search import Done, Measure, Opening, Past, conclude, decide, no_opening
 from flatout.limits.sentence import sentence
 from flatout.limits.verdict import Judgement, ShareLaterThan, judge
 from flatout.progress import RunProgress, SearchProgress
@@ -33,13 +33,18 @@ OnSearch = Callable[[SearchProgress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What a search needs of the world. `recover` tells whether the target answers a low rate properly."""
+    """What a search needs of the world.
+
+    `measure` does one trial at a load and of a length, `recover` tells whether the target answers a low rate properly,
+    `opening_s` how long opening the connections of a load takes.
+    """
 
     measure: Callable[[float, float, OnRun], LoadResult]
     recover: Callable[[], bool]
     clock: Callable[[], float]
     rest: Callable[[float], object]
     share_later_than: ShareLaterThan
+    opening_s: Opening = no_opening
     stop: Callable[[], bool] = lambda: False
     progress: OnSearch = lambda _progress: None
 
@@ -69,7 +74,7 @@ class _Drive:
     def run(self) -> tuple[Done, str | None]:
         """Until the decider or the world ends it: the bounds, and what the sentence should add."""
         while True:
-            step = decide(self.search, self.past, self.elapsed_s(), self.hint_per_s)
+            step = decide(self.search, self.past, self.elapsed_s(), self.hint_per_s, self.world.opening_s)
             if isinstance(step, Done):
                 return step, self._because(step)
             end = self._carry_out(step)
@@ -88,7 +93,7 @@ class _Drive:
     def _try(self, step: Measure) -> _End | None:
         """One trial. The generator's failure is an invalid trial; the target's ends the search."""
         try:
-            result = self.world.measure(step.rate_per_s, step.duration_s, lambda run: self._tell(step, run=run))
+            result = self.world.measure(step.load, step.duration_s, lambda run: self._tell(step, run=run))
         except TargetError as error:
             return self._keep_or_raise(error, _End("target", str(error)))
         except GeneratorError as error:
@@ -96,7 +101,7 @@ class _Drive:
             return self._keep_or_raise(error, None)
         judgement = judge(result, self.search.goal, self.world.share_later_than)
         self._remember(step, judgement)
-        self.trials.append(_trial(result, judgement, step))
+        self.trials.append(_trial(result, judgement, step, self.search))
         self._tell(step, finished=self.trials[-1])
         return _End("interrupted") if result.verdict == "interrupted" else None
 
@@ -107,9 +112,7 @@ class _Drive:
 
     def _remember(self, step: Measure, judgement: Judgement) -> None:
         self.trouble = judgement.why if judgement.verdict == "invalid" else self.trouble
-        past = Past(
-            step.rate_per_s, step.duration_s, judgement.verdict, judgement.loss, step.phase, judgement.disturbed
-        )
+        past = Past(step.load, step.duration_s, judgement.verdict, judgement.loss, step.phase, judgement.disturbed)
         self.past.append(past)
 
     def _settle_down(self) -> _End | None:
@@ -125,8 +128,9 @@ class _Drive:
                 return _End("interrupted")
             if pause_s is not None:
                 self.world.rest(pause_s)
-        load = self.past[-1].load_per_s
-        return _End("target", f"no proper answers at a low rate after the trial at {load:,}/s")
+        load = self.past[-1].load
+        unit = "/s" if self.search.axis == "rate" else " connections"
+        return _End("target", f"no proper answers at a low rate after the trial at {load:,}{unit}")
 
     def _invalid_in_a_row(self) -> int:
         """What disturbs a machine lasts: the next trial should not meet the same moment."""
@@ -140,7 +144,7 @@ class _Drive:
 
     def _because(self, done: Done) -> str | None:
         """Why the load at the upper edge failed; for the generator's own bound, its trouble."""
-        failed = [t.why for t in self.trials if t.verdict == "failed" and t.intended_per_s == done.upper]
+        failed = [t.why for t in self.trials if t.verdict == "failed" and t.load == done.upper]
         if failed:
             return failed[-1]
         return self.trouble if done.stopped_by == "generator" else None
@@ -159,7 +163,9 @@ class _Drive:
         return SearchProgress(
             trial=len(self.past) + (finished is None and limit is None),
             phase=step.phase,
-            rate_per_s=step.rate_per_s,
+            rate_per_s=step.load if self.search.axis == "rate" else self.search.min_per_s,
+            axis=self.search.axis,
+            connections=step.load if self.search.axis == "connections" else None,
             trial_s=step.duration_s,
             elapsed_s=self.elapsed_s(),
             budget_s=self.search.budget_s,
@@ -180,18 +186,16 @@ def find_limit(
     host: Host,
     started_at: str,
     hint_per_s: float | None = None,
-    axis: Literal["rate", "connections"] = "rate",
-    unit: str = "requests/s",
 ) -> LimitResult:
     """Search for the limit. TargetError and GeneratorError come out only when no trial was completed."""
     drive = _Drive(search, world, hint_per_s, world.clock())
     done, because = drive.run()
     limit = Limit(
-        axis=axis,
+        axis=search.axis,
         value=done.value,
         lower=done.lower,
         upper=done.upper,
-        unit=unit,
+        unit=search.unit,
         goal=search.goal,
         stopped_by=done.stopped_by,
     )
@@ -203,7 +207,7 @@ def find_limit(
         started_at=started_at,
         duration_s=drive.elapsed_s(),
         limit=limit,
-        rate_per_s=limit.value if axis == "rate" else None,
+        rate_per_s=limit.value if search.axis == "rate" else None,
         trials=drive.trials,
         sentence=sentence(limit, search, because, confirmed=done.confirmed),
     )
@@ -213,16 +217,17 @@ def _last(drive: _Drive) -> Measure:
     if not drive.past:
         return Measure(0, 0.0, "bracket")
     past = drive.past[-1]
-    return Measure(past.load_per_s, past.duration_s, past.phase)
+    return Measure(past.load, past.duration_s, past.phase)
 
 
-def _trial(result: LoadResult, judgement: Judgement, step: Measure) -> Trial:
+def _trial(result: LoadResult, judgement: Judgement, step: Measure, search: Search) -> Trial:
     run = msgspec.structs.asdict(result)
     run |= {
         "run_verdict": result.verdict,
         "verdict": judgement.verdict,
         "why": judgement.why,
-        "intended_per_s": float(step.rate_per_s),
+        "intended_per_s": float(step.load) if search.axis == "rate" else search.min_per_s,
+        "intended_connections": step.load if search.axis == "connections" else None,
         "phase": step.phase,
     }
     return Trial(**run)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -25,6 +25,7 @@ from flatout.limits.classify import Rule, classify, conditional_throughput
 from flatout.limits.grid import Grid
 from flatout.result import Search, StoppedBy, TrialVerdict
 
+Opening = Callable[[float], float]
 Phase = Literal["bracket", "search", "confirm"]
 Status = Literal["lower", "upper", "generator", "undecided"]
 
@@ -47,11 +48,19 @@ _BUDGET_S = 60.0
 _SHORTEST_UNIT_S, _LONGEST_UNIT_S = 0.25, 10.0
 
 
+def no_opening(_load: float) -> float:
+    """Datagrams need no connection."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A trial that was measured, as the decider knows it: intended load and length, effective loss ratio."""
+    """A trial that was measured, as the decider knows it: intended load and length, effective loss ratio.
 
-    load_per_s: int
+    The load is on the axis of the search: requests per second, or connections.
+    """
+
+    load: int
     duration_s: float
     verdict: TrialVerdict
     loss: float
@@ -63,7 +72,7 @@ class Past:
 class Measure:
     """Decision: measure this load next."""
 
-    rate_per_s: int
+    load: int
     duration_s: float
     phase: Phase
 
@@ -97,9 +106,18 @@ class Lengths:
         return cls(sort_s=unit / 2.0, full_s=unit, settle_sum_s=4.0 * unit, confirm_s=5.0 * unit)
 
 
-def decide(search: Search, past: Sequence[Past], elapsed_s: float, hint_per_s: float | None = None) -> Measure | Done:
-    """Decide the next trial, or the end. `hint_per_s`, the generator's own ceiling, says what it surely can."""
-    view = _View(search, past, hint_per_s)
+def decide(
+    search: Search,
+    past: Sequence[Past],
+    elapsed_s: float,
+    hint_per_s: float | None = None,
+    opening_s: Opening = no_opening,
+) -> Measure | Done:
+    """Decide the next trial, or the end. `hint_per_s`, the generator's own ceiling, says what it surely can.
+
+    `opening_s` tells how long opening the connections of a load takes before its trial.
+    """
+    view = _View(search, past, hint_per_s, opening_s)
     return _within_budget(view, _next(view, hint_per_s), elapsed_s)
 
 
@@ -111,11 +129,18 @@ def conclude(search: Search, past: Sequence[Past], stopped_by: StoppedBy, hint_p
 class _View:
     """What the past says of each load, worked out once."""
 
-    def __init__(self, search: Search, past: Sequence[Past], hint_per_s: float | None = None) -> None:
+    def __init__(
+        self,
+        search: Search,
+        past: Sequence[Past],
+        hint_per_s: float | None = None,
+        opening_s: Opening = no_opening,
+    ) -> None:
         self.past = past
+        self.opening_s = opening_s
         self.surely_able = (hint_per_s or 0.0) / _FAR_BELOW_HINT
         self.budget_s = search.budget_s
-        self.grid = Grid.of(search.min_per_s, search.max_per_s, search.within)
+        self.grid = Grid.of(*search.bounds, search.within)
         self.lengths = Lengths.of(search.budget_s)
         loss = search.goal.loss
         self.sorting = Rule(self.lengths.sort_s, 2.0 * self.lengths.sort_s, loss)
@@ -125,7 +150,7 @@ class _View:
     def _by_load(self) -> dict[int, list[Past]]:
         loads: dict[int, list[Past]] = {}
         for trial in self.past:
-            loads.setdefault(trial.load_per_s, []).append(trial)
+            loads.setdefault(trial.load, []).append(trial)
         return loads
 
     @cached_property
@@ -164,7 +189,7 @@ class _View:
     @cached_property
     def driven(self) -> int:
         """The highest load at which the generator kept its schedule."""
-        return max((trial.load_per_s for trial in self.past if trial.verdict != "invalid"), default=0)
+        return max((trial.load for trial in self.past if trial.verdict != "invalid"), default=0)
 
     def valid(self, load: int) -> list[Past]:
         return [trial for trial in self._by_load.get(load, []) if trial.verdict != "invalid"]
@@ -202,7 +227,7 @@ class _View:
     def carried(self) -> float:
         """The highest rate got through in a long run that failed: about what the server can do."""
         runs = (trial for load in self.refuted for trial in self.valid(load) if trial.phase == "confirm")
-        return max((trial.load_per_s * (1.0 - trial.loss) for trial in runs), default=0.0)
+        return max((trial.load * (1.0 - trial.loss) for trial in runs), default=0.0)
 
 
 def _next(view: _View, hint_per_s: float | None) -> Measure | Done:
@@ -228,7 +253,7 @@ def _narrow(view: _View, lower: int, edge: int) -> Measure | Done:
 def _finish_last(view: _View) -> Measure | None:
     """Measure the last load once more, as long as what was begun there decides nothing yet."""
     last = view.past[-1]
-    load, status = last.load_per_s, view.statuses[last.load_per_s]
+    load, status = last.load, view.statuses[last.load]
     if status == "generator":
         return None
     if last.phase == "confirm":
@@ -303,7 +328,8 @@ def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measu
     if isinstance(step, Done):
         return step
     measured_s = sum(trial.duration_s for trial in view.past)
-    overhead_s = _overhead_s(elapsed_s - measured_s, len(view.past))
+    opened_s = sum(view.opening_s(trial.load) for trial in view.past)
+    overhead_s = _overhead_s(elapsed_s - measured_s - opened_s, len(view.past)) + view.opening_s(step.load)
     left_s = view.budget_s - max(elapsed_s, measured_s) - overhead_s
     safe = step.phase == "confirm" and view.lower is not None and view.confirmed(view.lower)
     reserve_s = 0.0 if safe else overhead_s + view.lengths.confirm_s

@@ -17,12 +17,17 @@ def sentence(limit: Limit, search: Search, because: str | None = None, *, confir
 
 def _say(limit: Limit, search: Search, because: str | None) -> str:
     if limit.stopped_by == "found" and limit.value is not None:
-        return _holds(limit) + _fails(limit, because) + "."
+        return _holds(limit, search) + _fails(limit, because) + "."
     return _UNUSUAL[limit.stopped_by](limit, search, because)
 
 
-def _holds(limit: Limit) -> str:
-    return f"Holds {whole(limit.value or 0.0)} {limit.unit} ({criteria(limit.goal)})"
+def _holds(limit: Limit, search: Search) -> str:
+    return f"Holds {whole(limit.value or 0.0)} {limit.unit}{_kept(search)} ({criteria(limit.goal)})"
+
+
+def _kept(search: Search) -> str:
+    """The rate at which connections are searched."""
+    return f" at {whole(search.min_per_s)}/s" if search.axis == "connections" else ""
 
 
 def criteria(goal: Goal) -> str:
@@ -48,29 +53,30 @@ def _reason(because: str | None) -> str:
 
 
 def _max(limit: Limit, search: Search, _because: str | None) -> str:
-    top = f"{whole(search.max_per_s)}{_per(limit.unit)}"
-    held = f"{whole(limit.value or 0.0)} {limit.unit} held ({criteria(limit.goal)})"
+    top = f"{whole(search.bounds[1])}{_per(limit.unit)}"
+    held = f"{whole(limit.value or 0.0)} {limit.unit}{_kept(search)} held ({criteria(limit.goal)})"
     return f"No limit found up to {top}: {held}."
 
 
 def _min(limit: Limit, search: Search, because: str | None) -> str:
-    low = f"{whole(limit.upper or search.min_per_s)} {limit.unit}"
+    low = f"{whole(limit.upper or search.bounds[0])} {limit.unit}{_kept(search)}"
     return f"Fails already at the minimum of {low} ({criteria(limit.goal)}){_reason(because)}."
 
 
 def _generator(limit: Limit, search: Search, because: str | None) -> str:
     if limit.value is None:
-        low = f"{whole(search.min_per_s)} {limit.unit}"
+        low = f"{whole(search.bounds[0])} {limit.unit}{_kept(search)}"
         return f"Nothing is known of the server: this generator cannot drive even {low}{_reason(because)}."
-    more = f"At least {whole(limit.value)}{_per(limit.unit)} ({criteria(limit.goal)}): this generator cannot drive more"
+    held = f"{whole(limit.value)}{_per(limit.unit)}{_kept(search)} ({criteria(limit.goal)})"
+    more = f"At least {held}: this generator cannot drive more"
     if limit.upper is not None:
         return f"{more} dependably, and the server fails at {whole(limit.upper)}{_per(limit.unit)}{_reason(because)}."
     return f"{more}, so the server's limit is not known."
 
 
-def _so_far(limit: Limit, because: str | None) -> str:
+def _so_far(limit: Limit, search: Search, because: str | None) -> str:
     if limit.value is not None:
-        return _holds(limit) + _fails(limit, because)
+        return _holds(limit, search) + _fails(limit, because)
     if limit.upper is not None:
         return f"Nothing held{_fails(limit, because)}"
     return "Nothing was measured that held or failed"
@@ -78,15 +84,15 @@ def _so_far(limit: Limit, because: str | None) -> str:
 
 def _budget(limit: Limit, search: Search, because: str | None) -> str:
     ended = f"the budget of {whole(search.budget_s)} s ended before this was settled within {percent(search.within)}"
-    return f"{_so_far(limit, because)}; {ended}."
+    return f"{_so_far(limit, search, because)}; {ended}."
 
 
-def _target(limit: Limit, _search: Search, because: str | None) -> str:
-    return f"The target stopped answering{_reason(because)}. Until then: {_lower_first(_so_far(limit, None))}."
+def _target(limit: Limit, search: Search, because: str | None) -> str:
+    return f"The target stopped answering{_reason(because)}. Until then: {_lower_first(_so_far(limit, search, None))}."
 
 
-def _interrupted(limit: Limit, _search: Search, because: str | None) -> str:
-    return f"Interrupted. So far: {_lower_first(_so_far(limit, because))}."
+def _interrupted(limit: Limit, search: Search, because: str | None) -> str:
+    return f"Interrupted. So far: {_lower_first(_so_far(limit, search, because))}."
 
 
 def _lower_first(text: str) -> str:

@@ -4,6 +4,8 @@ Method: a run that the generator could not drive, or that was interrupted, is in
 Otherwise two criteria: loss at most the goal's, and at most 1 % of answers later than the p99 goal. So that one number
 orders trials, lateness is expressed as loss: the allowed 1 % weighs as much as the allowed loss, and the larger counts.
 A held trial's effective loss is never above the goal's, a failed one's always is.
+Over streams the connections come first: those that this host could not open make a trial invalid; those that the target
+did not accept, or ended, count as loss.
 Never in here: the choice of a load, I/O, the histogram's code (counting answers in it is passed in).
 """
 
@@ -37,6 +39,13 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> Judgement:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
+    unopened = _unopened(result)
+    if unopened is not None:
+        return Judgement(verdict="invalid", loss=0.0, why=unopened)
+    missing, complaint = _missing(result, goal)
+    if complaint and result.verdict != "interrupted":
+        loss = min(max(missing, result.loss or 0.0), 1.0)
+        return Judgement(verdict="failed", loss=loss, why=complaint)
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
         why = unusable or "nothing was sent"
@@ -49,6 +58,33 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
     loss = max(result.loss, _late_as_loss(late, goal.loss))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
+
+
+def _unopened(result: LoadResult) -> str | None:
+    """Connections for which there was no port, no memory or no way from this host say nothing of the server."""
+    connections = result.connections
+    if connections is None or not connections.failed or connections.peak >= _asked(result):
+        return None
+    return f"this host could not open {connections.failed:,} of {_asked(result):,} connections"
+
+
+def _asked(result: LoadResult) -> int:
+    return (result.scenario.get("connections") or 0) + (result.scenario.get("hold") or 0)
+
+
+def _missing(result: LoadResult, goal: Goal) -> tuple[float, str | None]:
+    """The share of connections that the target did not accept or ended, and what to say where that is too much."""
+    connections, asked = result.connections, _asked(result)
+    if connections is None or not asked:
+        return 0.0, None
+    refused = asked - connections.peak if not result.scenario.get("churn") else 0
+    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset
+    share = max(refused, ended, 0) / asked
+    if share <= goal.loss:
+        return share, None
+    if refused >= ended:
+        return share, f"only {connections.peak:,} of {asked:,} connections were accepted"
+    return share, f"the target ended {ended:,} of {connections.established:,} connections"
 
 
 def _disturbed(result: LoadResult, goal: Goal) -> bool:

@@ -8,6 +8,12 @@ import msgspec
 
 Arrivals = Literal["constant", "poisson"]
 Stamps = Literal["kernel", "user"]
+Transport = Literal["udp", "tcp", "tls"]
+Io = Literal["auto", "io_uring", "epoll"]
+LogFormat = Literal["flatout", "tcpscaler"]
+
+
+DEFAULT_CONNECTIONS = 100
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -18,11 +24,22 @@ class Segment(msgspec.Struct, frozen=True):
     to_per_s: float
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """How to speak TLS: `server_name` (null: the target's) goes into SNI and is checked if `verify`, against `ca`."""
+
+    server_name: str | None = None
+    verify: bool = False
+    ca: str | None = None
+    resume: bool = True
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One load: whom to ask what, how fast, how long and from where. Durations in s, `profile` in order.
 
     `flows` are source sockets that the far end can tell apart; `sources` are networks or addresses to send from;
-    `options` are the protocol's own knobs.
+    `options` are the protocol's own knobs. Over streams there are `connections` instead of flows: opened at
+    `connect_rate_per_s`, each replaced after `churn` requests (0: never), `hold` idle ones kept beside them.
+    `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
     """
 
     protocol: str
@@ -40,8 +57,31 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     gso: bool = False
     require: tuple[str, ...] = ()
     log: str | None = None
+    log_format: LogFormat = "flatout"
     allow_public: bool = False
+    transport: Transport = "udp"
+    connections: int | None = None
+    connect_rate_per_s: float = 20_000.0
+    connect_timeout_s: float = 5.0
+    churn: int = 0
+    hold: int = 0
+    reconnect: bool = False
+    io: Io = "auto"
+    tls: Tls = Tls()
+    queries: str | None = None
+    node: tuple[int, int] | None = None
+    start_at: str | None = None
     options: dict[str, Any] = {}
+
+    @property
+    def streams(self) -> bool:
+        """Whether connections carry the requests."""
+        return self.transport != "udp"
+
+    @property
+    def askers(self) -> int:
+        """How many flows or connections ask, over all nodes."""
+        return (self.connections or DEFAULT_CONNECTIONS) if self.streams else self.flows
 
     @property
     def duration_s(self) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,21 +12,20 @@ from flatout import units
 from flatout.errors import UsageError
 from flatout.protocols import PROTOCOLS
 from flatout.protocols.base import Protocol, knob_values
-from flatout.scenario import require, target
+from flatout.scenario import capacity, require, share, streams, target
 from flatout.scenario.model import Scenario, Segment
 
-# Python, its libraries, pipes and the log need some of their own.
-_OTHER_DESCRIPTORS = 64
 _LONGEST_TIMEOUT_S = 60.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A scenario resolved: where to, from where, and the engine's own arguments."""
+    """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing."""
 
     scenario: Scenario
     endpoint: target.Endpoint
     sources: list[target.Address]
     engine: dict[str, Any]
+    notes: list[str] = []
 
 
 def protocol(name: str) -> Protocol:
@@ -41,14 +38,22 @@ def protocol(name: str) -> Protocol:
 def make(scenario: Scenario) -> Plan:
     """Checks and resolves. Errors: UsageError (nothing is sent), TargetError for an unknown name."""
     spoken = protocol(scenario.protocol)
+    streams.check(scenario, spoken)
     _check_numbers(scenario)
     for expression in scenario.require:
         require.check(expression)
     endpoint = target.resolve(scenario.target, spoken.port)
     target.guard(endpoint, scenario.allow_public)
-    sources = target.sources(scenario.sources, scenario.flows)
-    _check_flows(scenario, sources, endpoint)
-    return Plan(scenario, endpoint, sources, _engine(scenario, spoken, endpoint, sources))
+    room = capacity.room()
+    scenario, sources, notes = _sources(scenario, endpoint, room)
+    tight = _check_room(scenario, sources, endpoint, room)
+    return Plan(scenario, endpoint, sources, _engine(scenario, spoken, endpoint, sources), notes + tight)
+
+
+def most_connections(scenario: Scenario) -> int:
+    """How many connections a search may try on this host unless told."""
+    endpoint = target.resolve(scenario.target, protocol(scenario.protocol).port)
+    return capacity.most_connections(scenario, endpoint, capacity.room())
 
 
 def _check_numbers(scenario: Scenario) -> None:
@@ -58,8 +63,10 @@ def _check_numbers(scenario: Scenario) -> None:
         raise UsageError("each part of a profile needs a time above 0 s and rates from 0 to 200 M/s")
     if scenario.threads < 1 or scenario.flows < 1:
         raise UsageError(f"{scenario.threads} threads and {scenario.flows} flows: give at least one of each")
-    if scenario.threads > scenario.flows:
-        raise UsageError(f"{scenario.threads} threads need at least one flow each (there are {scenario.flows})")
+    askers = share.part(scenario.askers, scenario.node)
+    if scenario.threads > askers:
+        what = "connection" if scenario.streams else "flow"
+        raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
     if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
         raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
     if not 0 <= scenario.warmup_s < math.inf:
@@ -74,32 +81,34 @@ def _makes_sense(segment: Segment) -> bool:
     return 0 < segment.seconds < math.inf and all(0 <= per_s <= units.MOST_PER_S for per_s in rates)
 
 
-def _check_flows(scenario: Scenario, sources: list[target.Address], endpoint: target.Endpoint) -> None:
+def _sources(
+    scenario: Scenario, endpoint: target.Endpoint, room: capacity.Room
+) -> tuple[Scenario, list[target.Address], list[str]]:
+    """Where to send from; on loopback chosen here where one address has too few ports, and then said."""
+    wanted = streams.connections(scenario)
+    if scenario.sources or not scenario.streams:
+        return scenario, target.sources(scenario.sources, wanted, scenario.node), []
+    nodes = scenario.node[1] if scenario.node else 1
+    networks = capacity.loopback_sources(wanted, nodes, endpoint, room)
+    if not networks:
+        return scenario, [], []
+    found = target.sources(networks, wanted, scenario.node)
+    note = f"{wanted:,} connections need more ports than one address has: sent from {found[0]} to {found[-1]}"
+    return msgspec.structs.replace(scenario, sources=networks), found, [note]
+
+
+def _check_room(
+    scenario: Scenario, sources: list[target.Address], endpoint: target.Endpoint, room: capacity.Room
+) -> list[str]:
     if any(source.version != endpoint.address.version for source in sources):
         raise UsageError(f"sources and target {endpoint.address} must both be IPv4 or both IPv6")
     if scenario.sources and not sources:
         raise UsageError("the sources named contain no address")
-    ports = local_ports() * max(len(sources), 1)
-    if scenario.flows > ports:
-        raise UsageError(
-            f"{scenario.flows:,} flows need as many source ports, and there are {ports:,}: name more source addresses "
-            "with --sources (127.0.0.0/24 for a target on loopback), or widen net.ipv4.ip_local_port_range"
-        )
-    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OTHER_DESCRIPTORS
-    if scenario.flows > descriptors:
-        raise UsageError(
-            f"{scenario.flows:,} flows need as many descriptors, and this process may hold {descriptors:,}: "
-            "ask for fewer flows, or raise the hard limit (ulimit -Hn, systemd's LimitNOFILE)"
-        )
-
-
-def local_ports() -> int:
-    """How many ports the kernel gives out for each source address."""
-    try:
-        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
-        return int(high) - int(low) + 1
-    except (OSError, ValueError):
-        return 28_232
+    wanted, what = streams.connections(scenario), "connections" if scenario.streams else "flows"
+    capacity.check_ports(wanted, len(sources), room, what=what)
+    capacity.check_files(wanted, scenario, room, what=what)
+    tight = capacity.check_memory(wanted, endpoint, room) if scenario.streams else None
+    return [tight] if tight else []
 
 
 def _engine(
@@ -114,7 +123,6 @@ def _engine(
         "knobs": list(knob_values(knobs).items()),
         "target": endpoint,
         "sources": sources,
-        "flows": scenario.flows,
         "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],
         "warmup_ns": round(scenario.warmup_s * 1e9),
         "timeout_ns": round(scenario.timeout_s * 1e9),
@@ -125,4 +133,5 @@ def _engine(
         "stamps": scenario.stamps == "kernel",
         "segmented": scenario.gso,
         "log": scenario.log,
+        **streams.arguments(scenario, spoken, target.split(scenario.target, spoken.port)[0]),
     }

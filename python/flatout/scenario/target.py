@@ -83,16 +83,30 @@ _OWN = [
 ]
 
 
-def sources(texts: tuple[str, ...], flows: int) -> list[Address]:
-    """Up to `flows` addresses of the networks or addresses named, in order, without network and broadcast addresses."""
+def sources(texts: tuple[str, ...], flows: int, node: tuple[int, int] | None = None) -> list[Address]:
+    """Up to `flows` addresses of the networks or addresses named, in order, without network and broadcast addresses.
+
+    Of several nodes each takes a stretch of its own. Where there are fewer addresses than nodes they are this node's.
+    """
+    ranges = [_range(text) for text in texts]
+    total = sum(count for _, count in ranges)
+    index, of = (node[0] - 1, node[1]) if node and total >= node[1] else (0, 1)
+    begin, end = total * index // of, total * (index + 1) // of
     found: list[Address] = []
-    for text in texts:
-        try:
-            network = ipaddress.ip_network(text, strict=False)
-        except ValueError as error:
-            raise UsageError(f"sources '{text}': write an address or a network such as 127.0.0.0/24") from error
-        for address in network.hosts():
-            if len(found) >= flows:
-                return found
-            found.append(address)
+    for first, count in ranges:
+        wanted = range(max(begin, 0), min(end, count, max(begin, 0) + flows - len(found)))
+        found += [first + offset for offset in wanted]
+        begin, end = begin - count, end - count
     return found
+
+
+def _range(text: str) -> tuple[Address, int]:
+    """The first address for hosts and how many follow from it on."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise UsageError(f"sources '{text}': write an address or a network such as 127.0.0.0/24") from error
+    if network.num_addresses <= 2:
+        return network.network_address, network.num_addresses
+    # Without the network's own address (IPv6: the routers' anycast), and IPv4's broadcast.
+    return network.network_address + 1, network.num_addresses - (2 if network.version == 4 else 1)

@@ -1,0 +1,36 @@
+"""The part of one of several nodes: whole numbers divided so that the parts of all nodes add up. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flatout.errors import UsageError
+
+Node = tuple[int, int]
+# Nobody runs more load generators against one server by hand.
+_MOST_NODES = 10_000
+
+
+def parse(text: str) -> Node:
+    """A node from text: `2/3` is the second of three."""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text, re.ASCII)
+    if not found:
+        raise UsageError(f"node '{text}': write it like 2/3, the second of three")
+    return check((int(found[1]), int(found[2])))
+
+
+def check(node: Any) -> Node:
+    """The node itself, if it makes sense."""
+    index, of = node
+    if not 1 <= index <= of <= _MOST_NODES:
+        raise UsageError(f"node {index}/{of}: count from 1 to the number of nodes (at most {_MOST_NODES:,})")
+    return index, of
+
+
+def part(total: int, node: Node | None) -> int:
+    """Give a node's part of `total`; the first nodes take one more where it does not divide."""
+    if node is None:
+        return total
+    index, of = node
+    return total // of + (index <= total % of)

@@ -1,0 +1,148 @@
+"""What a scenario asks of connections: whether its protocol has them, whether the settings fit together.
+
+Pure: settings in, words out; what the host can give is looked at elsewhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+import msgspec
+
+from flatout.errors import UsageError
+from flatout.protocols.base import Protocol
+from flatout.scenario import share
+from flatout.scenario.model import Scenario
+
+_PLAIN = Scenario(protocol="", target="", profile=())
+# What only connections have, with the flag that asks for it.
+_STREAM_SETTINGS = {
+    "connect_rate_per_s": "--connect-rate",
+    "connect_timeout_s": "--connect-timeout",
+    "churn": "--churn",
+    "hold": "--hold",
+    "reconnect": "--reconnect",
+    "io": "--io",
+    "tls": "--tls-…",
+}
+_LONGEST_CONNECT_S = 600.0
+_FASTEST_PER_S = 10e6
+
+
+def links(spoken: Protocol) -> tuple[str, ...]:
+    """What can carry the protocol, its own choice first."""
+    return tuple(getattr(spoken, "links", ("udp",)))
+
+
+def has_streams(spoken: Protocol) -> bool:
+    """Whether connections can carry it."""
+    return any(link != "udp" for link in links(spoken))
+
+
+def default_lines(spoken: Protocol) -> tuple[str, ...]:
+    """What it asks about by itself, as lines of a query file; none: it has no query files."""
+    return tuple(getattr(spoken, "default_lines", ()))
+
+
+def check(scenario: Scenario, spoken: Protocol) -> None:
+    """Errors: UsageError for settings that do not fit together."""
+    _check_link(scenario, spoken)
+    if scenario.node is not None:
+        share.check(scenario.node)
+    if scenario.queries is not None and not default_lines(spoken):
+        raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
+    if scenario.streams:
+        _check_numbers(scenario)
+    if scenario.tls != _PLAIN.tls and scenario.transport != "tls":
+        raise UsageError("settings of TLS need --transport tls")
+    if scenario.start_at is not None:
+        unix_ns(scenario.start_at)
+
+
+def _check_link(scenario: Scenario, spoken: Protocol) -> None:
+    if scenario.transport not in links(spoken):
+        known = ", ".join(links(spoken))
+        raise UsageError(f"{spoken.name} is not spoken over {scenario.transport} here: it has {known}")
+    if scenario.streams:
+        if scenario.gso:
+            raise UsageError("--gso is for datagrams: leave it out over connections")
+        return
+    for name, flag in _STREAM_SETTINGS.items():
+        if getattr(scenario, name) != getattr(_PLAIN, name):
+            others = [link for link in links(spoken) if link != "udp"]
+            remedy = f"add --transport {others[0]}" if others else f"{spoken.name} has none"
+            raise UsageError(f"{flag} is for connections, which udp does not have: {remedy}")
+
+
+def _check_numbers(scenario: Scenario) -> None:
+    if scenario.askers < 1:
+        raise UsageError("a load needs at least one connection")
+    if scenario.churn < 0 or scenario.hold < 0 or scenario.churn >= 2**32:
+        raise UsageError("--churn and --hold are numbers from 0 on")
+    if not 0 < scenario.connect_rate_per_s <= _FASTEST_PER_S:
+        raise UsageError(f"the connect rate must be above 0 and at most {_FASTEST_PER_S:,.0f}/s")
+    if not 0 < scenario.connect_timeout_s <= _LONGEST_CONNECT_S:
+        raise UsageError(f"the time-out for connecting must be above 0 and at most {_LONGEST_CONNECT_S:.0f} s")
+
+
+def connections(scenario: Scenario) -> int:
+    """How many connections or flows this node keeps open, those that only wait among them."""
+    return share.part(scenario.askers, scenario.node) + share.part(scenario.hold, scenario.node)
+
+
+def opening_s(scenario: Scenario) -> float:
+    """How long opening them takes at least."""
+    return connections(scenario) / scenario.connect_rate_per_s if scenario.streams else 0.0
+
+
+def unix_ns(moment: str) -> int:
+    """A moment from text: seconds since 1970, or RFC 3339 with its zone."""
+    try:
+        seconds = float(moment)
+    except ValueError:
+        seconds = _rfc3339_s(moment)
+    if not (math.isfinite(seconds) and 0 < seconds < 2**33):
+        raise UsageError(f"start '{moment}': write it like 2026-03-14T15:09:26Z or 1773500966")
+    return round(seconds * 1e9)
+
+
+def _rfc3339_s(moment: str) -> float:
+    try:
+        found = datetime.datetime.fromisoformat(moment)
+    except ValueError:
+        return math.nan
+    if found.tzinfo is None:
+        raise UsageError(f"start '{moment}' names no time zone: add Z or an offset such as +01:00")
+    return found.timestamp()
+
+
+def arguments(scenario: Scenario, spoken: Protocol, host: str) -> dict[str, Any]:
+    """The engine's arguments for all this; `host` is the target's name without its port."""
+    lines = () if scenario.queries is not None else default_lines(spoken)
+    index, of = scenario.node or (1, 1)
+    return {
+        "link": scenario.transport,
+        "flows": share.part(scenario.askers, scenario.node),
+        "lines": list(lines),
+        "queries": scenario.queries,
+        # The rate, like the schedule's, is that of all nodes together.
+        "connect_per_s": scenario.connect_rate_per_s / of,
+        "connect_timeout_ns": round(scenario.connect_timeout_s * 1e9),
+        "churn": scenario.churn,
+        "hold": share.part(scenario.hold, scenario.node),
+        "reconnect": scenario.reconnect,
+        "io": scenario.io,
+        "tls": _tls(scenario, host),
+        "node": (index - 1, of),
+        "start_at_unix_ns": None if scenario.start_at is None else unix_ns(scenario.start_at),
+        "log_format": scenario.log_format,
+    }
+
+
+def _tls(scenario: Scenario, host: str) -> tuple[str, bool, str | None, bool] | None:
+    if scenario.transport != "tls":
+        return None
+    tls = msgspec.structs.astuple(scenario.tls)
+    return (scenario.tls.server_name or host, *tls[1:])
