@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
@@ -16,6 +16,7 @@ from flatout.errors import FlatoutError, GeneratorError, UsageError
 from flatout.host import slab, tcp_memory
 from flatout.protocols.base import Protocol, knob_values
 from flatout.scenario import target
+from flatout.scenario.model import Io
 from flatout.scenario.plan import protocol as by_name
 
 CONNECTIONS = 1_100_000
@@ -34,7 +35,7 @@ class Server:
         threads: int | None = None,
         cpus: tuple[int, ...] = (),
         transports: Sequence[str] | None = None,
-        io: Literal["auto", "io_uring", "epoll"] = "auto",
+        io: Io = "auto",
         connections: int = CONNECTIONS,
         **knobs: Any,
     ) -> None:
@@ -108,7 +109,7 @@ class Server:
         return places if self.carrier == "io_uring" else max(min(places, self.descriptors - _OTHER_FILES), 0)
 
     def stats(self) -> dict[str, Any]:
-        """Cumulative counters: {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
+        """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
 
         `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
         broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this server holds for connections, and

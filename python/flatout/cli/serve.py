@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 from cyclopts import Parameter
@@ -19,6 +19,7 @@ from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.errors import OutputError
 from flatout.protocols.base import Protocol
+from flatout.scenario.model import Io
 from flatout.server import CONNECTIONS, Server
 from flatout.view.format import memory, rate_short
 
@@ -36,9 +37,7 @@ class Serving:
         int | None, Parameter(help="Workers that answer, each with its own sockets on the address. [one per CPU]")
     ] = None
     cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
-    io: Annotated[
-        Literal["auto", "io_uring", "epoll"], Parameter(help="What carries connections; auto: io_uring where it works.")
-    ] = "auto"
+    io: Annotated[Io, Parameter(help="What carries connections; auto: io_uring where it works.")] = "auto"
     connections: Annotated[str, Parameter(help="Connections at once, e.g. 100k.")] = f"{CONNECTIONS / 1e6:g}M"
     for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
     json: Annotated[
@@ -72,7 +71,9 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
                     out.say(line)
             return _attend(server, serving, stop, seconds)
 
-    serve.__doc__ = _HELP.format(protocol=protocol)
+    links = [link for link in protocol.links if link != "tls"]
+    told = _HELP_STREAMS if "tcp" in links else ""
+    serve.__doc__ = _HELP.format(protocol=protocol, links=" and ".join(map(str.upper, links)), streams=told)
     serve.__annotations__ = {
         "serving": flattened(Serving),
         "knobs": flattened(knobs),
@@ -81,11 +82,12 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
     return serve
 
 
-_HELP = """Answer {protocol.summary} on this machine, for tests.
-
+_HELP_STREAMS = """
 A line a second tells what came and went. With connections it ends with the kernel's memory on the whole host: TCP's
 buffers, and by how much its small objects (sockets among them) have grown since the start.
-
+"""
+_HELP = """Answer {protocol.title} over {links} from this machine's clock and kernel, for tests.
+{streams}
 **Examples**
 
 ```
