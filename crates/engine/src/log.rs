@@ -119,7 +119,8 @@ impl Log {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         file.write_all(form.head().as_bytes())?;
         let (from_workers, rows) = sync_channel(ON_THE_WAY);
-        let writer = std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows, form))?;
+        let writer =
+            std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows, form))?;
         Ok(Self { from_workers, writer })
     }
 

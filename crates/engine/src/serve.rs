@@ -6,7 +6,6 @@
 mod bind;
 mod datagrams;
 mod kept;
-mod stand_in;
 mod streams;
 
 use std::io;
@@ -18,8 +17,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatout_net::Streams;
+use flatout_net::{Epoll, Listener, Uring};
 use flatout_wire::{Protocol, Refusal};
-use stand_in::{Epoll, Listener, Uring};
 
 use crate::clock::SystemClock;
 use crate::lore::Lore;
@@ -229,7 +228,8 @@ impl Serving {
             }
         })?;
         // A thread that has ended without a word has panicked.
-        let (carrier, capacity) = told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
+        let (carrier, capacity) =
+            told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
         self.carrier = carrier;
         self.capacity += capacity;
         Ok(())

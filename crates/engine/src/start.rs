@@ -123,7 +123,11 @@ impl<P: Protocol> Common<'_, P> {
             workers.boards.push(board);
             workers.threads.push(spawn(self.cpu(n), move || {
                 // What carries streams belongs to the thread that made it.
-                let run = if uring { make.run(|places| Uring::new(places, None)) } else { make.run(|places| Epoll::new(places, None)) };
+                let run = if uring {
+                    make.run(|places| Uring::new(places, None))
+                } else {
+                    make.run(|places| Epoll::new(places, None))
+                };
                 run.unwrap_or_else(|error| {
                     theirs.fail(error.to_string());
                     gate.arrive(clock.now(), 0);

@@ -133,7 +133,8 @@ impl LoadRun {
     /// (from due, from sent, lateness) over all seconds that are over, and from opening to standing once all is over.
     fn distributions(&self) -> (Histogram, Histogram, Histogram, Histogram) {
         let totals = self.0.totals();
-        let [due, sent, lateness] = [&totals.from_due, &totals.from_sent, &totals.lateness].map(|d| Histogram(d.clone()));
+        let [due, sent, lateness] =
+            [&totals.from_due, &totals.from_sent, &totals.lateness].map(|d| Histogram(d.clone()));
         (due, sent, lateness, Histogram(self.0.connect()))
     }
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::stand_in::{Listener, vacant_tcp};
-use flatout_net::Server;
+use flatout_net::{Listener, Server, vacant_tcp};
+
 use flatout_wire::Link;
 
 use super::WAIT;
