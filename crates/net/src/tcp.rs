@@ -55,3 +55,8 @@ impl Listener {
 pub(crate) fn exhausted(errno: i32) -> bool {
     !matches!(errno, libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::EAGAIN | libc::EPERM)
 }
+
+/// Whether `at` can be listened on by oneself; see [`crate::vacant`].
+pub fn vacant_tcp(at: SocketAddr) -> io::Result<()> {
+    std::net::TcpListener::bind(at).map(drop)
+}
