@@ -24,10 +24,10 @@ from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario import streams
-from flatout.scenario.model import Scenario, Segment
+from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import make, most_connections
 from flatout.scenario.profile import Format
-from flatout.server import Server
+from flatout.server import CONNECTIONS, Server
 
 T = TypeVar("T")
 Number = float | int | str
@@ -133,10 +133,30 @@ async def limit_async(
 
 
 def serve(
-    protocol: str, listen: str | None = None, *, threads: int = 1, cpus: tuple[int, ...] = (), **knobs: Any
+    protocol: str,
+    listen: str | None = None,
+    *,
+    threads: int | None = None,
+    cpus: tuple[int, ...] = (),
+    transports: Sequence[str] | None = None,
+    io: Io = "auto",
+    connections: int = CONNECTIONS,
+    **knobs: Any,
 ) -> Server:
-    """Serves until the `with` block ends. Default address: the protocol's test port on 127.0.0.1."""
-    return Server(protocol, listen, threads=threads, cpus=cpus, **knobs)
+    """Serves until the `with` block ends. Default address: the protocol's test port on 127.0.0.1.
+
+    By default one worker for each CPU that may be used, over all that the protocol speaks but TLS.
+    """
+    return Server(
+        protocol,
+        listen,
+        threads=threads,
+        cpus=cpus,
+        transports=transports,
+        io=io,
+        connections=connections,
+        **knobs,
+    )
 
 
 def search_of(

@@ -34,6 +34,24 @@ def stolen_s() -> float:
         return 0.0
 
 
+def tcp_memory() -> int:
+    """What the kernel charges to TCP's buffers now, in bytes, on the whole host (/proc/net/sockstat)."""
+    try:
+        words = Path("/proc/net/sockstat").read_text(encoding="ascii").partition("\nTCP:")[2].splitlines()[0].split()
+        return int(words[words.index("mem") + 1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def slab() -> int:
+    """The kernel's small objects now, sockets among them, in bytes, on the whole host (/proc/meminfo)."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Slab:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0
+
+
 def peak_rss() -> int:
     """The most memory that this process has held, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

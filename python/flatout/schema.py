@@ -15,11 +15,29 @@ from flatout.result import SCHEMA, LimitResult, LoadResult
 from flatout.scenario.model import Scenario
 
 
+class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections of a server: `now` stand, the others are events.
+
+    `errors` are accepts that failed; `resets` were cut off by the client or the network, `ended` by the client in
+    order; `stalled` clients took no answers, `broken` ones sent what can be no request, and were cut off.
+    """
+
+    now: int
+    accepted: int
+    errors: int
+    resets: int
+    ended: int
+    stalled: int
+    broken: int
+
+
 class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `serve --json`: the events of a second, or of the whole time in the last line, which says `total`.
 
     `t_s` is the time since the start; `dropped` counts what got no answer, by reason; `kernel_drops` never reached the
-    program; `connections` is null where there are none.
+    program; `connections`, `bytes` and memory are null where only datagrams are served. What is held now is told as it
+    is: `now` of `connections`, `connections` and `memory_bytes` of a worker, and memory, which for the kernel is that
+    of the whole host.
     """
 
     t_s: float
@@ -28,7 +46,10 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     dropped: dict[str, int]
     workers: list[dict[str, int]]
     kernel_drops: int
-    connections: int | None = None
+    connections: ServedConnections | None = None
+    bytes: dict[str, int] | None = None
+    memory_bytes: int | None = None
+    kernel_memory: dict[str, int] | None = None
     total: bool = False
 
 

@@ -3,40 +3,73 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from flatout._engine import Server as _Server
+from flatout._engine import raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, UsageError
-from flatout.protocols.base import knob_values
+from flatout.host import slab, tcp_memory
+from flatout.protocols.base import Protocol, knob_values
 from flatout.scenario import target
+from flatout.scenario.model import Io
 from flatout.scenario.plan import protocol as by_name
+
+CONNECTIONS = 1_100_000
+# Descriptors that are no connections: listeners, rings, files, the interpreter's own.
+_OTHER_FILES = 64
 
 
 class Server:
     """A running server. `address` is where it listens, as text that `load` takes as target."""
 
     def __init__(
-        self, protocol: str, listen: str | None = None, *, threads: int = 1, cpus: tuple[int, ...] = (), **knobs: Any
+        self,
+        protocol: str,
+        listen: str | None = None,
+        *,
+        threads: int | None = None,
+        cpus: tuple[int, ...] = (),
+        transports: Sequence[str] | None = None,
+        io: Io = "auto",
+        connections: int = CONNECTIONS,
+        **knobs: Any,
     ) -> None:
         """Binds and starts. Port 0 takes a free one; default is the protocol's test port on 127.0.0.1.
 
+        `threads`: workers that answer, by default one for each CPU that it may use; each has a thread for each
+        transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
+        `connections`: how many there may be at once.
         Errors: UsageError (unknown protocol or knob, no permission, not an address of this host, already in use).
         """
         spoken = by_name(protocol)
+        if threads is None:
+            threads = min(len(cpus) or len(os.sched_getaffinity(0)), 1024)
         if not 1 <= threads <= 1024:
             raise UsageError(f"{threads} threads: give 1 to 1024")
-        try:
-            values = knob_values(spoken.serve_knobs(**knobs))
-        except TypeError as error:
-            raise UsageError(f"serving {protocol} has no such option: {error}") from error
+        if not 1 <= connections <= 1 << 28:
+            raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
+        self.transports = _transports(spoken, transports)
+        self.threads = threads
         at = listen_address(listen or f"127.0.0.1:{spoken.test_port}")
+        arguments = {
+            "protocol": protocol,
+            **_knobs(spoken, knobs),
+            "listen": at,
+            "links": list(self.transports),
+            "io": io,
+            "connections": connections,
+            "workers": threads,
+            "cpus": list(cpus),
+        }
+        self.descriptors = raise_descriptor_limit()
+        self._slab = slab()
         try:
-            self._server = _Server(
-                protocol=protocol, knobs=list(values.items()), listen=at, workers=threads, cpus=list(cpus)
-            )
+            self._server = _Server(**arguments)
         except OSError as error:
             raise _why_not(error, at) from error
         self.protocol = protocol
@@ -59,21 +92,57 @@ class Server:
         """Whether all its threads are at work."""
         return not self._stopped and self._server.alive
 
+    @property
+    def streams(self) -> bool:
+        """Whether it takes connections."""
+        return self.transports != ("udp",)
+
+    @property
+    def carrier(self) -> str:
+        """What carries its connections: "io_uring" or "epoll"; empty where it takes none."""
+        return self._server.carrier
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections there can be at once; with io_uring descriptors do not limit them, but memory may."""
+        places = self._server.capacity
+        return places if self.carrier == "io_uring" else max(min(places, self.descriptors - _OTHER_FILES), 0)
+
     def stats(self) -> dict[str, Any]:
-        """Cumulative counters: {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops}."""
+        """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
+
+        `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
+        broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this server holds for connections, and
+        `kernel_memory` {tcp_bytes, slab_growth_bytes}, which counts the whole host: TCP's buffers now, and how much
+        the kernel's small objects (sockets among them) have grown since this server began. `now` and memory are not
+        cumulative.
+        """
         workers = self._server.served()
         return {
             "t_s": round(time.monotonic() - self._began, 3),
-            "received": sum(worker["received"] for worker in workers),
-            "answered": sum(worker["answered"] for worker in workers),
+            "received": _sum(workers, "received"),
+            "answered": _sum(workers, "answered"),
             "dropped": self._server.dropped(),
-            "workers": workers,
-            "kernel_drops": sum(worker["kernel_drops"] for worker in workers),
-            "connections": None,
+            "workers": workers if self.streams else [_datagrams(worker) for worker in workers],
+            "kernel_drops": _sum(workers, "kernel_drops"),
+            "connections": self._connections(workers) if self.streams else None,
+            **(self._of_streams(workers) if self.streams else {}),
+        }
+
+    def _connections(self, workers: list[dict[str, int]]) -> dict[str, int]:
+        names = ("accepted", "resets", "ended", "stalled", "broken")
+        counted = {name: _sum(workers, name) for name in names}
+        return {"now": _sum(workers, "connections"), "errors": _sum(workers, "accept_errors"), **counted}
+
+    def _of_streams(self, workers: list[dict[str, int]]) -> dict[str, Any]:
+        return {
+            "bytes": {"in": _sum(workers, "bytes_in"), "out": _sum(workers, "bytes_out")},
+            "memory_bytes": self._server.connection_bytes,
+            "kernel_memory": {"tcp_bytes": tcp_memory(), "slab_growth_bytes": slab() - self._slab},
         }
 
     def stop(self) -> None:
-        """Stops all threads; the counters stay."""
+        """Stops all threads and cuts off all connections; the counters stay."""
         self._stopped = True
         self._server.stop()
 
@@ -86,6 +155,38 @@ class Server:
     ) -> None:
         """Stops it."""
         self.stop()
+
+
+_OF_DATAGRAMS = ("received", "answered", "dropped", "kernel_drops", "cpu_ns")
+
+
+def _datagrams(worker: Mapping[str, int]) -> dict[str, int]:
+    """A worker's counters without those of connections."""
+    return {name: worker[name] for name in _OF_DATAGRAMS}
+
+
+def _sum(workers: list[dict[str, int]], name: str) -> int:
+    return sum(worker[name] for worker in workers)
+
+
+def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """What to listen on, each once. Errors: UsageError."""
+    served = tuple(link for link in spoken.links if link != "tls")
+    if wanted is None:
+        return served
+    if not wanted or set(wanted) - set(served):
+        raise UsageError(f"{spoken.name} is served over {' and '.join(served)}, not over '{', '.join(wanted)}'")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _knobs(spoken: Protocol, knobs: dict[str, Any]) -> dict[str, Any]:
+    """A protocol's own settings, as the engine takes them. Errors: UsageError."""
+    try:
+        filled = spoken.serve_knobs(**knobs)
+    except TypeError as error:
+        raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
+    entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
+    return {"knobs": list(knob_values(filled).items()), "entries": entries}
 
 
 def listen_address(text: str) -> target.Endpoint:

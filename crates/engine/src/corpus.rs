@@ -157,4 +157,3 @@ impl Cursor {
         self.corpus.subject(offset)
     }
 }
-

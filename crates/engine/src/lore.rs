@@ -42,4 +42,3 @@ impl Lore {
         self.entries.capacity() + self.places.capacity() * size_of::<u32>()
     }
 }
-

@@ -1,96 +1,237 @@
-//! Workers that answer: each its own socket on the shared address, a batch at a time, in place.
+//! Workers that answer: each with its own sockets on the shared address, one thread a link.
 //!
-//! Laws: per packet no allocation, no lock, no log; what gets no answer is counted by reason; one answer that cannot
-//! leave never stops the others; only requests are answered, never longer than they came.
+//! Laws: per message no allocation, no lock, no log; what gets no answer is counted by reason; what one client does, or
+//! one answer that cannot leave, never stops the others; only requests are answered.
+
+mod bind;
+mod datagrams;
+mod kept;
+mod streams;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatout_net::{Batch, Server};
-use flatout_wire::{Answer, Moment, Protocol, Refusal, Table};
+use flatout_net::Streams;
+use flatout_net::{Epoll, Listener, Uring};
+use flatout_wire::{Protocol, Refusal};
 
-use crate::clock::unix_now;
-use crate::plan::ServePlan;
+use crate::clock::SystemClock;
+use crate::lore::Lore;
+use crate::plan::{Io, ServePlan};
 
-const BATCH: usize = 64;
+#[cfg(test)]
+pub(crate) use streams::Worker as Answering;
+
 /// How often a worker without work looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(50);
+/// How often a busy worker leaves its counters.
+const PUBLISH_NS: u64 = 10_000_000;
 const REASONS: usize = Refusal::WORDS.len() + 3;
 
-/// Why a datagram got no answer: the protocol's reasons first.
-pub const DROPPED: [&str; REASONS] =
-    ["short", "version", "not_a_request", "malformed", "authenticated", "too_long", "not_unicast", "unsent"];
+/// Why a request got no answer: the protocol's reasons first, then those of datagrams.
+pub const DROPPED: [&str; REASONS] = reasons();
 const TOO_LONG: usize = Refusal::WORDS.len();
 const NOT_UNICAST: usize = TOO_LONG + 1;
 const UNSENT: usize = TOO_LONG + 2;
 
+const fn reasons() -> [&'static str; REASONS] {
+    let mut all = [""; REASONS];
+    let mut n = 0;
+    while n < TOO_LONG {
+        all[n] = Refusal::WORDS[n];
+        n += 1;
+    }
+    (all[TOO_LONG], all[NOT_UNICAST], all[UNSENT]) = ("too_long", "not_unicast", "unsent");
+    all
+}
+
 /// One worker's cumulative counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// Datagrams that came.
+    /// Requests that came: datagrams, and whole messages of streams. Where a stream has no messages: pieces.
     pub received: u64,
-    /// Answers that left.
+    /// Answers that left, or that a stream's connection took to send.
     pub answered: u64,
-    /// Datagrams without answer, by [`DROPPED`].
+    /// Requests without answer, by [`DROPPED`].
     pub dropped: [u64; REASONS],
     /// Datagrams that the kernel dropped because the worker did not read them in time.
     pub kernel_drops: u64,
-    /// CPU time of the worker, ns.
+    /// CPU time of the worker's threads, ns.
     pub cpu_ns: u64,
+    /// Connections that stand now.
+    pub connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Accepts that failed.
+    pub accept_errors: u64,
+    /// Connections cut off by a reset, or given up by the network.
+    pub resets: u64,
+    /// Connections that their clients ended in order.
+    pub ended: u64,
+    /// Connections closed because the client took no answers.
+    pub stalled: u64,
+    /// Connections closed because what came can be no request.
+    pub broken: u64,
+    /// Bytes received over streams.
+    pub bytes_in: u64,
+    /// Bytes sent over streams.
+    pub bytes_out: u64,
+    /// Memory held for connections now, in bytes; the kernel's is beside it.
+    pub memory_bytes: u64,
+}
+
+impl AddAssign for Served {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.answered += other.answered;
+        self.dropped.iter_mut().zip(other.dropped).for_each(|(sum, count)| *sum += count);
+        self.kernel_drops += other.kernel_drops;
+        self.cpu_ns += other.cpu_ns;
+        self.connections += other.connections;
+        self.accepted += other.accepted;
+        self.accept_errors += other.accept_errors;
+        self.resets += other.resets;
+        self.ended += other.ended;
+        self.stalled += other.stalled;
+        self.broken += other.broken;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.memory_bytes += other.memory_bytes;
+    }
+}
+
+/// Where one thread leaves its counters.
+#[derive(Debug, Default)]
+pub(crate) struct Board(Mutex<Served>);
+
+impl Board {
+    /// Leaves them if nobody is reading: a worker waits for no reader.
+    fn offer(&self, served: &Served) {
+        if let Ok(mut left) = self.0.try_lock() {
+            *left = *served;
+        }
+    }
+
+    /// Leaves the last ones.
+    fn leave(&self, served: &Served) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = *served;
+    }
+
+    pub(crate) fn read(&self) -> Served {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Servers that run until they are stopped or dropped.
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
+    carrier: &'static str,
+    capacity: usize,
     stop: Arc<AtomicBool>,
-    boards: Vec<Arc<Mutex<Served>>>,
-    workers: Vec<JoinHandle<()>>,
+    /// Of each worker, one a thread.
+    boards: Vec<Vec<Arc<Board>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What all threads share.
+struct Shared<P: Protocol> {
+    answerer: Arc<P::Answerer>,
+    lore: Arc<Lore>,
+    address: SocketAddr,
+    io: Io,
+    /// Connections at once, of one worker.
+    connections: usize,
 }
 
 impl Serving {
-    /// Binds all sockets, then starts all workers.
+    /// Binds all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
     pub fn start<P: Protocol>(plan: &ServePlan) -> io::Result<Self> {
         let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| flatout_wire::Knob { name, value: *value }).collect();
-        let invalid = |bad: flatout_wire::BadKnob| io::Error::new(io::ErrorKind::InvalidInput, bad.expected);
-        let answerer = Arc::new(P::answerer(&knobs).map_err(invalid)?);
-        flatout_net::vacant(plan.listen)?;
-        let first = Server::bind(plan.listen, WAIT)?;
-        let address = first.address()?;
-        let mut sockets = vec![first];
-        for _ in 1..plan.workers {
-            sockets.push(Server::bind(address, WAIT)?);
+        let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let answerer = Arc::new(P::answerer(&knobs).map_err(|bad| invalid(bad.expected))?);
+        if plan.links.is_empty() || !plan.links.iter().all(|link| P::LINKS.contains(link)) {
+            return Err(invalid("a link that the protocol speaks"));
         }
-        let mut serving = Self { address, stop: Arc::default(), boards: Vec::new(), workers: Vec::new() };
-        for (n, socket) in sockets.into_iter().enumerate() {
-            let cpu = (!plan.cpus.is_empty()).then(|| plan.cpus[n % plan.cpus.len()]);
-            serving.spawn::<P>(socket, Arc::clone(&answerer), cpu)?;
+        let lore = Arc::new(Lore::build(&plan.entries)?);
+        let bound = bind::all(plan)?;
+        let (address, workers) = (bound.address, plan.workers.max(1));
+        let shared =
+            Shared::<P> { answerer, lore, address, io: plan.io, connections: plan.connections.div_ceil(workers) };
+        let mut serving = Self {
+            address,
+            carrier: "",
+            capacity: 0,
+            stop: Arc::default(),
+            boards: (0..workers).map(|_| Vec::new()).collect(),
+            threads: Vec::new(),
+        };
+        let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
+        for (n, socket) in bound.sockets.into_iter().enumerate() {
+            let worker = datagrams::Worker::<P>::new(
+                socket,
+                Arc::clone(&shared.answerer),
+                Arc::clone(&shared.lore),
+                address.port(),
+            );
+            serving.spawn(n, cpu(n), move |stop, board| worker.run(stop, board))?;
+        }
+        for (n, listener) in bound.listeners.into_iter().enumerate() {
+            serving.spawn_streams(n, cpu(n), &shared, listener)?;
         }
         Ok(serving)
     }
 
-    fn spawn<P: Protocol>(&mut self, socket: Server, answerer: Arc<P::Answerer>, cpu: Option<usize>) -> io::Result<()> {
-        let board = Arc::<Mutex<Served>>::default();
+    fn spawn(
+        &mut self,
+        worker: usize,
+        cpu: Option<usize>,
+        run: impl FnOnce(&AtomicBool, &Board) + Send + 'static,
+    ) -> io::Result<()> {
+        let board = Arc::<Board>::default();
         let (stop, theirs) = (Arc::clone(&self.stop), Arc::clone(&board));
-        let worker = std::thread::Builder::new().name("flatout-serve".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("flatout-serve".into()).spawn(move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
-            Worker::<P> {
-                socket,
-                answerer,
-                served: Served::default(),
-                batch: Batch::new(BATCH, P::DATAGRAM_MAX, true),
-            }
-            .run(&stop, &theirs);
+            run(&stop, &theirs);
         })?;
-        self.boards.push(board);
-        self.workers.push(worker);
+        if let Some(boards) = self.boards.get_mut(worker) {
+            boards.push(board);
+        }
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Starts a thread for streams, and waits until it has its carrier: rings stay on the thread that made them.
+    fn spawn_streams<P: Protocol>(
+        &mut self,
+        n: usize,
+        cpu: Option<usize>,
+        shared: &Shared<P>,
+        listener: Listener,
+    ) -> io::Result<()> {
+        let (answerer, lore) = (Arc::clone(&shared.answerer), Arc::clone(&shared.lore));
+        let (io, connections, address) = (shared.io, shared.connections, shared.address);
+        let (tell, told) = mpsc::channel();
+        self.spawn(n, cpu, move |stop, board| {
+            let begin = Begin::<P> { answerer, lore, address, connections, stop, board, tell: &tell };
+            if let Err(error) = begin.run(io, listener) {
+                // Whoever started it waits for this word.
+                let _ = tell.send(Err(error));
+            }
+        })?;
+        // A thread that has ended without a word has panicked.
+        let (carrier, capacity) =
+            told.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
+        self.carrier = carrier;
+        self.capacity += capacity;
         Ok(())
     }
 
@@ -100,24 +241,42 @@ impl Serving {
         self.address
     }
 
+    /// The word for what carries streams; empty where there are none.
+    #[must_use]
+    pub fn carrier(&self) -> &'static str {
+        self.carrier
+    }
+
+    /// How many connections all workers together have places for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Each worker's counters.
     #[must_use]
     pub fn served(&self) -> Vec<Served> {
-        self.boards.iter().map(|board| *board.lock().unwrap_or_else(PoisonError::into_inner)).collect()
+        let sum = |boards: &Vec<Arc<Board>>| {
+            boards.iter().fold(Served::default(), |mut sum, board| {
+                sum += board.read();
+                sum
+            })
+        };
+        self.boards.iter().map(sum).collect()
     }
 
-    /// Whether all workers are still at work.
+    /// Whether all threads are still at work.
     #[must_use]
     pub fn alive(&self) -> bool {
-        self.workers.iter().all(|worker| !worker.is_finished())
+        self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Stops all workers and waits for them.
+    /// Stops all threads and waits for them.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has left its counters; there is nothing more to be had from it.
-            let _ = worker.join();
+        for thread in self.threads.drain(..) {
+            // One that panicked has left its counters; there is nothing more to be had from it.
+            let _ = thread.join();
         }
     }
 }
@@ -128,66 +287,41 @@ impl Drop for Serving {
     }
 }
 
-struct Worker<P: Protocol> {
-    socket: Server,
+/// What a thread for streams needs besides its carrier.
+struct Begin<'a, P: Protocol> {
     answerer: Arc<P::Answerer>,
-    served: Served,
-    batch: Batch,
+    lore: Arc<Lore>,
+    address: SocketAddr,
+    connections: usize,
+    stop: &'a AtomicBool,
+    board: &'a Board,
+    tell: &'a mpsc::Sender<io::Result<(&'static str, usize)>>,
 }
 
-impl<P: Protocol> Worker<P> {
-    fn run(mut self, stop: &AtomicBool, board: &Mutex<Served>) {
-        let mut published = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let count = self.socket.receive(&mut self.batch);
-            let now = unix_now();
-            for slot in 0..count {
-                self.consider(slot, now);
-            }
-            self.send();
-            if count == 0 || now > published + 10_000_000 {
-                published = now;
-                self.publish(board);
-            }
-        }
-        self.publish(board);
-    }
-
-    fn consider(&mut self, slot: usize, now: u64) {
-        self.served.received += 1;
-        let (meta, length) = (self.batch.meta(slot), self.batch.length(slot));
-        if meta.truncated {
-            self.served.dropped[TOO_LONG] += 1;
-        } else if !meta.unicast {
-            self.served.dropped[NOT_UNICAST] += 1;
-        } else {
-            let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
-            let peer_port = self.batch.peer_port(slot);
-            let moment = Moment {
-                received_unix_ns,
-                now_unix_ns: now.max(received_unix_ns),
-                peer_port,
-                own_port: 0,
-                stream: false,
-            };
-            match self.answerer.answer(Table::default(), &moment, self.batch.slot(slot), length) {
-                Ok(answer) if answer <= length => self.batch.answer(slot, answer),
-                Ok(_) => self.served.dropped[Refusal::Malformed as usize] += 1,
-                Err(refusal) => self.served.dropped[refusal as usize] += 1,
+impl<P: Protocol> Begin<'_, P> {
+    /// Runs until it is stopped. Errors: no carrier of the kind wanted.
+    fn run(self, io: Io, mut listener: Listener) -> io::Result<()> {
+        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().stamps) {
+            match Uring::new(self.connections, Some(listener)) {
+                Ok(streams) => {
+                    self.serve(streams);
+                    return Ok(());
+                }
+                Err(error) if io == Io::Uring => return Err(error),
+                // A ring that this process may not have: too little memory allowed, a filter of system calls.
+                Err(_) => listener = Listener::bind(self.address)?,
             }
         }
+        let streams = Epoll::new(self.connections, Some(listener))?;
+        self.serve(streams);
+        Ok(())
     }
 
-    fn send(&mut self) {
-        let queued = self.batch.answers() as u64;
-        let left = self.socket.send_answers(&mut self.batch) as u64;
-        self.served.answered += left;
-        self.served.dropped[UNSENT] += queued - left;
-    }
-
-    fn publish(&mut self, board: &Mutex<Served>) {
-        self.served.kernel_drops = u64::from(self.socket.memory().drops);
-        self.served.cpu_ns = flatout_net::thread_cpu_ns();
-        *board.lock().unwrap_or_else(PoisonError::into_inner) = self.served;
+    fn serve(self, streams: impl Streams) {
+        // Whoever started it waits for this word.
+        let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
+        let clock = SystemClock::begin();
+        streams::Worker::<P, _, _>::new(streams, clock, self.answerer, self.lore, self.address.port())
+            .run(self.stop, self.board);
     }
 }

@@ -8,22 +8,33 @@ compile_error!("flatout runs on Linux only: it is built on Linux's own system ca
 
 mod address;
 mod batch;
+mod blocks;
 mod datagrams;
+mod epoll;
+mod memory;
 mod option;
 mod pool;
 mod probe;
+mod socket;
 mod stamp;
 mod streams;
+mod tcp;
 mod thread;
 mod udp;
+mod uring;
 
 pub use batch::{Batch, Meta};
 pub use datagrams::{Datagrams, Refused, Sent};
+pub use epoll::Epoll;
 pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
 pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
+pub use tcp::Listener;
 pub use thread::{affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
 pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
+pub use uring::Uring;
 
+#[cfg(test)]
+mod streams_tests;
 #[cfg(test)]
 mod tests;

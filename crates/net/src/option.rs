@@ -19,6 +19,42 @@ pub(crate) fn reuse_port(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, ON)
 }
 
+/// An address that connections which are over still hold can be bound again (all kernels).
+pub(crate) fn reuse_address(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)
+}
+
+/// Small segments leave at once instead of waiting for the last one's acknowledgement (all kernels).
+pub(crate) fn no_delay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_TCP, libc::TCP_NODELAY, ON)
+}
+
+/// What "at once, with a reset" is to the kernel: do not linger, and not for so many seconds (2.4).
+pub(crate) const CUT: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+
+/// Closing cuts the connection off: the peer gets a reset, nothing stays behind in TIME_WAIT.
+pub(crate) fn cut_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_LINGER, CUT)
+}
+
+/// How long a connection may wait, in ms, for a peer that takes nothing of its last bytes.
+pub(crate) const PATIENCE_MS: libc::c_uint = 10_000;
+
+/// TCP_USER_TIMEOUT (2.6.37): bytes that the peer does not take for so long end the connection.
+pub(crate) fn bounded_patience(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_TCP, libc::TCP_USER_TIMEOUT, PATIENCE_MS)
+}
+
+/// The error that the socket has met, 0 for none; asking clears it.
+pub(crate) fn error(socket: BorrowedFd<'_>) -> i32 {
+    let mut errno: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    let place = (&raw mut errno).cast();
+    // SAFETY: the kernel writes at most `length` bytes into `errno`, which is that long.
+    unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, place, &raw mut length) };
+    errno
+}
+
 /// Errors from the network queued with the packet they concern; a drop in the sender's own qdisc becomes ENOBUFS (2.2).
 pub(crate) fn receive_errors(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     if v6 {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
-use crate::{option, udp};
+use crate::{option, udp, uring};
 
 /// Abilities that change what the engine does; each absence is said to the user, never papered over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,17 +13,19 @@ pub struct Kernel {
     pub segmentation: bool,
     /// Stamps on arrivals.
     pub stamps: bool,
+    /// io_uring with all that carrying streams needs.
+    pub uring: bool,
 }
 
 /// The answer, kept after the first call.
 pub fn kernel() -> Kernel {
     static FOUND: OnceLock<Kernel> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        udp::socket(IpAddr::V4(Ipv4Addr::LOCALHOST)).map_or(Kernel { segmentation: false, stamps: false }, |socket| {
-            Kernel {
-                segmentation: option::segment(socket.as_fd(), 48).is_ok(),
-                stamps: option::stamps(socket.as_fd()).is_ok(),
-            }
-        })
+        let socket = udp::socket(IpAddr::V4(Ipv4Addr::LOCALHOST)).ok();
+        Kernel {
+            segmentation: socket.as_ref().is_some_and(|socket| option::segment(socket.as_fd(), 48).is_ok()),
+            stamps: socket.as_ref().is_some_and(|socket| option::stamps(socket.as_fd()).is_ok()),
+            uring: uring::works(),
+        }
     })
 }

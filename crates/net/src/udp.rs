@@ -3,13 +3,14 @@
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use crate::address;
 use crate::batch::Batch;
 use crate::datagrams::{Datagrams, Refused, Sent};
 use crate::option::{self, SocketMemory};
+use crate::socket::{bind, check, connect, local_address, own};
 use crate::stamp;
 
 const SERVER_BUFFER: libc::c_int = 4 << 20;
@@ -22,39 +23,6 @@ pub(crate) fn socket(ip: IpAddr) -> io::Result<OwnedFd> {
     // SAFETY: socket takes no pointers.
     let fd = unsafe { libc::socket(address::family(ip), libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     own(fd)
-}
-
-fn own(fd: RawFd) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn bind(socket: &OwnedFd, at: SocketAddr) -> io::Result<()> {
-    let (storage, length) = address::to_kernel(at);
-    // SAFETY: pointer and length describe `storage`.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) })
-}
-
-fn connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
-    let (storage, length) = address::to_kernel(to);
-    // SAFETY: pointer and length describe `storage`.
-    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) })
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    // SAFETY: sockaddr_storage is plain old data; all zeroes is a valid value.
-    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
-    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes into `storage`.
-    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &raw mut length) })?;
-    address::from_kernel(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
 /// A source that the target can tell apart: one connected socket.

@@ -40,7 +40,7 @@ fn protocols() -> Vec<&'static str> {
 #[pyfunction]
 fn kernel() -> BTreeMap<&'static str, bool> {
     let found = net::kernel();
-    BTreeMap::from([("segmentation", found.segmentation), ("stamps", found.stamps)])
+    BTreeMap::from([("segmentation", found.segmentation), ("stamps", found.stamps), ("uring", found.uring)])
 }
 
 /// Raises the soft limit on descriptors to the hard one; returns what it is now.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use flatout_engine::faulty::{Faults, Faulty};
-use flatout_engine::plan::ServePlan;
+use flatout_engine::plan::{Io, Link, ServePlan};
 use flatout_engine::run;
 use flatout_engine::serve::{DROPPED, Served, Serving};
 use pyo3::exceptions::PyValueError;
@@ -22,19 +22,45 @@ pub struct Server(Serving);
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, listen, workers, cpus))]
+    #[pyo3(signature = (*, protocol, knobs, listen, links, entries, io, connections, workers, cpus))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
+        py: Python<'_>,
         protocol: String,
         knobs: Vec<(String, i64)>,
         listen: Address,
+        links: Vec<String>,
+        entries: Vec<(Vec<u8>, Vec<u8>)>,
+        io: &str,
+        connections: usize,
         workers: usize,
         cpus: Vec<usize>,
     ) -> PyResult<Self> {
-        if workers == 0 {
-            return Err(PyValueError::new_err("a server needs a worker"));
+        if workers == 0 || connections == 0 {
+            return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
         }
-        let plan = ServePlan { protocol, knobs, listen: address(listen), workers, cpus };
-        run::serve(&plan).map(Self).map_err(raise)
+        let links = links.iter().map(|word| link(word)).collect::<PyResult<_>>()?;
+        let (listen, io) = (address(listen), carrier(io)?);
+        let plan = ServePlan { protocol, knobs, listen, links, entries, io, connections, workers, cpus };
+        py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
+    }
+
+    /// What carries streams: "io_uring", "epoll", or nothing.
+    #[getter]
+    fn carrier(&self) -> &'static str {
+        self.0.carrier()
+    }
+
+    /// How many connections there may be at once, as far as places go; 0 without streams.
+    #[getter]
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Memory held for connections and their buffers, in bytes, without the kernel's.
+    #[getter]
+    fn connection_bytes(&self) -> u64 {
+        self.0.served().iter().map(|served| served.memory_bytes).sum()
     }
 
     #[getter]
@@ -47,7 +73,7 @@ impl Server {
         self.0.alive()
     }
 
-    /// Each worker's counters: received, answered, kernel_drops, cpu_ns.
+    /// Each worker's counters, by the names of their fields; dropped is the sum of all reasons.
     fn served(&self) -> Vec<Words> {
         self.0.served().iter().map(words).collect()
     }
@@ -75,7 +101,33 @@ fn words(served: &Served) -> Words {
         ("dropped", served.dropped.iter().sum()),
         ("kernel_drops", served.kernel_drops),
         ("cpu_ns", served.cpu_ns),
+        ("connections", served.connections),
+        ("accepted", served.accepted),
+        ("accept_errors", served.accept_errors),
+        ("resets", served.resets),
+        ("ended", served.ended),
+        ("stalled", served.stalled),
+        ("broken", served.broken),
+        ("bytes_in", served.bytes_in),
+        ("bytes_out", served.bytes_out),
+        ("memory_bytes", served.memory_bytes),
     ])
+}
+
+/// A link by its word.
+fn link(word: &str) -> PyResult<Link> {
+    let known = [Link::Udp, Link::Tcp, Link::Tls].into_iter().find(|link| link.word() == word);
+    known.ok_or_else(|| PyValueError::new_err(format!("no link is called '{word}'")))
+}
+
+/// A carrier of streams by its word.
+fn carrier(word: &str) -> PyResult<Io> {
+    match word {
+        "auto" => Ok(Io::Auto),
+        "io_uring" => Ok(Io::Uring),
+        "epoll" => Ok(Io::Epoll),
+        _ => Err(PyValueError::new_err(format!("no carrier is called '{word}'"))),
+    }
 }
 
 /// A server with known faults.
@@ -121,7 +173,17 @@ impl FaultyServer {
             die_after,
             seed,
         };
-        let plan = ServePlan { protocol, knobs: Vec::new(), listen: address(listen), workers: 1, cpus };
+        let plan = ServePlan {
+            protocol,
+            knobs: Vec::new(),
+            listen: address(listen),
+            links: vec![Link::Udp],
+            entries: Vec::new(),
+            io: Io::Auto,
+            connections: 0,
+            workers: 1,
+            cpus,
+        };
         run::faulty(&plan, faults).map(Self).map_err(raise)
     }
 

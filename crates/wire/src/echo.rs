@@ -108,7 +108,11 @@ impl Ask for EchoAsker {
     }
 
     fn frame(&self, bytes: &[u8]) -> Frame {
-        if bytes.len() < self.size { Frame::Short { need: self.size } } else { Frame::Whole { start: 0, end: self.size } }
+        if bytes.len() < self.size {
+            Frame::Short { need: self.size }
+        } else {
+            Frame::Whole { start: 0, end: self.size }
+        }
     }
 }
 

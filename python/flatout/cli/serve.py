@@ -7,8 +7,8 @@ import dataclasses
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
 from typing import Annotated, Any, BinaryIO
 
 import msgspec
@@ -19,8 +19,9 @@ from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.errors import OutputError
 from flatout.protocols.base import Protocol
-from flatout.server import Server
-from flatout.view.format import rate_short
+from flatout.scenario.model import Io
+from flatout.server import CONNECTIONS, Server
+from flatout.view.format import memory, rate_short
 
 
 @dataclass
@@ -28,8 +29,16 @@ class Serving:
     """Where and how to serve."""
 
     listen: Annotated[str | None, Parameter(help="Address and port; a wildcard answers from the address asked.")] = None
-    threads: Annotated[int, Parameter(help="Threads that answer, each with its own socket on the address.")] = 1
+    transport: Annotated[
+        list[str],
+        Parameter(negative=(), show_default=False, help="udp or tcp; may be given twice. [all that the protocol has]"),
+    ] = field(default_factory=list)
+    threads: Annotated[
+        int | None, Parameter(help="Workers that answer, each with its own sockets on the address. [one per CPU]")
+    ] = None
     cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
+    io: Annotated[Io, Parameter(help="What carries connections; auto: io_uring where it works.")] = "auto"
+    connections: Annotated[str, Parameter(help="Connections at once, e.g. 100k.")] = f"{CONNECTIONS / 1e6:g}M"
     for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
     json: Annotated[
         str | None,
@@ -51,15 +60,20 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             serving.listen,
             threads=serving.threads,
             cpus=units.cpu_list(serving.cpus),
+            transports=serving.transport or None,
+            io=serving.io,
+            connections=units.count(serving.connections),
             **dataclasses.asdict(knobs),
         )
         with server:
             if not serving.quiet:
-                threads = "1 thread" if serving.threads == 1 else f"{serving.threads} threads"
-                out.say(f"{protocol.title} on {server.address}, {threads}. Ctrl-C stops it.")
+                for line in _beginning(protocol, server):
+                    out.say(line)
             return _attend(server, serving, stop, seconds)
 
-    serve.__doc__ = _HELP.format(protocol=protocol)
+    links = [link for link in protocol.links if link != "tls"]
+    told = _HELP_STREAMS if "tcp" in links else ""
+    serve.__doc__ = _HELP.format(protocol=protocol, links=" and ".join(map(str.upper, links)), streams=told)
     serve.__annotations__ = {
         "serving": flattened(Serving),
         "knobs": flattened(knobs),
@@ -68,8 +82,12 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
     return serve
 
 
-_HELP = """Answer {protocol.summary} from this machine's clock and kernel, for tests.
-
+_HELP_STREAMS = """
+A line a second tells what came and went. With connections it ends with the kernel's memory on the whole host: TCP's
+buffers, and by how much its small objects (sockets among them) have grown since the start.
+"""
+_HELP = """Answer {protocol.title} over {links} from this machine's clock and kernel, for tests.
+{streams}
 **Examples**
 
 ```
@@ -77,6 +95,18 @@ flatout serve {protocol.name}
 flatout serve {protocol.name} --listen '[::]:{protocol.test_port}' --threads 2 --json -
 ```
 """
+
+
+def _beginning(protocol: Protocol, server: Server) -> list[str]:
+    """What is served, where, by what."""
+    threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
+    if not server.streams:
+        return [f"{protocol.title} on {server.address}, {threads}. Ctrl-C stops it."]
+    transports = " and ".join(server.transports)
+    return [
+        f"{protocol.title} on {server.address} over {transports}, {threads}. Ctrl-C stops it.",
+        f"Up to {server.most_connections:,} connections, carried by {server.carrier}.",
+    ]
 
 
 def _stop_on_signals() -> threading.Event:
@@ -126,18 +156,13 @@ class _Lines:
         span = max(now["t_s"] - before["t_s"], 1e-9)
         self._object({**_difference(before, now), "t_s": now["t_s"]})
         if self.people:
-            rates = {name: rate_short((now[name] - before[name]) / span) for name in ("received", "answered")}
-            lost = now["kernel_drops"] - before["kernel_drops"]
-            refused = sum(now["dropped"].values()) - sum(before["dropped"].values())
-            out.say(
-                f"{now['t_s']:8.1f} s  received {rates['received']:>10}  answered {rates['answered']:>10}  "
-                f"not answered {refused:,}  dropped by the kernel {lost:,}"
-            )
+            line = _of_datagrams if now["connections"] is None else _of_streams
+            out.say(f"{now['t_s']:8.1f} s  {line(before, now, span)}")
 
     def last(self, totals: dict[str, Any]) -> None:
         self._object({**totals, "total": True})
         if self.people:
-            out.say(f"in all: received {totals['received']:,}, answered {totals['answered']:,}")
+            out.say(f"in all: received {totals['received']:,}, answered {totals['answered']:,}{_of_life(totals)}")
 
     def _object(self, stats: dict[str, Any]) -> None:
         if self.objects is None:
@@ -150,13 +175,54 @@ class _Lines:
             self.objects = None
 
 
+def _of_datagrams(before: dict[str, Any], now: dict[str, Any], span: float) -> str:
+    rates = {name: rate_short((now[name] - before[name]) / span) for name in ("received", "answered")}
+    lost = now["kernel_drops"] - before["kernel_drops"]
+    refused = sum(now["dropped"].values()) - sum(before["dropped"].values())
+    return (
+        f"received {rates['received']:>10}  answered {rates['answered']:>10}  "
+        f"not answered {refused:,}  dropped by the kernel {lost:,}"
+    )
+
+
+def _of_streams(before: dict[str, Any], now: dict[str, Any], span: float) -> str:
+    rates = {name: rate_short((now[name] - before[name]) / span) for name in ("received", "answered")}
+    accepted = rate_short((now["connections"]["accepted"] - before["connections"]["accepted"]) / span)
+    moved = {way: memory(round((now["bytes"][way] - before["bytes"][way]) / span)) for way in ("in", "out")}
+    kernel = now["kernel_memory"]
+    return (
+        f"connections {now['connections']['now']:>9,}  accepted {accepted:>10}  "
+        f"received {rates['received']:>10}  answered {rates['answered']:>10}  "
+        f"in {moved['in']}/s  out {moved['out']}/s  "
+        f"kernel {memory(kernel['tcp_bytes'])} + {memory(max(kernel['slab_growth_bytes'], 0))}"
+    )
+
+
+def _of_life(totals: dict[str, Any]) -> str:
+    """What became of the connections, where there were any."""
+    connections = totals["connections"]
+    if connections is None:
+        return ""
+    words = ("ended", "resets", "stalled", "broken", "errors")
+    told = ", ".join(f"{word} {connections[word]:,}" for word in words)
+    return f"; connections: accepted {connections['accepted']:,}, {told}"
+
+
+# What a worker holds now: no events, so there is nothing to subtract.
+_HELD = {"connections", "memory_bytes"}
+
+
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """The events between two looks, in the same form."""
+    """The events between two looks, in the same form; what is held stays as it is now."""
     numbers = ("received", "answered", "kernel_drops")
-    workers = [
-        {name: value - was[name] for name, value in worker.items()}
-        for was, worker in zip(before["workers"], now["workers"], strict=True)
-    ]
-    dropped = {reason: count - before["dropped"][reason] for reason, count in now["dropped"].items()}
+    workers = [_events(was, worker, _HELD) for was, worker in zip(before["workers"], now["workers"], strict=True)]
     plain = {name: now[name] - before[name] for name in numbers}
-    return {**now, **plain, "dropped": dropped, "workers": workers}
+    changed = {**now, **plain, "dropped": _events(before["dropped"], now["dropped"]), "workers": workers}
+    if now["connections"] is not None:
+        changed["connections"] = _events(before["connections"], now["connections"], {"now"})
+        changed["bytes"] = _events(before["bytes"], now["bytes"])
+    return changed
+
+
+def _events(before: dict[str, int], now: dict[str, int], held: Set[str] = frozenset()) -> dict[str, int]:
+    return {name: value if name in held else value - before[name] for name, value in now.items()}

@@ -39,7 +39,7 @@ impl World {
         self.now.get()
     }
 
-    fn reach(&self, to: u64) {
+    pub(super) fn reach(&self, to: u64) {
         let to = match self.held_up {
             Some((from, until)) if self.now.get() < from && from <= to => to.max(until),
             _ => to,
@@ -47,7 +47,7 @@ impl World {
         self.now.set(self.now.get().max(to));
     }
 
-    fn pass(&self, ns: u64) {
+    pub(super) fn pass(&self, ns: u64) {
         self.reach(self.now.get() + ns);
     }
 }

@@ -4,6 +4,7 @@
 mod corpus_tests;
 mod count_tests;
 mod fake;
+mod fake_streams;
 mod flow_tests;
 mod histogram_tests;
 mod load_tests;
@@ -11,4 +12,7 @@ mod log_tests;
 mod lore_tests;
 mod pace_tests;
 mod rig;
+mod serve_frame_tests;
+mod serve_life_tests;
+mod serve_rig;
 mod time_tests;

@@ -57,13 +57,7 @@ impl DnsAnswerer {
 }
 
 impl Answer for DnsAnswerer {
-    fn answer(
-        &self,
-        shared: Table<'_>,
-        moment: &Moment,
-        packet: &mut [u8],
-        length: usize,
-    ) -> Result<usize, Refusal> {
+    fn answer(&self, shared: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
         let request = packet.get(..length).ok_or(Refusal::Malformed)?;
         let header = Header::read(request).ok_or(Refusal::Short)?;
         if header.flags & RESPONSE != 0 {

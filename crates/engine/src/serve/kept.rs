@@ -1,0 +1,82 @@
+//! What connections leave unanswered for now: a message that is cut, or requests whose answers have no room yet.
+//!
+//! Method: memory is held only while there is something to keep, and taken from a few spare pieces, so that a client
+//! that cuts every message costs no allocation for each. All of it together is counted and bounded.
+
+/// All that one worker keeps, in bytes: far more than honest clients leave, far less than a machine has.
+const MOST: usize = 256 << 20;
+/// Spare pieces, and how long one may be.
+const SPARE: usize = 64;
+const SPARE_LENGTH: usize = 128 << 10;
+/// Reserved at once for a message whose length is known; a longer one is believed as it comes.
+const BELIEVED: usize = 4 << 10;
+
+/// Bytes of one connection that wait.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    bytes: Vec<u8>,
+    done: usize,
+}
+
+impl Rest {
+    /// What waits.
+    pub(super) fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.done..).unwrap_or_default()
+    }
+
+    /// The first `count` bytes are dealt with.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.done = (self.done + count).min(self.bytes.len());
+        if self.done == self.bytes.len() {
+            self.bytes.clear();
+            self.done = 0;
+        }
+    }
+}
+
+/// The memory of one worker's rests.
+#[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "a rest moves between here and its connection, which has room for a pointer only")]
+pub(super) struct Keeper {
+    spare: Vec<Box<Rest>>,
+    bytes: usize,
+}
+
+impl Keeper {
+    /// Adds `more` to what waits, of which `need` bytes make a message; returns whether there is memory for it.
+    pub(super) fn keep(&mut self, rest: &mut Option<Box<Rest>>, more: &[u8], need: usize) -> bool {
+        if more.is_empty() {
+            return true;
+        }
+        if self.bytes + more.len() > MOST {
+            return false;
+        }
+        let rest = rest.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        let before = rest.bytes.capacity();
+        // What is done makes way once it is the larger part: each byte moves once on average.
+        if rest.done > rest.bytes.len() / 2 {
+            rest.bytes.drain(..rest.done);
+            rest.done = 0;
+        }
+        rest.bytes.reserve(more.len().max(need.min(BELIEVED).saturating_sub(rest.bytes.len())));
+        rest.bytes.extend_from_slice(more);
+        self.bytes += rest.bytes.capacity() - before;
+        true
+    }
+
+    /// Takes the memory back.
+    pub(super) fn give_back(&mut self, rest: Option<Box<Rest>>) {
+        let Some(mut rest) = rest else { return };
+        if self.spare.len() < SPARE && rest.bytes.capacity() <= SPARE_LENGTH {
+            rest.advance(rest.bytes.len());
+            self.spare.push(rest);
+        } else {
+            self.bytes -= rest.bytes.capacity();
+        }
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

@@ -1,0 +1,359 @@
+//! A worker that answers over streams: whole requests out of whatever pieces come, each answer behind the one before.
+//!
+//! Method: a request is copied behind the answers that wait to leave on its connection, and answered there in place;
+//! all of them leave together at the next turn. What is cut waits until it is whole; where a client does not read its
+//! answers, its requests wait and nothing more is received from it.
+//! Laws: a connection costs 16 bytes here and an idle one no time; nothing that one client does stops the others; what
+//! an old connection left never reaches a new one in its place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flatout_net::{Conn, Event, How, Reason, Refuse, Streams};
+use flatout_wire::{Answer, Frame, Moment, Protocol, Refusal};
+
+use super::kept::{Keeper, Rest};
+use super::{Board, PUBLISH_NS, Served, WAIT};
+use crate::clock::Clock;
+use crate::lore::Lore;
+
+/// The longest message of a stream, without what announces it.
+const MESSAGE_MAX: usize = 65_535;
+/// How often clients that do not read are looked at.
+const TICK_NS: u64 = 1_000_000_000;
+/// So many ticks without taking anything, and a client is cut off.
+const PATIENCE: u16 = 30;
+/// Turns that may fail in a row before the carrier is given up.
+const FAILURES: u32 = 64;
+
+/// One place for a connection.
+#[derive(Debug, Default)]
+struct Place {
+    rest: Option<Box<Rest>>,
+    generation: u32,
+    /// The tick at which it last took something, while it waits.
+    took_at: u16,
+    state: State,
+    /// It stands in the list of those that wait.
+    listed: bool,
+}
+
+// A million connections at two of these each: one more word would be 8 MB.
+const _: () = assert!(size_of::<Place>() <= 16);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody is here.
+    #[default]
+    Vacant,
+    /// Requests are answered as they come.
+    Open,
+    /// There is no room for answers: what comes is kept.
+    Waiting,
+}
+
+/// Why bytes are not all dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    /// What is left is cut: so many bytes would make it a message. None left: 0.
+    Short(usize),
+    /// There is no room for the next answer.
+    Full,
+    /// No message can begin so.
+    Broken,
+    /// The connection is over.
+    Gone,
+}
+
+/// The worker.
+pub(crate) struct Worker<P: Protocol, S, C> {
+    streams: S,
+    clock: C,
+    answerer: Arc<P::Answerer>,
+    lore: Arc<Lore>,
+    moment: Moment,
+    places: Vec<Place>,
+    waiting: Vec<Conn>,
+    keeper: Keeper,
+    tick: u16,
+    tick_due: u64,
+    unix_offset: u64,
+    served: Served,
+}
+
+impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
+    pub(crate) fn new(streams: S, clock: C, answerer: Arc<P::Answerer>, lore: Arc<Lore>, own_port: u16) -> Self {
+        Self {
+            tick_due: clock.now() + TICK_NS,
+            unix_offset: clock.unix_offset(),
+            streams,
+            clock,
+            answerer,
+            lore,
+            moment: Moment { own_port, stream: true, ..Moment::default() },
+            places: Vec::new(),
+            waiting: Vec::new(),
+            keeper: Keeper::default(),
+            tick: 0,
+            served: Served::default(),
+        }
+    }
+
+    pub(crate) fn run(mut self, stop: &AtomicBool, board: &Board) {
+        let (mut wait, mut published, mut failures) = (Duration::ZERO, 0, 0);
+        while !stop.load(Ordering::Relaxed) && failures < FAILURES {
+            failures = if self.streams.turn(wait).is_ok() { 0 } else { failures + 1 };
+            let now = self.clock.now();
+            let busy = self.take_in(now);
+            if now >= self.tick_due {
+                self.look_around(now);
+            }
+            // After a wait that brought nothing there is time for it, and readers should see the last of a burst.
+            if now > published + PUBLISH_NS || (!busy && !wait.is_zero()) {
+                published = now;
+                self.measure();
+                board.offer(&self.served);
+            }
+            // Answers wait to leave after events: only a turn that brings nothing is followed by sleep.
+            wait = if busy { Duration::ZERO } else { WAIT };
+        }
+        self.measure();
+        board.leave(&self.served);
+    }
+
+    /// Deals with all that the last turn brought; returns whether that was anything.
+    fn take_in(&mut self, now: u64) -> bool {
+        let unix_ns = now.wrapping_add(self.unix_offset);
+        (self.moment.received_unix_ns, self.moment.now_unix_ns) = (unix_ns, unix_ns);
+        let mut busy = false;
+        while let Some(event) = self.streams.event() {
+            busy = true;
+            match event {
+                Event::Received(conn, lent) => self.received(conn, &lent),
+                Event::Accepted(conn) => self.accepted(conn),
+                Event::Writable(conn) => self.writable(conn),
+                Event::Closed(conn, reason) => self.closed(conn, reason),
+                // Nobody here opens any.
+                Event::Opened(_) => {}
+            }
+        }
+        busy
+    }
+
+    fn place(&mut self, conn: Conn) -> Option<&mut Place> {
+        let place = self.places.get_mut(conn.place as usize)?;
+        (place.generation == conn.generation && place.state != State::Vacant).then_some(place)
+    }
+
+    fn accepted(&mut self, conn: Conn) {
+        let at = conn.place as usize;
+        if at >= self.places.len() {
+            self.places.resize_with(at + 1, Place::default);
+        }
+        let Some(place) = self.places.get_mut(at) else { return };
+        if place.state == State::Vacant {
+            self.served.connections += 1;
+        }
+        let fresh = Place { generation: conn.generation, state: State::Open, ..Place::default() };
+        let old = std::mem::replace(place, fresh);
+        self.keeper.give_back(old.rest);
+        self.served.accepted += 1;
+    }
+
+    fn received(&mut self, conn: Conn, bytes: &[u8]) {
+        let Some(place) = self.place(conn) else { return };
+        let (state, rest) = (place.state, place.rest.take());
+        if state == State::Waiting {
+            return self.settle(conn, rest, bytes, Halt::Full);
+        }
+        match rest {
+            None => {
+                let (done, halt) = self.answer_all(conn, bytes);
+                self.settle(conn, None, bytes.get(done..).unwrap_or_default(), halt);
+            }
+            Some(rest) => self.complete(conn, rest, bytes),
+        }
+    }
+
+    /// Adds to a cut message as much as it misses, byte for byte no more, until it is whole; then the others.
+    fn complete(&mut self, conn: Conn, rest: Box<Rest>, mut bytes: &[u8]) {
+        let mut rest = Some(rest);
+        while let Some(kept) = &mut rest {
+            let (done, halt) = self.answer_all(conn, kept.waiting());
+            kept.advance(done);
+            let missing = match halt {
+                Halt::Short(need) if !kept.waiting().is_empty() => need.saturating_sub(kept.waiting().len()).max(1),
+                Halt::Short(_) => break,
+                halt => return self.settle(conn, rest, bytes, halt),
+            };
+            if bytes.len() < missing {
+                return self.settle(conn, rest, bytes, halt);
+            }
+            let (more, others) = bytes.split_at(missing);
+            if !self.keeper.keep(&mut rest, more, missing) {
+                return self.cut_off(conn, rest);
+            }
+            bytes = others;
+        }
+        self.keeper.give_back(rest);
+        let (done, halt) = self.answer_all(conn, bytes);
+        self.settle(conn, None, bytes.get(done..).unwrap_or_default(), halt);
+    }
+
+    fn writable(&mut self, conn: Conn) {
+        let tick = self.tick;
+        let Some(place) = self.place(conn).filter(|place| place.state == State::Waiting) else { return };
+        place.took_at = tick;
+        let Some(mut rest) = place.rest.take() else { return self.settle(conn, None, &[], Halt::Short(0)) };
+        let (done, halt) = self.answer_all(conn, rest.waiting());
+        rest.advance(done);
+        self.settle(conn, Some(rest), &[], halt);
+    }
+
+    /// Leaves a connection as `halt` says, with `rest` and then `more` unanswered.
+    fn settle(&mut self, conn: Conn, mut rest: Option<Box<Rest>>, more: &[u8], halt: Halt) {
+        let need = match halt {
+            Halt::Short(need) => need,
+            Halt::Full => 0,
+            Halt::Broken => {
+                self.served.broken += 1;
+                return self.end(conn, rest);
+            }
+            // That it is over is told, or was.
+            Halt::Gone => return self.keeper.give_back(rest),
+        };
+        if !self.keeper.keep(&mut rest, more, need) {
+            return self.cut_off(conn, rest);
+        }
+        if rest.as_ref().is_some_and(|rest| rest.waiting().is_empty()) {
+            self.keeper.give_back(rest.take());
+        }
+        let tick = self.tick;
+        let Some(place) = self.place(conn) else { return };
+        place.rest = rest;
+        match (place.state, halt) {
+            (State::Open, Halt::Full) => {
+                (place.state, place.took_at) = (State::Waiting, tick);
+                if !std::mem::replace(&mut place.listed, true) {
+                    self.waiting.push(conn);
+                }
+                self.streams.pause(conn);
+            }
+            (State::Waiting, Halt::Short(_)) => {
+                place.state = State::Open;
+                self.streams.resume(conn);
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers all whole requests at the beginning of `bytes`; returns how much they are, and why not more.
+    fn answer_all(&mut self, conn: Conn, bytes: &[u8]) -> (usize, Halt) {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                return (at, Halt::Short(0));
+            }
+            // No further than the longest message: what has no frames must fit into a block too.
+            let window = rest.get(..P::PREFIX + MESSAGE_MAX).unwrap_or(rest);
+            match self.answerer.frame(window) {
+                Frame::Short { need } if need <= P::PREFIX + MESSAGE_MAX && need > window.len() => {
+                    return (at, Halt::Short(need));
+                }
+                Frame::Whole { start, end } if end > 0 => {
+                    let Some(request) = window.get(start..end) else { return (at, Halt::Broken) };
+                    if let Err(refuse) = self.answer(conn, request) {
+                        return (at, if refuse == Refuse::Full { Halt::Full } else { Halt::Gone });
+                    }
+                    at += end;
+                }
+                _ => return (at, Halt::Broken),
+            }
+        }
+    }
+
+    /// Answers one request behind the answers before it.
+    fn answer(&mut self, conn: Conn, request: &[u8]) -> Result<(), Refuse> {
+        let table = self.lore.table();
+        let room = self.answerer.room(table, request).min(MESSAGE_MAX).max(request.len());
+        let mut slip = self.streams.lend(conn, P::PREFIX + room)?;
+        let Some((prefix, packet)) = slip.room().split_at_mut_checked(P::PREFIX) else { return Err(Refuse::Gone) };
+        let Some(packet) = packet.get_mut(..room) else { return Err(Refuse::Gone) };
+        let most = if P::GROWS { room } else { request.len() };
+        if let Some(place) = packet.get_mut(..request.len()) {
+            place.copy_from_slice(request);
+        }
+        self.served.received += 1;
+        let answered = self.answerer.answer(table, &self.moment, packet, request.len());
+        match answered {
+            Ok(length) if length <= most => {
+                P::prefix(length, prefix);
+                slip.commit(P::PREFIX + length);
+                self.served.answered += 1;
+            }
+            Ok(_) => self.served.dropped[Refusal::Malformed as usize] += 1,
+            Err(refusal) => self.served.dropped[refusal as usize] += 1,
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, conn: Conn, reason: Reason) {
+        let Some(place) = self.place(conn) else { return };
+        place.state = State::Vacant;
+        let rest = place.rest.take();
+        self.keeper.give_back(rest);
+        self.served.connections -= 1;
+        match reason {
+            Reason::Ended => self.served.ended += 1,
+            _ => self.served.resets += 1,
+        }
+    }
+
+    /// Ends a connection of which there is no more use.
+    fn end(&mut self, conn: Conn, rest: Option<Box<Rest>>) {
+        self.keeper.give_back(rest);
+        let Some(place) = self.place(conn) else { return };
+        place.state = State::Vacant;
+        let kept = place.rest.take();
+        self.keeper.give_back(kept);
+        self.served.connections -= 1;
+        self.streams.close(conn, How::Reset);
+    }
+
+    /// Ends a connection whose client does not read.
+    fn cut_off(&mut self, conn: Conn, rest: Option<Box<Rest>>) {
+        self.served.stalled += 1;
+        self.end(conn, rest);
+    }
+
+    /// Once a tick: cuts off who has not read for too long. Only those that wait are looked at.
+    fn look_around(&mut self, now: u64) {
+        self.tick_due = now + TICK_NS;
+        self.tick = self.tick.wrapping_add(1);
+        self.unix_offset = self.clock.unix_offset();
+        for conn in std::mem::take(&mut self.waiting) {
+            let tick = self.tick;
+            let Some(place) = self.place(conn) else { continue };
+            place.listed = place.state == State::Waiting;
+            if !place.listed {
+                continue;
+            }
+            if tick.wrapping_sub(place.took_at) > PATIENCE {
+                self.cut_off(conn, None);
+            } else {
+                self.waiting.push(conn);
+            }
+        }
+    }
+
+    fn measure(&mut self) {
+        let carried = self.streams.carried();
+        self.served.accept_errors = carried.accept_errors;
+        (self.served.bytes_in, self.served.bytes_out) = (carried.bytes_in, carried.bytes_out);
+        self.served.cpu_ns = flatout_net::thread_cpu_ns();
+        let arrays = self.places.capacity() * size_of::<Place>() + self.waiting.capacity() * size_of::<Conn>();
+        self.served.memory_bytes = (self.streams.bytes() + self.keeper.bytes() + arrays) as u64;
+    }
+}

@@ -1,0 +1,138 @@
+//! Connections come, stay, do not read, and go: nothing that one of them does reaches another.
+
+use flatout_net::{How, Reason};
+
+use super::fake_streams::Deed;
+use super::rig::MS;
+use super::serve_rig::{Scene, framed, grow, request};
+
+const SECOND: u64 = 1_000;
+
+#[test]
+fn thousands_of_connections_are_served_side_by_side() {
+    let count = 5_000;
+    let scene = (0..count).fold(Scene::lasting(100), |scene, far| {
+        let whole = request(far);
+        let (first, second) = whole.split_at(3);
+        let scene = scene.at(1, far, Deed::Connect).at(10, far, Deed::Send(first.to_vec()));
+        scene.at(20, far, Deed::Send([second, &whole].concat()))
+    });
+    let heard = scene.play();
+    for far in 0..count {
+        heard.expect(far, &request(far).repeat(2));
+    }
+    assert_eq!((heard.served.accepted, heard.served.connections), (5_000, 5_000));
+    assert_eq!((heard.served.received, heard.served.answered), (10_000, 10_000));
+}
+
+#[test]
+fn an_idle_connection_costs_sixteen_bytes() {
+    let scene = (0..4_096).fold(Scene::lasting(100), |scene, far| scene.at(1, far, Deed::Connect));
+    assert_eq!(scene.play().served.memory_bytes, 4_096 * 16);
+}
+
+#[test]
+fn what_an_old_connection_left_never_reaches_the_next_one_in_its_place() {
+    let whole = request(1);
+    let heard = Scene::lasting(100)
+        .at(1, 0, Deed::Connect)
+        .at(2, 0, Deed::Send(whole[..5].to_vec()))
+        .at(3, 0, Deed::Fail(Reason::Reset))
+        .at(3, 1, Deed::Connect)
+        .at(4, 1, Deed::Send(request(2)))
+        // Its predecessor's other half would make nonsense of it.
+        .at(5, 1, Deed::Send(whole[5..].to_vec()))
+        .play();
+    heard.expect(0, b"");
+    heard.expect(1, &request(2));
+    assert_eq!((heard.served.resets, heard.served.accepted, heard.served.connections), (1, 2, 1));
+}
+
+#[test]
+fn ends_and_resets_are_counted_apart() {
+    let mut scene = Scene::lasting(100);
+    let reasons = [Reason::Ended, Reason::Ended, Reason::Reset, Reason::TimedOut, Reason::Failed(113)];
+    for (far, reason) in reasons.into_iter().enumerate() {
+        scene = scene.at(1, far, Deed::Connect).at(5, far, Deed::Fail(reason));
+    }
+    let served = scene.at(1, 9, Deed::Connect).play().served;
+    assert_eq!((served.ended, served.resets, served.connections, served.accepted), (2, 3, 1, 6));
+}
+
+#[test]
+fn accepts_that_fail_are_counted_and_stop_nothing() {
+    let heard = Scene::lasting(100)
+        .with_capacity(1)
+        .at(1, 0, Deed::Lost)
+        .at(2, 0, Deed::Connect)
+        .at(3, 1, Deed::Connect)
+        .at(4, 0, Deed::Send(request(1)))
+        .play();
+    assert_eq!((heard.served.accept_errors, heard.served.accepted), (2, 1));
+    heard.expect(0, &request(1));
+}
+
+#[test]
+fn a_burst_beyond_the_block_waits_and_is_answered_in_full() {
+    let bytes: Vec<u8> = (0..1_000).flat_map(request).collect();
+    let heard = Scene::lasting(1_000).with_block(100).sending(bytes.chunks(1_501)).play();
+    heard.expect(0, &bytes);
+    assert_eq!((heard.served.received, heard.served.stalled, heard.served.connections), (1_000, 0, 1));
+}
+
+#[test]
+fn a_client_that_does_not_read_for_a_while_gets_everything_later() {
+    let asked: Vec<u8> = (0..50).flat_map(|n| grow(60_000, n)).collect();
+    let answers: Vec<u8> = (0..50).flat_map(|n| framed(&[n; 60_000])).collect();
+    let heard = Scene::lasting(60 * SECOND)
+        .at(1, 0, Deed::Connect)
+        .at(1, 0, Deed::Read(false))
+        .at(2, 0, Deed::Send(asked[..130].to_vec()))
+        .at(3, 0, Deed::Send(asked[130..].to_vec()))
+        .at(29 * SECOND, 0, Deed::Read(true))
+        .play();
+    heard.expect(0, &answers);
+    assert_eq!((heard.served.received, heard.served.answered, heard.served.stalled), (50, 50, 0));
+}
+
+#[test]
+fn a_client_that_never_reads_is_cut_off_after_thirty_seconds_and_nobody_else() {
+    let asked = grow(60_000, 1).repeat(10);
+    let heard = Scene::lasting(60 * SECOND)
+        .at(1, 0, Deed::Connect)
+        .at(1, 0, Deed::Read(false))
+        .at(2, 0, Deed::Send(asked))
+        .at(1, 1, Deed::Connect)
+        .at(50 * SECOND, 1, Deed::Send(request(1)))
+        .play();
+    assert_eq!((heard.served.stalled, heard.served.connections), (1, 1));
+    let [(0, How::Reset, at)] = heard.closed[..] else { panic!("{:?}", heard.closed) };
+    assert!((30 * SECOND * MS..33 * SECOND * MS).contains(&at), "{at}");
+    heard.expect(1, &request(1));
+}
+
+#[test]
+fn a_slow_reader_is_no_stalled_one() {
+    let asked = grow(60_000, 1).repeat(10);
+    let mut scene = Scene::lasting(200 * SECOND).at(1, 0, Deed::Connect).at(1, 0, Deed::Read(false));
+    scene = scene.at(2, 0, Deed::Send(asked));
+    // Reads one block each 20 s: each time it takes something.
+    for n in 1..10 {
+        scene = scene.at(n * 20 * SECOND, 0, Deed::Read(true)).at(n * 20 * SECOND + 1, 0, Deed::Read(false));
+    }
+    assert_eq!(scene.play().served.stalled, 0);
+}
+
+#[test]
+fn what_is_kept_is_given_back() {
+    let cut = framed(&[b'e'; 40_000]);
+    let mut scene = Scene::lasting(300);
+    for far in 0..100 {
+        scene = scene.at(1, far, Deed::Connect).at(2, far, Deed::Send(cut[..30_000].to_vec()));
+        scene = scene.at(100, far, Deed::Fail(Reason::Reset));
+    }
+    let served = scene.play().served;
+    // Some spare pieces stay; beside them 128 places and what the fake holds of its own.
+    assert!(served.memory_bytes <= 64 * 64 * 1024 + 128 * 16, "{}", served.memory_bytes);
+    assert_eq!(served.connections, 0);
+}

@@ -1,0 +1,51 @@
+//! What all sockets begin with: their descriptor, their address, their errors.
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::address;
+
+/// Takes what the kernel returned for a new descriptor.
+pub(crate) fn own(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The kernel's error, where a call has failed.
+pub(crate) fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The errno of the call that has just failed.
+pub(crate) fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Gives the socket its own address.
+pub(crate) fn bind(socket: &OwnedFd, at: SocketAddr) -> io::Result<()> {
+    let (storage, length) = address::to_kernel(at);
+    // SAFETY: pointer and length describe `storage`.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) })
+}
+
+/// Gives the socket its peer; a stream's connection may still be in progress afterwards (EINPROGRESS).
+pub(crate) fn connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
+    let (storage, length) = address::to_kernel(to);
+    // SAFETY: pointer and length describe `storage`.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) })
+}
+
+/// The address that the socket has.
+pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    // SAFETY: sockaddr_storage is plain old data; all zeroes is a valid value.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `storage`.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &raw mut length) })?;
+    address::from_kernel(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}

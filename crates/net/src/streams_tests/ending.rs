@@ -1,0 +1,211 @@
+//! Connections end, each in its way.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+
+use super::*;
+
+both!(
+    an_end_a_reset_and_a_refusal_are_told_apart,
+    bytes_before_the_end_come_before_it,
+    a_reset_leaves_no_end_behind_and_a_flush_does,
+    a_flush_delivers_the_last_bytes,
+    a_flush_that_does_not_drain_can_be_cut_off,
+    who_shuts_its_sending_side_still_gets_its_answer,
+    a_name_is_dead_once_its_connection_is,
+    an_opening_can_be_closed,
+    a_dropped_carrier_ends_its_connections,
+);
+
+fn an_end_a_reset_and_a_refusal_are_told_apart<S: Carrier>() {
+    let mut pair = Pair::<S>::new(8, USUAL);
+    let (ended, theirs) = pair.connect();
+    pair.server.streams.close(theirs, How::Flush);
+    pair.until("the end", |pair| pair.client.reason(ended) == Some(Reason::Ended));
+    let (reset, theirs) = pair.connect();
+    pair.server.streams.close(theirs, How::Reset);
+    pair.until("the reset", |pair| pair.client.reason(reset) == Some(Reason::Reset));
+    // Bound and not listening: nobody else gets this port meanwhile.
+    let taken = crate::tcp::stream([127, 0, 0, 1].into()).unwrap();
+    crate::socket::bind(&taken, ANY_PORT.parse().unwrap()).unwrap();
+    let closed = crate::socket::local_address(&taken).unwrap();
+    let refused = pair.client.streams.open(None, closed).unwrap();
+    pair.until("the refusal", |pair| pair.client.reason(refused) == Some(Reason::Refused));
+    assert_eq!(pair.client.closed.len(), 3);
+    assert!(pair.server.closed.is_empty(), "who closes is told nothing");
+}
+
+fn bytes_before_the_end_come_before_it<S: Carrier>() {
+    let mut pair = Pair::<S>::new(4, Small { buffer: 64, ..USUAL });
+    for how in [How::Flush, How::Reset] {
+        let (mine, theirs) = pair.connect();
+        assert_eq!(pair.server.append(theirs, &[3; 1000]), Ok(()));
+        if how == How::Reset {
+            // A reset outruns bytes that the peer has not read: here it has.
+            pair.until("bytes", |pair| pair.client.got(mine).len() == 1000);
+        }
+        pair.server.streams.close(theirs, how);
+        let mut seen = 0;
+        while pair.client.reason(mine).is_none() {
+            seen = pair.client.got(mine).len();
+            pair.server.turn();
+            pair.client.turn();
+        }
+        assert_eq!(pair.client.got(mine).len(), 1000, "{seen} before the last turn");
+    }
+}
+
+fn a_reset_leaves_no_end_behind_and_a_flush_does<S: Carrier>() {
+    let listener = TcpListener::bind(ANY_PORT).unwrap();
+    let mut end = End::new(S::make(4, None, USUAL).unwrap());
+    for (how, kind) in [(How::Flush, None), (How::Reset, Some(ErrorKind::ConnectionReset))] {
+        let conn = end.streams.open(None, listener.local_addr().unwrap()).unwrap();
+        until(&mut end, "opened", |end| end.opened.contains(&conn));
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        end.streams.close(conn, how);
+        (0..5).for_each(|_| end.turn());
+        assert_eq!(peer.read(&mut [0; 8]).map_err(|error| error.kind()).err(), kind);
+    }
+}
+
+/// A server's connection to a plain peer whose window is closed: bytes fly that the peer does not take.
+fn stuck<S: Carrier>() -> (End<S>, Conn, TcpStream, usize) {
+    let listener = Listener::bind(ANY_PORT.parse().unwrap()).unwrap();
+    let peer = TcpStream::connect(listener.address().unwrap()).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut end = End::new(S::make(4, Some(listener), USUAL).unwrap());
+    until(&mut end, "accepted", |end| !end.accepted.is_empty());
+    let (conn, mut sent, mut full) = (end.accepted[0], 0, 0);
+    while full < 20 {
+        match end.append(conn, &[9; 60_000]) {
+            Ok(()) => (sent, full) = (sent + 60_000, 0),
+            Err(_) => full += 1,
+        }
+        end.turn();
+    }
+    (end, conn, peer, sent)
+}
+
+fn a_flush_delivers_the_last_bytes<S: Carrier>() {
+    let (mut end, conn, mut peer, sent) = stuck::<S>();
+    end.streams.close(conn, How::Flush);
+    assert_eq!(end.append(conn, b"x"), Err(Refuse::Gone));
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).map(|_| all.len())
+    });
+    until(&mut end, "all read", |_| reader.is_finished());
+    assert_eq!(reader.join().unwrap().unwrap(), sent);
+    assert!(end.closed.is_empty());
+}
+
+fn a_flush_that_does_not_drain_can_be_cut_off<S: Carrier>() {
+    let (mut end, conn, mut peer, sent) = stuck::<S>();
+    end.streams.close(conn, How::Flush);
+    (0..5).for_each(|_| end.turn());
+    end.streams.close(conn, How::Reset);
+    (0..5).for_each(|_| end.turn());
+    let mut all = Vec::new();
+    let error = peer.read_to_end(&mut all).map_err(|error| error.kind());
+    assert!(error == Err(ErrorKind::ConnectionReset) && all.len() < sent, "{error:?} after {} of {sent}", all.len());
+}
+
+fn who_shuts_its_sending_side_still_gets_its_answer<S: Carrier>() {
+    let listener = Listener::bind(ANY_PORT.parse().unwrap()).unwrap();
+    let at = listener.address().unwrap();
+    let mut end = End::new(S::make(4, Some(listener), USUAL).unwrap());
+    end.echoes = true;
+    for _ in 0..20 {
+        let mut peer = TcpStream::connect(at).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.write_all(b"question").unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let closed = end.closed.len();
+        until(&mut end, "the end", |end| end.closed.len() > closed);
+        (0..3).for_each(|_| end.turn());
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "question");
+    }
+    assert!(end.closed.iter().all(|&(_, reason)| reason == Reason::Ended));
+}
+
+fn a_name_is_dead_once_its_connection_is<S: Carrier>() {
+    let mut pair = Pair::<S>::new(1, USUAL);
+    let (first, theirs) = pair.connect();
+    pair.client.streams.close(first, How::Flush);
+    assert_eq!(pair.client.append(first, b"x"), Err(Refuse::Gone));
+    pair.until("the server's end", |pair| pair.server.reason(theirs).is_some());
+    let end = Instant::now() + PATIENCE;
+    let second = loop {
+        assert!(Instant::now() < end, "the place never came back");
+        match pair.client.streams.open(None, pair.at) {
+            Ok(conn) => break conn,
+            Err(_) => pair.client.turn(),
+        }
+    };
+    assert_eq!(second.place, first.place);
+    assert_ne!(second.generation, first.generation);
+    pair.until("the second", |pair| pair.client.opened.contains(&second) && pair.server.accepted.len() == 2);
+    // Nothing that is meant for the first reaches the second.
+    assert_eq!(pair.client.append(first, b"x"), Err(Refuse::Gone));
+    pair.client.streams.pause(first);
+    pair.client.streams.close(first, How::Reset);
+    let theirs = pair.server.accepted[1];
+    assert_eq!(pair.server.append(theirs, b"still there"), Ok(()));
+    pair.until("bytes", |pair| pair.client.got(second) == b"still there");
+    assert_eq!(pair.client.closed, []);
+}
+
+fn an_opening_can_be_closed<S: Carrier>() {
+    let mut pair = Pair::<S>::new(2, USUAL);
+    for how in [How::Flush, How::Reset, How::Flush, How::Reset, How::Reset] {
+        let end = Instant::now() + PATIENCE;
+        let conn = loop {
+            assert!(Instant::now() < end, "the place never came back");
+            match pair.client.streams.open(None, pair.at) {
+                Ok(conn) => break conn,
+                Err(_) => pair.until("a turn", |_| true),
+            }
+            pair.client.turn();
+            pair.server.turn();
+        };
+        assert_eq!(pair.client.append(conn, b"x"), Err(Refuse::Gone));
+        pair.client.streams.close(conn, how);
+    }
+    (0..10).for_each(|_| pair.client.turn());
+    assert!(pair.client.opened.is_empty() && pair.client.closed.is_empty(), "no event follows a close");
+}
+
+fn a_dropped_carrier_ends_its_connections<S: Carrier>() {
+    let mut pair = Pair::<S>::new(40, Small { per_ring: 16, ..USUAL });
+    pair.server.echoes = true;
+    pair.server.hoards = true;
+    let conns: Vec<Conn> = (0..40).map(|_| pair.connect().0).collect();
+    for &conn in &conns {
+        assert_eq!(pair.client.append(conn, &[5; 1000]), Ok(()));
+    }
+    pair.until("some traffic", |pair| !pair.server.hoard.is_empty());
+    let kept = pair.server.hoard.pop().unwrap();
+    let at = pair.at;
+    let Pair { server, mut client, .. } = pair;
+    let start = Instant::now();
+    drop(server);
+    assert!(start.elapsed() < Duration::from_secs(10));
+    until(&mut client, "all ends", |end| end.closed.len() == 40);
+    assert!(TcpStream::connect(at).is_err(), "the listener is closed");
+    // What was lent outlives its carrier.
+    assert!(kept.iter().all(|&byte| byte == 5));
+}
+
+#[test]
+fn a_listener_hands_on_its_options() {
+    let listener = Listener::bind(ANY_PORT.parse().unwrap()).unwrap();
+    let at = listener.address().unwrap();
+    // A second one on the same address, as each worker has.
+    let second = Listener::bind(at).unwrap();
+    assert_eq!(second.address().unwrap(), at);
+    assert_eq!(crate::option::error(crate::tcp::stream(at.ip()).unwrap().as_fd()), 0);
+}

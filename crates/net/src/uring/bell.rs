@@ -1,0 +1,30 @@
+//! One eventfd that wakes the thread for all of its rings.
+//!
+//! Waiting for the rings' own descriptors does not do: with DEFER_TASKRUN they wake nobody.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::socket::own;
+
+/// A bell that nobody has rung.
+pub(super) fn new() -> io::Result<OwnedFd> {
+    // SAFETY: eventfd takes no pointers.
+    own(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })
+}
+
+/// Waits until it is rung, and makes it silent again; returns how many system calls that took.
+pub(super) fn wait(bell: &OwnedFd, wait: Duration) -> u64 {
+    let mut poll = libc::pollfd { fd: bell.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
+    // SAFETY: the kernel reads and writes one pollfd and reads one timespec; the null mask changes no signals.
+    let rung = unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
+    if rung <= 0 {
+        return 1;
+    }
+    let mut count = 0_u64;
+    // SAFETY: the kernel writes at most eight bytes into `count`.
+    unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+    2
+}

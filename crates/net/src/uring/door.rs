@@ -1,0 +1,221 @@
+//! How connections begin: let in through the listener, or opened by us. And how rings are added for them.
+//!
+//! Each accept names the free slot that it is for. So a full table can drop nobody: whoever comes then waits in the
+//! listener's queue until a slot is free. (A multishot accept lets the kernel choose, drops whom it has no slot for, and
+//! collides with slots that we choose.)
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ptr;
+use std::time::Duration;
+
+use io_uring::{opcode, squeue, types};
+
+use super::ring::{Addresses, Ring};
+use super::slots::{Job, State, Tag};
+use super::{Uring, bell};
+use crate::streams::{Carried, Conn};
+use crate::{address, option};
+
+/// Accepts in hand at once.
+const WAITING: usize = 64;
+/// Turns without accepts after one has failed because something ran out.
+const PAUSE: u32 = 16;
+
+/// The state of accepting.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    /// Accepts in hand.
+    pub(super) waiting: usize,
+    /// How many there should be.
+    wanted: usize,
+    most: usize,
+    /// Turns to go by before the next.
+    pub(super) pause: u32,
+}
+
+impl Door {
+    pub(super) fn new(capacity: usize) -> Self {
+        let most = WAITING.min(capacity);
+        Self { waiting: 0, wanted: most, most, pause: 0 }
+    }
+
+    /// Somebody came in.
+    pub(super) fn opened(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.wanted = self.most;
+    }
+
+    /// Nobody could be let in: where that would go on, wait and then try with one.
+    pub(super) fn failed(&mut self, exhausted: bool) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if exhausted {
+            (self.wanted, self.pause) = (1, PAUSE);
+        }
+    }
+}
+
+static ON: libc::c_int = 1;
+
+fn option(index: u32, level: libc::c_int, name: libc::c_int) -> squeue::Entry {
+    let value = (&raw const ON).cast();
+    opcode::SetSockOpt::new(types::Fixed(index), level as u32, name as u32, value, size_of::<libc::c_int>() as u32)
+        .build()
+}
+
+impl Uring {
+    /// Keeps as many accepts in hand as there should be and as there are slots.
+    pub(super) fn take_in(&mut self) {
+        let Some(fd) = self.listener.as_ref().map(crate::Listener::fd) else { return };
+        if self.shared.door.pause > 0 {
+            self.shared.door.pause -= 1;
+            return;
+        }
+        while self.shared.door.waiting < self.shared.door.wanted {
+            match self.ring_with_room() {
+                Ok(Some(ring)) => ring.accept(fd),
+                Ok(None) => return,
+                Err(_) => {
+                    self.shared.carried.accept_errors += 1;
+                    self.shared.door.pause = PAUSE;
+                    return;
+                }
+            }
+            self.shared.door.waiting += 1;
+        }
+    }
+
+    /// Adds a ring, if there are to be more places.
+    pub(super) fn add_ring(&mut self) -> io::Result<bool> {
+        let (number, sizes) = (self.rings.len(), self.sizes);
+        let left = self.capacity.saturating_sub(number * sizes.per_ring);
+        if left == 0 {
+            return Ok(false);
+        }
+        let size = left.min(sizes.per_ring);
+        let mut ring = Ring::new(number, sizes.per_ring, size, sizes.buffers_more, sizes.buffer)?;
+        let bell = match self.bell.take() {
+            Some(bell) => bell,
+            None => {
+                let bell = bell::new()?;
+                self.rings.iter_mut().try_for_each(|ring| ring.hang_bell(&bell))?;
+                bell
+            }
+        };
+        let hung = ring.hang_bell(&bell);
+        self.bell = Some(bell);
+        hung?;
+        self.rings.push(ring);
+        Ok(true)
+    }
+}
+
+impl Ring {
+    /// Keeps a free slot for whoever connects next.
+    fn accept(&mut self, fd: i32) {
+        let Some(index) = self.free.pop() else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        slot.state = State::Accepting;
+        let tag = Tag::new(Job::Accept, index, slot.generation);
+        let place = types::DestinationSlot::try_from_slot_target(index).ok();
+        let accept = opcode::Accept::new(types::Fd(fd), ptr::null_mut(), ptr::null_mut()).file_index(place);
+        self.push(index, accept.build().user_data(tag.0));
+    }
+
+    /// Begins to connect a free slot.
+    pub(super) fn open(
+        &mut self,
+        source: Option<SocketAddr>,
+        to: SocketAddr,
+        carried: &mut Carried,
+    ) -> io::Result<Conn> {
+        if self.addresses.pairs.len() >= Addresses::MOST {
+            self.enter(None, carried)?;
+        }
+        let full = io::Error::from_raw_os_error(libc::EAGAIN);
+        if self.addresses.pairs.len() >= Addresses::MOST {
+            return Err(full);
+        }
+        let Some(&index) = self.free.last() else { return Err(full) };
+        let Some(generation) = self.slots.get(index as usize).map(|slot| slot.generation) else { return Err(full) };
+        let tag = Tag::new(Job::Open, index, generation);
+        if !self.queue_open(index, tag, source, to) {
+            self.enter(None, carried)?;
+            if !self.queue_open(index, tag, source, to) {
+                return Err(full);
+            }
+        }
+        self.free.pop();
+        self.in_flight += 1;
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.state = State::Opening;
+            slot.in_flight += 1;
+        }
+        Ok(Conn { place: self.first + index, generation })
+    }
+
+    /// Socket, options, bind, connect: one chain with one completion, that of the first to fail or of the connect.
+    fn queue_open(&mut self, index: u32, tag: Tag, source: Option<SocketAddr>, to: SocketAddr) -> bool {
+        let addresses = &mut self.addresses.pairs;
+        if addresses.capacity() == 0 {
+            // It must never grow: the kernel is given addresses inside it.
+            addresses.reserve_exact(Addresses::MOST);
+        }
+        let (target, target_length) = address::to_kernel(to);
+        let (own, own_length) = address::to_kernel(source.unwrap_or(to));
+        addresses.push([target, own]);
+        let Some([target, own]) = addresses.last() else { return false };
+        let (target, own) = ((&raw const *target).cast(), (&raw const *own).cast());
+        let place = types::DestinationSlot::try_from_slot_target(index).ok();
+        let quiet =
+            |entry: squeue::Entry| entry.flags(squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS).user_data(tag.0);
+        let fixed = types::Fixed(index);
+        let socket = opcode::Socket::new(address::family(to.ip()), libc::SOCK_STREAM, 0).file_index(place).build();
+        let begin = [quiet(socket), quiet(option(index, libc::SOL_TCP, libc::TCP_NODELAY))];
+        let connect = opcode::Connect::new(fixed, target, target_length).build().user_data(tag.0);
+        let [socket, no_delay] = begin;
+        let queued = if source.is_some() {
+            let late_port = quiet(option(index, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT));
+            let bind = quiet(opcode::Bind::new(fixed, own, own_length).build());
+            self.queue_chain(&[socket, no_delay, late_port, bind, connect])
+        } else {
+            self.queue_chain(&[socket, no_delay, connect])
+        };
+        if !queued {
+            self.addresses.pairs.pop();
+        }
+        queued
+    }
+
+    /// Cutting a connection off when it is closed; and not waiting for ever for a peer that takes nothing.
+    pub(super) fn set_on_the_way_out(&mut self, index: u32, cut: bool) {
+        static CUT: libc::linger = option::CUT;
+        static PATIENCE: libc::c_uint = option::PATIENCE_MS;
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let tag = Tag::new(Job::Option, index, slot.generation);
+        let (level, name, value, length) = if cut {
+            (libc::SOL_SOCKET, libc::SO_LINGER, (&raw const CUT).cast(), size_of::<libc::linger>())
+        } else {
+            (libc::SOL_TCP, libc::TCP_USER_TIMEOUT, (&raw const PATIENCE).cast(), size_of::<libc::c_uint>())
+        };
+        let set = opcode::SetSockOpt::new(types::Fixed(index), level as u32, name as u32, value, length as u32);
+        // Not counted: it is done while it is submitted, and what fails here changes nothing.
+        self.queue(set.build().flags(squeue::Flags::SKIP_SUCCESS).user_data(tag.0));
+    }
+}
+
+/// Makes a socket, sets an option and binds it, all through the ring: what no list of operations says.
+pub(super) fn trial(mut ring: Ring) -> io::Result<bool> {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    let (address, length) = address::to_kernel(any);
+    let tag = Tag::new(Job::Open, 0, 0);
+    let place = types::DestinationSlot::try_from_slot_target(0).ok();
+    let quiet = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
+    let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).file_index(place).build();
+    let no_delay = option(0, libc::SOL_TCP, libc::TCP_NODELAY);
+    let bind = opcode::Bind::new(types::Fixed(0), (&raw const address).cast(), length).build();
+    let chain = [socket.flags(quiet).user_data(tag.0), no_delay.flags(quiet).user_data(tag.0), bind.user_data(tag.0)];
+    let queued = ring.queue_chain(&chain);
+    ring.enter(Some(Duration::from_millis(500)), &mut Carried::default())?;
+    Ok(queued && ring.next().is_some_and(|completion| completion.result() == 0))
+}

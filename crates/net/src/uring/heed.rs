@@ -1,0 +1,175 @@
+//! What a completion means for its slot, and what its user is told.
+
+use io_uring::cqueue;
+
+use super::Shared;
+use super::ring::Ring;
+use super::slots::{Job, Slot, State, Tag};
+use crate::pool::Loan;
+use crate::streams::{Conn, Event, How, Lent, Reason};
+use crate::tcp;
+
+impl Ring {
+    /// Takes note of a completion.
+    pub(super) fn heed(&mut self, completion: &cqueue::Entry, shared: &mut Shared) -> Option<Event> {
+        let (tag, result) = (Tag(completion.user_data()), completion.result());
+        let index = tag.index();
+        // First the buffer, whoever it was for: it comes back when the loan is dropped.
+        let buffer = cqueue::buffer_select(completion.flags());
+        let loan = buffer.map(|buffer| self.pool.lend(buffer, usize::try_from(result).unwrap_or(0)));
+        let job = tag.job()?;
+        // Without this flag an operation has ended, whatever its result says.
+        let ended = !cqueue::more(completion.flags());
+        if ended && job != Job::Option {
+            let slot = self.slots.get_mut(index as usize)?;
+            slot.in_flight = slot.in_flight.saturating_sub(1);
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        let event = match job {
+            Job::Accept => self.accepted(index, result, shared),
+            Job::Open => self.opened(index, result, shared),
+            Job::Receive => self.received(tag, result, ended, loan, shared),
+            Job::Send => self.sent(index, result, shared),
+            Job::Cancel => self.cancelled(index, result),
+            Job::Option | Job::Close => None,
+        };
+        self.settle(index, shared);
+        event
+    }
+
+    fn conn(&self, index: u32, generation: u32) -> Conn {
+        Conn { place: self.first + index, generation }
+    }
+
+    fn accepted(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
+        let slot = self.slots.get_mut(index as usize)?;
+        if result < 0 {
+            *slot = Slot::free(slot.generation);
+            self.give_free(index, shared);
+            if result != -libc::ECANCELED {
+                shared.carried.accept_errors += 1;
+            }
+            shared.door.failed(tcp::exhausted(-result));
+            return None;
+        }
+        shared.door.opened();
+        slot.state = State::Open;
+        let generation = slot.generation;
+        self.arm(index);
+        Some(Event::Accepted(self.conn(index, generation)))
+    }
+
+    fn opened(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
+        let slot = self.slots.get_mut(index as usize)?;
+        if slot.state != State::Opening {
+            return None;
+        }
+        if result < 0 {
+            return self.over(index, Reason::of(-result), shared);
+        }
+        slot.state = State::Open;
+        let generation = slot.generation;
+        self.arm(index);
+        Some(Event::Opened(self.conn(index, generation)))
+    }
+
+    fn received(
+        &mut self,
+        tag: Tag,
+        result: i32,
+        ended: bool,
+        loan: Option<Loan>,
+        shared: &mut Shared,
+    ) -> Option<Event> {
+        let index = tag.index();
+        let slot = self.slots.get_mut(index as usize)?;
+        if ended {
+            slot.armed = false;
+        }
+        if !slot.is(tag.generation(), State::Open) {
+            return None;
+        }
+        match (result, loan) {
+            (1.., Some(loan)) => {
+                shared.carried.bytes_in += result as u64;
+                self.arm(index);
+                Some(Event::Received(self.conn(index, tag.generation()), Lent(loan)))
+            }
+            (result, _) if result == -libc::ENOBUFS => {
+                shared.carried.starved += 1;
+                slot.starving = true;
+                self.starving.push_back(index);
+                None
+            }
+            // A pause, which may be over already.
+            (result, _) if matches!(-result, libc::ECANCELED | libc::EAGAIN | libc::EINTR) => {
+                self.arm(index);
+                None
+            }
+            (0, _) if !slot.cut => self.over(index, Reason::Ended, shared),
+            (0.., _) => self.over(index, Reason::Reset, shared),
+            (result, _) => self.over(index, Reason::of(-result), shared),
+        }
+    }
+
+    fn sent(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let length = slot.out.land(&mut shared.blocks);
+        let left = u32::try_from(result).unwrap_or(0);
+        shared.carried.bytes_out += u64::from(left);
+        // The kernel was asked for all or nothing: fewer bytes mean that the connection has failed under way.
+        let whole = left == length;
+        match slot.state {
+            State::Open if whole => {
+                let event = std::mem::take(&mut slot.wants).then_some(slot.generation);
+                self.fly(index, shared);
+                event.map(|generation| Event::Writable(self.conn(index, generation)))
+            }
+            State::Open if lost(result) && (slot.armed || slot.starving) => {
+                // What the peer said before it left is still to be heard; that then tells how it ended.
+                slot.cut = true;
+                slot.out.discard(&mut shared.blocks);
+                None
+            }
+            State::Open => self.over(index, if result < 0 { Reason::of(-result) } else { Reason::Reset }, shared),
+            State::Draining if whole && !slot.out.is_empty() => {
+                self.fly(index, shared);
+                None
+            }
+            State::Draining => {
+                self.begin_close(index, false, shared);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn cancelled(&mut self, index: u32, result: i32) -> Option<Event> {
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.stopping = false;
+        if result <= 0 && slot.state == State::Closing && slot.in_flight > 0 {
+            // Found nothing to cancel, and yet something is in hand: a chain that has not come to its connect.
+            self.cancel_all(index);
+        }
+        None
+    }
+
+    /// The connection has ended by itself. After the peer's last word, what it was answered still leaves.
+    fn over(&mut self, index: u32, reason: Reason, shared: &mut Shared) -> Option<Event> {
+        let generation = self.slots.get(index as usize)?.generation;
+        let event = Event::Closed(self.conn(index, generation), reason);
+        if reason == Reason::Ended {
+            self.close(index, generation, How::Flush, shared);
+        } else {
+            let slot = self.slots.get_mut(index as usize)?;
+            slot.generation = generation.wrapping_add(1);
+            self.begin_close(index, false, shared);
+        }
+        Some(event)
+    }
+}
+
+/// Whether a send that ended so found its connection gone.
+fn lost(result: i32) -> bool {
+    result >= 0 || matches!(-result, libc::EPIPE | libc::ECONNRESET)
+}
