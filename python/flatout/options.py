@@ -11,7 +11,7 @@ import msgspec
 from flatout import units
 from flatout.errors import UsageError
 from flatout.scenario import profile as profiles
-from flatout.scenario import share, streams
+from flatout.scenario import share
 from flatout.scenario.model import DEFAULT_CONNECTIONS, Arrivals, Io, LogFormat, Scenario, Segment, Stamps, Transport
 from flatout.scenario.plan import protocol as by_name
 
@@ -83,7 +83,7 @@ def scenario_of(
 
 def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     """With the transport that the protocol prefers, and as many connections or flows as that has."""
-    given["transport"] = given.get("transport") or streams.links(by_name(protocol))[0]
+    given["transport"] = given.get("transport") or by_name(protocol).links[0]
     connections = given.pop("connections", None)
     if given["transport"] != "udp":
         if "flows" in given:

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import datetime
 import errno
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -282,6 +283,19 @@ def histogram(measured: Distribution) -> Histogram:
 def share_later_than(measured: Distribution, ns: int) -> float:
     """The share of samples greater than `ns`."""
     return histogram(measured).count_above(ns) / measured.count if measured.count else 0.0
+
+
+def standard_deviation_ns(measured: Distribution) -> float:
+    """Over all samples, as precise as the histogram's steps are."""
+    durations = histogram(measured)
+    squares, below = 0.0, 0
+    while below < durations.count:
+        # From one step that holds samples to the next.
+        value = durations.quantile((below + 0.5) / durations.count)
+        upto = durations.count - durations.count_above(value)
+        squares += (upto - below) * (value - durations.mean) ** 2
+        below = max(upto, below + 1)
+    return math.sqrt(squares / durations.count) if durations.count else 0.0
 
 
 def _rfc3339(unix_ns: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from flatout.result import (
+    Connections,
     Distribution,
     Goal,
     Host,
@@ -209,6 +210,23 @@ def unanswered() -> LoadResult:
     )
 
 
+def over_streams(protocol: str, for_s: float = 10, **changes: Any) -> LoadResult:
+    """A run over connections, some of which were refused, closed or cut off."""
+    run = load(20_000, for_s)
+    asked = {**run.scenario, "protocol": protocol, "transport": "tcp", "connections": 1000, "require": []}
+    words = {"opened": 1012, "established": 1003, "refused": 6, "timed_out": 3, "closed": 8, "reset": 4}
+    fields: dict[str, Any] = {
+        "scenario": asked,
+        "connections": Connections(**words, reopened=12, peak=997, live=991),
+        "connect_ns": distribution(310_000, 0.4, 1003, 9),
+        "carrier": "io_uring",
+        "warnings": ["only 997 of 1,000 connections stood at once: 6 refused, 3 timed out"],
+        "notes": ["the target ended 12 of 1,003 connections (8 closed, 4 reset)"],
+        "requirements": [],
+    }
+    return msgspec.structs.replace(run, **fields | changes)
+
+
 def _why_failed(loss: float, p99_ns: int) -> str:
     if loss > GOAL.loss:
         return f"loss {100 * loss:.2f} % is above 0.5 %"
@@ -284,3 +302,25 @@ def limit_interrupted() -> LimitResult:
         axis="rate", value=None, lower=None, upper=None, unit="requests/s", goal=GOAL, stopped_by="interrupted"
     )
     return limit(limit=nothing, rate_per_s=None, trials=[], sentence="Interrupted before any trial ended.")
+
+
+def limit_of_connections() -> LimitResult:
+    """A search along connections at one rate."""
+    found = limit()
+    done = [
+        msgspec.structs.replace(t, intended_per_s=20_000.0, intended_connections=round(t.intended_per_s / 20))
+        for t in found.trials
+    ]
+    lower, upper = (round((bound or 0.0) / 20) for bound in (found.limit.lower, found.limit.upper))
+    bounds = {"min_connections": 10, "max_connections": 100_000}
+    search = msgspec.structs.replace(found.search, axis="connections", min_per_s=20_000.0, max_per_s=20_000.0, **bounds)
+    return msgspec.structs.replace(
+        found,
+        search=search,
+        limit=msgspec.structs.replace(
+            found.limit, axis="connections", value=lower, lower=lower, upper=upper, unit="connections"
+        ),
+        rate_per_s=None,
+        trials=done,
+        sentence=f"Holds {lower:,} connections at 20,000/s (loss <= 0.5 %); fails at {upper:,} connections.",
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import results
 from rich.console import Console
 
 from flatout.result import Requirement
-from flatout.view import facts, summary
+from flatout.view import facts, labels, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = {
@@ -22,7 +23,10 @@ CASES = {
     "load_lossy": lambda: results.load(230_000, 5),
     "load_unanswered": results.unanswered,
     "load_interrupted": results.interrupted,
+    "load_streams": lambda: results.over_streams("echo"),
+    "load_labels": lambda: results.over_streams("dns", tallies={"noerror": 199_000, "nxdomain": 1000, "truncated": 5}),
     "limit": results.limit,
+    "limit_connections": results.limit_of_connections,
     "limit_interrupted": results.limit_interrupted,
 }
 
@@ -39,6 +43,34 @@ def test_approved(name):
 @pytest.mark.parametrize("name", CASES)
 def test_fits_80_columns(name):
     assert max(map(len, summary.text(CASES[name]()).splitlines())) <= 80
+
+
+def test_the_labels_are_those_that_scripts_look_for():
+    text = summary.text(CASES["load_labels"](), width=40)
+    labels = re.findall(r"^  ([A-Z][^:]+):", text, re.MULTILINE)
+    assert labels == [
+        "Queries sent",
+        "Queries completed",
+        "Queries lost",
+        "Response codes",
+        "Run time (s)",
+        "Queries per second",
+        "Average Latency (s)",
+        "Latency StdDev (s)",
+        "Connection attempts",
+        "Average Latency (s)",
+    ]
+    assert re.search(
+        r"^  Response codes:       NOERROR 199000 \(99.50%\), NXDOMAIN 1000 \(0.50%\)$", text, re.MULTILINE
+    )
+    assert float(re.search(r"^  Queries per second:   ([0-9.]+)$", text, re.MULTILINE)[1]) == pytest.approx(
+        200_000 / CASES["load_labels"]().duration_s
+    )
+
+
+def test_protocols_without_codes_have_no_labels():
+    assert labels.block(results.over_streams("echo")) is None
+    assert labels.block(results.interrupted()) is None
 
 
 def test_every_outcome_adds_up_as_shown():

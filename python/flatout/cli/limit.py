@@ -101,7 +101,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         options["require"] = seeking.require
         if streams.has_streams(protocol):
             options.update(connecting.options())
-        if streams.default_lines(protocol):
+        if protocol.default_lines:
             options.update(querying.options())
         scenario = api.trial_scenario(protocol.name, target, **options)
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
@@ -115,7 +115,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         "along": shown(Along, when=streams.has_streams(protocol)),
         "asking": flattened(Asking),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
-        "querying": shown(Querying, when=bool(streams.default_lines(protocol))),
+        "querying": shown(Querying, when=bool(protocol.default_lines)),
         "knobs": flattened(knobs),
         "output": flattened(Output),
         "return": int,

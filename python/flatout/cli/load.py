@@ -112,7 +112,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         options.update(sharing.options())
         if streams.has_streams(protocol):
             options.update(connecting.options())
-        if streams.default_lines(protocol):
+        if protocol.default_lines:
             options.update(querying.options())
         scenario = scenario_of(
             protocol.name,
@@ -131,7 +131,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         "pace": flattened(Pace),
         "asking": flattened(Asking),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
-        "querying": shown(Querying, when=bool(streams.default_lines(protocol))),
+        "querying": shown(Querying, when=bool(protocol.default_lines)),
         "sharing": flattened(Sharing),
         "knobs": flattened(knobs),
         "output": flattened(Output),

@@ -87,13 +87,13 @@ def _complaints(results: Sequence[tuple[str, Result]]) -> None:
 def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> None:
     from rich.console import Console
 
-    from flatout.view.summary import summary
+    from flatout.view.summary import show
 
     console = Console(stderr=to_stderr, highlight=False)
     for title, result in results:
         if title:
             console.print(f"\n[bold]{title}[/bold]")
-        console.print(summary(result))
+        show(result, console)
 
 
 def _write_json(result: Result, output: Output) -> int:

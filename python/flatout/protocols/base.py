@@ -20,7 +20,9 @@ class Protocol:
     `serve` (help text in the fields' metadata); the engine takes their values as whole numbers, but for those whose
     metadata says `"engine": False`: they are for Python alone. `words` explains each tally in one line.
     `links`: what it travels over, the usual one first. `default_lines`: what is asked where no query file is given;
-    none for a protocol without query files. `serve_entries`: makes what a server answers from, of `serve_knobs`.
+    none for a protocol without query files. `codes`: which tallies are answer codes, as other tools write them; where
+    there are any, the summary of a load also bears dnsperf's labels. `serve_entries`: makes what a server answers
+    from, of `serve_knobs`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Protocol:
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     links: tuple[str, ...] = ("udp",)
     default_lines: tuple[str, ...] = ()
+    codes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     serve_entries: Callable[[Any], list[tuple[bytes, bytes]]] | None = None
 
 

@@ -84,5 +84,7 @@ PROTOCOL = Protocol(
     },
     links=("udp", "tcp", "tls"),
     default_lines=("example.com A",),
+    codes={name: name.upper() for name in ("noerror", "formerr", "servfail", "nxdomain", "notimp", "refused")}
+    | {"other_code": "OTHER"},
     serve_entries=serve_entries,
 )

@@ -81,7 +81,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def askers(self) -> int:
         """How many flows or connections ask, over all nodes."""
-        return (self.connections or DEFAULT_CONNECTIONS) if self.streams else self.flows
+        if not self.streams:
+            return self.flows
+        return DEFAULT_CONNECTIONS if self.connections is None else self.connections
 
     @property
     def duration_s(self) -> float:

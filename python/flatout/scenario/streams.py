@@ -31,19 +31,9 @@ _LONGEST_CONNECT_S = 600.0
 _FASTEST_PER_S = 10e6
 
 
-def links(spoken: Protocol) -> tuple[str, ...]:
-    """What can carry the protocol, its own choice first."""
-    return tuple(getattr(spoken, "links", ("udp",)))
-
-
 def has_streams(spoken: Protocol) -> bool:
     """Whether connections can carry it."""
-    return any(link != "udp" for link in links(spoken))
-
-
-def default_lines(spoken: Protocol) -> tuple[str, ...]:
-    """What it asks about by itself, as lines of a query file; none: it has no query files."""
-    return tuple(getattr(spoken, "default_lines", ()))
+    return any(link != "udp" for link in spoken.links)
 
 
 def check(scenario: Scenario, spoken: Protocol) -> None:
@@ -51,7 +41,7 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
     _check_link(scenario, spoken)
     if scenario.node is not None:
         share.check(scenario.node)
-    if scenario.queries is not None and not default_lines(spoken):
+    if scenario.queries is not None and not spoken.default_lines:
         raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
     if scenario.streams:
         _check_numbers(scenario)
@@ -62,8 +52,8 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
 
 
 def _check_link(scenario: Scenario, spoken: Protocol) -> None:
-    if scenario.transport not in links(spoken):
-        known = ", ".join(links(spoken))
+    if scenario.transport not in spoken.links:
+        known = ", ".join(spoken.links)
         raise UsageError(f"{spoken.name} is not spoken over {scenario.transport} here: it has {known}")
     if scenario.streams:
         if scenario.gso:
@@ -71,7 +61,7 @@ def _check_link(scenario: Scenario, spoken: Protocol) -> None:
         return
     for name, flag in _STREAM_SETTINGS.items():
         if getattr(scenario, name) != getattr(_PLAIN, name):
-            others = [link for link in links(spoken) if link != "udp"]
+            others = [link for link in spoken.links if link != "udp"]
             remedy = f"add --transport {others[0]}" if others else f"{spoken.name} has none"
             raise UsageError(f"{flag} is for connections, which udp does not have: {remedy}")
 
@@ -120,7 +110,7 @@ def _rfc3339_s(moment: str) -> float:
 
 def arguments(scenario: Scenario, spoken: Protocol, host: str) -> dict[str, Any]:
     """The engine's arguments for all this; `host` is the target's name without its port."""
-    lines = () if scenario.queries is not None else default_lines(spoken)
+    lines = () if scenario.queries is not None else spoken.default_lines
     index, of = scenario.node or (1, 1)
     return {
         "link": scenario.transport,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from flatout.result import Distribution, Interval, LimitResult, LoadResult, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
-from flatout.view.plot import Axis, Chart, Dash, Plot, Shape, Values
+from flatout.view.plot import Axis, Chart, Dash, Plot, Scale, Shape, Values
 
 SHAPES: dict[str, Shape] = {"held": "circle", "failed": "x", "invalid": "diamond"}
 DASHES: tuple[Dash, ...] = ("solid", "dashdot", "dashed", "dotdash", "dotted")
@@ -37,9 +37,24 @@ class Named(NamedTuple):
 
 
 def limits(named: Sequence[tuple[str, LimitResult]]) -> list[Chart]:
-    """Draw the charts that lay all limits over one another."""
+    """Draw the charts that lay all limits over one another; a search of connections is none beside one of rates."""
     results = [Named(title, result, f"series-{i % 6}") for i, (title, result) in enumerate(named)]
-    return [answered(results), latency(results), lateness(results)]
+    charts: list[Chart] = []
+    for axis in ("rate", "connections"):
+        some = [named for named in results if named.result.limit.axis == axis]
+        charts += [answered(some), latency(some), lateness(some)] if some else []
+    return charts
+
+
+def _load_axis(results: Sequence[Named], loads: Values) -> Axis:
+    """The axis of what was asked for; connections go over decades."""
+    kind = results[0].result.limit.axis
+    return Axis(facts.asked_axis(kind), "rate" if kind == "rate" else "count-log", loads)
+
+
+def _name(results: Sequence[Named], name: str) -> str:
+    """The chart's name on the page, which may have one for each kind of load."""
+    return name if results[0].result.limit.axis == "rate" else f"{name}-by-connections"
 
 
 def answered(results: Sequence[Named]) -> Chart:
@@ -47,16 +62,19 @@ def answered(results: Sequence[Named]) -> Chart:
     trials = [t for named in results for t in named.result.trials]
     top = max((t.intended_per_s for t in trials), default=0.0)
     plot = Plot(
-        Axis("asked per second", "rate", [t.intended_per_s for t in trials]),
-        Axis("answered per second", "rate", [t.intended_per_s for t in trials]),
+        _load_axis(results, _loads(trials)), Axis("answered per second", "rate", [t.intended_per_s for t in trials])
     )
-    plot.line([0, top], [0, top], "all answered", "muted", "dashed", width=1)
+    if results[0].result.limit.axis == "rate":
+        plot.line([0, top], [0, top], "all answered", "muted", "dashed", width=1)
+    elif trials:
+        ends = [min(_loads(trials)), max(_loads(trials))]
+        plot.line(ends, [top, top], "all answered", "muted", "dashed", width=1)
     for named in results:
         _answered(plot, named, alone=len(results) == 1)
     if len(results) > 1:
         _explain(plot)
     return plot.chart(
-        "answered",
+        _name(results, "answered"),
         "Asked and answered",
         "Each mark is a trial: how much was asked and how much of it was answered. On the dashed line everything is "
         "answered; where the marks leave it the server, or what lies between, is at its end. A dot held, a cross "
@@ -66,7 +84,7 @@ def answered(results: Sequence[Named]) -> Chart:
 
 
 def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
-    trials = sorted(named.result.trials, key=lambda t: t.intended_per_s)
+    trials = sorted(named.result.trials, key=lambda t: t.load)
     driven = [t for t in trials if t.verdict != "invalid"]
     label = "answered" if alone else named.title
     plot.line(_loads(driven), [t.rate_per_s.answered for t in driven], label, named.colour)
@@ -99,7 +117,7 @@ def latency(results: Sequence[Named]) -> Chart:
     """Latency percentiles by load."""
     driven = [t for named in results for t in named.result.trials if t.verdict != "invalid"]
     plot = Plot(
-        Axis("asked per second", "rate", _loads(driven)),
+        _load_axis(results, _loads(driven)),
         Axis("latency from due", "duration-log", _spread([t.latency_ns.from_due for t in driven])),
     )
     percentiles = facts.PERCENTILES if len(results) == 1 else (("p50", "p50"), ("p99", "p99"))
@@ -109,7 +127,7 @@ def latency(results: Sequence[Named]) -> Chart:
     for goal in sorted(goal for goal in goals if goal is not None):
         plot.level(goal, f"goal for p99: {fmt.duration(goal)}", "failed")
     return plot.chart(
-        "latency",
+        _name(results, "latency"),
         "Latency by load",
         "How long answers took, from when the request was due, for the fastest half (p50), all but one in a hundred "
         "(p99) and so on. The axis is logarithmic: each labelled step up is a multiple. A knee shows where waiting "
@@ -133,7 +151,7 @@ def lateness(results: Sequence[Named]) -> Chart:
     """How late the generator itself was, by load."""
     trials = [t for named in results for t in named.result.trials if t.lateness_ns]
     plot = Plot(
-        Axis("asked per second", "rate", _loads(trials)),
+        _load_axis(results, _loads(trials)),
         Axis("lateness", "duration-log", [LATE_NS, *_spread([t.lateness_ns for t in trials])]),
     )
     names = ("p50", "p99", "max") if len(results) == 1 else ("p99",)
@@ -141,7 +159,7 @@ def lateness(results: Sequence[Named]) -> Chart:
         _lateness(plot, named, names, alone=len(results) == 1)
     plot.level(LATE_NS, "1 ms: p99 above is invalid", "invalid")
     return plot.chart(
-        "lateness",
+        _name(results, "lateness"),
         "The generator's own lateness by load",
         "How long after they were due requests left this machine. It must stay well below the latency measured: a p99 "
         "above the 1 ms line says that the generator, not the server, was at its end: such trials (open diamonds) do "
@@ -176,7 +194,9 @@ def search(result: LimitResult, name: str) -> Chart:
     trials = result.trials
     numbers = list(range(1, len(trials) + 1))
     bounds = facts.bounds(trials)
-    plot = Plot(Axis("trial", "ordinal", numbers), Axis("asked per second", "rate-log", _loads(trials)))
+    axis = result.limit.axis
+    scale: Scale = "rate-log" if axis == "rate" else "count-log"
+    plot = Plot(Axis("trial", "ordinal", numbers), Axis(facts.asked_axis(axis), scale, _loads(trials)))
     ends: Values = [*numbers, *(n + 0.5 for n in numbers[-1:])]
     plot.steps(ends, [*(b.upper for b in bounds), *(b.upper for b in bounds[-1:])], "lowest failed", "failed", "dashed")
     plot.steps(ends, [*(b.lower for b in bounds), *(b.lower for b in bounds[-1:])], "highest held", "held")
@@ -294,11 +314,11 @@ def profile(run: LoadResult, name: str) -> Chart:
 
 
 def _by_load(trials: Iterable[Trial]) -> list[Trial]:
-    return sorted(trials, key=lambda t: t.intended_per_s)
+    return sorted(trials, key=lambda t: t.load)
 
 
 def _loads(trials: Sequence[Trial]) -> list[float]:
-    return [t.intended_per_s for t in trials]
+    return [t.load for t in trials]
 
 
 def _times(seconds: Sequence[Interval]) -> list[float]:
@@ -312,7 +332,7 @@ def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
 
 def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, list[str]]:
     tips: dict[str, Callable[[Trial], str]] = {
-        "asked": lambda t: fmt.rate(t.intended_per_s),
+        facts.asked(named.result.limit.axis): lambda t: facts.load(t.load, named.result.limit.axis),
         "answered": lambda t: fmt.rate(t.rate_per_s.answered),
         "loss": lambda t: fmt.percent(t.loss),
         "latency": lambda t: _p50_p99(t.latency_ns.from_due),
@@ -343,7 +363,7 @@ def _p50_p99(distribution: Distribution | None) -> str:
 def _in_words(named: Named) -> str:
     limit = named.result.limit
     lead = f"{named.title}: " if named.title else ""
-    held, failed = fmt.rate(limit.lower), fmt.rate(limit.upper)
+    held, failed = (facts.load(bound, limit.axis) for bound in (limit.lower, limit.upper))
     return f"{lead}{len(named.result.trials)} trials; highest load held {held}, lowest failed {failed}"
 
 

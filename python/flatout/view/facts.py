@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatout.result import Distribution, LimitResult, LoadResult, Outcomes, Requirement, Result, Trial
+from flatout.result import Axis, Distribution, LimitResult, LoadResult, Outcomes, Requirement, Result, Trial
 from flatout.view import format as fmt
 
 PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
@@ -27,6 +27,18 @@ MEANINGS = {
     "duplicate": "answers that came again, counted beside",
     "reordered": "messages out of order, counted beside",
 }
+CONNECTIONS = {
+    "opened": "begun, again after each end where that was asked",
+    "established": "stood",
+    "refused": "the target said no",
+    "timed_out": "nothing came back in time",
+    "failed": "not possible from this host",
+    "closed": "ended by the target",
+    "reset": "cut off by the target",
+    "reopened": "took the place of another",
+    "peak": "stood at once",
+    "live": "stood at the end",
+}
 VERDICTS = {
     "generator-limited": "This generator could not drive what was asked, so this is no limit of the server",
     "target-lost": "The target was lost",
@@ -37,10 +49,10 @@ VERDICTS = {
 }
 STOPPED = {
     "found": "both bounds are within what was asked for",
-    "max": "held up to the highest rate that was allowed",
-    "min": "failed already at the lowest rate",
+    "max": "held up to the highest load that was allowed",
+    "min": "failed already at the lowest load",
     "budget": "the time was used up",
-    "generator": "the generator could not go faster",
+    "generator": "the generator could not do more",
     "target": "the target was lost",
     "interrupted": "interrupted",
 }
@@ -62,11 +74,39 @@ class OutcomeRow(NamedTuple):
     meaning: str
 
 
+class ConnectionRow(NamedTuple):
+    """What became of some connections, and how many."""
+
+    word: str
+    number: int
+    meaning: str
+
+
 class DistributionRow(NamedTuple):
     """One distribution of durations under its name."""
 
     name: str
     values: Distribution | None
+
+
+def load(value: float | None, axis: Axis) -> str:
+    """A load on the axis of a search: a rate, or so many connections."""
+    return fmt.rate(value) if axis == "rate" or value is None else fmt.count(round(value))
+
+
+def asked(axis: Axis) -> str:
+    """The head of a column of loads."""
+    return "asked" if axis == "rate" else "connections"
+
+
+def asked_axis(axis: Axis) -> str:
+    """The label of an axis of loads."""
+    return "asked per second" if axis == "rate" else "connections"
+
+
+def axis_of(trial: Trial) -> Axis:
+    """On which axis a trial stands."""
+    return "rate" if trial.intended_connections is None else "connections"
 
 
 def subject(result: Result) -> str:
@@ -85,6 +125,13 @@ def reached(result: Result) -> float | None:
     return result.limit.value if isinstance(result, LimitResult) else result.rate_per_s.answered
 
 
+def reached_text(result: Result) -> str:
+    """The same in words."""
+    if isinstance(result, LimitResult) and result.limit.axis == "connections":
+        return f"{load(result.limit.value, 'connections')} connections"
+    return fmt.rate(reached(result))
+
+
 def fastest_first(named: Sequence[tuple[str, Result]]) -> list[tuple[str, Result]]:
     """Several results in the order of what they reached."""
     return sorted(named, key=lambda pair: reached(pair[1]) or 0.0, reverse=True)
@@ -94,10 +141,8 @@ def comparison(named: Sequence[tuple[str, Result]]) -> str:
     """Several results in one sentence."""
     (best, first), *others = fastest_first(named)
     top = reached(first)
-    rest = [
-        f"{_times(top, reached(result))}{fmt.plain(title)} ({fmt.rate(reached(result))})" for title, result in others
-    ]
-    return f"{fmt.plain(best)} reached {fmt.rate(top)}" + (f", {' and '.join(rest)}" if rest else "") + "."
+    rest = [f"{_times(top, reached(result))}{fmt.plain(title)} ({reached_text(result)})" for title, result in others]
+    return f"{fmt.plain(best)} reached {reached_text(first)}" + (f", {' and '.join(rest)}" if rest else "") + "."
 
 
 def _times(top: float | None, other: float | None) -> str:
@@ -141,6 +186,15 @@ def _outcome(outcomes: Outcomes, word: str) -> OutcomeRow:
     return OutcomeRow(word, value, value / outcomes.planned if outcomes.planned else None, MEANINGS[word])
 
 
+def connection_rows(run: LoadResult) -> list[ConnectionRow]:
+    """What became of the connections; of what went wrong only what did."""
+    if run.connections is None:
+        return []
+    rows = [ConnectionRow(word, getattr(run.connections, word), meaning) for word, meaning in CONNECTIONS.items()]
+    always = ("opened", "established", "peak")
+    return [row for row in rows if row.number or row.word in always]
+
+
 def equations(outcomes: Outcomes) -> tuple[str, str]:
     """Both equations with this run's numbers in them."""
     parts = " + ".join(f"{word} {getattr(outcomes, word):,}" for word in SENT_WORDS)
@@ -181,9 +235,9 @@ def bounds(trials: Sequence[Trial]) -> list[Bounds]:
     """Follow the bounds, trial by trial; a load that failed is a limit even if it held before."""
     after = []
     for end in range(1, len(trials) + 1):
-        failed = [t.intended_per_s for t in trials[:end] if t.verdict == "failed"]
+        failed = [t.load for t in trials[:end] if t.verdict == "failed"]
         upper = min(failed, default=None)
-        held = [t.intended_per_s for t in trials[:end] if t.verdict == "held"]
+        held = [t.load for t in trials[:end] if t.verdict == "held"]
         after.append(Bounds(max((r for r in held if upper is None or r < upper), default=None), upper))
     return after
 
@@ -196,13 +250,15 @@ def showcase(result: Result) -> LoadResult | None:
     confirming = [t for t in held if t.phase.startswith("confirm")]
     if confirming:
         return confirming[-1]
-    return max(
-        held or result.trials, key=lambda t: (t.intended_per_s == result.limit.value, t.duration_s), default=None
-    )
+    return max(held or result.trials, key=lambda t: (t.load == result.limit.value, t.duration_s), default=None)
+
+
+def _unit(trial: Trial) -> str:
+    return "" if trial.intended_connections is None else " connections"
 
 
 def showcase_words(run: LoadResult) -> str:
     """Which run a chart of a course over time shows."""
     if isinstance(run, Trial):
-        return f"{run.phase} trial at {fmt.rate(run.intended_per_s)} ({run.verdict})"
+        return f"{run.phase} trial at {load(run.load, axis_of(run))}{_unit(run)} ({run.verdict})"
     return f"run at {fmt.rate(run.rate_per_s.planned)}"

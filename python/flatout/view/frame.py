@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from flatout.progress import RunProgress, SearchProgress
-from flatout.result import Interval, Limit, Trial
+from flatout.result import Axis, Interval, Limit, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
 
@@ -46,9 +46,9 @@ class Memory:
         return self._note_search(progress)
 
     def _note_search(self, progress: SearchProgress) -> bool:
-        if progress.rate_per_s > 0:
-            self.lowest = min(self.lowest, progress.rate_per_s)
-            self.highest = max(self.highest, progress.rate_per_s)
+        if progress.load > 0:
+            self.lowest = min(self.lowest, progress.load)
+            self.highest = max(self.highest, progress.load)
         self.run = progress.run or self.run
         if progress.finished is not None:
             self.trials.append((progress.trial, progress.finished))
@@ -92,18 +92,27 @@ def run_line(second: Interval) -> str:
     )
 
 
+def connecting_line(progress: RunProgress) -> str:
+    """The beginning and the end of connecting, for a log."""
+    asked = fmt.count(progress.connections_asked)
+    if progress.phase == "connecting":
+        return f"opening {asked} connections"
+    return f"{fmt.count(progress.connections)} of {asked} connections stand"
+
+
 def trial_line(number: int, trial: Trial, progress: SearchProgress) -> str:
     """One trial of a search, for a log."""
-    return (
-        f"{number:3}  {_trial_numbers(trial)}  {trial.verdict:7}  "
-        f"bounds {_bound(progress.lower)} … {_bound(progress.upper)}{_reason(trial)}"
-    )
+    lower, upper = _bound(progress.lower, progress.axis), _bound(progress.upper, progress.axis)
+    return f"{number:3}  {_trial_numbers(trial)}  {trial.verdict:7}  bounds {lower} … {upper}{_reason(trial)}"
 
 
 def limit_line(limit: Limit) -> str:
     """Word the end of a search, for a log."""
     reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
-    return f"no limit: {reason}" if limit.value is None else f"limit {fmt.rate(limit.value)}: {reason}"
+    if limit.value is None:
+        return f"no limit: {reason}"
+    unit = "" if limit.axis == "rate" else " connections"
+    return f"limit {facts.load(limit.value, limit.axis)}{unit}: {reason}"
 
 
 def _run_title(progress: RunProgress, title: str) -> Line:
@@ -115,6 +124,12 @@ def _run(progress: RunProgress) -> list[Line]:
 
 
 def _run_bar(progress: RunProgress) -> Line:
+    if progress.phase == "connecting":
+        stand, asked = progress.connections or 0, progress.connections_asked or 0
+        share = min(1.0, stand / asked) if asked else 0.0
+        return [("cyan", _bar(share)), ("", f"  {fmt.count(stand)} of {fmt.count(asked)} connections")]
+    if progress.phase == "waiting":
+        return [("", _bar(0.0)), ("dim", "  waits for the time to start")]
     if progress.phase == "warm-up":
         return [("", _bar(0.0)), ("dim", f"  starts in {fmt.seconds(max(0.0, -progress.t_s))}")]
     share = min(1.0, progress.t_s / progress.total_s) if progress.total_s > 0 else 0.0
@@ -149,7 +164,14 @@ def _run_numbers(progress: RunProgress) -> list[Line]:
             ("p99", fmt.duration(second.p99 if second else None)),
             ("own lateness p99", fmt.duration(second.lateness_p99 if second else None)),
         ),
+        *_run_connections(progress),
     ]
+
+
+def _run_connections(progress: RunProgress) -> list[Line]:
+    if progress.connections is None:
+        return []
+    return [_row("streams", ("live", fmt.count(progress.connections)), ("of", fmt.count(progress.connections_asked)))]
 
 
 def _row(name: str, *cells: tuple[str, str]) -> Line:
@@ -193,9 +215,14 @@ def _search_trial(progress: SearchProgress) -> Line:
     return [
         ("dim", f"{'trial':9}"),
         ("bold", f"{progress.trial}"),
-        ("", f"  {safe(progress.phase)} at {fmt.rate(progress.rate_per_s)}"),
+        ("", f"  {safe(progress.phase)} at {_load_words(progress)}"),
         ("dim", _ceiling(progress)),
     ]
+
+
+def _load_words(progress: SearchProgress) -> str:
+    rate = fmt.rate(progress.rate_per_s)
+    return rate if progress.connections is None else f"{fmt.count(progress.connections)} connections, {rate}"
 
 
 def _ceiling(progress: SearchProgress) -> str:
@@ -206,16 +233,16 @@ def _ceiling(progress: SearchProgress) -> str:
 def _bounds(progress: SearchProgress, memory: Memory) -> list[Line]:
     words: Line = [
         ("dim", f"{'bounds':9}"),
-        ("green", f"held {_bound(progress.lower)}"),
+        ("green", f"held {_bound(progress.lower, progress.axis)}"),
         ("dim", " … "),
-        ("red", f"failed {_bound(progress.upper)}"),
+        ("red", f"failed {_bound(progress.upper, progress.axis)}"),
         ("dim", _apart(progress)),
     ]
     return [words, [("", " " * 9), *_bounds_bar(progress, memory)]] if memory.highest else [words]
 
 
-def _bound(load: float | None) -> str:
-    return "nothing yet" if load is None else fmt.rate(load)
+def _bound(load: float | None, axis: Axis) -> str:
+    return "nothing yet" if load is None else facts.load(load, axis)
 
 
 def _apart(progress: SearchProgress) -> str:
@@ -228,9 +255,13 @@ def _bounds_bar(progress: SearchProgress, memory: Memory) -> Line:
     """Draw loads on a log axis from the lowest tried to the highest: held, between, failed, and where it is now."""
     low, high = memory.lowest, max(memory.highest, memory.lowest * 1.01)
     cells = [_bound_cell(low * (high / low) ** ((i + 0.5) / _BAR_WIDTH), progress) for i in range(_BAR_WIDTH)]
-    here = int(_BAR_WIDTH * math.log(max(progress.rate_per_s, low) / low) / math.log(high / low))
+    here = int(_BAR_WIDTH * math.log(max(progress.load, low) / low) / math.log(high / low))
     cells[min(_BAR_WIDTH - 1, here)] = ("bold", "▲")
-    return [*cells, ("dim", f"  {fmt.rate_short(low)} … {fmt.rate_short(high)}")]
+    return [*cells, ("dim", f"  {_short(low, progress.axis)} … {_short(high, progress.axis)}")]
+
+
+def _short(load: float, axis: Axis) -> str:
+    return fmt.rate_short(load) if axis == "rate" else fmt.count(round(load))
 
 
 def _bound_cell(load: float, progress: SearchProgress) -> tuple[Style, str]:
@@ -254,7 +285,7 @@ def _trial(number: int, trial: Trial) -> Line:
 def _trial_numbers(trial: Trial) -> str:
     due = trial.latency_ns.from_due
     return (
-        f"{fmt.rate(trial.intended_per_s):>12}  loss {fmt.percent(trial.loss):>8}"
+        f"{facts.load(trial.load, facts.axis_of(trial)):>12}  loss {fmt.percent(trial.loss):>8}"
         f"  p99 {fmt.duration(due.p99 if due else None):>7}"
     )
 

@@ -101,6 +101,7 @@ class _Lines:
         self._stream = stream
         self._title = title
         self._last_t_s = float("-inf")
+        self._connecting = False
 
     def show(self, progress: Progress) -> None:
         line = self._search(progress) if isinstance(progress, SearchProgress) else self._run(progress)
@@ -115,6 +116,9 @@ class _Lines:
         """Lines stay."""
 
     def _run(self, progress: RunProgress) -> str | None:
+        if self._connecting != (progress.phase == "connecting"):
+            self._connecting = not self._connecting
+            return frame.connecting_line(progress)
         if progress.latest is None or progress.latest.t_s == self._last_t_s:
             return None
         self._last_t_s = progress.latest.t_s

@@ -31,12 +31,12 @@ from bokeh.plotting import figure
 
 from flatout.view import format as fmt
 
-Scale = Literal["rate", "rate-log", "duration-log", "time", "ordinal", "count"]
+Scale = Literal["rate", "rate-log", "count-log", "duration-log", "time", "ordinal", "count"]
 Dash = Literal["solid", "dashed", "dotted", "dotdash", "dashdot"]
 Shape = Literal["circle", "x", "diamond", "triangle", "square"]
 Values = Sequence[float | None]
 
-_LOG = ("rate-log", "duration-log")
+_LOG = ("rate-log", "count-log", "duration-log")
 _HEIGHT = 320
 _MARGIN = 1.6
 _FEW = 60  # Seconds of a course that are worth a dot each; of a single one there is no line to see.
@@ -231,8 +231,8 @@ def _dress(axis: BokehAxis, data: Axis) -> None:
         axis.major_label_overrides = dict(enumerate(data.names, 1))
     elif data.scale == "ordinal":
         axis.ticker = SingleIntervalTicker(interval=max(1, round(len(data.values) / 12)), num_minor_ticks=0)
-    elif data.scale == "rate-log":
-        _log_rates(axis, data)
+    elif data.scale in _LOG:
+        _log_loads(axis, data)
     else:
         axis.ticker = BasicTicker(desired_num_ticks=5)
         axis.formatter = NumeralTickFormatter(format="0,0[.]0" if data.scale == "time" else "0.[00] a")
@@ -244,10 +244,15 @@ def _durations(axis: BokehAxis, data: Axis) -> None:
     axis.major_label_overrides = {tick: _round_duration(tick) for tick in ticks}
 
 
-def _log_rates(axis: BokehAxis, data: Axis) -> None:
+def _log_loads(axis: BokehAxis, data: Axis) -> None:
     ticks = _log_ticks(data)
     axis.ticker = FixedTicker(ticks=ticks)
-    axis.major_label_overrides = {tick: fmt.rate_short(tick).replace(".00 ", " ").replace(".0 ", " ") for tick in ticks}
+    axis.major_label_overrides = {tick: _round_load(tick, data.scale) for tick in ticks}
+
+
+def _round_load(load: int, scale: Scale) -> str:
+    text = fmt.rate_short(load).replace(".00 ", " ").replace(".0 ", " ")
+    return text if scale == "rate-log" else text.removesuffix("/s").rstrip()
 
 
 def _log_ticks(data: Axis) -> list[int]:

@@ -14,8 +14,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flatout.result import LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.view import facts
+from flatout.result import Axis, LimitResult, LoadResult, Requirement, Result, Trial
+from flatout.view import facts, labels
 from flatout.view import format as fmt
 
 STYLES = {
@@ -34,19 +34,31 @@ def summary(result: Result) -> RenderableType:
     return _limit(result) if isinstance(result, LimitResult) else _load(result)
 
 
+def show(result: Result, console: Console) -> None:
+    """Print the summary; the lines that scripts read are never folded."""
+    console.print(summary(result))
+    labelled = labels.block(result) if isinstance(result, LoadResult) else None
+    if labelled is not None:
+        console.print(Text(f"\n{labelled}"), soft_wrap=True)
+
+
 def text(result: Result, width: int = 80) -> str:
     """Write the summary without colours, as it is piped or kept."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
-        console.print(summary(result), soft_wrap=False)
+        show(result, console)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
 def _load(run: LoadResult) -> RenderableType:
     parts: list[RenderableType] = [_headline(run), Text(facts.sentence(run)), Text()]
     parts += [_rates(run), Text(), _outcomes(run), Text(), _distributions(run)]
+    if run.connections:
+        parts += [Text(), _connections(run)]
     if any(run.tallies.values()):
         parts += [Text(), _tallies(run)]
+    if run.nodes:
+        parts += [Text(), _nodes(run)]
     if run.requirements:
         parts += [Text(), _requirements(run.requirements)]
     return Group(*parts)
@@ -116,6 +128,23 @@ def _tallies(run: LoadResult) -> Table:
     return table
 
 
+def _connections(run: LoadResult) -> Table:
+    table = _grid("lrl")
+    for row in facts.connection_rows(run):
+        _row(table, row.word.replace("_", " "), fmt.count(row.number), row.meaning)
+    if run.carrier:
+        _row(table, "carried by", fmt.plain(run.carrier), f"{fmt.memory(run.memory.per_connection)} each, in flatout")
+    return table
+
+
+def _nodes(run: LoadResult) -> Table:
+    table = _grid("rllrl")
+    for node in run.nodes:
+        sent = f"{fmt.count(node.sent)} sent"
+        _row(table, f"node {node.node}", fmt.plain(node.hostname), fmt.plain(node.started_at), sent, node.verdict)
+    return table
+
+
 def _requirements(requirements: Iterable[Requirement]) -> Table:
     table = _grid("lll")
     for requirement in requirements:
@@ -129,24 +158,25 @@ def _limit(result: LimitResult) -> RenderableType:
     subject = Text(facts.subject(result), style="bold")
     parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result)]
     if result.trials:
-        parts += [Text(), _trials(result.trials), *_reasons(result.trials)]
+        parts += [Text(), _trials(result.trials, result.limit.axis), *_reasons(result.trials)]
     return Group(*parts)
 
 
 def _stopped(result: LimitResult) -> Text:
     limit = result.limit
     reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
-    bounds = f"held {_load_words(limit.lower)}, failed {_load_words(limit.upper)}"
+    held, failed = (_load_words(bound, limit.axis) for bound in (limit.lower, limit.upper))
+    bounds = f"held {held}, failed {failed}"
     return Text(f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds}).")
 
 
-def _load_words(load: float | None) -> str:
-    return "nothing" if load is None else fmt.rate(load)
+def _load_words(load: float | None, axis: Axis) -> str:
+    return "nothing" if load is None else facts.load(load, axis)
 
 
-def _trials(trials: Iterable[Trial]) -> Table:
+def _trials(trials: Iterable[Trial], axis: Axis) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name in ("#", "asked", "answered", "loss", "p50", "p99", "late p99"):
+    for name in ("#", facts.asked(axis), "answered", "loss", "p50", "p99", "late p99"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for number, trial in enumerate(trials, 1):
@@ -167,7 +197,7 @@ def _trial_cells(number: int, trial: Trial) -> list[str]:
     due, late = trial.latency_ns.from_due, trial.lateness_ns
     return [
         str(number),
-        fmt.rate(trial.intended_per_s),
+        facts.load(trial.load, facts.axis_of(trial)),
         fmt.rate(trial.rate_per_s.answered),
         fmt.percent(trial.loss),
         fmt.duration(due.p50 if due else None),

@@ -43,7 +43,7 @@ def _limit_row(title: str, result: Result, best: float) -> list[str]:
     due = run.latency_ns.from_due if run else None
     return [
         title,
-        fmt.rate(reached),
+        facts.reached_text(result),
         f"{100 * (reached or 0.0) / best:.0f} %" if best else fmt.NOTHING,
         *_held_failed(result),
         fmt.duration(due.p50 if due else None),
@@ -54,7 +54,7 @@ def _limit_row(title: str, result: Result, best: float) -> list[str]:
 
 def _held_failed(result: Result) -> tuple[str, str]:
     if isinstance(result, LimitResult):
-        return fmt.rate(result.limit.lower), fmt.rate(result.limit.upper)
+        return facts.load(result.limit.lower, result.limit.axis), facts.load(result.limit.upper, result.limit.axis)
     return fmt.NOTHING, fmt.NOTHING
 
 
@@ -64,7 +64,7 @@ def trials(result: LimitResult) -> Table:
         "#trial",
         "phase",
         "verdict",
-        "#asked",
+        f"#{facts.asked(result.limit.axis)}",
         "#answered",
         "#loss",
         "#p50",
@@ -82,7 +82,7 @@ def _trial_row(number: int, trial: Trial) -> list[str]:
         str(number),
         trial.phase,
         trial.verdict,
-        fmt.rate(trial.intended_per_s),
+        facts.load(trial.load, facts.axis_of(trial)),
         fmt.rate(trial.rate_per_s.answered),
         fmt.percent(trial.loss),
         *(fmt.duration(getattr(due, field, None)) for field in ("p50", "p99", "max")),
@@ -94,8 +94,12 @@ def _trial_row(number: int, trial: Trial) -> list[str]:
 def of_run(run: LoadResult) -> list[Table]:
     """List what one run measured."""
     tables = [distributions(run), outcomes(run)]
+    if run.connections:
+        tables.append(connections(run))
     if run.tallies:
         tables.append(tallies(run))
+    if run.nodes:
+        tables.append(nodes(run))
     if run.requirements:
         tables.append(requirements(run))
     return tables
@@ -135,6 +139,23 @@ def tallies(run: LoadResult) -> Table:
         for name, number in run.tallies.items()
     ]
     return Table("The protocol's own tallies", ("tally", "#count", "#of answered"), rows)
+
+
+def connections(run: LoadResult) -> Table:
+    """What became of the connections."""
+    rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in facts.connection_rows(run)]
+    note = "; ".join([*([f"carried by {run.carrier}"] if run.carrier else []), *run.notes])
+    return Table("Connections", ("connections", "#count", "meaning"), rows, note)
+
+
+def nodes(run: LoadResult) -> Table:
+    """List the hosts whose results were added up."""
+    rows = [
+        [str(n.node), n.hostname, n.started_at, n.verdict, fmt.count(n.sent), fmt.count(n.answered), n.why]
+        for n in run.nodes
+    ]
+    head = ("#node", "host", "started at", "verdict", "#sent", "#answered", "why")
+    return Table("Nodes", head, rows, "; ".join(run.warnings))
 
 
 def requirements(run: LoadResult) -> Table:

@@ -1,0 +1,101 @@
+"""A run over connections, with an engine that only says what it was told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_engine import FakeRun
+
+from flatout import run as running
+from flatout.options import scenario_of
+from flatout.progress import RunProgress
+from flatout.protocols import PROTOCOLS
+from flatout.result import LoadResult, from_json, to_json
+
+NAME = next(name for name, protocol in PROTOCOLS.items() if "tcp" in protocol.links)
+SECOND = 1_000_000_000
+ALL = {"opened": 10, "established": 10, "peak": 10, "live": 10}
+
+
+def words(**numbers: int) -> dict[str, int]:
+    return dict.fromkeys(("opened", "established", "failed", "refused", "timed_out", "reset", "closed"), 0) | numbers
+
+
+def done(monkeypatch: pytest.MonkeyPatch, fake: FakeRun, **options: Any) -> tuple[LoadResult, list[RunProgress]]:
+    monkeypatch.setattr(running, "LoadRun", fake)
+    told: list[RunProgress] = []
+    asked: dict[str, Any] = {"transport": "tcp", "connections": 10, "rate": 100, "duration": 2, **options}
+    scenario = scenario_of(NAME, "127.0.0.1:5", profile=None, **asked)
+    return running.run(scenario, told.append), told
+
+
+def test_connecting_is_a_phase_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = words(opened=10, established=4, peak=4, live=4)
+    ticks = [(None, some), (None, some), (None, words(**ALL)), (-SECOND // 2, words(**ALL)), (SECOND, words(**ALL))]
+    result, told = done(monkeypatch, FakeRun(ticks, planned=200, sent=200, answered=200))
+    assert [progress.phase for progress in told] == ["connecting", "waiting", "warm-up", "running", "done"]
+    assert (told[0].connections, told[0].connections_asked, told[0].t_s) == (4, 10, -1.0)
+    assert result.verdict == "ok"
+    assert result.connections is not None
+    assert (result.connections.established, result.carrier, result.memory.per_connection) == (10, "io_uring", 2560)
+    assert result.connect_ns is not None
+    assert result.connect_ns.p50 == pytest.approx(300_000, rel=0.01)
+    assert (result.warnings, result.notes) == ([], [])
+    assert from_json(to_json(result)) == result
+
+
+def test_connecting_takes_its_time_and_the_target_is_not_lost_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = words(opened=10)
+    ticks = [(None, nobody)] * 100 + [(SECOND, words(**ALL)), (2 * SECOND, words(**ALL))]
+    result, told = done(monkeypatch, FakeRun(ticks, planned=200, sent=200, answered=200))
+    assert result.verdict == "ok"
+    assert {progress.phase for progress in told[:-3]} == {"connecting"}
+
+
+def test_a_target_that_accepts_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = words(opened=10, refused=7, timed_out=3)
+    result, _ = done(monkeypatch, FakeRun([(None, refused), (2 * SECOND, refused)], planned=200, unsent=200))
+    assert result.verdict == "target-lost"
+    assert result.why == "none of 10 connections could be established: 7 refused, 3 timed out"
+    assert result.connect_ns is None
+
+
+def test_what_could_not_be_opened_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer = words(opened=10, established=8, refused=2, peak=8, live=8)
+    counts = {"planned": 200, "sent": 200, "answered": 200}
+    result, _ = done(monkeypatch, FakeRun([(SECOND, fewer), (SECOND, fewer)], **counts))
+    assert result.warnings == ["only 8 of 10 connections stood at once: 2 refused"]
+
+
+def test_what_the_target_ended_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = words(**ALL | {"live": 7}, closed=2, reset=1)
+    counts = {"planned": 200, "sent": 200, "answered": 200}
+    result, _ = done(monkeypatch, FakeRun([(SECOND, ended), (SECOND, ended)], **counts))
+    assert result.warnings == []
+    assert result.notes == ["the target ended 3 of 10 connections (2 closed, 1 reset)"]
+
+
+def test_a_target_that_ends_most_connections_is_lost_not_this_host_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = words(**ALL | {"live": 0}, closed=10)
+    counts = {"planned": 200, "sent": 100, "unsent": 100, "answered": 100}
+    result, _ = done(monkeypatch, FakeRun([(SECOND, ended), (SECOND, ended)], **counts))
+    assert result.verdict == "target-lost"
+    assert "ended most of its 10 connections (10 closed, 0 reset)" in result.why
+
+
+def test_the_engine_is_given_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRun([(SECOND, words(**ALL))], planned=200, sent=200, answered=200)
+    done(monkeypatch, fake, hold="2", churn="1k", connect_rate="5k", connect_timeout="2s", reconnect=True, io="epoll")
+    assert (fake.given["link"], fake.given["flows"], fake.given["hold"], fake.given["churn"]) == ("tcp", 10, 2, 1000)
+    assert (fake.given["connect_per_s"], fake.given["connect_timeout_ns"]) == (5000.0, 2 * SECOND)
+    assert (fake.given["reconnect"], fake.given["io"], fake.given["tls"]) == (True, "epoll", None)
+    assert (fake.given["node"], fake.given["start_at_unix_ns"], fake.given["log_format"]) == ((0, 1), None, "flatout")
+
+
+def test_the_deviation_is_that_of_the_samples() -> None:
+    from fake_engine import histogram
+
+    measured = running.distribution(histogram(*[1_000_000] * 90, *[11_000_000] * 10))
+    assert measured is not None
+    assert running.standard_deviation_ns(measured) == pytest.approx(3_000_000, rel=0.01)
