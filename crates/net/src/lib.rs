@@ -29,7 +29,7 @@ pub use epoll::Epoll;
 pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
 pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
-pub use tcp::{Listener, vacant_tcp};
+pub use tcp::Listener;
 pub use thread::{affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
 pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
 pub use uring::Uring;
