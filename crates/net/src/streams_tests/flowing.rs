@@ -1,9 +1,10 @@
 //! Connections begin, and bytes flow.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use super::*;
+use crate::blocks::{BLOCK, Blocks, Outgoing, Reserve};
 
 both!(
     bytes_come_back,
@@ -221,15 +222,36 @@ fn an_idle_turn_waits_no_longer_than_told<S: Carrier>() {
 }
 
 #[test]
-fn a_plain_client_is_served_too() {
-    let listener = Listener::bind(ANY_PORT.parse().unwrap()).unwrap();
-    let mut peer = TcpStream::connect(listener.address().unwrap()).unwrap();
-    let mut end = End::new(Epoll::new(4, Some(listener)).unwrap());
-    end.echoes = true;
-    peer.write_all(b"plain").unwrap();
-    until(&mut end, "bytes", |end| end.streams.carried().bytes_out == 5);
-    let mut buffer = [0; 5];
-    peer.read_exact(&mut buffer).unwrap();
-    assert_eq!(&buffer, b"plain");
-    assert!(peer.nodelay().is_ok());
+fn this_kernel_has_io_uring() {
+    assert!(crate::kernel().uring);
+    assert_eq!((Uring::new(1, None).unwrap().name(), Epoll::new(1, None).unwrap().name()), ("io_uring", "epoll"));
+}
+
+#[test]
+fn blocks_are_used_again_and_big_ones_given_up() {
+    let (mut blocks, mut many) = (Blocks::default(), vec![Outgoing::EMPTY; 100]);
+    for need in [10, 60_000, 70_000] {
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            for out in &mut many {
+                assert_eq!(out.reserve(&mut blocks, need), Reserve::Ready);
+                let (room, filled) = out.room(&mut blocks);
+                assert!(room.len() >= need && room[0] == 0);
+                room[need - 1] = 0;
+                *filled = need as u32;
+                assert_eq!(out.take_off(&mut blocks).map(|(_, length)| length), Some(need as u32));
+                // One flies: the next fills beside it, and the one after that has to wait.
+                assert_eq!(out.reserve(&mut blocks, need), Reserve::Ready);
+                *out.room(&mut blocks).1 = need as u32;
+                assert_eq!(out.reserve(&mut blocks, 100_000), Reserve::Full);
+                assert_eq!(out.land(&mut blocks), need as u32);
+                assert!(!out.is_flying() && !out.is_empty());
+                out.discard(&mut blocks);
+                assert!(out.is_empty());
+            }
+            held.push(blocks.held());
+        }
+        assert_eq!(held[1], held[2], "{need}");
+        assert!(held[2] < 3 << 20, "{held:?}");
+    }
 }
