@@ -313,9 +313,7 @@ def limit_of_connections() -> LimitResult:
     ]
     lower, upper = (round((bound or 0.0) / 20) for bound in (found.limit.lower, found.limit.upper))
     bounds = {"min_connections": 10, "max_connections": 100_000}
-    search = msgspec.structs.replace(
-        found.search, axis="connections", min_per_s=20_000.0, max_per_s=20_000.0, **bounds
-    )
+    search = msgspec.structs.replace(found.search, axis="connections", min_per_s=20_000.0, max_per_s=20_000.0, **bounds)
     return msgspec.structs.replace(
         found,
         search=search,

@@ -310,3 +310,31 @@ def test_drawing_goes_to_standard_error_only(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("x\n")
+
+
+def test_opening_connections_is_shown():
+    text = drawn(run(-1.0, "connecting", connections=25_000, connections_asked=100_000))
+    assert "25,000 of 100,000 connections" in text
+    bar = next(line for line in text.splitlines() if "━" in line)
+    assert bar.count("━") == 10
+    assert "live 99,998" in drawn(run(connections=99_998, connections_asked=100_000))
+    assert "waits for the time to start" in drawn(run(-1.0, "waiting"))
+
+
+def test_lines_say_when_connecting_begins_and_ends():
+    out = io.StringIO()
+    live = Live("x", stream=out, terminal=False)
+    for phase, stand in (("connecting", 0), ("connecting", 5), ("warm-up", 9)):
+        live(run(-1.0, phase, connections=stand, connections_asked=10))
+    assert out.getvalue().splitlines() == ["x", "opening 10 connections", "9 of 10 connections stand"]
+
+
+def test_a_search_of_connections_counts_them():
+    trials = results.limit_of_connections().trials
+    along = {"axis": "connections", "connections": 4000, "lower": 2000.0, "upper": 8000.0}
+    text = drawn(search(1, trials[0], **along), search(2, **along))
+    assert "held 2,000 … failed 8,000" in text
+    assert "search at 4,000 connections, 200,000/s" in text
+    assert re.search(r"1,000 +loss", text)
+    limit = results.limit_of_connections().limit
+    assert "limit 10,152 connections: both bounds" in drawn(search(limit=limit, **along))

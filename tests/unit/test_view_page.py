@@ -12,7 +12,7 @@ import pytest
 import results
 
 from flatout.errors import UsageError
-from flatout.result import Requirement
+from flatout.result import Node, Requirement
 from flatout.view import facts, page
 
 pytest.importorskip("bokeh")
@@ -377,3 +377,34 @@ def test_without_the_extra_the_error_says_what_to_install(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match=r"flatout\[report\]"):
         page.render(results.load(for_s=2))
+
+
+def test_connections_have_a_table():
+    table = Page(page.render(results.over_streams("echo"))).table("Connections")
+    assert ["established", "1,003", "stood"] in table
+    assert ["timed out", "3", "nothing came back in time"] in table
+    assert "carried by io_uring; the target ended 12" in page.render(results.over_streams("echo"))
+
+
+def test_a_search_of_connections_is_drawn_over_connections():
+    shown = Page(page.render(results.limit_of_connections()))
+    labels = [axis["axis_label"] for axis in find(shown.chart("answered-by-connections"), "LogAxis")]
+    assert labels == ["connections"]
+    assert shown.table("Trials")[0][3] == "connections"
+    assert shown.table("Trials")[1][3] == "1,000"
+
+
+def test_searches_of_both_kinds_go_on_one_page():
+    both = [("rates", results.limit()), ("connections", results.limit_of_connections())]
+    names = [figure["id"] for figure in Page(page.render(both)).named("figure")]
+    assert len(names) == len(set(names))
+    assert {"answered", "answered-by-connections"} <= set(names)
+
+
+def test_nodes_have_a_table():
+    node = Node(
+        node=2, hostname="b", started_at=results.STARTED, verdict="ok", why="fine", sent=1000, answered=999, cpu_s={}
+    )
+    shown = page.render(results.load(nodes=[node], warnings=["node 1 of 2 is missing"]))
+    assert ["2", "b", results.STARTED, "ok", "1,000", "999", "fine"] in Page(shown).table("Nodes")
+    assert "node 1 of 2 is missing" in shown

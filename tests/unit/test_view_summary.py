@@ -60,7 +60,9 @@ def test_the_labels_are_those_that_scripts_look_for():
         "Connection attempts",
         "Average Latency (s)",
     ]
-    assert re.search(r"^  Response codes:       NOERROR 199000 \(99.50%\), NXDOMAIN 1000 \(0.50%\)$", text, re.MULTILINE)
+    assert re.search(
+        r"^  Response codes:       NOERROR 199000 \(99.50%\), NXDOMAIN 1000 \(0.50%\)$", text, re.MULTILINE
+    )
     assert float(re.search(r"^  Queries per second:   ([0-9.]+)$", text, re.MULTILINE)[1]) == pytest.approx(
         200_000 / CASES["load_labels"]().duration_s
     )

@@ -17,7 +17,10 @@ pub mod plan;
 pub mod run;
 pub mod serve;
 pub mod snapshot;
+mod start;
 pub mod tally;
+mod tls;
+pub mod wrap;
 
 pub use flatout_net as net;
 

@@ -6,15 +6,54 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use crate::load::gate::{Begin, Gate};
 use crate::tally::Outcome;
 
 const CHUNK: usize = 4096;
 /// Chunks on their way: 64 x 4096 rows are about 1 s at 250 k/s.
 const ON_THE_WAY: usize = 64;
-const HEAD: &str = "due_ns,sent_ns,answered_ns,outcome,flow\n";
+
+/// What rows look like.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// Every request and how it ended, times in ns since the counted beginning.
+    Flatout,
+    /// A row for every query sent and one for every answer, as tcpscaler's clients write them with `-R`: the time in s
+    /// since 1970, the round trip in µs from when the query left.
+    Tcpscaler(Arc<Gate>, RunClock),
+}
+
+/// What turns times since the counted beginning into those of the calendar.
+#[derive(Clone, Copy, Debug)]
+pub struct RunClock {
+    /// Unix time minus the run's clock, ns.
+    pub unix_offset: u64,
+    /// How long after the schedule's beginning counting begins, ns.
+    pub warmup: u64,
+}
+
+impl Form {
+    fn head(&self) -> &'static str {
+        match self {
+            Self::Flatout => "due_ns,sent_ns,answered_ns,outcome,flow\n",
+            Self::Tcpscaler(..) => "type,timestamp,connection_id,query_id,poisson_id,poisson_interval_us,rtt_us\n",
+        }
+    }
+
+    fn write(&self, file: &mut impl Write, row: &Row) -> io::Result<()> {
+        match self {
+            Self::Flatout => write_row(file, row),
+            Self::Tcpscaler(gate, clock) => {
+                let Begin::At(begin) = gate.begin() else { return Ok(()) };
+                write_tcpscaler(file, row, begin + clock.warmup + clock.unix_offset)
+            }
+        }
+    }
+}
 
 /// What became of one request; times in ns since the counted beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +68,8 @@ pub struct Row {
     pub outcome: Outcome,
     /// Over which flow.
     pub flow: u32,
+    /// Which request of the flow.
+    pub index: u32,
 }
 
 /// A worker's end: collects rows into chunks.
@@ -74,11 +115,12 @@ pub struct Log {
 
 impl Log {
     /// Creates the file and begins to write.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub fn create(path: &Path, form: Form) -> io::Result<Self> {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-        file.write_all(HEAD.as_bytes())?;
+        file.write_all(form.head().as_bytes())?;
         let (from_workers, rows) = sync_channel(ON_THE_WAY);
-        let writer = std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows))?;
+        let writer =
+            std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows, form))?;
         Ok(Self { from_workers, writer })
     }
 
@@ -95,12 +137,12 @@ impl Log {
     }
 }
 
-fn write_all(mut file: BufWriter<File>, chunks: &Receiver<Vec<Row>>) -> io::Result<()> {
+fn write_all(mut file: BufWriter<File>, chunks: &Receiver<Vec<Row>>, form: Form) -> io::Result<()> {
     let mut outcome = Ok(());
     while let Ok(chunk) = chunks.recv() {
         // After an error the rows are still taken, so that workers are not held up.
         if outcome.is_ok() {
-            outcome = chunk.iter().try_for_each(|row| write_row(&mut file, row));
+            outcome = chunk.iter().try_for_each(|row| form.write(&mut file, row));
         }
     }
     outcome.and_then(|()| file.flush())
@@ -118,4 +160,18 @@ fn write_time(file: &mut impl Write, time: Option<u64>) -> io::Result<()> {
         Some(ns) => write!(file, "{ns},"),
         None => file.write_all(b","),
     }
+}
+
+fn write_tcpscaler(file: &mut impl Write, row: &Row, from_unix_ns: u64) -> io::Result<()> {
+    let Some(sent) = row.sent else { return Ok(()) };
+    let (connection, query) = (row.flow, row.index & 0xffff);
+    let time = |since: u64| {
+        let unix = from_unix_ns + since;
+        (unix / 1_000_000_000, unix % 1_000_000_000)
+    };
+    let (s, ns) = time(sent);
+    writeln!(file, "Q,{s}.{ns:09},{connection},{query},0,,")?;
+    let Some(answered) = row.answered else { return Ok(()) };
+    let (s, ns) = time(answered);
+    writeln!(file, "A,{s}.{ns:09},{connection},{query},,,{}", answered.saturating_sub(sent) / 1_000)
 }

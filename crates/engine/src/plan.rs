@@ -112,6 +112,15 @@ impl LoadPlan {
         self.profile.iter().flat_map(|s| [s.from_per_s, s.to_per_s]).fold(0.0, f64::max)
     }
 
+    /// Slots for each connection, of which there may be a million: what may wait, and hardly ever more comes its way.
+    #[must_use]
+    pub fn slots_a_connection(&self) -> usize {
+        let peak = self.peak_per_s() / f64::from(self.node.of.max(1));
+        let waiting = peak * self.timeout_ns as f64 / 1e9 / self.flows.max(1) as f64;
+        // Six standard deviations of a Poisson count.
+        (waiting + 6.0 * waiting.sqrt() + 2.0).min(f64::from(1 << 24)) as usize
+    }
+
     /// Slots for each flow: what may wait, and where memory allows four times as much, so that late answers find theirs.
     #[must_use]
     pub fn slots_a_flow(&self) -> usize {

@@ -6,24 +6,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatout_net::{Flows, Ways};
-use flatout_wire::{Knob, Protocol};
+use flatout_wire::Protocol;
 
-use crate::clock::{Clock, SystemClock, unix_now};
+use crate::clock::{Clock, SystemClock};
 use crate::faulty::{Faults, Faulty};
-use crate::histogram::Recorder;
-use crate::load::{Asking, Manner, Parts, Times};
-use crate::log::Log;
-use crate::pace::{Pacer, Random, Segment, Share};
+use crate::histogram::{Durations, Recorder};
+use crate::load::gate::{Begin, Gate};
+use crate::log::{Form, Log, RunClock};
 use crate::plan::{LoadPlan, ServePlan};
 use crate::serve::Serving;
 use crate::snapshot::{Board, Second};
-use crate::tally::Counts;
-
-/// Time to start all threads before the first request is due.
-const LEAD_NS: u64 = 10_000_000;
-/// Spinning workers should not be put aside for a drawing terminal; far from the most urgent that there is.
-const NICENESS: i32 = -10;
+use crate::start;
+use crate::tally::{Connections, Counts};
 
 /// What one protocol brings: chosen by name before any loop begins.
 struct Entry {
@@ -86,15 +80,14 @@ pub struct Interval {
 #[derive(Debug)]
 pub struct LoadRun {
     clock: SystemClock,
-    times: Times,
-    started_unix_ns: u64,
+    gate: Arc<Gate>,
+    warmup_ns: u64,
     boards: Vec<Arc<Board>>,
     workers: Vec<JoinHandle<Counts>>,
     seconds: BTreeMap<usize, (usize, u64, Counts, Recorder)>,
     intervals: Vec<Interval>,
     totals: Recorder,
     tallies: &'static [&'static str],
-    slot_bytes: usize,
     log: Option<Log>,
     log_failure: Option<String>,
 }
@@ -111,87 +104,28 @@ impl LoadRun {
     fn start_with<P: Protocol>(plan: &LoadPlan) -> io::Result<Self> {
         flatout_net::be_brief();
         let clock = SystemClock::begin();
-        let secret = Random::new(unix_now() ^ plan.seed).bits();
-        let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
-        let asker =
-            P::asker(&knobs, secret).map_err(|bad| io::Error::new(io::ErrorKind::InvalidInput, bad.expected))?;
-        let links = open_links(plan)?;
-        let log = plan.log.as_deref().map(Log::create).transpose()?;
-        let begin = clock.now() + LEAD_NS;
-        let counted_from = begin + plan.warmup_ns;
-        let times = Times { begin, counted_from, end: counted_from + plan.duration_ns(), timeout: plan.timeout_ns };
-        let mut run = Self::empty(clock, times, log);
-        let mut first_flow = 0;
-        for (n, link) in links.into_iter().enumerate() {
-            let flows = flatout_net::Datagrams::flows(&link) as u32;
-            let asking = run.worker::<P>(plan, n, asker.clone(), link, first_flow);
-            first_flow += flows;
-            run.slot_bytes += asking.ring_bytes();
-            let cpu = (!plan.cpus.is_empty()).then(|| plan.cpus[n % plan.cpus.len()]);
-            run.spawn(asking, cpu)?;
-        }
-        Ok(run)
-    }
-
-    fn empty(clock: SystemClock, times: Times, log: Option<Log>) -> Self {
-        Self {
+        let gate = start::gate(plan, clock);
+        let form = if plan.log_tcpscaler {
+            let times = RunClock { unix_offset: clock.unix_offset(), warmup: plan.warmup_ns };
+            Form::Tcpscaler(Arc::clone(&gate), times)
+        } else {
+            Form::Flatout
+        };
+        let log = plan.log.as_deref().map(|path| Log::create(path, form)).transpose()?;
+        let workers = start::workers::<P>(plan, clock, &gate, log.as_ref())?;
+        Ok(Self {
             clock,
-            times,
-            started_unix_ns: clock.unix_offset() + times.counted_from,
-            boards: Vec::new(),
-            workers: Vec::new(),
+            gate,
+            warmup_ns: plan.warmup_ns,
+            boards: workers.boards,
+            workers: workers.threads,
             seconds: BTreeMap::new(),
             intervals: Vec::new(),
             totals: Recorder::default(),
             tallies: &[],
-            slot_bytes: 0,
             log,
             log_failure: None,
-        }
-    }
-
-    fn worker<P: Protocol>(
-        &mut self,
-        plan: &LoadPlan,
-        n: usize,
-        asker: P::Asker,
-        link: Flows,
-        first_flow: u32,
-    ) -> Asking<P, Flows, SystemClock> {
-        let board = Arc::<Board>::default();
-        self.boards.push(Arc::clone(&board));
-        let share = Share { index: n as u32, of: plan.workers as u32 };
-        let first = plan.profile.first().map_or(0.0, |segment| segment.from_per_s);
-        let seconds = plan.warmup_ns as f64 / 1e9;
-        let warmup = [Segment { seconds, from_per_s: first, to_per_s: first }];
-        let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
-        Asking::new(Parts {
-            asker,
-            manner: Manner { stamps: plan.stamps, slots: plan.slots_a_flow(), first_flow },
-            link,
-            clock: self.clock,
-            warmup: Pacer::new(warmup, plan.arrivals, share, plan.seed ^ 1),
-            pacer: Pacer::new(&plan.profile, plan.arrivals, share, plan.seed),
-            times: self.times,
-            board,
-            pen: self.log.as_ref().map(Log::pen),
         })
-    }
-
-    fn spawn<P: Protocol>(&mut self, asking: Asking<P, Flows, SystemClock>, cpu: Option<usize>) -> io::Result<()>
-    where
-        Asking<P, Flows, SystemClock>: Send,
-    {
-        let worker = std::thread::Builder::new().name("flatout-load".into()).spawn(move || {
-            if let Some(cpu) = cpu {
-                // A CPU that has gone since the plan was made: the scheduler's choice will do.
-                let _ = flatout_net::pin(cpu);
-            }
-            flatout_net::prefer(NICENESS);
-            asking.run()
-        })?;
-        self.workers.push(worker);
-        Ok(())
     }
 
     /// Waits until the run is over, at most so long; returns whether it is.
@@ -300,22 +234,52 @@ impl LoadRun {
         self.tallies
     }
 
-    /// Memory of all request slots, in bytes.
+    /// Memory of all request slots and connections, in bytes.
     #[must_use]
-    pub fn slot_bytes(&self) -> usize {
-        self.slot_bytes
+    pub fn bytes(&self) -> usize {
+        self.boards.iter().map(|board| board.bytes()).sum()
     }
 
-    /// Unix time in ns of the counted beginning.
+    /// What became of connections, over all workers.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        let mut sum = Connections::default();
+        self.boards.iter().for_each(|board| sum += &board.connections());
+        sum
+    }
+
+    /// How long opening connections took; empty until the workers are done.
+    #[must_use]
+    pub fn connect(&self) -> Durations {
+        let mut sum = Durations::default();
+        self.boards.iter().for_each(|board| sum.add(&board.connect()));
+        sum
+    }
+
+    /// What carries the connections: empty where there are none.
+    #[must_use]
+    pub fn carrier(&self) -> &'static str {
+        self.boards.first().map_or("", |board| board.carrier())
+    }
+
+    /// When counting begins on the run's clock, once that is known.
+    fn counted_from(&self) -> Option<u64> {
+        match self.gate.begin() {
+            Begin::At(begin) => Some(begin + self.warmup_ns),
+            Begin::Wait | Begin::Never => None,
+        }
+    }
+
+    /// Unix time in ns of the counted beginning; where it never came, of now.
     #[must_use]
     pub fn started_unix_ns(&self) -> u64 {
-        self.started_unix_ns
+        self.clock.unix_offset() + self.counted_from().unwrap_or_else(|| self.clock.now())
     }
 
-    /// ns since the counted beginning; negative in warm-up.
+    /// ns since the counted beginning; negative in warm-up, nothing while connections are being opened.
     #[must_use]
-    pub fn elapsed_ns(&self) -> i64 {
-        self.clock.now() as i64 - self.times.counted_from as i64
+    pub fn elapsed_ns(&self) -> Option<i64> {
+        Some(self.clock.now() as i64 - self.counted_from()? as i64)
     }
 
     /// What the kernel, the log or a worker would not do.
@@ -337,18 +301,4 @@ impl Drop for LoadRun {
             let _ = worker.join();
         }
     }
-}
-
-fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
-    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented };
-    let mut links = Vec::with_capacity(plan.workers);
-    let mut first = 0;
-    for n in 0..plan.workers {
-        let count = (plan.flows + plan.workers - 1 - n) / plan.workers;
-        let sources: Vec<_> =
-            plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
-        links.push(Flows::open(plan.target, &sources, count, ways)?);
-        first += count;
-    }
-    Ok(links)
 }

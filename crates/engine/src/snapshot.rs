@@ -3,11 +3,11 @@
 //! Method: a worker never waits for its reader. Counters are left on a board whenever its lock is free; a finished
 //! second is handed over whole. A reader that comes late finds everything still there.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::histogram::Recorder;
-use crate::tally::Counts;
+use crate::histogram::{Durations, Recorder};
+use crate::tally::{Connections, Counts};
 
 /// One second of one worker: events that fell into it.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ pub struct Board {
     done: Mutex<Vec<Second>>,
     spare: Mutex<Vec<Recorder>>,
     failure: Mutex<Option<String>>,
+    connections: Mutex<Connections>,
+    connect: Mutex<Durations>,
+    carrier: Mutex<&'static str>,
+    bytes: AtomicUsize,
     stop: AtomicBool,
     finished: AtomicBool,
 }
@@ -54,6 +58,49 @@ impl Board {
     #[must_use]
     pub fn live(&self) -> Counts {
         *lock(&self.live)
+    }
+
+    /// Leaves what became of connections, unless somebody is reading it.
+    pub fn publish_connections(&self, connections: &Connections) {
+        if let Ok(mut left) = self.connections.try_lock() {
+            *left = *connections;
+        }
+    }
+
+    /// Leaves the last word on connections, and how long opening them took.
+    pub fn close_connections(&self, connections: &Connections, connect: Durations) {
+        *lock(&self.connections) = *connections;
+        *lock(&self.connect) = connect;
+    }
+
+    /// What became of connections, as last left.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        *lock(&self.connections)
+    }
+
+    /// How long opening connections took; empty until the worker is done.
+    #[must_use]
+    pub fn connect(&self) -> Durations {
+        lock(&self.connect).clone()
+    }
+
+    /// Notes what carries the connections, and the memory of requests and connections.
+    pub fn note_carrier(&self, name: &'static str, bytes: usize) {
+        *lock(&self.carrier) = name;
+        self.bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// What carries the connections: empty where there are none.
+    #[must_use]
+    pub fn carrier(&self) -> &'static str {
+        *lock(&self.carrier)
+    }
+
+    /// The most memory that requests and connections have taken.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Hands over a finished second.

@@ -4,6 +4,7 @@ use std::ops::{AddAssign, Sub};
 
 /// Room for a protocol's own counters.
 pub const TALLIES: usize = 16;
+const UNSENT: usize = 6;
 
 /// Why a request never left, by number in [`Counts::unsent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +18,16 @@ pub enum Unsent {
     NoSlot,
     /// The kernel would not send it.
     Failed,
+    /// No connection stands that it could go over.
+    NoConnection,
+    /// The far end takes nothing more: what waits on the connection fills its block.
+    Blocked,
 }
 
 impl Unsent {
     /// The words for it, by number.
-    pub const WORDS: [&'static str; 4] = ["late", "dropped_here", "no_slot", "send_failed"];
+    pub const WORDS: [&'static str; UNSENT] =
+        ["late", "dropped_here", "no_slot", "send_failed", "no_connection", "blocked"];
 }
 
 /// How one request ended.
@@ -65,7 +71,7 @@ pub struct Counts {
     /// Requests that left.
     pub sent: u64,
     /// Requests that never left, by [`Unsent`].
-    pub unsent: [u64; 4],
+    pub unsent: [u64; UNSENT],
     /// Requests by outcome.
     pub answered: u64,
     /// A right answer after the time-out.
@@ -105,7 +111,7 @@ impl Counts {
         }
     }
 
-    fn fields(&mut self) -> [&mut u64; 33] {
+    fn fields(&mut self) -> [&mut u64; 35] {
         let Self {
             planned,
             sent,
@@ -123,11 +129,12 @@ impl Counts {
             cpu_ns,
             tallies,
         } = self;
-        let [u0, u1, u2, u3] = unsent;
+        let [u0, u1, u2, u3, u4, u5] = unsent;
         let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15] = tallies;
         [
-            planned, sent, u0, u1, u2, u3, answered, late, lost, refused, invalid, duplicate, reordered, unmatched,
-            unstamped, own_drops, cpu_ns, t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14, t15,
+            planned, sent, u0, u1, u2, u3, u4, u5, answered, late, lost, refused, invalid, duplicate, reordered,
+            unmatched, unstamped, own_drops, cpu_ns, t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, t13, t14,
+            t15,
         ]
     }
 }
@@ -145,5 +152,68 @@ impl Sub for Counts {
     fn sub(mut self, earlier: Counts) -> Counts {
         self.zip(&earlier, |mine, its| *mine = mine.saturating_sub(its));
         self
+    }
+}
+
+/// What became of connections; cumulative but for `live` and `peak`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Attempts to open one.
+    pub opened: u64,
+    /// Attempts that led to a connection ready for requests.
+    pub established: u64,
+    /// Attempts that did not, for whatever reason.
+    pub failed: u64,
+    /// Of these: nobody listened.
+    pub refused: u64,
+    /// Of these: it took too long.
+    pub timed_out: u64,
+    /// Cut off by the far end after they stood.
+    pub reset: u64,
+    /// Ended by the far end after they stood.
+    pub closed: u64,
+    /// Closed here because what came made no sense.
+    pub broken: u64,
+    /// Attempts that replaced an earlier connection.
+    pub reopened: u64,
+    /// The most that stood at once.
+    pub peak: u64,
+    /// Those that stand now.
+    pub live: u64,
+}
+
+impl Connections {
+    /// The words and numbers.
+    #[must_use]
+    pub fn words(&self) -> [(&'static str, u64); 11] {
+        [
+            ("opened", self.opened),
+            ("established", self.established),
+            ("failed", self.failed),
+            ("refused", self.refused),
+            ("timed_out", self.timed_out),
+            ("reset", self.reset),
+            ("closed", self.closed),
+            ("broken", self.broken),
+            ("reopened", self.reopened),
+            ("peak", self.peak),
+            ("live", self.live),
+        ]
+    }
+}
+
+impl AddAssign<&Connections> for Connections {
+    fn add_assign(&mut self, other: &Connections) {
+        self.opened += other.opened;
+        self.established += other.established;
+        self.failed += other.failed;
+        self.refused += other.refused;
+        self.timed_out += other.timed_out;
+        self.reset += other.reset;
+        self.closed += other.closed;
+        self.broken += other.broken;
+        self.reopened += other.reopened;
+        self.peak += other.peak;
+        self.live += other.live;
     }
 }

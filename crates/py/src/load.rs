@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flatout_engine::pace::{Arrivals, Segment};
-use flatout_engine::plan::LoadPlan;
+use flatout_engine::pace::{Arrivals, Segment, Share};
+use flatout_engine::plan::{Io, Life, Link, LoadPlan, Tls};
 use flatout_engine::run;
 use flatout_engine::tally::{Counts, Unsent};
 use pyo3::exceptions::PyValueError;
@@ -25,16 +25,29 @@ pub struct LoadRun(run::LoadRun);
 #[pymethods]
 impl LoadRun {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, target, sources, flows, profile, warmup_ns, timeout_ns, poisson, seed,
-                        workers, cpus, stamps, segmented, log))]
+    #[pyo3(signature = (*, protocol, knobs, target, link, sources, flows, lines, queries, connect_per_s,
+                        connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
+                        timeout_ns, poisson, seed, workers, cpus, stamps, segmented, log, log_format))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
         knobs: Vec<(String, i64)>,
         target: (IpAddr, u16, u32),
+        link: &str,
         sources: Vec<IpAddr>,
         flows: usize,
+        lines: Vec<String>,
+        queries: Option<PathBuf>,
+        connect_per_s: f64,
+        connect_timeout_ns: u64,
+        churn: u32,
+        hold: usize,
+        reconnect: bool,
+        io: &str,
+        tls: Option<TlsWords>,
+        node: (u32, u32),
+        start_at_unix_ns: Option<u64>,
         profile: Vec<(f64, f64, f64)>,
         warmup_ns: u64,
         timeout_ns: u64,
@@ -45,17 +58,23 @@ impl LoadRun {
         stamps: bool,
         segmented: bool,
         log: Option<PathBuf>,
+        log_format: &str,
     ) -> PyResult<Self> {
-        if workers == 0 || flows < workers || profile.is_empty() {
-            return Err(PyValueError::new_err("a run needs a profile, a worker, and a flow for each worker"));
-        }
+        check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1)?;
         let segment = |(seconds, from_per_s, to_per_s)| Segment { seconds, from_per_s, to_per_s };
+        let (io, tls) = (one_of(io, &IOS)?, of_tls(tls));
         let plan = LoadPlan {
             protocol,
             knobs,
             target: address(target),
+            link: one_of(link, &LINKS)?,
             sources,
             flows,
+            lines,
+            queries,
+            life: Life { connect_per_s, connect_timeout_ns, churn, hold, reconnect, io, tls },
+            node: Share { index: node.0, of: node.1 },
+            start_at_unix_ns,
             profile: profile.into_iter().map(segment).collect(),
             warmup_ns,
             timeout_ns,
@@ -66,6 +85,7 @@ impl LoadRun {
             stamps,
             segmented,
             log,
+            log_tcpscaler: one_of(log_format, &[("flatout", false), ("tcpscaler", true)])?,
         };
         py.detach(|| run::LoadRun::start(&plan)).map(Self).map_err(raise)
     }
@@ -100,14 +120,25 @@ impl LoadRun {
         rest.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
     }
 
-    /// (from due, from sent, lateness) over all seconds that are over.
-    fn distributions(&self) -> (Histogram, Histogram, Histogram) {
+    /// (from due, from sent, lateness) over all seconds that are over, and from opening to standing once all is over.
+    fn distributions(&self) -> (Histogram, Histogram, Histogram, Histogram) {
         let totals = self.0.totals();
-        (Histogram(totals.from_due.clone()), Histogram(totals.from_sent.clone()), Histogram(totals.lateness.clone()))
+        let [due, sent, lateness] =
+            [&totals.from_due, &totals.from_sent, &totals.lateness].map(|d| Histogram(d.clone()));
+        (due, sent, lateness, Histogram(self.0.connect()))
+    }
+
+    fn connections(&self) -> Words {
+        self.0.connections().words().into_iter().collect()
     }
 
     #[getter]
-    fn elapsed_ns(&self) -> i64 {
+    fn carrier(&self) -> &'static str {
+        self.0.carrier()
+    }
+
+    #[getter]
+    fn elapsed_ns(&self) -> Option<i64> {
         self.0.elapsed_ns()
     }
 
@@ -118,13 +149,38 @@ impl LoadRun {
 
     #[getter]
     fn slot_bytes(&self) -> usize {
-        self.0.slot_bytes()
+        self.0.bytes()
     }
 
     #[getter]
     fn failures(&self) -> Vec<String> {
         self.0.failures()
     }
+}
+
+fn check(sensible: bool) -> PyResult<()> {
+    let needs = "a run needs a profile, a worker, a flow for each worker, and a node below their number";
+    if sensible { Ok(()) } else { Err(PyValueError::new_err(needs)) }
+}
+
+type TlsWords = (String, bool, Option<PathBuf>, bool);
+
+fn of_tls(words: Option<TlsWords>) -> Tls {
+    words.map_or_else(Tls::default, |(name, verify, authorities, resume)| Tls { name, verify, authorities, resume })
+}
+
+/// The words for what carries requests.
+pub(crate) const LINKS: [(&str, Link); 3] = [("udp", Link::Udp), ("tcp", Link::Tcp), ("tls", Link::Tls)];
+/// The words for what carries streams.
+pub(crate) const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("io_uring", Io::Uring), ("epoll", Io::Epoll)];
+
+/// What a word stands for.
+pub(crate) fn one_of<T: Copy>(word: &str, words: &[(&str, T)]) -> PyResult<T> {
+    let found = words.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| {
+        let known: Vec<_> = words.iter().map(|(name, _)| *name).collect();
+        PyValueError::new_err(format!("'{word}' is not one of {}", known.join(", ")))
+    })
 }
 
 /// A socket's address from its parts: IP address, port, and for link-local IPv6 the interface's number.

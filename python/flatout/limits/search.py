@@ -329,19 +329,25 @@ def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measu
         return step
     measured_s = sum(trial.duration_s for trial in view.past)
     opened_s = sum(view.opening_s(trial.load) for trial in view.past)
-    overhead_s = _overhead_s(elapsed_s - measured_s - opened_s, len(view.past)) + view.opening_s(step.load)
-    left_s = view.budget_s - max(elapsed_s, measured_s) - overhead_s
+    beside_s = _overhead_s(elapsed_s - measured_s - opened_s, len(view.past))
+    left_s = view.budget_s - max(elapsed_s, measured_s) - beside_s
     safe = step.phase == "confirm" and view.lower is not None and view.confirmed(view.lower)
-    reserve_s = 0.0 if safe else overhead_s + view.lengths.confirm_s
-    if step.duration_s + reserve_s <= left_s:
+    opening_s = view.opening_s(step.load)
+    reserve_s = 0.0 if safe else beside_s + opening_s + view.lengths.confirm_s
+    if opening_s + step.duration_s + reserve_s <= left_s:
         return step
-    duration_s = min(view.lengths.confirm_s, math.floor(left_s * 16.0) / 16.0)
-    if view.lower is None or view.confirmed(view.lower) or duration_s < view.lengths.full_s:
-        # Where no trial could be driven the time went to the generator's trouble, and nothing is known of the server.
-        return _done(view, "budget" if view.driven or not view.past else "generator")
+    if view.lower is None or view.confirmed(view.lower):
+        return _out_of_time(view)
     refuted = view.edge is not None and view.edge in view.refuted
     load = _below_refuted(view, view.lower, view.edge) if view.edge is not None and refuted else view.lower
-    return Measure(load, duration_s, "confirm")
+    left_s -= view.opening_s(load)
+    duration_s = min(view.lengths.confirm_s, math.floor(left_s * 16.0) / 16.0)
+    return _out_of_time(view) if duration_s < view.lengths.full_s else Measure(load, duration_s, "confirm")
+
+
+def _out_of_time(view: _View) -> Done:
+    """Where no trial could be driven the time went to the generator's trouble, and nothing is known of the server."""
+    return _done(view, "budget" if view.driven or not view.past else "generator")
 
 
 def _overhead_s(beside_s: float, trials: int) -> float:

@@ -157,7 +157,6 @@ def _run_numbers(progress: RunProgress) -> list[Line]:
             ("late", fmt.count(progress.late)),
             ("wrong", fmt.count(progress.invalid + progress.refused)),
             ("unsent", fmt.count(progress.unsent)),
-            *([("live", fmt.count(progress.connections))] if progress.connections is not None else []),
         ),
         _row(
             "latency",
@@ -165,7 +164,14 @@ def _run_numbers(progress: RunProgress) -> list[Line]:
             ("p99", fmt.duration(second.p99 if second else None)),
             ("own lateness p99", fmt.duration(second.lateness_p99 if second else None)),
         ),
+        *_run_connections(progress),
     ]
+
+
+def _run_connections(progress: RunProgress) -> list[Line]:
+    if progress.connections is None:
+        return []
+    return [_row("streams", ("live", fmt.count(progress.connections)), ("of", fmt.count(progress.connections_asked)))]
 
 
 def _row(name: str, *cells: tuple[str, str]) -> Line:

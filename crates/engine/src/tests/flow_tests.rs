@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::flow::{Ring, Settled};
+use crate::flow::{Rings, Settled};
 use crate::pace::Random;
 use crate::tally::Outcome;
 
@@ -10,21 +10,21 @@ const SLOTS: u32 = 16;
 const TIMEOUT: u64 = 100;
 
 /// A ring with so many requests, the n-th left at n.
-fn ring(left: u64) -> Ring {
-    let mut ring = Ring::new(SLOTS as usize);
+fn ring(left: u64) -> Rings {
+    let mut ring = Rings::new(1, SLOTS as usize);
     for n in 0..left {
         leave(&mut ring, n);
     }
     ring
 }
 
-fn leave(ring: &mut Ring, at: u64) {
-    assert!(ring.vacancy(0).is_some());
-    ring.left(at, at);
+fn leave(ring: &mut Rings, at: u64) {
+    assert!(ring.of(0).vacancy(0).is_some());
+    ring.of(0).left(at, at, 0);
 }
 
-fn answer(ring: &mut Ring, index: u32, seen: u64) -> Settled {
-    ring.settle(index, seen, TIMEOUT, Outcome::Answered)
+fn answer(ring: &mut Rings, index: u32, seen: u64) -> Settled {
+    ring.of(0).settle(index, seen, TIMEOUT, Outcome::Answered)
 }
 
 fn outcome(settled: Settled) -> Option<Outcome> {
@@ -34,34 +34,40 @@ fn outcome(settled: Settled) -> Option<Outcome> {
     }
 }
 
-fn expired(ring: &mut Ring, before: u64) -> Vec<u64> {
+fn unanswered(ring: &mut Rings) -> Vec<u64> {
     let mut told = Vec::new();
-    ring.expire(before, |slot| told.push(slot.sent));
+    ring.of(0).abandon(|_, slot, _| told.push(slot.sent));
+    told
+}
+
+fn expired(ring: &mut Rings, before: u64) -> Vec<u64> {
+    let mut told = Vec::new();
+    ring.of(0).expire(before, |slot| told.push(slot.sent));
     told
 }
 
 #[test]
 fn a_ring_has_at_least_the_slots_asked_for() {
-    for (asked, slots) in [(0, 16), (16, 16), (17, 32), (1_000, 1_024)] {
-        let mut ring = Ring::new(asked);
+    for (asked, slots) in [(0, 4), (16, 16), (17, 32), (1_000, 1_024)] {
+        let mut ring = Rings::new(1, asked);
         let mut held = 0;
-        while ring.vacancy(0).is_some() {
+        while ring.of(0).vacancy(0).is_some() {
             leave(&mut ring, held);
             held += 1;
         }
         assert_eq!(held, slots);
-        assert_eq!(ring.bytes(), slots as usize * size_of::<crate::flow::Slot>());
+        assert_eq!(ring.bytes(), slots as usize * size_of::<crate::flow::Slot>() + size_of::<crate::flow::Head>());
     }
 }
 
 #[test]
 fn indices_are_handed_out_in_order_and_looked_up_ahead() {
     let mut ring = ring(10);
-    assert_eq!((ring.vacancy(0), ring.vacancy(5), ring.vacancy(6)), (Some(10), Some(15), None));
+    assert_eq!((ring.of(0).vacancy(0), ring.of(0).vacancy(5), ring.of(0).vacancy(6)), (Some(10), Some(15), None));
     answer(&mut ring, 0, 20);
-    assert_eq!((ring.vacancy(6), ring.vacancy(7)), (Some(16), None));
+    assert_eq!((ring.of(0).vacancy(6), ring.of(0).vacancy(7)), (Some(16), None));
     answer(&mut ring, 2, 20);
-    assert_eq!(ring.vacancy(SLOTS), None);
+    assert_eq!(ring.of(0).vacancy(SLOTS), None);
 }
 
 #[test]
@@ -71,7 +77,7 @@ fn an_answer_settles_once() {
         matches!(answer(&mut ring, 1, 50), Settled::As(Outcome::Answered, slot) if slot.sent == 1 && slot.due == 1)
     );
     assert!(matches!(answer(&mut ring, 1, 60), Settled::Duplicate(slot) if slot.sent == 1));
-    assert!(matches!(ring.settle(1, 60, TIMEOUT, Outcome::Refused), Settled::Duplicate(_)));
+    assert!(matches!(ring.of(0).settle(1, 60, TIMEOUT, Outcome::Refused), Settled::Duplicate(_)));
 }
 
 #[test]
@@ -79,8 +85,8 @@ fn only_right_answers_can_be_late() {
     let mut ring = ring(4);
     assert_eq!(outcome(answer(&mut ring, 0, TIMEOUT)), Some(Outcome::Answered));
     assert_eq!(outcome(answer(&mut ring, 1, TIMEOUT + 2)), Some(Outcome::Late));
-    assert_eq!(outcome(ring.settle(2, 9_999, TIMEOUT, Outcome::Invalid)), Some(Outcome::Invalid));
-    assert_eq!(outcome(ring.settle(3, 9_999, TIMEOUT, Outcome::Refused)), Some(Outcome::Refused));
+    assert_eq!(outcome(ring.of(0).settle(2, 9_999, TIMEOUT, Outcome::Invalid)), Some(Outcome::Invalid));
+    assert_eq!(outcome(ring.of(0).settle(3, 9_999, TIMEOUT, Outcome::Refused)), Some(Outcome::Refused));
 }
 
 #[test]
@@ -115,19 +121,19 @@ fn a_request_past_its_timeout_can_still_be_answered_late() {
     let mut ring = ring(1);
     expired(&mut ring, 1);
     assert_eq!(outcome(answer(&mut ring, 0, TIMEOUT + 1)), Some(Outcome::Late));
-    assert_eq!(ring.unanswered().count(), 0);
+    assert_eq!(unanswered(&mut ring), []);
 }
 
 #[test]
 fn a_slot_is_recycled_only_once_its_request_cannot_wait() {
     let mut ring = ring(16);
-    assert_eq!(ring.vacancy(0), None);
+    assert_eq!(ring.of(0).vacancy(0), None);
     expired(&mut ring, 2);
-    assert_eq!((ring.vacancy(0), ring.vacancy(1), ring.vacancy(2)), (Some(16), Some(17), None));
-    let before = ring.left(16, 16);
-    assert!(before.is_some_and(|slot| slot.sent == 0), "what was never answered is told when its slot goes");
+    assert_eq!((ring.of(0).vacancy(0), ring.of(0).vacancy(1), ring.of(0).vacancy(2)), (Some(16), Some(17), None));
+    let before = ring.of(0).left(16, 16, 0);
+    assert!(before.is_some_and(|(_, slot)| slot.sent == 0), "what was never answered is told when its slot goes");
     answer(&mut ring, 1, 20);
-    assert_eq!(ring.left(17, 17), None);
+    assert_eq!(ring.of(0).left(17, 17, 0), None);
 }
 
 #[test]
@@ -145,30 +151,37 @@ fn time_outs_stay_in_order_after_recycling() {
     }
     let told = expired(&mut ring, 1_000);
     assert!(told.is_sorted() && told.last() == Some(&39), "{told:?}");
-    assert!(!ring.waits());
 }
 
 #[test]
-fn a_ring_waits_until_all_are_settled_or_timed_out() {
+fn what_nobody_answered_is_abandoned_once_in_order() {
     let mut ring = ring(4);
-    assert!(ring.waits());
-    for index in [0, 1, 3] {
-        answer(&mut ring, index, 10);
-    }
-    assert!(ring.waits());
-    expired(&mut ring, 100);
-    assert!(!ring.waits());
-    assert_eq!(ring.unanswered().map(|slot| slot.sent).collect::<Vec<_>>(), [2]);
-    assert!(!Ring::new(16).waits());
+    answer(&mut ring, 1, 10);
+    expired(&mut ring, 1);
+    let mut told = Vec::new();
+    ring.of(0).abandon(|index, slot, waiting| told.push((index, slot.sent, waiting)));
+    assert_eq!(told, [(0, 0, false), (2, 2, true), (3, 3, true)]);
+    assert_eq!(unanswered(&mut ring), []);
+    assert_eq!(expired(&mut ring, 1_000), []);
+    assert!(matches!(answer(&mut ring, 2, 10), Settled::Duplicate(_)));
+}
+
+#[test]
+fn an_index_is_known_by_its_low_bits() {
+    let mut ring = Rings::new(1, 300);
+    (0..300).for_each(|n| leave(&mut ring, n));
+    assert_eq!([43, 44, 45, 255, 0].map(|low| ring.of(0).widen(low, 8)), [299, 44, 45, 255, 256]);
+    assert_eq!(ring.of(0).widen(7, 32), 7);
+    assert!(ring.of(0).never_asked(300) && !ring.of(0).never_asked(299) && !ring.of(0).never_asked(0));
 }
 
 #[test]
 fn overtaken_is_measured_against_the_highest_so_far() {
-    let mut ring = Ring::new(16);
-    let said: Vec<_> = [0, 2, 1, 5, 3, 4, 6, 6].map(|index| ring.overtaken(index)).into();
+    let mut ring = Rings::new(1, 16);
+    let said: Vec<_> = [0, 2, 1, 5, 3, 4, 6, 6].map(|index| ring.of(0).overtaken(index)).into();
     assert_eq!(said, [false, false, true, false, true, true, false, false]);
-    let mut ring = Ring::new(16);
-    let said: Vec<_> = [u32::MAX, 1, 0, 2, u32::MAX].map(|index| ring.overtaken(index)).into();
+    let mut ring = Rings::new(1, 16);
+    let said: Vec<_> = [u32::MAX, 1, 0, 2, u32::MAX].map(|index| ring.of(0).overtaken(index)).into();
     assert_eq!(said, [false, false, true, false, true]);
 }
 
@@ -233,7 +246,7 @@ impl Model {
 
 /// A ring and its model, kept alike; numbers become indices by wrapping at 2^32 soon after the beginning.
 struct Pair {
-    ring: Ring,
+    ring: Rings,
     model: Model,
     first: u32,
     now: u64,
@@ -248,9 +261,9 @@ impl Pair {
         let number = self.model.next;
         let before = self.model.recycles(number).copied();
         let free = before.is_none_or(|(_, state)| state != State::Waiting);
-        assert_eq!(self.ring.vacancy(0), free.then_some(self.index(number)));
+        assert_eq!(self.ring.of(0).vacancy(0), free.then_some(self.index(number)));
         if free {
-            let told = self.ring.left(self.now, self.now).map(|slot| slot.sent);
+            let told = self.ring.of(0).left(self.now, self.now, 0).map(|(_, slot)| slot.sent);
             assert_eq!(told, before.filter(|(_, state)| *state == State::TimedOut).map(|(sent, _)| sent));
             self.model.requests.insert(number, (self.now, State::Waiting));
             self.model.next += 1;
@@ -259,7 +272,8 @@ impl Pair {
 
     fn settle(&mut self, number: u64, outcome: Outcome) {
         let expected = self.model.settle(number, self.now, outcome);
-        let got = match self.ring.settle(self.index(number), self.now, TIMEOUT, outcome) {
+        let index = self.index(number);
+        let got = match self.ring.of(0).settle(index, self.now, TIMEOUT, outcome) {
             Settled::As(outcome, slot) => {
                 assert_eq!(slot.sent, self.model.requests[&number].0);
                 Ok(outcome)
@@ -274,10 +288,15 @@ impl Pair {
         assert_eq!(expired(&mut self.ring, before), self.model.expire(before));
     }
 
-    fn compare(&mut self) {
-        assert_eq!(self.ring.waits(), !self.model.in_state(&[State::Waiting]).is_empty());
-        let mut unanswered: Vec<_> = self.ring.unanswered().map(|slot| slot.sent).collect();
-        unanswered.sort_unstable();
+    fn compare(&self) {
+        let (mut waiting, mut unanswered) = (Vec::new(), Vec::new());
+        self.ring.clone().of(0).abandon(|index, slot, waits| {
+            let number = u64::from(index.wrapping_sub(self.first));
+            assert_eq!(self.model.requests[&number].0, slot.sent);
+            unanswered.push(slot.sent);
+            waiting.extend(waits.then_some(slot.sent));
+        });
+        assert_eq!(waiting, self.model.in_state(&[State::Waiting]));
         assert_eq!(unanswered, self.model.in_state(&[State::Waiting, State::TimedOut]));
     }
 }
@@ -287,7 +306,7 @@ fn a_ring_does_what_its_model_does() {
     for seed in 0..20 {
         let mut random = Random::new(seed);
         let first = u32::MAX - (random.bits() % 500) as u32;
-        let ring = Ring::new(SLOTS as usize).beginning_at(first);
+        let ring = Rings::new(1, SLOTS as usize).beginning_at(first);
         let mut pair = Pair { ring, model: Model { next: 0, requests: HashMap::new() }, first, now: 1 };
         for _ in 0..3_000 {
             pair.now += random.bits() % 12;

@@ -10,9 +10,10 @@ use flatout_wire::Protocol;
 use flatout_wire::ntp::Ntp;
 
 use super::fake::{Asked, FakeClock, FakeLink, Fate, World};
+use crate::corpus::{Corpus, Cursor};
 use crate::histogram::Recorder;
 use crate::load::{Asking, Manner, Parts, Times};
-use crate::log::{Log, Row};
+use crate::log::{Form, Log, Row};
 use crate::pace::{Arrivals, Pacer, Segment, Share};
 use crate::snapshot::{Board, Second};
 use crate::tally::{Counts, Outcome, Unsent};
@@ -83,12 +84,13 @@ impl Rig {
     pub(super) fn run(&self, mut script: impl FnMut(Asked) -> Fate) -> Told {
         let world = World::new(self.step, self.held_up.map(|(from, until)| (BEGIN + from, BEGIN + until)));
         let path = fresh_path();
-        let log = Log::create(&path).unwrap();
+        let log = Log::create(&path, Form::Flatout).unwrap();
         let script = move |asked: Asked| script(Asked { at: asked.at - BEGIN, ..asked });
         let mut link = FakeLink::new(Rc::clone(&world), self.flows, script);
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
         let counts = Asking::<Ntp, _, _>::new(Parts {
             asker: Ntp::asker(&[], 0x5eed).unwrap(),
+            cursor: Cursor::new(Corpus::compile::<Ntp>(&[], None).unwrap(), 0, 1),
             link,
             clock: FakeClock(Rc::clone(&world)),
             warmup: self.warmup_pacer(),
@@ -211,5 +213,6 @@ fn read_row(line: &str) -> Row {
         answered: time(cells[2]),
         outcome: words[cells[3]],
         flow: cells[4].parse().unwrap(),
+        index: 0,
     }
 }

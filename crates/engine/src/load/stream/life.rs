@@ -1,0 +1,194 @@
+//! How connections come and go.
+
+use std::net::SocketAddr;
+
+use flatout_net::{Conn, How, Reason, Streams};
+use flatout_wire::Protocol;
+
+use super::peers::Phase;
+use super::{EVENTS_A_TURN, Streaming};
+use crate::clock::Clock;
+use crate::load::opener::Ticket;
+use crate::tally::Outcome;
+use crate::wrap::Wrap;
+
+/// At most so many are opened before what comes back gets its turn.
+const OPENINGS_A_TURN: usize = 64;
+/// So many are closed before the kernel hears of it.
+const CLOSINGS_A_TURN: usize = 1_024;
+
+impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
+    /// Opens what may be opened now and gives up what takes too long; returns whether anything was opened.
+    pub(super) fn open_due(&mut self, now: u64) -> bool {
+        let mut opened = 0;
+        while opened < OPENINGS_A_TURN && self.peers.room() {
+            let Some(ticket) = self.opener.ticket(now) else { break };
+            self.open(ticket, now);
+            opened += 1;
+        }
+        let peers = &self.peers;
+        self.opener.tidy(|conn| peers.place(conn).is_some_and(|place| peers.coming(place)));
+        while let Some(conn) = self.opener.overdue(now) {
+            if let Some(place) = self.peers.place(conn).filter(|place| self.peers.coming(*place)) {
+                self.streams.close(conn, How::Reset);
+                self.gone(place, Reason::TimedOut, now);
+            }
+        }
+        opened > 0
+    }
+
+    fn open(&mut self, ticket: Ticket, now: u64) {
+        let number = self.connections.opened as usize;
+        self.connections.opened += 1;
+        self.connections.reopened += u64::from(matches!(ticket, Ticket::Again { .. }));
+        let held = matches!(ticket, Ticket::Held | Ticket::Again { held: true });
+        let from = |ip| SocketAddr::new(ip, 0);
+        let source = (!self.sources.is_empty()).then(|| from(self.sources[number % self.sources.len()]));
+        match self.streams.open(source, self.target) {
+            Ok(conn) => {
+                self.peers.begin(conn, now, held);
+                self.opener.begun(conn, now);
+            }
+            Err(error) => {
+                self.connections.failed += 1;
+                self.book.board.fail(format!("a connection could not be opened: {error}"));
+                self.opener.lost(now, held);
+            }
+        }
+    }
+
+    /// A connection stands.
+    pub(super) fn opened(&mut self, place: usize, now: u64) {
+        if W::PLAIN {
+            return self.ready(place, now);
+        }
+        self.wrapped.clear();
+        let peer = self.peers.at(place);
+        peer.phase = Phase::Shaking;
+        match self.wrap.begin(&mut peer.wrap, &mut self.wrapped) {
+            Ok(()) => self.say_wrapped(place, now),
+            Err(trouble) => self.give_up(place, &trouble, now),
+        }
+    }
+
+    /// Sends what the wrap itself has to say.
+    pub(super) fn say_wrapped(&mut self, place: usize, now: u64) {
+        if self.wrapped.is_empty() {
+            return;
+        }
+        let said = self.streams.lend(self.peers.conn(place), self.wrapped.len()).map(|mut slip| {
+            slip.room()[..self.wrapped.len()].copy_from_slice(&self.wrapped);
+            slip.commit(self.wrapped.len());
+        });
+        if said.is_err() {
+            self.give_up(place, "the far end takes nothing", now);
+        }
+    }
+
+    /// A connection is ready for requests, or to be kept.
+    pub(super) fn ready(&mut self, place: usize, now: u64) {
+        let peer = self.peers.at(place);
+        self.connect.record(now.saturating_sub(peer.since));
+        if peer.held {
+            peer.phase = Phase::Held;
+        } else {
+            self.peers.enter(place);
+        }
+        self.opener.over();
+        self.connections.established += 1;
+        self.connections.live += 1;
+        self.connections.peak = self.connections.peak.max(self.connections.live);
+    }
+
+    /// A request has left over a connection, which may have been its last.
+    pub(super) fn asked(&mut self, place: usize, now: u64) {
+        let peer = self.peers.at(place);
+        peer.asked += 1;
+        if self.churn == 0 || peer.asked < self.churn {
+            return;
+        }
+        (peer.phase, peer.since) = (Phase::Retiring, now);
+        peer.asked = self.book.rings.of(place).waiting();
+        let conn = self.peers.conn(place);
+        self.peers.leave(place);
+        self.opener.replace(now);
+        self.retired.push_back(conn);
+    }
+
+    /// Closes those that have waited for their last answers as long as one may take.
+    pub(super) fn close_retired(&mut self, now: u64) {
+        let timeout = self.lengths.timeout;
+        while let Some(&conn) = self.retired.front() {
+            if let Some(place) = self.peers.place(conn) {
+                if self.peers.at(place).since + timeout > now {
+                    return;
+                }
+                self.retire(place);
+            }
+            self.retired.pop_front();
+        }
+    }
+
+    /// Closes one that has had its last answer: by a reset, so that its port is free at once.
+    pub(super) fn retire(&mut self, place: usize) {
+        self.streams.close(self.peers.conn(place), How::Reset);
+        self.book.abandon(place, Outcome::Lost);
+        self.connections.live -= 1;
+        self.peers.clear(place);
+    }
+
+    /// Nothing more can come of a connection: what was heard on it makes no sense.
+    pub(super) fn give_up(&mut self, place: usize, why: &str, now: u64) {
+        self.book.board.fail(format!("a connection was given up: {why}"));
+        self.streams.close(self.peers.conn(place), How::Reset);
+        self.connections.broken += 1;
+        self.over(place, Outcome::Invalid, now);
+    }
+
+    /// The far end, the network or the time-out has ended a connection.
+    pub(super) fn gone(&mut self, place: usize, reason: Reason, now: u64) {
+        let counted = &mut self.connections;
+        if self.peers.coming(place) {
+            counted.refused += u64::from(reason == Reason::Refused);
+            counted.timed_out += u64::from(reason == Reason::TimedOut);
+            if let Reason::Failed(errno) = reason {
+                let error = std::io::Error::from_raw_os_error(errno);
+                self.book.board.fail(format!("a connection could not be opened: {error}"));
+            }
+        } else if reason == Reason::Ended {
+            counted.closed += 1;
+        } else {
+            counted.reset += 1;
+        }
+        self.over(place, if reason == Reason::Ended { Outcome::Lost } else { Outcome::Refused }, now);
+    }
+
+    fn over(&mut self, place: usize, outcome: Outcome, now: u64) {
+        if self.peers.coming(place) {
+            self.connections.failed += 1;
+            self.opener.over();
+        } else {
+            self.connections.live -= 1;
+            self.book.abandon(place, outcome);
+        }
+        let peer = self.peers.clear(place);
+        if peer.phase != Phase::Retiring {
+            self.opener.lost(now, peer.held);
+        }
+    }
+
+    /// Ends all connections.
+    pub(super) fn hang_up(&mut self) {
+        let all: Vec<Conn> = self.peers.taken().collect();
+        for some in all.chunks(CLOSINGS_A_TURN) {
+            some.iter().for_each(|conn| self.streams.close(*conn, How::Reset));
+            // What is heard now concerns nobody; an error here would come again where it matters.
+            let _ = self.streams.turn(std::time::Duration::ZERO);
+            for _ in 0..EVENTS_A_TURN {
+                if self.streams.event().is_none() {
+                    break;
+                }
+            }
+        }
+    }
+}

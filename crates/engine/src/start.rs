@@ -1,0 +1,301 @@
+//! How a run's workers begin: each made of the plan, on a thread of its own.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use flatout_net::{Epoll, Flows, Streams, Uring, Ways};
+use flatout_wire::{Knob, Link, Protocol};
+
+use crate::clock::{Clock, SystemClock, unix_now};
+use crate::corpus::{Corpus, Cursor};
+use crate::load::gate::{Begin, Gate};
+use crate::load::opener::Opening;
+use crate::load::stream::{Lengths, StreamParts, Streaming};
+use crate::load::{Asking, Manner, Parts};
+use crate::log::{Log, Pen};
+use crate::pace::{Pacer, Random, Segment, Share};
+use crate::plan::{Io, LoadPlan};
+use crate::snapshot::Board;
+use crate::tally::Counts;
+use crate::tls::Tls;
+use crate::wrap::{Plain, Wrap};
+
+/// Time to start all threads before the first request is due.
+const LEAD_NS: u64 = 10_000_000;
+/// Spinning workers should not be put aside for a drawing terminal; far from the most urgent that there is.
+const NICENESS: i32 = -10;
+
+/// Workers that have begun.
+#[derive(Default)]
+pub(crate) struct Workers {
+    pub(crate) boards: Vec<Arc<Board>>,
+    pub(crate) threads: Vec<JoinHandle<Counts>>,
+}
+
+/// What all workers of a run share.
+struct Common<'a, P: Protocol> {
+    plan: &'a LoadPlan,
+    clock: SystemClock,
+    gate: &'a Arc<Gate>,
+    log: Option<&'a Log>,
+    asker: P::Asker,
+    corpus: Arc<Corpus>,
+}
+
+/// When the schedule of a plan begins: at once for datagrams, after all connections stand for streams.
+pub(crate) fn gate(plan: &LoadPlan, clock: SystemClock) -> Arc<Gate> {
+    let asked_for = plan.start_at_unix_ns.map_or(0, |unix| unix.saturating_sub(clock.unix_offset()));
+    let begin = asked_for.max(clock.now() + LEAD_NS);
+    Arc::new(match plan.link {
+        Link::Udp => Gate::open(begin),
+        Link::Tcp | Link::Tls => Gate::closed(plan.workers, begin, LEAD_NS),
+    })
+}
+
+/// Starts the workers of a plan. Errors are the kernel's, or name a bad knob or line.
+pub(crate) fn workers<P: Protocol>(
+    plan: &LoadPlan,
+    clock: SystemClock,
+    gate: &Arc<Gate>,
+    log: Option<&Log>,
+) -> io::Result<Workers> {
+    if !P::LINKS.contains(&plan.link) {
+        return Err(invalid("this protocol does not travel so"));
+    }
+    let secret = Random::new(unix_now() ^ plan.seed).bits();
+    let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
+    let asker = P::asker(&knobs, secret).map_err(|bad| invalid(bad.expected))?;
+    let corpus = Corpus::compile::<P>(&plan.lines, plan.queries.as_deref())?;
+    let common = Common::<P> { plan, clock, gate, log, asker, corpus };
+    match plan.link {
+        Link::Udp => common.over_datagrams(),
+        Link::Tcp => common.over_streams(&Plain),
+        Link::Tls => common.over_streams(&Tls::new(&plan.life.tls)?),
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what.to_owned())
+}
+
+impl<P: Protocol> Common<'_, P> {
+    fn over_datagrams(&self) -> io::Result<Workers> {
+        let mut workers = Workers::default();
+        // Open from the start; were it not, nothing would ever be due.
+        let Begin::At(begin) = self.gate.begin() else { return Ok(workers) };
+        let mut first_flow = 0;
+        for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
+            let flows = flatout_net::Datagrams::flows(&link) as u32;
+            let board = Arc::<Board>::default();
+            let asking = Asking::<P, _, _>::new(Parts {
+                asker: self.asker.clone(),
+                cursor: self.cursor(n),
+                manner: Manner { stamps: self.plan.stamps, slots: self.plan.slots_a_flow(), first_flow },
+                link,
+                clock: self.clock,
+                warmup: self.warmup(n),
+                pacer: self.pacer(n),
+                times: self.lengths().from(begin),
+                board: Arc::clone(&board),
+                pen: self.pen(),
+            });
+            first_flow += flows;
+            board.note_carrier("", asking.ring_bytes());
+            workers.boards.push(board);
+            workers.threads.push(spawn(self.cpu(n), move || asking.run())?);
+        }
+        Ok(workers)
+    }
+
+    fn over_streams<W: Wrap + Clone + Send + 'static>(&self, wrap: &W) -> io::Result<Workers> {
+        let uring = match self.plan.life.io {
+            Io::Auto => flatout_net::kernel().uring,
+            Io::Uring => true,
+            Io::Epoll => false,
+        };
+        let mut workers = Workers::default();
+        for n in 0..self.plan.workers {
+            let board = Arc::<Board>::default();
+            let make = self.streaming(n, wrap.clone(), Arc::clone(&board));
+            let (theirs, gate, clock) = (Arc::clone(&board), Arc::clone(self.gate), self.clock);
+            workers.boards.push(board);
+            workers.threads.push(spawn(self.cpu(n), move || {
+                // What carries streams belongs to the thread that made it.
+                let run = if uring {
+                    make.run(|places| Uring::new(places, None))
+                } else {
+                    make.run(|places| Epoll::new(places, None))
+                };
+                run.unwrap_or_else(|error| {
+                    theirs.fail(error.to_string());
+                    gate.arrive(clock.now(), 0);
+                    theirs.finish();
+                    Counts::default()
+                })
+            })?);
+        }
+        Ok(workers)
+    }
+
+    fn streaming<W: Wrap>(&self, n: usize, wrap: W, board: Arc<Board>) -> Making<P, W> {
+        let plan = self.plan;
+        let asking = share(plan.flows, n, plan.workers);
+        let hold = share(plan.life.hold, n, plan.workers);
+        let churned = if plan.life.churn > 0 { asking } else { 0 };
+        // Flows are numbered by place; two workers' numbers must not meet.
+        let places = asking + hold + churned;
+        let widest = plan.flows.div_ceil(plan.workers) * 2 + plan.life.hold.div_ceil(plan.workers);
+        let opening = Opening {
+            asking,
+            hold,
+            per_s: plan.life.connect_per_s / plan.workers as f64,
+            timeout: plan.life.connect_timeout_ns,
+            churn: plan.life.churn,
+            reconnect: plan.life.reconnect,
+        };
+        Making {
+            asker: self.asker.clone(),
+            cursor: self.cursor(n),
+            wrap,
+            clock: self.clock,
+            warmup: self.warmup(n),
+            pacer: self.pacer(n),
+            gate: Arc::clone(self.gate),
+            lengths: self.lengths(),
+            manner: Manner { stamps: false, slots: plan.slots_a_connection(), first_flow: (n * widest) as u32 },
+            opening,
+            places,
+            target: plan.target,
+            sources: rotated(&plan.sources, n),
+            seed: Random::new(plan.seed ^ (self.number(n) as u64) << 32).bits(),
+            board,
+            pen: self.pen(),
+        }
+    }
+
+    fn cursor(&self, n: usize) -> Cursor {
+        Cursor::new(Arc::clone(&self.corpus), self.number(n), self.of())
+    }
+
+    /// The number of this host's n-th worker among all hosts' workers.
+    fn number(&self, n: usize) -> usize {
+        self.plan.node.index as usize * self.plan.workers + n
+    }
+
+    /// How many workers all hosts have.
+    fn of(&self) -> usize {
+        self.plan.node.of as usize * self.plan.workers
+    }
+
+    fn share(&self, n: usize) -> Share {
+        Share { index: self.number(n) as u32, of: self.of() as u32 }
+    }
+
+    fn pacer(&self, n: usize) -> Pacer {
+        Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed)
+    }
+
+    fn warmup(&self, n: usize) -> Pacer {
+        let first = self.plan.profile.first().map_or(0.0, |segment| segment.from_per_s);
+        let seconds = self.plan.warmup_ns as f64 / 1e9;
+        let warmup = [Segment { seconds, from_per_s: first, to_per_s: first }];
+        let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
+        Pacer::new(warmup, self.plan.arrivals, self.share(n), self.plan.seed ^ 1)
+    }
+
+    fn lengths(&self) -> Lengths {
+        let (warmup, counted) = (self.plan.warmup_ns, self.plan.duration_ns());
+        Lengths { warmup, counted, timeout: self.plan.timeout_ns }
+    }
+
+    fn pen(&self) -> Option<Pen> {
+        self.log.map(Log::pen)
+    }
+
+    fn cpu(&self, n: usize) -> Option<usize> {
+        let cpus = &self.plan.cpus;
+        (!cpus.is_empty()).then(|| cpus[n % cpus.len()])
+    }
+}
+
+/// A worker over streams, all but its streams.
+struct Making<P: Protocol, W> {
+    asker: P::Asker,
+    cursor: Cursor,
+    wrap: W,
+    clock: SystemClock,
+    warmup: Pacer,
+    pacer: Pacer,
+    gate: Arc<Gate>,
+    lengths: Lengths,
+    manner: Manner,
+    opening: Opening,
+    places: usize,
+    target: std::net::SocketAddr,
+    sources: Vec<IpAddr>,
+    seed: u64,
+    board: Arc<Board>,
+    pen: Option<Pen>,
+}
+
+impl<P: Protocol, W: Wrap> Making<P, W> {
+    fn run<S: Streams>(self, carry: impl FnOnce(usize) -> io::Result<S>) -> io::Result<Counts> {
+        let streams = carry(self.places)?;
+        Ok(Streaming::<P, S, SystemClock, W>::new(StreamParts {
+            asker: self.asker,
+            cursor: self.cursor,
+            streams,
+            wrap: self.wrap,
+            clock: self.clock,
+            warmup: self.warmup,
+            pacer: self.pacer,
+            gate: self.gate,
+            lengths: self.lengths,
+            manner: self.manner,
+            opening: self.opening,
+            target: self.target,
+            sources: self.sources,
+            seed: self.seed,
+            board: self.board,
+            pen: self.pen,
+        })
+        .run())
+    }
+}
+
+fn spawn(cpu: Option<usize>, work: impl FnOnce() -> Counts + Send + 'static) -> io::Result<JoinHandle<Counts>> {
+    std::thread::Builder::new().name("flatout-load".into()).spawn(move || {
+        if let Some(cpu) = cpu {
+            // A CPU that has gone since the plan was made: the scheduler's choice will do.
+            let _ = flatout_net::pin(cpu);
+        }
+        flatout_net::prefer(NICENESS);
+        work()
+    })
+}
+
+/// The n-th worker's part of so many.
+fn share(all: usize, n: usize, workers: usize) -> usize {
+    (all + workers - 1 - n) / workers
+}
+
+/// The sources, beginning with the n-th: workers that all began with the first would fill its ports first.
+fn rotated(sources: &[IpAddr], n: usize) -> Vec<IpAddr> {
+    sources.iter().cycle().skip(n).take(sources.len()).copied().collect()
+}
+
+fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
+    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented };
+    let mut links = Vec::with_capacity(plan.workers);
+    let mut first = 0;
+    for n in 0..plan.workers {
+        let count = share(plan.flows, n, plan.workers);
+        let sources: Vec<_> =
+            plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
+        links.push(Flows::open(plan.target, &sources, count, ways)?);
+        first += count;
+    }
+    Ok(links)
+}
