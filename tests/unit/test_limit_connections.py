@@ -50,7 +50,9 @@ class Virtual:
         self.tried.append(asked)
         self.now_s += 0.2 + seconds + asked / PER_S
         stand = min(asked, self.room)
-        connections = Connections(opened=asked, established=stand, refused=asked - stand, peak=stand, live=stand)
+        connections = Connections(
+            opened=asked, established=stand, failed=asked - stand, refused=asked - stand, peak=stand, live=stand
+        )
         return over(run(round(RATE * seconds), duration_s=seconds), asked, connections)
 
     def find(self, asked: Search, *, opening: bool = True) -> LimitResult:
@@ -140,14 +142,14 @@ def test_connections_that_this_host_could_not_open_say_nothing_of_the_server() -
 
 
 def test_connections_that_the_target_refused_fail() -> None:
-    judgement = judged(Connections(opened=1000, established=900, refused=100, peak=900, live=900))
+    judgement = judged(Connections(opened=1000, established=900, failed=100, refused=100, peak=900, live=900))
     assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.1))
     assert judgement.why == "only 900 of 1,000 connections were accepted"
 
 
 def test_a_target_that_refuses_all_fails_though_nothing_was_sent() -> None:
     nothing = {"run": {"unsent": 10_000, "verdict": "target-lost"}}
-    judgement = judged(Connections(opened=1000, refused=1000), **nothing)
+    judgement = judged(Connections(opened=1000, failed=1000, refused=1000), **nothing)
     assert (judgement.verdict, judgement.loss) == ("failed", 1.0)
 
 

@@ -61,11 +61,16 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
 
 
 def _unopened(result: LoadResult) -> str | None:
-    """Connections for which there was no port, no memory or no way from this host say nothing of the server."""
+    """Connections for which there was no port, no memory or no way from this host say nothing of the server.
+
+    Over TLS those may as well have been cut off by the server in the handshake: they are held against it.
+    """
     connections = result.connections
-    if connections is None or not connections.failed or connections.peak >= _asked(result):
+    if connections is None or not connections.elsewhere or connections.peak >= _asked(result):
         return None
-    return f"this host could not open {connections.failed:,} of {_asked(result):,} connections"
+    if result.scenario.get("transport") == "tls":
+        return None
+    return f"this host could not open {connections.elsewhere:,} of {_asked(result):,} connections"
 
 
 def _asked(result: LoadResult) -> int:
@@ -78,7 +83,7 @@ def _missing(result: LoadResult, goal: Goal) -> tuple[float, str | None]:
     if connections is None or not asked:
         return 0.0, None
     refused = asked - connections.peak if not result.scenario.get("churn") else 0
-    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset
+    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset + connections.broken
     share = max(refused, ended, 0) / asked
     if share <= goal.loss:
         return share, None
