@@ -5,7 +5,7 @@
 
 mod bind;
 mod datagrams;
-mod kept;
+pub(crate) mod kept;
 mod streams;
 
 use std::io;
@@ -16,8 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatout_net::Streams;
-use flatout_net::{Epoll, Listener, Uring};
+use flatout_net::{Epoll, Listener, Streams, Uring};
 use flatout_wire::{Protocol, Refusal};
 
 use crate::clock::SystemClock;
@@ -301,7 +300,7 @@ struct Begin<'a, P: Protocol> {
 impl<P: Protocol> Begin<'_, P> {
     /// Runs until it is stopped. Errors: no carrier of the kind wanted.
     fn run(self, io: Io, mut listener: Listener) -> io::Result<()> {
-        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().stamps) {
+        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().uring) {
             match Uring::new(self.connections, Some(listener)) {
                 Ok(streams) => {
                     self.serve(streams);

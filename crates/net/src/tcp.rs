@@ -40,6 +40,18 @@ impl Listener {
         Ok(Self { socket })
     }
 
+    /// Whether one could listen at `at`: errors as [`Listener::bind`], and where somebody listens who shares.
+    ///
+    /// A server that shares an address by mistake would get a part of its connections, without a word.
+    pub fn vacant(at: SocketAddr) -> io::Result<()> {
+        let socket = stream(at.ip())?;
+        option::reuse_address(socket.as_fd())?;
+        if at.is_ipv6() && at.ip().is_unspecified() {
+            option::dual_stack(socket.as_fd())?;
+        }
+        socket::bind(&socket, at)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> io::Result<SocketAddr> {
         local_address(&self.socket)

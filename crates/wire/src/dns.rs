@@ -129,3 +129,7 @@ mod answer_tests;
 #[cfg(test)]
 #[path = "dns/query_tests.rs"]
 mod query_tests;
+
+#[cfg(test)]
+#[path = "dns/wire_golden.rs"]
+mod golden;

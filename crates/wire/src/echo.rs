@@ -164,3 +164,7 @@ impl Answer for EchoAnswerer {
 #[cfg(test)]
 #[path = "echo_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "echo_golden.rs"]
+mod golden;

@@ -35,9 +35,9 @@ _IN = 1
 _TTL = 3600
 # What a message of 64 KiB has room for beside its header, the longest question, and EDNS.
 _VALUE_MAX = 65535 - 12 - 259 - 11
-# Aliases in a row: beyond, and so in a circle, the asker has to go on alone.
+# Aliases in a row: beyond, the asker has to go on alone.
 _HOPS = 16
-_ORIGIN = re.compile(r"^(?:\$ORIGIN[ \t]+(\S+)|([^\s;$]\S*\.)[ \t][^;\n]*\bSOA\b)", re.MULTILINE | re.IGNORECASE)
+_ORIGIN = re.compile(r"^(?:\$ORIGIN[ \t]+(\S+)|(?![;$])(\S*\.)[ \t][^;\n]*\bSOA\b)", re.MULTILINE | re.IGNORECASE)
 
 
 def answer_entries(*addresses: str) -> Entries:
@@ -118,7 +118,7 @@ class _Zone:
         by_type = _by_type(node)
         answers = {kind: _value(_records(_ASKED, rdatasets)) for kind, rdatasets in by_type.items()}
         if dns.rdatatype.CNAME in by_type:
-            answers = self._followed(_ASKED, by_type, []) | answers
+            answers = self._followed(_ASKED, by_type, [name], []) | answers
         else:
             answers[_NO_TYPE] = _value([], [self.soa])
         for kind, value in answers.items():
@@ -130,6 +130,7 @@ class _Zone:
         self,
         owner: bytes,
         by_type: dict[int, list[dns.rdataset.Rdataset]],
+        seen: list[dns.name.Name],
         chain: list[bytes],
     ) -> dict[int, bytes]:
         """What an alias leads to, by type: RFC 1034, 3.6.2, as far as this zone knows."""
@@ -138,13 +139,13 @@ class _Zone:
         cname = alias[0]
         assert isinstance(cname, CNAME)
         target = cname.target
-        if len(chain) == _HOPS or not target.is_subdomain(self.apex) or self._covered(target):
+        if target in seen or len(seen) == _HOPS or not target.is_subdomain(self.apex) or self._covered(target):
             return {_NO_TYPE: _value(chain)}
         if target not in self.nodes:
             return {_NO_TYPE: _value(chain, [self.soa], code=_NXDOMAIN)}
         there = _by_type(self.nodes[target])
         if dns.rdatatype.CNAME in there:
-            return self._followed(_wire(target), there, chain)
+            return self._followed(_wire(target), there, [*seen, target], chain)
         found = {kind: _value(chain + _records(_wire(target), rdatasets)) for kind, rdatasets in there.items()}
         return found | {_NO_TYPE: _value(chain, [self.soa])}
 

@@ -3,8 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use flatout_net::{Listener, Server, vacant_tcp};
-
+use flatout_net::{Listener, Server};
 use flatout_wire::Link;
 
 use super::WAIT;
@@ -41,7 +40,7 @@ fn on_one_port(plan: &ServePlan) -> io::Result<Bound> {
         bound.sockets.push(first);
     }
     if plan.links.contains(&Link::Tcp) {
-        vacant_tcp(bound.address)?;
+        Listener::vacant(bound.address)?;
         let first = Listener::bind(bound.address)?;
         bound.address = first.address()?;
         bound.listeners.push(first);

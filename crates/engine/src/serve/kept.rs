@@ -13,19 +13,19 @@ const BELIEVED: usize = 4 << 10;
 
 /// Bytes of one connection that wait.
 #[derive(Debug, Default)]
-pub(super) struct Rest {
+pub(crate) struct Rest {
     bytes: Vec<u8>,
     done: usize,
 }
 
 impl Rest {
     /// What waits.
-    pub(super) fn waiting(&self) -> &[u8] {
+    pub(crate) fn waiting(&self) -> &[u8] {
         self.bytes.get(self.done..).unwrap_or_default()
     }
 
     /// The first `count` bytes are dealt with.
-    pub(super) fn advance(&mut self, count: usize) {
+    pub(crate) fn advance(&mut self, count: usize) {
         self.done = (self.done + count).min(self.bytes.len());
         if self.done == self.bytes.len() {
             self.bytes.clear();
@@ -35,20 +35,32 @@ impl Rest {
 }
 
 /// The memory of one worker's rests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[allow(clippy::vec_box, reason = "a rest moves between here and its connection, which has room for a pointer only")]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     spare: Vec<Box<Rest>>,
     bytes: usize,
+    most: usize,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self::up_to(MOST)
+    }
 }
 
 impl Keeper {
+    /// One that keeps no more than `most` bytes.
+    pub(crate) fn up_to(most: usize) -> Self {
+        Self { spare: Vec::new(), bytes: 0, most }
+    }
+
     /// Adds `more` to what waits, of which `need` bytes make a message; returns whether there is memory for it.
-    pub(super) fn keep(&mut self, rest: &mut Option<Box<Rest>>, more: &[u8], need: usize) -> bool {
+    pub(crate) fn keep(&mut self, rest: &mut Option<Box<Rest>>, more: &[u8], need: usize) -> bool {
         if more.is_empty() {
             return true;
         }
-        if self.bytes + more.len() > MOST {
+        if self.bytes + more.len() > self.most {
             return false;
         }
         let rest = rest.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
@@ -65,7 +77,7 @@ impl Keeper {
     }
 
     /// Takes the memory back.
-    pub(super) fn give_back(&mut self, rest: Option<Box<Rest>>) {
+    pub(crate) fn give_back(&mut self, rest: Option<Box<Rest>>) {
         let Some(mut rest) = rest else { return };
         if self.spare.len() < SPARE && rest.bytes.capacity() <= SPARE_LENGTH {
             rest.advance(rest.bytes.len());
@@ -76,7 +88,7 @@ impl Keeper {
     }
 
     /// Memory held, in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

@@ -8,7 +8,7 @@ fn numbered(times: u64) -> Counts {
     Counts {
         planned: n(1),
         sent: n(2),
-        unsent: [n(3), n(4), n(5), n(6)],
+        unsent: [n(3), n(4), n(5), n(6), n(41), n(42)],
         answered: n(7),
         late: n(8),
         lost: n(9),
@@ -48,10 +48,11 @@ fn what_shrank_is_no_negative_interval() {
 
 #[test]
 fn all_unsent_is_the_sum_over_reasons() {
-    assert_eq!(numbered(1).all_unsent(), 3 + 4 + 5 + 6);
+    assert_eq!(numbered(1).all_unsent(), 3 + 4 + 5 + 6 + 41 + 42);
     assert_eq!(Unsent::WORDS.len(), numbered(1).unsent.len());
-    let reasons = [Unsent::Late, Unsent::Dropped, Unsent::NoSlot, Unsent::Failed];
-    assert_eq!(reasons.map(|why| Unsent::WORDS[why as usize]), ["late", "dropped_here", "no_slot", "send_failed"]);
+    use Unsent::{Blocked, Dropped, Failed, Late, NoConnection, NoSlot};
+    let words = [Late, Dropped, NoSlot, Failed, NoConnection, Blocked].map(|why| Unsent::WORDS[why as usize]);
+    assert_eq!(words, ["late", "dropped_here", "no_slot", "send_failed", "no_connection", "blocked"]);
 }
 
 #[test]

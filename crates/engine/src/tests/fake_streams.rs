@@ -4,6 +4,7 @@
 //! land in virtual time, and time passes only in [`Streams::turn`]. A far end that does not read lets its window fill,
 //! then the connection's block, and then there is no room. Places are taken again at once, with a new generation.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -50,6 +51,8 @@ pub(super) enum Deed {
     Send(Vec<u8>),
     /// It reads what we send, or from now on does not.
     Read(bool),
+    /// It does not read, but for so many bytes more.
+    Take(usize),
     /// Its connection cannot be accepted.
     Lost,
 }
@@ -88,6 +91,8 @@ pub(super) struct FakeStreams<F> {
     dirty: Vec<u32>,
     events: VecDeque<Event>,
     carried: Carried,
+    /// How many turns there were, for whoever asks later.
+    pub(super) turns: Rc<Cell<u64>>,
     stop: Option<(u64, Arc<AtomicBool>)>,
     capacity: usize,
     /// What each turn costs.
@@ -111,6 +116,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             dirty: Vec::new(),
             events: VecDeque::new(),
             carried: Carried::default(),
+            turns: Rc::default(),
             stop: None,
             capacity,
             turn_cost: 1_000,
@@ -234,6 +240,11 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
                 self.fars[far].window = self.window;
                 self.dirty.extend(conn.map(|conn| conn.place));
             }
+            (Deed::Take(count), conn) => {
+                self.fars[far].reads = false;
+                self.fars[far].window += count;
+                self.dirty.extend(conn.map(|conn| conn.place));
+            }
             (Deed::Accept, Some(conn)) => {
                 if let Some(place) = self.place(conn) {
                     place.standing = true;
@@ -273,6 +284,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
 
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
         self.carried.calls += 1;
+        self.turns.set(self.carried.calls);
         self.world.pass(self.turn_cost);
         let until = self.world.now() + wait.as_nanos() as u64;
         loop {
@@ -308,6 +320,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
     }
 
     fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse> {
+        assert!(need <= (64 << 10) + 2, "a message and its prefix");
         let limit = self.block;
         let Some(place) = self.place(conn).filter(|place| place.standing) else { return Err(Refuse::Gone) };
         let length = place.length as usize;

@@ -1,10 +1,12 @@
 //! Connections come, stay, do not read, and go: nothing that one of them does reaches another.
 
 use flatout_net::{How, Reason};
+use flatout_wire::Refusal;
 
 use super::fake_streams::Deed;
 use super::rig::MS;
-use super::serve_rig::{Scene, framed, grow, request};
+use super::serve_rig::{Plain, Scene, framed, grow, request};
+use crate::serve::kept::Keeper;
 
 const SECOND: u64 = 1_000;
 
@@ -114,13 +116,49 @@ fn a_client_that_never_reads_is_cut_off_after_thirty_seconds_and_nobody_else() {
 #[test]
 fn a_slow_reader_is_no_stalled_one() {
     let asked = grow(60_000, 1).repeat(10);
-    let mut scene = Scene::lasting(200 * SECOND).at(1, 0, Deed::Connect).at(1, 0, Deed::Read(false));
+    let mut scene = Scene::lasting(100 * SECOND).at(1, 0, Deed::Connect).at(1, 0, Deed::Read(false));
     scene = scene.at(2, 0, Deed::Send(asked));
-    // Reads one block each 20 s: each time it takes something.
-    for n in 1..10 {
-        scene = scene.at(n * 20 * SECOND, 0, Deed::Read(true)).at(n * 20 * SECOND + 1, 0, Deed::Read(false));
+    // It reads an answer each 20 s: never all, but always something.
+    for n in 1..5 {
+        scene = scene.at(n * 20 * SECOND, 0, Deed::Take(60_002));
     }
-    assert_eq!(scene.play().served.stalled, 0);
+    let served = scene.play().served;
+    assert_eq!((served.stalled, served.connections), (0, 1));
+    assert!(served.answered < 8, "it has not read all");
+}
+
+#[test]
+fn nothing_more_is_received_from_who_does_not_read() {
+    let mut scene = Scene::lasting(10 * SECOND).at(1, 0, Deed::Connect).at(1, 0, Deed::Read(false));
+    for n in 0..100 {
+        scene = scene.at(2 + n, 0, Deed::Send(grow(60_000, 1)));
+    }
+    // One answer in its window and block, and what did not fit behind them.
+    let served = scene.play().served;
+    assert!(served.bytes_in <= 4 * 6, "{}", served.bytes_in);
+}
+
+#[test]
+fn what_has_no_frames_waits_in_pieces_that_fit() {
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 7) as u8 & 31).collect();
+    let scene = Scene::lasting(30 * SECOND).at(1, 0, Deed::Connect).at(1, 0, Deed::Read(false));
+    let scene = scene.at(2, 0, Deed::Send(bytes[..999].to_vec())).at(3, 0, Deed::Send(bytes[999..].to_vec()));
+    let heard = scene.at(20 * SECOND, 0, Deed::Read(true)).play_as::<Plain>();
+    heard.expect(0, &bytes);
+    assert_eq!((heard.served.bytes_out, heard.served.stalled), (1_000_000, 0));
+}
+
+#[test]
+fn an_answer_that_may_not_grow_does_not() {
+    let heard = Scene::lasting(100).sending([&b"!"[..], b"x"]).play_as::<Plain>();
+    heard.expect(0, b"x");
+    assert_eq!(heard.served.dropped[Refusal::Malformed as usize], 1);
+}
+
+#[test]
+fn an_idle_server_sleeps() {
+    let turns = Scene::lasting(100 * SECOND).at(1, 0, Deed::Connect).play().turns;
+    assert!((1_900..2_100).contains(&turns), "20 turns a second, and {turns} in 100");
 }
 
 #[test]
@@ -132,7 +170,26 @@ fn what_is_kept_is_given_back() {
         scene = scene.at(100, far, Deed::Fail(Reason::Reset));
     }
     let served = scene.play().served;
-    // Some spare pieces stay; beside them 128 places and what the fake holds of its own.
-    assert!(served.memory_bytes <= 64 * 64 * 1024 + 128 * 16, "{}", served.memory_bytes);
+    // Some spare pieces stay; beside them there are 128 places.
+    assert!(served.memory_bytes <= 64 * 30_000 + 128 * 16, "{}", served.memory_bytes);
     assert_eq!(served.connections, 0);
+}
+
+#[test]
+fn what_waits_moves_up_and_takes_no_more_than_it_may() {
+    let mut keeper = Keeper::up_to(100_000);
+    let mut rest = None;
+    for _ in 0..10_000 {
+        assert!(keeper.keep(&mut rest, &[1; 1_000], 0));
+        if let Some(rest) = &mut rest {
+            rest.advance(999);
+        }
+    }
+    assert_eq!(rest.as_ref().map(|rest| rest.waiting().len()), Some(10_000));
+    assert!(keeper.bytes() < 50_000, "{}", keeper.bytes());
+    assert!(!keeper.keep(&mut None, &[1; 100_000], 0), "more than all of them may have");
+    keeper.give_back(rest);
+    let mut next = None;
+    assert!(keeper.keep(&mut next, b"x", 0));
+    assert_eq!(next.as_ref().map(|rest| rest.waiting().to_vec()), Some(b"x".to_vec()), "nothing of the last one's");
 }

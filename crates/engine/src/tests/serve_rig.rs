@@ -95,6 +95,41 @@ impl Answer for FramedEnd {
     }
 }
 
+/// No frames at all: what comes goes back as it is, but `!` wants to grow where nothing may.
+pub(super) struct Plain;
+
+#[derive(Clone)]
+pub(super) struct PlainEnd;
+
+impl Protocol for Plain {
+    const NAME: &'static str = "plain";
+    const REQUEST_MAX: usize = 512;
+    const DATAGRAM_MAX: usize = 512;
+    const TALLIES: &'static [&'static str] = &[];
+    const LINKS: &'static [Link] = &[Link::Tcp];
+    type Asker = FramedEnd;
+    type Answerer = PlainEnd;
+
+    fn asker(_: &[Knob<'_>], _: u64) -> Result<FramedEnd, BadKnob> {
+        Ok(FramedEnd)
+    }
+
+    fn answerer(_: &[Knob<'_>]) -> Result<PlainEnd, BadKnob> {
+        Ok(PlainEnd)
+    }
+}
+
+impl Answer for PlainEnd {
+    fn answer(&self, _: Table<'_>, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+        assert_eq!(packet.len(), length, "no room to grow into");
+        Ok(if packet[0] == b'!' { length + 1 } else { length })
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Frame {
+        Frame::Whole { start: 0, end: bytes.len() }
+    }
+}
+
 /// A message with its length before it.
 pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u16).to_be_bytes(), message].concat()
@@ -126,6 +161,7 @@ pub(super) struct Heard {
     /// Which connections the server ended, how and when.
     pub(super) closed: Vec<(usize, How, u64)>,
     pub(super) served: Served,
+    pub(super) turns: u64,
 }
 
 impl Heard {
@@ -170,6 +206,10 @@ impl Scene {
     }
 
     pub(super) fn play(self) -> Heard {
+        self.play_as::<Framed>()
+    }
+
+    pub(super) fn play_as<P: Protocol>(self) -> Heard {
         let world = World::new(0, None);
         let heard = Rc::new(RefCell::new((Vec::<Vec<u8>>::new(), Vec::new())));
         let told = Rc::clone(&heard);
@@ -190,9 +230,10 @@ impl Scene {
         self.deeds.into_iter().for_each(|(at, far, deed)| streams.plan(at, far, deed));
         let (stop, board) = (Arc::<AtomicBool>::default(), Board::default());
         streams.stop_at(self.until, &stop);
-        let lore = Arc::<Lore>::default();
-        Answering::<Framed, _, _>::new(streams, FakeClock(world), Arc::new(FramedEnd), lore, 4242).run(&stop, &board);
+        let (turns, lore) = (Rc::clone(&streams.turns), Arc::<Lore>::default());
+        let answerer = Arc::new(P::answerer(&[]).unwrap());
+        Answering::<P, _, _>::new(streams, FakeClock(world), answerer, lore, 4242).run(&stop, &board);
         let (bytes, closed) = heard.take();
-        Heard { bytes, closed, served: board.read() }
+        Heard { bytes, closed, served: board.read(), turns: turns.get() }
     }
 }

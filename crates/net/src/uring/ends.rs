@@ -89,11 +89,25 @@ impl Ring {
     }
 
     /// Cancels everything that is in hand for a slot.
+    ///
+    /// By name where it can be named: by descriptor the kernel looks through all that is in hand for the whole ring.
     pub(super) fn cancel_all(&mut self, index: u32) {
         let Some(slot) = self.slots.get(index as usize) else { return };
-        let tag = Tag::new(Job::Cancel, index, slot.generation);
-        let all = types::CancelBuilder::fd(types::Fixed(index)).all();
-        self.push(index, opcode::AsyncCancel2::new(all).build().user_data(tag.0));
+        let (armed, flying, generation) = (slot.armed, slot.out.is_flying(), slot.generation);
+        let cancel = |what: types::CancelBuilder| {
+            opcode::AsyncCancel2::new(what).build().user_data(Tag::new(Job::Cancel, index, generation).0)
+        };
+        if armed {
+            // It was armed while its user could still name it.
+            let receive = Tag::new(Job::Receive, index, generation.wrapping_sub(1));
+            self.push(index, cancel(types::CancelBuilder::user_data(receive.0)));
+        }
+        if flying {
+            self.push(index, cancel(types::CancelBuilder::user_data(Tag::new(Job::Send, index, 0).0)));
+        }
+        if !armed && !flying {
+            self.push(index, cancel(types::CancelBuilder::fd(types::Fixed(index)).all()));
+        }
     }
 
     /// Second phase: the file goes.

@@ -147,7 +147,8 @@ impl Ring {
     fn cancelled(&mut self, index: u32, result: i32) -> Option<Event> {
         let slot = self.slots.get_mut(index as usize)?;
         slot.stopping = false;
-        if result <= 0 && slot.state == State::Closing && slot.in_flight > 0 {
+        let named = slot.armed || slot.out.is_flying();
+        if result <= 0 && !named && slot.state == State::Closing && slot.in_flight > 0 {
             // Found nothing to cancel, and yet something is in hand: a chain that has not come to its connect.
             self.cancel_all(index);
         }

@@ -250,7 +250,8 @@ impl Ring {
             return;
         }
         let Some((start, length)) = slot.out.take_off(&mut shared.blocks) else { return };
-        let tag = Tag::new(Job::Send, index, slot.generation);
+        // No generation: what is sent last is sent under a name that is dead already, and must still be found.
+        let tag = Tag::new(Job::Send, index, 0);
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let send = opcode::Send::new(types::Fixed(index), start, length).flags(flags);
         self.expected += 1;

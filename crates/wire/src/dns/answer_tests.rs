@@ -205,6 +205,8 @@ fn what_does_not_fit_is_cut() {
         assert_eq!(answer[2] & 2 == 0, fits);
         assert!(fits || answer == said(&request, 0x8700, [0, 0, 1], &[OPT]));
     }
+    let least = query("www.example", A, &size(0));
+    assert_eq!(ask(&zone(), &least)[2] & 2, 0, "no EDNS means less than 512 bytes");
     let small = Dns::answerer(&[Knob { name: "udp_size", value: 640 }]).expect("640 is allowed");
     let request = query("big.example", 16, &size(4096));
     let mut packet = [&request[..], &[0; 4096]].concat();

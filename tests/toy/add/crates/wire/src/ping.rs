@@ -106,7 +106,8 @@ mod tests {
 
     const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/request.bin");
     const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/answer.bin");
-    const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
+    const MOMENT: Moment =
+        Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
     const ASKER: PingAsker = PingAsker { secret: 0x0123_4567_89ab_cdef };
 
     #[test]
