@@ -76,10 +76,13 @@ def unconnected(connections: Connections | None, asked: int) -> str | None:
 
 
 def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> tuple[list[str], list[str]]:
-    """What to say of connections: that fewer stood than asked for, and how many the far end ended."""
+    """What to say of connections: that fewer stood than asked for, and how many the far end ended.
+
+    Where none stood the verdict says it.
+    """
     if connections is None:
         return [], []
-    fewer = [] if churn or connections.peak >= asked else [_fewer(connections, asked)]
+    fewer = [] if churn or connections.peak >= asked or not connections.established else [_fewer(connections, asked)]
     ended = connections.closed + connections.reset
     told = f"the target ended {ended:,} of {connections.established:,} connections ({connections.closed:,} closed, "
     again = f"; {connections.reopened:,} were opened again" if connections.reopened and not churn else ""
@@ -104,8 +107,12 @@ def verdict(
     lost: str | None,
     interrupted: bool,
     connections: Connections | None = None,
+    blocked: int = 0,
 ) -> tuple[RunVerdict, str]:
-    """The run's verdict and why, in the contract's words; the first that holds of the contract's order."""
+    """The run's verdict and why, in the contract's words; the first that holds of the contract's order.
+
+    `blocked`: requests that could not leave because the target took no more.
+    """
     if interrupted:
         return "interrupted", "stopped before its end"
     if lost:
@@ -114,7 +121,7 @@ def verdict(
         return "target-lost", _nothing(outcomes)
     if outcomes.unsent > UNSENT_SHARE * outcomes.planned and (why := _deserted(connections)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops):
+    if why := generator_limited(outcomes, lateness, own_drops, blocked):
         return "generator-limited", why
     return "ok", "the generator kept its schedule"
 
@@ -135,8 +142,13 @@ def _nothing(outcomes: Outcomes) -> str:
     return f"the target never answered: nothing came back for {outcomes.sent:,} requests"
 
 
-def generator_limited(outcomes: Outcomes, lateness: Distribution | None, own_drops: int) -> str | None:
+def generator_limited(
+    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, blocked: int = 0
+) -> str | None:
     """Why the generator did not drive what was asked, or None if it did."""
+    if 2 * blocked > outcomes.unsent > UNSENT_SHARE * outcomes.planned:
+        behind = f"{outcomes.unsent:,} of {outcomes.planned:,} requests"
+        return f"{behind} could not leave, {blocked:,} of them because the target took no more"
     if outcomes.planned and outcomes.unsent > UNSENT_SHARE * outcomes.planned:
         share = outcomes.unsent / outcomes.planned
         return f"{outcomes.unsent:,} of {outcomes.planned:,} requests ({share:.1%}) could not leave within 1 ms of due"

@@ -159,6 +159,22 @@ def test_connections_that_the_target_ended_fail_even_where_requests_then_stay_be
     assert (judgement.verdict, judgement.why) == ("failed", "the target ended 200 of 1,000 connections")
 
 
+def blocked(late_p99_ns: int, late: int = 0) -> Judgement:
+    behind = run(10_000, unsent=2000 + late, verdict="generator-limited", lateness_p99_ns=20_000)
+    lateness = msgspec.structs.replace(behind.lateness_ns, p99=late_p99_ns) if behind.lateness_ns else None
+    because = {"blocked": 2000, "late": late}
+    result = msgspec.structs.replace(behind, unsent_because=because, lateness_ns=lateness)
+    return judge(over(result, 1000, Connections(**ALL)), GOAL, lambda _distribution, _ns: 0.0)
+
+
+def test_a_target_that_stops_reading_fails_unless_the_generator_was_slow_itself() -> None:
+    judgement = blocked(20_000)
+    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.2))
+    assert judgement.why == "20 % of requests could not leave because the target took no more"
+    assert blocked(1_400_000).verdict == "invalid"
+    assert blocked(20_000, late=100).verdict == "invalid"
+
+
 def test_churn_ends_connections_on_purpose() -> None:
     assert judged(Connections(**ALL | {"peak": 700, "closed": 40}), churn=10).verdict == "held"
 
