@@ -119,7 +119,8 @@ impl Log {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         file.write_all(form.head().as_bytes())?;
         let (from_workers, rows) = sync_channel(ON_THE_WAY);
-        let writer = std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows, form))?;
+        let writer =
+            std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows, form))?;
         Ok(Self { from_workers, writer })
     }
 
@@ -170,7 +171,7 @@ fn write_tcpscaler(file: &mut impl Write, row: &Row, from_unix_ns: u64) -> io::R
     };
     let (s, ns) = time(sent);
     writeln!(file, "Q,{s}.{ns:09},{connection},{query},0,,")?;
-    let Some(answered) = row.answered else { return Ok(()) };
+    let Some(answered) = row.answered.filter(|_| row.outcome != Outcome::Refused) else { return Ok(()) };
     let (s, ns) = time(answered);
     writeln!(file, "A,{s}.{ns:09},{connection},{query},,,{}", answered.saturating_sub(sent) / 1_000)
 }
