@@ -30,7 +30,7 @@ pub(super) struct Peer<T> {
     pub(super) generation: u32,
     /// Its place among those that may be asked.
     at: u32,
-    /// Requests sent; once it retires, those that wait.
+    /// Requests sent; once it retires, those that nothing has answered.
     pub(super) asked: u32,
     pub(super) phase: Phase,
     /// It is only to be kept.
