@@ -38,7 +38,8 @@ def rust_files() -> list[Path]:
 
 
 def is_test(path: Path) -> bool:
-    return "tests" in path.parts or path.stem == "tests" or path.stem.endswith(("_tests", "_golden"))
+    in_tests = any(part == "tests" or part.endswith("_tests") for part in path.parts)
+    return in_tests or path.stem == "tests" or path.stem.endswith(("_tests", "_golden"))
 
 
 def rust_code(path: Path) -> str:

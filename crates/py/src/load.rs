@@ -45,7 +45,7 @@ impl LoadRun {
         hold: usize,
         reconnect: bool,
         io: &str,
-        tls: Option<(String, bool, Option<PathBuf>, bool)>,
+        tls: Option<TlsWords>,
         node: (u32, u32),
         start_at_unix_ns: Option<u64>,
         profile: Vec<(f64, f64, f64)>,
@@ -60,19 +60,9 @@ impl LoadRun {
         log: Option<PathBuf>,
         log_format: &str,
     ) -> PyResult<Self> {
-        if workers == 0 || flows < workers || profile.is_empty() {
-            return Err(PyValueError::new_err("a run needs a profile, a worker, and a flow for each worker"));
-        }
-        if node.0 >= node.1 {
-            return Err(PyValueError::new_err("a node's number must be below the number of nodes"));
-        }
-        let tls = tls.map_or_else(Tls::default, |(name, verify, authorities, resume)| Tls {
-            name,
-            verify,
-            authorities,
-            resume,
-        });
+        check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1)?;
         let segment = |(seconds, from_per_s, to_per_s)| Segment { seconds, from_per_s, to_per_s };
+        let (io, tls) = (one_of(io, &IOS)?, of_tls(tls));
         let plan = LoadPlan {
             protocol,
             knobs,
@@ -82,7 +72,7 @@ impl LoadRun {
             flows,
             lines,
             queries,
-            life: Life { connect_per_s, connect_timeout_ns, churn, hold, reconnect, io: one_of(io, &IOS)?, tls },
+            life: Life { connect_per_s, connect_timeout_ns, churn, hold, reconnect, io, tls },
             node: Share { index: node.0, of: node.1 },
             start_at_unix_ns,
             profile: profile.into_iter().map(segment).collect(),
@@ -166,6 +156,17 @@ impl LoadRun {
     fn failures(&self) -> Vec<String> {
         self.0.failures()
     }
+}
+
+fn check(sensible: bool) -> PyResult<()> {
+    let needs = "a run needs a profile, a worker, a flow for each worker, and a node below their number";
+    if sensible { Ok(()) } else { Err(PyValueError::new_err(needs)) }
+}
+
+type TlsWords = (String, bool, Option<PathBuf>, bool);
+
+fn of_tls(words: Option<TlsWords>) -> Tls {
+    words.map_or_else(Tls::default, |(name, verify, authorities, resume)| Tls { name, verify, authorities, resume })
 }
 
 /// The words for what carries requests.

@@ -116,7 +116,7 @@ impl Ring {
         let Some(index) = self.free.pop() else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.state = State::Accepting;
-        let tag = Tag::new(Job::Accept, index, slot.generation);
+        let tag = Tag::new(Job::Accept, index, 0);
         let place = types::DestinationSlot::try_from_slot_target(index).ok();
         let accept = opcode::Accept::new(types::Fd(fd), ptr::null_mut(), ptr::null_mut()).file_index(place);
         self.push(index, accept.build().user_data(tag.0));
@@ -138,7 +138,7 @@ impl Ring {
         }
         let Some(&index) = self.free.last() else { return Err(full) };
         let Some(generation) = self.slots.get(index as usize).map(|slot| slot.generation) else { return Err(full) };
-        let tag = Tag::new(Job::Open, index, generation);
+        let tag = Tag::new(Job::Open, index, 0);
         if !self.queue_open(index, tag, source, to) {
             self.enter(None, carried)?;
             if !self.queue_open(index, tag, source, to) {
@@ -191,8 +191,7 @@ impl Ring {
     pub(super) fn set_on_the_way_out(&mut self, index: u32, cut: bool) {
         static CUT: libc::linger = option::CUT;
         static PATIENCE: libc::c_uint = option::PATIENCE_MS;
-        let Some(slot) = self.slots.get(index as usize) else { return };
-        let tag = Tag::new(Job::Option, index, slot.generation);
+        let tag = Tag::new(Job::Option, index, 0);
         let (level, name, value, length) = if cut {
             (libc::SOL_SOCKET, libc::SO_LINGER, (&raw const CUT).cast(), size_of::<libc::linger>())
         } else {
@@ -218,4 +217,22 @@ pub(super) fn trial(mut ring: Ring) -> io::Result<bool> {
     let queued = ring.queue_chain(&chain);
     ring.enter(Some(Duration::from_millis(500)), &mut Carried::default())?;
     Ok(queued && ring.next().is_some_and(|completion| completion.result() == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_something_ran_out_one_is_tried_and_then_all() {
+        let mut door = Door::new(1000);
+        door.waiting = 3;
+        door.failed(false);
+        assert_eq!((door.waiting, door.wanted, door.pause), (2, WAITING, 0));
+        door.failed(true);
+        assert_eq!((door.waiting, door.wanted, door.pause), (1, 1, PAUSE));
+        door.opened();
+        assert_eq!((door.waiting, door.wanted), (0, WAITING));
+        assert_eq!(Door::new(5).wanted, 5);
+    }
 }

@@ -1,8 +1,9 @@
 //! How connections pause and end, and how a ring does.
 //!
-//! Method: two phases. First everything in hand for the slot is cancelled: an armed receive holds the file, and the
-//! peer would see no end. Only when all of that has come back is the file closed, and only when the close has come back
-//! is the slot free.
+//! Method: two phases. First everything in hand for the slot is made to come back: an armed receive holds the file, and
+//! the peer would see no end. Only then is the file closed, and only when the close has come back is the slot free.
+//! A receive is ended by shutting that side, which says nothing to the peer and costs the same however many connections
+//! there are; a cancel has to find what it cancels, and by descriptor it looks at all of them.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,8 +17,6 @@ use crate::streams::How;
 
 /// How long the end of a ring may take: so many waits of this length without any progress, and no more.
 const WAITS: usize = 100;
-/// Completions waited for at once then.
-const AT_ONCE: usize = 1024;
 const A_WAIT: Duration = Duration::from_millis(10);
 
 impl Ring {
@@ -30,9 +29,7 @@ impl Ring {
         slot.paused = true;
         if slot.armed && !slot.stopping {
             slot.stopping = true;
-            let receive = types::CancelBuilder::user_data(Tag::new(Job::Receive, index, generation).0);
-            let tag = Tag::new(Job::Cancel, index, generation);
-            self.push(index, opcode::AsyncCancel2::new(receive).build().user_data(tag.0));
+            self.cancel(index, Tag::new(Job::Receive, index, generation));
         }
     }
 
@@ -74,48 +71,52 @@ impl Ring {
     /// First phase: nothing more may be in hand for the slot.
     pub(super) fn begin_close(&mut self, index: u32, cut: bool, shared: &mut Shared) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let in_hand = slot.in_flight > 0;
+        let before = slot.state;
+        let (armed, flying, idle) = (slot.armed, slot.out.is_flying(), slot.in_flight == 0);
         slot.state = State::Closing;
         slot.starving = false;
         slot.out.discard(&mut shared.blocks);
         if cut {
             self.set_on_the_way_out(index, true);
         }
-        if in_hand {
-            self.cancel_all(index);
-        } else {
-            self.finish_close(index);
+        if idle {
+            return self.finish_close(index);
+        }
+        match before {
+            State::Opening => self.cancel(index, Tag::new(Job::Open, index, 0)),
+            State::Accepting => self.cancel(index, Tag::new(Job::Accept, index, 0)),
+            _ => {}
+        }
+        if flying {
+            self.cancel(index, Tag::new(Job::Send, index, 0));
+        }
+        if armed {
+            let deaf = opcode::Shutdown::new(types::Fixed(index), libc::SHUT_RD).build();
+            self.push(index, deaf.user_data(Tag::new(Job::Cancel, index, 0).0));
         }
     }
 
-    /// Cancels everything that is in hand for a slot.
-    ///
-    /// By name where it can be named: by descriptor the kernel looks through all that is in hand for the whole ring.
-    pub(super) fn cancel_all(&mut self, index: u32) {
-        let Some(slot) = self.slots.get(index as usize) else { return };
-        let (armed, flying, generation) = (slot.armed, slot.out.is_flying(), slot.generation);
-        let cancel = |what: types::CancelBuilder| {
-            opcode::AsyncCancel2::new(what).build().user_data(Tag::new(Job::Cancel, index, generation).0)
-        };
-        if armed {
-            // It was armed while its user could still name it.
-            let receive = Tag::new(Job::Receive, index, generation.wrapping_sub(1));
-            self.push(index, cancel(types::CancelBuilder::user_data(receive.0)));
-        }
-        if flying {
-            self.push(index, cancel(types::CancelBuilder::user_data(Tag::new(Job::Send, index, 0).0)));
-        }
-        if !armed && !flying {
-            self.push(index, cancel(types::CancelBuilder::fd(types::Fixed(index)).all()));
-        }
+    /// Cancels one operation.
+    fn cancel(&mut self, index: u32, what: Tag) {
+        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(what.0)).build();
+        self.push(index, cancel.user_data(Tag::new(Job::Cancel, index, 0).0));
+    }
+
+    /// Cancels whatever is in hand for a slot.
+    pub(super) fn cancel_any(&mut self, index: u32) {
+        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::fd(types::Fixed(index))).build();
+        self.push(index, cancel.user_data(Tag::new(Job::Cancel, index, 0).0));
     }
 
     /// Second phase: the file goes.
     fn finish_close(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.state = State::Shut;
-        let tag = Tag::new(Job::Close, index, slot.generation);
-        self.push(index, opcode::Close::new(types::Fixed(index)).build().user_data(tag.0));
+        // When the ring ends, all files go at once.
+        if !self.ending {
+            let close = opcode::Close::new(types::Fixed(index)).build();
+            self.push(index, close.user_data(Tag::new(Job::Close, index, 0).0));
+        }
     }
 
     /// Takes a slot that is being closed one step further, if nothing is in hand for it any more.
@@ -139,13 +140,16 @@ impl Ring {
         shared.first_room = shared.first_room.min(self.number);
     }
 
-    /// Cancels everything and waits for it; false: the kernel still holds some of our memory.
+    /// Ends everything and waits for it; false: the kernel still holds some of our memory.
     pub(super) fn shut(&mut self, shared: &mut Shared) -> bool {
         self.ending = true;
-        let _ = self.catch_up(shared);
-        let _ = self.enter(None, &mut shared.carried);
-        let patience = types::Timespec::new().sec(1);
-        let _ = self.io.submitter().register_sync_cancel(Some(patience), types::CancelBuilder::any());
+        for index in 0..self.slots.len() as u32 {
+            let Some(slot) = self.slots.get_mut(index as usize) else { break };
+            if !matches!(slot.state, State::Free | State::Closing | State::Shut) {
+                slot.generation = slot.generation.wrapping_add(1);
+                self.begin_close(index, false, shared);
+            }
+        }
         let mut idle = 0;
         loop {
             let before = self.in_flight;
@@ -157,7 +161,6 @@ impl Ring {
                 break;
             }
             let _ = self.catch_up(shared);
-            self.expected = (self.in_flight - 1).min(AT_ONCE) as u32;
             let _ = self.enter(Some(A_WAIT), &mut shared.carried);
         }
         let clean = self.in_flight == 0;

@@ -43,6 +43,10 @@ impl Ring {
 
     fn accepted(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
         let slot = self.slots.get_mut(index as usize)?;
+        if slot.state != State::Accepting {
+            // The ring ends.
+            return None;
+        }
         if result < 0 {
             *slot = Slot::free(slot.generation);
             self.give_free(index, shared);
@@ -147,10 +151,9 @@ impl Ring {
     fn cancelled(&mut self, index: u32, result: i32) -> Option<Event> {
         let slot = self.slots.get_mut(index as usize)?;
         slot.stopping = false;
-        let named = slot.armed || slot.out.is_flying();
-        if result <= 0 && !named && slot.state == State::Closing && slot.in_flight > 0 {
+        if result < 0 && slot.state == State::Closing && slot.in_flight > 0 {
             // Found nothing to cancel, and yet something is in hand: a chain that has not come to its connect.
-            self.cancel_all(index);
+            self.cancel_any(index);
         }
         None
     }

@@ -13,13 +13,14 @@ use super::slots::{Job, Slot, State, Tag};
 use crate::pool::Pool;
 use crate::streams::Carried;
 
-/// Entries of the first ring's queues, and of the others': those share the work.
-const QUEUES: [(u32, u32); 2] = [(1024, 8192), (256, 2048)];
+/// Entries of the first ring's queues, and of the others': those share the work. From the second number the kernel also
+/// takes the size of its hash of what is in hand, which a cancel searches: 256 buckets, the most, from 8192 on.
+const QUEUES: [(u32, u32); 2] = [(1024, 8192), (256, 8192)];
 /// From 6.13 on one call runs about 20 pieces of deferred work and keeps the rest without a sign: so many completions
 /// mean that there may be more.
 const MANY: usize = 8;
-/// How long a call that has just sent something waits for a completion which is not one of those sends, in µs.
-const LULL_US: u32 = 50;
+/// Completions waited for in one call when a ring ends.
+const MANY_AT_THE_END: usize = 512;
 /// The one group of buffers in a ring.
 pub(super) const GROUP: u16 = 0;
 
@@ -49,8 +50,6 @@ pub(crate) struct Ring {
     pub(super) addresses: Addresses,
     /// Operations that have not completed.
     pub(super) in_flight: usize,
-    /// Completions that the next call brings at once and that are no news: sends.
-    pub(super) expected: u32,
     /// Nothing new may begin.
     pub(super) ending: bool,
     /// There may be more to collect than the kernel's flags say.
@@ -88,7 +87,6 @@ impl Ring {
             pending: VecDeque::new(),
             addresses: Addresses { pairs: Vec::new() },
             in_flight: 0,
-            expected: 0,
             ending: false,
             more: false,
             listed: false,
@@ -194,14 +192,13 @@ impl Ring {
                 unsafe { self.io.submitter().enter::<libc::sigset_t>(submit, 0, flags, None) }
             }
             Some(wait) => {
-                let (time, args) = (types::Timespec::from(wait), types::SubmitArgs::new());
-                // Sends complete at once; to be woken by them would cost a second call for each turn.
-                let patient = self.expected > 0 && self.io.params().is_feature_min_timeout();
-                let (want, lull) = if patient { (self.expected as usize + 1, LULL_US) } else { (1, 0) };
-                self.io.submitter().submit_with_args(want, &args.timespec(&time).min_wait_usec(lull))
+                let time = types::Timespec::from(wait);
+                let args = types::SubmitArgs::new().timespec(&time);
+                // When all ends, one call is to collect much: else the kernel stops at about 20.
+                let want = if self.ending { self.in_flight.clamp(1, MANY_AT_THE_END) } else { 1 };
+                self.io.submitter().submit_with_args(want, &args)
             }
         };
-        self.expected = 0;
         self.more = self.io.completion().len() >= before + MANY;
         if self.io.submission().is_empty() {
             self.addresses.pairs.clear();
@@ -250,11 +247,9 @@ impl Ring {
             return;
         }
         let Some((start, length)) = slot.out.take_off(&mut shared.blocks) else { return };
-        // No generation: what is sent last is sent under a name that is dead already, and must still be found.
         let tag = Tag::new(Job::Send, index, 0);
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let send = opcode::Send::new(types::Fixed(index), start, length).flags(flags);
-        self.expected += 1;
         self.push(index, send.build().user_data(tag.0));
     }
 }

@@ -93,7 +93,9 @@ pub(super) enum Job {
     Close,
 }
 
-/// What a completion carries: job, slot and generation.
+/// What a completion carries: job, slot and, where what it brings is for one connection alone, generation.
+///
+/// The others mean the slot, which is nobody else's before they have come back; so a cancel can name them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tag(pub(super) u64);
 
@@ -113,5 +115,24 @@ impl Tag {
 
     pub(super) fn generation(self) -> u32 {
         self.0 as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Slot>() <= 32);
+    }
+
+    #[test]
+    fn a_tag_comes_back_as_it_was() {
+        for job in [Job::Accept, Job::Open, Job::Receive, Job::Send, Job::Cancel, Job::Option, Job::Close] {
+            let tag = Tag::new(job, 0xab_cdef, 0xdead_beef);
+            assert_eq!((tag.job(), tag.index(), tag.generation()), (Some(job), 0xab_cdef, 0xdead_beef));
+        }
+        assert_eq!((Tag(0).job(), Tag(u64::MAX).job()), (None, None));
     }
 }
