@@ -33,6 +33,9 @@ pub(super) const BEGIN: u64 = 100 * MS;
 pub(super) const SECOND: u64 = 1_000 * MS;
 const WHOLE: Share = Share { index: 0, of: 1 };
 
+/// What others do.
+pub(super) type Task = Box<dyn FnOnce()>;
+
 /// How a run is set up.
 pub(super) struct Streams {
     pub(super) per_s: f64,
@@ -53,7 +56,7 @@ pub(super) struct Streams {
     pub(super) gate: Arc<Gate>,
     pub(super) board: Arc<Board>,
     /// What others do, and when.
-    pub(super) meanwhile: RefCell<Vec<(u64, Box<dyn FnOnce()>)>>,
+    pub(super) meanwhile: RefCell<Vec<(u64, Task)>>,
 }
 
 impl Default for Streams {

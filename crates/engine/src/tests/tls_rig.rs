@@ -66,6 +66,9 @@ pub(super) fn outgoing(server: &mut ServerConnection) -> Vec<u8> {
     out
 }
 
+/// What plays the far ends, byte by byte.
+pub(super) type FarEnds = Box<dyn FnMut(Told<'_>) -> Vec<(u64, Deed)>>;
+
 /// One connection between both ends, without a network.
 pub(super) struct Pair {
     pub(super) tls: Tls,
@@ -128,7 +131,7 @@ pub(super) fn far_ends<A: Ask>(
     config: Arc<ServerConfig>,
     piece: usize,
     mut script: impl FnMut(&Query) -> Vec<Deed> + 'static,
-) -> impl FnOnce(A, Rc<RefCell<Notes>>) -> Box<dyn FnMut(Told<'_>) -> Vec<(u64, Deed)>> {
+) -> impl FnOnce(A, Rc<RefCell<Notes>>) -> FarEnds {
     let mut servers = HashMap::new();
     move |asker, notes| {
         Box::new(move |Told { at, far, act }| {
