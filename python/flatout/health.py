@@ -68,18 +68,21 @@ def unconnected(connections: Connections | None, asked: int) -> str | None:
     reasons = [
         (connections.refused, "refused"),
         (connections.timed_out, "timed out"),
-        (connections.reset + connections.closed, "cut off"),
-        (connections.failed, "not possible from this host"),
+        (connections.broken, "broken off"),
+        (connections.elsewhere, "not possible from here"),
     ]
     told = ", ".join(f"{number:,} {word}" for number, word in reasons if number) or "nothing came back"
     return f"none of {asked:,} connections could be established: {told}"
 
 
 def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> tuple[list[str], list[str]]:
-    """What to say of connections: that fewer stood than asked for, and how many the far end ended."""
+    """What to say of connections: that fewer stood than asked for, and how many the far end ended.
+
+    Where none stood the verdict says it.
+    """
     if connections is None:
         return [], []
-    fewer = [] if churn or connections.peak >= asked else [_fewer(connections, asked)]
+    fewer = [] if churn or connections.peak >= asked or not connections.established else [_fewer(connections, asked)]
     ended = connections.closed + connections.reset
     told = f"the target ended {ended:,} of {connections.established:,} connections ({connections.closed:,} closed, "
     again = f"; {connections.reopened:,} were opened again" if connections.reopened and not churn else ""
@@ -87,7 +90,11 @@ def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> t
 
 
 def _fewer(connections: Connections, asked: int) -> str:
-    reasons = [(connections.refused, "refused"), (connections.timed_out, "timed out"), (connections.failed, "failed")]
+    reasons = [
+        (connections.refused, "refused"),
+        (connections.timed_out, "timed out"),
+        (connections.elsewhere, "not possible from here"),
+    ]
     told = ", ".join(f"{number:,} {word}" for number, word in reasons if number)
     return f"only {connections.peak:,} of {asked:,} connections stood at once{': ' if told else ''}{told}"
 
@@ -100,8 +107,12 @@ def verdict(
     lost: str | None,
     interrupted: bool,
     connections: Connections | None = None,
+    blocked: int = 0,
 ) -> tuple[RunVerdict, str]:
-    """The run's verdict and why, in the contract's words; the first that holds of the contract's order."""
+    """The run's verdict and why, in the contract's words; the first that holds of the contract's order.
+
+    `blocked`: requests that could not leave because the target took no more.
+    """
     if interrupted:
         return "interrupted", "stopped before its end"
     if lost:
@@ -110,7 +121,7 @@ def verdict(
         return "target-lost", _nothing(outcomes)
     if outcomes.unsent > UNSENT_SHARE * outcomes.planned and (why := _deserted(connections)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops):
+    if why := generator_limited(outcomes, lateness, own_drops, blocked):
         return "generator-limited", why
     return "ok", "the generator kept its schedule"
 
@@ -131,8 +142,13 @@ def _nothing(outcomes: Outcomes) -> str:
     return f"the target never answered: nothing came back for {outcomes.sent:,} requests"
 
 
-def generator_limited(outcomes: Outcomes, lateness: Distribution | None, own_drops: int) -> str | None:
+def generator_limited(
+    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, blocked: int = 0
+) -> str | None:
     """Why the generator did not drive what was asked, or None if it did."""
+    if 2 * blocked > outcomes.unsent > UNSENT_SHARE * outcomes.planned:
+        behind = f"{outcomes.unsent:,} of {outcomes.planned:,} requests"
+        return f"{behind} could not leave, {blocked:,} of them because the target took no more"
     if outcomes.planned and outcomes.unsent > UNSENT_SHARE * outcomes.planned:
         share = outcomes.unsent / outcomes.planned
         return f"{outcomes.unsent:,} of {outcomes.planned:,} requests ({share:.1%}) could not leave within 1 ms of due"

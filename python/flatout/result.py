@@ -110,9 +110,10 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
     """What became of connections.
 
-    `opened` were begun; of these `established` stood, the far end `refused`, or nothing came back (`timed_out`), or
-    this host or the network would not (`failed`). Of those that stood the far end `closed` or `reset` some before the
-    end; `reopened` took the place of others. `peak` stood at once, `live` stood at the end.
+    `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end `refused`
+    and those to which nothing came back (`timed_out`). Of those that stood the far end `closed` or `reset` some before
+    the end; `broken` were ended here because what came made no sense. `reopened` were begun in the place of others.
+    `peak` stood at once, `live` stood at the end.
     """
 
     opened: int = 0
@@ -122,9 +123,15 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: int = 0
     reset: int = 0
     closed: int = 0
+    broken: int = 0
     reopened: int = 0
     peak: int = 0
     live: int = 0
+
+    @property
+    def elsewhere(self) -> int:
+        """Those that failed, but neither refused nor timed out nor broken: this host or the network would not."""
+        return max(self.failed - self.refused - self.timed_out - self.broken, 0)
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

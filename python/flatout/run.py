@@ -202,6 +202,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         lost=watch.lost or health.unconnected(connections, streams.connections(plan.scenario)),
         interrupted=watch.stopped and not watch.lost,
         connections=connections,
+        blocked=running.unsent_because().get("blocked", 0),
     )
     fewer, ended = health.shortfalls(connections, streams.connections(plan.scenario), churn=plan.scenario.churn > 0)
     seconds = _counted_s(plan.scenario, watch)

@@ -13,15 +13,13 @@ from typing import Any, Self
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, UsageError
-from flatout.host import slab, tcp_memory
+from flatout.host import open_files, slab, tcp_memory
 from flatout.protocols.base import Protocol, knob_values
 from flatout.scenario import target
 from flatout.scenario.model import Io
 from flatout.scenario.plan import protocol as by_name
 
 CONNECTIONS = 1_100_000
-# Descriptors that are no connections: listeners, rings, files, the interpreter's own.
-_OTHER_FILES = 64
 
 
 class Server:
@@ -66,12 +64,13 @@ class Server:
             "workers": threads,
             "cpus": list(cpus),
         }
-        self.descriptors = raise_descriptor_limit()
+        descriptors = raise_descriptor_limit()
         self._slab = slab()
         try:
             self._server = _Server(**arguments)
         except OSError as error:
             raise _why_not(error, at) from error
+        self._descriptors = descriptors - open_files()
         self.protocol = protocol
         self._began = time.monotonic()
         self._stopped = False
@@ -106,7 +105,7 @@ class Server:
     def most_connections(self) -> int:
         """How many connections there can be at once; with io_uring descriptors do not limit them, but memory may."""
         places = self._server.capacity
-        return places if self.carrier == "io_uring" else max(min(places, self.descriptors - _OTHER_FILES), 0)
+        return places if self.carrier == "io_uring" else max(min(places, self._descriptors), 0)
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.

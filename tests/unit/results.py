@@ -214,7 +214,7 @@ def over_streams(protocol: str, for_s: float = 10, **changes: Any) -> LoadResult
     """A run over connections, some of which were refused, closed or cut off."""
     run = load(20_000, for_s)
     asked = {**run.scenario, "protocol": protocol, "transport": "tcp", "connections": 1000, "require": []}
-    words = {"opened": 1012, "established": 1003, "refused": 6, "timed_out": 3, "closed": 8, "reset": 4}
+    words = {"opened": 1012, "established": 1003, "failed": 9, "refused": 6, "timed_out": 3, "closed": 8, "reset": 4}
     fields: dict[str, Any] = {
         "scenario": asked,
         "connections": Connections(**words, reopened=12, peak=997, live=991),

@@ -10,7 +10,7 @@ import results
 
 from flatout import health
 from flatout.health import Look, Watch
-from flatout.result import Distribution, Outcomes
+from flatout.result import Connections, Distribution, Outcomes
 
 FINE = Outcomes(
     planned=10_000, sent=10_000, unsent=0, answered=10_000, late=0, lost=0, refused=0, invalid=0, duplicate=0
@@ -137,3 +137,45 @@ def test_wrong_answers_are_no_answers_and_are_named() -> None:
     assert why is not None
     assert "2,900 answers came, none of them right" in why
     assert "since 0.1 s" in why
+
+
+# --- Connections ---
+
+
+def test_nobody_listening_is_a_lost_target_with_numbers() -> None:
+    none = Connections(opened=10, failed=10, refused=6, timed_out=1, broken=1)
+    why = health.unconnected(none, 10)
+    assert why == (
+        "none of 10 connections could be established: 6 refused, 1 timed out, 1 broken off, 2 not possible from here"
+    )
+    assert health.unconnected(Connections(opened=10, established=1), 10) is None
+    assert health.unconnected(None, 10) is None
+    assert health.unconnected(Connections(), 10) is None
+
+
+def test_a_target_without_any_connection_left_is_lost_after_the_same_patience() -> None:
+    watch = Watch(0.5)
+    assert watch.lost(Look(1.0, 100, 100, 0, 0, live=5)) is None
+    assert watch.lost(Look(2.9, 100, 100, 0, 0, live=0)) is None
+    assert watch.lost(Look(3.1, 100, 100, 0, 0, live=5)) is None
+    assert watch.lost(Look(3.1, 100, 100, 0, 0, live=0)) == (
+        "the target has not answered since 1.0 s: no connection stands any more"
+    )
+
+
+def test_why_says_when_the_target_took_no_more() -> None:
+    outcomes = msgspec.structs.replace(FINE, sent=9000, unsent=1000, answered=9000)
+    word, why = health.verdict(outcomes, None, 0, lost=None, interrupted=False, blocked=900)
+    assert word == "generator-limited"
+    assert why == "1,000 of 10,000 requests could not leave, 900 of them because the target took no more"
+    assert "took no more" not in health.verdict(outcomes, None, 0, lost=None, interrupted=False, blocked=100)[1]
+
+
+def test_connections_that_end_are_told_and_replaced_ones_too() -> None:
+    ended = Connections(opened=14, established=14, closed=3, reset=1, reopened=4, peak=10, live=10)
+    assert health.shortfalls(ended, 10, churn=False) == (
+        [],
+        ["the target ended 4 of 14 connections (3 closed, 1 reset); 4 were opened again"],
+    )
+    assert health.shortfalls(None, 10, churn=False) == ([], [])
+    assert health.shortfalls(Connections(opened=10, established=9, peak=8), 10, churn=True) == ([], [])

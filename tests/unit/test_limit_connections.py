@@ -50,7 +50,9 @@ class Virtual:
         self.tried.append(asked)
         self.now_s += 0.2 + seconds + asked / PER_S
         stand = min(asked, self.room)
-        connections = Connections(opened=asked, established=stand, refused=asked - stand, peak=stand, live=stand)
+        connections = Connections(
+            opened=asked, established=stand, failed=asked - stand, refused=asked - stand, peak=stand, live=stand
+        )
         return over(run(round(RATE * seconds), duration_s=seconds), asked, connections)
 
     def find(self, asked: Search, *, opening: bool = True) -> LimitResult:
@@ -140,14 +142,14 @@ def test_connections_that_this_host_could_not_open_say_nothing_of_the_server() -
 
 
 def test_connections_that_the_target_refused_fail() -> None:
-    judgement = judged(Connections(opened=1000, established=900, refused=100, peak=900, live=900))
+    judgement = judged(Connections(opened=1000, established=900, failed=100, refused=100, peak=900, live=900))
     assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.1))
     assert judgement.why == "only 900 of 1,000 connections were accepted"
 
 
 def test_a_target_that_refuses_all_fails_though_nothing_was_sent() -> None:
     nothing = {"run": {"unsent": 10_000, "verdict": "target-lost"}}
-    judgement = judged(Connections(opened=1000, refused=1000), **nothing)
+    judgement = judged(Connections(opened=1000, failed=1000, refused=1000), **nothing)
     assert (judgement.verdict, judgement.loss) == ("failed", 1.0)
 
 
@@ -155,6 +157,22 @@ def test_connections_that_the_target_ended_fail_even_where_requests_then_stay_be
     behind = {"run": {"unsent": 2000, "verdict": "generator-limited"}}
     judgement = judged(Connections(**ALL | {"closed": 150, "reset": 50, "live": 800}), **behind)
     assert (judgement.verdict, judgement.why) == ("failed", "the target ended 200 of 1,000 connections")
+
+
+def blocked(late_p99_ns: int, late: int = 0) -> Judgement:
+    behind = run(10_000, unsent=2000 + late, verdict="generator-limited", lateness_p99_ns=20_000)
+    lateness = msgspec.structs.replace(behind.lateness_ns, p99=late_p99_ns) if behind.lateness_ns else None
+    because = {"blocked": 2000, "late": late}
+    result = msgspec.structs.replace(behind, unsent_because=because, lateness_ns=lateness)
+    return judge(over(result, 1000, Connections(**ALL)), GOAL, lambda _distribution, _ns: 0.0)
+
+
+def test_a_target_that_stops_reading_fails_unless_the_generator_was_slow_itself() -> None:
+    judgement = blocked(20_000)
+    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.2))
+    assert judgement.why == "20 % of requests could not leave because the target took no more"
+    assert blocked(1_400_000).verdict == "invalid"
+    assert blocked(20_000, late=100).verdict == "invalid"
 
 
 def test_churn_ends_connections_on_purpose() -> None:

@@ -54,7 +54,7 @@ def test_connecting_takes_its_time_and_the_target_is_not_lost_meanwhile(monkeypa
 
 
 def test_a_target_that_accepts_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = words(opened=10, refused=7, timed_out=3)
+    refused = words(opened=10, failed=10, refused=7, timed_out=3)
     result, _ = done(monkeypatch, FakeRun([(None, refused), (2 * SECOND, refused)], planned=200, unsent=200))
     assert result.verdict == "target-lost"
     assert result.why == "none of 10 connections could be established: 7 refused, 3 timed out"
@@ -62,7 +62,7 @@ def test_a_target_that_accepts_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_could_not_be_opened_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    fewer = words(opened=10, established=8, refused=2, peak=8, live=8)
+    fewer = words(opened=10, established=8, failed=2, refused=2, peak=8, live=8)
     counts = {"planned": 200, "sent": 200, "answered": 200}
     result, _ = done(monkeypatch, FakeRun([(SECOND, fewer), (SECOND, fewer)], **counts))
     assert result.warnings == ["only 8 of 10 connections stood at once: 2 refused"]

@@ -194,10 +194,12 @@ impl Ring<'_> {
         }
     }
 
-    /// How many requests may still be answered in time.
+    /// How many of the `newest` requests nothing has answered, in time or not, as far as the ring remembers them.
     #[must_use]
-    pub fn waiting(&self) -> u32 {
-        self.slots.iter().filter(|slot| slot.state == State::Waiting).count() as u32
+    pub fn unsettled(&self, newest: u32) -> u32 {
+        let held = newest.min(self.slots.len() as u32);
+        let open = |n| matches!(self.slot(self.head.next.wrapping_sub(n)).state, State::Waiting | State::TimedOut);
+        (1..=held).filter(|n| open(*n)).count() as u32
     }
 
     /// Takes out all requests that the ring still holds and that nothing answered, oldest first, with their indices.

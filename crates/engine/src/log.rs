@@ -171,7 +171,7 @@ fn write_tcpscaler(file: &mut impl Write, row: &Row, from_unix_ns: u64) -> io::R
     };
     let (s, ns) = time(sent);
     writeln!(file, "Q,{s}.{ns:09},{connection},{query},0,,")?;
-    let Some(answered) = row.answered else { return Ok(()) };
+    let Some(answered) = row.answered.filter(|_| row.outcome != Outcome::Refused) else { return Ok(()) };
     let (s, ns) = time(answered);
     writeln!(file, "A,{s}.{ns:09},{connection},{query},,,{}", answered.saturating_sub(sent) / 1_000)
 }

@@ -172,7 +172,7 @@ pub struct Connections {
     pub reset: u64,
     /// Ended by the far end after they stood.
     pub closed: u64,
-    /// Closed here because what came made no sense.
+    /// Closed here after they stood, because what came made no sense.
     pub broken: u64,
     /// Attempts that replaced an earlier connection.
     pub reopened: u64,

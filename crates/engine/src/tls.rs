@@ -74,6 +74,8 @@ impl Wrap for Tls {
     fn begin(&self, state: &mut Self::State, out: &mut Vec<u8>) -> Result<(), Trouble> {
         let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         let connection = state.insert(Box::new(connection.map_err(in_words)?));
+        // What is written leaves at once, so nothing piles up.
+        connection.set_buffer_limit(None);
         flush(connection, out)
     }
 
@@ -86,7 +88,10 @@ impl Wrap for Tls {
     ) -> Result<(), Trouble> {
         let Some(connection) = state else { return Ok(()) };
         while !bytes.is_empty() {
-            connection.read_tls(&mut bytes).map_err(in_words)?;
+            if connection.read_tls(&mut bytes).map_err(in_words)? == 0 {
+                // The far end had said that it sends no more; what follows concerns nobody.
+                return Ok(());
+            }
             let taken = connection.process_new_packets();
             // An alert explains to the far end what was wrong with what it sent.
             flush(connection, out)?;

@@ -84,7 +84,8 @@ impl Blocks {
     pub(crate) fn held(&self) -> usize {
         let big: usize = self.big.iter().flatten().map(Memory::len).sum();
         let lists = (self.spare.capacity() + self.big_spare.capacity() + self.big_unused.capacity()) * 4;
-        self.slabs.len() * PER_SLAB * BLOCK + big + lists
+        let named = self.big.capacity() * size_of::<Option<Memory>>();
+        self.slabs.len() * PER_SLAB * BLOCK + big + named + lists
     }
 }
 

@@ -35,6 +35,4 @@ pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
 pub use uring::Uring;
 
 #[cfg(test)]
-mod streams_tests;
-#[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ from flatout.result import Distribution, Goal, LoadResult, TrialVerdict
 ShareLaterThan = Callable[[Distribution, int], float]
 _ALLOWED_LATE = 0.01
 _ON_TIME_NS = 100_000
+# What the contract allows a generator.
+_ALLOWED_UNSENT, _ALLOWED_LATENESS_NS = 0.001, 1_000_000
 # A requirement that is not met fails a trial however little was lost; how badly it was missed is not known.
 _UNMET_AS_LOSS = 0.01
 
@@ -46,6 +48,10 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     if complaint and result.verdict != "interrupted":
         loss = min(max(missing, result.loss or 0.0), 1.0)
         return Judgement(verdict="failed", loss=loss, why=complaint)
+    blocked = _blocked_share(result)
+    if blocked > goal.loss and result.verdict != "interrupted":
+        why = f"{percent(blocked)} of requests could not leave because the target took no more"
+        return Judgement(verdict="failed", loss=min(max(blocked, result.loss or 0.0), 1.0), why=why)
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
         why = unusable or "nothing was sent"
@@ -61,11 +67,16 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
 
 
 def _unopened(result: LoadResult) -> str | None:
-    """Connections for which there was no port, no memory or no way from this host say nothing of the server."""
+    """Connections for which there was no port, no memory or no way from this host say nothing of the server.
+
+    Over TLS those may as well have been cut off by the server in the handshake: they are held against it.
+    """
     connections = result.connections
-    if connections is None or not connections.failed or connections.peak >= _asked(result):
+    if connections is None or not connections.elsewhere or connections.peak >= _asked(result):
         return None
-    return f"this host could not open {connections.failed:,} of {_asked(result):,} connections"
+    if result.scenario.get("transport") == "tls":
+        return None
+    return f"this host could not open {connections.elsewhere:,} of {_asked(result):,} connections"
 
 
 def _asked(result: LoadResult) -> int:
@@ -78,13 +89,21 @@ def _missing(result: LoadResult, goal: Goal) -> tuple[float, str | None]:
     if connections is None or not asked:
         return 0.0, None
     refused = asked - connections.peak if not result.scenario.get("churn") else 0
-    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset
+    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset + connections.broken
     share = max(refused, ended, 0) / asked
     if share <= goal.loss:
         return share, None
     if refused >= ended:
         return share, f"only {connections.peak:,} of {asked:,} connections were accepted"
     return share, f"the target ended {ended:,} of {connections.established:,} connections"
+
+
+def _blocked_share(result: LoadResult) -> float:
+    """Requests that waited on connections which the target did not read; 0 where the generator fell behind itself."""
+    blocked, planned = result.unsent_because.get("blocked", 0), result.outcomes.planned
+    behind = result.outcomes.unsent - blocked > _ALLOWED_UNSENT * planned
+    late = result.lateness_ns is not None and result.lateness_ns.p99 > _ALLOWED_LATENESS_NS
+    return 0.0 if behind or late or not planned else blocked / planned
 
 
 def _disturbed(result: LoadResult, goal: Goal) -> bool:

@@ -58,9 +58,9 @@ impl Book {
             pen,
             second: 0,
             before: Counts::default(),
-            next_tick: times.begin,
+            next_tick: 0,
             next_ring: 0,
-            last_sent: times.begin,
+            last_sent: 0,
             open: 0,
             lost_for_good: 0,
             stop_at: None,
@@ -70,11 +70,21 @@ impl Book {
     /// The run's times are known only now.
     pub(super) fn begin(&mut self, times: Times) {
         self.times = times;
-        (self.next_tick, self.last_sent) = (times.begin, times.begin);
     }
 
     pub(super) fn counted(&self, due: u64) -> bool {
         due >= self.times.counted_from
+    }
+
+    /// The index that the next request over `flow` will have, if there is a slot for it.
+    pub(super) fn vacancy(&mut self, flow: usize, now: u64) -> Option<u32> {
+        let vacancy = self.rings.of(flow).vacancy(0);
+        if vacancy.is_some() {
+            return vacancy;
+        }
+        // Of a million rings each has its turn to be looked through every few seconds only.
+        self.expire(flow, now.saturating_sub(self.times.timeout));
+        self.rings.of(flow).vacancy(0)
     }
 
     /// A request left over `flow`, by the index of that flow's vacancy.
@@ -82,6 +92,8 @@ impl Book {
         self.last_sent = now;
         self.open += 1;
         if let Some((index, before)) = self.rings.of(flow).left(due, now, subject) {
+            // Of those that count, the flow's own number still knows.
+            self.open -= u64::from(!self.counted(before.due));
             self.note_unanswered(flow, index, &before, Outcome::Lost);
         }
         if self.counted(due) {

@@ -53,13 +53,15 @@ pub(super) struct Opener {
     again: VecDeque<(u64, bool)>,
     opening: VecDeque<(Conn, u64)>,
     on_their_way: usize,
+    /// All that were asked for have been tried once.
+    tried: bool,
 }
 
 impl Opener {
     pub(super) fn new(asked: Opening, now: u64) -> Self {
         let gap = 1e9 / asked.per_s.max(1e-3);
         let (again, opening) = (VecDeque::new(), VecDeque::new());
-        Self { asked, left: asked, gap, next: now as f64, again, opening, on_their_way: 0 }
+        Self { asked, left: asked, gap, next: now as f64, again, opening, on_their_way: 0, tried: false }
     }
 
     /// What may be opened now; each call is one opening.
@@ -73,7 +75,11 @@ impl Opener {
         } else if self.left.hold > 0 {
             self.left.hold -= 1;
             Ticket::Held
+        } else if !self.done() {
+            // Those that are opened again wait for the first of all: else a far end that takes none kept all waiting.
+            return None;
         } else {
+            self.tried = true;
             let (from, held) = *self.again.front()?;
             if from > now {
                 return None;
@@ -125,13 +131,22 @@ impl Opener {
         }
     }
 
-    /// Whether all that were asked for have been tried once and none is on its way.
+    /// Nothing more will be asked: what is lost from now on is not wanted again.
+    pub(super) fn rest(&mut self) {
+        self.asked.reconnect = false;
+        self.again.clear();
+    }
+
+    /// Whether each of those that were asked for stands or has failed once.
     pub(super) fn done(&self) -> bool {
-        self.left.asking == 0 && self.left.hold == 0 && self.on_their_way == 0
+        self.tried || self.left.asking == 0 && self.left.hold == 0 && self.on_their_way == 0
     }
 
     /// When something may be opened next.
     pub(super) fn wake(&self) -> u64 {
+        if self.on_their_way >= AT_ONCE {
+            return u64::MAX;
+        }
         if self.left.asking + self.left.hold > 0 {
             return self.next as u64;
         }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flatout_net::{Conn, Refuse, Streams};
+use flatout_net::{Conn, How, Refuse, Streams};
 use flatout_wire::{Ask, Protocol};
 
 use super::book::Book;
@@ -34,6 +34,12 @@ use peers::Peers;
 
 /// At most so many sends before ears get their turn: about 100 µs.
 const SENDS_A_TURN: usize = 32;
+/// At most so many connections are opened before what comes back gets its turn: while nothing else is to be done,
+const OPENINGS_A_TURN: usize = 64;
+/// and beside the schedule.
+const REOPENINGS_A_TURN: usize = 8;
+/// A wrap makes a message longer by no more (bytes): TLS adds up to 29 to each 16 KiB (RFC 5246, section 6.2.3).
+const WRAPPED_MORE: usize = 256;
 /// At most so many events before the schedule gets its turn.
 const EVENTS_A_TURN: usize = 256;
 /// Longer than any message over a stream: DNS's two-byte length sets the bound.
@@ -195,7 +201,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
                     return None;
                 }
             }
-            let opened = self.open_due(now);
+            let opened = self.open_due(now, OPENINGS_A_TURN);
             if self.opener.done() && !arrived {
                 arrived = true;
                 self.gate.arrive(now, self.peers.live());
@@ -215,6 +221,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         if now >= self.book.next_tick && self.tick(now) {
             return true;
         }
+        self.open_due(now, REOPENINGS_A_TURN);
         let sent = self.send_due();
         let heard = self.carry(Duration::ZERO);
         if sent == 0 && heard == 0 {
@@ -227,12 +234,15 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     fn tick(&mut self, now: u64) -> bool {
         self.book.tick(now);
         self.book.board.publish_connections(&self.connections);
-        self.open_due(now);
         self.close_retired(now);
         if self.book.stop_at.is_some() {
             self.schedule.stop();
         }
-        self.schedule.due(0).is_none() && self.book.settled(now)
+        let all_asked = self.schedule.due(0).is_none();
+        if all_asked {
+            self.opener.rest();
+        }
+        all_asked && self.book.settled(now)
     }
 
     /// Sends what is due, up to a turn's worth; returns how many requests it dealt with.
@@ -277,12 +287,12 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         let Some(place) = self.peers.choose(&mut self.random) else {
             return self.unsent(0, now, Unsent::NoConnection);
         };
-        let Some(index) = self.book.rings.of(place).vacancy(0) else {
+        let Some(index) = self.book.vacancy(place, now) else {
             return self.unsent(place, now, Unsent::NoSlot);
         };
         let subject = self.cursor.next();
         let length = self.fill(place, index, subject);
-        match self.append(place, length) {
+        match self.append(place, length, now) {
             Ok(()) => {
                 self.schedule.pass();
                 self.book.left(place, due, now, subject);
@@ -303,20 +313,30 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     }
 
     /// Appends the first `length` bytes of `message` to what the connection is about to send.
-    fn append(&mut self, place: usize, length: usize) -> Result<(), Refuse> {
+    fn append(&mut self, place: usize, length: usize, now: u64) -> Result<(), Refuse> {
         let conn = self.peers.conn(place);
-        let bytes = if W::PLAIN {
-            &self.message[..length]
-        } else {
-            self.wrapped.clear();
-            let said = self.wrap.say(&mut self.peers.at(place).wrap, &self.message[..length], &mut self.wrapped);
-            said.map_err(|_| Refuse::Gone)?;
-            &self.wrapped[..]
+        let message = &self.message[..length];
+        if W::PLAIN {
+            let mut slip = self.streams.lend(conn, length)?;
+            slip.room()[..length].copy_from_slice(message);
+            slip.commit(length);
+            return Ok(());
+        }
+        // Room comes first: what a wrap has said once must be heard, or nothing after it can be.
+        let mut slip = self.streams.lend(conn, length + WRAPPED_MORE)?;
+        self.wrapped.clear();
+        let said = self.wrap.say(&mut self.peers.at(place).wrap, message, &mut self.wrapped);
+        let trouble = match (said, slip.room().get_mut(..self.wrapped.len())) {
+            (Ok(()), Some(room)) => {
+                room.copy_from_slice(&self.wrapped);
+                slip.commit(self.wrapped.len());
+                return Ok(());
+            }
+            (Ok(()), None) => "a message grew beyond its room".to_owned(),
+            (Err(trouble), _) => trouble,
         };
-        let mut slip = self.streams.lend(conn, bytes.len())?;
-        slip.room()[..bytes.len()].copy_from_slice(bytes);
-        slip.commit(bytes.len());
-        Ok(())
+        self.give_up(place, &trouble, How::Reset, now);
+        Err(Refuse::Gone)
     }
 
     fn idle(&mut self) {

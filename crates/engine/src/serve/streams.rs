@@ -102,6 +102,8 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
 
     pub(crate) fn run(mut self, stop: &AtomicBool, board: &Board) {
         let (mut wait, mut published, mut failures) = (Duration::ZERO, 0, 0);
+        // What it holds before anybody comes.
+        self.publish(board);
         while !stop.load(Ordering::Relaxed) && failures < FAILURES {
             failures = if self.streams.turn(wait).is_ok() { 0 } else { failures + 1 };
             let now = self.clock.now();
@@ -112,8 +114,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
             // After a wait that brought nothing there is time for it, and readers should see the last of a burst.
             if now > published + PUBLISH_NS || (!busy && !wait.is_zero()) {
                 published = now;
-                self.measure();
-                board.offer(&self.served);
+                self.publish(board);
             }
             // Answers wait to leave after events: only a turn that brings nothing is followed by sleep.
             wait = if busy { Duration::ZERO } else { WAIT };
@@ -346,6 +347,11 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
                 self.waiting.push(conn);
             }
         }
+    }
+
+    fn publish(&mut self, board: &Board) {
+        self.measure();
+        board.offer(&self.served);
     }
 
     fn measure(&mut self) {

@@ -94,6 +94,7 @@ pub(super) struct FakeStreams<F> {
     /// How many turns there were, for whoever asks later.
     pub(super) turns: Rc<Cell<u64>>,
     stop: Option<(u64, Arc<AtomicBool>)>,
+    meanwhile: Vec<(u64, Box<dyn FnOnce()>)>,
     capacity: usize,
     /// What each turn costs.
     pub(super) turn_cost: u64,
@@ -118,6 +119,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             carried: Carried::default(),
             turns: Rc::default(),
             stop: None,
+            meanwhile: Vec::new(),
             capacity,
             turn_cost: 1_000,
             block: 65_535 + 2,
@@ -137,6 +139,11 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
     /// Raises `flag` once that time has come.
     pub(super) fn stop_at(&mut self, at: u64, flag: &Arc<AtomicBool>) {
         self.stop = Some((at, Arc::clone(flag)));
+    }
+
+    /// Does this once that time has come: for what others do meanwhile.
+    pub(super) fn meanwhile(&mut self, at: u64, what: Box<dyn FnOnce()>) {
+        self.meanwhile.push((at, what));
     }
 
     fn place(&mut self, conn: Conn) -> Option<&mut Place> {
@@ -225,6 +232,9 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             && *at <= now
         {
             flag.store(true, Ordering::Relaxed);
+        }
+        for (_, what) in self.meanwhile.extract_if(.., |(at, _)| *at <= now) {
+            what();
         }
     }
 

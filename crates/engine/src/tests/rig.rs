@@ -1,7 +1,7 @@
 //! One whole run in the virtual world, and the laws that hold for every run whatever happens in it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,10 +102,7 @@ impl Rig {
         })
         .run();
         log.close().unwrap();
-        let told = self.told(counts, read_rows(&path), world.now() - BEGIN);
-        std::fs::remove_file(&path).unwrap();
-        told.hold_laws(&self.board);
-        told
+        Told::of(&self.board, counts, self.pacer(), &path, world.now() - BEGIN)
     }
 
     fn pacer(&self) -> Pacer {
@@ -124,18 +121,21 @@ impl Rig {
         let end = counted_from + (seconds * 1e9) as u64;
         Times { begin: BEGIN, counted_from, end, timeout: self.timeout }
     }
-
-    fn told(&self, counts: Counts, rows: Vec<Row>, ended: u64) -> Told {
-        let mut pacer = self.pacer();
-        let schedule = std::iter::from_fn(|| pacer.draw()).collect();
-        let seconds = self.board.take_done();
-        let mut totals = Recorder::default();
-        seconds.iter().for_each(|second| totals.add(&second.recorder));
-        Told { counts, totals, seconds, rows, ended, schedule }
-    }
 }
 
 impl Told {
+    /// What a worker has left on its board and in the log at `path`, held against the laws.
+    pub(super) fn of(board: &Board, counts: Counts, mut pacer: Pacer, path: &Path, ended: u64) -> Self {
+        let schedule = std::iter::from_fn(|| pacer.draw()).collect();
+        let seconds = board.take_done();
+        let mut totals = Recorder::default();
+        seconds.iter().for_each(|second| totals.add(&second.recorder));
+        let told = Self { counts, totals, seconds, rows: read_rows(path), ended, schedule };
+        std::fs::remove_file(path).unwrap();
+        told.hold_laws(board);
+        told
+    }
+
     fn hold_laws(&self, board: &Board) {
         let c = &self.counts;
         assert_eq!(c.planned, c.sent + c.all_unsent(), "every planned request is sent or unsent");
@@ -192,7 +192,7 @@ pub(super) fn fresh_path() -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-fn read_rows(path: &PathBuf) -> Vec<Row> {
+fn read_rows(path: &Path) -> Vec<Row> {
     let text = std::fs::read_to_string(path).unwrap();
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("due_ns,sent_ns,answered_ns,outcome,flow"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flatout_net::{Event, Streams};
+use flatout_net::{Event, How, Streams};
 use flatout_wire::{Ask, Frame, Protocol};
 
 use super::peers::Phase;
@@ -60,17 +60,18 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         let peer = self.peers.at(place);
         let heard = self.wrap.hear(&mut peer.wrap, bytes, &mut plain, &mut self.wrapped);
         let done = peer.phase == Phase::Shaking && self.wrap.ready(&peer.wrap);
-        match heard {
-            Ok(()) => {
-                self.say_wrapped(place, now);
-                if done && self.peers.coming(place) {
-                    self.ready(place, now);
-                }
-                if !plain.is_empty() && self.peers.at(place).phase != Phase::Vacant {
-                    self.hear(place, &plain, now);
-                }
-            }
-            Err(trouble) => self.give_up(place, &trouble, now),
+        let conn = self.peers.conn(place);
+        // After trouble too: an alert tells the far end what was wrong.
+        let heard = heard.and(self.say_wrapped(place));
+        if done && heard.is_ok() {
+            self.ready(place, now);
+        }
+        // What came whole before the trouble counts.
+        if !plain.is_empty() && !self.peers.coming(place) {
+            self.hear(place, &plain, now);
+        }
+        if let (Err(trouble), Some(place)) = (heard, self.peers.place(conn)) {
+            self.give_up(place, &trouble, How::Flush, now);
         }
         self.plain = plain;
     }
@@ -79,10 +80,10 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     fn hear(&mut self, place: usize, bytes: &[u8], now: u64) {
         match self.peers.at(place).partial.take() {
             None => {
-                if let Some(rest) = self.hear_messages(place, bytes, now) {
-                    if !rest.is_empty() {
-                        self.peers.at(place).partial = Some(Box::new(rest.to_vec()));
-                    }
+                if let Some(rest) = self.hear_messages(place, bytes, now)
+                    && !rest.is_empty()
+                {
+                    self.peers.at(place).partial = Some(Box::new(rest.to_vec()));
                 }
             }
             Some(mut partial) => {
@@ -107,7 +108,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
                 }
                 Frame::Short { .. } if bytes.len() <= MESSAGE_MAX => return Some(bytes),
                 _ => {
-                    self.give_up(place, "what came is no message", now);
+                    self.give_up(place, "what came is no message", How::Reset, now);
                     return None;
                 }
             }

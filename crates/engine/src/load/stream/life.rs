@@ -10,18 +10,16 @@ use super::{EVENTS_A_TURN, Streaming};
 use crate::clock::Clock;
 use crate::load::opener::Ticket;
 use crate::tally::Outcome;
-use crate::wrap::Wrap;
+use crate::wrap::{Trouble, Wrap};
 
-/// At most so many are opened before what comes back gets its turn.
-const OPENINGS_A_TURN: usize = 64;
 /// So many are closed before the kernel hears of it.
 const CLOSINGS_A_TURN: usize = 1_024;
 
 impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
-    /// Opens what may be opened now and gives up what takes too long; returns whether anything was opened.
-    pub(super) fn open_due(&mut self, now: u64) -> bool {
+    /// Opens what may be opened now, `most` at once, and gives up what takes too long; returns whether any was opened.
+    pub(super) fn open_due(&mut self, now: u64, most: usize) -> bool {
         let mut opened = 0;
-        while opened < OPENINGS_A_TURN && self.peers.room() {
+        while opened < most && self.peers.room() {
             let Some(ticket) = self.opener.ticket(now) else { break };
             self.open(ticket, now);
             opened += 1;
@@ -66,23 +64,25 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         let peer = self.peers.at(place);
         peer.phase = Phase::Shaking;
         match self.wrap.begin(&mut peer.wrap, &mut self.wrapped) {
-            Ok(()) => self.say_wrapped(place, now),
-            Err(trouble) => self.give_up(place, &trouble, now),
+            Ok(()) => {
+                if let Err(trouble) = self.say_wrapped(place) {
+                    self.give_up(place, &trouble, How::Reset, now);
+                }
+            }
+            Err(trouble) => self.give_up(place, &trouble, How::Reset, now),
         }
     }
 
     /// Sends what the wrap itself has to say.
-    pub(super) fn say_wrapped(&mut self, place: usize, now: u64) {
+    pub(super) fn say_wrapped(&mut self, place: usize) -> Result<(), Trouble> {
         if self.wrapped.is_empty() {
-            return;
+            return Ok(());
         }
         let said = self.streams.lend(self.peers.conn(place), self.wrapped.len()).map(|mut slip| {
             slip.room()[..self.wrapped.len()].copy_from_slice(&self.wrapped);
             slip.commit(self.wrapped.len());
         });
-        if said.is_err() {
-            self.give_up(place, "the far end takes nothing", now);
-        }
+        said.map_err(|_| "the far end takes nothing".to_owned())
     }
 
     /// A connection is ready for requests, or to be kept.
@@ -108,19 +108,22 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
             return;
         }
         (peer.phase, peer.since) = (Phase::Retiring, now);
-        peer.asked = self.book.rings.of(place).waiting();
+        peer.asked = self.book.rings.of(place).unsettled(peer.asked);
         let conn = self.peers.conn(place);
         self.peers.leave(place);
-        self.opener.replace(now);
+        if self.schedule.due(0).is_some() {
+            self.opener.replace(now);
+        }
         self.retired.push_back(conn);
     }
 
-    /// Closes those that have waited for their last answers as long as one may take.
+    /// Closes those that have waited for their last answers as long as one may take, or, so that answers which are late
+    /// are told from those which never come, twice as long where nobody needs their place.
     pub(super) fn close_retired(&mut self, now: u64) {
-        let timeout = self.lengths.timeout;
         while let Some(&conn) = self.retired.front() {
             if let Some(place) = self.peers.place(conn) {
-                if self.peers.at(place).since + timeout > now {
+                let patience = self.lengths.timeout * if self.peers.room() { 2 } else { 1 };
+                if self.peers.at(place).since + patience > now {
                     return;
                 }
                 self.retire(place);
@@ -138,10 +141,10 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     }
 
     /// Nothing more can come of a connection: what was heard on it makes no sense.
-    pub(super) fn give_up(&mut self, place: usize, why: &str, now: u64) {
+    pub(super) fn give_up(&mut self, place: usize, why: &str, how: How, now: u64) {
         self.book.board.fail(format!("a connection was given up: {why}"));
-        self.streams.close(self.peers.conn(place), How::Reset);
-        self.connections.broken += 1;
+        self.streams.close(self.peers.conn(place), how);
+        self.connections.broken += u64::from(!self.peers.coming(place));
         self.over(place, Outcome::Invalid, now);
     }
 
@@ -180,6 +183,8 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     /// Ends all connections.
     pub(super) fn hang_up(&mut self) {
         let all: Vec<Conn> = self.peers.taken().collect();
+        // What has not got there by now never will.
+        self.connections.failed += all.iter().filter(|conn| self.peers.coming(conn.place as usize)).count() as u64;
         for some in all.chunks(CLOSINGS_A_TURN) {
             some.iter().for_each(|conn| self.streams.close(*conn, How::Reset));
             // What is heard now concerns nobody; an error here would come again where it matters.

@@ -30,12 +30,13 @@ pub(super) struct Peer<T> {
     pub(super) generation: u32,
     /// Its place among those that may be asked.
     at: u32,
-    /// Requests sent; once it retires, those that wait.
+    /// Requests sent; once it retires, those that nothing has answered.
     pub(super) asked: u32,
     pub(super) phase: Phase,
     /// It is only to be kept.
     pub(super) held: bool,
     /// The beginning of a message that is not whole yet.
+    #[allow(clippy::box_collection, reason = "8 bytes instead of 24")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     pub(super) wrap: T,
 }
@@ -72,7 +73,7 @@ impl<T: Default> Peers<T> {
     pub(super) fn choose(&self, random: &mut Random) -> Option<usize> {
         // The high half of a product: no division, and a bias below one in 2^32 / n.
         let n = self.live.len() as u64;
-        let at = (random.bits() >> 32) * n >> 32;
+        let at = ((random.bits() >> 32) * n) >> 32;
         self.live.get(at as usize).map(|place| *place as usize)
     }
 

@@ -80,8 +80,9 @@ fn a_reset_leaves_no_end_behind_and_a_flush_does<S: Carrier>() {
         let (mut peer, _) = listener.accept().unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
         end.streams.close(conn, how);
-        (0..5).for_each(|_| end.turn());
-        assert_eq!(peer.read(&mut [0; 8]).map_err(|error| error.kind()).err(), kind);
+        let reader = std::thread::spawn(move || peer.read(&mut [0; 8]).map_err(|error| error.kind()).err());
+        until(&mut end, "the end", |_| reader.is_finished());
+        assert_eq!(reader.join().unwrap(), kind);
     }
 }
 
@@ -121,10 +122,14 @@ fn a_flush_that_does_not_drain_can_be_cut_off<S: Carrier>() {
     end.streams.close(conn, How::Flush);
     (0..5).for_each(|_| end.turn());
     end.streams.close(conn, How::Reset);
-    (0..5).for_each(|_| end.turn());
-    let mut all = Vec::new();
-    let error = peer.read_to_end(&mut all).map_err(|error| error.kind());
-    assert!(error == Err(ErrorKind::ConnectionReset) && all.len() < sent, "{error:?} after {} of {sent}", all.len());
+    (0..20).for_each(|_| end.turn());
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        (peer.read_to_end(&mut all).map_err(|error| error.kind()), all.len())
+    });
+    until(&mut end, "all read", |_| reader.is_finished());
+    let (error, got) = reader.join().unwrap();
+    assert!(error == Err(ErrorKind::ConnectionReset) && got < sent, "{error:?} after {got} of {sent}");
 }
 
 fn who_shuts_its_sending_side_still_gets_its_answer<S: Carrier>() {
@@ -139,10 +144,12 @@ fn who_shuts_its_sending_side_still_gets_its_answer<S: Carrier>() {
         peer.shutdown(Shutdown::Write).unwrap();
         let closed = end.closed.len();
         until(&mut end, "the end", |end| end.closed.len() > closed);
-        (0..3).for_each(|_| end.turn());
-        let mut answer = String::new();
-        peer.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "question");
+        let reader = std::thread::spawn(move || {
+            let mut answer = String::new();
+            peer.read_to_string(&mut answer).map(|_| answer)
+        });
+        until(&mut end, "the answer", |_| reader.is_finished());
+        assert_eq!(reader.join().unwrap().unwrap(), "question");
     }
     assert!(end.closed.iter().all(|&(_, reason)| reason == Reason::Ended));
 }

@@ -116,7 +116,7 @@ fn churn_leaks_nothing<S: Carrier>() {
 /// Runs one ignored test of this file in a process of its own: it changes what all tests of a process share.
 fn alone(name: &str) {
     let program = std::env::current_exe().unwrap();
-    let name = format!("streams_tests::many::{name}");
+    let name = format!("tests::streams::many::{name}");
     let done = Command::new(program).args(["--exact", &name, "--ignored", "--nocapture"]).output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&done.stderr));

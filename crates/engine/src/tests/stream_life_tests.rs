@@ -1,0 +1,206 @@
+//! What far ends do to the connections on which they are asked: end, reset, fall silent, talk nonsense, stop reading.
+
+use flatout_net::{How, Reason};
+use flatout_wire::dns::Dns;
+use flatout_wire::echo::Echo;
+
+use super::fake_streams::Deed;
+use super::rig::{MS, QUICK, US};
+use super::stream_rig::{BEGIN, Manners, Query, SECOND, Streams, after};
+use crate::tally::{Outcome, Unsent};
+
+fn answer(query: &Query) -> (u64, Deed) {
+    (QUICK, Deed::Send(query.answer::<Dns>()))
+}
+
+/// Every connection ends so with its n-th request, which gets no answer.
+fn ending(n: u64, how: Reason) -> impl FnMut(&Query) -> Vec<(u64, Deed)> {
+    move |query| if query.nth + 1 == n { vec![(QUICK, Deed::Fail(how))] } else { vec![answer(query)] }
+}
+
+#[test]
+fn what_waits_when_the_far_end_closes_is_lost() {
+    let told = Streams::over(4).run::<Dns>(ending(50, Reason::Ended));
+    let (c, connections) = (&told.counts, &told.connections);
+    assert_eq!((c.answered, c.lost, c.refused), (4 * 49, 4, 0));
+    assert_eq!((connections.closed, connections.reset, connections.live, connections.peak), (4, 0, 0, 4));
+    assert_eq!(c.unsent[Unsent::NoConnection as usize], 1_000 - 200, "nobody is left to ask");
+}
+
+#[test]
+fn what_waits_when_the_far_end_resets_is_refused() {
+    let rig = Streams { timeout: 10 * MS, ..Streams::over(4) };
+    let told = rig.run::<Dns>(|query: &Query| match query.nth {
+        // These have timed out when the reset comes, the later ones have not.
+        0..10 => Vec::new(),
+        99 => vec![(QUICK, Deed::Fail(Reason::Reset))],
+        n if n >= 95 => Vec::new(),
+        _ => vec![answer(query)],
+    });
+    let (c, connections) = (&told.counts, &told.connections);
+    assert_eq!((c.sent, c.answered, c.refused + c.lost), (400, 4 * 85, 60));
+    assert_eq!((connections.closed, connections.reset, connections.live), (0, 4, 0));
+    assert_eq!(c.lost + c.refused, told.numbers(Outcome::Lost).len() as u64 + c.refused);
+}
+
+#[test]
+fn answers_that_came_before_the_end_count() {
+    let told = Streams::over(1).run::<Dns>(|query: &Query| {
+        let end = (query.nth == 99).then_some((QUICK, Deed::Fail(Reason::Reset)));
+        [answer(query)].into_iter().chain(end).collect::<Vec<_>>()
+    });
+    assert_eq!((told.counts.answered, told.counts.refused, told.connections.reset), (100, 0, 1));
+}
+
+#[test]
+fn a_far_end_that_never_answers_runs_its_slots_out() {
+    let rig = Streams { slots: 16, ..Streams::over(1) };
+    let told = rig.run::<Dns>(|_: &Query| Vec::new());
+    // 16 slots, taken at once and free again after each 100 ms.
+    assert_eq!((told.counts.sent, told.counts.lost), (160, 160));
+    assert_eq!(told.counts.unsent[Unsent::NoSlot as usize], 840);
+    assert_eq!(told.connections.live, 1);
+}
+
+#[test]
+fn slots_are_free_at_the_time_out_however_many_connections_there_are() {
+    // At 64 rings a ms, looking through all of 20,000 takes 300 ms: three times the time-out.
+    let rig = Streams { per_s: 1_000.0, timeout: 20 * MS, slots: 4, places: Some(20_000), ..Streams::over(1) };
+    let told = rig.run::<Dns>(|_: &Query| Vec::new());
+    // 4 of each 20, or a little more.
+    assert!((188..=200).contains(&told.counts.sent), "{:?}", told.counts);
+}
+
+#[test]
+fn answers_that_are_late_are_so_over_connections_too() {
+    let told = Streams::default().run::<Dns>(after::<Dns>(150 * MS));
+    assert_eq!((told.counts.late, told.counts.lost), (1_000, 0));
+}
+
+#[test]
+fn nonsense_ends_its_connection_and_makes_what_waits_invalid() {
+    // A message of DNS cannot be 3 bytes long.
+    let told = Streams::over(4).run::<Dns>(|query: &Query| match query.nth {
+        0..40 => vec![answer(query)],
+        40..49 => Vec::new(),
+        _ => vec![(QUICK, Deed::Send(b"\0\x03abc".to_vec()))],
+    });
+    let (c, connections) = (&told.counts, &told.connections);
+    assert_eq!((c.answered, c.invalid, c.lost), (160, 40, 0));
+    assert_eq!((connections.broken, connections.reset, connections.closed, connections.live), (4, 0, 0, 0));
+    assert!(told.closed.values().all(|(_, how)| *how == How::Reset) && told.closed.len() == 4);
+    assert!(told.failure.as_deref().is_some_and(|why| why.contains("no message")), "{:?}", told.failure);
+}
+
+#[test]
+fn what_came_before_nonsense_in_one_piece_counts() {
+    let told = Streams::over(1).run::<Dns>(|query: &Query| {
+        let mut bytes = query.answer::<Dns>();
+        if query.nth == 9 {
+            bytes.extend(b"\0\0");
+        }
+        vec![(QUICK, Deed::Send(bytes))]
+    });
+    assert_eq!((told.counts.answered, told.counts.invalid, told.connections.broken), (10, 0, 1));
+}
+
+#[test]
+fn half_an_answer_is_forgotten_with_its_connection() {
+    let rig = Streams::over(1).opening(|opening| opening.reconnect = true);
+    let told = rig.run::<Dns>(|query: &Query| {
+        if query.far > 0 || query.nth < 9 {
+            return vec![answer(query)];
+        }
+        let half = query.answer::<Dns>()[..20].to_vec();
+        vec![(QUICK, Deed::Send(half)), (2 * QUICK, Deed::Fail(Reason::Reset))]
+    });
+    let c = &told.counts;
+    assert_eq!((c.refused, c.invalid, told.connections.broken), (1, 0, 0));
+    assert_eq!(c.answered, 999 - c.unsent[Unsent::NoConnection as usize]);
+}
+
+#[test]
+fn a_far_end_that_stops_reading_blocks_only_itself() {
+    let rig = Streams { slots: 1 << 14, timeout: 2 * SECOND, block: 2_000, ..Streams::over(4) };
+    let told = rig.run::<Dns>(|query: &Query| {
+        if query.far == 2 && query.nth == 9 {
+            return vec![answer(query), (0, Deed::Read(false))];
+        }
+        vec![answer(query)]
+    });
+    let c = &told.counts;
+    let blocked = c.unsent[Unsent::Blocked as usize];
+    assert!(blocked > 0 && c.lost > 0, "{c:?}");
+    assert_eq!(c.answered + c.lost + blocked, 1_000);
+    // What its block holds of requests of 31 bytes.
+    assert_eq!(c.lost, 2_000 / 31);
+}
+
+#[test]
+fn a_far_end_that_reads_again_is_asked_again() {
+    let rig = Streams { per_s: 4_000.0, slots: 1 << 12, timeout: 2 * SECOND, block: 1_000, ..Streams::over(1) };
+    let told = rig.run::<Echo>(|query: &Query| {
+        let stop = (query.nth == 99).then_some([(0, Deed::Read(false)), (500 * MS, Deed::Read(true))]);
+        let answer = (QUICK, Deed::Send(query.bytes.clone()));
+        stop.into_iter().flatten().chain([answer]).collect::<Vec<_>>()
+    });
+    let c = &told.counts;
+    assert_eq!(c.answered + c.unsent[Unsent::Blocked as usize], 4_000);
+    assert!((1_600..2_000).contains(&c.unsent[Unsent::Blocked as usize]), "{c:?}");
+}
+
+#[test]
+fn greetings_before_the_first_request_change_nothing() {
+    let message = [&[0, 12][..], &[9; 12]].concat();
+    let script = Manners(
+        move |_, _| vec![(QUICK, Deed::Accept), (2 * QUICK, Deed::Send(message.clone()))],
+        |query: &Query| if query.serial < 10 { Vec::new() } else { vec![answer(query)] },
+    );
+    let told = Streams::default().run::<Dns>(script);
+    assert_eq!((told.counts.answered, told.counts.lost, told.counts.unmatched), (990, 10, 0));
+}
+
+#[test]
+fn a_generator_that_was_held_up_says_so() {
+    // From half-way between two requests to half-way between two others: the 200 numbered 501 to 700 are due meanwhile.
+    let (from, until) = (BEGIN + 500 * MS + 500 * US, BEGIN + 700 * MS + 500 * US);
+    let rig = Streams { held_up: Some((from, until)), ..Streams::default() };
+    let told = rig.run::<Dns>(after::<Dns>(QUICK));
+    assert_eq!(told.counts.unsent[Unsent::Late as usize], 199);
+    assert_eq!(told.numbers(Outcome::Unsent), (501..700).collect::<Vec<_>>());
+    for durations in [&told.totals.lateness, &told.totals.from_due] {
+        for height in [50, 100, 150, 199] {
+            assert_eq!(durations.count_above(height * MS), 200 - height, "above {height} ms");
+        }
+    }
+    assert!(told.totals.from_sent.max() < 2 * QUICK, "{}", told.totals.from_sent.max());
+}
+
+#[test]
+fn the_warm_up_is_counted_nowhere() {
+    let rig = Streams { warmup: 500 * MS, ..Streams::default() };
+    let told = rig.run::<Dns>(|query: &Query| match query.serial {
+        0..100 => Vec::new(),
+        100..200 => vec![answer(query), answer(query)],
+        // These come back when counting has begun.
+        450..500 => vec![(80 * MS, Deed::Send(query.answer::<Dns>()))],
+        700..800 => Vec::new(),
+        _ => vec![answer(query)],
+    });
+    let c = &told.counts;
+    assert_eq!((c.planned, c.answered, c.lost, c.duplicate), (1_000, 900, 100, 0));
+    assert_eq!(told.rows[0].due, 0);
+}
+
+#[test]
+fn a_connection_that_ends_in_the_warm_up_takes_nothing_that_counts() {
+    let rig = Streams { warmup: 500 * MS, ..Streams::over(10) };
+    let told = rig.run::<Dns>(|query: &Query| match query.far {
+        0 if query.nth == 20 => vec![(0, Deed::Fail(Reason::Reset))],
+        0 | 1 => Vec::new(),
+        _ => vec![answer(query)],
+    });
+    let c = &told.counts;
+    assert_eq!((c.refused, c.planned, told.connections.reset), (0, 1_000, 1));
+    assert!((80..150).contains(&c.lost), "{c:?}");
+}

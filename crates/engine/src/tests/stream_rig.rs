@@ -1,0 +1,322 @@
+//! One worker over connections in the virtual world, and the laws that hold whatever its far ends do.
+//!
+//! Method: a script says what each far end does when it is wanted and when it is asked; requests reach it whole, however
+//! they were sent. Times are the virtual clock's; the schedule begins at [`BEGIN`] where connecting is done by then.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use flatout_net::{How, Reason};
+use flatout_wire::{Ask, Frame, Knob, Protocol};
+
+use super::fake::{FakeClock, World};
+use super::fake_streams::{Act, Deed, FakeStreams, Told as Act_};
+use super::rig::{self, MS, QUICK, fresh_path};
+use crate::corpus::{Corpus, Cursor};
+use crate::histogram::Durations;
+use crate::load::Manner;
+use crate::load::gate::{Begin, Gate};
+use crate::load::opener::Opening;
+use crate::load::stream::{Lengths, StreamParts, Streaming};
+use crate::log::{Form, Log};
+use crate::pace::{Arrivals, Pacer, Segment, Share};
+use crate::snapshot::Board;
+use crate::tally::Connections;
+use crate::wrap::{Plain, Wrap};
+
+/// When the schedule begins, unless connecting takes longer.
+pub(super) const BEGIN: u64 = 100 * MS;
+pub(super) const SECOND: u64 = 1_000 * MS;
+const WHOLE: Share = Share { index: 0, of: 1 };
+
+/// How a run is set up.
+pub(super) struct Streams {
+    pub(super) per_s: f64,
+    pub(super) seconds: f64,
+    pub(super) arrivals: Arrivals,
+    pub(super) warmup: u64,
+    pub(super) timeout: u64,
+    pub(super) slots: usize,
+    pub(super) seed: u64,
+    pub(super) opening: Opening,
+    /// Connections at once; nothing: as a plan would make it.
+    pub(super) places: Option<usize>,
+    pub(super) knobs: Vec<(&'static str, i64)>,
+    pub(super) lines: Vec<String>,
+    pub(super) held_up: Option<(u64, u64)>,
+    /// How much may wait to leave on a connection.
+    pub(super) block: usize,
+    pub(super) gate: Arc<Gate>,
+    pub(super) board: Arc<Board>,
+    /// What others do, and when.
+    pub(super) meanwhile: RefCell<Vec<(u64, Box<dyn FnOnce()>)>>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            per_s: 1_000.0,
+            seconds: 1.0,
+            arrivals: Arrivals::Constant,
+            warmup: 0,
+            timeout: 100 * MS,
+            slots: 256,
+            seed: 7,
+            opening: Opening { asking: 5, hold: 0, per_s: 1e5, timeout: SECOND, churn: 0, reconnect: false },
+            places: None,
+            knobs: Vec::new(),
+            lines: Vec::new(),
+            held_up: None,
+            block: 65_535 + 2,
+            gate: Arc::new(Gate::closed(1, BEGIN, 10 * MS)),
+            board: Arc::default(),
+            meanwhile: RefCell::default(),
+        }
+    }
+}
+
+/// A request that has reached its far end.
+#[derive(Clone, Debug)]
+pub(super) struct Query {
+    pub(super) at: u64,
+    pub(super) far: usize,
+    /// Which of all.
+    pub(super) serial: u64,
+    /// Which of this far end's.
+    pub(super) nth: u64,
+    /// All its bytes.
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Query {
+    /// The right answer: DNS's without records, or an echo.
+    pub(super) fn answer<P: Protocol>(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        if P::PREFIX > 0 {
+            bytes[P::PREFIX + 2] |= 0x80;
+        }
+        bytes
+    }
+}
+
+/// What far ends do, told in virtual time: each deed with its delay.
+pub(super) trait Script {
+    /// Somebody connects.
+    fn wanted(&mut self, _far: usize, _at: u64) -> Vec<(u64, Deed)> {
+        vec![(QUICK, Deed::Accept)]
+    }
+    /// Somebody asks.
+    fn asked(&mut self, query: &Query) -> Vec<(u64, Deed)>;
+}
+
+impl<F: FnMut(&Query) -> Vec<(u64, Deed)>> Script for F {
+    fn asked(&mut self, query: &Query) -> Vec<(u64, Deed)> {
+        self(query)
+    }
+}
+
+/// A script whose far ends accept in a manner of their own.
+pub(super) struct Manners<W, A>(pub(super) W, pub(super) A);
+
+impl<W: FnMut(usize, u64) -> Vec<(u64, Deed)>, A: FnMut(&Query) -> Vec<(u64, Deed)>> Script for Manners<W, A> {
+    fn wanted(&mut self, far: usize, at: u64) -> Vec<(u64, Deed)> {
+        self.0(far, at)
+    }
+
+    fn asked(&mut self, query: &Query) -> Vec<(u64, Deed)> {
+        self.1(query)
+    }
+}
+
+/// All far ends answer rightly, so much later.
+pub(super) fn after<P: Protocol>(delay: u64) -> impl FnMut(&Query) -> Vec<(u64, Deed)> {
+    move |query| vec![(delay, Deed::Send(query.answer::<P>()))]
+}
+
+pub(super) fn refusing(_: usize, _: u64) -> Vec<(u64, Deed)> {
+    vec![(QUICK, Deed::Fail(Reason::Refused))]
+}
+
+pub(super) fn silent(_: usize, _: u64) -> Vec<(u64, Deed)> {
+    Vec::new()
+}
+
+/// What a run has told beside what every run tells.
+pub(super) struct Told {
+    pub(super) run: rig::Told,
+    pub(super) connections: Connections,
+    pub(super) connect: Durations,
+    /// When each far end was wanted.
+    pub(super) wanted: Vec<u64>,
+    /// When each far end's connection was ended from here, and how.
+    pub(super) closed: HashMap<usize, (u64, How)>,
+    /// How often each far end was asked.
+    pub(super) asked: HashMap<usize, u64>,
+    /// When the schedule began.
+    pub(super) began: Option<u64>,
+    pub(super) failure: Option<String>,
+}
+
+impl Deref for Told {
+    type Target = rig::Told;
+
+    fn deref(&self) -> &rig::Told {
+        &self.run
+    }
+}
+
+impl Told {
+    /// When the connections were ended from here, in the order of the far ends.
+    pub(super) fn ended_times(&self) -> Vec<u64> {
+        let mut all: Vec<_> = self.closed.iter().map(|(far, (at, _))| (*far, *at)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// When the last connection was ended from here.
+    pub(super) fn last_ended(&self) -> u64 {
+        self.closed.values().map(|(at, _)| *at).max().unwrap_or(0)
+    }
+
+    fn hold_laws(&self) {
+        let Connections { opened, established, failed, refused, timed_out, reset, closed, broken, .. } =
+            self.connections;
+        let Connections { peak, live, reopened, .. } = self.connections;
+        assert_eq!(opened, established + failed, "every attempt has led to something: {:?}", self.connections);
+        assert_eq!(established, self.connect.count());
+        assert!(refused + timed_out <= failed && live <= peak && peak <= established && reopened <= opened);
+        assert!(live + reset + closed + broken <= established);
+        assert_eq!(opened, self.wanted.len() as u64, "every attempt is one that a far end has seen");
+    }
+}
+
+impl Streams {
+    pub(super) fn over(connections: usize) -> Self {
+        let rig = Self::default();
+        Self { opening: Opening { asking: connections, ..rig.opening }, ..rig }
+    }
+
+    pub(super) fn opening(self, change: impl FnOnce(&mut Opening)) -> Self {
+        let mut opening = self.opening;
+        change(&mut opening);
+        Self { opening, ..self }
+    }
+
+    pub(super) fn meanwhile(self, at: u64, what: impl FnOnce() + 'static) -> Self {
+        self.meanwhile.borrow_mut().push((at, Box::new(what)));
+        self
+    }
+
+    pub(super) fn run<P: Protocol>(&self, script: impl Script) -> Told {
+        self.run_wrapped::<P, Plain>(Plain, script)
+    }
+
+    /// Runs to the end and holds the laws against what was told.
+    pub(super) fn run_wrapped<P: Protocol, W: Wrap>(&self, wrap: W, script: impl Script) -> Told {
+        let path = fresh_path();
+        let log = Log::create(&path, Form::Flatout).unwrap();
+        let world = World::new(200, self.held_up);
+        let notes = Rc::new(RefCell::new(Notes::default()));
+        let asker = self.asker::<P>();
+        let streams = self.streams(&world, far_ends(asker.clone(), script, Rc::clone(&notes)));
+        let counts = Streaming::<P, _, _, W>::new(StreamParts {
+            asker,
+            cursor: Cursor::new(Corpus::compile::<P>(&self.lines, None).unwrap(), 0, 1),
+            streams,
+            wrap,
+            clock: FakeClock(Rc::clone(&world)),
+            warmup: self.warmup_pacer(),
+            pacer: self.pacer(),
+            gate: Arc::clone(&self.gate),
+            lengths: Lengths { warmup: self.warmup, counted: (self.seconds * 1e9) as u64, timeout: self.timeout },
+            manner: Manner { stamps: false, slots: self.slots, first_flow: 0 },
+            opening: self.opening,
+            target: SocketAddr::from(([192, 0, 2, 1], 53)),
+            sources: Vec::new(),
+            seed: self.seed,
+            board: Arc::clone(&self.board),
+            pen: Some(log.pen()),
+        })
+        .run();
+        log.close().unwrap();
+        let began = if let Begin::At(begin) = self.gate.begin() { Some(begin) } else { None };
+        let ended = world.now().saturating_sub(began.unwrap_or(0));
+        let run = rig::Told::of(&self.board, counts, self.pacer(), &path, ended);
+        let Notes { wanted, closed, asked, .. } = notes.take();
+        let (connections, connect) = (self.board.connections(), self.board.connect());
+        let told = Told { run, connections, connect, wanted, closed, asked, began, failure: self.board.failure() };
+        told.hold_laws();
+        told
+    }
+
+    fn asker<P: Protocol>(&self) -> P::Asker {
+        let knobs: Vec<_> = self.knobs.iter().map(|&(name, value)| Knob { name, value }).collect();
+        P::asker(&knobs, 0x5eed).unwrap()
+    }
+
+    fn streams<F: FnMut(Act_<'_>) -> Vec<(u64, Deed)>>(&self, world: &Rc<World>, script: F) -> FakeStreams<F> {
+        let Opening { asking, hold, churn, .. } = self.opening;
+        let places = self.places.unwrap_or(asking + hold + if churn > 0 { asking } else { 0 });
+        let mut streams = FakeStreams::new(Rc::clone(world), places, script);
+        streams.block = self.block;
+        self.meanwhile.take().into_iter().for_each(|(at, what)| streams.meanwhile(at, what));
+        streams
+    }
+
+    fn pacer(&self) -> Pacer {
+        let profile = [Segment { seconds: self.seconds, from_per_s: self.per_s, to_per_s: self.per_s }];
+        Pacer::new(&profile, self.arrivals, WHOLE, self.seed)
+    }
+
+    fn warmup_pacer(&self) -> Pacer {
+        let profile = [Segment { seconds: self.warmup as f64 / 1e9, from_per_s: self.per_s, to_per_s: self.per_s }];
+        Pacer::new(if self.warmup > 0 { &profile } else { &[] }, self.arrivals, WHOLE, self.seed ^ 1)
+    }
+}
+
+#[derive(Default)]
+struct Notes {
+    wanted: Vec<u64>,
+    closed: HashMap<usize, (u64, How)>,
+    asked: HashMap<usize, u64>,
+    partial: HashMap<usize, Vec<u8>>,
+}
+
+/// Puts requests together for the script, and notes what reaches the far ends.
+fn far_ends<A: Ask>(
+    asker: A,
+    mut script: impl Script,
+    notes: Rc<RefCell<Notes>>,
+) -> impl FnMut(Act_<'_>) -> Vec<(u64, Deed)> {
+    let serial = Cell::new(0);
+    move |Act_ { at, far, act }| {
+        let notes = &mut *notes.borrow_mut();
+        match act {
+            Act::Open(_) => {
+                notes.wanted.push(at);
+                script.wanted(far, at)
+            }
+            Act::Close(how) => {
+                notes.closed.insert(far, (at, how));
+                Vec::new()
+            }
+            Act::Bytes(bytes) => {
+                let partial = notes.partial.entry(far).or_default();
+                partial.extend_from_slice(bytes);
+                let mut deeds = Vec::new();
+                while let Frame::Whole { end, .. } = asker.frame(partial) {
+                    let bytes = partial.drain(..end).collect();
+                    let nth = notes.asked.entry(far).or_default();
+                    deeds.extend(script.asked(&Query { at, far, serial: serial.get(), nth: *nth, bytes }));
+                    serial.set(serial.get() + 1);
+                    *nth += 1;
+                }
+                deeds
+            }
+        }
+    }
+}
