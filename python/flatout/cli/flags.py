@@ -66,7 +66,8 @@ class Asking:
         str, Parameter(group=HOW, show_default=False, help="Keep the threads on these CPUs, e.g. 0 or 0-3,6.")
     ] = ""
     stamps: Annotated[
-        Literal["kernel", "user"], Parameter(group=HOW, help="Whose clock reading tells when an answer came.")
+        Literal["kernel", "user"],
+        Parameter(group=HOW, help="Whose clock reading tells when an answer came; over connections always user."),
     ] = "kernel"
     gso: Annotated[
         bool,

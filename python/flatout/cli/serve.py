@@ -86,7 +86,7 @@ _HELP_STREAMS = """
 A line a second tells what came and went. With connections it ends with the kernel's memory on the whole host: TCP's
 buffers, and by how much its small objects (sockets among them) have grown since the start.
 """
-_HELP = """Answer {protocol.title} over {links} from this machine's clock and kernel, for tests.
+_HELP = """Answer {protocol.title} over {links}, for tests.
 {streams}
 **Examples**
 

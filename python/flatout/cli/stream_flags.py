@@ -33,11 +33,11 @@ class Connecting:
         Parameter(group=CONNECTIONS, help="Persistent connections, e.g. 100k; over udp the same as --flows. [100]"),
     ] = None
     connect_rate: Annotated[str, Parameter(group=CONNECTIONS, help="Connections opened per second.")] = "20k"
-    connect_timeout: Annotated[str, Parameter(group=CONNECTIONS, help="Give one up that does not stand by then.")] = (
-        "5s"
-    )
+    connect_timeout: Annotated[
+        str, Parameter(group=CONNECTIONS, help="Give up a connection that does not stand after so long.")
+    ] = "5s"
     churn: Annotated[
-        str, Parameter(group=CONNECTIONS, help="Replace each connection after so many requests. [0: never]")
+        str, Parameter(group=CONNECTIONS, help="Replace each connection after so many requests; 0: never.")
     ] = "0"
     hold: Annotated[str, Parameter(group=CONNECTIONS, help="Idle connections kept open beside those that ask.")] = "0"
     reconnect: Annotated[
@@ -53,7 +53,7 @@ class Connecting:
         Literal["auto", "io_uring", "epoll"],
         Parameter(
             group=CONNECTIONS,
-            help="How connections are carried: io_uring, which needs no descriptors, where it is there; else epoll.",
+            help="What carries connections; auto: io_uring where it works, which takes no descriptors, else epoll.",
         ),
     ] = "auto"
     tls_name: Annotated[
