@@ -241,3 +241,11 @@ def test_trials_and_probes_over_connections(monkeypatch: pytest.MonkeyPatch) -> 
     assert {(made.connections, made.hold) for made in probes} == {(10, 0)}
     assert {made.peak_per_s for made in runs if made not in probes} == {20e3}
     assert {made.hold for made in runs if made not in probes} == {5}
+
+
+def test_a_confirming_run_is_cut_to_what_opening_leaves() -> None:
+    past = [Past(1000, 0.25, "held", 0.0, "bracket")]
+    step = decide(search(budget_s=30.0), past, 1.0, opening_s=lambda load: 60.0 if load > 1000 else 26.0)
+    assert not isinstance(step, Done)
+    assert (step.load, step.phase) == (1000, "confirm")
+    assert 0.5 <= step.duration_s < 2.5

@@ -75,6 +75,8 @@ def test_text_and_numbers_mean_the_same() -> None:
         ({"transport": "tcp", "connections": 2, "threads": 3}, "at least one connection each"),
         ({"transport": "tcp", "connections": 2, "node": "3/3"}, "at least one connection each"),
         ({"name": PLAIN, "queries": "/etc/hosts"}, "no query file"),
+        ({"queries": "/nowhere/names.txt"}, "'/nowhere/names.txt' cannot be read"),
+        ({"queries": "/etc"}, "cannot be read"),
         ({"node": (4, 3)}, "count from 1"),
         ({"node": "0/3"}, "count from 1"),
         ({"node": "two"}, "2/3"),
@@ -101,9 +103,9 @@ def test_the_engine_gets_every_setting_of_tls(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_lines_of_ones_own_take_the_place_of_the_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, file = made(monkeypatch, scenario()).engine, made(monkeypatch, scenario(queries="/q")).engine
+    own, file = made(monkeypatch, scenario()).engine, made(monkeypatch, scenario(queries=__file__)).engine
     assert (own["lines"], own["queries"]) == (list(PROTOCOLS[ASKING].default_lines), None)
-    assert (file["lines"], file["queries"]) == ([], "/q")
+    assert (file["lines"], file["queries"]) == ([], __file__)
 
 
 def test_on_loopback_more_ports_are_found_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,14 @@ impl Wrap for Tls {
             let taken = connection.process_new_packets();
             // An alert explains to the far end what was wrong with what it sent.
             flush(connection, out)?;
-            let ready = taken.map_err(in_words)?.plaintext_bytes_to_read();
+            let ready = match taken {
+                Ok(taken) => taken.plaintext_bytes_to_read(),
+                Err(error) => {
+                    // What came whole before it is heard; how that reading ends says nothing new.
+                    let _ = connection.reader().read_to_end(plain);
+                    return Err(in_words(error));
+                }
+            };
             let at = plain.len();
             plain.resize(at + ready, 0);
             connection.reader().read_exact(&mut plain[at..]).map_err(in_words)?;

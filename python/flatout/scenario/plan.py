@@ -40,6 +40,7 @@ def make(scenario: Scenario) -> Plan:
     spoken = protocol(scenario.protocol)
     streams.check(scenario, spoken)
     _check_numbers(scenario)
+    _check_file(scenario.queries)
     for expression in scenario.require:
         require.check(expression)
     endpoint = target.resolve(scenario.target, spoken.port)
@@ -74,6 +75,14 @@ def _check_numbers(scenario: Scenario) -> None:
     allowed = os.sched_getaffinity(0)
     if missing := set(scenario.cpus) - allowed:
         raise UsageError(f"CPUs {sorted(missing)} are not among those this process may use: {sorted(allowed)}")
+
+
+def _check_file(queries: str | None) -> None:
+    """The engine reads it; what is in it is checked there, line by line."""
+    if queries is None:
+        return
+    if not os.access(queries, os.R_OK) or os.path.isdir(queries):
+        raise UsageError(f"the query file '{queries}' cannot be read (is it there, is it yours?)")
 
 
 def _makes_sense(segment: Segment) -> bool:

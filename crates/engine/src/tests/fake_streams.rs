@@ -39,7 +39,6 @@ pub(super) struct Told<'a> {
 
 /// What a far end does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "accepting is for connections that we open: the asking side")]
 pub(super) enum Deed {
     /// It connects to us.
     Connect,

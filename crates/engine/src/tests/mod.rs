@@ -20,4 +20,7 @@ mod stream_life_tests;
 mod stream_open_tests;
 mod stream_rig;
 mod stream_tests;
+mod stream_tls_tests;
 mod time_tests;
+mod tls_rig;
+mod tls_tests;

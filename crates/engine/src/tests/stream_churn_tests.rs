@@ -182,12 +182,9 @@ fn a_held_connection_alone_is_nobody_to_ask() {
 #[test]
 fn connections_come_and_go_without_moving_the_schedule() {
     let rig = Streams { per_s: 5_000.0, ..churning(200, 2) }.opening(|opening| opening.per_s = 4_000.0);
-    let told =
-        rig.run::<Dns>(
-            |query: &Query| {
-                if query.serial % 50 == 0 { vec![(0, Deed::Fail(Reason::Reset))] } else { vec![answer(query)] }
-            },
-        );
+    let told = rig.run::<Dns>(|query: &Query| {
+        if query.serial.is_multiple_of(50) { vec![(0, Deed::Fail(Reason::Reset))] } else { vec![answer(query)] }
+    });
     assert!(told.is_whole() && told.totals.lateness.max() < 200 * US, "{}", told.totals.lateness.max());
     assert!(told.counts.refused > 90 && told.ended < SECOND + 110 * MS, "{:?}", told.counts);
 }

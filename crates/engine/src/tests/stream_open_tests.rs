@@ -173,7 +173,8 @@ fn a_gate_opens_when_the_last_has_arrived_and_only_if_anybody_can_ask() {
     gate.arrive(30, 1);
     assert_eq!(gate.begin(), Begin::At(35));
     let gate = Gate::closed(2, 0, 5);
-    (gate.arrive(10, 0), gate.arrive(20, 0));
+    gate.arrive(10, 0);
+    gate.arrive(20, 0);
     assert_eq!(gate.begin(), Begin::Never);
     assert_eq!(Gate::open(0).begin(), Begin::At(1), "zero means closed");
 }

@@ -3,7 +3,7 @@
 //! Method: a script says what each far end does when it is wanted and when it is asked; requests reach it whole, however
 //! they were sent. Times are the virtual clock's; the schedule begins at [`BEGIN`] where connecting is done by then.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use flatout_net::{How, Reason};
 use flatout_wire::{Ask, Frame, Knob, Protocol};
 
 use super::fake::{FakeClock, World};
-use super::fake_streams::{Act, Deed, FakeStreams, Told as Act_};
+use super::fake_streams::{Act, Deed, FakeStreams, Told as Deeded};
 use super::rig::{self, MS, QUICK, fresh_path};
 use crate::corpus::{Corpus, Cursor};
 use crate::histogram::Durations;
@@ -32,6 +32,9 @@ use crate::wrap::{Plain, Wrap};
 pub(super) const BEGIN: u64 = 100 * MS;
 pub(super) const SECOND: u64 = 1_000 * MS;
 const WHOLE: Share = Share { index: 0, of: 1 };
+
+/// What others do.
+pub(super) type Task = Box<dyn FnOnce()>;
 
 /// How a run is set up.
 pub(super) struct Streams {
@@ -53,7 +56,7 @@ pub(super) struct Streams {
     pub(super) gate: Arc<Gate>,
     pub(super) board: Arc<Board>,
     /// What others do, and when.
-    pub(super) meanwhile: RefCell<Vec<(u64, Box<dyn FnOnce()>)>>,
+    pub(super) meanwhile: RefCell<Vec<(u64, Task)>>,
 }
 
 impl Default for Streams {
@@ -212,17 +215,21 @@ impl Streams {
     }
 
     pub(super) fn run<P: Protocol>(&self, script: impl Script) -> Told {
-        self.run_wrapped::<P, Plain>(Plain, script)
+        self.run_over::<P, _, _>(Plain, |asker, notes| far_ends(asker, script, notes))
     }
 
-    /// Runs to the end and holds the laws against what was told.
-    pub(super) fn run_wrapped<P: Protocol, W: Wrap>(&self, wrap: W, script: impl Script) -> Told {
+    /// Runs to the end and holds the laws against what was told; `far_ends` makes what plays them, byte by byte.
+    pub(super) fn run_over<P: Protocol, W: Wrap, F: FnMut(Deeded<'_>) -> Vec<(u64, Deed)>>(
+        &self,
+        wrap: W,
+        far_ends: impl FnOnce(P::Asker, Rc<RefCell<Notes>>) -> F,
+    ) -> Told {
         let path = fresh_path();
         let log = Log::create(&path, Form::Flatout).unwrap();
         let world = World::new(200, self.held_up);
         let notes = Rc::new(RefCell::new(Notes::default()));
         let asker = self.asker::<P>();
-        let streams = self.streams(&world, far_ends(asker.clone(), script, Rc::clone(&notes)));
+        let streams = self.streams(&world, far_ends(asker.clone(), Rc::clone(&notes)));
         let counts = Streaming::<P, _, _, W>::new(StreamParts {
             asker,
             cursor: Cursor::new(Corpus::compile::<P>(&self.lines, None).unwrap(), 0, 1),
@@ -258,7 +265,7 @@ impl Streams {
         P::asker(&knobs, 0x5eed).unwrap()
     }
 
-    fn streams<F: FnMut(Act_<'_>) -> Vec<(u64, Deed)>>(&self, world: &Rc<World>, script: F) -> FakeStreams<F> {
+    fn streams<F: FnMut(Deeded<'_>) -> Vec<(u64, Deed)>>(&self, world: &Rc<World>, script: F) -> FakeStreams<F> {
         let Opening { asking, hold, churn, .. } = self.opening;
         let places = self.places.unwrap_or(asking + hold + if churn > 0 { asking } else { 0 });
         let mut streams = FakeStreams::new(Rc::clone(world), places, script);
@@ -278,44 +285,59 @@ impl Streams {
     }
 }
 
+/// What has reached the far ends.
 #[derive(Default)]
-struct Notes {
+pub(super) struct Notes {
     wanted: Vec<u64>,
     closed: HashMap<usize, (u64, How)>,
     asked: HashMap<usize, u64>,
     partial: HashMap<usize, Vec<u8>>,
+    serial: u64,
 }
 
-/// Puts requests together for the script, and notes what reaches the far ends.
+impl Notes {
+    pub(super) fn want(&mut self, at: u64) {
+        self.wanted.push(at);
+    }
+
+    pub(super) fn close(&mut self, far: usize, at: u64, how: How) {
+        self.closed.insert(far, (at, how));
+    }
+
+    /// Puts requests together.
+    pub(super) fn hear<A: Ask>(&mut self, asker: &A, far: usize, at: u64, bytes: &[u8]) -> Vec<Query> {
+        let partial = self.partial.entry(far).or_default();
+        partial.extend_from_slice(bytes);
+        let mut queries = Vec::new();
+        while let Frame::Whole { end, .. } = asker.frame(partial) {
+            let bytes = partial.drain(..end).collect();
+            let nth = self.asked.entry(far).or_default();
+            queries.push(Query { at, far, serial: self.serial, nth: *nth, bytes });
+            (self.serial, *nth) = (self.serial + 1, *nth + 1);
+        }
+        queries
+    }
+}
+
+/// Plays the far ends by a script that need not bother with bytes.
 fn far_ends<A: Ask>(
     asker: A,
     mut script: impl Script,
     notes: Rc<RefCell<Notes>>,
-) -> impl FnMut(Act_<'_>) -> Vec<(u64, Deed)> {
-    let serial = Cell::new(0);
-    move |Act_ { at, far, act }| {
+) -> impl FnMut(Deeded<'_>) -> Vec<(u64, Deed)> {
+    move |Deeded { at, far, act }| {
         let notes = &mut *notes.borrow_mut();
         match act {
             Act::Open(_) => {
-                notes.wanted.push(at);
+                notes.want(at);
                 script.wanted(far, at)
             }
             Act::Close(how) => {
-                notes.closed.insert(far, (at, how));
+                notes.close(far, at, how);
                 Vec::new()
             }
             Act::Bytes(bytes) => {
-                let partial = notes.partial.entry(far).or_default();
-                partial.extend_from_slice(bytes);
-                let mut deeds = Vec::new();
-                while let Frame::Whole { end, .. } = asker.frame(partial) {
-                    let bytes = partial.drain(..end).collect();
-                    let nth = notes.asked.entry(far).or_default();
-                    deeds.extend(script.asked(&Query { at, far, serial: serial.get(), nth: *nth, bytes }));
-                    serial.set(serial.get() + 1);
-                    *nth += 1;
-                }
-                deeds
+                notes.hear(&asker, far, at, bytes).iter().flat_map(|query| script.asked(query)).collect()
             }
         }
     }

@@ -202,7 +202,7 @@ fn echoes_of_any_size_come_back() {
 fn altered_echoes_are_invalid() {
     let told = Streams::default().run::<Echo>(|query: &Query| {
         let mut bytes = query.bytes.clone();
-        bytes[30] ^= u8::from(query.serial % 5 == 0);
+        bytes[30] ^= u8::from(query.serial.is_multiple_of(5));
         vec![sends(QUICK, bytes)]
     });
     assert_eq!((told.counts.answered, told.counts.invalid), (800, 200));

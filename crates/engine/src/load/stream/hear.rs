@@ -80,9 +80,8 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     fn hear(&mut self, place: usize, bytes: &[u8], now: u64) {
         match self.peers.at(place).partial.take() {
             None => {
-                if let Some(rest) = self.hear_messages(place, bytes, now)
-                    && !rest.is_empty()
-                {
+                let rest = self.hear_messages(place, bytes, now).unwrap_or_default();
+                if !rest.is_empty() {
                     self.peers.at(place).partial = Some(Box::new(rest.to_vec()));
                 }
             }

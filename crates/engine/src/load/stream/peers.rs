@@ -36,7 +36,7 @@ pub(super) struct Peer<T> {
     /// It is only to be kept.
     pub(super) held: bool,
     /// The beginning of a message that is not whole yet.
-    #[allow(clippy::box_collection, reason = "8 bytes instead of 24")]
+    #[allow(clippy::box_collection, reason = "8 bytes instead of 24, and hardly ever there")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     pub(super) wrap: T,
 }

@@ -60,6 +60,7 @@ fn bytes_before_a_reset_come_before_it<S: Carrier>() {
         let mut peer = TcpStream::connect(at).unwrap();
         until(&mut end, "accepted", |end| end.accepted.len() > round);
         let conn = end.accepted[round];
+        end.turn();
         peer.write_all(&[6; 1000]).unwrap();
         crate::option::cut_on_close(peer.as_fd()).unwrap();
         drop(peer);
