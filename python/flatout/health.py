@@ -68,8 +68,8 @@ def unconnected(connections: Connections | None, asked: int) -> str | None:
     reasons = [
         (connections.refused, "refused"),
         (connections.timed_out, "timed out"),
-        (connections.broken, "broken off"),
-        (connections.elsewhere, "not possible from here"),
+        (connections.cut_off, "broken off"),
+        (connections.local, "not possible from here"),
     ]
     told = ", ".join(f"{number:,} {word}" for number, word in reasons if number) or "nothing came back"
     return f"none of {asked:,} connections could be established: {told}"
@@ -93,7 +93,8 @@ def _fewer(connections: Connections, asked: int) -> str:
     reasons = [
         (connections.refused, "refused"),
         (connections.timed_out, "timed out"),
-        (connections.elsewhere, "not possible from here"),
+        (connections.cut_off, "broken off"),
+        (connections.local, "not possible from here"),
     ]
     told = ", ".join(f"{number:,} {word}" for number, word in reasons if number)
     return f"only {connections.peak:,} of {asked:,} connections stood at once{': ' if told else ''}{told}"

@@ -111,7 +111,8 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     """What became of connections.
 
     `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end `refused`
-    and those to which nothing came back (`timed_out`). Of those that stood the far end `closed` or `reset` some before
+    those to which nothing came back (`timed_out`) and those for which this host had no port, descriptor, memory or
+    permission (`local`). Of those that stood the far end `closed` or `reset` some before
     the end; `broken` were ended here because what came made no sense. `reopened` were begun in the place of others.
     `peak` stood at once, `live` stood at the end.
     """
@@ -121,6 +122,7 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     refused: int = 0
     timed_out: int = 0
+    local: int = 0
     reset: int = 0
     closed: int = 0
     broken: int = 0
@@ -129,9 +131,9 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     live: int = 0
 
     @property
-    def elsewhere(self) -> int:
-        """Those that failed, but neither refused nor timed out nor broken: this host or the network would not."""
-        return max(self.failed - self.refused - self.timed_out - self.broken, 0)
+    def cut_off(self) -> int:
+        """Those that failed in the middle of it: reset, or a handshake that came to nothing."""
+        return self.failed - self.refused - self.timed_out - self.local
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

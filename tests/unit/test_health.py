@@ -143,7 +143,7 @@ def test_wrong_answers_are_no_answers_and_are_named() -> None:
 
 
 def test_nobody_listening_is_a_lost_target_with_numbers() -> None:
-    none = Connections(opened=10, failed=10, refused=6, timed_out=1, broken=1)
+    none = Connections(opened=10, failed=10, refused=6, timed_out=1, local=2)
     why = health.unconnected(none, 10)
     assert why == (
         "none of 10 connections could be established: 6 refused, 1 timed out, 1 broken off, 2 not possible from here"

@@ -168,6 +168,8 @@ pub struct Connections {
     pub refused: u64,
     /// Of these: it took too long.
     pub timed_out: u64,
+    /// Of these: this host had no port, descriptor, memory or permission for it.
+    pub local: u64,
     /// Cut off by the far end after they stood.
     pub reset: u64,
     /// Ended by the far end after they stood.
@@ -185,13 +187,14 @@ pub struct Connections {
 impl Connections {
     /// The words and numbers.
     #[must_use]
-    pub fn words(&self) -> [(&'static str, u64); 11] {
+    pub fn words(&self) -> [(&'static str, u64); 12] {
         [
             ("opened", self.opened),
             ("established", self.established),
             ("failed", self.failed),
             ("refused", self.refused),
             ("timed_out", self.timed_out),
+            ("local", self.local),
             ("reset", self.reset),
             ("closed", self.closed),
             ("broken", self.broken),
@@ -209,6 +212,7 @@ impl AddAssign<&Connections> for Connections {
         self.failed += other.failed;
         self.refused += other.refused;
         self.timed_out += other.timed_out;
+        self.local += other.local;
         self.reset += other.reset;
         self.closed += other.closed;
         self.broken += other.broken;

@@ -120,7 +120,7 @@ impl Epoll {
     fn add(&mut self, fd: OwnedFd, state: State) -> io::Result<Conn> {
         let place = match self.free.pop() {
             Some(place) => place,
-            None if self.is_full() => return Err(io::Error::from_raw_os_error(libc::ENFILE)),
+            None if self.is_full() => return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken")),
             None => {
                 self.slots.push(Slot::free(0));
                 self.slots.len() as u32 - 1
@@ -235,7 +235,7 @@ impl Streams for Epoll {
 
     fn open(&mut self, source: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn> {
         if self.is_full() {
-            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken"));
         }
         let fd = tcp::stream(to.ip())?;
         self.carried.calls += if source.is_some() { 5 } else { 3 };

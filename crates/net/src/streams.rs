@@ -51,6 +51,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it is this host that had no port, descriptor, memory or permission for the connection.
+    #[must_use]
+    pub fn is_local(self) -> bool {
+        const WANTING: [i32; 7] =
+            [libc::EADDRNOTAVAIL, libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EACCES, libc::EPERM];
+        matches!(self, Self::Failed(errno) if WANTING.contains(&errno))
+    }
+
     /// What an errno of a socket means.
     #[must_use]
     pub fn of(errno: i32) -> Self {
@@ -146,7 +154,8 @@ pub trait Streams {
     /// How many connections there may be at once: every [`Conn::place`] is below it.
     fn capacity(&self) -> usize;
     /// Begins to connect to `to`, from `source` with a port of the kernel's choice; [`Event::Opened`] or
-    /// [`Event::Closed`] follows. Errors: all places taken, or no descriptor.
+    /// [`Event::Closed`] follows. Errors: `StorageFull` where all places are taken, if only by connections whose end is
+    /// still under way; or no descriptor.
     fn open(&mut self, source: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn>;
     /// Sends all that was appended and takes in what has happened, waiting up to `wait` where nothing has yet.
     fn turn(&mut self, wait: Duration) -> io::Result<()>;
@@ -156,7 +165,8 @@ pub trait Streams {
     ///
     /// Many small messages are appended to one block and leave in one call.
     fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse>;
-    /// Receives nothing more on it until [`Streams::resume`]; what was already taken in still comes.
+    /// Receives nothing more on it until [`Streams::resume`]; what was already taken in still comes. That the far end
+    /// has said its last word is told only after that, too.
     fn pause(&mut self, conn: Conn);
     /// Receives again.
     fn resume(&mut self, conn: Conn);

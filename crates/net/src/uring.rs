@@ -177,7 +177,7 @@ impl Streams for Uring {
 
     fn open(&mut self, source: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn> {
         let Some(ring) = self.ring_with_room()? else {
-            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken"));
         };
         let number = ring.number;
         let ring = self.rings.get_mut(number).ok_or(io::ErrorKind::NotFound)?;

@@ -67,16 +67,11 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
 
 
 def _unopened(result: LoadResult) -> str | None:
-    """Connections for which there was no port, no memory or no way from this host say nothing of the server.
-
-    Over TLS those may as well have been cut off by the server in the handshake: they are held against it.
-    """
+    """Connections for which this host had no port, descriptor, memory or permission say nothing of the server."""
     connections = result.connections
-    if connections is None or not connections.elsewhere or connections.peak >= _asked(result):
+    if connections is None or not connections.local or connections.peak >= _asked(result):
         return None
-    if result.scenario.get("transport") == "tls":
-        return None
-    return f"this host could not open {connections.elsewhere:,} of {_asked(result):,} connections"
+    return f"this host could not open {connections.local:,} of {_asked(result):,} connections"
 
 
 def _asked(result: LoadResult) -> int:

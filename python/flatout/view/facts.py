@@ -33,6 +33,7 @@ CONNECTIONS = {
     "failed": "did not",
     "refused": "of these: the target said no",
     "timed_out": "of these: nothing came back in time",
+    "local": "of these: not possible from this host",
     "closed": "ended by the target",
     "reset": "cut off by the target",
     "broken": "ended here: what came made no sense",

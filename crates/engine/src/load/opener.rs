@@ -91,6 +91,15 @@ impl Opener {
         Some(ticket)
     }
 
+    /// What a ticket was for could not be begun yet.
+    pub(super) fn put_back(&mut self, ticket: Ticket) {
+        match ticket {
+            Ticket::First => self.left.asking += 1,
+            Ticket::Held => self.left.hold += 1,
+            Ticket::Again { held } => self.again.push_front((0, held)),
+        }
+    }
+
     /// One is on its way.
     pub(super) fn begun(&mut self, conn: Conn, now: u64) {
         self.on_their_way += 1;

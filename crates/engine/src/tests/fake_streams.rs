@@ -286,7 +286,9 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
     fn open(&mut self, _: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn> {
         let far = self.fars.len();
         self.fars.push(Far { conn: None, reads: true, window: self.window });
-        let conn = self.take_place(far, false).ok_or_else(|| io::Error::other("all places taken"))?;
+        let conn = self
+            .take_place(far, false)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::StorageFull, "all places taken"))?;
         self.tell(far, Act::Open(to));
         Ok(conn)
     }

@@ -110,6 +110,8 @@ impl Ring {
                 self.arm(index);
                 None
             }
+            // What its user still has to answer comes first; after the pause the kernel says so once more.
+            (0, _) if slot.paused && !slot.cut => None,
             (0, _) if !slot.cut => self.over(index, Reason::Ended, shared),
             (0.., _) => self.over(index, Reason::Reset, shared),
             (result, _) => self.over(index, Reason::of(-result), shared),

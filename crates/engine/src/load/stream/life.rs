@@ -1,5 +1,6 @@
 //! How connections come and go.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use flatout_net::{Conn, How, Reason, Streams};
@@ -21,7 +22,9 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         let mut opened = 0;
         while opened < most && self.peers.room() {
             let Some(ticket) = self.opener.ticket(now) else { break };
-            self.open(ticket, now);
+            if !self.open(ticket, now) {
+                break;
+            }
             opened += 1;
         }
         let peers = &self.peers;
@@ -35,24 +38,32 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         opened > 0
     }
 
-    fn open(&mut self, ticket: Ticket, now: u64) {
+    /// Opens one; false: not now, for the places of some that are over are still taken.
+    fn open(&mut self, ticket: Ticket, now: u64) -> bool {
         let number = self.connections.opened as usize;
-        self.connections.opened += 1;
-        self.connections.reopened += u64::from(matches!(ticket, Ticket::Again { .. }));
         let held = matches!(ticket, Ticket::Held | Ticket::Again { held: true });
         let from = |ip| SocketAddr::new(ip, 0);
         let source = (!self.sources.is_empty()).then(|| from(self.sources[number % self.sources.len()]));
-        match self.streams.open(source, self.target) {
+        let opened = self.streams.open(source, self.target);
+        if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull) {
+            self.opener.put_back(ticket);
+            return false;
+        }
+        self.connections.opened += 1;
+        self.connections.reopened += u64::from(matches!(ticket, Ticket::Again { .. }));
+        match opened {
             Ok(conn) => {
                 self.peers.begin(conn, now, held);
                 self.opener.begun(conn, now);
             }
             Err(error) => {
                 self.connections.failed += 1;
+                self.connections.local += 1;
                 self.book.board.fail(format!("a connection could not be opened: {error}"));
                 self.opener.lost(now, held);
             }
         }
+        true
     }
 
     /// A connection stands.
@@ -154,6 +165,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         if self.peers.coming(place) {
             counted.refused += u64::from(reason == Reason::Refused);
             counted.timed_out += u64::from(reason == Reason::TimedOut);
+            counted.local += u64::from(reason.is_local());
             if let Reason::Failed(errno) = reason {
                 let error = std::io::Error::from_raw_os_error(errno);
                 self.book.board.fail(format!("a connection could not be opened: {error}"));
