@@ -119,7 +119,8 @@ def verdict(
         return "target-lost", lost
     if outcomes.sent and not outcomes.answered + outcomes.late:
         return "target-lost", _nothing(outcomes)
-    if outcomes.unsent > UNSENT_SHARE * outcomes.planned and (why := _deserted(connections)):
+    behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
+    if behind and (why := _deserted(connections)):
         return "target-lost", why
     if why := generator_limited(outcomes, lateness, own_drops, blocked):
         return "generator-limited", why
@@ -127,8 +128,13 @@ def verdict(
 
 
 def _deserted(connections: Connections | None) -> str | None:
-    """Requests that stay behind because the target has ended most connections are not this generator's failure."""
+    """Requests that stay behind because the target has ended most connections are not this generator's failure.
+
+    One that ends them but takes new ones is still there.
+    """
     if connections is None or 2 * (connections.closed + connections.reset) < max(connections.established, 1):
+        return None
+    if 2 * connections.live > connections.peak:
         return None
     ended = f"{connections.closed:,} closed, {connections.reset:,} reset"
     return f"the target ended most of its {connections.established:,} connections ({ended}), and requests stayed behind"

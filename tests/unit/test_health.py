@@ -163,6 +163,21 @@ def test_a_target_without_any_connection_left_is_lost_after_the_same_patience() 
     )
 
 
+def deserted(outcomes: Outcomes, **counted: int) -> str:
+    connections = Connections(**{"opened": 10, "established": 10, "peak": 10, **counted})
+    return health.verdict(outcomes, None, 0, lost=None, interrupted=False, connections=connections)[0]
+
+
+def test_a_target_that_ended_its_connections_is_lost_unless_it_takes_new_ones() -> None:
+    behind = msgspec.structs.replace(FINE, sent=9000, unsent=1000, answered=9000)
+    nothing = msgspec.structs.replace(FINE, planned=0, sent=0, answered=0)
+    assert deserted(behind, closed=5, live=5) == "target-lost"
+    assert deserted(behind, closed=4, live=6) == "generator-limited"
+    assert deserted(behind, opened=70, established=70, closed=60, reopened=60, live=10) == "generator-limited"
+    assert deserted(nothing, reset=10, live=0) == "target-lost", "all had gone before the first request was due"
+    assert deserted(FINE, closed=10, live=0) == "ok", "all had left in time"
+
+
 def test_why_says_when_the_target_took_no_more() -> None:
     outcomes = msgspec.structs.replace(FINE, sent=9000, unsent=1000, answered=9000)
     word, why = health.verdict(outcomes, None, 0, lost=None, interrupted=False, blocked=900)

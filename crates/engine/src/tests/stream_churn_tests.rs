@@ -89,7 +89,8 @@ fn without_room_for_more_a_replaced_one_makes_way_after_the_time_out() {
 
 #[test]
 fn a_replaced_connection_that_the_far_end_closes_is_not_replaced_twice() {
-    let told = churning(10, 5).run::<Dns>(|query: &Query| {
+    let rig = churning(10, 5).opening(|opening| opening.reconnect = true);
+    let told = rig.run::<Dns>(|query: &Query| {
         let end = (query.nth == 4).then_some((2 * QUICK, Deed::Fail(Reason::Ended)));
         [(3 * QUICK, Deed::Send(query.answer::<Dns>()))].into_iter().chain(end).collect::<Vec<_>>()
     });
@@ -97,6 +98,17 @@ fn a_replaced_connection_that_the_far_end_closes_is_not_replaced_twice() {
     assert!(c.lost > 150 && c.lost * 5 <= c.sent + 50, "{c:?}");
     assert_eq!(told.connections.closed, c.lost);
     assert!(told.connections.peak <= 20 && told.connections.live <= 10, "{:?}", told.connections);
+    assert!(told.connections.reopened <= told.connections.closed + 10, "{:?}", told.connections);
+}
+
+#[test]
+fn a_connection_that_has_had_its_last_answer_is_not_listened_to() {
+    let told = churning(10, 1).run::<Dns>(|query: &Query| {
+        vec![(QUICK, Deed::Send([query.answer::<Dns>(), query.answer::<Dns>(), vec![0, 0]].concat()))]
+    });
+    let c = &told.counts;
+    assert_eq!((c.duplicate, c.invalid, c.unmatched, told.connections.broken), (0, 0, 0, 0));
+    assert_eq!(c.answered, c.sent);
 }
 
 #[test]
@@ -124,6 +136,19 @@ fn a_closed_connection_is_opened_again_after_a_pause_and_asked_again() {
         assert!((100 * MS..103 * MS).contains(&(again - end)), "opened again after {}", again - end);
     }
     assert!(told.asked.iter().any(|(far, asked)| *far >= 4 && *asked > 10), "{:?}", told.asked);
+}
+
+#[test]
+fn nothing_is_opened_again_once_all_is_asked() {
+    let rig = Streams { timeout: SECOND, ..Streams::over(2) }.opening(|opening| opening.reconnect = true);
+    let told = rig.run::<Dns>(|query: &Query| match query.serial {
+        // It is awaited for a second after the last request.
+        997 => Vec::new(),
+        998 => vec![answer(query), (20 * MS, Deed::Fail(Reason::Ended))],
+        _ => vec![answer(query)],
+    });
+    let connections = told.connections;
+    assert_eq!((connections.closed, connections.reopened, told.counts.lost), (1, 0, 1), "{connections:?}");
 }
 
 #[test]

@@ -204,3 +204,36 @@ fn a_connection_that_ends_in_the_warm_up_takes_nothing_that_counts() {
     assert_eq!((c.refused, c.planned, told.connections.reset), (0, 1_000, 1));
     assert!((80..150).contains(&c.lost), "{c:?}");
 }
+
+#[test]
+fn what_timed_out_before_its_connection_ended_is_lost_once() {
+    let rig = Streams { seconds: 2.0, timeout: 10 * MS, ..Streams::over(4) };
+    let told = rig.run::<Dns>(|query: &Query| match query.far {
+        0 if query.nth == 50 => vec![(0, Deed::Fail(Reason::Ended))],
+        0 => Vec::new(),
+        _ => vec![answer(query)],
+    });
+    let by_second: Vec<_> = told.seconds.iter().map(|second| second.counts.lost).collect();
+    assert_eq!((told.counts.lost, by_second.iter().sum::<u64>()), (51, 51), "{by_second:?}");
+}
+
+#[test]
+fn answers_that_one_connection_had_too_late_say_nothing_of_the_next() {
+    let rig = Streams { slots: 4, timeout: 2 * MS, ..Streams::over(1) }.opening(|opening| opening.reconnect = true);
+    let told = rig.run::<Dns>(|query: &Query| match (query.far, query.nth) {
+        // When these come, the ring has forgotten who asked.
+        (0, 0..100) => vec![(10 * MS, Deed::Send(query.answer::<Dns>()))],
+        (0, 150) => vec![(0, Deed::Fail(Reason::Ended))],
+        _ => Vec::new(),
+    });
+    let c = &told.counts;
+    assert_eq!((c.late, c.lost + c.late, c.answered), (100, c.sent, 0), "{c:?}");
+}
+
+#[test]
+fn nobody_waits_at_the_end_for_what_the_warm_up_lost() {
+    let rig = Streams { warmup: 500 * MS, timeout: 400 * MS, slots: 512, ..Streams::over(1) };
+    let told = rig.run::<Dns>(|query: &Query| if query.serial < 100 { Vec::new() } else { vec![answer(query)] });
+    assert_eq!(told.counts.answered, 1_000);
+    assert!(told.ended < 500 * MS + SECOND + 110 * MS, "{}", told.ended);
+}

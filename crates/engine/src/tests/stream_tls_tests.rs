@@ -1,5 +1,8 @@
 //! Whole runs under TLS: the laws hold there too, and connecting includes shaking hands.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use flatout_net::{How, Reason};
 use flatout_wire::dns::{Dns, DnsAsker};
 
@@ -69,19 +72,27 @@ fn a_message_that_found_no_room_leaves_what_follows_readable() {
 }
 
 #[test]
-fn nonsense_in_mid_run_makes_what_waits_invalid_and_is_answered_by_an_alert() {
+fn nonsense_in_mid_run_ends_the_connection_after_what_came_before_it_and_with_an_alert() {
     let tls = Tls::new(&asked()).unwrap();
+    let heard = Rc::new(Cell::new(0));
+    let heard_by_far_end = Rc::clone(&heard);
     let far = far_ends::<DnsAsker>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
     let told = Streams::over(1).run_over::<Dns, _, _>(tls, |asker, notes| {
         let mut play = far(asker, notes);
-        let mut heard = 0;
         move |told: Deeded<'_>| {
-            heard += 1;
-            if heard == 100 { vec![(QUICK, Deed::Send(b"nonsense, nonsense".to_vec()))] } else { play(told) }
+            let mut deeds = play(told);
+            heard_by_far_end.set(heard_by_far_end.get() + u64::from(matches!(told.act, Act::Bytes(_))));
+            match (heard_by_far_end.get(), &mut deeds[..]) {
+                (100, [(_, Deed::Send(bytes))]) => bytes.extend(b"nonsense, nonsense"),
+                _ => {}
+            }
+            deeds
         }
     });
     let (c, connections) = (&told.counts, told.connections);
-    assert_eq!((c.invalid, c.lost, connections.broken, connections.live), (1, 0, 1, 0));
+    // Two flights of the handshake come before the first request.
+    assert_eq!((c.answered, c.invalid, c.lost, connections.broken, connections.live), (98, 0, 0, 1, 0));
+    assert_eq!(heard.get(), 101, "the alert");
     assert_eq!(told.closed[&0].1, How::Flush, "the alert still leaves");
     assert!(told.failure.as_deref().is_some_and(|why| why.contains("TLS")), "{:?}", told.failure);
 }
