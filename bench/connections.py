@@ -65,7 +65,7 @@ def one(record: Record, connections: int, transport: str, *, climb: bool, second
         p99_us=round(due.p99 / 1e3) if due else 0,
         most_per_s=round(top),
         asker_bytes_each=steady.memory.per_connection,
-        server_bytes_each=round(stats.get("connection_bytes", 0) / max(connections, 1)),
+        server_bytes_each=round(stats.get("memory_bytes", 0) / max(connections, 1)),
         carrier=steady.carrier,
         verdict=steady.verdict,
     )

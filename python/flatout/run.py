@@ -37,19 +37,32 @@ def quiet(_: Any) -> None:
 
 
 def run(scenario: Scenario, progress: OnProgress = quiet, stop: threading.Event | None = None) -> LoadResult:
-    """Does the scenario once.
+    """Does the scenario once. Where connections can be had at none of them, the target's addresses are tried in turn.
 
     `stop` ends the run early from another thread; the result then says "interrupted".
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
-    plan = planning.make(scenario)
+    stop = stop or threading.Event()
+    passed: list[str] = []
+    while True:
+        plan = planning.make(scenario, len(passed))
+        result = _run(plan, progress, stop, passed)
+        if not plan.others or result.connections is None or result.connections.established or stop.is_set():
+            return result
+        passed.append(f"nobody could be connected to at {plan.endpoint}: tried {plan.others[0]}")
+
+
+def _run(
+    plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str]
+) -> LoadResult:
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = host.stolen_s()
     running = _start(plan)
-    watch = Attendance(running, plan, progress, stop or threading.Event())
+    watch = Attendance(running, plan, progress, stop)
     interrupted = watch.attend()
     result = _result(plan, running, watch, host.stolen_s() - stolen)
+    result = msgspec.structs.replace(result, notes=[*passed, *result.notes])
     if interrupted:
         raise Interrupted(result)
     return result

@@ -245,7 +245,7 @@ def test_trials_and_probes_over_connections(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_confirming_run_is_cut_to_what_opening_leaves() -> None:
     past = [Past(1000, 0.25, "held", 0.0, "bracket")]
-    step = decide(search(budget_s=30.0), past, 1.0, opening_s=lambda load: 60.0 if load > 1000 else 26.0)
+    step = decide(search(budget_s=30.0), past, 1.5, opening_s=lambda load: 60.0 if load > 1000 else 26.0)
     assert not isinstance(step, Done)
     assert (step.load, step.phase) == (1000, "confirm")
     assert 0.5 <= step.duration_s < 2.5

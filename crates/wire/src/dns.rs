@@ -57,6 +57,7 @@ enum Tally {
     NotAResponse,
     Malformed,
     WrongQuestion,
+    Echoed,
 }
 
 impl Protocol for Dns {
@@ -75,6 +76,7 @@ impl Protocol for Dns {
         "not_a_response",
         "malformed",
         "wrong_question",
+        "echoed",
     ];
     const MISFIT: usize = Tally::WrongQuestion as usize;
     const LINKS: &'static [Link] = &[Link::Udp, Link::Tcp, Link::Tls];

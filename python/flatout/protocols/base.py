@@ -19,7 +19,7 @@ class Protocol:
     `knobs` and `serve_knobs` are dataclasses whose fields become CLI flags and TOML keys of `load`/`limit` and of
     `serve` (help text in the fields' metadata); the engine takes their values as whole numbers, but for those whose
     metadata says `"engine": False`: they are for Python alone. `words` explains each tally in one line.
-    `links`: what it travels over, the usual one first. `default_lines`: what is asked where no query file is given;
+    `links`: what it travels over, the usual one first; over TLS at `tls_port`, where that differs. `default_lines`: what is asked where no query file is given;
     none for a protocol without query files. `codes`: which tallies are answer codes, as other tools write them; where
     there are any, the summary of a load also bears dnsperf's labels. `serve_entries`: makes what a server answers
     from, of `serve_knobs`.
@@ -34,9 +34,14 @@ class Protocol:
     serve_knobs: type[Any] = NoKnobs
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     links: tuple[str, ...] = ("udp",)
+    tls_port: int | None = None
     default_lines: tuple[str, ...] = ()
     codes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     serve_entries: Callable[[Any], list[tuple[bytes, bytes]]] | None = None
+
+    def port_over(self, link: str) -> int:
+        """The port that servers listen on for it."""
+        return self.tls_port or self.port if link == "tls" else self.port
 
 
 def knob_values(knobs: Any) -> dict[str, int]:

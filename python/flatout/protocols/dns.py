@@ -24,6 +24,10 @@ class Knobs:
     any_code: bool = dataclasses.field(
         default=False, metadata={"help": "Count every answer code as a right answer, as dnsperf does."}
     )
+    echo: bool = dataclasses.field(
+        default=False,
+        metadata={"help": "The target echoes, as tcpscaler's tcpserver does: a query come back is a right answer."},
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,7 @@ PROTOCOL = Protocol(
     name="dns",
     title="DNS",
     port=53,
+    tls_port=853,
     test_port=1053,
     summary="DNS queries over UDP, TCP or TLS",
     knobs=Knobs,
@@ -81,6 +86,7 @@ PROTOCOL = Protocol(
         "not_a_response": "not a response to a query",
         "malformed": "messages that are not what their header says",
         "wrong_question": "answers to another question than was asked",
+        "echoed": "queries come back as they were, from a target that echoes",
     },
     links=("udp", "tcp", "tls"),
     default_lines=("example.com A",),

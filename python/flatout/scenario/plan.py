@@ -19,13 +19,17 @@ _LONGEST_TIMEOUT_S = 60.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing."""
+    """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing.
+
+    `others`: further addresses of the target, for when nobody can be connected to at this one.
+    """
 
     scenario: Scenario
     endpoint: target.Endpoint
     sources: list[target.Address]
     engine: dict[str, Any]
     notes: list[str] = []
+    others: list[target.Endpoint] = []
 
 
 def protocol(name: str) -> Protocol:
@@ -35,25 +39,30 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def make(scenario: Scenario) -> Plan:
-    """Checks and resolves. Errors: UsageError (nothing is sent), TargetError for an unknown name."""
+def make(scenario: Scenario, which: int = 0) -> Plan:
+    """Checks and resolves; of several addresses of the target it takes number `which`.
+
+    Errors: UsageError (nothing is sent), TargetError for an unknown name.
+    """
     spoken = protocol(scenario.protocol)
     streams.check(scenario, spoken)
     _check_numbers(scenario)
     _check_file(scenario.queries)
     for expression in scenario.require:
         require.check(expression)
-    endpoint = target.resolve(scenario.target, spoken.port)
+    endpoints = target.addresses(scenario.target, spoken.port_over(scenario.transport))
+    endpoint = endpoints[which]
     target.guard(endpoint, scenario.allow_public)
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    return Plan(scenario, endpoint, sources, _engine(scenario, spoken, endpoint, sources), notes + tight)
+    engine = _engine(scenario, spoken, endpoint, sources)
+    return Plan(scenario, endpoint, sources, engine, notes + tight, others=endpoints[which + 1 :])
 
 
 def most_connections(scenario: Scenario) -> int:
     """How many connections a search may try on this host unless told."""
-    endpoint = target.resolve(scenario.target, protocol(scenario.protocol).port)
+    endpoint = target.resolve(scenario.target, protocol(scenario.protocol).port_over(scenario.transport))
     return capacity.most_connections(scenario, endpoint, capacity.room())
 
 

@@ -40,7 +40,15 @@ def split(text: str, default_port: int) -> tuple[str, int]:
 
 
 def resolve(text: str, default_port: int) -> Endpoint:
-    """The first address of the target. Errors: UsageError for its form, TargetError for an unknown name."""
+    """The first address of the target. Errors as `addresses`."""
+    return addresses(text, default_port)[0]
+
+
+def addresses(text: str, default_port: int) -> list[Endpoint]:
+    """All addresses of the target, the preferred first: at least one.
+
+    Errors: UsageError for its form, TargetError for an unknown name.
+    """
     host, port = split(text, default_port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -50,7 +58,7 @@ def resolve(text: str, default_port: int) -> Endpoint:
     # "localhost" has both loopback addresses; servers under test listen on the v4 one far more often.
     if all(endpoint.address.is_loopback for endpoint in endpoints):
         endpoints.sort(key=lambda endpoint: endpoint.address.version)
-    return endpoints[0]
+    return endpoints
 
 
 def _endpoint(sockaddr: tuple[object, ...], port: int) -> Endpoint:

@@ -7,7 +7,7 @@ use crate::{Ask, BadKnob, Frame, Knob, Reading};
 
 /// Asked where there is no subject: example.com A, as tcpscaler does.
 const EXAMPLE: &[u8] = b"\x07example\x03com\0\0\x01\0\x01";
-const KNOBS: BadKnob = BadKnob { expected: "edns, dnssec_ok, recursion, any_code: 0 or 1; udp_size: 512 to 4096" };
+const KNOBS: BadKnob = BadKnob { expected: "edns, dnssec_ok, recursion, any_code, echo: 0 or 1; udp_size: 512 to 4096" };
 
 /// The asking end: one question a message.
 #[derive(Clone, Debug)]
@@ -16,11 +16,13 @@ pub struct DnsAsker {
     flags: u8,
     edns: Option<[u8; OPT]>,
     any_code: bool,
+    echo: bool,
 }
 
 impl DnsAsker {
     pub(super) fn new(knobs: &[Knob<'_>], secret: u64) -> Result<Self, BadKnob> {
-        let (mut edns, mut dnssec_ok, mut recursion, mut any_code, mut size) = (false, false, true, false, UDP_SIZE);
+        let (mut edns, mut dnssec_ok, mut recursion, mut any_code) = (false, false, true, false);
+        let (mut echo, mut size) = (false, UDP_SIZE);
         for knob in knobs {
             let switch = match knob.name {
                 "udp_size" => {
@@ -31,6 +33,7 @@ impl DnsAsker {
                 "dnssec_ok" => &mut dnssec_ok,
                 "recursion" => &mut recursion,
                 "any_code" => &mut any_code,
+                "echo" => &mut echo,
                 _ => return Err(KNOBS),
             };
             *switch = match knob.value {
@@ -41,7 +44,7 @@ impl DnsAsker {
         }
         let flags = if dnssec_ok { DNSSEC_OK } else { 0 };
         let edns = (edns || dnssec_ok).then(|| Edns { size, flags, ..Edns::default() }.write());
-        Ok(Self { key: secret, flags: if recursion { RECURSION } else { 0 }, edns, any_code })
+        Ok(Self { key: secret, flags: if recursion { RECURSION } else { 0 }, edns, any_code, echo })
     }
 
     /// The id of request `index`, and by the same step the index of an id.
@@ -51,6 +54,9 @@ impl DnsAsker {
 
     fn judge(&self, reply: &[u8]) -> Tally {
         let Some(header) = Header::read(reply) else { return Tally::Malformed };
+        if self.echo && header.flags == self.flags {
+            return Tally::Echoed;
+        }
         if header.flags & RESPONSE == 0 || header.flags & message::OPCODE != 0 {
             return Tally::NotAResponse;
         }
@@ -110,7 +116,7 @@ impl Ask for DnsAsker {
         let index = u32::from(self.named(flow, id));
         let tally = self.judge(reply);
         let right = match tally {
-            Tally::NoError | Tally::NxDomain | Tally::Truncated => true,
+            Tally::NoError | Tally::NxDomain | Tally::Truncated | Tally::Echoed => true,
             Tally::NotAResponse | Tally::Malformed | Tally::WrongQuestion => false,
             _ => self.any_code,
         };
