@@ -82,9 +82,8 @@ fn nonsense_in_mid_run_ends_the_connection_after_what_came_before_it_and_with_an
         move |told: Deeded<'_>| {
             let mut deeds = play(told);
             heard_by_far_end.set(heard_by_far_end.get() + u64::from(matches!(told.act, Act::Bytes(_))));
-            match (heard_by_far_end.get(), &mut deeds[..]) {
-                (100, [(_, Deed::Send(bytes))]) => bytes.extend(b"nonsense, nonsense"),
-                _ => {}
+            if let (100, [(_, Deed::Send(bytes))]) = (heard_by_far_end.get(), &mut deeds[..]) {
+                bytes.extend(b"nonsense, nonsense");
             }
             deeds
         }
