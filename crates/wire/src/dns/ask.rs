@@ -7,7 +7,8 @@ use crate::{Ask, BadKnob, Frame, Knob, Reading};
 
 /// Asked where there is no subject: example.com A, as tcpscaler does.
 const EXAMPLE: &[u8] = b"\x07example\x03com\0\0\x01\0\x01";
-const KNOBS: BadKnob = BadKnob { expected: "edns, dnssec_ok, recursion, any_code, echo: 0 or 1; udp_size: 512 to 4096" };
+const KNOBS: BadKnob =
+    BadKnob { expected: "edns, dnssec_ok, recursion, any_code, echo: 0 or 1; udp_size: 512 to 4096" };
 
 /// The asking end: one question a message.
 #[derive(Clone, Debug)]
