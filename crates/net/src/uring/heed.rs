@@ -131,7 +131,7 @@ impl Ring {
                 self.fly(index, shared);
                 event.map(|generation| Event::Writable(self.conn(index, generation)))
             }
-            State::Open if lost(result) && (slot.armed || slot.starving) => {
+            State::Open if lost(result) && !slot.paused && (slot.armed || slot.starving) => {
                 // What the peer said before it left is still to be heard; that then tells how it ended.
                 slot.cut = true;
                 slot.out.discard(&mut shared.blocks);
