@@ -198,4 +198,5 @@ def test_only_numbers_go_to_the_engine() -> None:
         "udp_size": 1232,
         "recursion": 1,
         "any_code": 0,
+        "echo": 0,
     }
