@@ -51,13 +51,13 @@ def test_a_file_without_a_query_is_told(tmp_path: Path, cli: Cli, text: str) -> 
     assert "no queries" in " ".join(done.err.split()), done.err
 
 
-@pytest.mark.parametrize(("name", "reason"), [("nowhere", "No such file"), (".", "Is a directory")])
-def test_a_file_that_cannot_be_read_is_told(cli: Cli, name: str, reason: str) -> None:
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_file_that_cannot_be_read_is_told(cli: Cli, name: str) -> None:
     path = cli.folder / name
     done = cli("load", "dns", "127.0.0.1:9", *ASKED, "--queries", path)
     assert (done.code, done.out) == (2, "")
     assert str(path) in "".join(done.err.split()), done.err
-    assert reason in " ".join(done.err.split()), done.err
+    assert "cannot be read" in " ".join(done.err.split()), done.err
 
 
 def test_ten_million_lines_are_read_without_being_held(tmp_path: Path, cli: Cli) -> None:
