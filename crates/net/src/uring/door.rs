@@ -212,8 +212,11 @@ pub(super) fn trial(mut ring: Ring) -> io::Result<bool> {
     let quiet = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
     let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).file_index(place).build();
     let no_delay = option(0, libc::SOL_TCP, libc::TCP_NODELAY);
+    // A port would stay taken until the kernel comes to dismantle the ring.
+    let late_port = option(0, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT);
     let bind = opcode::Bind::new(types::Fixed(0), (&raw const address).cast(), length).build();
-    let chain = [socket.flags(quiet).user_data(tag.0), no_delay.flags(quiet).user_data(tag.0), bind.user_data(tag.0)];
+    let [socket, no_delay, late_port] = [socket, no_delay, late_port].map(|entry| entry.flags(quiet).user_data(tag.0));
+    let chain = [socket, no_delay, late_port, bind.user_data(tag.0)];
     let queued = ring.queue_chain(&chain);
     ring.enter(Some(Duration::from_millis(500)), &mut Carried::default())?;
     Ok(queued && ring.next().is_some_and(|completion| completion.result() == 0))
