@@ -58,10 +58,9 @@ def test_all_ports_can_be_used_and_the_remedy_helps(net: Net, cli: Cli, io: str)
     for address in others:
         net.run(net.left, "ip", "address", "add", f"{address}/24", "dev", "eth0")
     with serving(cli, net):
-        # Any other socket of this host may hold a port for a moment, the probe for io_uring among them.
-        one = load(cli, net, "--connections", "45", "--io", io)
-        more = load(cli, net, "--connections", "135", "--io", io, "--sources", *others)
-    for done, wanted in ((one, 45), (more, 135)):
+        one = load(cli, net, "--connections", "50", "--io", io)
+        more = load(cli, net, "--connections", "150", "--io", io, "--sources", *others)
+    for done, wanted in ((one, 50), (more, 150)):
         assert done.code in {0, 4}, done.err
         run = flatout.result.from_json(done.out)
         assert isinstance(run, flatout.LoadResult)
