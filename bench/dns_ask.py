@@ -77,7 +77,9 @@ def main() -> None:
         for column in ("answered_per_s", "cpu_s_per_million", "knot_cpu"):
             found = {name: record.values(column, client=name, transport=transport) for name in ("dnsperf", "flatout")}
             text += [f"- {transport}, {name}, {column}: {spread(values, 2)}" for name, values in found.items()]
-            text.append(f"- {transport}, {column}, flatout / dnsperf: {spread(ratios(found['flatout'], found['dnsperf']))}")
+            text.append(
+                f"- {transport}, {column}, flatout / dnsperf: {spread(ratios(found['flatout'], found['dnsperf']))}"
+            )
     record.finish([*text, "- Knot's configuration: one worker a transport, one zone; in bench/streams.py"])
 
 

@@ -77,9 +77,14 @@ def main() -> None:
     text = []
     for connections in ASKED:
         found = {name: record.values("per_cpu_s", client=name, connections=connections) for name in clients}
-        text += [f"- {connections} connections, {name}: {spread(values, 0)} answers a CPU s" for name, values in found.items()]
+        text += [
+            f"- {connections} connections, {name}: {spread(values, 0)} answers a CPU s"
+            for name, values in found.items()
+        ]
         for other in clients.keys() - {"flatout"}:
-            text.append(f"- {connections} connections, flatout / {other}: {spread(ratios(found['flatout'], found[other]))}")
+            text.append(
+                f"- {connections} connections, flatout / {other}: {spread(ratios(found['flatout'], found[other]))}"
+            )
     record.finish(text)
 
 

@@ -56,7 +56,9 @@ def main() -> None:
         text += [f"- {connections} connections, {name}: {spread(values, 0)} /s" for name, values in found.items()]
         for mine in ("flatout io_uring", "flatout epoll"):
             for other in servers.keys() - {"flatout io_uring", "flatout epoll"}:
-                text.append(f"- {connections} connections, {mine} / {other}: {spread(ratios(found[mine], found[other]))}")
+                text.append(
+                    f"- {connections} connections, {mine} / {other}: {spread(ratios(found[mine], found[other]))}"
+                )
     if not arguments.tcpserver:
         text.append("- tcpserver was not given and is not compared")
     record.finish(text)

@@ -52,9 +52,7 @@ def run(scenario: Scenario, progress: OnProgress = quiet, stop: threading.Event 
         passed.append(f"nobody could be connected to at {plan.endpoint}: tried {plan.others[0]}")
 
 
-def _run(
-    plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str]
-) -> LoadResult:
+def _run(plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str]) -> LoadResult:
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = host.stolen_s()

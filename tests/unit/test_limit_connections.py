@@ -136,7 +136,9 @@ def test_all_connections_and_all_answers_hold() -> None:
 
 
 def test_connections_that_this_host_could_not_open_say_nothing_of_the_server() -> None:
-    judgement = judged(Connections(opened=1000, established=400, failed=600, local=600, peak=400, live=400), answered=4000)
+    judgement = judged(
+        Connections(opened=1000, established=400, failed=600, local=600, peak=400, live=400), answered=4000
+    )
     assert judgement.verdict == "invalid"
     assert judgement.why == "this host could not open 600 of 1,000 connections"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import select
 import signal
 import sys
-import threading
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Annotated, Any, BinaryIO
@@ -54,7 +55,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
     def serve(*, serving: Serving = Serving(), knobs: Any = knobs()) -> int:
         seconds = None if serving.for_ is None else units.duration(serving.for_)
-        stop = _stop_on_signals()
+        stop = _Stop()
         server = Server(
             protocol.name,
             serving.listen,
@@ -109,14 +110,29 @@ def _beginning(protocol: Protocol, server: Server) -> list[str]:
     ]
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+class _Stop:
+    """The wish to stop, by signal.
+
+    A pipe and no `threading.Event`: the handler runs in the thread that waits, and would hang on the event's own lock.
+    """
+
+    def __init__(self) -> None:
+        self._heard, self._said = os.pipe()
+        os.set_blocking(self._said, False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._say)
+
+    def _say(self, *_: object) -> None:
+        # A full pipe says it already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._said, b".")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether somebody wishes it, after so long at most; it stays so."""
+        return bool(select.select([self._heard], [], [], seconds)[0])
 
 
-def _attend(server: Server, serving: Serving, stop: threading.Event, seconds: float | None) -> int:
+def _attend(server: Server, serving: Serving, stop: _Stop, seconds: float | None) -> int:
     """A line a second until somebody or the clock ends it."""
     left = seconds if seconds is not None else float("inf")
     with contextlib.ExitStack() as opened:

@@ -33,7 +33,7 @@ use crate::wrap::Wrap;
 use peers::Peers;
 
 /// At most so many sends before ears get their turn: about 100 µs.
-const SENDS_A_TURN: usize = 32;
+const SENDS_A_TURN: usize = 64;
 /// At most so many connections are opened before what comes back gets its turn: while nothing else is to be done,
 const OPENINGS_A_TURN: usize = 64;
 /// and beside the schedule.

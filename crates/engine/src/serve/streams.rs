@@ -24,6 +24,8 @@ const MESSAGE_MAX: usize = 65_535;
 const TICK_NS: u64 = 1_000_000_000;
 /// So many ticks without taking anything, and a client is cut off.
 const PATIENCE: u16 = 30;
+/// So long after the last event more are looked for without sleep: who sends pays for waking who sleeps.
+const LULL_NS: u64 = 30_000;
 /// Turns that may fail in a row before the carrier is given up.
 const FAILURES: u32 = 64;
 
@@ -101,7 +103,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     }
 
     pub(crate) fn run(mut self, stop: &AtomicBool, board: &Board) {
-        let (mut wait, mut published, mut failures) = (Duration::ZERO, 0, 0);
+        let (mut wait, mut published, mut failures, mut heard) = (Duration::ZERO, 0, 0, 0);
         // What it holds before anybody comes.
         self.publish(board);
         while !stop.load(Ordering::Relaxed) && failures < FAILURES {
@@ -116,8 +118,11 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
                 published = now;
                 self.publish(board);
             }
-            // Answers wait to leave after events: only a turn that brings nothing is followed by sleep.
-            wait = if busy { Duration::ZERO } else { WAIT };
+            if busy {
+                heard = now;
+            }
+            // Answers wait to leave after events, and under load the next event is near: sleep comes after a lull.
+            wait = if busy || now < heard + LULL_NS { Duration::ZERO } else { WAIT };
         }
         self.measure();
         board.leave(&self.served);
