@@ -1,7 +1,7 @@
 """What a growing number of connections costs: queries per second and p99 over 10 to 1,000,000 of them, UDP beside.
 
-`serve echo` and `load echo` on one machine. For each number: how long opening took, the most queries per second out of a
-climb of rates, p99 at 20,000 queries a second, memory per connection on both sides. `--only N` does one number once at
+`serve echo` and `load echo` on one machine. For each number: how long opening took, the most queries per second out of
+a climb of rates, p99 at 20,000 queries a second, memory per connection on both sides. `--only N` does one number once at
 20,000 a second: the million-connection run is `--only 1000000`. Usage: python bench/connections.py --out DIR
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import time
 from pathlib import Path
 
 import flatout
@@ -19,6 +20,7 @@ from streams import free_tcp_port
 COUNTS = [10, 100, 1_000, 10_000, 100_000, 1_000_000]
 RATES = [40e3, 60e3, 80e3, 100e3, 130e3, 160e3, 200e3]
 STEADY = 20e3
+WARMUP = 3.0
 
 
 def asked(target: str, connections: int, rate: float, seconds: float, transport: str) -> flatout.LoadResult:
@@ -28,10 +30,10 @@ def asked(target: str, connections: int, rate: float, seconds: float, transport:
         target,
         rate=rate,
         duration=seconds,
-        warmup=1.0,
+        warmup=WARMUP,
         transport=transport,
         connections=connections,
-        connect_rate=25e3,
+        connect_rate=40e3,
         arrivals="poisson",
         cpus=(ASKER,),
     )
@@ -52,13 +54,17 @@ def one(record: Record, connections: int, transport: str, *, climb: bool, second
     """One row of the table, with a server of its own."""
     target = f"127.0.0.1:{free_tcp_port()}"
     with flatout.serve("echo", target, threads=1, cpus=(SERVER,)) as server:
+        began = time.monotonic()
         steady = asked(target, connections, STEADY, seconds, transport)
+        took = time.monotonic() - began
         stats = server.stats()
         top = most(target, connections, transport) if climb else 0.0
     links, due = steady.connections, steady.latency_ns.from_due
+    opening_s = round(took - seconds - WARMUP, 1)
     record.add(
         transport=transport,
         connections=connections,
+        open_and_close_s=opening_s,
         established=links.established if links else 0,
         lost=(links.reset + links.closed + links.failed) if links else 0,
         answered_share=round(steady.outcomes.answered / max(steady.outcomes.planned, 1), 5),
