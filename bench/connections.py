@@ -1,8 +1,8 @@
 """What a growing number of connections costs: queries per second and p99 over 10 to 1,000,000 of them, UDP beside.
 
 `serve echo` and `load echo` on one machine. For each number: how long opening took, the most queries per second out of
-a climb of rates, p99 at 20,000 queries a second, memory per connection on both sides. `--only N` does one number once at
-20,000 a second: the million-connection run is `--only 1000000`. Usage: python bench/connections.py --out DIR
+a climb of rates, p99 at 20,000 queries a second, memory per connection on both sides. `--only N` does one number
+once at 20,000 a second: the million-connection run is `--only 1000000`. Usage: python bench/connections.py --out DIR
 """
 
 from __future__ import annotations
