@@ -19,10 +19,10 @@ class Protocol:
     `knobs` and `serve_knobs` are dataclasses whose fields become CLI flags and TOML keys of `load`/`limit` and of
     `serve` (help text in the fields' metadata); the engine takes their values as whole numbers, but for those whose
     metadata says `"engine": False`: they are for Python alone. `words` explains each tally in one line.
-    `links`: what it travels over, the usual one first; over TLS at `tls_port`, where that differs. `default_lines`: what is asked where no query file is given;
-    none for a protocol without query files. `codes`: which tallies are answer codes, as other tools write them; where
-    there are any, the summary of a load also bears dnsperf's labels. `serve_entries`: makes what a server answers
-    from, of `serve_knobs`.
+    `links`: what it travels over, the usual one first; over TLS at `tls_port`, where that differs. `default_lines`:
+    what is asked where no query file is given; none for a protocol without query files. `codes`: which tallies are
+    answer codes, as other tools write them; where there are any, the summary of a load also bears the labels that
+    scripts look for. `serve_entries`: makes what a server answers from, of `serve_knobs`.
     """
 
     name: str
