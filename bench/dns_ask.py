@@ -19,8 +19,8 @@ from peers import ASKER, cpu_s
 from record import Record, ratios, spread
 from streams import knot, run_on
 
-SECONDS = 3
-RATES = {"udp": [150e3, 200e3, 250e3, 300e3, 350e3], "tcp": [60e3, 90e3, 120e3, 150e3, 180e3, 220e3]}
+SECONDS = 2
+RATES = {"udp": [200e3, 260e3, 320e3, 400e3], "tcp": [60e3, 90e3, 120e3, 150e3, 180e3, 220e3]}
 CONNECTIONS = {"udp": 64, "tcp": 100}
 
 

@@ -17,7 +17,7 @@ from peers import ASKER, ceiling
 from record import Record, ratios, spread
 from streams import ceiling_tcp, knot, ours
 
-RATES = {"udp": [180e3, 220e3, 260e3, 300e3, 340e3, 400e3], "tcp": [80e3, 110e3, 140e3, 170e3, 200e3, 250e3]}
+RATES = {"udp": [220e3, 270e3, 330e3, 400e3], "tcp": [120e3, 170e3, 230e3, 300e3]}
 Server = Callable[[], AbstractContextManager[object]]
 
 
@@ -29,7 +29,7 @@ def most(target: str, protocol: str, transport: str) -> float:
             protocol,
             target,
             rate=rate,
-            duration=1.5,
+            duration=1.0,
             warmup=0.2,
             timeout=0.25,
             transport=transport,

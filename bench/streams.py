@@ -52,6 +52,15 @@ def free_tcp_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def free_port_for_both() -> int:
+    """A port that is free for UDP and TCP alike."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def wait_for(port: int, seconds: float = 5.0) -> None:
     """Until somebody listens there."""
     until = time.monotonic() + seconds
@@ -98,12 +107,15 @@ def knot() -> Iterator[tuple[str, int]]:
     path = shutil.which("knotd", path=f"{os.environ['PATH']}:/usr/sbin")
     if path is None:
         raise SystemExit("knotd is not installed (Debian: knot)")
-    port = free_port()
+    port = free_port_for_both()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "knot.conf").write_text(KNOT.format(folder=folder, port=port), encoding="ascii")
         Path(folder, "example.com.zone").write_text(ZONE, encoding="ascii")
-        with listening([path, "-c", str(Path(folder, "knot.conf"))], port) as server:
-            yield server
+        with listening([path, "-c", str(Path(folder, "knot.conf"))], port) as (target, pid):
+            # Knot pins its workers to CPUs of its own choice, the asker's among them.
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {SERVER})
+            yield target, pid
 
 
 def run_on(cpu: int, command: Sequence[str], text: str | None = None) -> tuple[str, float]:
