@@ -25,6 +25,7 @@ WARMUP = 3.0
 
 def asked(target: str, connections: int, rate: float, seconds: float, transport: str) -> flatout.LoadResult:
     """One load of 31-byte messages, uniformly over the connections."""
+    streams: dict[str, object] = {"connect_rate": 40e3} if transport == "tcp" else {}
     return flatout.load(
         "echo",
         target,
@@ -33,9 +34,9 @@ def asked(target: str, connections: int, rate: float, seconds: float, transport:
         warmup=WARMUP,
         transport=transport,
         connections=connections,
-        connect_rate=40e3,
         arrivals="poisson",
         cpus=(ASKER,),
+        **streams,  # type: ignore[arg-type]
     )
 
 

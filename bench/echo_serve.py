@@ -16,6 +16,7 @@ from record import Record, ratios, spread
 from streams import ceiling_tcp, ours, tcpserver
 
 CONNECTIONS = [5, 2000]
+LEAST = 80e3
 
 
 def limit(target: str, connections: int, budget: float) -> tuple[float, str]:
@@ -25,7 +26,7 @@ def limit(target: str, connections: int, budget: float) -> tuple[float, str]:
         target,
         p99="2ms",
         budget=budget,
-        least=80e3,
+        least=LEAST,
         within=0.05,
         transport="tcp",
         connections=connections,
@@ -62,7 +63,8 @@ def main() -> None:
         found = {name: record.values("per_s", server=name, connections=connections) for name in servers}
         text += [f"- {connections} connections, {name}: {spread(values, 0)} /s" for name, values in found.items()]
         for other in servers.keys() - {"flatout"}:
-            both = ratios(found["flatout"], found[other])
+            # One that fails at the minimum counts as holding it, which favours it.
+            both = ratios(found["flatout"], [max(value, LEAST) for value in found[other]])
             text.append(f"- {connections} connections, flatout / {other}: {spread(both)}")
     if not arguments.tcpserver:
         text.append("- tcpserver was not given and is not compared")
