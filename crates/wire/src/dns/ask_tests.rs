@@ -218,7 +218,7 @@ fn knobs() {
 #[test]
 fn from_a_target_that_echoes_the_query_itself_is_right_and_else_it_is_not() {
     for (echo, right) in [(0, false), (1, true)] {
-        let asker = DnsAsker::new(&[Knob { name: "echo", value: echo }], 0x5eed).unwrap();
+        let asker = DnsAsker::new(&[Knob { name: "echo", value: echo }], 0x5eed).expect("a knob that it has");
         let mut query = [0; 512];
         let length = asker.fill(3, 77, &[], &mut query);
         let said = asker.read(3, &query[..length]);
