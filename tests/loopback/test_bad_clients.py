@@ -195,7 +195,13 @@ def test_resets_within_a_query(server: flatout.Server, sent: int) -> None:
         with connected(server) as client:
             client.sendall(framed(QUERY)[:sent])
             reset(client)
-    counted(server, accepted=20, resets=20, now=0)
+    if server.carrier == "epoll":
+        counted(server, accepted=20, resets=20, now=0)
+        return
+    # Linux 6.18 now and then wakes no multishot receive for a reset that comes right behind data (docs/connections.md).
+    wait_until(lambda: server.stats()["connections"]["resets"] >= 17, seconds=10)
+    ends = server.stats()["connections"]
+    assert (ends["accepted"], ends["resets"] + ends["now"]) == (20, 20)
 
 
 def test_resets_before_the_answers_are_read(server: flatout.Server) -> None:
