@@ -6,7 +6,7 @@
 //! - comes out the same after its name and type were written as digits.
 #![no_main]
 
-use flatout_wire::dns::Dns;
+use flatout_wire::dns::{Dns, QUERY_MAX};
 use flatout_wire::{Answer, Ask, Moment, Protocol, SUBJECT_MAX, Table};
 use libfuzzer_sys::fuzz_target;
 
@@ -45,7 +45,7 @@ fn spelled(question: &[u8]) -> String {
 
 fn answered(question: &[u8]) {
     let (asker, server) = (Dns::asker(&[], 7).expect("no knobs"), Dns::answerer(&[]).expect("no knobs"));
-    let mut packet = [0; Dns::REQUEST_MAX];
+    let mut packet = [0; QUERY_MAX];
     let length = asker.fill(1, 2, question, &mut packet);
     assert_eq!(length, 12 + question.len());
     let moment = Moment { peer_port: 40_000, ..Moment::default() };

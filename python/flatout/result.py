@@ -110,11 +110,11 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
     """What became of connections.
 
-    `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end `refused`
-    those to which nothing came back (`timed_out`) and those for which this host had no port, descriptor, memory or
-    permission (`local`). Of those that stood the far end `closed` or `reset` some before
-    the end; `broken` were ended here because what came made no sense. `reopened` were begun in the place of others.
-    `peak` stood at once, `live` stood at the end.
+    `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end
+    `refused`, those to which nothing came back (`timed_out`) and those for which this host had no port, descriptor,
+    memory or permission (`local`). Of those that stood the far end `closed` or `reset` some before the end; `broken`
+    were ended here because what came made no sense. `reopened` were begun in the place of others. `peak` stood at
+    once, `live` stood at the end.
     """
 
     opened: int = 0

@@ -90,8 +90,6 @@ def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
         return UsageError(
             f"cannot send from {plan.scenario.sources}: {text} (not an address of this host, or no port left)"
         )
-    if plan.scenario.queries and text.startswith(plan.scenario.queries):
-        return UsageError(f"queries {text}")
     if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
     what = "connections" if plan.scenario.streams else "flows"

@@ -132,8 +132,8 @@ def test_ids_come_again_only_after_their_answer(server: flatout.Server, tmp_path
             server.address,
             transport="tcp",
             connections=1,
-            rate=60_000,
-            duration=2.5,
+            rate=25_000,
+            duration=4,
             warmup=0,
             log=str(log),
             log_format="tcpscaler",
@@ -141,8 +141,7 @@ def test_ids_come_again_only_after_their_answer(server: flatout.Server, tmp_path
 
     run = until_good(attempt, lambda run: run.outcomes.sent > 70_000)
     accounts.check(run)
-    if run.outcomes.sent <= 70_000:
-        pytest.skip("this machine sends too few queries for ids to come again")
+    assert run.outcomes.sent > 70_000
     asked = read(log)
     assert len(asked) == run.outcomes.sent
     assert max(Counter(one.query for one in asked).values()) >= 2, "ids have wrapped"

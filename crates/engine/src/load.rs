@@ -13,7 +13,6 @@ mod schedule;
 pub mod stream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use flatout_net::{Batch, Datagrams, Sent};
 use flatout_wire::{Ask, Protocol};
@@ -176,7 +175,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
                 break;
             }
             if now - due > UNSENT_AFTER_NS {
-                dealt += self.skip_late(now);
+                self.skip_late(now);
+                dealt += 1;
                 continue;
             }
             match self.send_group(due, now) {
@@ -187,16 +187,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         dealt
     }
 
-    /// Leaves out what can no longer leave in time, in one sweep: a generator far behind must not spend itself on that.
-    fn skip_late(&mut self, now: u64) -> usize {
-        let mut skipped = 0;
-        while skipped < SKIPS_A_TURN
-            && self.schedule.due(0).is_some_and(|due| now.saturating_sub(due) > UNSENT_AFTER_NS)
-        {
-            self.unsent(now, Unsent::Late);
-            skipped += 1;
-        }
-        1
+    fn skip_late(&mut self, now: u64) {
+        let (book, flow) = (&mut self.book, self.flow);
+        self.schedule.skip_late(now, |due| book.unsent(flow, due, now, Unsent::Late));
     }
 
     /// Sends the requests that are due now over the flow whose turn it is; returns how many it dealt with.
@@ -285,10 +278,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
 
     fn idle(&mut self) {
         let now = self.clock.now();
-        let due = self.schedule.due(0).unwrap_or(u64::MAX);
-        let wake = due.saturating_sub(SPIN_NS).min(self.book.next_tick.max(now + TICK_NS));
-        if wake > now + SPIN_NS {
-            self.listen(now, Duration::from_nanos(wake - now));
+        if let Some(lull) = self.schedule.lull(now, self.book.next_tick) {
+            self.listen(now, lull);
         }
     }
 }

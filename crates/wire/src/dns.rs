@@ -40,6 +40,9 @@ const UDP_LEAST: u16 = 512;
 const UDP_MOST: u16 = 4096;
 const BAD_SIZE: BadKnob = BadKnob { expected: "udp_size: 512 to 4096 bytes" };
 
+/// No query is longer (bytes).
+pub const QUERY_MAX: usize = HEADER + QUESTION_MAX + OPT;
+
 /// The protocol.
 pub struct Dns;
 
@@ -62,7 +65,6 @@ enum Tally {
 
 impl Protocol for Dns {
     const NAME: &'static str = "dns";
-    const REQUEST_MAX: usize = HEADER + QUESTION_MAX + OPT;
     const DATAGRAM_MAX: usize = UDP_MOST as usize;
     const TALLIES: &'static [&'static str] = &[
         "noerror",

@@ -41,7 +41,6 @@ enum Tally {
 
 impl Protocol for Echo {
     const NAME: &'static str = "echo";
-    const REQUEST_MAX: usize = LONGEST;
     const DATAGRAM_MAX: usize = LONGEST;
     const TALLIES: &'static [&'static str] = &["echoed", "altered"];
     const MISFIT: usize = Tally::Altered as usize;

@@ -30,8 +30,6 @@ macro_rules! protocols {
 pub trait Protocol: 'static {
     /// As people write it: `flatout load NAME`.
     const NAME: &'static str;
-    /// No request that [`Ask::fill`] writes is longer (bytes).
-    const REQUEST_MAX: usize;
     /// A datagram longer than this is truncated when received (bytes), at either end.
     const DATAGRAM_MAX: usize;
     /// The protocol's own counters of answers, by the number that [`Reading`] carries.
@@ -70,7 +68,7 @@ pub trait Ask: Clone + Send + 'static {
     fn index_bits(&self) -> u32 {
         32
     }
-    /// The longest request with these knobs (bytes), at most [`Protocol::REQUEST_MAX`].
+    /// The longest request with these knobs (bytes), the bound of what [`Ask::fill`] writes.
     fn longest(&self) -> usize;
     /// Writes request `index` of `flow` about `subject` into `out` (at least `longest` long); returns its length.
     ///

@@ -57,7 +57,6 @@ enum Tally {
 
 impl Protocol for Ntp {
     const NAME: &'static str = "ntp";
-    const REQUEST_MAX: usize = HEADER;
     const DATAGRAM_MAX: usize = 2048;
     const TALLIES: &'static [&'static str] = &[
         "basic",

@@ -1,8 +1,9 @@
 //! The requests that are due next: warm-up first, then the counted schedule, drawn as far as needed.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::Times;
+use super::{SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
 use crate::pace::Pacer;
 
 /// Both schedules and what has been drawn of them.
@@ -37,6 +38,23 @@ impl Schedule {
     /// The first request has been dealt with.
     pub(super) fn pass(&mut self) -> Option<u64> {
         self.drawn.pop_front()
+    }
+
+    /// Leaves out what can no longer leave in time, in one sweep; tells each: a generator far behind must not spend
+    /// itself on that.
+    pub(super) fn skip_late(&mut self, now: u64, mut tell: impl FnMut(u64)) {
+        for _ in 0..SKIPS_A_TURN {
+            let Some(due) = self.due(0).filter(|due| now.saturating_sub(*due) > UNSENT_AFTER_NS) else { return };
+            self.pass();
+            tell(due);
+        }
+    }
+
+    /// How long a worker that has nothing to do may sleep.
+    pub(super) fn lull(&mut self, now: u64, next_tick: u64) -> Option<Duration> {
+        let due = self.due(0).unwrap_or(u64::MAX);
+        let wake = due.saturating_sub(SPIN_NS).min(next_tick.max(now + TICK_NS));
+        (wake > now + SPIN_NS).then(|| Duration::from_nanos(wake - now))
     }
 
     /// Nothing is due any more.

@@ -20,7 +20,7 @@ use super::book::Book;
 use super::gate::{Begin, Gate};
 use super::opener::{Opener, Opening};
 use super::schedule::Schedule;
-use super::{GRACE_NS, Manner, SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
+use super::{GRACE_NS, Manner, TICK_NS, Times, UNSENT_AFTER_NS};
 use crate::clock::Clock;
 use crate::corpus::Cursor;
 use crate::flow::Rings;
@@ -32,7 +32,7 @@ use crate::tally::{Connections, Counts, Unsent};
 use crate::wrap::Wrap;
 use peers::Peers;
 
-/// At most so many sends before ears get their turn: about 100 µs.
+/// At most so many sends before ears get their turn: about 200 µs.
 const SENDS_A_TURN: usize = 64;
 /// At most so many connections are opened before what comes back gets its turn: while nothing else is to be done,
 const OPENINGS_A_TURN: usize = 64;
@@ -265,15 +265,9 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         dealt
     }
 
-    /// Leaves out what can no longer leave in time, in one sweep: a generator far behind must not spend itself on that.
     fn skip_late(&mut self, now: u64) {
-        let mut skipped = 0;
-        while skipped < SKIPS_A_TURN
-            && self.schedule.due(0).is_some_and(|due| now.saturating_sub(due) > UNSENT_AFTER_NS)
-        {
-            self.unsent(0, now, Unsent::Late);
-            skipped += 1;
-        }
+        let book = &mut self.book;
+        self.schedule.skip_late(now, |due| book.unsent(0, due, now, Unsent::Late));
     }
 
     fn unsent(&mut self, flow: usize, now: u64, why: Unsent) {
@@ -341,10 +335,8 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
 
     fn idle(&mut self) {
         let now = self.clock.now();
-        let due = self.schedule.due(0).unwrap_or(u64::MAX);
-        let wake = due.saturating_sub(SPIN_NS).min(self.book.next_tick.max(now + TICK_NS));
-        if wake > now + SPIN_NS {
-            self.carry(Duration::from_nanos(wake - now));
+        if let Some(lull) = self.schedule.lull(now, self.book.next_tick) {
+            self.carry(lull);
         }
     }
 

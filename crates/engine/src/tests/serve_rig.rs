@@ -22,7 +22,6 @@ pub(super) struct FramedEnd;
 
 impl Protocol for Framed {
     const NAME: &'static str = "framed";
-    const REQUEST_MAX: usize = 512;
     const DATAGRAM_MAX: usize = 512;
     const TALLIES: &'static [&'static str] = &[];
     const LINKS: &'static [Link] = &[Link::Tcp];
@@ -103,7 +102,6 @@ pub(super) struct PlainEnd;
 
 impl Protocol for Plain {
     const NAME: &'static str = "plain";
-    const REQUEST_MAX: usize = 512;
     const DATAGRAM_MAX: usize = 512;
     const TALLIES: &'static [&'static str] = &[];
     const LINKS: &'static [Link] = &[Link::Tcp];

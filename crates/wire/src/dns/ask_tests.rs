@@ -1,6 +1,6 @@
 //! The asking end's rules, one by one.
 extern crate std;
-use super::{Dns, DnsAsker, Tally};
+use super::{Dns, DnsAsker, QUERY_MAX, Tally};
 use crate::scramble::scramble;
 use crate::{Ask, Frame, Knob, Protocol, Reading};
 use std::vec::Vec;
@@ -90,7 +90,7 @@ fn no_query_is_longer_than_said() {
     for knobs in [&[("edns", 0)], &[("edns", 1)]] {
         let asker = asker(knobs);
         assert_eq!(query(&asker, 1, &longest).len(), asker.longest());
-        assert!(asker.longest() <= Dns::REQUEST_MAX);
+        assert!(asker.longest() <= QUERY_MAX);
         for length in 0..asker.longest() {
             assert_eq!(asker.fill(FLOW, 1, &longest, &mut std::vec![0; length]), 0, "no room for it");
         }

@@ -1,7 +1,7 @@
 //! Packets of real implementations, both ways; where they come from is in tests/packets/dns/README.md.
 extern crate std;
 use super::message::{HEADER, after_question};
-use super::{Dns, DnsAsker, Tally};
+use super::{Dns, DnsAsker, QUERY_MAX, Tally};
 use crate::{Answer, Ask, Frame, Knob, Moment, Protocol, Reading, SUBJECT_MAX, Table};
 use std::vec::Vec;
 
@@ -36,7 +36,7 @@ fn subject(line: &str) -> Vec<u8> {
 }
 
 fn query(knobs: &[(&str, i64)], line: &str) -> Vec<u8> {
-    let mut out = [0; Dns::REQUEST_MAX];
+    let mut out = [0; QUERY_MAX];
     let length = asker(knobs).fill(FLOW, INDEX, &subject(line), &mut out);
     out[..length].to_vec()
 }

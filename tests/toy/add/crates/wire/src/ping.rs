@@ -28,7 +28,6 @@ pub struct PingAnswerer;
 
 impl Protocol for Ping {
     const NAME: &'static str = "ping";
-    const REQUEST_MAX: usize = LENGTH;
     const DATAGRAM_MAX: usize = 2048;
     const TALLIES: &'static [&'static str] = &["pong", "echo"];
     type Asker = PingAsker;
