@@ -16,6 +16,12 @@ pub struct LoadPlan {
     pub knobs: Vec<(String, i64)>,
     /// Whom to ask.
     pub target: SocketAddr,
+    /// Further addresses of the same receiver: flows go to them in turn.
+    pub others: Vec<SocketAddr>,
+    /// Where nothing comes back: how many senders the messages are numbered by, over all workers.
+    pub senders: u32,
+    /// Where nothing comes back: senders send at a tick, all of them within this share of it; 1: evenly spread.
+    pub spread: f64,
     /// Over what.
     pub link: Link,
     /// Where to ask from, in turn; empty: the kernel chooses.
@@ -153,4 +159,46 @@ pub struct ServePlan {
     pub workers: usize,
     /// Where to keep them, in turn; empty: the scheduler chooses.
     pub cpus: Vec<usize>,
+}
+
+/// A receiver of what goes one way, to be run until it is stopped.
+#[derive(Clone, Debug)]
+pub struct ReceivePlan {
+    /// The protocol's name.
+    pub protocol: String,
+    /// Its knobs.
+    pub knobs: Vec<(String, i64)>,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Threads that receive.
+    pub workers: usize,
+    /// Whether all of them read one socket; else each has its own, and the kernel spreads senders over them.
+    pub shared: bool,
+    /// Where to keep them, in turn; empty: the scheduler chooses.
+    pub cpus: Vec<usize>,
+    /// Whether the kernel may hand over several datagrams of one sender as one (UDP_GRO).
+    pub coalesced: bool,
+    /// Whether arrivals carry the kernel's stamps; else the time at which a worker read them.
+    pub stamps: bool,
+    /// The sockets' receive buffers, bytes each.
+    pub buffer: usize,
+    /// Messages that may wait for the handler, over all workers.
+    pub queue: usize,
+    /// What happens to more.
+    pub when_full: WhenFull,
+    /// Senders whose sequence numbers are followed, and whose addresses are kept, at most.
+    pub followed: usize,
+    /// Whether counter questions on the same port are answered.
+    pub tells: bool,
+}
+
+/// What to do when the queue to the handler is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The longest waiting messages make room.
+    DropOldest,
+    /// Those that have just come are dropped.
+    DropNewest,
+    /// Receiving waits: the kernel's buffer fills, and what does not fit there the kernel drops.
+    Wait,
 }

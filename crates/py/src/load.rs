@@ -25,7 +25,7 @@ pub struct LoadRun(run::LoadRun);
 #[pymethods]
 impl LoadRun {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, target, link, sources, flows, lines, queries, connect_per_s,
+    #[pyo3(signature = (*, protocol, knobs, target, others, senders, spread, link, sources, flows, lines, queries, connect_per_s,
                         connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
                         timeout_ns, poisson, seed, workers, cpus, stamps, segmented, log, log_format))]
     #[allow(clippy::too_many_arguments)]
@@ -34,6 +34,9 @@ impl LoadRun {
         protocol: String,
         knobs: Vec<(String, i64)>,
         target: (IpAddr, u16, u32),
+        others: Vec<(IpAddr, u16, u32)>,
+        senders: u32,
+        spread: f64,
         link: &str,
         sources: Vec<IpAddr>,
         flows: usize,
@@ -67,6 +70,9 @@ impl LoadRun {
             protocol,
             knobs,
             target: address(target),
+            others: others.into_iter().map(address).collect(),
+            senders,
+            spread,
             link: one_of(link, &LINKS)?,
             sources,
             flows,

@@ -86,6 +86,7 @@ impl Protocol for Dns {
     const GROWS: bool = true;
     type Asker = DnsAsker;
     type Answerer = DnsAnswerer;
+    type Taker = crate::Untaken;
 
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<DnsAsker, BadKnob> {
         DnsAsker::new(knobs, secret)

@@ -47,6 +47,7 @@ impl Protocol for Echo {
     const LINKS: &'static [Link] = &[Link::Tcp, Link::Udp];
     type Asker = EchoAsker;
     type Answerer = EchoAnswerer;
+    type Taker = crate::Untaken;
 
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<EchoAsker, BadKnob> {
         let mut size = SIZE;

@@ -6,9 +6,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod arrived;
 pub mod dns;
 pub mod echo;
 pub mod ntp;
+pub mod record;
 mod scramble;
 pub mod table;
 
@@ -22,11 +24,12 @@ macro_rules! protocols {
             $crate::ntp::Ntp,
             $crate::dns::Dns,
             $crate::echo::Echo,
+            $crate::record::Record,
         }
     };
 }
 
-/// A protocol: its name, its limits, and its two ends.
+/// A protocol: its name, its limits, and its ends.
 pub trait Protocol: 'static {
     /// As people write it: `flatout load NAME`.
     const NAME: &'static str;
@@ -46,10 +49,16 @@ pub trait Protocol: 'static {
     type Asker: Ask;
     /// The answering end.
     type Answerer: Answer;
+    /// The end that takes in what goes one way; [`Untaken`] where answers come back.
+    type Taker: Take;
     /// The asking end with these knobs; `secret` makes its requests unguessable and differs from run to run.
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<Self::Asker, BadKnob>;
     /// The answering end with these knobs.
     fn answerer(knobs: &[Knob<'_>]) -> Result<Self::Answerer, BadKnob>;
+    /// The end that takes in, with these knobs.
+    fn taker(_knobs: &[Knob<'_>]) -> Result<Self::Taker, BadKnob> {
+        Err(BadKnob { expected: "a protocol that goes one way: this one is answered, not received" })
+    }
     /// Announces a message of `length` bytes in `out` (`PREFIX` long).
     fn prefix(_length: usize, _out: &mut [u8]) {}
     /// Turns a line of a query file into a subject that [`Ask::fill`] asks about: how many bytes of `out` (at least
@@ -74,6 +83,20 @@ pub trait Ask: Clone + Send + 'static {
     ///
     /// `subject` is what [`Protocol::compile`] made of a line, or empty where there are no lines.
     fn fill(&self, flow: u32, index: u32, subject: &[u8], out: &mut [u8]) -> usize;
+    /// Whether nothing comes back: what has arrived only the far end knows.
+    fn one_way(&self) -> bool {
+        false
+    }
+    /// Writes message number `sequence` of `sender`, where nothing comes back; otherwise as [`Ask::fill`].
+    fn cast(&self, sender: u32, sequence: u64, subject: &[u8], out: &mut [u8]) -> usize {
+        self.fill(sender, sequence as u32, subject, out)
+    }
+    /// Whether requests carry the time of their sending, which [`Ask::stamp`] writes.
+    fn stamped(&self) -> bool {
+        false
+    }
+    /// Writes the time of sending, Unix time in ns, into a filled request.
+    fn stamp(&self, _unix_ns: u64, _request: &mut [u8]) {}
     /// What an arrival on `flow` says; on a stream `reply` is one whole message without what frames it.
     fn read(&self, flow: u32, reply: &[u8]) -> Reading;
     /// Which request of `flow` these bytes are: an ICMP error quotes what it refuses.
@@ -144,6 +167,72 @@ pub trait Answer: Send + Sync + 'static {
     /// Where the first request in `bytes` of a stream lies.
     fn frame(&self, _bytes: &[u8]) -> Frame {
         Frame::Broken
+    }
+}
+
+/// The end that takes in what goes one way: fixed-size messages that nobody answers.
+pub trait Take: Clone + Send + 'static {
+    /// Bytes of every message.
+    fn size(&self) -> usize;
+    /// How many bits a sequence number has before it wraps; 0: messages have none.
+    fn sequence_bits(&self) -> u32;
+    /// Whether messages name who sent them; else the address they came from does.
+    fn names_sender(&self) -> bool;
+    /// What a message says, whatever its length.
+    fn take(&self, message: &[u8]) -> Result<Taken, Malformed>;
+    /// How long a right message was under way (ns, negative where the clocks differ by more): nothing without a time.
+    fn delay_ns(&self, message: &[u8], arrived_unix_ns: u64) -> Option<i64>;
+}
+
+/// What a message that was taken in says; 0 where it has no such field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Who sent it.
+    pub sender: u64,
+    /// Its number among that sender's.
+    pub sequence: u64,
+}
+
+/// Why a message is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Malformed {
+    /// Too few bytes, perhaps none.
+    Short,
+    /// Too many.
+    Long,
+    /// A field that is the same in all messages is not: another format, or the other byte order.
+    Constant,
+}
+
+impl Malformed {
+    /// The words for it, by number.
+    pub const WORDS: [&'static str; 3] = ["short", "long", "wrong_constant"];
+}
+
+/// For protocols that do not go one way: there is no such end.
+#[derive(Clone, Copy, Debug)]
+pub enum Untaken {}
+
+impl Take for Untaken {
+    fn size(&self) -> usize {
+        match *self {}
+    }
+
+    fn sequence_bits(&self) -> u32 {
+        match *self {}
+    }
+
+    fn names_sender(&self) -> bool {
+        match *self {}
+    }
+
+    fn take(&self, _: &[u8]) -> Result<Taken, Malformed> {
+        match *self {}
+    }
+
+    fn delay_ns(&self, _: &[u8], _: u64) -> Option<i64> {
+        match *self {}
     }
 }
 

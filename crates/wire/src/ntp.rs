@@ -71,6 +71,7 @@ impl Protocol for Ntp {
     ];
     type Asker = NtpAsker;
     type Answerer = NtpAnswerer;
+    type Taker = crate::Untaken;
 
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<NtpAsker, BadKnob> {
         let mut version = 4;

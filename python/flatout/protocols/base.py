@@ -22,7 +22,10 @@ class Protocol:
     `links`: what it travels over, the usual one first; over TLS at `tls_port`, where that differs. `default_lines`:
     what is asked where no query file is given; none for a protocol without query files. `codes`: which tallies are
     answer codes, as other tools write them; where there are any, the summary of a load also bears the labels that
-    scripts look for. `serve_entries`: makes what a server answers from, of `serve_knobs`.
+    scripts look for. `serve_entries`: makes what a server answers from, of `serve_knobs`. `engine_knobs`: where knobs
+    are more than numbers, makes the engine's of `knobs` or of `serve_knobs`; `lines_of`: where messages are made of
+    rows, makes the lines of `knobs` that take the place of a query file's. `one_way`: for protocols whose messages
+    nobody answers, tells of `knobs` whether that is so; such a protocol is served by receiving.
     """
 
     name: str
@@ -38,6 +41,9 @@ class Protocol:
     default_lines: tuple[str, ...] = ()
     codes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     serve_entries: Callable[[Any], list[tuple[bytes, bytes]]] | None = None
+    engine_knobs: Callable[[Any], list[tuple[str, int]]] | None = None
+    lines_of: Callable[[Any], list[str]] | None = None
+    one_way: Callable[[Any], bool] | None = None
 
     def port_over(self, link: str) -> int:
         """The port that servers listen on for it."""

@@ -29,6 +29,7 @@ impl Protocol for Framed {
     const GROWS: bool = true;
     type Asker = FramedEnd;
     type Answerer = FramedEnd;
+    type Taker = flatout_wire::Untaken;
 
     fn asker(_: &[Knob<'_>], _: u64) -> Result<FramedEnd, BadKnob> {
         Ok(FramedEnd)
@@ -107,6 +108,7 @@ impl Protocol for Plain {
     const LINKS: &'static [Link] = &[Link::Tcp];
     type Asker = FramedEnd;
     type Answerer = PlainEnd;
+    type Taker = flatout_wire::Untaken;
 
     fn asker(_: &[Knob<'_>], _: u64) -> Result<FramedEnd, BadKnob> {
         Ok(FramedEnd)

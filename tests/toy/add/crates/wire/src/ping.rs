@@ -6,7 +6,7 @@
 //! 8  8  the flow under the run's secret, so that a stranger's answer is told apart
 //! ```
 
-use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table};
+use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table, Untaken};
 
 /// Bytes of every request and answer.
 pub const LENGTH: usize = 16;
@@ -32,6 +32,7 @@ impl Protocol for Ping {
     const TALLIES: &'static [&'static str] = &["pong", "echo"];
     type Asker = PingAsker;
     type Answerer = PingAnswerer;
+    type Taker = Untaken;
 
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<PingAsker, BadKnob> {
         no_knobs(knobs).map(|()| PingAsker { secret })

@@ -1,0 +1,180 @@
+//! How a sender learns what has arrived of messages that nobody answers: it asks the receiver, on the port they go to.
+//!
+//! Question and answer are [`LENGTH`] bytes, so that nobody gains anything by asking in another's name.
+//!
+//! ```text
+//! 0   8  "flatout?" asks, "flatout!" answers
+//! 8   1  version, 1
+//! 9   1  what is wanted: 0 the counters; 1 the counters, and sequence numbers begin anew
+//! 10  6  zero
+//! 16  8  a number of the asker's, echoed
+//! 24     the counters, little endian, 8 bytes each, in the order of `Arrived::words`; zero in a question
+//! ```
+
+/// Bytes of a question and of its answer.
+pub const LENGTH: usize = 24 + 8 * COUNTERS;
+const COUNTERS: usize = 18;
+const ASKS: &[u8; 8] = b"flatout?";
+const ANSWERS: &[u8; 8] = b"flatout!";
+const VERSION: u8 = 1;
+
+/// What a sender wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whether what comes from now on is a new beginning: no sequence number continues an earlier one.
+    pub anew: bool,
+    /// Comes back in the answer.
+    pub nonce: u64,
+}
+
+/// What a receiver has counted since it began, over all its workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// Messages that came, right or not.
+    pub received: u64,
+    /// Messages that were right.
+    pub parsed: u64,
+    /// Messages that were not.
+    pub malformed: u64,
+    /// Right messages whose sequence number had come before.
+    pub duplicate: u64,
+    /// Right messages that came after a later one of their sender.
+    pub reordered: u64,
+    /// Sequence numbers left out so far; one that comes late is taken off again.
+    pub missing: u64,
+    /// Senders whose numbers jumped too far to be a gap: begun again, or in another byte order.
+    pub restarts: u64,
+    /// Right messages whose sender there was no room to follow.
+    pub untracked: u64,
+    /// Messages that the kernel dropped at the sockets.
+    pub kernel_drops: u64,
+    /// Right messages that the handler has taken.
+    pub handed_over: u64,
+    /// Right messages dropped because the queue to the handler was full.
+    pub dropped: u64,
+    /// Right messages that wait for the handler.
+    pub queued: u64,
+    /// Senders seen.
+    pub senders: u64,
+    /// Bytes of all messages.
+    pub bytes: u64,
+    /// CPU time of the workers, ns.
+    pub cpu_ns: u64,
+    /// How many workers there are.
+    pub workers: u64,
+    /// Bytes that a message must have.
+    pub size: u64,
+    /// Bits of a sequence number; 0: there is none.
+    pub sequence_bits: u64,
+}
+
+impl Arrived {
+    /// The words and numbers.
+    #[must_use]
+    pub fn words(&self) -> [(&'static str, u64); COUNTERS] {
+        [
+            ("received", self.received),
+            ("parsed", self.parsed),
+            ("malformed", self.malformed),
+            ("duplicate", self.duplicate),
+            ("reordered", self.reordered),
+            ("missing", self.missing),
+            ("restarts", self.restarts),
+            ("untracked", self.untracked),
+            ("kernel_drops", self.kernel_drops),
+            ("handed_over", self.handed_over),
+            ("dropped", self.dropped),
+            ("queued", self.queued),
+            ("senders", self.senders),
+            ("bytes", self.bytes),
+            ("cpu_ns", self.cpu_ns),
+            ("workers", self.workers),
+            ("size", self.size),
+            ("sequence_bits", self.sequence_bits),
+        ]
+    }
+
+    fn of(words: [u64; COUNTERS]) -> Self {
+        let [received, parsed, malformed, duplicate, reordered, missing, restarts, untracked, kernel_drops, rest @ ..] =
+            words;
+        let [handed_over, dropped, queued, senders, bytes, cpu_ns, workers, size, sequence_bits] = rest;
+        Self {
+            received,
+            parsed,
+            malformed,
+            duplicate,
+            reordered,
+            missing,
+            restarts,
+            untracked,
+            kernel_drops,
+            handed_over,
+            dropped,
+            queued,
+            senders,
+            bytes,
+            cpu_ns,
+            workers,
+            size,
+            sequence_bits,
+        }
+    }
+}
+
+impl Question {
+    /// The question as a datagram.
+    #[must_use]
+    pub fn write(&self) -> [u8; LENGTH] {
+        let mut out = [0; LENGTH];
+        head(&mut out, ASKS, self.anew, self.nonce);
+        out
+    }
+
+    /// A question, if the datagram is one.
+    #[must_use]
+    pub fn read(datagram: &[u8]) -> Option<Self> {
+        let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
+        let (anew, nonce) = read_head(datagram, ASKS)?;
+        datagram[24..].iter().all(|byte| *byte == 0).then_some(Self { anew, nonce })
+    }
+
+    /// The answer to it.
+    #[must_use]
+    pub fn answer(&self, arrived: &Arrived) -> [u8; LENGTH] {
+        let mut out = [0; LENGTH];
+        head(&mut out, ANSWERS, self.anew, self.nonce);
+        for (place, (_, count)) in out[24..].chunks_exact_mut(8).zip(arrived.words()) {
+            place.copy_from_slice(&count.to_le_bytes());
+        }
+        out
+    }
+
+    /// What an answer to this question says, if the datagram is one.
+    #[must_use]
+    pub fn answered(&self, datagram: &[u8]) -> Option<Arrived> {
+        let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
+        let mine = read_head(datagram, ANSWERS)? == (self.anew, self.nonce);
+        let mut words = [0; COUNTERS];
+        for (word, bytes) in words.iter_mut().zip(datagram[24..].chunks_exact(8)) {
+            *word = bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        }
+        mine.then(|| Arrived::of(words))
+    }
+}
+
+fn head(out: &mut [u8; LENGTH], magic: &[u8; 8], anew: bool, nonce: u64) {
+    out[..8].copy_from_slice(magic);
+    (out[8], out[9]) = (VERSION, u8::from(anew));
+    out[16..24].copy_from_slice(&nonce.to_le_bytes());
+}
+
+fn read_head(datagram: &[u8; LENGTH], magic: &[u8; 8]) -> Option<(bool, u64)> {
+    let anew = match datagram[9] {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let sound = datagram.starts_with(magic) && datagram[8] == VERSION && datagram[10..16] == [0; 6];
+    let nonce = datagram[16..24].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    sound.then_some((anew, nonce))
+}
