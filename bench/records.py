@@ -57,7 +57,7 @@ def tokio(path: str) -> float:
 
 
 def ours(way: str, *, fold: bool = False) -> float:
-    """flatout's receiver."""
+    """The receiver of flatout."""
     port = free_port()
     options = [*(["--gro"] if "gro" in WAYS[way] else []), *(["--fold"] if fold else [])]
     command = [sys.executable, str(HERE / "take.py"), f"127.0.0.1:{port}", "--seconds", str(FEED_S + 2), *options]
