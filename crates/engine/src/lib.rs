@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod faulty;
 pub mod flow;
 pub mod histogram;
+pub mod inquiry;
 pub mod load;
 pub mod log;
 pub mod lore;
