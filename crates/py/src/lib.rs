@@ -60,6 +60,7 @@ mod _engine {
     use super::load::LoadRun;
     #[pymodule_export]
     use super::receive::Receiver;
+    #[pymodule_export]
     use super::send::{Sender, arrived};
     #[pymodule_export]
     use super::serve::{FaultyServer, Server};
