@@ -7,12 +7,17 @@
 compile_error!("flatout runs on Linux only: it is built on Linux's own system calls");
 
 mod address;
+mod arrivals;
 mod batch;
+mod bell;
 mod blocks;
 mod datagrams;
 mod epoll;
+mod intake;
+mod line;
 mod memory;
 mod option;
+mod outlet;
 mod pool;
 mod probe;
 mod socket;
@@ -23,10 +28,15 @@ mod thread;
 mod udp;
 mod uring;
 
+pub use arrivals::Arrivals;
 pub use batch::{Batch, Meta};
+pub use bell::Bell;
 pub use datagrams::{Datagrams, Refused, Sent};
 pub use epoll::Epoll;
+pub use intake::{Inflow, Intake, IntakeWays};
+pub use line::Line;
 pub use option::SocketMemory;
+pub use outlet::{Gone, Outlet};
 pub use probe::{Kernel, kernel};
 pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
 pub use tcp::Listener;

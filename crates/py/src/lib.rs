@@ -2,6 +2,8 @@
 
 mod histogram;
 mod load;
+mod receive;
+mod send;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,10 @@ mod _engine {
     use super::histogram::Histogram;
     #[pymodule_export]
     use super::load::LoadRun;
+    #[pymodule_export]
+    use super::receive::Receiver;
+    #[pymodule_export]
+    use super::send::{Sender, arrived};
     #[pymodule_export]
     use super::serve::{FaultyServer, Server};
     #[pymodule_export]
