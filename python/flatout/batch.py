@@ -22,7 +22,7 @@ class _Beside(NamedTuple):
 
 
 class Batch(Rows):
-    """Rows in the order in which one worker took them in. The memory is the batch's own, for as long as it lives.
+    """Records in the order in which one worker took them in. The memory is the batch's own, for as long as it lives.
 
     `arrived_ns` and `sender` belong to the batch as it was handed over. What is made of it (a slice, a copy, a result)
     is an array without them, for they would not fit: index them alike, as in `batch.sender[batch["id"] == 7]`.

@@ -20,7 +20,7 @@ from flatout import units
 from flatout._engine import Receiver as _Receiver
 from flatout.batch import Batch
 from flatout.errors import UsageError
-from flatout.protocols.record import Layout, layout_of
+from flatout.protocols import Layout, layout_of
 from flatout.run import distribution
 from flatout.scenario import target
 from flatout.scenario.listen import listen_address, why_not
