@@ -17,6 +17,7 @@ from flatout.result import Arrival, Outcomes, Reading
 
 Words = dict[str, int]
 
+SHARED = "the receiver counts all nodes' messages: merge their results to learn the loss"
 _DIFFERENCES = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
     *("kernel_drops", "handed_over", "dropped", "queued"),
@@ -46,7 +47,9 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
 
     `shared`: other nodes' messages are among those counted.
     """
-    plain = msgspec.structs.replace(outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0)
+    plain = msgspec.structs.replace(
+        outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0
+    )
     warnings = (f"{outcomes.refused:,} messages were refused: nobody listened there",) if outcomes.refused else ()
     found = Account(plain, None, warnings=warnings)
     if not readings:
@@ -55,7 +58,7 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
         why = "the receiver began anew during the run: none knows what became of the messages"
         return found._replace(lost=why)
     if shared:
-        return found._replace(notes=("the receiver counts all nodes' messages: merge their results to learn the loss",))
+        return found._replace(notes=(SHARED,))
     return _settled(found, together(readings, outcomes.sent))
 
 
@@ -107,7 +110,7 @@ def _difference(reading: Reading) -> Words:
 
 
 def widest(runs: Sequence[Sequence[Reading]]) -> list[Reading]:
-    """The readings of several runs against the same receivers as one: the first before, the last after, of each address.
+    """The readings of several runs against the same receivers as one: of each address the first before, the last after.
 
     Nodes ask at different times; only between the first question and the last answer have all their messages come.
     """

@@ -138,10 +138,8 @@ def verdict(
         return "interrupted", "stopped before its end"
     if lost:
         return "target-lost", lost
-    if one_way and outcomes.received == 0 and outcomes.sent >= ENOUGH:
-        return "target-lost", f"the receiver got none of {outcomes.sent:,} messages"
-    if not one_way and outcomes.sent and not outcomes.answered + outcomes.late:
-        return "target-lost", _nothing(outcomes)
+    if why := _in_vain(outcomes) if one_way else _unanswered(outcomes):
+        return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _deserted(connections)):
         return "target-lost", why
@@ -163,7 +161,16 @@ def _deserted(connections: Connections | None) -> str | None:
     return f"the target ended most of its {connections.established:,} connections ({ended}), and requests stayed behind"
 
 
-def _nothing(outcomes: Outcomes) -> str:
+def _in_vain(outcomes: Outcomes) -> str | None:
+    """Where nothing comes back, only a receiver that counts can tell that nothing came."""
+    if outcomes.received == 0 and outcomes.sent >= ENOUGH:
+        return f"the receiver got none of {outcomes.sent:,} messages"
+    return None
+
+
+def _unanswered(outcomes: Outcomes) -> str | None:
+    if not outcomes.sent or outcomes.answered + outcomes.late:
+        return None
     if outcomes.refused:
         return f"the target never answered: {outcomes.refused:,} of {outcomes.sent:,} requests were refused"
     if outcomes.invalid:

@@ -261,7 +261,10 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         outcomes,
         late,
         counts["own_drops"],
-        lost=watch.lost or watch.inquiry.lost or told.lost or health.unconnected(connections, streams.connections(plan.scenario)),
+        lost=watch.lost
+        or watch.inquiry.lost
+        or told.lost
+        or health.unconnected(connections, streams.connections(plan.scenario)),
         interrupted=watch.stopped and not watch.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
