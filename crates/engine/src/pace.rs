@@ -171,7 +171,7 @@ impl Ticking {
     fn expected(&self) -> Option<f64> {
         let (sender, Ticks { senders, spread }) = (f64::from(self.sender), self.ticks);
         let due = self.sender < senders && self.began + sender + EDGE < self.total;
-        due.then(|| self.began + sender * spread)
+        due.then_some(self.began + sender * spread)
     }
 
     fn advance(&mut self, share: Share) {

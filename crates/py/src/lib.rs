@@ -2,6 +2,7 @@
 
 mod histogram;
 mod load;
+mod receive;
 mod send;
 mod serve;
 
@@ -57,6 +58,8 @@ mod _engine {
     use super::histogram::Histogram;
     #[pymodule_export]
     use super::load::LoadRun;
+    #[pymodule_export]
+    use super::receive::Receiver;
     #[pymodule_export]
     use super::send::{Sender, arrived};
     #[pymodule_export]
