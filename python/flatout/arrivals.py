@@ -20,7 +20,7 @@ Words = dict[str, int]
 SHARED = "the receiver counts all nodes' messages: merge their results to learn the loss"
 _DIFFERENCES = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
-    *("kernel_drops", "handed_over", "dropped", "queued"),
+    *("kernel_drops", "handed_over", "dropped", "queued", "senders"),
 )
 # Counters that never fall unless their receiver is another than before.
 _RISING = ("received", "parsed", "malformed", "kernel_drops", "handed_over", "dropped")
@@ -92,7 +92,7 @@ def _settled(found: Account, told: Words) -> Account:
 
 
 def together(readings: Sequence[Reading], sent: int) -> Words:
-    """What the receivers at all addresses counted between two readings; `senders`, `workers`, `size` as they are.
+    """What the receivers at all addresses counted between two readings; `workers` and `size` as they are.
 
     Addresses that tell the same numbers are one receiver's, unless these add up to exactly what was sent.
     """
@@ -100,13 +100,13 @@ def together(readings: Sequence[Reading], sent: int) -> Words:
     alike = all(words == found[0] for words in found)
     if alike and len(found) * found[0]["received"] != sent:
         return found[0]
-    added = {name: sum(words[name] for words in found) for name in (*_DIFFERENCES, "senders", "workers")}
+    added = {name: sum(words[name] for words in found) for name in (*_DIFFERENCES, "workers")}
     return added | {"size": found[0]["size"]}
 
 
 def _difference(reading: Reading) -> Words:
     told = {name: reading.after[name] - reading.before[name] for name in _DIFFERENCES}
-    return told | {name: reading.after[name] for name in ("senders", "workers", "size")}
+    return told | {name: reading.after[name] for name in ("workers", "size")}
 
 
 def widest(runs: Sequence[Sequence[Reading]]) -> list[Reading]:

@@ -154,7 +154,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """What the receiver of one-way messages counted during a run; `senders`, `workers`, `size` as they are at its end.
+    """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
 
     received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those
     that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
