@@ -50,7 +50,7 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
     plain = msgspec.structs.replace(
         outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0
     )
-    warnings = (f"{outcomes.refused:,} messages were refused: nobody listened there",) if outcomes.refused else ()
+    warnings = (f"{outcomes.refused:,} times messages were refused: nobody listened there",) if outcomes.refused else ()
     found = Account(plain, None, warnings=warnings)
     if not readings:
         return found._replace(notes=("loss is not known: nobody at the target told what arrived",))

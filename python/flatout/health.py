@@ -51,9 +51,13 @@ class Watch:
 
 
 class RefusalWatch:
-    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more."""
+    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more.
 
-    def __init__(self) -> None:
+    `together`: so many messages may be refused as one, where the kernel cuts them apart.
+    """
+
+    def __init__(self, together: int = 1) -> None:
+        self._together = together
         self._before: Look | None = None
 
     def lost(self, look: Look) -> str | None:
@@ -64,7 +68,7 @@ class RefusalWatch:
             return None
         self._before = look
         refused, sent = look.refused - before.refused, look.sent - before.sent
-        if refused >= ENOUGH and 2 * refused > sent:
+        if refused >= ENOUGH and 2 * refused * self._together > sent:
             return f"since {before.t_s:.1f} s it refuses (port closed, or a firewall says no)"
         return None
 

@@ -105,7 +105,7 @@ class Sender:
 
     @property
     def refused(self) -> int:
-        """Records that came back: nobody listens there."""
+        """Refusals that came back: nobody listens there. With `gso` records of one call may be refused as one."""
         return self._told()["refused"]
 
     @property
