@@ -15,8 +15,8 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
 
     `lost` are requests whose time-out has passed; a late answer may still come. Where nothing comes back, `received` is
-    what the receiver has told last; null: it tells nothing, or messages are answered. Over streams `connections` stand of
-    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
+    what the receiver has told last; null: it tells nothing, or messages are answered. Over streams `connections` stand
+    of `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
     """
 
     phase: Phase
