@@ -58,6 +58,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int
     reordered: int = 0
     unmatched: int = 0
+    received: int | None = None
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     p50: int | None
     p99: int | None
     lateness_p99: int | None = None
+    received: int | None = None
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +159,31 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     per_connection: int
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """What the receiver of messages that go one way counted over a run, as it told when asked.
+
+    `lost_in_kernel` are those lost at its sockets, `lost_elsewhere` the rest.
+    """
+
+    received: int
+    parsed: int
+    malformed: int
+    duplicate: int
+    reordered: int
+    missing: int
+    restarts: int
+    untracked: int
+    kernel_drops: int
+    handed_over: int
+    dropped: int
+    queued: int
+    senders: int
+    workers: int
+    size: int
+    lost_in_kernel: int = 0
+    lost_elsewhere: int = 0
+
+
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     """One `--require` expression, the value measured for it (null: no sample) and whether it was met."""
 
@@ -200,6 +227,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     notes: list[str] = []
     nodes: list[Node] = []
+    receiver: Arrival | None = None
 
     def to_json(self) -> bytes:
         """As one JSON object."""

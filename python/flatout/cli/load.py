@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 
 from flatout import units
 from flatout.cli import output as out
+from flatout.cli.cast_flags import Casting, Ticking
 from flatout.cli.flags import Asking, Output, flattened
 from flatout.cli.stream_flags import Connecting, Querying, Sharing, absolute, help_of, shown
 from flatout.errors import Interrupted, UsageError
@@ -34,6 +35,9 @@ class Pace:
     for_: Annotated[str | None, Parameter(name="--for", group=WHAT, help="How long, e.g. 500ms, 10s, 1h30m. [10s]")] = (
         None
     )
+    count: Annotated[
+        str | None, Parameter(group=WHAT, help="How many in all, in place of --for, e.g. 10M; no warm-up unless asked.")
+    ] = None
     ramp: Annotated[str | None, Parameter(group=WHAT, help="From one rate to another over --for, e.g. 10k..200k.")] = (
         None
     )
@@ -74,11 +78,14 @@ class Pace:
         """As keyword arguments of the Python API, those about the rate left out."""
         return {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
 
-    def segments(self) -> tuple[Segment, ...]:
-        """The profile that the flags ask for."""
+    def segments(self, tick_rate: str | None = None) -> tuple[Segment, ...]:
+        """The profile that the flags ask for; `tick_rate` is what all senders' ticks come to."""
         given = [flag for flag in ("rate", "ramp", "profile") if getattr(self, flag) is not None]
+        given += [] if tick_rate is None else ["tick"]
         if len(given) > 1 and given != ["rate", "profile"]:
             raise UsageError(f"give one of --{' and --'.join(given)}, not both")
+        if self.count is not None:
+            return self._counted(tick_rate or self.rate or "10k")
         if self.profile is not None:
             if self.for_ is not None:
                 raise UsageError("a profile brings its own durations: leave --for out")
@@ -89,7 +96,16 @@ class Pace:
         seconds = units.duration(self.for_ or "10s")
         if self.ramp is not None:
             return profiles.ramp(self.ramp, seconds)
-        return profiles.steady(units.rate(self.rate or "10k"), seconds)
+        return profiles.steady(units.rate(tick_rate or self.rate or "10k"), seconds)
+
+    def _counted(self, rate: str) -> tuple[Segment, ...]:
+        """So many at a steady rate."""
+        if self.for_ is not None or self.ramp is not None or self.profile is not None:
+            raise UsageError("--count says how long a steady --rate lasts: leave --for, --ramp and --profile out")
+        number = units.count(self.count or "0")
+        if number < 1:
+            raise UsageError(f"--count {self.count}: give 1 or more")
+        return profiles.steady(units.rate(rate), number / units.rate(rate))
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
@@ -100,6 +116,8 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         /,
         *,
         pace: Pace = Pace(),
+        casting: Casting = Casting(),
+        ticking: Ticking = Ticking(),
         asking: Asking = Asking(),
         connecting: Connecting = Connecting(),
         querying: Querying = Querying(),
@@ -114,21 +132,24 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             options.update(connecting.options())
         if protocol.default_lines:
             options.update(querying.options())
-        scenario = scenario_of(
-            protocol.name,
-            target,
-            rate=None,
-            duration=0,
-            profile=pace.segments(),
-            **options,
-        )
+        tick_rate = None
+        if protocol.one_way is not None:
+            options.update(casting.options())
+            tick_rate = ticking.rate(casting)
+        segments = pace.segments(tick_rate)
+        if pace.count is not None:
+            _steadily(asking)
+            options.setdefault("warmup", 0.0)
+        scenario = scenario_of(protocol.name, target, rate=None, duration=0, profile=segments, **options)
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
 
-    load.__doc__ = help_of(_HELP, protocol, _STREAM_EXAMPLES)
+    load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
         "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
         "pace": flattened(Pace),
+        "casting": shown(Casting, when=protocol.one_way is not None),
+        "ticking": shown(Ticking, when=protocol.one_way is not None),
         "asking": flattened(Asking),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
@@ -155,6 +176,36 @@ flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --co
 flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 30k --hold 10k --churn 1k --arrivals poisson
 flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 90k --node 1/3 --start-at 2026-03-14T15:09:26Z
 """
+
+
+_HELP_ONE_WAY = """Send {protocol.summary} at a set rate, and ask the receiver how many came.
+
+`flatout serve {protocol.name}` and `flatout.Receiver` answer that question, on the port that the messages go to; of
+another receiver's losses nothing is known. Where messages go one way there are no answers to wait for: --timeout,
+--stamps and requirements on latency are for --reply. Several addresses of one receiver are written with commas between.
+
+**Examples**
+
+Eight senders, 100,000 messages of 4 bytes a second each, ten million in all:
+
+```
+flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --format movement \\
+    --threads 8 --players 8 --rate 800k --count 10M
+```
+
+Ten thousand players that move 20 times a second, all at the beginning of each tick; at most 0.1 % lost:
+
+```
+flatout load {protocol.name} 10.0.0.2 --players 10k --tick 20 --spread 0% --for 1m --require 'loss<0.1%'
+flatout load {protocol.name} 10.0.0.2:{protocol.test_port},10.0.0.3:{protocol.test_port} --rate 1M --gso
+```
+"""
+
+
+def _steadily(asking: Asking) -> None:
+    """A number of messages is exact with even gaps only."""
+    if asking.arrivals != "constant":
+        raise UsageError("--count needs even gaps: leave --arrivals out, or say --for")
 
 
 def measure(scenario: Scenario, *, quiet: bool) -> LoadResult:
