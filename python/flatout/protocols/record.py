@@ -1,0 +1,92 @@
+"""Records: messages of one fixed layout, sent one way or answered alike; the layout is given as text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flatout.errors import UsageError
+from flatout.protocols._layout import DEFAULT, Endian, Layout, layout_of
+from flatout.protocols.base import Protocol
+
+__all__ = ["PROTOCOL", "Knobs", "Layout", "ServeKnobs", "layout_of"]
+
+_FORMAT_HELP = (
+    "Fields as name:type (u1 u2 u4 u8 i1 i2 i4 i8 f4 f8, 4x for padding), then @identity, @sequence, @sent, or "
+    "=number, =counter, =random; or 'movement'."
+)
+_ENDIAN_HELP = "Byte order of numbers that do not begin with < or >."
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """Settings of `load record` and `limit record`."""
+
+    format: str = dataclasses.field(default=DEFAULT, metadata={"engine": False, "help": _FORMAT_HELP})
+    endian: Endian = dataclasses.field(default="little", metadata={"engine": False, "help": _ENDIAN_HELP})
+    values: str | None = dataclasses.field(
+        default=None,
+        metadata={"engine": False, "help": "File of rows to send in turn: .npy, or CSV with the fields' names on top."},
+    )
+    reply: str | None = dataclasses.field(
+        default=None,
+        metadata={"engine": False, "help": "Answers come back, in this format; their @sequence echoes the request's."},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeKnobs:
+    """Settings of `serve record`."""
+
+    format: str = dataclasses.field(default=DEFAULT, metadata={"engine": False, "help": _FORMAT_HELP})
+    endian: Endian = dataclasses.field(default="little", metadata={"engine": False, "help": _ENDIAN_HELP})
+
+
+def engine_knobs(knobs: Knobs | ServeKnobs) -> list[tuple[str, int]]:
+    """The layout, and the answer's if there is one, as crates/wire/src/record.rs takes them. Errors: UsageError."""
+    layout = layout_of(knobs.format, knobs.endian)
+    reply = getattr(knobs, "reply", None)
+    if reply is None:
+        return layout.engine_knobs()
+    if layout.field("sequence") is None:
+        raise UsageError("answers are matched by number: the format needs a field with the role @sequence")
+    return [*layout.engine_knobs(), *_reply_knobs(layout_of(reply, knobs.endian))]
+
+
+def _reply_knobs(reply: Layout) -> list[tuple[str, int]]:
+    echoed = reply.field("sequence")
+    if echoed is None:
+        raise UsageError("the reply needs a field with the role @sequence, where the request's comes back")
+    kept = [knob for knob in reply.engine_knobs() if knob[0] in ("constant", "value")]
+    return [("reply", reply.size), ("echoed", echoed.place), *kept]
+
+
+def lines_of(knobs: Knobs) -> list[str]:
+    """The rows of the file of values, as hexadecimal digits. Errors: UsageError."""
+    if knobs.values is None:
+        return []
+    from flatout.protocols import _rows
+
+    return _rows.lines(layout_of(knobs.format, knobs.endian), knobs.values)
+
+
+def one_way(knobs: Knobs | ServeKnobs) -> bool:
+    """Whether nothing comes back."""
+    return getattr(knobs, "reply", None) is None
+
+
+PROTOCOL = Protocol(
+    name="record",
+    title="Record",
+    port=31234,
+    test_port=31234,
+    summary="small messages of one layout, sent one way",
+    knobs=Knobs,
+    serve_knobs=ServeKnobs,
+    words={
+        "replied": "right answers, where answers come back",
+        "wrong_constant": "answers that differ where they must not",
+    },
+    engine_knobs=engine_knobs,
+    lines_of=lines_of,
+    one_way=one_way,
+)
