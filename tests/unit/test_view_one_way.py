@@ -31,7 +31,7 @@ def test_what_was_sent_is_the_sum_of_the_words_shown() -> None:
         (one_way_results.run(lost_in_kernel=32), "0.001 % loss, all of it in the receiver's kernel."),
         (one_way_results.run(lost_elsewhere=32), "0.001 % loss, none of it in the receiver's kernel."),
         (LOSSY, "10.00 % loss, 93.75 % of it in the receiver's kernel."),
-        (one_way_results.uncounted(), "How many came is not known: nobody at the target counted."),
+        (one_way_results.uncounted(), "How many came is not known: nobody at the target says."),
     ],
     ids=["all", "kernel", "elsewhere", "both", "unknown"],
 )

@@ -22,8 +22,12 @@ class Casting:
     """The senders of a one-way load."""
 
     players: Annotated[
-        str, Parameter(group=SENDERS, help="Senders, e.g. 10k: each has an identity and numbers its messages.")
-    ] = "1"
+        str | None,
+        Parameter(
+            group=SENDERS,
+            help="Senders, e.g. 10k: each has an identity and numbers its messages. [one for each of --threads]",
+        ),
+    ] = None
     spread: Annotated[
         str,
         Parameter(
@@ -33,14 +37,12 @@ class Casting:
         ),
     ] = "100%"
 
-    @property
-    def senders(self) -> int:
-        """How many there are."""
-        return units.count(self.players)
-
     def options(self) -> LoadOptions:
         """As keyword arguments of the Python API."""
-        return {"senders": self.senders, "spread": self.spread}
+        given: LoadOptions = {"spread": self.spread}
+        if self.players is not None:
+            given["senders"] = self.players
+        return given
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Ticking:
         """The rate of all senders together, as text."""
         if self.tick is None:
             return None
-        senders = casting.senders
+        senders = units.count(casting.players or "0")
         if senders < 1:
-            raise UsageError(f"--players {casting.players}: give 1 or more")
+            raise UsageError("--tick is the rate of each player: say how many --players there are")
         return repr(senders * units.rate(self.tick))

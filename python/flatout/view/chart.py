@@ -169,7 +169,7 @@ def lateness(results: Sequence[Named]) -> Chart:
     return plot.chart(
         _name(results, "lateness"),
         "The generator's own lateness by load",
-        "How long after they were due requests left this machine. It must stay well below the latency measured: a p99 "
+        "How long after they were due requests left this machine. It must stay well below any latency measured. A p99 "
         "above the 1 ms line says that the generator, not the server, was at its end: such trials (open diamonds) do "
         "not count and are off the line.",
         f"{len(trials)} trials with lateness; worst p99 "

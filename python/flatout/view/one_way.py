@@ -18,10 +18,8 @@ MEANINGS = {
     "duplicate": "came again, counted beside",
     "reordered": "came after a later one, counted beside",
 }
-NOT_KNOWN = (
-    "How many came is not known: nobody at the target counted. "
-    "`flatout serve` and `flatout.Receiver(counters=True)` do, and answer when asked"
-)
+NOT_KNOWN = "How many came is not known: nobody at the target says"
+WHO_SAYS = "how many came is what flatout serve and flatout.Receiver say when they are asked; nobody did"
 _RECEIVER = {
     "received": "messages that came, right or not",
     "parsed": "of these: right ones",

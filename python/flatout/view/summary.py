@@ -107,6 +107,8 @@ def _outcomes(run: LoadResult) -> Table:
         note = reasons.get(row.word) or row.meaning
         share = "" if row.share is None else fmt.percent(row.share)
         _row(table, indent + row.word, fmt.count(row.number), share, note, style="" if row.number else "dim")
+    if one_way.unknown(run):
+        _row(table, "received", fmt.NOTHING, "", f"not known: {one_way.WHO_SAYS}")
     return table
 
 

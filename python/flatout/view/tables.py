@@ -123,7 +123,7 @@ def outcomes(run: LoadResult) -> Table:
 def _of_loss(run: LoadResult) -> list[str]:
     """Where messages that go one way were lost, or that nobody knows."""
     if one_way.unknown(run):
-        return [one_way.NOT_KNOWN]
+        return [one_way.WHO_SAYS]
     note = one_way.lost_note(run)
     return [f"lost: {note}"] if note else []
 
