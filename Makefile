@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 
 .PHONY: help demo test test-rust test-python lint format wheel schema bench clean
@@ -24,6 +25,8 @@ test-python: $(VENV)/.developed ## the tests of Python and of the whole
 lint: $(VENV)/.developed ## formats, lints, types, layers, stubs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo fmt --manifest-path $(SEED)/Cargo.toml --check
+	cargo clippy --manifest-path $(SEED)/Cargo.toml --target-dir target/tokio_server --quiet -- -D warnings
 	$(BIN)/ruff format --check python tests bench examples
 	$(BIN)/ruff check python tests bench examples
 	$(BIN)/mypy
@@ -32,6 +35,7 @@ lint: $(VENV)/.developed ## formats, lints, types, layers, stubs
 
 format: $(VENV)/.developed ## formats all sources
 	cargo fmt --all
+	cargo fmt --manifest-path $(SEED)/Cargo.toml
 	$(BIN)/ruff format python tests bench examples
 	$(BIN)/ruff check --fix python tests bench examples
 

@@ -1,22 +1,70 @@
-//! record's receiving end, given any datagram.
+//! record's receiving end, given any datagram, in layouts made of the same bytes.
 //!
-//! Invariant: it never panics; it takes what has the layout's size and nothing else, and says of each other whether it is
-//! too short or too long; sender and sequence are the bytes at their places.
+//! Invariant: it never panics; it takes what has the layout's size and constants and nothing else, and says of each other
+//! what is wrong with it; sender and sequence are the bytes at their places; whatever the sending end writes in that
+//! layout is taken, with sender and sequence as they were, and has been under way for as long as it was.
 #![no_main]
 
 use flatout_wire::record::Record;
-use flatout_wire::{Knob, Malformed, Protocol, Take, Taken};
+use flatout_wire::{Ask, Knob, Malformed, Protocol, Take, Taken};
 use libfuzzer_sys::fuzz_target;
 
-const SIZE: usize = 24;
+const NOW: u64 = 1_800_000_000_123_456_789;
+const NAMES: [&str; 9] = ["identity", "sequence", "sent", "unit", "counter", "random", "constant", "value", "high"];
 
-fuzz_target!(|datagram: &[u8]| {
-    let knobs = [("size", SIZE as i64), ("identity", 4 << 16), ("sequence", 4 | 4 << 16)];
-    let taker = Record::taker(&knobs.map(|(name, value)| Knob { name, value })).expect("a layout");
-    let number = |at: usize| u32::from_le_bytes(datagram[at..at + 4].try_into().expect("4 bytes")).into();
-    match taker.take(datagram) {
-        Ok(taken) => assert_eq!(taken, Taken { sender: number(0), sequence: number(4) }),
-        Err(why) => assert_eq!(why, if datagram.len() < SIZE { Malformed::Short } else { Malformed::Long }),
+fuzz_target!(|bytes: &[u8]| {
+    usual(bytes);
+    let knobs = knobs(bytes);
+    let (Ok(taker), Ok(asker)) = (Record::taker(&knobs), Record::asker(&knobs, 7)) else { return };
+    let size = taker.size();
+    match taker.take(bytes) {
+        Ok(taken) => {
+            assert_eq!(bytes.len(), size);
+            let part = |name: &str| knobs.iter().rfind(|knob| knob.name == name).map_or(0, |knob| number(bytes, knob));
+            assert_eq!(taken, Taken { sender: part("identity"), sequence: part("sequence") });
+        }
+        Err(Malformed::Short) => assert!(bytes.len() < size),
+        Err(Malformed::Long) => assert!(bytes.len() > size),
+        Err(Malformed::Constant) => assert!(bytes.len() == size && knobs.iter().any(|knob| knob.name == "constant")),
     }
-    assert_eq!(taker.take(datagram).is_ok(), datagram.len() == SIZE);
+    let _ = taker.delay_ns(bytes, NOW);
+    let mut record = vec![0xa5; size];
+    assert_eq!(asker.cast(3, 9, &[], &mut record), size);
+    asker.stamp(NOW, &mut record);
+    assert!(record.len() == asker.longest() && taker.take(&record) != Err(Malformed::Short));
 });
+
+/// The usual layout, whose golden packets are seeds.
+fn usual(datagram: &[u8]) {
+    let list = [("size", 24), ("identity", 4 << 16), ("sequence", 4 | 4 << 16), ("sent", 8 | 8 << 16)];
+    let knobs = list.map(|(name, value)| Knob { name, value });
+    let taker = Record::taker(&knobs).expect("a layout");
+    assert_eq!(taker.take(datagram).is_ok(), datagram.len() == 24);
+    let Ok(taken) = taker.take(datagram) else { return };
+    let asker = Record::asker(&knobs, 7).expect("a layout");
+    let (mut record, sent) = (vec![0; 24], u64::from_le_bytes(datagram[8..16].try_into().expect("8 bytes")));
+    asker.cast(taken.sender as u32, taken.sequence, datagram, &mut record);
+    asker.stamp(sent, &mut record);
+    assert_eq!(record, datagram, "the same record");
+    assert_eq!(taker.delay_ns(&record, sent.wrapping_add(5)), (sent != 0).then_some(5));
+}
+
+/// A size near the datagram's own, then a knob for each six bytes from the end.
+fn knobs(bytes: &[u8]) -> Vec<Knob<'static>> {
+    let turn = bytes.last().map_or(0, |last| i64::from(last % 4 == 0));
+    let mut knobs = vec![Knob { name: "size", value: bytes.len() as i64 + turn }];
+    for chunk in bytes.rchunks_exact(6) {
+        let name = NAMES[usize::from(chunk[0]) % NAMES.len()];
+        let width = 1 << (chunk[3] % 4);
+        let value = i64::from(chunk[1]) | width << 16 | i64::from(chunk[4] % 4) << 24;
+        knobs.push(Knob { name, value });
+    }
+    knobs
+}
+
+fn number(bytes: &[u8], knob: &Knob<'_>) -> u64 {
+    let (at, width, big) = ((knob.value & 0xffff) as usize, (knob.value >> 16 & 0xff) as usize, knob.value >> 24 & 1);
+    let fold = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    let place = &bytes[at..at + width];
+    if big == 1 { place.iter().fold(0, fold) } else { place.iter().rev().fold(0, fold) }
+}

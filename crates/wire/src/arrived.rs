@@ -178,3 +178,7 @@ fn read_head(datagram: &[u8; LENGTH], magic: &[u8; 8]) -> Option<(bool, u64)> {
     let nonce = datagram[16..24].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     sound.then_some((anew, nonce))
 }
+
+#[cfg(test)]
+#[path = "arrived_tests.rs"]
+mod tests;

@@ -1,75 +1,44 @@
 //! Records: small messages of one fixed layout, sent one way, such as a game's updates. The layout comes as knobs.
 //!
 //! ```text
-//! size N                  bytes of every record
+//! size N                  bytes of every record; comes first
 //! identity PLACE          who sends it            sequence PLACE   its number among that sender's
 //! sent PLACE, unit NS     when it left: Unix time in units of so many ns; 0: seconds as a float of 8 bytes
 //! counter PLACE           counts up with the sender's records
-//! random PLACE, low BITS, high BITS               even between two floats (their bits)
-//! constant PLACE, value BITS                      the same in all records: a receiver refuses others
-//! reply N, echoed PLACE   answers come back, of N bytes, with the request's sequence there; constants that follow
-//!                         are the answer's
+//! random PLACE, low BITS, high BITS
+//!                         drawn evenly: floats between the two (their bits, of 8 bytes), whole numbers from the one up
+//!                         to the other; without them from 0 to 1, and over the whole range
+//! constant PLACE, value BITS
+//!                         the same in all records: a receiver refuses others
+//! reply N, echoed PLACE   answers come back, of N bytes, with the request's sequence there; constants and an identity
+//!                         that follow are the answer's
+//! longer 1                more bytes may follow those N
 //! ```
 //!
-//! Method: a record is first copied from a row, as [`Record::compile`] made it of a line of hexadecimal digits, and
-//! then the fields are written that differ from record to record.
+//! Method: a record is first copied from a row, as [`Record::compile`] made it of a line of hexadecimal digits, or from
+//! a template with the constants; then the fields are written that differ from record to record.
 
 mod field;
+mod layout;
 
-use crate::scramble::scramble;
 use crate::{
     Answer, Ask, BadKnob, BadLine, Knob, Link, Malformed, Moment, Protocol, Reading, Refusal, SUBJECT_MAX, Table, Take,
     Taken,
 };
 pub use field::Field;
+use layout::{Layout, Reply, read_knobs};
 
 /// The longest record.
 pub const LONGEST: usize = SUBJECT_MAX;
-/// Fields of one kind, at most.
-const FIELDS: usize = 8;
-const EXPECTED: BadKnob =
-    BadKnob { expected: "a record's layout: a size of 1 to 512 bytes, and fields that fit into it" };
 
 /// The protocol.
 pub struct Record;
-
-/// What is written into each record, and what must stand in it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Layout {
-    size: usize,
-    identity: Option<Field>,
-    sequence: Option<Field>,
-    sent: Option<Field>,
-    unit_ns: u64,
-    counter: Option<Field>,
-    randoms: [Option<Random>; FIELDS],
-    constants: [Option<Constant>; FIELDS],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Random {
-    field: Field,
-    low: f64,
-    high: f64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Constant {
-    field: Field,
-    value: u64,
-}
-
-/// What comes back.
-#[derive(Clone, Copy, Debug)]
-struct Reply {
-    layout: Layout,
-    echoed: Field,
-}
 
 /// The sending end.
 #[derive(Clone, Debug)]
 pub struct RecordAsker {
     layout: Layout,
+    template: [u8; LONGEST],
     reply: Option<Reply>,
     key: u64,
 }
@@ -89,12 +58,13 @@ pub struct RecordTaker {
 enum Tally {
     Replied,
     WrongConstant,
+    WrongSize,
 }
 
 impl Protocol for Record {
     const NAME: &'static str = "record";
     const DATAGRAM_MAX: usize = LONGEST + 1;
-    const TALLIES: &'static [&'static str] = &["replied", "wrong_constant"];
+    const TALLIES: &'static [&'static str] = &["replied", "wrong_constant", "wrong_size"];
     const LINKS: &'static [Link] = &[Link::Udp];
     type Asker = RecordAsker;
     type Answerer = RecordAnswerer;
@@ -102,7 +72,7 @@ impl Protocol for Record {
 
     fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<RecordAsker, BadKnob> {
         let (layout, reply) = read_knobs(knobs)?;
-        Ok(RecordAsker { layout, reply, key: secret })
+        Ok(RecordAsker { template: layout.template(), layout, reply, key: secret })
     }
 
     fn answerer(_: &[Knob<'_>]) -> Result<RecordAnswerer, BadKnob> {
@@ -131,80 +101,17 @@ impl Protocol for Record {
     }
 }
 
-fn read_knobs(knobs: &[Knob<'_>]) -> Result<(Layout, Option<Reply>), BadKnob> {
-    let mut layout = Layout { unit_ns: 1, ..Layout::default() };
-    let mut reply: Option<(Layout, Option<Field>)> = None;
-    for knob in knobs {
-        let part = reply.as_mut().map_or(&mut layout, |(answer, _)| answer);
-        let field = Field::of(knob.value, part.size);
-        match (knob.name, field) {
-            ("reply", _) => reply = Some((Layout { size: size(knob.value)?, unit_ns: 1, ..Layout::default() }, None)),
-            ("echoed", Some(field)) => {
-                let Some((_, echoed)) = reply.as_mut() else { return Err(EXPECTED) };
-                *echoed = Some(field);
-            }
-            _ => part.note(knob, field)?,
-        }
-    }
-    if layout.size == 0 {
-        return Err(EXPECTED);
-    }
-    let reply = match reply {
-        None => None,
-        Some((layout, Some(echoed))) => Some(Reply { layout, echoed }),
-        Some((_, None)) => return Err(EXPECTED),
-    };
-    let answered = reply.is_none() || layout.sequence.is_some();
-    if answered { Ok((layout, reply)) } else { Err(EXPECTED) }
-}
-
-fn size(value: i64) -> Result<usize, BadKnob> {
-    usize::try_from(value).ok().filter(|size| (1..=LONGEST).contains(size)).ok_or(EXPECTED)
-}
-
-impl Layout {
-    fn note(&mut self, knob: &Knob<'_>, field: Option<Field>) -> Result<(), BadKnob> {
-        let float = f64::from_bits(knob.value as u64);
-        match (knob.name, field) {
-            ("size", _) => self.size = size(knob.value)?,
-            ("unit", _) => self.unit_ns = u64::try_from(knob.value).map_err(|_| EXPECTED)?,
-            ("low", _) => self.randoms.iter_mut().flatten().next_back().ok_or(EXPECTED)?.low = float,
-            ("high", _) => self.randoms.iter_mut().flatten().next_back().ok_or(EXPECTED)?.high = float,
-            ("value", _) => {
-                self.constants.iter_mut().flatten().next_back().ok_or(EXPECTED)?.value = knob.value as u64;
-            }
-            ("identity", Some(field)) => self.identity = Some(field),
-            ("sequence", Some(field)) => self.sequence = Some(field),
-            ("sent", Some(field)) => self.sent = Some(field),
-            ("counter", Some(field)) => self.counter = Some(field),
-            ("random", Some(field)) => push(&mut self.randoms, Random { field, low: 0.0, high: 1.0 })?,
-            ("constant", Some(field)) => push(&mut self.constants, Constant { field, value: 0 })?,
-            _ => return Err(EXPECTED),
-        }
-        Ok(())
-    }
-
-    fn constants_hold(&self, record: &[u8]) -> bool {
-        self.constants.iter().map_while(|constant| *constant).all(|c| c.field.read(record) == c.value)
-    }
-}
-
-fn push<T>(fields: &mut [Option<T>; FIELDS], field: T) -> Result<(), BadKnob> {
-    let free = fields.iter_mut().find(|place| place.is_none()).ok_or(EXPECTED)?;
-    *free = Some(field);
-    Ok(())
-}
-
 impl Ask for RecordAsker {
     fn index_bits(&self) -> u32 {
         let bits = |field: Option<Field>| field.map_or(32, |field| field.bits());
-        bits(self.layout.sequence).min(bits(self.reply.map(|reply| reply.echoed))).min(32)
+        bits(self.layout.sequence).min(bits(self.reply.as_ref().map(|reply| reply.echoed))).min(32)
     }
 
     fn longest(&self) -> usize {
         self.layout.size
     }
 
+    #[inline]
     fn fill(&self, flow: u32, index: u32, subject: &[u8], out: &mut [u8]) -> usize {
         self.cast(flow, u64::from(index), subject, out)
     }
@@ -213,57 +120,58 @@ impl Ask for RecordAsker {
         self.reply.is_none()
     }
 
+    #[inline]
     fn cast(&self, sender: u32, sequence: u64, subject: &[u8], out: &mut [u8]) -> usize {
         let size = self.layout.size;
+        let Some(row) = subject.get(..size).or_else(|| self.template.get(..size)) else { return 0 };
         let Some(record) = out.get_mut(..size) else { return 0 };
-        if let Some(row) = subject.get(..size) {
-            record.copy_from_slice(row);
-        }
-        for random in self.layout.randoms.iter().map_while(|random| *random) {
-            let bits = scramble(u64::from(sender) << 40 ^ sequence, self.key ^ u64::from(random.field.bits()));
-            let share = (bits >> 11) as f64 / (1_u64 << 53) as f64;
-            random.field.write_number(random.low + share * (random.high - random.low), record);
-        }
-        if let Some(field) = self.layout.counter {
-            field.write(sequence, record);
-        }
-        if let Some(field) = self.layout.identity {
-            field.write(sender.into(), record);
-        }
-        if let Some(field) = self.layout.sequence {
-            field.write(sequence, record);
-        }
+        record.copy_from_slice(row);
+        self.layout.vary(sender, sequence, self.key, record);
         size
     }
 
+    #[inline]
     fn stamped(&self) -> bool {
         self.layout.sent.is_some()
     }
 
+    #[inline]
     fn stamp(&self, unix_ns: u64, request: &mut [u8]) {
-        match (self.layout.sent, unix_ns.checked_div(self.layout.unit_ns)) {
-            (Some(field), Some(units)) => field.write(units, request),
-            (Some(field), None) => field.write_number(unix_ns as f64 / 1e9, request),
-            (None, _) => {}
+        if let Some(sent) = self.layout.sent {
+            sent.write(unix_ns, request);
         }
     }
 
-    fn read(&self, _: u32, reply: &[u8]) -> Reading {
-        let Some(expected) = self.reply else { return Reading::Stranger };
-        if reply.len() != expected.layout.size {
+    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
+        let Some(expected) = &self.reply else { return Reading::Stranger };
+        let layout = &expected.layout;
+        let others = layout.identity.is_some_and(|field| field.read(reply) != field.held(flow.into()));
+        if others || reply.len() < expected.echoed.end() {
             return Reading::Stranger;
         }
-        let index = expected.echoed.read(reply) as u32;
-        if expected.layout.constants_hold(reply) {
+        let index = self.named(expected.echoed.read(reply));
+        let long = reply.len() > layout.size && !expected.longer;
+        if long || reply.len() < layout.size {
+            Reading::Wrong { index, tally: Tally::WrongSize as usize }
+        } else if layout.constants_hold(reply) {
             Reading::Answer { index, tally: Tally::Replied as usize }
         } else {
             Reading::Wrong { index, tally: Tally::WrongConstant as usize }
         }
     }
 
-    fn recognise(&self, _: u32, request: &[u8]) -> Option<u32> {
+    fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
         let sequence = self.layout.sequence?;
-        (request.len() == self.layout.size).then(|| sequence.read(request) as u32)
+        let ours = self.layout.identity.is_none_or(|field| field.read(request) == field.held(flow.into()));
+        let quoted = sequence.end() <= request.len() && request.len() <= self.layout.size;
+        (ours && quoted).then(|| self.named(sequence.read(request)))
+    }
+}
+
+impl RecordAsker {
+    /// The bits of an index that both ends have room for.
+    fn named(&self, sequence: u64) -> u32 {
+        sequence as u32 & u32::MAX >> (32 - self.index_bits())
     }
 }
 
@@ -286,6 +194,7 @@ impl Take for RecordTaker {
         self.layout.identity.is_some()
     }
 
+    #[inline]
     fn take(&self, message: &[u8]) -> Result<Taken, Malformed> {
         if message.len() != self.layout.size {
             return Err(if message.len() < self.layout.size { Malformed::Short } else { Malformed::Long });
@@ -297,14 +206,16 @@ impl Take for RecordTaker {
         Ok(Taken { sender: read(self.layout.identity), sequence: read(self.layout.sequence) })
     }
 
+    #[inline]
     fn delay_ns(&self, message: &[u8], arrived_unix_ns: u64) -> Option<i64> {
-        let field = self.layout.sent?;
-        let Some(arrived) = arrived_unix_ns.checked_div(self.layout.unit_ns) else {
-            return Some(((arrived_unix_ns as f64 / 1e9 - field.seconds(message)) * 1e9) as i64);
-        };
-        // Narrow fields hold the low bits of the time: the difference wraps as they do.
-        let unused = 64 - field.bits();
-        let units = (arrived.wrapping_sub(field.read(message)) << unused) as i64 >> unused;
-        Some(units.saturating_mul(i64::try_from(self.layout.unit_ns).unwrap_or(i64::MAX)))
+        self.layout.sent?.delay_ns(message, arrived_unix_ns)
     }
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "record_golden.rs"]
+mod golden;

@@ -85,6 +85,7 @@ PROTOCOL = Protocol(
     words={
         "replied": "right answers, where answers come back",
         "wrong_constant": "answers that differ where they must not",
+        "wrong_size": "answers of another length",
     },
     engine_knobs=engine_knobs,
     lines_of=lines_of,

@@ -23,57 +23,82 @@ impl Field {
 
     /// How many bits it has.
     #[must_use]
+    #[inline]
     pub fn bits(&self) -> u32 {
         8 * u32::from(self.width)
     }
 
     /// Whether it is a float.
     #[must_use]
+    #[inline]
     pub fn is_float(&self) -> bool {
         self.float
     }
 
+    /// Where it ends: a record of so many bytes has it.
+    #[must_use]
+    #[inline]
+    pub fn end(&self) -> usize {
+        usize::from(self.at) + usize::from(self.width)
+    }
+
+    /// The low bits of a number, as many as it holds.
+    #[must_use]
+    #[inline]
+    pub fn held(&self, number: u64) -> u64 {
+        number & u64::MAX >> (64 - self.bits())
+    }
+
     /// Its bits as a number; 0 where the record is too short.
     #[must_use]
+    #[inline]
     pub fn read(&self, record: &[u8]) -> u64 {
         let at = usize::from(self.at);
+        // One width a run, so these branches are always foreseen; each is one load.
         let little = match self.width {
             1 => record.get(at).copied().map(u64::from),
             2 => chunk(record, at).map(|bytes| u64::from(u16::from_le_bytes(bytes))),
             4 => chunk(record, at).map(|bytes| u64::from(u32::from_le_bytes(bytes))),
             _ => chunk(record, at).map(u64::from_le_bytes),
         };
-        let little = little.unwrap_or_default();
-        if self.big { little.swap_bytes() >> (64 - self.bits()) } else { little }
+        self.turned(little.unwrap_or_default())
     }
 
     /// Writes the low bits of a number.
+    #[inline]
     pub fn write(&self, bits: u64, record: &mut [u8]) {
-        let (at, width) = (usize::from(self.at), usize::from(self.width));
-        let little = if self.big { bits.swap_bytes() >> (64 - self.bits()) } else { bits };
-        if let Some(place) = record.get_mut(at..at + width) {
-            place.copy_from_slice(&little.to_le_bytes()[..width]);
+        let at = usize::from(self.at);
+        let little = self.turned(bits);
+        match self.width {
+            1 => put(record, at, (little as u8).to_le_bytes()),
+            2 => put(record, at, (little as u16).to_le_bytes()),
+            4 => put(record, at, (little as u32).to_le_bytes()),
+            _ => put(record, at, little.to_le_bytes()),
         }
     }
 
-    /// Writes a number as this field has it: a float, or the whole number below.
-    pub fn write_number(&self, number: f64, record: &mut [u8]) {
-        let bits = match (self.float, self.width) {
-            (true, 4) => u64::from((number as f32).to_bits()),
-            (true, _) => number.to_bits(),
-            (false, _) if number < 0.0 => (number as i64) as u64,
-            (false, _) => number as u64,
-        };
+    /// Writes a number into a float.
+    #[inline]
+    pub fn write_float(&self, number: f64, record: &mut [u8]) {
+        let bits = if self.width == 4 { u64::from((number as f32).to_bits()) } else { number.to_bits() };
         self.write(bits, record);
     }
 
-    /// Its value where it is a float of 8 bytes, as times in seconds are.
-    #[must_use]
-    pub fn seconds(&self, record: &[u8]) -> f64 {
-        f64::from_bits(self.read(record))
+    /// Its bytes the other way round, if it is big endian.
+    #[inline]
+    fn turned(&self, bits: u64) -> u64 {
+        if self.big { bits.swap_bytes() >> (64 - self.bits()) } else { bits }
     }
 }
 
+#[inline]
 fn chunk<const N: usize>(record: &[u8], at: usize) -> Option<[u8; N]> {
     record.get(at..at + N)?.try_into().ok()
+}
+
+#[inline]
+fn put<const N: usize>(record: &mut [u8], at: usize, bytes: [u8; N]) {
+    if let Some(place) = record.get_mut(at..at + N) {
+        place.copy_from_slice(&bytes);
+    }
 }

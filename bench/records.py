@@ -1,0 +1,120 @@
+"""Receivers of records on one CPU, fed from the other: tokio, the kernel's ceiling, flatout; and a consumer in NumPy.
+
+In turn, round by round:
+- the seed's server for tokio 1.x (bench/tokio_server) and flatout's receiver with its own handler, both fed by
+  bench/feed.py with GSO;
+- `ceiling oneway touch` (which brings its own sender) and flatout, each plain, with GSO, with GSO and GRO;
+- flatout with a consumer in Python that folds each batch into the latest state of 8,192 players, in the same process
+  and on the same CPU.
+
+Counted is what the handler got within the middle of the feeding. Usage:
+python bench/records.py --ceiling PATH [--tokio PATH] [--rounds 7] --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from peers import SERVER, free_port
+from record import Record, ratios, spread
+
+WAYS = {"plain": [], "gso": ["gso"], "gso gro": ["gso", "gro"]}
+SIZE = 24
+FEED_S = 4.0
+HERE = Path(__file__).parent
+WORD = re.compile(r"(\w+) ([\d.]+)")
+
+
+def fed(receiver: list[str], port: int, *, gso: bool) -> list[dict[str, float]]:
+    """The receiver's lines, each as words and numbers, while it was fed."""
+    pinned = ["taskset", "-c", str(SERVER), *receiver]
+    with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as running:
+        time.sleep(0.7)
+        feed = [sys.executable, str(HERE / "feed.py"), f"127.0.0.1:{port}", "--seconds", str(FEED_S)]
+        subprocess.run([*feed, *(["--gso"] if gso else [])], check=True, capture_output=True)
+        running.terminate()
+        out = running.communicate()[0]
+    return [{name: float(number) for name, number in WORD.findall(line)} for line in out.splitlines()]
+
+
+def per_s(lines: list[dict[str, float]], word: str = "handled") -> float:
+    """What a word rose by a second over the two busiest seconds in a row."""
+    at = [line.get("at", float(number)) for number, line in enumerate(lines)]
+    counts = [line[word] for line in lines]
+    rises = [(counts[n + 2] - counts[n]) / (at[n + 2] - at[n]) for n in range(len(counts) - 2)]
+    return max(rises, default=0.0)
+
+
+def tokio(path: str) -> float:
+    """The seed's server for tokio 1.x."""
+    port = free_port()
+    return per_s(fed([path, f"127.0.0.1:{port}"], port, gso=True))
+
+
+def ours(way: str, *, fold: bool = False) -> float:
+    """The receiver of flatout."""
+    port = free_port()
+    options = [*(["--gro"] if "gro" in WAYS[way] else []), *(["--fold"] if fold else [])]
+    command = [sys.executable, str(HERE / "take.py"), f"127.0.0.1:{port}", "--seconds", str(FEED_S + 2), *options]
+    return per_s(fed(command, port, gso="gso" in WAYS[way]))
+
+
+def ceiling(path: str, way: str) -> float:
+    """The least code that moves datagrams and touches each."""
+    command = [path, "oneway", "touch", *WAYS[way], f"size={SIZE}"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"received ([\d.]+) Mpps", out)
+    return float(found[1]) * 1e6 if found else 0.0
+
+
+def main() -> None:
+    """Measures and keeps."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ceiling", required=True)
+    parser.add_argument("--tokio", help="bench/tokio_server, built with --release; left out where it is absent")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    record = Record(arguments.out, "records")
+    for number in range(arguments.rounds):
+        if arguments.tokio:
+            record.add(round=number, way="gso", receiver="tokio", per_s=round(tokio(arguments.tokio)))
+        for way in WAYS:
+            record.add(round=number, way=way, receiver="ceiling", per_s=round(ceiling(arguments.ceiling, way)))
+            record.add(round=number, way=way, receiver="flatout", per_s=round(ours(way)))
+            record.add(round=number, way=way, receiver="flatout, NumPy", per_s=round(ours(way, fold=True)))
+    record.finish(told(record, tokio_given=bool(arguments.tokio)))
+
+
+def told(record: Record, *, tokio_given: bool) -> list[str]:
+    """Medians, spreads and ratios, side by side."""
+    text = [f"Records of {SIZE} bytes a second that reached the handler, receiver on CPU {SERVER} alone:", ""]
+    for way in WAYS:
+        found = {
+            name: record.values("per_s", way=way, receiver=name) for name in ("ceiling", "flatout", "flatout, NumPy")
+        }
+        text += [f"- {way}, {name}: {spread(values, 0)}" for name, values in found.items()]
+        text += [
+            f"- {way}, {name} / ceiling: {spread(ratios(found[name], found['ceiling']))}"
+            for name in ("flatout", "flatout, NumPy")
+        ]
+    if not tokio_given:
+        return [*text, "- tokio was not given and is not compared"]
+    seed = record.values("per_s", way="gso", receiver="tokio")
+    mine = record.values("per_s", way="gso", receiver="flatout")
+    return [
+        *text,
+        f"- gso, tokio: {spread(seed, 0)}",
+        f"- gso, flatout / tokio: {spread(ratios(mine, seed))}",
+        "- tokio: the default multi-threaded runtime, which takes one worker for the one CPU it may use; release build "
+        "with LTO; the socket's buffer is the kernel's default, as the seed's; flatout asks for more",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A small authoritative game server in plain NumPy: takes in updates, keeps each player's latest, sends snapshots.
+
+python examples/game_server/server.py [--listen 127.0.0.1:31234] [--players 100k] [--tick 20] [--for 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+import flatout
+from flatout import units
+from world import SIZE, SPECTATOR, UPDATE, snapshots
+
+
+class Game:
+    """The latest of each player, and who wants to see it."""
+
+    def __init__(self, most_players: int) -> None:
+        self.state = np.zeros(most_players, UPDATE)
+        self.known = np.zeros(most_players, bool)
+        self.spectators: set[int] = set()
+        self.refused = 0
+        self.tick = 0
+
+    def ingest(self, batch: flatout.Batch) -> None:
+        """A batch of updates: of each player the last one counts, unless it is older than what is known."""
+        ids = batch["id"]
+        watching = ids == SPECTATOR
+        if watching.any():
+            self.spectators.update(batch.sender[watching].tolist())
+        inside = (batch["x"] >= 0) & (batch["x"] <= SIZE) & (batch["y"] >= 0) & (batch["y"] <= SIZE)
+        fair = inside & (ids < len(self.state))
+        self.refused += int(np.count_nonzero(~fair & ~watching))
+        updates = np.asarray(batch)[fair]
+        # Numbers wrap: what lies less than half the way behind is older.
+        age = (updates["seq"] - self.state["seq"][updates["id"]]).astype("i4")
+        updates = updates[(age > 0) | ~self.known[updates["id"]]]
+        self.state[updates["id"]] = updates
+        self.known[updates["id"]] = True
+
+    def broadcast(self, receiver: flatout.Receiver) -> int:
+        """The world to all who watch; returns how many datagrams left."""
+        self.tick += 1
+        to = np.fromiter(self.spectators, "u4", len(self.spectators))
+        if not len(to):
+            return 0
+        return sum(receiver.send(part, to) for part in snapshots(self.tick, np.flatnonzero(self.known), self.state))
+
+
+def play(game: Game, receiver: flatout.Receiver, tick_s: float, seconds: float) -> int:
+    """Plays for so long; returns how many snapshot datagrams left."""
+    began, told = time.monotonic(), 0
+    left = 0
+    while (now := time.monotonic() - began) < seconds:
+        batch = receiver.take(max((game.tick + 1) * tick_s - now, 0.0))
+        if batch is not None:
+            game.ingest(batch)
+        if time.monotonic() - began >= (game.tick + 1) * tick_s:
+            left += game.broadcast(receiver)
+        if now >= told + 1:
+            told += 1
+            tell(game, receiver)
+    return left
+
+
+def tell(game: Game, receiver: flatout.Receiver) -> None:
+    """One line of what came."""
+    stats = receiver.stats()
+    print(
+        f"tick {game.tick:,}: {np.count_nonzero(game.known):,} players, {stats['parsed']:,} updates, "
+        f"{stats['missing']:,} lost on the way, {stats['queue']['dropped']:,} dropped here, "
+        f"{game.refused:,} against the rules, {len(game.spectators)} watching",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Serves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:31234")
+    parser.add_argument("--players", type=units.count, default=100_000, help="the highest id, and one")
+    parser.add_argument("--tick", type=float, default=20.0, help="snapshots a second")
+    parser.add_argument("--for", dest="seconds", type=units.duration, default=60.0)
+    arguments = parser.parse_args()
+    game = Game(arguments.players)
+    with flatout.Receiver(arguments.listen, UPDATE, counters=True) as receiver:
+        print(f"game server on {receiver.address}", flush=True)
+        try:
+            play(game, receiver, 1 / arguments.tick, arguments.seconds)
+        except KeyboardInterrupt:
+            print("stopped")
+        tell(game, receiver)
+
+
+if __name__ == "__main__":
+    main()

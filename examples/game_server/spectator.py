@@ -1,0 +1,80 @@
+"""Watches the game over the network and draws what it saw: where players are, and the way they came.
+
+python examples/game_server/spectator.py [--server 127.0.0.1:31234] [--for 5] [--picture world.svg]
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+
+from flatout import units
+from world import SIZE, SPECTATOR, UPDATE, read_snapshot
+
+_TRAIL = 60
+_PIXELS = 640
+
+
+def watch(server: str, seconds: float) -> dict[int, dict[int, tuple[float, float]]]:
+    """What came in so many seconds: of each tick the places of all players."""
+    host, _, port = server.rpartition(":")
+    seen: dict[int, dict[int, tuple[float, float]]] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as watching:
+        watching.settimeout(0.2)
+        watching.connect((host, int(port)))
+        until, asked = time.monotonic() + seconds, 0.0
+        while (now := time.monotonic()) < until:
+            if now > asked + 1:
+                # Again and again: a datagram may be lost, and the server may have begun anew.
+                asked = now
+                watching.send(np.array([(SPECTATOR, 0, time.time_ns(), 0, 0)], UPDATE).tobytes())
+            try:
+                tick, places = read_snapshot(watching.recv(2048))
+            except (TimeoutError, ConnectionRefusedError, ValueError):
+                continue
+            seen.setdefault(tick, {}).update(
+                zip(places["id"].tolist(), zip(places["x"].tolist(), places["y"].tolist(), strict=True), strict=True)
+            )
+    return seen
+
+
+def draw(seen: dict[int, dict[int, tuple[float, float]]]) -> str:
+    """The world as SVG: a trail and a dot a player."""
+    ticks = sorted(seen)[-_TRAIL:]
+    scale = _PIXELS / SIZE
+    lines, dots = [], []
+    for player, (x, y) in sorted(seen[ticks[-1]].items()) if ticks else ():
+        hue = player * 137.508 % 360
+        way = [seen[tick][player] for tick in ticks if player in seen[tick]]
+        points = " ".join(f"{px * scale:.1f},{py * scale:.1f}" for px, py in way)
+        lines.append(f'<polyline points="{points}" stroke="hsl({hue:.0f} 70% 55%)"/>')
+        dots.append(f'<circle cx="{x * scale:.1f}" cy="{y * scale:.1f}" r="2.2" fill="hsl({hue:.0f} 80% 60%)"/>')
+    told = f"{len(dots):,} players, tick {ticks[-1]:,}" if ticks else "nothing was seen"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_PIXELS} {_PIXELS + 24}" font-family="sans-serif">\n'
+        f'<rect width="100%" height="100%" fill="#12151c"/>\n'
+        f'<g fill="none" stroke-width="0.8" stroke-opacity="0.55">\n{chr(10).join(lines)}\n</g>\n'
+        f"{chr(10).join(dots)}\n"
+        f'<text x="8" y="{_PIXELS + 17}" fill="#c8ccd4" font-size="13">{told}</text>\n</svg>\n'
+    )
+
+
+def main() -> None:
+    """Watches, then draws."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", default="127.0.0.1:31234")
+    parser.add_argument("--for", dest="seconds", type=units.duration, default=5.0)
+    parser.add_argument("--picture", type=Path, default=Path("world.svg"))
+    arguments = parser.parse_args()
+    seen = watch(arguments.server, arguments.seconds)
+    arguments.picture.write_text(draw(seen), encoding="utf-8")
+    players = max((len(places) for places in seen.values()), default=0)
+    print(f"saw {len(seen):,} ticks of {players:,} players; drawn into {arguments.picture}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+//! The question how much has arrived, and its answer, given any datagram.
+//!
+//! Invariant: neither end panics; what is taken for a question is the very bytes that such a question has, and what is
+//! taken for an answer those of such an answer; no datagram is both; an answer is as long as its question, and only the
+//! one who asked takes it.
+#![no_main]
+
+use flatout_wire::arrived::{LENGTH, Question};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|datagram: &[u8]| {
+    let nonce = datagram.get(16..24).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("8 bytes")));
+    let anew = datagram.get(9) == Some(&1);
+    let asked = Question { anew, nonce };
+    let question = Question::read(datagram);
+    if let Some(question) = question {
+        assert!(question == asked && question.write() == datagram);
+    }
+    let arrived = asked.answered(datagram);
+    if let Some(arrived) = arrived {
+        assert_eq!(asked.answer(&arrived)[..], *datagram);
+        assert_eq!(Question { nonce: nonce ^ 1, anew }.answered(datagram), None);
+        assert_eq!(Question { nonce, anew: !anew }.answered(datagram), None);
+    }
+    assert!(question.is_none() || arrived.is_none());
+    let answer = asked.answer(&arrived.unwrap_or_default());
+    assert!(answer.len() == LENGTH && asked.write().len() == LENGTH && Question::read(&answer).is_none());
+    assert_eq!(asked.answered(&answer), Some(arrived.unwrap_or_default()));
+});
