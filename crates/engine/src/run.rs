@@ -13,7 +13,8 @@ use crate::faulty::{Faults, Faulty};
 use crate::histogram::{Durations, Recorder};
 use crate::load::gate::{Begin, Gate};
 use crate::log::{Form, Log, RunClock};
-use crate::plan::{LoadPlan, ServePlan};
+use crate::plan::{LoadPlan, ReceivePlan, ServePlan};
+use crate::receive::Receiving;
 use crate::serve::Serving;
 use crate::snapshot::{Board, Second};
 use crate::start;
@@ -26,6 +27,7 @@ struct Entry {
     load: fn(&LoadPlan) -> io::Result<LoadRun>,
     serve: fn(&ServePlan) -> io::Result<Serving>,
     faulty: fn(&ServePlan, Faults) -> io::Result<Faulty>,
+    receive: fn(&ReceivePlan) -> io::Result<Receiving>,
 }
 
 macro_rules! table {
@@ -36,6 +38,7 @@ macro_rules! table {
             load: LoadRun::start_with::<$protocol>,
             serve: Serving::start::<$protocol>,
             faulty: Faulty::start::<$protocol>,
+            receive: Receiving::start::<$protocol>,
         },)*];
     };
 }
@@ -59,6 +62,11 @@ pub fn serve(plan: &ServePlan) -> io::Result<Serving> {
 /// Starts a server that misbehaves as told.
 pub fn faulty(plan: &ServePlan, faults: Faults) -> io::Result<Faulty> {
     (entry(&plan.protocol)?.faulty)(plan, faults)
+}
+
+/// Starts the receivers of a plan.
+pub fn receive(plan: &ReceivePlan) -> io::Result<Receiving> {
+    (entry(&plan.protocol)?.receive)(plan)
 }
 
 /// One second of all workers.

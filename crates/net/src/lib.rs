@@ -7,10 +7,13 @@
 compile_error!("flatout runs on Linux only: it is built on Linux's own system calls");
 
 mod address;
+mod arrivals;
 mod batch;
+mod bell;
 mod blocks;
 mod datagrams;
 mod epoll;
+mod intake;
 mod memory;
 mod option;
 mod pool;
@@ -23,9 +26,12 @@ mod thread;
 mod udp;
 mod uring;
 
+pub use arrivals::Arrivals;
 pub use batch::{Batch, Meta};
+pub use bell::Bell;
 pub use datagrams::{Datagrams, Refused, Sent};
 pub use epoll::Epoll;
+pub use intake::{Inflow, Intake, IntakeWays};
 pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
 pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};

@@ -106,6 +106,11 @@ pub(crate) fn segment(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<
     set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, bytes)
 }
 
+/// UDP_GRO: datagrams of one sender that came together are received as one, with their length beside it (5.0).
+pub(crate) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_GRO, ON)
+}
+
 /// The port is chosen at connect, by the whole 4-tuple, so that many source addresses share the range (4.2).
 pub(crate) fn late_port(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, ON)

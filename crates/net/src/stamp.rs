@@ -15,6 +15,8 @@ pub(crate) struct Said {
     pub local: Option<Local>,
     /// Of an error-queue read; 0 elsewhere.
     pub errno: i32,
+    /// How long each datagram was of those that came as one; 0: it is one.
+    pub segment: usize,
 }
 
 /// The local end of an arrival: the address asked, the one that routing would answer from, the interface.
@@ -57,6 +59,9 @@ fn note(message: &libc::cmsghdr, said: &mut Said) {
             let asked = Ipv6Addr::from(info.ipi6_addr.s6_addr);
             said.local =
                 Some(Local { asked: IpAddr::V6(asked), own: !asked.is_multicast(), interface: info.ipi6_ifindex });
+        }
+        (libc::SOL_UDP, libc::UDP_GRO) => {
+            said.segment = usize::try_from(payload::<libc::c_int>(message)).unwrap_or_default();
         }
         (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
             said.errno = payload::<libc::sock_extended_err>(message).ee_errno as i32;

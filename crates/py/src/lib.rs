@@ -2,6 +2,7 @@
 
 mod histogram;
 mod load;
+mod receive;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ mod _engine {
     use super::histogram::Histogram;
     #[pymodule_export]
     use super::load::LoadRun;
+    #[pymodule_export]
+    use super::receive::Receiver;
     #[pymodule_export]
     use super::serve::{FaultyServer, Server};
     #[pymodule_export]

@@ -6,12 +6,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::socket::own;
+use crate::bell;
 
 /// A bell that nobody has rung.
 pub(super) fn new() -> io::Result<OwnedFd> {
-    // SAFETY: eventfd takes no pointers.
-    own(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })
+    bell::eventfd()
 }
 
 /// Waits until it is rung, and makes it silent again; returns how many system calls that took.
@@ -23,8 +22,6 @@ pub(super) fn wait(bell: &OwnedFd, wait: Duration) -> u64 {
     if rung <= 0 {
         return 1;
     }
-    let mut count = 0_u64;
-    // SAFETY: the kernel writes at most eight bytes into `count`.
-    unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+    bell::silence(bell);
     2
 }

@@ -1,0 +1,219 @@
+//! Receivers of what goes one way: they bind, start workers, and hand over what was right.
+//!
+//! Method: each worker takes in by its own socket, and the kernel spreads senders over them; or all read one socket,
+//! and then follow sequence numbers in one table, for a sender's messages come by all of them.
+
+mod books;
+mod judge;
+mod sequence;
+mod sources;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use flatout_net::{Arrivals, Intake, IntakeWays};
+use flatout_wire::arrived::LENGTH;
+use flatout_wire::{Protocol, Take};
+
+pub use books::Received;
+use books::{Books, Drops, Following, lock};
+use sequence::Follower;
+use sources::Sources;
+pub use sources::UNKNOWN;
+use worker::Worker;
+
+use crate::handover::{Handed, Handover};
+use crate::histogram::Durations;
+use crate::plan::ReceivePlan;
+
+#[cfg(test)]
+pub(crate) use self::{
+    books::{Books as TestBooks, Drops as TestDrops, Following as TestFollowing, sum},
+    sequence::{Followed, Follower as TestFollower},
+    sources::{AtHand, Sources as TestSources},
+    worker::Worker as Taking,
+};
+
+/// How often a worker without work looks whether it should stop.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// A receiver that takes in until it is stopped or dropped. All its faces may be used from several threads.
+pub struct Receiving {
+    address: SocketAddr,
+    size: usize,
+    books: Arc<Books>,
+    /// None once it is stopped.
+    intake: Mutex<Option<Arc<Intake>>>,
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    handler: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Receiving {
+    /// Binds all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
+    pub fn start<P: Protocol>(plan: &ReceivePlan) -> io::Result<Self> {
+        let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| flatout_wire::Knob { name, value: *value }).collect();
+        let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let taker = P::taker(&knobs).map_err(|bad| invalid(bad.expected))?;
+        let workers = plan.workers.max(1);
+        let intakes = bind(plan, workers)?;
+        let address = intakes.first().map_or_else(|| Ok(plan.listen), |intake| intake.address())?;
+        let books = books(plan, workers, &taker, &intakes)?;
+        let receiving = Self {
+            address,
+            size: taker.size(),
+            books,
+            intake: Mutex::new(intakes.first().cloned()),
+            stop: Arc::default(),
+            threads: Mutex::default(),
+            handler: Mutex::default(),
+        };
+        for (number, intake) in intakes.iter().cycle().take(workers).enumerate() {
+            // One byte more than any message has, so that a longer one is noticed.
+            let longest = taker.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
+            let arrivals = Arrivals::new(longest, intake.coalesced(), plan.stamps);
+            let inflow = (Arc::clone(intake), arrivals);
+            let worker = Worker::new(number, taker.clone(), inflow, Arc::clone(&receiving.books), plan.tells);
+            receiving.spawn(plan.cpus.get(number % plan.cpus.len().max(1)).copied(), worker)?;
+        }
+        Ok(receiving)
+    }
+
+    fn spawn<T: Take>(&self, cpu: Option<usize>, worker: Worker<T, Arc<Intake>>) -> io::Result<()> {
+        let stop = Arc::clone(&self.stop);
+        let thread = std::thread::Builder::new().name("flatout-receive".into()).spawn(move || {
+            if let Some(cpu) = cpu {
+                // A CPU that has gone since the plan was made: the scheduler's choice will do.
+                let _ = flatout_net::pin(cpu);
+            }
+            worker.run(&stop);
+        })?;
+        lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    /// Where it listens, the port resolved.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes of every message.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether all workers are at work.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed) && lock(&self.threads).iter().all(|thread| !thread.is_finished())
+    }
+
+    /// The queue to the handler.
+    #[must_use]
+    pub fn handover(&self) -> &Handover {
+        &self.books.handover
+    }
+
+    /// Takes messages as [`Handover::take`] does.
+    #[must_use]
+    pub fn take(&self, most: usize, wait: Duration, linger: Duration) -> Option<Handed> {
+        self.books.handover.take(most, wait, linger)
+    }
+
+    /// Starts a handler that does nothing but count. Errors: no threads left.
+    pub fn drain(&self) -> io::Result<()> {
+        let mut handler = lock(&self.handler);
+        if handler.is_none() {
+            let (books, stop) = (Arc::clone(&self.books), Arc::clone(&self.stop));
+            let drain = move || {
+                while !stop.load(Ordering::Relaxed) {
+                    books.handover.discard(WAIT);
+                }
+            };
+            *handler = Some(std::thread::Builder::new().name("flatout-handle".into()).spawn(drain)?);
+        }
+        Ok(())
+    }
+
+    /// The address with this number.
+    #[must_use]
+    pub fn source(&self, number: u32) -> Option<SocketAddr> {
+        self.books.sources.address(number)
+    }
+
+    /// Sends one datagram to each of these addresses, from the port listened on; returns how many left.
+    #[must_use]
+    pub fn send(&self, bytes: &[u8], to: &[u32]) -> usize {
+        let intake = lock(&self.intake).clone();
+        intake.map_or(0, |intake| intake.send(bytes, &self.books.sources.addresses(to)))
+    }
+
+    /// Each worker's numbers; those that workers share stand with the first.
+    #[must_use]
+    pub fn received(&self) -> Vec<Received> {
+        self.books.received()
+    }
+
+    /// How long messages were under way, ns, where they carry the time of their sending. Of messages that came as one
+    /// only the first is timed.
+    #[must_use]
+    pub fn delays(&self) -> Durations {
+        self.books.delays()
+    }
+
+    /// Stops all workers and waits for them. What waits for the handler may still be taken.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.books.handover.stop();
+        for thread in lock(&self.threads).drain(..) {
+            // One that panicked has left its counters; there is nothing more to be had from it.
+            let _ = thread.join();
+        }
+        if let Some(handler) = lock(&self.handler).take() {
+            let _ = handler.join();
+            self.books.handover.discard(Duration::ZERO);
+        }
+        lock(&self.intake).take();
+        self.books.drops.iter().for_each(Drops::close);
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// One socket a worker, or one for all.
+fn bind(plan: &ReceivePlan, workers: usize) -> io::Result<Vec<Arc<Intake>>> {
+    let ways = IntakeWays { wait: WAIT, buffer: plan.buffer, stamps: plan.stamps, coalesced: plan.coalesced };
+    flatout_net::vacant(plan.listen)?;
+    let first = Intake::bind(plan.listen, ways)?;
+    let address = first.address()?;
+    let mut intakes = vec![Arc::new(first)];
+    for _ in 1..if plan.shared { 1 } else { workers } {
+        intakes.push(Arc::new(Intake::bind(address, ways)?));
+    }
+    Ok(intakes)
+}
+
+fn books<T: Take>(plan: &ReceivePlan, workers: usize, taker: &T, intakes: &[Arc<Intake>]) -> io::Result<Arc<Books>> {
+    let bits = taker.sequence_bits();
+    let most = if bits > 0 { plan.followed } else { 1 };
+    let followings = intakes.iter().map(|_| Following::new(Follower::new(most, bits))).collect();
+    let drops = |intake: &Arc<Intake>| {
+        let intake = Arc::clone(intake);
+        Drops::new(move || intake.memory().drops)
+    };
+    let handover = Handover::new(workers, taker.size(), plan.queue, plan.when_full)?;
+    let shape = (taker.size(), bits);
+    let sources = Sources::new(plan.followed);
+    Ok(Books::new(handover, sources, (workers, followings, intakes.iter().map(drops).collect()), shape))
+}

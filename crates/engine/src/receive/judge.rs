@@ -1,0 +1,187 @@
+//! What has arrived, cut apart and judged: right messages by their place, wrong ones by reason, questions apart.
+//!
+//! Method: right messages that lie side by side are one run, so that they can be copied at once; as a rule that is all
+//! of an arrival. Of each arrival the first right message tells how long it was under way.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
+
+use flatout_net::Arrivals;
+use flatout_wire::arrived::{LENGTH, Question};
+use flatout_wire::{Malformed, Take, Taken};
+
+use super::books::{Books, Counted};
+use super::sequence::Follower;
+use super::sources::{AtHand, UNKNOWN};
+use crate::handover::Run;
+
+/// Questions answered of one batch.
+const QUESTIONS: usize = 16;
+/// Delays kept until the histogram is free.
+const DELAYS: usize = 4096;
+/// Where a datagram came from that has no address.
+const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+
+/// Right messages of one arrival, side by side.
+struct Right {
+    slot: usize,
+    bytes: Range<usize>,
+    arrived: u64,
+    source: u32,
+}
+
+/// One worker's judgement and what it has counted.
+pub(super) struct Judge<T> {
+    number: usize,
+    taker: T,
+    size: usize,
+    /// Whether messages have numbers, and whether they name their senders.
+    followed: bool,
+    named: bool,
+    /// Whether questions are answered.
+    tells: bool,
+    pub(super) counted: Counted,
+    at_hand: AtHand,
+    right: Vec<Right>,
+    /// Messages in `right`.
+    count: usize,
+    pub(super) asked: Vec<(Question, SocketAddr)>,
+    pub(super) delays: Vec<u64>,
+}
+
+/// Where an arrival came from and when.
+#[derive(Clone, Copy)]
+struct Origin {
+    source: u32,
+    arrived: u64,
+}
+
+impl<T: Take> Judge<T> {
+    pub(super) fn new(number: usize, taker: T, tells: bool, slots: usize) -> Self {
+        Self {
+            number,
+            size: taker.size().max(1),
+            followed: taker.sequence_bits() > 0,
+            named: taker.names_sender(),
+            taker,
+            tells,
+            counted: Counted::default(),
+            at_hand: AtHand::new(),
+            right: Vec::with_capacity(4 * slots),
+            count: 0,
+            asked: Vec::with_capacity(QUESTIONS),
+            delays: Vec::with_capacity(DELAYS),
+        }
+    }
+
+    /// Whether there may be no room for the delays of another batch.
+    pub(super) fn is_full_of_delays(&self, slots: usize) -> bool {
+        self.delays.len() + slots > DELAYS
+    }
+
+    /// Judges what arrived in a slot and was read at `now`.
+    pub(super) fn consider(
+        &mut self,
+        slot: usize,
+        now: u64,
+        arrivals: &Arrivals,
+        books: &Books,
+        follower: &mut Follower,
+    ) {
+        let peer = arrivals.peer(slot).unwrap_or(NOWHERE);
+        let (source, new) = self.at_hand.number(&books.sources, peer);
+        let from = Origin { source, arrived: arrivals.stamp_unix_ns(slot).unwrap_or(now) };
+        let bytes = arrivals.bytes(slot);
+        self.counted.bytes += arrivals.length(slot) as u64;
+        self.counted.sources += u64::from(new);
+        // An empty datagram is a message too.
+        let segment = if arrivals.segment(slot) == 0 { bytes.len().max(1) } else { arrivals.segment(slot) };
+        let pieces = bytes.len().div_ceil(segment).max(1);
+        let (mut begin, mut at, mut timed) = (0, 0, false);
+        for _ in 0..pieces {
+            let end = (at + segment).min(bytes.len());
+            let message = bytes.get(at..end).unwrap_or_default();
+            match self.read(message, peer) {
+                Some(Ok(taken)) => {
+                    self.follow(taken, source, follower);
+                    if !timed {
+                        timed = true;
+                        self.time(message, from.arrived);
+                    }
+                }
+                other => {
+                    self.keep(slot, begin..at, from, arrivals, books);
+                    begin = end;
+                    if let Some(Err(why)) = other
+                        && let Some(count) = self.counted.malformed.get_mut(why as usize)
+                    {
+                        *count += 1;
+                    }
+                }
+            }
+            at = end;
+        }
+        self.keep(slot, begin..at, from, arrivals, books);
+    }
+
+    /// What a message says; nothing where it is a question, which is kept for later.
+    #[inline]
+    fn read(&mut self, message: &[u8], peer: SocketAddr) -> Option<Result<Taken, Malformed>> {
+        if message.len() == LENGTH
+            && self.tells
+            && let Some(question) = Question::read(message)
+        {
+            if self.asked.len() < QUESTIONS {
+                self.asked.push((question, peer));
+            }
+            return None;
+        }
+        Some(self.taker.take(message))
+    }
+
+    #[inline]
+    fn follow(&mut self, taken: Taken, source: u32, follower: &mut Follower) {
+        if self.followed {
+            match (self.named, source) {
+                (true, _) => follower.follow(taken.sender, taken.sequence),
+                (false, UNKNOWN) => follower.pass_over(),
+                (false, source) => follower.follow(source.into(), taken.sequence),
+            }
+        }
+    }
+
+    #[inline]
+    fn time(&mut self, message: &[u8], arrived: u64) {
+        match self.taker.delay_ns(message, arrived).map(u64::try_from) {
+            Some(Ok(delay)) if self.delays.len() < DELAYS => self.delays.push(delay),
+            Some(Err(_)) => self.counted.ahead += 1,
+            _ => {}
+        }
+    }
+
+    /// Keeps a run of right messages, if it has any, until the batch is handed over.
+    fn keep(&mut self, slot: usize, bytes: Range<usize>, from: Origin, arrivals: &Arrivals, books: &Books) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.right.len() == self.right.capacity() {
+            self.hand_over(arrivals, books);
+        }
+        self.count += bytes.len() / self.size;
+        self.right.push(Right { slot, bytes, arrived: from.arrived, source: from.source });
+    }
+
+    /// Hands over what was right.
+    pub(super) fn hand_over(&mut self, arrivals: &Arrivals, books: &Books) {
+        if self.count > 0 {
+            let runs = self.right.iter().map(|right| Run {
+                bytes: arrivals.bytes(right.slot).get(right.bytes.clone()).unwrap_or_default(),
+                arrived: right.arrived,
+                source: right.source,
+            });
+            books.handover.offer(self.number, runs, self.count);
+        }
+        self.right.clear();
+        self.count = 0;
+    }
+}

@@ -1,0 +1,116 @@
+//! One worker that takes in: whatever has arrived is judged, followed and handed over, a batch at a time.
+//!
+//! Laws: per message no allocation, no lock, no log; each message that came is counted once, as right or by what is
+//! wrong with it; a question for the counters is answered and is no message.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flatout_net::{Arrivals, Inflow};
+use flatout_wire::Take;
+
+use super::books::{Books, lock, sum};
+use super::judge::Judge;
+use crate::clock::unix_now;
+
+/// How often a busy worker asks for its CPU time and what the kernel has dropped.
+const MEASURE_NS: u64 = 10_000_000;
+
+/// One worker.
+pub(crate) struct Worker<T, I> {
+    number: usize,
+    inflow: I,
+    arrivals: Arrivals,
+    judge: Judge<T>,
+    books: Arc<Books>,
+    measured: u64,
+}
+
+impl<T: Take, I: Inflow> Worker<T, I> {
+    /// The `number`-th worker; `tells`: counter questions are answered.
+    pub(crate) fn new(
+        number: usize,
+        taker: T,
+        (inflow, arrivals): (I, Arrivals),
+        books: Arc<Books>,
+        tells: bool,
+    ) -> Self {
+        let judge = Judge::new(number, taker, tells, arrivals.slots());
+        Self { number, inflow, arrivals, judge, books, measured: 0 }
+    }
+
+    /// Works until it is stopped.
+    pub(crate) fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let count = self.inflow.receive(&mut self.arrivals);
+            self.turn(count, unix_now());
+        }
+        self.close();
+    }
+
+    /// Takes in what arrived in the first `count` slots and was read at `now`.
+    pub(crate) fn turn(&mut self, count: usize, now: u64) {
+        if count > 0 {
+            self.take_in(count, now);
+        }
+        if count == 0 || now > self.measured + MEASURE_NS {
+            self.measured = now;
+            self.judge.counted.cpu_ns = flatout_net::thread_cpu_ns();
+            if let Some(drops) = self.books.drops.get(self.number) {
+                drops.count();
+            }
+        }
+        if let Some(page) = self.books.pages.get(self.number) {
+            page.offer(&self.judge.counted);
+        }
+        self.answer();
+    }
+
+    fn take_in(&mut self, count: usize, now: u64) {
+        let Self { judge, arrivals, books, .. } = self;
+        // Workers of one socket share one table.
+        let Some(following) = books.followings.get(self.number).or(books.followings.first()) else { return };
+        let mut follower = lock(&following.table);
+        follower.begin(now, books.epoch());
+        for slot in 0..count {
+            judge.consider(slot, now, arrivals, books, &mut follower);
+        }
+        following.offer(&follower);
+        drop(follower);
+        judge.hand_over(arrivals, books);
+        self.note_delays(false);
+    }
+
+    /// Moves delays into the histogram, if nobody is reading it or there is room for no more of them.
+    fn note_delays(&mut self, last: bool) {
+        let Some(page) = self.books.pages.get(self.number) else { return };
+        let must = last || self.judge.is_full_of_delays(self.arrivals.slots());
+        let free = if must { Some(lock(&page.delays)) } else { page.delays.try_lock().ok() };
+        if let Some(mut delays) = free {
+            self.judge.delays.drain(..).for_each(|delay| delays.record(delay));
+        }
+    }
+
+    /// Answers those who asked for the counters, after this batch was counted.
+    fn answer(&mut self) {
+        for (question, peer) in self.judge.asked.drain(..) {
+            if question.anew {
+                self.books.begin_anew(question.nonce);
+            }
+            if let Some(page) = self.books.pages.get(self.number) {
+                page.leave(&self.judge.counted);
+            }
+            let answer = question.answer(&sum(&self.books.received()));
+            self.inflow.answer(&answer, peer);
+        }
+    }
+
+    /// Leaves the last numbers.
+    pub(crate) fn close(mut self) {
+        self.note_delays(true);
+        self.judge.counted.cpu_ns = flatout_net::thread_cpu_ns();
+        if let Some(page) = self.books.pages.get(self.number) {
+            page.leave(&self.judge.counted);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Where datagrams arrive that are taken in: what recvmmsg writes, and how to cut apart what came as one.
+//!
+//! Method: as in [`crate::Batch`] every array is allocated once and never moves. Slots are staggered: with a power of
+//! two between them their beginnings would fall on the same lines of the caches. Memory that no datagram reaches is
+//! never touched, so slots for the longest ones cost address space only.
+
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
+
+use crate::address;
+use crate::stamp::{self, Control, WORDS};
+
+/// The longest datagram, coalesced or not, in whole cache lines.
+const LONGEST: usize = 64 << 10;
+/// A page and three cache lines more.
+const STAGGER: usize = 4096 + 192;
+const COALESCED_SLOTS: usize = 32;
+const SLOTS: usize = 64;
+
+/// What came with an arrival.
+#[derive(Clone, Copy, Debug, Default)]
+struct Note {
+    segment: usize,
+    stamp_unix_ns: Option<u64>,
+    length: usize,
+}
+
+/// Slots for arrivals, and the kernel's view of them.
+pub struct Arrivals {
+    stride: usize,
+    room: usize,
+    bytes: Box<[u8]>,
+    vectors: Box<[libc::iovec]>,
+    peers: Box<[libc::sockaddr_storage]>,
+    /// Empty where no control messages are asked for.
+    controls: Box<[Control]>,
+    headers: Box<[libc::mmsghdr]>,
+    notes: Box<[Note]>,
+}
+
+// SAFETY: all pointers in it point into its own heap memory, which moves with it as a whole.
+unsafe impl Send for Arrivals {}
+
+impl Arrivals {
+    /// For datagrams of up to `longest` bytes, and for coalesced ones of any length if `coalesced`. `noted`: arrivals
+    /// carry control messages, as stamps are. Longer datagrams are cut, and their whole length is told.
+    #[must_use]
+    pub fn new(longest: usize, coalesced: bool, noted: bool) -> Self {
+        let (slots, room) = if coalesced { (COALESCED_SLOTS, LONGEST) } else { (SLOTS, longest.clamp(1, LONGEST)) };
+        let stride = if coalesced { LONGEST + STAGGER } else { room.next_multiple_of(64) };
+        // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
+        let (vector, peer, header) = unsafe { (zeroed(), zeroed(), zeroed()) };
+        let controls = if coalesced || noted { slots } else { 0 };
+        let mut arrivals = Self {
+            stride,
+            room,
+            bytes: vec![0; slots * stride].into_boxed_slice(),
+            vectors: vec![vector; slots].into_boxed_slice(),
+            peers: vec![peer; slots].into_boxed_slice(),
+            controls: vec![[0; WORDS]; controls].into_boxed_slice(),
+            headers: vec![header; slots].into_boxed_slice(),
+            notes: vec![Note::default(); slots].into_boxed_slice(),
+        };
+        arrivals.wire_up();
+        arrivals
+    }
+
+    fn wire_up(&mut self) {
+        let base = self.bytes.as_mut_ptr();
+        let (vectors, peers) = (self.vectors.as_mut_ptr(), self.peers.as_mut_ptr());
+        for (slot, header) in self.headers.iter_mut().enumerate() {
+            if let Some(vector) = self.vectors.get_mut(slot) {
+                vector.iov_base = base.wrapping_add(slot * self.stride).cast();
+                vector.iov_len = self.room;
+            }
+            header.msg_hdr.msg_iov = vectors.wrapping_add(slot);
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = peers.wrapping_add(slot).cast();
+            if let Some(control) = self.controls.get_mut(slot) {
+                header.msg_hdr.msg_control = (&raw mut *control).cast();
+            }
+        }
+        self.open(self.slots());
+    }
+
+    /// How many datagrams fit, coalesced ones each counted once.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// The bytes that arrived in a slot.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self, slot: usize) -> &[u8] {
+        let from = slot * self.stride;
+        let length = self.length(slot).min(self.room);
+        self.bytes.get(from..from + length).unwrap_or_default()
+    }
+
+    /// How long what arrived in a slot was, cut or not.
+    #[must_use]
+    #[inline]
+    pub fn length(&self, slot: usize) -> usize {
+        self.notes.get(slot).map_or(0, |note| note.length)
+    }
+
+    /// How long each datagram was that came as one in this slot, the last one perhaps shorter; 0: it is one.
+    #[must_use]
+    #[inline]
+    pub fn segment(&self, slot: usize) -> usize {
+        self.notes.get(slot).map_or(0, |note| note.segment)
+    }
+
+    /// The kernel's stamp of the arrival (CLOCK_REALTIME, ns), where there is one.
+    #[must_use]
+    #[inline]
+    pub fn stamp_unix_ns(&self, slot: usize) -> Option<u64> {
+        self.notes.get(slot).and_then(|note| note.stamp_unix_ns)
+    }
+
+    /// Who sent what arrived in a slot.
+    #[must_use]
+    #[inline]
+    pub fn peer(&self, slot: usize) -> Option<SocketAddr> {
+        self.peers.get(slot).and_then(address::from_kernel)
+    }
+
+    /// Lays an arrival into a slot, as the kernel would: for inflows that are no sockets.
+    pub fn deliver(&mut self, slot: usize, bytes: &[u8], segment: usize, peer: SocketAddr, stamp: Option<u64>) {
+        let (from, kept) = (slot * self.stride, bytes.len().min(self.room));
+        let place = self.bytes.get_mut(from..from + kept);
+        if let (Some(place), Some(bytes)) = (place, bytes.get(..kept)) {
+            place.copy_from_slice(bytes);
+        }
+        if let Some(storage) = self.peers.get_mut(slot) {
+            *storage = address::to_kernel(peer).0;
+        }
+        if let Some(note) = self.notes.get_mut(slot) {
+            *note = Note { segment, stamp_unix_ns: stamp, length: bytes.len() };
+        }
+    }
+
+    /// What recvmmsg is given.
+    pub(crate) fn headers(&mut self) -> &mut [libc::mmsghdr] {
+        &mut self.headers
+    }
+
+    /// Takes note of what the kernel left in the first `count` slots, and makes them ready for the next call.
+    pub(crate) fn note(&mut self, count: usize) {
+        let noted = !self.controls.is_empty();
+        for (header, note) in self.headers.iter().zip(&mut self.notes).take(count) {
+            *note = Note { length: header.msg_len as usize, ..Note::default() };
+            if noted && header.msg_hdr.msg_controllen > 0 {
+                let said = stamp::read(&header.msg_hdr);
+                (note.segment, note.stamp_unix_ns) = (said.segment, said.stamp_unix_ns);
+            }
+        }
+        self.open(count);
+    }
+
+    fn open(&mut self, count: usize) {
+        let control = if self.controls.is_empty() { 0 } else { size_of::<Control>() };
+        for header in self.headers.iter_mut().take(count) {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = control as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Sockets that take in what goes one way.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address;
+use crate::arrivals::Arrivals;
+use crate::option::{self, SocketMemory};
+use crate::socket::{bind, local_address};
+use crate::udp::socket;
+
+/// Receivers of a datagram that are handed to the kernel in one call.
+const AT_ONCE: usize = 64;
+
+/// What the engine needs of anything that datagrams come in by.
+pub trait Inflow: Send + 'static {
+    /// Receives what has arrived, waiting a while for the first datagram. Zero: nothing came in that time.
+    fn receive(&mut self, into: &mut Arrivals) -> usize;
+    /// What the queue behind it holds and has dropped.
+    fn memory(&self) -> SocketMemory;
+    /// Sends one datagram back; one that cannot leave is lost, as any datagram may be.
+    fn answer(&mut self, bytes: &[u8], to: SocketAddr);
+}
+
+/// How a socket takes in.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeWays {
+    /// How long a receive waits for the first datagram.
+    pub wait: Duration,
+    /// Room for what waits to be read, bytes.
+    pub buffer: usize,
+    /// Arrivals carry the kernel's stamps.
+    pub stamps: bool,
+    /// Several datagrams of one sender may come as one.
+    pub coalesced: bool,
+}
+
+/// A socket that takes in; several may share one address, and several threads may read one.
+#[derive(Debug)]
+pub struct Intake {
+    socket: OwnedFd,
+    coalesced: bool,
+}
+
+impl Intake {
+    /// Binds to `at`; `[::]` takes v4 too. Errors are the kernel's: in use, no permission, no such address.
+    ///
+    /// A kernel without coalescing goes without: [`Intake::coalesced`] tells.
+    pub fn bind(at: SocketAddr, ways: IntakeWays) -> io::Result<Self> {
+        let socket = socket(at.ip())?;
+        option::reuse_port(socket.as_fd())?;
+        option::receive_buffer(socket.as_fd(), libc::c_int::try_from(ways.buffer).unwrap_or(libc::c_int::MAX))?;
+        option::receive_timeout(socket.as_fd(), ways.wait)?;
+        if ways.stamps {
+            option::stamps(socket.as_fd())?;
+        }
+        if at.is_ipv6() && at.ip().is_unspecified() {
+            option::dual_stack(socket.as_fd())?;
+        }
+        let coalesced = ways.coalesced && option::coalesce(socket.as_fd()).is_ok();
+        bind(&socket, at)?;
+        Ok(Self { socket, coalesced })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        local_address(&self.socket)
+    }
+
+    /// Whether several datagrams may come as one.
+    #[must_use]
+    pub fn coalesced(&self) -> bool {
+        self.coalesced
+    }
+
+    /// What this socket's queue holds and has dropped.
+    #[must_use]
+    pub fn memory(&self) -> SocketMemory {
+        option::memory(self.socket.as_fd()).unwrap_or_default()
+    }
+
+    /// Sends `bytes` to each of `peers`, one datagram each; returns how many left. One that cannot never stops others.
+    pub fn send(&self, bytes: &[u8], peers: &[SocketAddr]) -> usize {
+        peers.chunks(AT_ONCE).map(|some| self.send_some(bytes, some)).sum()
+    }
+
+    fn send_some(&self, bytes: &[u8], peers: &[SocketAddr]) -> usize {
+        let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut names: Vec<_> = peers.iter().map(|peer| address::to_kernel(*peer)).collect();
+        // SAFETY: mmsghdr is plain old data; all zeroes is a valid value.
+        let mut headers: Vec<libc::mmsghdr> = vec![unsafe { zeroed() }; names.len()];
+        for (header, (storage, length)) in headers.iter_mut().zip(&mut names) {
+            header.msg_hdr.msg_name = (&raw mut *storage).cast();
+            header.msg_hdr.msg_namelen = *length;
+            header.msg_hdr.msg_iov = &raw mut vector;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        let (mut left, mut at) = (0, 0);
+        while let Some(rest) = headers.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            let (pointer, count) = (rest.as_mut_ptr(), rest.len() as libc::c_uint);
+            // SAFETY: the headers point to `names`, `vector` and `bytes`, which outlive the call and are only read.
+            let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), pointer, count, 0) };
+            let sent = usize::try_from(sent).unwrap_or(0);
+            left += sent;
+            // Where the first of the rest could not leave, it is passed over.
+            at += sent.max(1);
+        }
+        left
+    }
+}
+
+impl Inflow for Arc<Intake> {
+    fn receive(&mut self, into: &mut Arrivals) -> usize {
+        let headers = into.headers();
+        let (pointer, slots) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
+        // The kernel tells the whole length of what it has to cut (MSG_TRUNC, 2.4 for datagrams).
+        let flags = libc::MSG_WAITFORONE | libc::MSG_TRUNC;
+        // SAFETY: `slots` headers and all they point to live in `into`, borrowed for the call.
+        let got = unsafe { libc::recvmmsg(self.socket.as_raw_fd(), pointer, slots, flags as _, std::ptr::null_mut()) };
+        let count = usize::try_from(got).unwrap_or(0);
+        into.note(count);
+        count
+    }
+
+    fn memory(&self) -> SocketMemory {
+        Intake::memory(self)
+    }
+
+    fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
+        self.send(bytes, &[to]);
+    }
+}

@@ -1,0 +1,140 @@
+//! A receiver for Python: batches cross as arrays that own what they hold.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use flatout_engine::plan::{ReceivePlan, WhenFull};
+use flatout_engine::receive::Receiving;
+use flatout_engine::run;
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::histogram::Histogram;
+use super::load::{Words, address, one_of};
+use super::raise;
+
+/// The words for what happens when the queue is full.
+const WHEN_FULL: [(&str, WhenFull); 3] =
+    [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest), ("wait", WhenFull::Wait)];
+
+/// Messages' bytes, when each arrived, the number of each one's source, and the worker.
+type Taken<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, usize);
+
+/// A receiver that takes in until it is stopped.
+#[pyclass(module = "flatout._engine", frozen)]
+pub struct Receiver(Receiving);
+
+#[pymethods]
+impl Receiver {
+    #[new]
+    #[pyo3(signature = (*, protocol, knobs, listen, workers, shared, cpus, coalesced, stamps, buffer, queue, when_full,
+                        followed, tells))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        protocol: String,
+        knobs: Vec<(String, i64)>,
+        listen: (IpAddr, u16, u32),
+        workers: usize,
+        shared: bool,
+        cpus: Vec<usize>,
+        coalesced: bool,
+        stamps: bool,
+        buffer: usize,
+        queue: usize,
+        when_full: &str,
+        followed: usize,
+        tells: bool,
+    ) -> PyResult<Self> {
+        if workers == 0 || queue == 0 || followed == 0 {
+            let needs = "a receiver needs a worker, room for a message, and a sender to follow";
+            return Err(PyValueError::new_err(needs));
+        }
+        let plan = ReceivePlan {
+            protocol,
+            knobs,
+            listen: address(listen),
+            workers,
+            shared,
+            cpus,
+            coalesced,
+            stamps,
+            buffer,
+            queue,
+            when_full: one_of(when_full, &WHEN_FULL)?,
+            followed,
+            tells,
+        };
+        py.detach(|| run::receive(&plan)).map(Self).map_err(raise)
+    }
+
+    #[getter]
+    fn address(&self) -> (IpAddr, u16) {
+        (self.0.address().ip(), self.0.address().port())
+    }
+
+    #[getter]
+    fn alive(&self) -> bool {
+        self.0.alive()
+    }
+
+    /// Bytes of every message.
+    #[getter]
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Up to `most` messages of one worker, moved out of the engine; None: none came in that time.
+    fn take<'py>(&self, py: Python<'py>, most: usize, wait_s: f64, linger_s: f64) -> Option<Taken<'py>> {
+        let handed = py.detach(|| self.0.take(most, seconds(wait_s), seconds(linger_s)))?;
+        let (bytes, arrived, source) = (handed.bytes, handed.arrived, handed.source);
+        Some((bytes.into_pyarray(py), arrived.into_pyarray(py), source.into_pyarray(py), handed.worker))
+    }
+
+    /// What event loops wait for.
+    fn fileno(&self) -> i32 {
+        self.0.handover().descriptor()
+    }
+
+    /// Has it readable at the next message; False where some wait already or none will come.
+    fn arm(&self) -> bool {
+        self.0.handover().arm()
+    }
+
+    fn drain(&self) -> PyResult<()> {
+        self.0.drain().map_err(raise)
+    }
+
+    fn source(&self, number: u32) -> Option<(IpAddr, u16)> {
+        let source: SocketAddr = self.0.source(number)?;
+        Some((source.ip().to_canonical(), source.port()))
+    }
+
+    /// Sends one datagram to each of these sources; returns how many left.
+    fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>, to: PyReadonlyArray1<'_, u32>) -> PyResult<usize> {
+        let (data, to) = (data.as_slice().map_err(not_whole)?, to.as_slice().map_err(not_whole)?);
+        Ok(py.detach(|| self.0.send(data, to)))
+    }
+
+    /// Each worker's numbers, by their words.
+    fn received(&self) -> Vec<Words> {
+        self.0.received().iter().map(|received| received.words().into_iter().collect()).collect()
+    }
+
+    fn delays(&self) -> Histogram {
+        Histogram(self.0.delays())
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+fn not_whole(_: impl std::error::Error) -> PyErr {
+    PyValueError::new_err("an array without gaps is needed")
+}
