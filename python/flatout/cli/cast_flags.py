@@ -6,13 +6,14 @@ What the flags mean is in scenario; no protocol is named here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from flatout import units
-from flatout.errors import UsageError
+from flatout.cli.flags import HOW, Asking
 from flatout.options import LoadOptions
+from flatout.protocols.base import Protocol
 
 SENDERS = Group("Who sends", sort_key=1)
 
@@ -29,17 +30,20 @@ class Casting:
         ),
     ] = None
     spread: Annotated[
-        str,
+        str | None,
         Parameter(
             group=SENDERS,
             help="Each sender sends once a tick (players / rate), at moments spread over this share of it: 0% is all "
-            "at once.",
+            "at once. [100%]",
         ),
-    ] = "100%"
+    ] = None
 
     def options(self) -> LoadOptions:
         """As keyword arguments of the Python API."""
-        given: LoadOptions = {"spread": self.spread}
+        given: LoadOptions = {}
+        if self.spread is not None:
+            # All of it is a share that nothing else has.
+            given["spread"] = 1.0 if self.spread.strip() in ("100%", "1") else units.share(self.spread)
         if self.players is not None:
             given["senders"] = self.players
         return given
@@ -53,11 +57,37 @@ class Ticking:
         str | None, Parameter(group=SENDERS, help="Messages per second of each player, in place of --rate, e.g. 20.")
     ] = None
 
-    def rate(self, casting: Casting) -> str | None:
-        """The rate of all senders together, as text."""
-        if self.tick is None:
-            return None
-        senders = units.count(casting.players or "0")
-        if senders < 1:
-            raise UsageError("--tick is the rate of each player: say how many --players there are")
-        return repr(senders * units.rate(self.tick))
+    def options(self) -> LoadOptions:
+        """As keyword arguments of the Python API."""
+        return {} if self.tick is None else {"tick": self.tick}
+
+
+@dataclass
+class AskingOrCasting(Asking):
+    """How messages are sent of which some protocols' are answered and others' are not."""
+
+    timeout: Annotated[
+        str | None,
+        Parameter(group=HOW, help="Where answers come back: one later than this is late. [1s; limit: 500ms]"),
+    ] = None
+    warmup: Annotated[
+        str | None,
+        Parameter(
+            group=HOW, help="Where answers come back: ask so long before counting begins. [1s; limit: 200ms a trial]"
+        ),
+    ] = None
+    stamps: Annotated[
+        Literal["kernel", "user"],
+        Parameter(group=HOW, help="Where answers come back: whose clock reading tells when."),
+    ] = "kernel"
+
+
+def asking_flags(protocol: Protocol) -> type[Asking]:
+    """How to ask, told as it is for the protocol."""
+    return Asking if protocol.one_way is None else AskingOrCasting
+
+
+def target_help(protocol: Protocol) -> str:
+    """What a target is."""
+    several = "" if protocol.one_way is None else "; several of one receiver with commas between"
+    return f"Name or address, with a port where it is not the protocol's own{several}."

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from flatout import api
 from flatout.cli import output as out
-from flatout.cli.cast_flags import Casting
+from flatout.cli.cast_flags import Casting, asking_flags, target_help
 from flatout.cli.flags import Asking, Output, flattened
 from flatout.cli.stream_flags import Connecting, Querying, help_of, shown
 from flatout.protocols.base import Protocol
@@ -114,11 +114,11 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
-        "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
+        "target": Annotated[str, Parameter(help=target_help(protocol))],
         "seeking": flattened(Seeking),
         "along": shown(Along, when=streams.has_streams(protocol)),
         "casting": shown(Casting, when=protocol.one_way is not None),
-        "asking": flattened(Asking),
+        "asking": flattened(asking_flags(protocol)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "knobs": flattened(knobs),
@@ -145,7 +145,7 @@ _HELP_ONE_WAY = """Find the highest rate of {protocol.summary} that a receiver t
 The receiver is asked after each trial how many came, on the port that the messages go to; `flatout serve
 {protocol.name}` and `flatout.Receiver` answer. Begins low, doubles until a trial fails, then narrows: several trials a
 rate (RFC 9971), one long one to confirm. A trial that this generator could not drive is never held against the
-receiver. Latency, and so --p99 and --timeout, is for --reply.
+receiver. Without answers there is no latency, and so no --p99.
 
 **Examples**
 

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from flatout import units
 from flatout.cli import output as out
-from flatout.cli.cast_flags import Casting, Ticking
+from flatout.cli.cast_flags import Casting, Ticking, asking_flags, target_help
 from flatout.cli.flags import Asking, Output, flattened
 from flatout.cli.stream_flags import Connecting, Querying, Sharing, absolute, help_of, shown
 from flatout.errors import Interrupted, UsageError
@@ -20,7 +20,7 @@ from flatout.result import LoadResult
 from flatout.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario import streams
-from flatout.scenario.model import LogFormat, Scenario, Segment
+from flatout.scenario.model import LogFormat, Scenario
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -76,36 +76,30 @@ class Pace:
 
     def options(self) -> LoadOptions:
         """As keyword arguments of the Python API, those about the rate left out."""
-        return {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
+        given: LoadOptions = {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
+        if self.count is not None:
+            given["count"] = self.count
+        return given
 
-    def segments(self, tick_rate: str | None = None) -> tuple[Segment, ...]:
-        """The profile that the flags ask for; `tick_rate` is what all senders' ticks come to."""
+    def schedule(self, *, tick: bool) -> dict[str, Any]:
+        """The rate and the time, or the profile, that the flags ask for; `tick`: senders at a tick set the rate."""
         given = [flag for flag in ("rate", "ramp", "profile") if getattr(self, flag) is not None]
-        given += [] if tick_rate is None else ["tick"]
+        given += ["tick"] if tick else []
         if len(given) > 1 and given != ["rate", "profile"]:
             raise UsageError(f"give one of --{' and --'.join(given)}, not both")
-        if self.count is not None:
-            return self._counted(tick_rate or self.rate or "10k")
         if self.profile is not None:
             if self.for_ is not None:
                 raise UsageError("a profile brings its own durations: leave --for out")
             start_per_s = None if self.rate is None else units.rate(self.rate)
-            return profiles.parse(self.profile, self.profile_format, start_per_s)
+            return {"profile": profiles.parse(self.profile, self.profile_format, start_per_s)}
         if self.profile_format is not None:
             raise UsageError("--profile-format says how --profile is to be read: name one")
+        if self.count is not None and self.for_ is not None:
+            raise UsageError("--count says how long it lasts: leave --for out")
         seconds = units.duration(self.for_ or "10s")
         if self.ramp is not None:
-            return profiles.ramp(self.ramp, seconds)
-        return profiles.steady(units.rate(tick_rate or self.rate or "10k"), seconds)
-
-    def _counted(self, rate: str) -> tuple[Segment, ...]:
-        """So many at a steady rate."""
-        if self.for_ is not None or self.ramp is not None or self.profile is not None:
-            raise UsageError("--count says how long a steady --rate lasts: leave --for, --ramp and --profile out")
-        number = units.count(self.count or "0")
-        if number < 1:
-            raise UsageError(f"--count {self.count}: give 1 or more")
-        return profiles.steady(units.rate(rate), number / units.rate(rate))
+            return {"profile": profiles.ramp(self.ramp, seconds)}
+        return {"rate": None if tick else self.rate or "10k", "duration": seconds}
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
@@ -132,25 +126,25 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             options.update(connecting.options())
         if protocol.default_lines:
             options.update(querying.options())
-        tick_rate = None
         if protocol.one_way is not None:
             options.update(casting.options())
-            tick_rate = ticking.rate(casting)
-        segments = pace.segments(tick_rate)
+            options.update(ticking.options())
         if pace.count is not None:
-            _steadily(asking)
+            # So many are to leave, and no more.
             options.setdefault("warmup", 0.0)
-        scenario = scenario_of(protocol.name, target, rate=None, duration=0, profile=segments, **options)
+        schedule: dict[str, Any] = {"rate": None, "duration": 0, "profile": None}
+        schedule.update(pace.schedule(tick="tick" in options))
+        scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
 
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
-        "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
+        "target": Annotated[str, Parameter(help=target_help(protocol))],
         "pace": flattened(Pace),
         "casting": shown(Casting, when=protocol.one_way is not None),
         "ticking": shown(Ticking, when=protocol.one_way is not None),
-        "asking": flattened(Asking),
+        "asking": flattened(asking_flags(protocol)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "sharing": flattened(Sharing),
@@ -178,11 +172,10 @@ flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 90k --node 1
 """
 
 
-_HELP_ONE_WAY = """Send {protocol.summary} at a set rate, and ask the receiver how many came.
+_HELP_ONE_WAY = """Send {protocol.summary}, at a set rate, and ask the receiver how many came.
 
 `flatout serve {protocol.name}` and `flatout.Receiver` answer that question, on the port that the messages go to; of
-another receiver's losses nothing is known. Where messages go one way there are no answers to wait for: --timeout,
---stamps and requirements on latency are for --reply. Several addresses of one receiver are written with commas between.
+another receiver's losses nothing is known. Without answers there is no latency: what can be required is loss and rate.
 
 **Examples**
 
@@ -200,12 +193,6 @@ flatout load {protocol.name} 10.0.0.2 --players 10k --tick 20 --spread 0% --for 
 flatout load {protocol.name} 10.0.0.2:{protocol.test_port},10.0.0.3:{protocol.test_port} --rate 1M --gso
 ```
 """
-
-
-def _steadily(asking: Asking) -> None:
-    """A number of messages is exact with even gaps only."""
-    if asking.arrivals != "constant":
-        raise UsageError("--count needs even gaps: leave --arrivals out, or say --for")
 
 
 def measure(scenario: Scenario, *, quiet: bool) -> LoadResult:

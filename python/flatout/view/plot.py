@@ -245,7 +245,7 @@ def _millions(data: Axis) -> dict[int, str]:
     if data.scale == "time" or high < 1e6:
         return {}
     step = 10 ** (math.floor(math.log10(high)) - 1)
-    ticks = (step * n for n in range(10, int(high / step) + 1))
+    ticks = (step * n for n in range(1, int(high / step) + 1))
     return {tick: f"{tick / 1e6:g} M" for tick in ticks if tick >= 1e6}
 
 
