@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flatout.progress import RunProgress, SearchProgress
     from flatout.result import LimitResult, LoadResult, from_json, read
     from flatout.scenario.model import Segment
+    from flatout.sender import Sender
     from flatout.server import Server
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "flatout.progress": ("RunProgress", "SearchProgress"),
     "flatout.result": ("LimitResult", "LoadResult", "from_json", "read"),
     "flatout.scenario.model": ("Segment",),
+    "flatout.sender": ("Sender",),
     "flatout.server": ("Server",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -43,6 +45,7 @@ __all__ = [
     "RunProgress",
     "SearchProgress",
     "Segment",
+    "Sender",
     "Server",
     "TargetError",
     "UsageError",

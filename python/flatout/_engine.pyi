@@ -4,12 +4,16 @@ import ipaddress
 import os
 from typing import final
 
+from numpy import uint8
+from numpy.typing import NDArray
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Words = dict[str, int]
 
 def protocols() -> list[str]: ...
 def kernel() -> dict[str, bool]: ...
 def raise_descriptor_limit() -> int: ...
+def arrived(target: tuple[_Address, int, int], anew: bool, timeout_s: float) -> _Words | None: ...
 
 @final
 class Histogram:
@@ -85,6 +89,22 @@ class LoadRun:
     def slot_bytes(self) -> int: ...
     @property
     def failures(self) -> list[str]: ...
+
+@final
+class Sender:
+    def __new__(
+        cls,
+        *,
+        target: tuple[_Address, int, int],
+        others: list[tuple[_Address, int, int]],
+        sources: list[_Address],
+        flows: int,
+        size: int,
+        segmented: bool,
+    ) -> Sender: ...
+    def send(self, data: NDArray[uint8]) -> int: ...
+    def counts(self) -> _Words: ...
+    def close(self) -> None: ...
 
 @final
 class Server:

@@ -50,6 +50,25 @@ class Watch:
         return None
 
 
+class RefusalWatch:
+    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more."""
+
+    def __init__(self) -> None:
+        self._before: Look | None = None
+
+    def lost(self, look: Look) -> str | None:
+        """Why the target counts as lost, in words; None while it does not."""
+        before = self._before or look._replace(sent=0, refused=0, t_s=0.0)
+        if look.t_s - before.t_s < 0.5:
+            self._before = before
+            return None
+        self._before = look
+        refused, sent = look.refused - before.refused, look.sent - before.sent
+        if refused >= ENOUGH and 2 * refused > sent:
+            return f"since {before.t_s:.1f} s it refuses (port closed, or a firewall says no)"
+        return None
+
+
 def _since(before: Look) -> str:
     return f"the target has not answered since {before.t_s:.1f} s" if before.answered else "the target never answered"
 
@@ -109,16 +128,19 @@ def verdict(
     interrupted: bool,
     connections: Connections | None = None,
     blocked: int = 0,
+    one_way: bool = False,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and why, in the contract's words; the first that holds of the contract's order.
 
-    `blocked`: requests that could not leave because the target took no more.
+    `blocked`: requests that could not leave because the target took no more. `one_way`: answers are not to be expected.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
     if lost:
         return "target-lost", lost
-    if outcomes.sent and not outcomes.answered + outcomes.late:
+    if one_way and outcomes.received == 0 and outcomes.sent >= ENOUGH:
+        return "target-lost", f"the receiver got none of {outcomes.sent:,} messages"
+    if not one_way and outcomes.sent and not outcomes.answered + outcomes.late:
         return "target-lost", _nothing(outcomes)
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _deserted(connections)):

@@ -16,7 +16,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
 
     `lost` are requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
     `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still. `one_way`:
-    nobody answers; `received` is then what the receiver has counted, None where it was not asked yet.
+    nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
     """
 
     phase: Phase

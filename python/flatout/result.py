@@ -45,6 +45,8 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
     `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
     request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
+    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right messages
+    without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome is known.
     """
 
     planned: int
@@ -62,11 +64,12 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests or answers per second over the counted time."""
+    """Requests or answers per second over the counted time; `received` where nothing comes back, but is counted."""
 
     planned: float
     sent: float
     answered: float
+    received: float | None = None
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +94,10 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close."""
+    """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close.
+
+    `received` is what the receiver told in that second to have received since it told before.
+    """
 
     t_s: float
     planned: int
@@ -138,31 +144,22 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
         return self.failed - self.refused - self.timed_out - self.local
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One of several hosts whose results were added up; `node` counts from 1."""
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of the receiver at one address of the target, before and after a run, in its own words."""
 
-    node: int
-    hostname: str
-    started_at: str
-    verdict: RunVerdict
-    why: str
-    sent: int
-    answered: int
-    cpu_s: dict[str, float] = {}
-
-
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes: the process's peak resident set, the engine's request slots, and what one connection (flow) costs."""
-
-    peak_rss: int
-    slots: int
-    per_connection: int
+    target: str
+    before: dict[str, int]
+    after: dict[str, int]
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """What the receiver of messages that go one way counted over a run, as it told when asked.
+    """What the receiver of one-way messages counted during a run; `senders`, `workers` and `size` as they are at its end.
 
-    `lost_in_kernel` are those lost at its sockets, `lost_elsewhere` the rest.
+    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those that
+    came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders whose
+    numbers jumped too far for that, `untracked` messages of senders that there was no room to follow. `kernel_drops` did
+    not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets explain
+    `lost_in_kernel`, and `lost_elsewhere` is the rest.
     """
 
     received: int
@@ -184,6 +181,27 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     lost_elsewhere: int = 0
 
 
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several hosts whose results were added up; `node` counts from 1."""
+
+    node: int
+    hostname: str
+    started_at: str
+    verdict: RunVerdict
+    why: str
+    sent: int
+    answered: int
+    cpu_s: dict[str, float] = {}
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes: the process's peak resident set, the engine's request slots, and what one connection (flow) costs."""
+
+    peak_rss: int
+    slots: int
+    per_connection: int
+
+
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     """One `--require` expression, the value measured for it (null: no sample) and whether it was met."""
 
@@ -198,7 +216,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached this
     host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that could
     not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null without streams,
-    which `carrier` carried. `nodes` are the hosts whose results were added up to this one.
+    which `carrier` carried. `receiver` is what arrived of messages that nobody answers, made of `readings`; null where
+    they are answered, where nobody counted them, and for one of several nodes, whose messages it counts together.
+    `nodes` are the hosts whose results were added up to this one.
     """
 
     schema: str = SCHEMA
@@ -223,11 +243,12 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     cpu_s: dict[str, float] = {}
     own_drops: int = 0
+    receiver: Arrival | None = None
+    readings: list[Reading] = []
     requirements: list[Requirement] = []
     warnings: list[str] = []
     notes: list[str] = []
     nodes: list[Node] = []
-    receiver: Arrival | None = None
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -243,16 +264,18 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
         names = Interval.__struct_fields__
         rows = [tuple(numpy.nan if (v := getattr(row, n)) is None else v for n in names) for row in self.intervals]
-        floats = {"t_s", "p50", "p99", "lateness_p99"}
+        floats = {"t_s", "p50", "p99", "lateness_p99", "received"}
         return numpy.array(rows, dtype=[(name, "f8" if name in floats else "i8") for name in names])
 
     def _repr_html_(self) -> str:
-        due = self.latency_ns.from_due
+        due, rates = self.latency_ns.from_due, self.rate_per_s
         latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
+        word, came = ("answered", rates.answered) if rates.received is None else ("received", rates.received)
+        unknown = "not known" if self.outcomes.sent else "nothing sent"
         rows: list[tuple[str, object]] = [
             ("verdict", f"{self.verdict}: {self.why}"),
-            ("answered", f"{self.rate_per_s.answered:,.0f}/s of {self.rate_per_s.planned:,.0f}/s planned"),
-            ("loss", "nothing sent" if self.loss is None else f"{self.loss:.4%}"),
+            (word, f"{came:,.0f}/s of {rates.planned:,.0f}/s planned"),
+            ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
             ("latency from due, p50 / p99", latency),
         ]
         return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
