@@ -42,19 +42,20 @@ def is_test(path: Path) -> bool:
     return in_tests or path.stem == "tests" or path.stem.endswith(("_tests", "_golden"))
 
 
-def rust_code(path: Path) -> str:
-    """A file without comments, strings and the tests at its end; line numbers stay."""
+def rust_code(path: Path, strings: bool = False) -> str:
+    """A file without comments, the tests at its end and, unless they are wanted, strings; line numbers stay."""
     text = path.read_text(encoding="utf-8")
     text = re.split(r"#\[cfg\(test\)\]\s*mod \w+ \{", text)[0]
-    text = re.sub(r'"(?:\\.|[^"\\])*"', lambda found: '""' + "\n" * found[0].count("\n"), text)
+    if not strings:
+        text = re.sub(r'"(?:\\.|[^"\\])*"', lambda found: '""' + "\n" * found[0].count("\n"), text)
     return re.sub(r"//[^\n]*", "", text)
 
 
-def product_rust(*crates: str) -> Iterator[tuple[Path, str]]:
+def product_rust(*crates: str, strings: bool = False) -> Iterator[tuple[Path, str]]:
     for crate in crates:
         for path in sources(".rs", CRATES / crate / "src"):
             if not is_test(path):
-                yield path, rust_code(path)
+                yield path, rust_code(path, strings)
 
 
 def places(found: list[tuple[Path, int]]) -> list[str]:
@@ -123,8 +124,12 @@ def test_protocols_say_the_same_words_in_both_places() -> None:
         assert re.findall(r'"(\w+)"', listed[1]) == list(protocol.words), "tallies and their words, in one order"
 
 
-def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Names and strings of a module, docstrings left out: examples for people may name a protocol."""
+# A plain word of the field too (a histogram records): looked for where it can only mean the protocol.
+_PLAIN = {"record"}
+
+
+def _words(tree: ast.AST) -> Iterator[tuple[str, bool, int]]:
+    """Words of a module, and whether one is a text or the name of a module; docstrings left out, they show examples."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
         id(node.body[0].value)
@@ -133,35 +138,88 @@ def _words(tree: ast.AST) -> Iterator[tuple[str, int]]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.value, node.lineno
+            yield node.value, True, node.lineno
         elif isinstance(node, ast.Name):
-            yield node.id, node.lineno
+            yield node.id, False, node.lineno
         elif isinstance(node, ast.Attribute):
-            yield node.attr, node.lineno
+            yield node.attr, ast.unparse(node.value).endswith("protocols"), node.lineno
         elif isinstance(node, ast.alias):
-            yield node.name, node.lineno
+            yield node.name, True, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", True, node.lineno
 
 
-def _names_one(word: str) -> bool:
+def _names_one(word: str, is_text: bool) -> bool:
     parts = re.split(r"[^a-z0-9]+", word.lower())
-    return any(part == name or part.startswith(name) for part in parts for name in PROTOCOLS)
+    if any(part.startswith(name) for part in parts for name in set(PROTOCOLS) - _PLAIN):
+        return True
+    meant = [rf"^(?:[\w.]+\.)?{name}$|(?:\b(?:load|limit|serve) |protocols/){name}\b" for name in _PLAIN]
+    return is_text and any(re.search(pattern, word) for pattern in meant)
+
+
+def python_namers(source: str) -> list[int]:
+    """Lines of Python that name a protocol."""
+    return [line for word, is_text, line in _words(ast.parse(source)) if _names_one(word, is_text)]
+
+
+def rust_namers(text: str) -> list[int]:
+    """Lines of Rust that name a protocol: as a module, a type or a whole string."""
+    patterns = [rf'"{name}"' for name in PROTOCOLS]
+    for name in PROTOCOLS:
+        if name in _PLAIN:
+            patterns.append(rf"\b{name}::|::{name}\b(?!\()|\b{name.title()}(?:Asker|Answerer|Taker)?\b")
+        else:
+            patterns.append(rf"\b{name}|\b{name.title()}(?:[A-Z]|\b)|\b{name.upper()}\b")
+    return [n for n, line in enumerate(text.splitlines(), 1) if re.search("|".join(patterns), line)]
 
 
 def test_no_other_python_names_a_protocol() -> None:
     allowed = (PYTHON / "protocols", PYTHON / "cli" / "demo.py")
     files = [path for path in sources(".py", PYTHON) if not any(path.is_relative_to(place) for place in allowed)]
-    found = [
-        (path, line)
-        for path in files
-        for word, line in _words(ast.parse(path.read_text(encoding="utf-8")))
-        if _names_one(word)
-    ]
+    found = [(path, line) for path in files for line in python_namers(path.read_text(encoding="utf-8"))]
     assert places(found) == []
 
 
 def test_no_other_rust_names_a_protocol() -> None:
-    pattern = "|".join(rf"\b{name}|\b{name.title()}[A-Z\b]|\b{name.title()}\b|\b{name.upper()}\b" for name in PROTOCOLS)
-    assert matches(pattern, "engine", "net", "py") == []
+    files = list(product_rust("engine", "net", "py", strings=True))
+    assert places([(path, line) for path, text in files for line in rust_namers(text)]) == []
+
+
+NAMING_PYTHON = [
+    "from flatout.protocols import record",
+    "from flatout.protocols.record import Knobs",
+    "import flatout.protocols.ntp",
+    "PROTOCOLS['record']",
+    "spoken = 'record'",
+    "protocols.record.Knobs()",
+    "hint = 'try flatout load record 127.0.0.1:31234'",
+    "ntp_rate = 1",
+    "title = 'DNS answers'",
+]
+INNOCENT_PYTHON = [
+    "histogram.record(5)",
+    "for record in rows: total += 1",
+    "said = 'a record of 4 bytes, recorded twice'",
+    "'flatout load ntp'",
+]
+NAMING_RUST = [
+    "use flatout_wire::record;",
+    "use flatout_wire::record::{LONGEST, Field};",
+    "let taker = Record::taker(&[]);",
+    "fn begin(taker: RecordTaker) {}",
+    'if plan.protocol == "record" {',
+    'let port = if name == "ntp" { 123 } else { 53 };',
+    "use flatout_wire::dns::answer;",
+    "struct Ntp;",
+]
+INNOCENT_RUST = ["self.recorder.lateness.record(now - due);", "Recorder::default()", "fn record(&mut self, ns: u64) {"]
+
+
+def test_the_search_for_names_finds_them() -> None:
+    assert [source for source in NAMING_PYTHON if not python_namers(source)] == []
+    assert [source for source in INNOCENT_PYTHON if python_namers(source)] == []
+    assert [source for source in NAMING_RUST if not rust_namers(source)] == []
+    assert [source for source in INNOCENT_RUST if rust_namers(source)] == []
 
 
 # --- Law 4: syscalls in one crate, clocks in one file ---

@@ -2,13 +2,16 @@
 
 import ipaddress
 import os
-from typing import final
+from typing import Any, final
+
+import numpy as np
 
 from numpy import uint8
 from numpy.typing import NDArray
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Words = dict[str, int]
+_Array = np.ndarray[Any, Any]
 
 def protocols() -> list[str]: ...
 def kernel() -> dict[str, bool]: ...
@@ -105,6 +108,41 @@ class Sender:
     def send(self, data: NDArray[uint8]) -> int: ...
     def counts(self) -> _Words: ...
     def close(self) -> None: ...
+
+@final
+class Receiver:
+    def __new__(
+        cls,
+        *,
+        protocol: str,
+        knobs: list[tuple[str, int]],
+        listen: tuple[_Address, int, int],
+        workers: int,
+        shared: bool,
+        cpus: list[int],
+        coalesced: bool,
+        stamps: bool,
+        buffer: int,
+        queue: int,
+        when_full: str,
+        followed: int,
+        tells: bool,
+    ) -> Receiver: ...
+    @property
+    def address(self) -> tuple[_Address, int]: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def size(self) -> int: ...
+    def take(self, most: int, wait_s: float, linger_s: float) -> tuple[_Array, _Array, _Array, int] | None: ...
+    def fileno(self) -> int: ...
+    def arm(self) -> bool: ...
+    def drain(self) -> None: ...
+    def source(self, number: int) -> tuple[_Address, int] | None: ...
+    def send(self, data: _Array, to: _Array) -> int: ...
+    def received(self) -> list[_Words]: ...
+    def delays(self) -> Histogram: ...
+    def stop(self) -> None: ...
 
 @final
 class Server:

@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 
 from flatout.errors import UsageError
-from flatout.protocols._layout import (
-    Field,
-    Layout,
-    code_swaps,
-    told_role,
-    told_value,
-    with_named_roles,
-    with_role,
-    with_value,
-)
+from flatout.protocols._field import Field, code_swaps, is_code, is_name, told_role, told_value, with_role, with_value
+from flatout.protocols._layout import Layout, with_named_roles
 
 
 def dtype_of(layout: Layout) -> np.dtype[Any]:
@@ -47,7 +39,7 @@ def read_dtype(given: Any) -> Layout:
     """The layout of a structured dtype. Errors: UsageError."""
     try:
         dtype = np.dtype(given)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{given!r} is no dtype: {error}") from error
     if dtype.names is None or dtype.fields is None:
         raise UsageError(f"dtype {dtype} has no fields: name them, as in np.dtype([('id', '<u4'), ('x', '<f4')])")
@@ -74,8 +66,12 @@ def _read_field(name: str, kind: np.dtype[Any], offset: int) -> tuple[Field | No
     base, shape = kind.base, kind.shape
     if not kind.itemsize:
         return None, False
-    code = f"V{base.itemsize}" if base.names is not None else base.str[1:]
-    field = Field(name, code, offset, base.str[0] == ">", shape)
+    if not is_name(name):
+        raise UsageError(f"field '{name}': a name has no spaces and none of , : @ = ( ) < >")
+    code = base.str[1:]
+    # Structures within, and types that only NumPy has, are so many bytes.
+    code = code if base.names is None and is_code(code) else f"V{base.itemsize}"
+    field = Field(name, code, offset, code_swaps(code) and base.str[0] == ">", shape)
     told = dict(base.metadata or {})
     if "value" in told:
         return with_value(field, str(told["value"])), True

@@ -1,4 +1,4 @@
-"""Where the fields of a fixed-size message lie, what each is for, and what goes into it; read from a line of text.
+"""Where the fields of a fixed-size message lie and what each is for: layouts, read from a line of text.
 
 Method: text and NumPy dtypes both become a `Layout`; the engine gets it as knobs (crates/wire/src/record.rs has the
 other end), Python as the dtype. NumPy itself is imported only where a dtype is made: see `_dtypes.py`.
@@ -8,91 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
-import struct
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from flatout.errors import UsageError
+from flatout.protocols._field import Counter, Field, Random, by_name, is_name, number_bits, read_field
 
 Endian = Literal["little", "big"]
 DEFAULT = "id:u4 seq:u4 sent:u8 x:f4 y:f4"
 # The message of a game server's test: one number of 4 bytes, the same in all.
 PRESETS = {"movement": "id:i4=7"}
 LONGEST = 512
+_PADDING = re.compile(r"(?:[^\s,:@=()<>]+:)?([1-9][0-9]{0,3})x")
 # How many fields of each kind the engine takes; constants in pieces of up to 8 bytes.
 _MOST = {"counter": 8, "random": 8, "constant": 64}
-
-_NAMED = {
-    **dict.fromkeys(("id", "uid", "player"), "identity"),
-    **dict.fromkeys(("seq", "sequence"), "sequence"),
-    **dict.fromkeys(("sent", "time", "timestamp"), "sent"),
-}
-_UNITS_NS = {"sent": 1, "sent_us": 1000, "sent_ms": 1_000_000, "sent_s": 1_000_000_000}
-_STEPS_NS = {"ns": 1, "us": 1000, "ms": 1_000_000, "s": 1_000_000_000}
-ROLES = ("identity", "sequence", *_UNITS_NS, "none")
-_LONG_NAMES = {f"{kind}{8 * n}": f"{kind[0]}{n}" for kind in ("uint", "int", "float") for n in (1, 2, 4, 8)}
-_LONG_NAMES = {name: code for name, code in _LONG_NAMES.items() if code != "f1"} | {"?": "b1", "bool": "b1"}
-_CODE = re.compile(r"[ui][1248]|f[248]|b1|c(?:8|16)|[SVU][1-9][0-9]{0,3}|[Mm]8\[(?:ns|us|ms|s)\]")
-_TYPE = re.compile(r"(?P<order>[<>])?(?P<shape>[1-9][0-9]{0,2}|\([0-9, ]+\))?(?P<code>.+)", re.DOTALL)
-_TYPES = "u1 u2 u4 u8 i1 i2 i4 i8 f4 f8, or 4x for 4 bytes of padding"
-_NAME = re.compile(r"[^\s,:@=()<>]+")
-
-
-@dataclasses.dataclass(frozen=True)
-class Random:
-    """Drawn anew for each message, between two numbers; without them from the whole range, floats from 0 to 1."""
-
-    low: int | float | None = None
-    high: int | float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Counter:
-    """Counts up with its sender's messages."""
-
-
-Value = int | float | bytes | Random | Counter | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One field: `code` is NumPy's without the byte order, `shape` that of an array in it.
-
-    `unit_ns` is of times of sending: so many ns each; 0: seconds, as a float.
-    """
-
-    name: str
-    code: str
-    offset: int
-    big: bool = False
-    shape: tuple[int, ...] = ()
-    role: Literal["identity", "sequence", "sent", "none"] = "none"
-    unit_ns: int = 1
-    value: Value = None
-
-    @property
-    def width(self) -> int:
-        """Bytes of one element."""
-        return code_width(self.code)
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return functools.reduce(int.__mul__, self.shape, self.width)
-
-    @property
-    def place(self) -> int:
-        """As the engine takes it (crates/wire/src/record/field.rs)."""
-        is_float = self.code in ("f4", "f8")
-        return self.offset | self.width << 16 | self.big << 24 | is_float << 25
-
-    @property
-    def type_text(self) -> str:
-        """Its type as text, for little endian."""
-        shape = str(self.shape[0]) if len(self.shape) == 1 else str(self.shape).replace(" ", "") if self.shape else ""
-        return f"{'>' if self.big else ''}{shape}{self.code}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +51,7 @@ class Layout:
         words, end = [], 0
         for field in self.fields:
             words += _padding(field.offset - end)
-            words.append(f"{field.name}:{field.type_text}{_told_role(field)}{_told_value(field.value)}")
+            words.append(field.text)
             end = field.offset + field.size
         return " ".join([*words, *_padding(self.size - end)])
 
@@ -156,22 +86,25 @@ def layout_of(described: Any = None, endian: Endian = "little") -> Layout:
 
 
 def _read_text(text: str, big: bool) -> Layout:
-    fields: list[Field] = []
+    words = list(_split(PRESETS.get(text.strip(), text)))
+    if len(words) == 1 and is_name(words[0]) and not _PADDING.fullmatch(words[0]):
+        raise UsageError(f"format '{text}' is neither fields, like '{DEFAULT}', nor one of {', '.join(PRESETS)}")
+    fields: dict[str, Field] = {}
     explicit: set[str] = set()
     at = 0
-    for word in _split(PRESETS.get(text.strip(), text)):
-        padding = re.fullmatch(r"(?:[^\s,:@=()<>]+:)?([1-9][0-9]{0,3})x", word)
+    for word in words:
+        padding = _PADDING.fullmatch(word)
         if padding:
             at += int(padding[1])
             continue
-        field, told = _read_word(word, at, big)
+        field, told = read_field(word, at, big)
+        if field.name in fields:
+            raise UsageError(f"format '{text}': two fields are called '{field.name}'")
         if told:
             explicit.add(field.name)
-        if any(field.name == other.name for other in fields):
-            raise UsageError(f"format '{text}': two fields are called '{field.name}'")
-        fields.append(field)
+        fields[field.name] = field
         at += field.size
-    return Layout(with_named_roles(fields, explicit), at)
+    return Layout(with_named_roles(list(fields.values()), explicit), at)
 
 
 def _split(text: str) -> Iterator[str]:
@@ -180,87 +113,7 @@ def _split(text: str) -> Iterator[str]:
         yield re.sub(r"\s", "", word)
 
 
-def _read_word(word: str, at: int, big: bool) -> tuple[Field, bool]:
-    """A field, and whether its role was told."""
-    name, colon, rest = word.partition(":")
-    rest, equals, value = rest.partition("=")
-    kind, sign, role = rest.partition("@")
-    if not colon or not _NAME.fullmatch(name):
-        raise UsageError(f"field '{word}': write it like id:u4 or x:f4=random (name:type, then @role or =value)")
-    order, shape, code = _read_type(word, kind)
-    field = Field(name, code, at, bool(code_swaps(code)) and (big if order is None else order == ">"), shape)
-    if sign and equals:
-        raise UsageError(f"field '{word}': a field has a role or a value, not both")
-    if sign:
-        return with_role(field, role), True
-    return (with_value(field, value), True) if equals else (field, False)
-
-
-def _read_type(word: str, kind: str) -> tuple[str | None, tuple[int, ...], str]:
-    found = _TYPE.fullmatch(kind)
-    code = _LONG_NAMES.get(found["code"], found["code"]) if found else ""
-    if not found or not _CODE.fullmatch(code):
-        raise UsageError(f"field '{word}': '{kind}' is no type; there are {_TYPES} (< or > before it: byte order)")
-    shape = tuple(int(n) for n in re.findall("[0-9]+", found["shape"] or ""))
-    if 0 in shape or len(shape) > 8:
-        raise UsageError(f"field '{word}': an array of {found['shape']} holds nothing that can be sent")
-    return found["order"], shape, code
-
-
-def code_width(code: str) -> int:
-    """Bytes of a type."""
-    if code[0] in "Mm":
-        return 8
-    return int(code[1:]) * (4 if code[0] == "U" else 1)
-
-
-def code_swaps(code: str) -> bool:
-    """Whether a type has a byte order."""
-    return code[0] not in "SVb" and code_width(code) > 1
-
-
 # --- Roles ---
-
-
-def with_role(field: Field, role: str) -> Field:
-    """The field with a role as text. Errors: UsageError."""
-    if role not in ROLES:
-        raise UsageError(f"field '{field.name}': there is no role '{role}'; there are {', '.join(ROLES)}")
-    made = _suited(field, role)
-    if made is None:
-        wanted = (
-            "a whole number" if role in ("identity", "sequence") else "a whole number of 4 or 8 bytes, or seconds in f8"
-        )
-        raise UsageError(
-            f"field '{field.name}' cannot have the role {role}: that needs {wanted}, not {field.type_text}"
-        )
-    return made
-
-
-def _suited(field: Field, role: str) -> Field | None:
-    """The field with this role, if its type fits."""
-    if role == "none":
-        return field
-    if role in ("identity", "sequence"):
-        whole = field.code[0] in "ui" and not field.shape
-        return dataclasses.replace(field, role=role) if whole else None  # type: ignore[arg-type]
-    code = field.code
-    if code == "f8" and role in ("sent", "sent_s"):
-        unit_ns: int | None = 0
-    elif code[0] == "M":
-        own = _STEPS_NS[code[3:-1]]
-        unit_ns = own if role == "sent" or _UNITS_NS[role] == own else None
-    else:
-        unit_ns = _UNITS_NS[role] if code in ("u4", "i4", "u8", "i8") else None
-    return None if unit_ns is None or field.shape else dataclasses.replace(field, role="sent", unit_ns=unit_ns)
-
-
-def _by_name(field: Field) -> Field:
-    """The field with the role that its name implies, if its type suits; a time in fewer than 8 bytes must be told."""
-    role = _NAMED.get(field.name.lower(), "none")
-    if field.value is not None or (role == "sent" and field.width < 8):
-        return field
-    return _suited(field, role) or field
 
 
 def with_named_roles(fields: list[Field], explicit: set[str]) -> tuple[Field, ...]:
@@ -269,110 +122,15 @@ def with_named_roles(fields: list[Field], explicit: set[str]) -> tuple[Field, ..
     for field in fields:
         if field.name in explicit and field.role != "none":
             if field.role in taken:
-                raise UsageError(f"fields '{taken[field.role]}' and '{field.name}' cannot both be the {field.role}")
+                raise UsageError(f"fields '{taken[field.role]}' and '{field.name}' cannot both be @{field.role}")
             taken[field.role] = field.name
     found = []
     for field in fields:
-        named = field if field.name in explicit else _by_name(field)
+        named = field if field.name in explicit else by_name(field)
         if named.role != "none" and taken.setdefault(named.role, named.name) != named.name:
             named = field
         found.append(named)
     return tuple(found)
-
-
-def told_role(field: Field) -> str:
-    """The role's word where the field's name does not imply it."""
-    bare = dataclasses.replace(field, role="none", unit_ns=1)
-    if _by_name(bare) == field or field.value is not None:
-        return ""
-    if field.role != "sent":
-        return field.role
-    return next((word for word in _UNITS_NS if _suited(bare, word) == field), "sent")
-
-
-def _told_role(field: Field) -> str:
-    role = told_role(field)
-    return f"@{role}" if role else ""
-
-
-# --- Values ---
-
-
-def with_value(field: Field, text: str) -> Field:
-    """The field with a value as text. Errors: UsageError."""
-    value = _read_value(field, text)
-    if value is None:
-        raise UsageError(
-            f"field '{field.name}:{field.type_text}' cannot be '{text}': a value is a number within the type's range "
-            "(7, -1, 0x1f, 0.5), counter, random or random(0,1000); bytes are written 0x00ff"
-        )
-    return dataclasses.replace(field, value=value)
-
-
-def _read_value(field: Field, text: str) -> Value:
-    kind = field.code[0]
-    if field.shape or kind in "cU":
-        return None
-    if kind in "SV":
-        digits = re.fullmatch(r"0x((?:[0-9a-fA-F]{2})+)", text)
-        return (
-            bytes.fromhex(digits[1]).ljust(field.size, b"\0") if digits and len(digits[1]) <= 2 * field.size else None
-        )
-    if text == "counter":
-        return Counter() if kind in "uiMm" else None
-    bounds = re.fullmatch(r"random(?:\(([^,()]+),([^,()]+)\))?", text)
-    if bounds:
-        return _read_random(field, bounds[1], bounds[2])
-    return _read_number(field, text)
-
-
-def _read_random(field: Field, low: str | None, high: str | None) -> Random | None:
-    if field.code == "f2":
-        return None
-    if low is None or high is None:
-        return Random()
-    least, most = _read_number(field, low), _read_number(field, high)
-    return Random(least, most) if least is not None and most is not None and least <= most else None
-
-
-def _read_number(field: Field, text: str) -> int | float | None:
-    try:
-        number = float(text) if field.code[0] == "f" else int(text, 16 if "x" in text.lower() else 10)
-        number_bits(field.code, number)
-    except (ValueError, OverflowError, struct.error):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def number_bits(code: str, number: int | float) -> int:
-    """The bits of a number of a type. Errors: struct.error, OverflowError."""
-    kind = {"f2": "e", "f4": "f", "f8": "d", "b1": "?"}.get(code)
-    kind = kind or {1: "b", 2: "h", 4: "i", 8: "q"}[code_width(code)]
-    if code == "b1" and number not in (0, 1):
-        raise OverflowError
-    packed = struct.pack(f"<{kind.upper() if code[0] == 'u' else kind}", number)
-    return int.from_bytes(packed, "little")
-
-
-def told_value(value: Value) -> str:
-    """A value as text; nothing for none."""
-    match value:
-        case None:
-            return ""
-        case Counter():
-            return "counter"
-        case Random(None, None):
-            return "random"
-        case Random(low, high):
-            return f"random({low!r},{high!r})"
-        case bytes():
-            return f"0x{value.hex()}"
-        case _:
-            return repr(value)
-
-
-def _told_value(value: Value) -> str:
-    return "" if value is None else f"={told_value(value)}"
 
 
 def _padding(count: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from flatout.errors import UsageError
+from flatout.protocols._field import Counter, Random
 from flatout.protocols._layout import DEFAULT, Endian, Layout, layout_of
 from flatout.protocols.base import Protocol
 
@@ -29,7 +30,11 @@ class Knobs:
     )
     reply: str | None = dataclasses.field(
         default=None,
-        metadata={"engine": False, "help": "Answers come back, in this format; their @sequence echoes the request's."},
+        metadata={
+            "engine": False,
+            "help": "Answers come back, in this format: their @sequence echoes the request's; "
+            "... at the end: more bytes may follow.",
+        },
     )
 
 
@@ -49,15 +54,21 @@ def engine_knobs(knobs: Knobs | ServeKnobs) -> list[tuple[str, int]]:
         return layout.engine_knobs()
     if layout.field("sequence") is None:
         raise UsageError("answers are matched by number: the format needs a field with the role @sequence")
-    return [*layout.engine_knobs(), *_reply_knobs(layout_of(reply, knobs.endian))]
+    return [*layout.engine_knobs(), *_reply_knobs(reply, knobs.endian)]
 
 
-def _reply_knobs(reply: Layout) -> list[tuple[str, int]]:
+def _reply_knobs(text: str, endian: Endian) -> list[tuple[str, int]]:
+    """What the engine checks of an answer; `...` at the end: more may follow."""
+    fixed = text.rstrip().removesuffix("...")
+    reply = layout_of(fixed, endian)
     echoed = reply.field("sequence")
     if echoed is None:
         raise UsageError("the reply needs a field with the role @sequence, where the request's comes back")
-    kept = [knob for knob in reply.engine_knobs() if knob[0] in ("constant", "value")]
-    return [("reply", reply.size), ("echoed", echoed.place), *kept]
+    drawn = [field.text for field in reply.fields if isinstance(field.value, Random | Counter)]
+    if drawn:
+        raise UsageError(f"field '{drawn[0]}' of the reply: answers are read, so a value there is a number, or none")
+    kept = [knob for knob in reply.engine_knobs() if knob[0] in ("identity", "constant", "value")]
+    return [("reply", reply.size), ("echoed", echoed.place), ("longer", int(fixed != text.rstrip())), *kept]
 
 
 def lines_of(knobs: Knobs) -> list[str]:
