@@ -6,9 +6,6 @@ from typing import Any, final
 
 import numpy as np
 
-from numpy import uint8
-from numpy.typing import NDArray
-
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Words = dict[str, int]
 _Array = np.ndarray[Any, Any]
@@ -105,7 +102,7 @@ class Sender:
         size: int,
         segmented: bool,
     ) -> Sender: ...
-    def send(self, data: NDArray[uint8]) -> int: ...
+    def send(self, data: _Array) -> int: ...
     def counts(self) -> _Words: ...
     def close(self) -> None: ...
 

@@ -283,8 +283,8 @@ def _must_tell(plan: Plan) -> None:
     for endpoint in plan.receivers:
         if inquiry.ask(endpoint) is None:
             raise TargetError(
-                f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive there "
-                f"with 'flatout serve {plan.scenario.protocol}', or with flatout.Receiver(counters=True)"
+                f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive "
+                f"there with 'flatout serve {plan.scenario.protocol}', or with flatout.Receiver(counters=True)"
             )
 
 
