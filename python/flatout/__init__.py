@@ -15,9 +15,11 @@ from flatout.host import VERSION as __version__
 
 if TYPE_CHECKING:
     from flatout.api import limit, limit_async, load, load_async, serve
+    from flatout.batch import Batch
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
     from flatout.merging import merge
     from flatout.progress import RunProgress, SearchProgress
+    from flatout.receiver import Receiver
     from flatout.result import LimitResult, LoadResult, from_json, read
     from flatout.scenario.model import Segment
     from flatout.sender import Sender
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "flatout.api": ("limit", "limit_async", "load", "load_async", "serve"),
+    "flatout.batch": ("Batch",),
     "flatout.errors": ("FlatoutError", "GeneratorError", "Interrupted", "OutputError", "TargetError", "UsageError"),
     "flatout.merging": ("merge",),
     "flatout.progress": ("RunProgress", "SearchProgress"),
+    "flatout.receiver": ("Receiver",),
     "flatout.result": ("LimitResult", "LoadResult", "from_json", "read"),
     "flatout.scenario.model": ("Segment",),
     "flatout.sender": ("Sender",),
@@ -36,12 +40,14 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Batch",
     "FlatoutError",
     "GeneratorError",
     "Interrupted",
     "LimitResult",
     "LoadResult",
     "OutputError",
+    "Receiver",
     "RunProgress",
     "SearchProgress",
     "Segment",

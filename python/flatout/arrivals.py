@@ -17,9 +17,10 @@ from flatout.result import Arrival, Outcomes, Reading
 
 Words = dict[str, int]
 
+SHARED = "the receiver counts all nodes' messages: merge their results to learn the loss"
 _DIFFERENCES = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
-    *("kernel_drops", "handed_over", "dropped", "queued"),
+    *("kernel_drops", "handed_over", "dropped", "queued", "senders"),
 )
 # Counters that never fall unless their receiver is another than before.
 _RISING = ("received", "parsed", "malformed", "kernel_drops", "handed_over", "dropped")
@@ -46,8 +47,10 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
 
     `shared`: other nodes' messages are among those counted.
     """
-    plain = msgspec.structs.replace(outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0)
-    warnings = (f"{outcomes.refused:,} messages were refused: nobody listened there",) if outcomes.refused else ()
+    plain = msgspec.structs.replace(
+        outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0
+    )
+    warnings = (f"{outcomes.refused:,} times messages were refused: nobody listened there",) if outcomes.refused else ()
     found = Account(plain, None, warnings=warnings)
     if not readings:
         return found._replace(notes=("loss is not known: nobody at the target told what arrived",))
@@ -55,7 +58,7 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
         why = "the receiver began anew during the run: none knows what became of the messages"
         return found._replace(lost=why)
     if shared:
-        return found._replace(notes=("the receiver counts all nodes' messages: merge their results to learn the loss",))
+        return found._replace(notes=(SHARED,))
     return _settled(found, together(readings, outcomes.sent))
 
 
@@ -89,7 +92,7 @@ def _settled(found: Account, told: Words) -> Account:
 
 
 def together(readings: Sequence[Reading], sent: int) -> Words:
-    """What the receivers at all addresses counted between two readings; `senders`, `workers`, `size` as they are.
+    """What the receivers at all addresses counted between two readings; `workers` and `size` as they are.
 
     Addresses that tell the same numbers are one receiver's, unless these add up to exactly what was sent.
     """
@@ -97,17 +100,17 @@ def together(readings: Sequence[Reading], sent: int) -> Words:
     alike = all(words == found[0] for words in found)
     if alike and len(found) * found[0]["received"] != sent:
         return found[0]
-    added = {name: sum(words[name] for words in found) for name in (*_DIFFERENCES, "senders", "workers")}
+    added = {name: sum(words[name] for words in found) for name in (*_DIFFERENCES, "workers")}
     return added | {"size": found[0]["size"]}
 
 
 def _difference(reading: Reading) -> Words:
     told = {name: reading.after[name] - reading.before[name] for name in _DIFFERENCES}
-    return told | {name: reading.after[name] for name in ("senders", "workers", "size")}
+    return told | {name: reading.after[name] for name in ("workers", "size")}
 
 
 def widest(runs: Sequence[Sequence[Reading]]) -> list[Reading]:
-    """The readings of several runs against the same receivers as one: the first before, the last after, of each address.
+    """The readings of several runs against the same receivers as one: of each address the first before, the last after.
 
     Nodes ask at different times; only between the first question and the last answer have all their messages come.
     """

@@ -51,9 +51,13 @@ class Watch:
 
 
 class RefusalWatch:
-    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more."""
+    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more.
 
-    def __init__(self) -> None:
+    `together`: so many messages may be refused as one, where the kernel cuts them apart.
+    """
+
+    def __init__(self, together: int = 1) -> None:
+        self._together = together
         self._before: Look | None = None
 
     def lost(self, look: Look) -> str | None:
@@ -64,7 +68,7 @@ class RefusalWatch:
             return None
         self._before = look
         refused, sent = look.refused - before.refused, look.sent - before.sent
-        if refused >= ENOUGH and 2 * refused > sent:
+        if refused >= ENOUGH and 2 * refused * self._together > sent:
             return f"since {before.t_s:.1f} s it refuses (port closed, or a firewall says no)"
         return None
 
@@ -138,10 +142,8 @@ def verdict(
         return "interrupted", "stopped before its end"
     if lost:
         return "target-lost", lost
-    if one_way and outcomes.received == 0 and outcomes.sent >= ENOUGH:
-        return "target-lost", f"the receiver got none of {outcomes.sent:,} messages"
-    if not one_way and outcomes.sent and not outcomes.answered + outcomes.late:
-        return "target-lost", _nothing(outcomes)
+    if why := _in_vain(outcomes) if one_way else _unanswered(outcomes):
+        return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _deserted(connections)):
         return "target-lost", why
@@ -163,7 +165,16 @@ def _deserted(connections: Connections | None) -> str | None:
     return f"the target ended most of its {connections.established:,} connections ({ended}), and requests stayed behind"
 
 
-def _nothing(outcomes: Outcomes) -> str:
+def _in_vain(outcomes: Outcomes) -> str | None:
+    """Where nothing comes back, only a receiver that counts can tell that nothing came."""
+    if outcomes.received == 0 and outcomes.sent >= ENOUGH:
+        return f"the receiver got none of {outcomes.sent:,} messages"
+    return None
+
+
+def _unanswered(outcomes: Outcomes) -> str | None:
+    if not outcomes.sent or outcomes.answered + outcomes.late:
+        return None
     if outcomes.refused:
         return f"the target never answered: {outcomes.refused:,} of {outcomes.sent:,} requests were refused"
     if outcomes.invalid:

@@ -58,7 +58,7 @@ class Inquiry:
         return bool(self._before)
 
     def begin(self, size: int | None) -> None:
-        """Asks before the run. Errors: TargetError where nobody listens, UsageError for a receiver of other messages."""
+        """Asks before the run. Errors: TargetError where nobody listens, UsageError for one of other messages."""
         found = [self._ask(endpoint, True, _PATIENCE_S) for endpoint in self.endpoints]
         for endpoint, told in zip(self.endpoints, found, strict=True):
             if told is not None and size is not None and told["size"] != size:
@@ -67,8 +67,8 @@ class Inquiry:
                     "give both ends the same format"
                 )
         # An address that tells nothing leaves the sum of the others without a meaning.
-        told = [words for words in found if words is not None]
-        self._before = told if len(told) == len(found) else []
+        known = [words for words in found if words is not None]
+        self._before = known if len(known) == len(found) else []
 
     def received(self, sent: int) -> int | None:
         """How many messages have come since the run began; None where that is not told just now."""

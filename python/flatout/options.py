@@ -24,9 +24,9 @@ class LoadOptions(TypedDict, total=False):
     """Keyword arguments of `load` and `limit`, with the command line's names and defaults.
 
     `warmup`, `timeout`, `connect_timeout`: s or text; `flows`, `connections`, `churn`, `hold`: numbers or text ("20k");
-    `count`: so many requests instead of a duration; `senders`, `spread`: numbers or text, `tick`: times a second that each
-    sender sends, so that the rate is `senders` x `tick`; `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's
-    own knobs by name.
+    `count`: so many requests instead of a duration; `senders`, `spread`: numbers or text, `tick`: times a second that
+    each sender sends, so that the rate is `senders` x `tick`; `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or
+    RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own knobs by name.
     """
 
     warmup: Number

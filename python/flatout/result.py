@@ -45,8 +45,9 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
     `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
     request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
-    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right messages
-    without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome is known.
+    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right
+    messages without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome
+    is known.
     """
 
     planned: int
@@ -153,13 +154,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """What the receiver of one-way messages counted during a run; `senders`, `workers` and `size` as they are at its end.
+    """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
 
-    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those that
-    came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders whose
-    numbers jumped too far for that, `untracked` messages of senders that there was no room to follow. `kernel_drops` did
-    not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets explain
-    `lost_in_kernel`, and `lost_elsewhere` is the rest.
+    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those
+    that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
+    whose numbers jumped too far for that, `untracked` messages of senders that there was no room to follow.
+    `kernel_drops` did not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets
+    explain `lost_in_kernel`, and `lost_elsewhere` is the rest.
     """
 
     received: int

@@ -29,6 +29,7 @@ from flatout.scenario.model import Scenario
 
 OnProgress = Callable[[RunProgress], None]
 _TICK_S = 0.1
+_CUT_TOGETHER = 64
 _OUTCOMES = tuple(Outcomes.__struct_fields__)
 _INTERVAL = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
 
@@ -129,7 +130,7 @@ class Attendance:
         self.ended_s: float | None = None
         self.inquiry = inquiry
         self.received: int | None = 0 if inquiry.counted and not _shared(plan.scenario) else None
-        self._health = health.RefusalWatch() if plan.one_way else health.Watch(plan.scenario.timeout_s)
+        self._health = _watch(plan)
 
     def attend(self) -> bool:
         """Until the end; returns whether Ctrl-C ended it."""
@@ -231,10 +232,17 @@ class Attendance:
                 latest=self.intervals[-1] if self.intervals else None,
                 connections=self.running.connections().get("live", 0) if connected else None,
                 connections_asked=streams.connections(self.plan.scenario) if connected else None,
+                one_way=self.plan.one_way,
                 received=self.received,
                 **{name: counts[name] for name in _INTERVAL},
             )
         )
+
+
+def _watch(plan: planning.Plan) -> health.Watch | health.RefusalWatch:
+    if plan.one_way:
+        return health.RefusalWatch(_CUT_TOGETHER if plan.scenario.gso else 1)
+    return health.Watch(plan.scenario.timeout_s)
 
 
 def rate_at(scenario: Scenario, t_s: float) -> float:
@@ -261,7 +269,10 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         outcomes,
         late,
         counts["own_drops"],
-        lost=watch.lost or watch.inquiry.lost or told.lost or health.unconnected(connections, streams.connections(plan.scenario)),
+        lost=watch.lost
+        or watch.inquiry.lost
+        or told.lost
+        or health.unconnected(connections, streams.connections(plan.scenario)),
         interrupted=watch.stopped and not watch.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),

@@ -53,10 +53,12 @@ class Sender:
         endpoints = [targets.resolve(text, _port()) for text in targets.apart(target)]
         for endpoint in endpoints:
             targets.guard(endpoint, allow_public)
-        self._dtype = self.layout.dtype
+        self._dtype: numpy.dtype[Any] = self.layout.dtype
         self._counts = {"sent": 0, "refused": 0, "dropped": 0}
         self._closed = False
-        self._engine = self._open(endpoints, targets.sources(tuple(sources), flows), flows, able if gso is None else gso)
+        self._engine = self._open(
+            endpoints, targets.sources(tuple(sources), flows), flows, able if gso is None else gso
+        )
 
     def _open(
         self, endpoints: list[targets.Endpoint], sources: list[targets.Address], flows: int, segmented: bool
@@ -103,7 +105,7 @@ class Sender:
 
     @property
     def refused(self) -> int:
-        """Records that came back: nobody listens there."""
+        """Refusals that came back: nobody listens there. With `gso` records of one call may be refused as one."""
         return self._told()["refused"]
 
     @property

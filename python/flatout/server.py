@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -12,10 +10,11 @@ from typing import Any, Self
 
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
-from flatout.errors import FlatoutError, GeneratorError, UsageError
+from flatout.errors import UsageError
 from flatout.host import open_files, slab, tcp_memory
 from flatout.protocols.base import Protocol, knob_values
 from flatout.scenario import target
+from flatout.scenario.listen import listen_address, why_not
 from flatout.scenario.model import Io
 from flatout.scenario.plan import protocol as by_name
 
@@ -69,7 +68,7 @@ class Server:
         try:
             self._server = _Server(**arguments)
         except OSError as error:
-            raise _why_not(error, at) from error
+            raise why_not(error, at) from error
         self._descriptors = descriptors - open_files()
         self.protocol = protocol
         self._began = time.monotonic()
@@ -186,24 +185,3 @@ def _knobs(spoken: Protocol, knobs: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
     return {"knobs": list(knob_values(filled).items()), "entries": entries}
-
-
-def listen_address(text: str) -> target.Endpoint:
-    """`ADDR:PORT` to listen on; the port may be 0, the address a wildcard."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise UsageError(f"listen address '{text}': write it like 127.0.0.1:1123, 0.0.0.0:123 or [::]:123")
-    endpoint = target.resolve(f"{host}:1", 1)
-    return endpoint._replace(port=int(port))
-
-
-def _why_not(error: OSError, at: target.Endpoint) -> FlatoutError:
-    text = error.strerror or str(error)
-    if isinstance(error, PermissionError):
-        return UsageError(f"listening on {at} is not permitted: ports below 1024 need root or CAP_NET_BIND_SERVICE")
-    if error.errno in _ADDRESS:
-        return UsageError(f"cannot listen on {at}: {text}")
-    return GeneratorError(f"cannot serve on {at}: {text}")
-
-
-_ADDRESS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}

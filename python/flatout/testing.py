@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from flatout._engine import FaultyServer as _FaultyServer
-from flatout.server import listen_address
+from flatout.scenario.listen import listen_address
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):

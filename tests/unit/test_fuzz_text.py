@@ -16,10 +16,10 @@ import results
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flatout import result, server, units
+from flatout import result, units
 from flatout.errors import TargetError, UsageError
 from flatout.result import LimitResult, LoadResult
-from flatout.scenario import profile, require, target
+from flatout.scenario import listen, profile, require, target
 
 MANY_DIGITS = "9" * 5000
 MOST_CPUS = 8192  # of a Linux kernel
@@ -162,7 +162,7 @@ def test_sources(text: str) -> None:
 @pytest.mark.parametrize("port", [MANY_DIGITS, "²", "-1", "65536", "", "\0"])
 def test_listen_addresses(port: str) -> None:
     with pytest.raises(UsageError):
-        server.listen_address(f"127.0.0.1:{port}")
+        listen.listen_address(f"127.0.0.1:{port}")
 
 
 @unhurried

@@ -3,11 +3,11 @@
 //! Method: each worker takes in by its own socket, and the kernel spreads senders over them; or all read one socket,
 //! and then follow sequence numbers in one table, for a sender's messages come by all of them.
 
-mod books;
+pub(crate) mod books;
 mod judge;
-mod sequence;
-mod sources;
-mod worker;
+pub(crate) mod sequence;
+pub(crate) mod sources;
+pub(crate) mod worker;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,14 +30,6 @@ use worker::Worker;
 use crate::handover::{Handed, Handover};
 use crate::histogram::Durations;
 use crate::plan::ReceivePlan;
-
-#[cfg(test)]
-pub(crate) use self::{
-    books::{Books as TestBooks, Drops as TestDrops, Following as TestFollowing, sum},
-    sequence::{Followed, Follower as TestFollower},
-    sources::{AtHand, Sources as TestSources},
-    worker::Worker as Taking,
-};
 
 /// How often a worker without work looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(50);

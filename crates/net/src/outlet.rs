@@ -87,9 +87,9 @@ impl Outlet {
         self.sent
     }
 
-    /// Messages that the far end has refused: nobody listens there.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
+    /// Refusals that have come back so far: nobody listens there. Of a call that is cut apart there may be only one.
+    pub fn refused(&mut self) -> u64 {
+        self.refused += self.flows.iter().map(refusals).sum::<u64>();
         self.refused
     }
 
@@ -117,6 +117,10 @@ impl Outlet {
             };
             match sent {
                 Sent::Left(left) => {
+                    if left < count {
+                        // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
+                        self.refused += refusals(flow);
+                    }
                     (gone.dealt, gone.left, refused_in_a_row) = (gone.dealt + left, gone.left + left, 0);
                     self.sent += left as u64;
                     self.turn = (self.turn + 1) % self.flows.len();

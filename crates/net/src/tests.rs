@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Batch, Datagrams, Ears, Flow, Flows, Meta, Sent, Server, Ways, address, thread};
 
+mod intake;
+mod outlet;
 mod streams;
 
 /// How long a test waits for what should be there at once.

@@ -56,8 +56,8 @@ impl Sender {
 
     /// Records that have left, that came back as refused, and that this machine's own queue dropped.
     fn counts(&self, py: Python<'_>) -> Words {
-        let counts = |outlet: &Outlet| (outlet.sent(), outlet.refused(), outlet.dropped());
-        let (sent, refused, dropped) = py.detach(|| self.lock().as_ref().map(counts)).unwrap_or_default();
+        let counts = |outlet: &mut Outlet| (outlet.sent(), outlet.refused(), outlet.dropped());
+        let (sent, refused, dropped) = py.detach(|| self.lock().as_mut().map(counts)).unwrap_or_default();
         Words::from([("sent", sent), ("refused", refused), ("dropped", dropped)])
     }
 

@@ -3,12 +3,11 @@
 Method: a run that the generator could not drive, or that was interrupted, is invalid: it says nothing of the server.
 Otherwise two criteria: loss at most the goal's, and at most 1 % of answers later than the p99 goal. So that one number
 orders trials, lateness is expressed as loss: the allowed 1 % weighs as much as the allowed loss, and the larger counts.
-A held trial's effective loss is never above the goal's, a failed one's always is.
-Over streams the connections come first: those that this host could not open make a trial invalid; those that the target
-did not accept, or ended, count as loss.
-Where nothing comes back, loss is what the receiver says, and what its own queue dropped before anybody handled it counts
-beside that. One that says nothing after a trial has failed it.
-Never in here: the choice of a load, I/O, the histogram's code (counting answers in it is passed in).
+A held trial's effective loss is never above the goal's, a failed one's always is. Over streams the connections come
+first: those that this host could not open make a trial invalid; those that the target did not accept, or ended, count
+as loss. Where nothing comes back, loss is what the receiver says, and what its own queue dropped before anybody handled
+it counts beside that. One that says nothing after a trial has failed it. Never in here: the choice of a load, I/O, the
+histogram's code (counting answers in it is passed in).
 """
 
 from __future__ import annotations
@@ -46,16 +45,9 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     unopened = _unopened(result)
     if unopened is not None:
         return Judgement(verdict="invalid", loss=0.0, why=unopened)
-    missing, complaint = _missing(result, goal)
-    if complaint and result.verdict != "interrupted":
-        loss = min(max(missing, result.loss or 0.0), 1.0)
-        return Judgement(verdict="failed", loss=loss, why=complaint)
-    blocked = _blocked_share(result)
-    if blocked > goal.loss and result.verdict != "interrupted":
-        why = f"{percent(blocked)} of requests could not leave because the target took no more"
-        return Judgement(verdict="failed", loss=min(max(blocked, result.loss or 0.0), 1.0), why=why)
-    if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
-        return Judgement(verdict="failed", loss=1.0, why=result.why)
+    given_up = None if result.verdict == "interrupted" else _given_up(result, goal)
+    if given_up is not None:
+        return given_up
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
         why = unusable or "nothing was sent"
@@ -69,6 +61,21 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
         loss = max(loss, goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
+
+
+def _given_up(result: LoadResult, goal: Goal) -> Judgement | None:
+    """A target that did not take connections or requests has failed, however the generator fared."""
+    loss = result.loss or 0.0
+    missing, complaint = _missing(result, goal)
+    if complaint:
+        return Judgement(verdict="failed", loss=min(max(missing, loss), 1.0), why=complaint)
+    blocked = _blocked_share(result)
+    if blocked > goal.loss:
+        why = f"{percent(blocked)} of requests could not leave because the target took no more"
+        return Judgement(verdict="failed", loss=min(max(blocked, loss), 1.0), why=why)
+    if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
+        return Judgement(verdict="failed", loss=1.0, why=result.why)
+    return None
 
 
 def _unopened(result: LoadResult) -> str | None:

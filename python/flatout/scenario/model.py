@@ -39,8 +39,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     `flows` are source sockets that the far end can tell apart; `sources` are networks or addresses to send from;
     `options` are the protocol's own knobs. Over streams there are `connections` instead of flows: opened at
     `connect_rate_per_s`, each replaced after `churn` requests (0: never), `hold` idle ones kept beside them.
-    Where nothing comes back, messages are numbered by `senders`, who send at a tick of profile's rate / `senders`: all
-    of them within the share `spread` of it. `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
+    Where nothing comes back, messages are numbered by `senders`, each of which sends once a tick (the time in which the
+    profile passes one message of each), all of them within the share `spread` of it.
+    `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
     """
 
     protocol: str

@@ -34,7 +34,9 @@ def check(scenario: Scenario, spoken: Protocol, *, one_way: bool, targets: int) 
         raise UsageError(f"{spoken.name} has no warm-up: its receiver counts all that arrives")
     for expression in scenario.require:
         if require.on_answers(expression):
-            raise UsageError(f"requirement '{expression}': {spoken.name} messages are not answered, so it has no meaning")
+            raise UsageError(
+                f"requirement '{expression}': {spoken.name} messages are not answered, so it has no meaning"
+            )
     _check_senders(scenario)
     needed = scenario.threads * (scenario.node[1] if scenario.node else 1) * targets
     if targets > 1 and scenario.senders < needed:

@@ -22,8 +22,8 @@ _LONGEST_TIMEOUT_S = 60.0
 class Plan(msgspec.Struct, frozen=True):
     """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing.
 
-    `others`: further addresses of the target, for when nobody can be connected to at this one. `receivers`: where nothing
-    comes back, the addresses at which to ask what has arrived; else empty.
+    `others`: further addresses of the target, for when nobody can be connected to at this one. `receivers`: where
+    nothing comes back, the addresses at which to ask what has arrived; else empty.
     """
 
     scenario: Scenario

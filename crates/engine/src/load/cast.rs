@@ -167,7 +167,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
         if left > 0 {
             self.note_left(flow, left, due, now);
         }
-        left + self.note_stayed(flow, sent, now)
+        if left < count { left + self.note_stayed(flow, sent, now) } else { left }
     }
 
     fn note_left(&mut self, flow: usize, left: usize, due: u64, now: u64) {
@@ -182,8 +182,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
     /// What became of the first message of a group that did not leave; returns how many it dealt with.
     fn note_stayed(&mut self, flow: usize, sent: Sent, now: u64) -> usize {
         let why = match sent {
-            Sent::Left(_) | Sent::Full => return 0,
-            Sent::Refused => {
+            Sent::Full => return 0,
+            // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
+            Sent::Left(_) | Sent::Refused => {
                 self.hear_refusals(flow);
                 return 0;
             }

@@ -1,0 +1,286 @@
+"""Receives small messages into NumPy: `for batch in flatout.Receiver("0.0.0.0:31234", dtype): ...`.
+
+Method: the engine receives, checks and counts on threads of its own, and hands over whole batches. Nothing here handles
+a single message. Whoever waits here does so in short steps, so that signals are heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+
+from flatout import batch as batches
+from flatout import units
+from flatout._engine import Receiver as _Receiver
+from flatout.batch import Batch
+from flatout.errors import UsageError
+from flatout.protocols import Layout, layout_of
+from flatout.run import distribution
+from flatout.scenario import target
+from flatout.scenario.listen import listen_address, why_not
+
+Full = Literal["drop-oldest", "drop-newest", "wait"]
+Stamps = Literal["user", "kernel"]
+
+_DEFAULT = "127.0.0.1:31234"
+# A thread that waits in the engine hears no signal.
+_STEP_S = 0.1
+_LONGEST_DATAGRAM = 65507
+_SUMS = (
+    "received",
+    "parsed",
+    "handed_over",
+    "missing",
+    "duplicate",
+    "reordered",
+    "restarts",
+    "untracked",
+    "senders",
+    "kernel_drops",
+    "ahead",
+    "bytes",
+    "memory_bytes",
+)
+_MALFORMED = ("short", "long", "wrong_constant")
+
+
+class Receiver:
+    """Takes in records of one layout until it is stopped. Its methods may be used from several threads."""
+
+    def __init__(
+        self,
+        listen: str = _DEFAULT,
+        dtype: Any = None,
+        *,
+        threads: int = 1,
+        cpus: Sequence[int] = (),
+        shared: bool = False,
+        gro: bool = True,
+        stamps: Stamps = "user",
+        buffer: int | str = "4MiB",
+        queue: int = 65536,
+        full: Full = "drop-oldest",
+        batch: int = 16384,
+        idle: float | None = None,
+        linger: float = 0.001,
+        follow: int = 1 << 20,
+        counters: bool = False,
+        endian: Literal["little", "big"] = "little",
+    ) -> None:
+        """Binds and starts. Port 0 takes a free one.
+
+        `dtype`: a NumPy dtype or text such as "id:u4 seq:u4 sent:u8 x:f4 y:f4", which is the default; `endian`: the
+        byte order of text that says none. `threads` receive, each with a socket of its own over which the kernel
+        spreads the senders, or all with one if `shared`; they keep to `cpus`. `gro`: the kernel may hand over several
+        messages of one sender as one. `stamps`: who says when messages arrive, the thread that reads them ("user") or
+        the kernel. `buffer`: of each socket. `queue`: how many records may wait, and `full`: what happens to more.
+        `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
+        for how long to wait for more once something is there. `follow`: how many senders' numbers are followed.
+        `counters`: whether senders that ask on the same port are told what has arrived.
+        Errors: UsageError (layout, no permission, not an address of this host, already in use).
+        """
+        layout = layout_of(dtype, endian)
+        _check(threads=threads, queue=queue, batch=batch, follow=follow)
+        for name, value, allowed in (("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps))):
+            if value not in allowed:
+                raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+        self._engine = _bound(
+            listen_address(listen),
+            protocol=layout.protocol,
+            knobs=layout.engine_knobs(),
+            workers=threads,
+            shared=shared,
+            cpus=list(cpus),
+            coalesced=gro,
+            stamps=stamps == "kernel",
+            buffer=units.size(buffer) if isinstance(buffer, str) else buffer,
+            queue=queue,
+            when_full=full,
+            followed=follow,
+            tells=counters,
+        )
+        self.layout: Layout = layout
+        self.dtype: np.dtype[Any] = layout.dtype
+        self.idle = idle
+        self.linger = linger
+        self._batch, self._queue, self._full = batch, queue, full
+        self._began = self._heard = time.monotonic()
+        self._stopped = False
+
+    @property
+    def endpoint(self) -> target.Endpoint:
+        """Where it listens."""
+        return target.Endpoint(*self._engine.address, 0)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as text."""
+        return str(self.endpoint)
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads are at work."""
+        return not self._stopped and self._engine.alive
+
+    # --- Taking ---
+
+    def take(self, timeout: float | None = None) -> Batch | None:
+        """The next batch; None if none came within `timeout` seconds or the receiver was stopped.
+
+        After a stop it still hands over what had arrived.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _STEP_S if until is None else min(max(until - time.monotonic(), 0.0), _STEP_S)
+            taken = self._take(left, self.linger)
+            if taken is not None or self._stopped or (until is not None and time.monotonic() >= until):
+                return taken
+
+    def _take(self, wait_s: float, linger_s: float) -> Batch | None:
+        taken = self._engine.take(self._batch, wait_s, linger_s)
+        if taken is None:
+            return None
+        self._heard = time.monotonic()
+        raw, arrived, source, worker = taken
+        return batches.of(raw, self.dtype, arrived, source, worker)
+
+    def _left(self, since: float) -> float:
+        """Seconds until silence has lasted too long."""
+        return _STEP_S if self.idle is None else max(self._heard, since) + self.idle - time.monotonic()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches until `stop()`, or until nothing has come for `idle` seconds."""
+        since = time.monotonic()
+        while not self._stopped:
+            left = self._left(since)
+            taken = self._take(min(max(left, 0.0), _STEP_S), self.linger)
+            if taken is not None:
+                yield taken
+            elif left <= 0:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Batch]:
+        """The same without blocking the event loop; several tasks may iterate."""
+        since = time.monotonic()
+        loop = asyncio.get_running_loop()
+        # An event loop knows each descriptor once, so each iteration brings its own.
+        bell = os.dup(self._engine.fileno())
+        try:
+            while not self._stopped:
+                taken = self._take(0.0, 0.0)
+                if taken is not None:
+                    yield taken
+                    # A flood must not keep other tasks from running.
+                    await asyncio.sleep(0)
+                elif (left := self._left(since)) <= 0:
+                    return
+                elif self._engine.arm():
+                    await _rung(loop, bell, left if self.idle is not None else None)
+                    await asyncio.sleep(self.linger)
+        finally:
+            os.close(bell)
+
+    def drain(self) -> None:
+        """Starts the engine's own handler, which takes all that comes, and only counts it."""
+        self._engine.drain()
+
+    # --- Answering ---
+
+    def source(self, number: int) -> str | None:
+        """The address with a number that `Batch.sender` gave, as text; None where there was no room to keep it."""
+        found = self._engine.source(number)
+        return None if found is None else str(target.Endpoint(*found, 0))
+
+    def send(self, data: Any, to: Any) -> int:
+        """Sends one datagram to each of the sources with these numbers, from the port listened on.
+
+        Returns how many left; the rest the kernel refused. Errors: UsageError where a datagram cannot be so long.
+        """
+        raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        if len(raw) > _LONGEST_DATAGRAM:
+            raise UsageError(f"{len(raw):,} bytes: a datagram has at most {_LONGEST_DATAGRAM:,}")
+        return self._engine.send(raw, np.ascontiguousarray(to, np.uint32).reshape(-1))
+
+    # --- Counting ---
+
+    def stats(self) -> dict[str, Any]:
+        """Cumulative counters.
+
+        `received` = `parsed` + all `malformed`, and `parsed` = `handed_over` + `queue["dropped"]` + `queue["waiting"]`.
+        `missing`, `duplicate`, `reordered`: by sequence number; `restarts`: numbers too far from their sender's others;
+        `untracked`: records whose sender found no place, or only by having another forgotten. `kernel_drops`: by the
+        sockets. `delay_ns`: the one-way delay by the two clocks, None where records carry no time, and `ahead` counts
+        what arrived before it was sent.
+        """
+        workers = self._engine.received()
+        total = {name: sum(worker[name] for worker in workers) for name in (*_SUMS, *_MALFORMED, "dropped", "queued")}
+        malformed = {name: total[name] for name in _MALFORMED}
+        return {
+            "t_s": round(time.monotonic() - self._began, 3),
+            **{name: total[name] for name in _SUMS},
+            "malformed": malformed,
+            "queue": {
+                "waiting": total["queued"],
+                "size": self._queue,
+                "dropped": total["dropped"],
+                "policy": self._full,
+                "waited": sum(worker["waited"] for worker in workers),
+            },
+            "delay_ns": distribution(self._engine.delays()),
+            "workers": workers,
+            "answered": 0,
+            "dropped": {**malformed, "queue_full": total["dropped"]},
+            "connections": None,
+        }
+
+    # --- Ending ---
+
+    def stop(self) -> None:
+        """Stops receiving and ends all iterations. What had arrived waits for `take`, and the counters stay."""
+        self._stopped = True
+        self._engine.stop()
+
+    def __enter__(self) -> Self:
+        """It runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops it."""
+        self.stop()
+
+
+def _bound(at: target.Endpoint, **arguments: Any) -> _Receiver:
+    try:
+        return _Receiver(listen=at, **arguments)
+    except OSError as error:
+        raise why_not(error, at) from error
+
+
+def _check(**counts: int) -> None:
+    most = {"threads": 1024, "queue": 1 << 32, "batch": 1 << 32, "follow": 1 << 26}
+    for name, count in counts.items():
+        if not 1 <= count <= most[name]:
+            raise UsageError(f"{name}={count}: give 1 to {most[name]:,}")
+
+
+async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float | None) -> None:
+    """Waits until the bell is rung, at most so long."""
+    rung: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(bell, _settle, rung)
+    try:
+        await asyncio.wait([rung], timeout=timeout)
+    finally:
+        loop.remove_reader(bell)
+
+
+def _settle(rung: asyncio.Future[None]) -> None:
+    if not rung.done():
+        rung.set_result(None)
