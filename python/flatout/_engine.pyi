@@ -91,22 +91,6 @@ class LoadRun:
     def failures(self) -> list[str]: ...
 
 @final
-class Sender:
-    def __new__(
-        cls,
-        *,
-        target: tuple[_Address, int, int],
-        others: list[tuple[_Address, int, int]],
-        sources: list[_Address],
-        flows: int,
-        size: int,
-        segmented: bool,
-    ) -> Sender: ...
-    def send(self, data: _Array) -> int: ...
-    def counts(self) -> _Words: ...
-    def close(self) -> None: ...
-
-@final
 class Receiver:
     def __new__(
         cls,
@@ -140,6 +124,22 @@ class Receiver:
     def received(self) -> list[_Words]: ...
     def delays(self) -> Histogram: ...
     def stop(self) -> None: ...
+
+@final
+class Sender:
+    def __new__(
+        cls,
+        *,
+        target: tuple[_Address, int, int],
+        others: list[tuple[_Address, int, int]],
+        sources: list[_Address],
+        flows: int,
+        size: int,
+        segmented: bool,
+    ) -> Sender: ...
+    def send(self, data: _Array) -> int: ...
+    def counts(self) -> _Words: ...
+    def close(self) -> None: ...
 
 @final
 class Server:

@@ -26,6 +26,7 @@ from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario import streams
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
+from flatout.scenario.plan import protocol as by_name
 from flatout.scenario.profile import Format
 from flatout.server import CONNECTIONS, Server
 
@@ -145,8 +146,15 @@ def serve(
 ) -> Server:
     """Serves until the `with` block ends. Default address: the protocol's test port on 127.0.0.1.
 
-    By default one worker for each CPU that may be used, over all that the protocol speaks but TLS.
+    By default one worker for each CPU that may be used, over all that the protocol speaks but TLS. Where messages go
+    one way it receives and counts them, by default in one thread; `knobs` are then those of `Receiver`, too.
     """
+    if by_name(protocol).one_way is not None:
+        from flatout.receiving import Drained
+
+        if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
+            raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
+        return Drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
     return Server(
         protocol,
         listen,

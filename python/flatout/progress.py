@@ -14,9 +14,9 @@ Phase = Literal["connecting", "waiting", "warm-up", "running", "draining", "done
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
 
-    `lost` are requests whose time-out has passed; a late answer may still come. Where nothing comes back, `received` is
-    what the receiver has told last; null: it tells nothing, or messages are answered. Over streams `connections` stand
-    of `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
+    `lost` are requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
+    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still. `one_way`:
+    nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
     """
 
     phase: Phase
@@ -35,6 +35,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     connections: int | None = None
     connections_asked: int | None = None
+    one_way: bool = False
     received: int | None = None
 
 

@@ -232,6 +232,7 @@ class Attendance:
                 latest=self.intervals[-1] if self.intervals else None,
                 connections=self.running.connections().get("live", 0) if connected else None,
                 connections_asked=streams.connections(self.plan.scenario) if connected else None,
+                one_way=self.plan.one_way,
                 received=self.received,
                 **{name: counts[name] for name in _INTERVAL},
             )

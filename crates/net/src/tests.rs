@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Batch, Datagrams, Ears, Flow, Flows, Meta, Sent, Server, Ways, address, thread};
 
+mod intake;
 mod outlet;
 mod streams;
 

@@ -95,14 +95,21 @@ impl Call {
     }
 
     /// Has the bell rung at the next message; false where some wait already or none will come.
+    ///
+    /// Several may listen to it. It stays armed whatever this returns, for another may rely on that; one ring too many
+    /// does no harm.
     pub(super) fn arm(&self, ready: &AtomicUsize) -> bool {
+        if self.stopped() {
+            return false;
+        }
         self.bell.silence();
         self.armed.store(true, Ordering::SeqCst);
-        if ready.load(Ordering::SeqCst) == 0 && !self.stopped() {
-            return true;
+        if self.stopped() {
+            // The ring that told the others may be the one that was silenced.
+            self.bell.ring();
+            return false;
         }
-        self.armed.store(false, Ordering::SeqCst);
-        false
+        ready.load(Ordering::SeqCst) == 0
     }
 
     /// The bell's descriptor.

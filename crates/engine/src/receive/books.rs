@@ -190,8 +190,8 @@ impl Page {
 
 /// The books of a receiver.
 pub(crate) struct Books {
-    pub(super) handover: Handover,
-    pub(super) sources: Sources,
+    pub(crate) handover: Handover,
+    pub(crate) sources: Sources,
     pub(super) pages: Vec<Page>,
     /// One a worker, or one for all.
     pub(super) followings: Vec<Following>,

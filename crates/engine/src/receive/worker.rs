@@ -39,6 +39,12 @@ impl<T: Take, I: Inflow> Worker<T, I> {
         Self { number, inflow, arrivals, judge, books, measured: 0 }
     }
 
+    /// Where the next batch arrives.
+    #[cfg(test)]
+    pub(crate) fn arrivals(&mut self) -> &mut Arrivals {
+        &mut self.arrivals
+    }
+
     /// Works until it is stopped.
     pub(crate) fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {

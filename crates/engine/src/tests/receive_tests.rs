@@ -1,0 +1,240 @@
+//! One worker that takes in, over a virtual socket and in virtual time: what it counts, hands over and answers.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flatout_net::{Arrivals, Inflow, SocketMemory};
+use flatout_wire::arrived::{Arrived, LENGTH, Question};
+use flatout_wire::record::{Record, RecordTaker};
+use flatout_wire::{Knob, Protocol, Take};
+
+use crate::handover::Handover;
+use crate::pace::Random;
+use crate::plan::WhenFull;
+use crate::receive::books::{Books, Drops, Following, sum};
+use crate::receive::sequence::Follower;
+use crate::receive::sources::{AtHand, Sources, UNKNOWN};
+use crate::receive::worker::Worker;
+
+/// Sender, number and time of 8 bytes, and a constant.
+const SIZE: usize = 25;
+const UNIX: u64 = 1_800_000_000_000_000_000;
+
+/// Answers go into a list.
+struct Nowhere(Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>);
+
+impl Inflow for Nowhere {
+    fn receive(&mut self, _: &mut Arrivals) -> usize {
+        0
+    }
+
+    fn memory(&self) -> SocketMemory {
+        SocketMemory::default()
+    }
+
+    fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
+        self.0.lock().unwrap().push((bytes.to_vec(), to));
+    }
+}
+
+/// A worker and what can be seen of it.
+struct Rig {
+    books: Arc<Books>,
+    worker: Worker<RecordTaker, Nowhere>,
+    answers: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>,
+    now: u64,
+}
+
+type Arrival<'a> = (&'a [u8], usize, u16);
+
+impl Rig {
+    fn new(named: bool, queue: usize, followed: usize) -> Self {
+        let taker = taker(named);
+        let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
+        let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits()))];
+        let parts = (1, followings, vec![Drops::new(|| 5)]);
+        let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64));
+        let answers = Arc::default();
+        let arrivals = Arrivals::new(1, true, true);
+        let inflow = (Nowhere(Arc::clone(&answers)), arrivals);
+        let worker = Worker::new(0, taker, inflow, Arc::clone(&books), true);
+        Self { books, worker, answers, now: UNIX }
+    }
+
+    /// Lets one batch arrive: bytes, the length of its segments, the port it came from.
+    fn arrive(&mut self, batch: &[Arrival<'_>]) {
+        for (slot, (bytes, segment, port)) in batch.iter().enumerate() {
+            self.worker.arrivals().deliver(slot, bytes, *segment, at(*port), None);
+        }
+        self.now += 1_000;
+        self.worker.turn(batch.len(), self.now);
+    }
+
+    fn arrived(&self) -> Arrived {
+        let all = sum(&self.books.received());
+        assert_eq!(all.received, all.parsed + all.malformed, "{all:?}");
+        assert_eq!(all.parsed, all.handed_over + all.dropped + all.queued, "{all:?}");
+        all
+    }
+
+    fn words(&self) -> Vec<(&'static str, u64)> {
+        self.books.received()[0].words()
+    }
+
+    fn word(&self, name: &str) -> u64 {
+        self.words().iter().find(|(word, _)| *word == name).unwrap().1
+    }
+
+    fn taken(&self) -> Vec<u8> {
+        let one = || self.books.handover.take(usize::MAX, Duration::ZERO, Duration::ZERO);
+        std::iter::from_fn(one).flat_map(|handed| handed.bytes).collect()
+    }
+}
+
+fn taker(named: bool) -> RecordTaker {
+    let place = |at: i64, width: i64| at | width << 16;
+    let mut knobs = vec![("size", SIZE as i64), ("sequence", place(8, 8)), ("sent", place(16, 8)), ("unit", 1)];
+    knobs.extend([("constant", place(24, 1)), ("value", 42)]);
+    if named {
+        knobs.push(("identity", place(0, 8)));
+    }
+    let knobs: Vec<_> = knobs.into_iter().map(|(name, value)| Knob { name, value }).collect();
+    Record::taker(&knobs).unwrap()
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn message(sender: u64, number: u64, sent: u64) -> Vec<u8> {
+    [&sender.to_le_bytes()[..], &number.to_le_bytes(), &sent.to_le_bytes(), &[42]].concat()
+}
+
+fn messages(sender: u64, numbers: std::ops::Range<u64>) -> Vec<u8> {
+    numbers.flat_map(|number| message(sender, number, UNIX)).collect()
+}
+
+#[test]
+fn what_came_as_one_is_cut_apart_and_handed_over_whole() {
+    let mut rig = Rig::new(true, 1_000, 100);
+    let (many, last) = (messages(1, 0..64), messages(2, 0..1));
+    rig.arrive(&[(&many, SIZE, 1), (&last, 0, 2)]);
+    assert_eq!(rig.taken(), [many, last].concat());
+    let arrived = rig.arrived();
+    assert_eq!((arrived.received, arrived.handed_over, arrived.senders, arrived.missing), (65, 65, 2, 0));
+    assert_eq!((arrived.bytes, arrived.kernel_drops), (65 * SIZE as u64, 5));
+}
+
+#[test]
+fn each_kind_of_wrong_message_is_counted_and_the_right_ones_around_it_kept() {
+    let mut rig = Rig::new(true, 1_000, 100);
+    let mut spoiled = messages(1, 0..5);
+    spoiled[2 * SIZE + 24] = 41;
+    spoiled.truncate(5 * SIZE - 1);
+    let (long, right) = (vec![0; SIZE + 1], messages(1, 5..6));
+    rig.arrive(&[(&spoiled, SIZE, 1), (&[], 0, 1), (&long, 0, 1), (&right, 0, 1)]);
+    let kept = [messages(1, 0..2), messages(1, 3..4), messages(1, 5..6)].concat();
+    assert_eq!(rig.taken(), kept);
+    assert_eq!((rig.arrived().received, rig.arrived().malformed, rig.arrived().missing), (8, 4, 2));
+    assert_eq!((rig.word("short"), rig.word("long"), rig.word("wrong_constant")), (2, 1, 1));
+}
+
+#[test]
+fn without_an_identity_the_address_is_the_sender() {
+    let mut rig = Rig::new(false, 1_000, 2);
+    for port in [1, 2, 3] {
+        rig.arrive(&[(&messages(9, 0..3), SIZE, port)]);
+    }
+    let handed = || rig.books.handover.take(9, Duration::ZERO, Duration::ZERO).unwrap().source;
+    assert_eq!(handed(), [[0; 3], [1; 3], [UNKNOWN; 3]].concat());
+    let arrived = rig.arrived();
+    // The third address found no room: its numbers say nothing.
+    assert_eq!((arrived.senders, arrived.untracked, arrived.duplicate), (2, 3, 0));
+    assert_eq!(rig.books.sources.address(1), Some(at(2)));
+    assert_eq!(rig.books.sources.addresses(&[1, 7, 0, UNKNOWN]), [at(2), at(1)]);
+}
+
+#[test]
+fn a_question_is_answered_with_what_was_counted_and_is_no_message() {
+    let mut rig = Rig::new(true, 10, 100);
+    let question = Question { anew: false, nonce: 77 };
+    rig.arrive(&[(&messages(1, 0..20), SIZE, 1), (&question.write(), 0, 5), (&messages(1, 22..23), 0, 1)]);
+    let answers = rig.answers.lock().unwrap().clone();
+    let (answer, to) = &answers[0];
+    assert_eq!((answer.len(), *to, answers.len()), (LENGTH, at(5), 1));
+    let told = question.answered(answer).unwrap();
+    assert_eq!(told, rig.arrived());
+    assert_eq!((told.received, told.missing, told.queued, told.dropped, told.size), (21, 2, 10, 11, 25));
+}
+
+#[test]
+fn a_new_beginning_forgets_the_numbers_once_for_each_question() {
+    let mut rig = Rig::new(true, 1_000, 100);
+    let question = |nonce| Question { anew: true, nonce }.write();
+    rig.arrive(&[(&messages(1, 90_000..90_010), SIZE, 1), (&question(1), 0, 5)]);
+    rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
+    assert_eq!((rig.arrived().restarts, rig.arrived().senders), (0, 2));
+    rig.arrive(&[(&question(1), 0, 5)]);
+    rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
+    assert_eq!((rig.arrived().duplicate, rig.arrived().senders), (10, 2), "a question that came twice");
+    rig.arrive(&[(&question(2), 0, 5)]);
+    rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
+    assert_eq!((rig.arrived().duplicate, rig.arrived().senders), (10, 3));
+}
+
+#[test]
+fn delays_are_those_of_the_first_of_each_arrival() {
+    let mut rig = Rig::new(true, 1_000, 100);
+    let (soon, late) = (message(1, 0, UNIX - 4_000), message(1, 1, UNIX - 9_000));
+    let from_the_future = message(1, 2, UNIX + 900_000);
+    rig.arrive(&[(&[soon, late.clone()].concat(), SIZE, 1), (&late, 0, 1), (&from_the_future, 0, 1)]);
+    let delays = rig.books.delays();
+    assert_eq!((delays.count(), delays.min(), delays.max()), (2, 5_000, 10_007));
+    assert_eq!(rig.word("ahead"), 1);
+}
+
+#[test]
+fn addresses_are_numbered_from_0_and_found_again_whatever_is_at_hand() {
+    let all = Sources::new(10_000);
+    let (mut one, mut other) = (AtHand::new(), AtHand::new());
+    for round in 0..2 {
+        for n in 0..5_000_u32 {
+            let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 4_000));
+            assert_eq!(one.number(&all, address), (n, round == 0));
+            assert_eq!(other.number(&all, address), (n, false));
+        }
+    }
+}
+
+#[test]
+fn whatever_arrives_the_account_closes() {
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let mut below = move |most: u64| (random.bits() % most) as usize;
+        let mut rig = Rig::new(seed % 2 == 0, 50, 20);
+        let mut came = 0;
+        for _ in 0..60 {
+            let batch: Vec<_> = (0..below(20))
+                .map(|_| {
+                    let segment = [0, 1, 7, SIZE, SIZE + 1, 90][below(6)];
+                    let bytes: Vec<u8> = match below(3) {
+                        0 => messages(below(60) as u64, 0..below(9) as u64),
+                        1 => (0..below(400)).map(|_| below(256) as u8).collect(),
+                        _ => vec![42; below(120)],
+                    };
+                    came += if segment == 0 { 1 } else { bytes.len().div_ceil(segment).max(1) };
+                    (bytes, segment, below(40) as u16)
+                })
+                .collect();
+            let batch: Vec<_> = batch.iter().map(|(bytes, segment, port)| (&bytes[..], *segment, *port)).collect();
+            rig.arrive(&batch);
+            if below(3) == 0 {
+                assert_eq!(rig.taken().len() % SIZE, 0);
+            }
+            assert_eq!(rig.arrived().received, came as u64, "seed {seed}");
+        }
+        let left = rig.taken().len() / SIZE;
+        assert!(left <= 50 && rig.arrived().queued == 0);
+    }
+}
