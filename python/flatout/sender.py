@@ -9,12 +9,11 @@ from __future__ import annotations
 import errno
 import types
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flatout import _engine
 from flatout.errors import GeneratorError, TargetError, UsageError
-from flatout.protocols import PROTOCOLS
-from flatout.protocols._layout import Endian, layout_of
+from flatout.protocols import PROTOCOLS, layout_of
 from flatout.scenario import target as targets
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Sender:
         sources: Sequence[str] = (),
         flows: int = 1,
         gso: bool | None = None,
-        endian: Endian = "little",
+        endian: Literal["little", "big"] = "little",
         allow_public: bool = False,
     ) -> None:
         """Opens the flows. Errors: UsageError, TargetError for an unknown or unreachable target, GeneratorError."""

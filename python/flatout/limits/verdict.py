@@ -50,7 +50,7 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
         return given_up
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
-        why = unusable or "nothing was sent"
+        why = unusable or ("nobody told what arrived" if result.outcomes.sent else "nothing was sent")
         return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
     dropped = _dropped_share(result)
