@@ -10,7 +10,7 @@ from flatout.protocols.base import Protocol
 from flatout.receiver import Receiver
 from flatout.scenario import target
 from flatout.scenario.plan import protocol as by_name
-from flatout.server import Server, listen_address
+from flatout.server import Server
 
 
 class Drained(Server):
@@ -25,7 +25,6 @@ class Drained(Server):
         spoken = by_name(protocol)
         threads = 1 if threads is None else threads
         knobs = _knobs(spoken, options)
-        self.format = str(knobs.format)
         options.setdefault("counters", True)
         try:
             at = listen or f"127.0.0.1:{spoken.test_port}"
@@ -41,7 +40,7 @@ class Drained(Server):
     @property
     def endpoint(self) -> target.Endpoint:
         """Where it listens."""
-        return listen_address(self._receiver.address)
+        return self._receiver.endpoint
 
     @property
     def address(self) -> str:
@@ -56,7 +55,12 @@ class Drained(Server):
     @property
     def size(self) -> int:
         """Bytes of a message."""
-        return self._receiver.size
+        return self._receiver.layout.size
+
+    @property
+    def format(self) -> str:
+        """How a message is laid out, as text."""
+        return self._receiver.layout.text
 
     @property
     def carrier(self) -> str:

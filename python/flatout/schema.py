@@ -32,12 +32,16 @@ class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HandoverQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """The queue between a receiver and its handler: `waiting` now, of `size`; `dropped` by its `policy`."""
+    """The queue between a receiver and its handler: `waiting` now, of `size`.
+
+    `dropped` by its `policy`; by another one receiving `waited` so many times.
+    """
 
     waiting: int
     size: int
     dropped: int
     policy: str
+    waited: int
 
 
 class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +50,7 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     received = parsed + malformed, and parsed = handed_over + dropped in the queue + waiting there, in all. `missing`,
     `duplicate` and `reordered` are by sequence number; `missing` falls where a late one comes. `restarts` are jumps
     that are no gap, `untracked` records of senders that there was no room to follow. `delay_ns` (the last line has it)
-    is the one-way delay where records carry their time; a worker's `ahead` are those that came before it. `dropped`
+    is the one-way delay where records carry their time, and `ahead` are those that came before it. `dropped`
     counts by reason what no handler got. What is held now is told as it is: `senders`, `waiting`, and of a worker its
     `queued`, `memory_bytes` and what it is made of.
     """
@@ -64,6 +68,9 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     untracked: int
     senders: int
     kernel_drops: int
+    ahead: int
+    bytes: int
+    memory_bytes: int
     delay_ns: Distribution | None
     workers: list[dict[str, int]]
     answered: int

@@ -175,9 +175,9 @@ def test_row_74_loss_is_known_by_sequence_numbers(receive: Receive) -> None:
 
 
 def test_row_74_the_sender_knows_too(cli: Cli, receive: Receive) -> None:
-    """What is sent is received, lost or malformed, exactly: one message of somebody else's is not the sender's."""
+    """What is sent is received, lost or malformed, exactly, and the two counts agree."""
     receiving = receive()
-    flags = ("--rate", "5k", "--count", "1k", "--players", "7", "--require", "loss<100%", *JSON)
+    flags = ("--rate", "5k", "--count", "1k", "--players", "7", "--require", "loss<99%", *JSON)
     done = cli("load", "record", receiving.address, *flags)
     outcomes = done.json["outcomes"]
     assert done.code in (0, 4), done.err
@@ -208,10 +208,10 @@ def test_where_nobody_counts_that_is_said(cli: Cli, receive: Receive) -> None:
     receiving = receive("--no-counters")
     done = cli("load", "record", receiving.address, "--rate", "5k", "--count", "1k", "--json", "-")
     check(done.json, "LoadResult")
-    assert (done.code, done.json["outcomes"]["received"], done.json["loss"]) == (0, None, None)
+    assert done.code in (0, 4), done.err
+    assert (done.json["outcomes"]["received"], done.json["loss"], done.json["receiver"]) == (None, None, None)
     assert "How many came is not known" in done.err
-    totals, _ = receiving.stop()
-    assert totals["parsed"] == 1_000
+    assert sum(line["parsed"] for line in receiving.seconds()) <= done.json["outcomes"]["sent"]
     search = cli("limit", "record", receiving.address, "--budget", "5s", "--quiet")
     assert search.code == 3, search.err
 

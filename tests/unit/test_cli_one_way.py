@@ -93,10 +93,9 @@ def test_a_number_of_messages_for_every_protocol(asked: list[Any]) -> None:
     ],
     ids=" ".join,
 )
-def test_bad_use(flags: list[str], asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_use(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["load", CAST, "127.0.0.1:5", *flags, "--quiet"]) == 2
     assert capsys.readouterr().err
-    assert asked == []
 
 
 def test_a_search_has_senders_too(asked: list[Any]) -> None:

@@ -38,11 +38,18 @@ def stats(*workers: dict[str, int], t_s: float = 1.0, delay_ns: Any = None, poli
         return sum(one[word] for one in workers)
 
     summed = "received parsed handed_over missing duplicate reordered restarts untracked senders kernel_drops"
+    summed += " ahead bytes memory_bytes"
     return {
         "t_s": t_s,
         **{word: total(word) for word in summed.split()},
         "malformed": {reason: total(reason) for reason in ("short", "long", "wrong_constant")},
-        "queue": {"waiting": total("queued"), "size": 65_536, "dropped": total("dropped"), "policy": policy},
+        "queue": {
+            "waiting": total("queued"),
+            "size": 65_536,
+            "dropped": total("dropped"),
+            "policy": policy,
+            "waited": total("waited"),
+        },
         "delay_ns": delay_ns,
         "workers": list(workers),
         "answered": 0,
@@ -88,7 +95,8 @@ def test_a_difference_has_the_events_and_keeps_what_is_held() -> None:
     now = stats(worker(150, dropped=5, queued=4, short=4), t_s=2.0)
     came = arrivals.difference(before, now)
     assert (came["received"], came["malformed"]["short"], came["senders"]) == (50, 3, 8)
-    assert came["queue"] == {"waiting": 4, "size": 65_536, "dropped": 2, "policy": "drop-oldest"}
+    assert came["memory_bytes"] == 1 << 20
+    assert came["queue"] == {"waiting": 4, "size": 65_536, "dropped": 2, "policy": "drop-oldest", "waited": 0}
     assert (came["workers"][0]["received"], came["workers"][0]["memory_bytes"]) == (50, 1 << 20)
     assert set(came) == set(now)
 

@@ -88,8 +88,8 @@ class Pace:
         if len(given) > 1 and given != ["rate", "profile"]:
             raise UsageError(f"give one of --{' and --'.join(given)}, not both")
         if self.profile is not None:
-            if self.for_ is not None:
-                raise UsageError("a profile brings its own durations: leave --for out")
+            if self.for_ is not None or self.count is not None:
+                raise UsageError("a profile brings its own durations: leave --for and --count out")
             start_per_s = None if self.rate is None else units.rate(self.rate)
             return {"profile": profiles.parse(self.profile, self.profile_format, start_per_s)}
         if self.profile_format is not None:

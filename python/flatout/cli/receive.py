@@ -156,8 +156,8 @@ def _beginning(protocol: Protocol, server: Drained, asked: Receiving) -> list[st
 
 def _memory(server: Drained) -> str:
     stats = server.stats()
-    held = sum(worker["memory_bytes"] for worker in stats["workers"])
-    return f"Queue: {stats['queue']['size']:,} records, {stats['queue']['policy']}. Memory: {fmt.memory(held)}."
+    queue = stats["queue"]
+    return f"Queue: {queue['size']:,} records, {queue['policy']}. Memory: {fmt.memory(stats['memory_bytes'])}."
 
 
 class _Lines(Lines):

@@ -12,7 +12,7 @@ from flatout.view import format as fmt
 Stats = dict[str, Any]
 
 # What is held now: no events, so there is nothing to subtract.
-_HELD = ("senders", "queue", "connections", "delay_ns")
+_HELD = ("senders", "queue", "connections", "delay_ns", "memory_bytes")
 _HELD_BY_WORKER = frozenset({"queued", "senders", "workers", "size", "sequence_bits", "memory_bytes"})
 _REASONS = {"short": "too short", "long": "too long", "wrong_constant": "with another constant"}
 # Fewer than this can be chance.
@@ -30,7 +30,8 @@ def difference(before: Stats, now: Stats) -> Stats:
         else:
             changed[name] = value
     changed["workers"] = [_worker(*pair) for pair in zip(before["workers"], now["workers"], strict=True)]
-    changed["queue"] = {**now["queue"], "dropped": now["queue"]["dropped"] - before["queue"]["dropped"]}
+    queued = {name: now["queue"][name] - before["queue"][name] for name in ("dropped", "waited")}
+    changed["queue"] = {**now["queue"], **queued}
     # A distribution of all the time would be no event; the last object has it.
     changed["delay_ns"] = None
     return changed
@@ -44,7 +45,7 @@ def second(before: Stats, now: Stats, span: float) -> list[str]:
     """What came between two looks that are `span` seconds apart; whose share it was, where several workers receive."""
     came = difference(before, now)
     line = (
-        f"{now['t_s']:8.1f} s {throughput(came['received'] / span, _bytes(came) / span)}"
+        f"{now['t_s']:8.1f} s {throughput(came['received'] / span, came['bytes'] / span)}"
         f"  parsed {_millions(came['parsed'] / span)}  handed over {_millions(came['handed_over'] / span)}"
     )
     shares = _shares(came)
@@ -58,10 +59,6 @@ def throughput(per_s: float, bytes_per_s: float) -> str:
 
 def _millions(per_s: float) -> str:
     return f"{per_s / 1e6:.3f}M"
-
-
-def _bytes(stats: Stats) -> int:
-    return sum(worker["bytes"] for worker in stats["workers"])
 
 
 def _amiss(came: Stats) -> list[str]:
@@ -122,8 +119,7 @@ def _sequence_bits(stats: Stats) -> int:
 
 def _delay(stats: Stats) -> str:
     """One-way delay, as far as two clocks allow."""
-    ahead = sum(worker["ahead"] for worker in stats["workers"])
-    delay = stats["delay_ns"]
+    ahead, delay = stats["ahead"], stats["delay_ns"]
     if delay is None and not ahead:
         return ""
     if ahead and ahead >= (delay.count if delay else 0):
@@ -148,8 +144,8 @@ def _wrong_size(stats: Stats, size: int) -> str:
     wrong = stats["malformed"].get("short", 0) + stats["malformed"].get("long", 0)
     if wrong < _ENOUGH or 2 * wrong < stats["received"]:
         return ""
-    whole, rest = divmod(_bytes(stats), stats["received"])
-    came = f"{whole} bytes" if not rest else f"{_bytes(stats) / stats['received']:.1f} bytes on average"
+    whole, rest = divmod(stats["bytes"], stats["received"])
+    came = f"{whole} bytes" if not rest else f"{stats['bytes'] / stats['received']:.1f} bytes on average"
     return f"the messages that came have {came}, the format has {size}: is it the senders' format?"
 
 
@@ -175,6 +171,6 @@ def _idle(stats: Stats) -> str:
 def _waiting(stats: Stats) -> str:
     if stats["kernel_drops"] < _ENOUGH:
         return ""
-    if stats["queue"]["policy"] == "wait" and any(worker.get("waited") for worker in stats["workers"]):
+    if stats["queue"]["policy"] == "wait" and stats["queue"]["waited"]:
         return "the handler was slower than the senders, and receiving waited for it (--full wait): the kernel dropped"
     return "the kernel dropped at the socket: a larger --buffer helps against bursts, more --threads against a rate"

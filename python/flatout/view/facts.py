@@ -135,7 +135,7 @@ def came_word(run: LoadResult | None) -> str:
 
 def came_per_s(run: LoadResult) -> float | None:
     """Their rate; None where nobody counted."""
-    return one_way.received_per_s(run) if one_way.is_one_way(run) else run.rate_per_s.answered
+    return run.rate_per_s.received if one_way.is_one_way(run) else run.rate_per_s.answered
 
 
 def reached_text(result: Result) -> str:

@@ -62,18 +62,12 @@ def came(outcomes: Outcomes | Interval) -> int:
     return outcomes.answered if outcomes.received is None else outcomes.received
 
 
-def received_per_s(run: LoadResult) -> float | None:
-    """The rate of what came; None where nobody counted."""
-    received = run.outcomes.received
-    return None if received is None or not run.duration_s else received / run.duration_s
-
-
 def sentence(run: LoadResult) -> str:
     """What became of the messages, without a full stop."""
     rates = run.rate_per_s
     if run.loss is None:
         return f"{fmt.rate(rates.sent)} sent of {fmt.rate(rates.planned)} asked. {NOT_KNOWN}"
-    found = f"{fmt.rate(received_per_s(run))} received of {fmt.rate(rates.planned)} asked"
+    found = f"{fmt.rate(rates.received)} received of {fmt.rate(rates.planned)} asked"
     return f"{found} with {fmt.percent(run.loss)} loss{_where(run)}"
 
 

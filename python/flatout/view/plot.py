@@ -236,7 +236,7 @@ def _dress(axis: BokehAxis, data: Axis) -> None:
     else:
         axis.ticker = BasicTicker(desired_num_ticks=5)
         axis.formatter = NumeralTickFormatter(format="0,0[.]0" if data.scale == "time" else "0.[00] a")
-        axis.major_label_overrides = _millions(data)
+        axis.major_label_overrides = {**_millions(data)}
 
 
 def _millions(data: Axis) -> dict[int, str]:
