@@ -52,7 +52,7 @@ impl Rig {
     fn new(named: bool, queue: usize, followed: usize) -> Self {
         let taker = taker(named);
         let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
-        let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits()))];
+        let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
         let parts = (1, followings, vec![Drops::new(|| 5)]);
         let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64));
         let answers = Arc::default();
