@@ -47,10 +47,12 @@ def draw(seen: dict[int, dict[int, tuple[float, float]]]) -> str:
     ticks = sorted(seen)[-_TRAIL:]
     scale = _PIXELS / SIZE
     lines, dots = [], []
-    for player, (x, y) in sorted(seen[ticks[-1]].items()) if ticks else ():
+    # Watching may have ended in the middle of a tick's datagrams: of each player the last that was seen.
+    for player in sorted({player for tick in ticks[-2:] for player in seen[tick]}):
         hue = player * 137.508 % 360
         way = [seen[tick][player] for tick in ticks if player in seen[tick]]
-        points = " ".join(f"{px * scale:.1f},{py * scale:.1f}" for px, py in way)
+        x, y = way[-1]
+        points = " ".join(f"{px * scale:.0f},{py * scale:.0f}" for px, py in [*way[::3], way[-1]])
         lines.append(f'<polyline points="{points}" stroke="hsl({hue:.0f} 70% 55%)"/>')
         dots.append(f'<circle cx="{x * scale:.1f}" cy="{y * scale:.1f}" r="2.2" fill="hsl({hue:.0f} 80% 60%)"/>')
     told = f"{len(dots):,} players, tick {ticks[-1]:,}" if ticks else "nothing was seen"

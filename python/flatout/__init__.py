@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flatout.receiver import Receiver
     from flatout.result import LimitResult, LoadResult, from_json, read
     from flatout.scenario.model import Segment
+    from flatout.sender import Sender
     from flatout.server import Server
 
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "flatout.receiver": ("Receiver",),
     "flatout.result": ("LimitResult", "LoadResult", "from_json", "read"),
     "flatout.scenario.model": ("Segment",),
+    "flatout.sender": ("Sender",),
     "flatout.server": ("Server",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -49,6 +51,7 @@ __all__ = [
     "RunProgress",
     "SearchProgress",
     "Segment",
+    "Sender",
     "Server",
     "TargetError",
     "UsageError",

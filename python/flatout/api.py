@@ -16,8 +16,8 @@ from typing import Any, TypeVar, Unpack
 
 import msgspec
 
-from flatout import host, units
-from flatout.errors import Interrupted, UsageError
+from flatout import host, inquiry, units
+from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.limits.drive import World, find_limit
 from flatout.options import LoadOptions, scenario_of
 from flatout.progress import RunProgress, SearchProgress
@@ -25,7 +25,8 @@ from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario import streams
 from flatout.scenario.model import Io, Scenario, Segment
-from flatout.scenario.plan import make, most_connections
+from flatout.scenario.plan import Plan, is_one_way, make, most_connections
+from flatout.scenario.plan import protocol as by_name
 from flatout.scenario.profile import Format
 from flatout.server import CONNECTIONS, Server
 
@@ -145,8 +146,15 @@ def serve(
 ) -> Server:
     """Serves until the `with` block ends. Default address: the protocol's test port on 127.0.0.1.
 
-    By default one worker for each CPU that may be used, over all that the protocol speaks but TLS.
+    By default one worker for each CPU that may be used, over all that the protocol speaks but TLS. Where messages go
+    one way it receives and counts them, by default in one thread; `knobs` are then those of `Receiver`, too.
     """
+    if by_name(protocol).one_way is not None:
+        from flatout.receiving import Drained
+
+        if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
+            raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
+        return Drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
     return Server(
         protocol,
         listen,
@@ -175,6 +183,8 @@ def search_of(
     goal = Goal(
         loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
     )
+    if goal.p99_ns is not None and is_one_way(scenario):
+        raise UsageError("--p99 is a goal for answers, and nobody answers these messages: leave it out")
     search = Search(
         goal=goal,
         within=_number(within, units.share),
@@ -214,9 +224,16 @@ def _number(value: Number, parse: Callable[[str], float]) -> float:
 
 def trial_scenario(protocol: str, target: str, **options: Unpack[LoadOptions]) -> Scenario:
     """The scenario of a search's trials, at a rate and for a time that the search sets."""
-    options.setdefault("warmup", TRIAL_WARMUP_S)
-    options.setdefault("timeout", TRIAL_TIMEOUT_S)
-    return scenario_of(protocol, target, rate=1000.0, duration=1.0, profile=None, **options)
+    if options.get("tick") is not None or options.get("count") is not None:
+        raise UsageError("the search sets rate and duration: leave --tick and --count out")
+    scenario = scenario_of(protocol, target, rate=1000.0, duration=1.0, profile=None, **options)
+    if is_one_way(scenario):
+        return scenario
+    lengths = {
+        **({} if "warmup" in options else {"warmup_s": TRIAL_WARMUP_S}),
+        **({} if "timeout" in options else {"timeout_s": TRIAL_TIMEOUT_S}),
+    }
+    return msgspec.structs.replace(scenario, **lengths)
 
 
 def find(
@@ -226,7 +243,7 @@ def find(
     at = _along(scenario, search)
     for load in search.bounds if search.axis == "connections" else ():
         make(at(load, 1.0))  # what is wrong with the scenario comes out before any load
-    make(scenario)
+    _must_tell(make(scenario))
 
     least_loss = 1.0
 
@@ -261,6 +278,16 @@ def find(
     )
 
 
+def _must_tell(plan: Plan) -> None:
+    """Errors: TargetError where nobody would tell how many messages arrive."""
+    for endpoint in plan.receivers:
+        if inquiry.ask(endpoint) is None:
+            raise TargetError(
+                f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive "
+                f"there with 'flatout serve {plan.scenario.protocol}', or with flatout.Receiver(counters=True)"
+            )
+
+
 def _along(scenario: Scenario, search: Search) -> Callable[[float, float], Scenario]:
     """The scenario of a trial, from its load on the search's axis and its length."""
     if search.axis == "rate":
@@ -274,13 +301,14 @@ def _along(scenario: Scenario, search: Search) -> Callable[[float, float], Scena
 
 
 def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bool:
-    """Whether the target answers a low rate as well as it ever did: one that always loses some has not gone away."""
+    """Whether the target answers a low rate as well as it ever did, or takes it: one that always loses has not gone."""
     few = min(scenario.askers, max(_PROBE_CONNECTIONS, scenario.threads)) if scenario.streams else None
     gentle = msgspec.structs.replace(
         scenario.at(_PROBE_PER_S, _PROBE_S), warmup_s=0.0, log=None, connections=few, hold=0, require=()
     )
     probe = run(gentle, quiet, stop)
-    return probe.outcomes.answered > 0 and (probe.loss or 0.0) <= 1.25 * least_loss + _PROBE_LOSS
+    came = probe.outcomes.answered if probe.outcomes.received is None else probe.outcomes.received
+    return came > 0 and (probe.loss or 0.0) <= 1.25 * least_loss + _PROBE_LOSS
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
@@ -300,7 +328,7 @@ def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
             log=None,
             require=(),
         )
-        sent = run(flat_out)
+        sent = run(flat_out, inquire=False)
     return sent.rate_per_s.sent or None
 
 

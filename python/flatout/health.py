@@ -50,6 +50,29 @@ class Watch:
         return None
 
 
+class RefusalWatch:
+    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more.
+
+    `together`: so many messages may be refused as one, where the kernel cuts them apart.
+    """
+
+    def __init__(self, together: int = 1) -> None:
+        self._together = together
+        self._before: Look | None = None
+
+    def lost(self, look: Look) -> str | None:
+        """Why the target counts as lost, in words; None while it does not."""
+        before = self._before or look._replace(sent=0, refused=0, t_s=0.0)
+        if look.t_s - before.t_s < 0.5:
+            self._before = before
+            return None
+        self._before = look
+        refused, sent = look.refused - before.refused, look.sent - before.sent
+        if refused >= ENOUGH and 2 * refused * self._together > sent:
+            return f"since {before.t_s:.1f} s it refuses (port closed, or a firewall says no)"
+        return None
+
+
 def _since(before: Look) -> str:
     return f"the target has not answered since {before.t_s:.1f} s" if before.answered else "the target never answered"
 
@@ -109,17 +132,18 @@ def verdict(
     interrupted: bool,
     connections: Connections | None = None,
     blocked: int = 0,
+    one_way: bool = False,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and why, in the contract's words; the first that holds of the contract's order.
 
-    `blocked`: requests that could not leave because the target took no more.
+    `blocked`: requests that could not leave because the target took no more. `one_way`: answers are not to be expected.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
     if lost:
         return "target-lost", lost
-    if outcomes.sent and not outcomes.answered + outcomes.late:
-        return "target-lost", _nothing(outcomes)
+    if why := _in_vain(outcomes) if one_way else _unanswered(outcomes):
+        return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _deserted(connections)):
         return "target-lost", why
@@ -141,7 +165,16 @@ def _deserted(connections: Connections | None) -> str | None:
     return f"the target ended most of its {connections.established:,} connections ({ended}), and requests stayed behind"
 
 
-def _nothing(outcomes: Outcomes) -> str:
+def _in_vain(outcomes: Outcomes) -> str | None:
+    """Where nothing comes back, only a receiver that counts can tell that nothing came."""
+    if outcomes.received == 0 and outcomes.sent >= ENOUGH:
+        return f"the receiver got none of {outcomes.sent:,} messages"
+    return None
+
+
+def _unanswered(outcomes: Outcomes) -> str | None:
+    if not outcomes.sent or outcomes.answered + outcomes.late:
+        return None
     if outcomes.refused:
         return f"the target never answered: {outcomes.refused:,} of {outcomes.sent:,} requests were refused"
     if outcomes.invalid:

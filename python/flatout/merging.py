@@ -1,7 +1,10 @@
 """Several hosts' results as one: counts are added, histograms too, so that the sum is exact. Pure.
 
 Method: the results must be of one scenario and of different nodes of it. What cannot be added exactly (a second's
-percentiles) is left out. Nothing is measured here, and no file is read.
+percentiles) is left out. Nothing is measured here, and no file is read. The counters of a receiver cannot be added:
+each node reads those of all nodes' messages. From the first node's question before to the last one's after, all of them
+have come, and the counters' difference is everybody's: that is compared with what all have sent. Where a node is
+missing the difference counts its messages too, and loss stays unknown.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from flatout import arrivals
 from flatout._engine import Histogram
 from flatout.errors import FlatoutError, UsageError
 from flatout.result import (
@@ -50,8 +54,10 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
     missing = _check_nodes([number for number, _ in nodes], _of(results[0]))
     runs = [run for _, run in nodes]
     _check_scenarios(runs)
-    verdict, why = _verdict(nodes)
-    outcomes = _sum_of(Outcomes, [run.outcomes for run in runs])
+    told = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
+    outcomes = told.outcomes
+    verdict, why = _verdict(nodes, told.lost)
+    rates = _sum_of(Rates, [run.rate_per_s for run in runs])
     connections = [run.connections for run in runs if run.connections]
     latencies = [run.latency_ns for run in runs]
     merged = LoadResult(
@@ -63,8 +69,8 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         why=why,
         outcomes=outcomes,
         unsent_because=_added(run.unsent_because for run in runs),
-        loss=(outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None,
-        rate_per_s=_sum_of(Rates, [run.rate_per_s for run in runs]),
+        loss=told.loss,
+        rate_per_s=msgspec.structs.replace(rates, received=_per_s(outcomes.received, runs)),
         latency_ns=Latency(
             from_due=_distributions(latency.from_due for latency in latencies),
             from_sent=_distributions(latency.from_sent for latency in latencies),
@@ -78,8 +84,10 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         memory=_memory([run.memory for run in runs]),
         cpu_s=_added(run.cpu_s for run in runs),
         own_drops=sum(run.own_drops for run in runs),
-        warnings=[*missing, *_told(nodes, "warnings")],
-        notes=[*_apart(runs), *_told(nodes, "notes")],
+        receiver=told.arrival,
+        readings=arrivals.widest([run.readings for run in runs]),
+        warnings=[*missing, *_told(nodes, "warnings"), *told.warnings],
+        notes=[*_apart(runs), *told.notes, *_told(nodes, "notes", () if told.arrival is None else (arrivals.SHARED,))],
         nodes=[_node(number, run) for number, run in nodes],
     )
     met = [require.evaluate(expression, merged) for expression in merged.scenario.get("require") or ()]
@@ -136,16 +144,37 @@ def _scenario(runs: Sequence[LoadResult]) -> dict[str, Any]:
     return {**runs[0].scenario, "node": None, "log": None, "sources": list(sources)}
 
 
-def _verdict(nodes: Sequence[tuple[int, LoadResult]]) -> tuple[RunVerdict, str]:
+def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple[RunVerdict, str]:
+    if lost is not None:
+        return "target-lost", lost
     number, run = min(nodes, key=lambda pair: _WORST.index(pair[1].verdict))
     if run.verdict == "ok":
         return "ok", f"all {len(nodes)} nodes: {run.why}"
     return run.verdict, f"node {number} ({run.host.hostname}): {run.why}"
 
 
+def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> arrivals.Account:
+    """What became of all that the nodes sent."""
+    if not any(run.loss is None and run.outcomes.sent for run in runs):
+        return arrivals.answered(outcomes)
+    # Nobody answers these messages. A node that was told nothing has no place in time among the others.
+    readings = arrivals.widest([run.readings for run in runs]) if all(run.readings for run in runs) else []
+    return arrivals.account(outcomes, readings, shared=not whole)
+
+
+def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:
+    longest_s = max(run.duration_s for run in runs)
+    return None if received is None else received / max(longest_s, 1e-3)
+
+
 def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:
-    """Structs of numbers, added field by field."""
-    return kind(**{name: sum(getattr(part, name) for part in parts) for name in kind.__struct_fields__})
+    """Structs of numbers, added field by field; what one of them does not know stays unknown."""
+    return kind(**{name: _sum(getattr(part, name) for part in parts) for name in kind.__struct_fields__})
+
+
+def _sum(numbers: Iterable[Any]) -> Any:
+    known = list(numbers)
+    return None if None in known else sum(known)
 
 
 def _added(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -214,8 +243,10 @@ def _unix_s(started_at: str) -> float:
         raise UsageError(f"a result says that it began at '{started_at}', which is no time") from error
 
 
-def _told(nodes: Sequence[tuple[int, LoadResult]], name: str) -> list[str]:
-    return [f"node {number} ({run.host.hostname}): {text}" for number, run in nodes for text in getattr(run, name)]
+def _told(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:
+    """What the nodes say, but for what is settled now."""
+    texts = [(number, run, text) for number, run in nodes for text in getattr(run, name) if text not in settled]
+    return [f"node {number} ({run.host.hostname}): {text}" for number, run, text in texts]
 
 
 def _node(number: int, run: LoadResult) -> Node:

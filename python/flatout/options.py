@@ -10,8 +10,10 @@ import msgspec
 
 from flatout import units
 from flatout.errors import UsageError
+from flatout.scenario import one_way as ways
 from flatout.scenario import profile as profiles
 from flatout.scenario import share
+from flatout.scenario import target as targets
 from flatout.scenario.model import DEFAULT_CONNECTIONS, Arrivals, Io, LogFormat, Scenario, Segment, Stamps, Transport
 from flatout.scenario.plan import protocol as by_name
 
@@ -22,8 +24,9 @@ class LoadOptions(TypedDict, total=False):
     """Keyword arguments of `load` and `limit`, with the command line's names and defaults.
 
     `warmup`, `timeout`, `connect_timeout`: s or text; `flows`, `connections`, `churn`, `hold`: numbers or text ("20k");
-    `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's
-    own knobs by name.
+    `count`: so many requests instead of a duration; `senders`, `spread`: numbers or text, `tick`: times a second that
+    each sender sends, so that the rate is `senders` x `tick`; `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or
+    RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own knobs by name.
     """
 
     warmup: Number
@@ -52,6 +55,10 @@ class LoadOptions(TypedDict, total=False):
     queries: str | None
     node: str | Sequence[int] | None
     start_at: Number | None
+    senders: int | str
+    spread: Number
+    tick: Number | None
+    count: int | str | None
     options: dict[str, Any]
 
 
@@ -73,12 +80,40 @@ def scenario_of(
         if given.get(name) is not None:
             given[field] = meant(given.pop(name))
     given["options"] = _all_knobs(protocol, given.get("options", {}))
+    tick, many = given.pop("tick", None), given.pop("count", None)
+    if tick is not None:
+        rate = _ticking(rate, profile, given.get("senders"), tick)
     segments = _profile(rate, duration, profile, profile_format)
+    if many is not None:
+        segments = _counted(segments, many, given.get("arrivals"))
+    if ways.is_one_way(by_name(protocol), by_name(protocol).knobs(**given["options"])):
+        given = ways.completed(given, len(targets.apart(target)))
     fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
     try:
         return msgspec.convert(fields, Scenario)
     except msgspec.ValidationError as error:
         raise UsageError(f"this scenario makes no sense: {error}") from error
+
+
+def _ticking(rate: Number | None, profile: Any, senders: Any, tick: Number) -> float:
+    """The rate of all senders together."""
+    if rate is not None or profile is not None:
+        raise UsageError("senders at a tick set the rate: give a rate, a profile or a tick")
+    if not isinstance(senders, int):
+        raise UsageError("a tick is that of each sender: say how many there are (--players 10k --tick 20)")
+    return senders * _rate(tick)
+
+
+def _counted(segments: Sequence[Segment], many: int | str, arrivals: Any) -> Sequence[Segment]:
+    """One steady rate for as long as so many requests take."""
+    number = count(many)
+    if len(segments) != 1 or segments[0].from_per_s != segments[0].to_per_s:
+        raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
+    if arrivals not in (None, "constant"):
+        raise UsageError("random arrivals have no exact count: leave one out")
+    if not isinstance(number, int) or number < 1 or segments[0].from_per_s <= 0:
+        raise UsageError("a count is a number from 1 on, at a rate above 0")
+    return profiles.steady(segments[0].from_per_s, number / segments[0].from_per_s)
 
 
 def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +158,8 @@ _TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "churn": ("churn", count),
     "hold": ("hold", count),
     "node": ("node", _node),
+    "senders": ("senders", count),
+    "spread": ("spread", lambda value: units.share(value) if isinstance(value, str) else float(value)),
     "start_at": ("start_at", lambda value: value if isinstance(value, str) else repr(value)),
 }
 

@@ -15,7 +15,8 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
 
     `lost` are requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
-    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
+    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still. `one_way`:
+    nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
     """
 
     phase: Phase
@@ -34,6 +35,8 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     connections: int | None = None
     connections_asked: int | None = None
+    one_way: bool = False
+    received: int | None = None
 
 
 class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,9 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
     `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
     request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
+    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right
+    messages without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome
+    is known.
     """
 
     planned: int
@@ -58,14 +61,16 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int
     reordered: int = 0
     unmatched: int = 0
+    received: int | None = None
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests or answers per second over the counted time."""
+    """Requests or answers per second over the counted time; `received` where nothing comes back, but is counted."""
 
     planned: float
     sent: float
     answered: float
+    received: float | None = None
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +95,10 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close."""
+    """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close.
+
+    `received` is what the receiver told in that second to have received since it told before.
+    """
 
     t_s: float
     planned: int
@@ -105,6 +113,7 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     p50: int | None
     p99: int | None
     lateness_p99: int | None = None
+    received: int | None = None
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +143,43 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     def cut_off(self) -> int:
         """Those that failed in the middle of it: reset, or a handshake that came to nothing."""
         return self.failed - self.refused - self.timed_out - self.local
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of the receiver at one address of the target, before and after a run, in its own words."""
+
+    target: str
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
+
+    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those
+    that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
+    whose numbers jumped too far for that, `untracked` messages of senders that there was no room to follow.
+    `kernel_drops` did not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets
+    explain `lost_in_kernel`, and `lost_elsewhere` is the rest.
+    """
+
+    received: int
+    parsed: int
+    malformed: int
+    duplicate: int
+    reordered: int
+    missing: int
+    restarts: int
+    untracked: int
+    kernel_drops: int
+    handed_over: int
+    dropped: int
+    queued: int
+    senders: int
+    workers: int
+    size: int
+    lost_in_kernel: int = 0
+    lost_elsewhere: int = 0
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +217,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached this
     host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that could
     not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null without streams,
-    which `carrier` carried. `nodes` are the hosts whose results were added up to this one.
+    which `carrier` carried. `receiver` is what arrived of messages that nobody answers, made of `readings`; null where
+    they are answered, where nobody counted them, and for one of several nodes, whose messages it counts together.
+    `nodes` are the hosts whose results were added up to this one.
     """
 
     schema: str = SCHEMA
@@ -196,6 +244,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     cpu_s: dict[str, float] = {}
     own_drops: int = 0
+    receiver: Arrival | None = None
+    readings: list[Reading] = []
     requirements: list[Requirement] = []
     warnings: list[str] = []
     notes: list[str] = []
@@ -215,16 +265,18 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
         names = Interval.__struct_fields__
         rows = [tuple(numpy.nan if (v := getattr(row, n)) is None else v for n in names) for row in self.intervals]
-        floats = {"t_s", "p50", "p99", "lateness_p99"}
+        floats = {"t_s", "p50", "p99", "lateness_p99", "received"}
         return numpy.array(rows, dtype=[(name, "f8" if name in floats else "i8") for name in names])
 
     def _repr_html_(self) -> str:
-        due = self.latency_ns.from_due
+        due, rates = self.latency_ns.from_due, self.rate_per_s
         latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
+        word, came = ("answered", rates.answered) if rates.received is None else ("received", rates.received)
+        unknown = "not known" if self.outcomes.sent else "nothing sent"
         rows: list[tuple[str, object]] = [
             ("verdict", f"{self.verdict}: {self.why}"),
-            ("answered", f"{self.rate_per_s.answered:,.0f}/s of {self.rate_per_s.planned:,.0f}/s planned"),
-            ("loss", "nothing sent" if self.loss is None else f"{self.loss:.4%}"),
+            (word, f"{came:,.0f}/s of {rates.planned:,.0f}/s planned"),
+            ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
             ("latency from due, p50 / p99", latency),
         ]
         return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)

@@ -17,9 +17,10 @@ from typing import Any
 
 import msgspec
 
-from flatout import health, host
+from flatout import arrivals, health, host
 from flatout._engine import Histogram, LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+from flatout.inquiry import Inquiry
 from flatout.progress import Phase, RunProgress
 from flatout.result import Connections, Distribution, Interval, Latency, LoadResult, Memory, Outcomes, Rates
 from flatout.scenario import plan as planning
@@ -28,6 +29,7 @@ from flatout.scenario.model import Scenario
 
 OnProgress = Callable[[RunProgress], None]
 _TICK_S = 0.1
+_CUT_TOGETHER = 64
 _OUTCOMES = tuple(Outcomes.__struct_fields__)
 _INTERVAL = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
 
@@ -36,28 +38,39 @@ def quiet(_: Any) -> None:
     """A progress callback that tells nobody."""
 
 
-def run(scenario: Scenario, progress: OnProgress = quiet, stop: threading.Event | None = None) -> LoadResult:
+def run(
+    scenario: Scenario,
+    progress: OnProgress = quiet,
+    stop: threading.Event | None = None,
+    *,
+    inquire: bool = True,
+) -> LoadResult:
     """Does the scenario once. Where connections can be had at none of them, the target's addresses are tried in turn.
 
-    `stop` ends the run early from another thread; the result then says "interrupted".
+    `stop` ends the run early from another thread; the result then says "interrupted". `inquire`: whether a receiver of
+    messages that nobody answers is asked what has arrived.
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
     stop = stop or threading.Event()
     passed: list[str] = []
     while True:
         plan = planning.make(scenario, len(passed))
-        result = _run(plan, progress, stop, passed)
+        result = _run(plan, progress, stop, passed, inquire=inquire)
         if not plan.others or result.connections is None or result.connections.established or stop.is_set():
             return result
         passed.append(f"nobody could be connected to at {plan.endpoint}: tried {plan.others[0]}")
 
 
-def _run(plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str]) -> LoadResult:
+def _run(
+    plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str], *, inquire: bool
+) -> LoadResult:
+    inquiry = Inquiry(plan.receivers if inquire else [])
+    inquiry.begin(plan.message_bytes)
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = host.stolen_s()
     running = _start(plan)
-    watch = Attendance(running, plan, progress, stop)
+    watch = Attendance(running, plan, progress, stop, inquiry)
     interrupted = watch.attend()
     result = _result(plan, running, watch, host.stolen_s() - stolen)
     result = msgspec.structs.replace(result, notes=[*passed, *result.notes])
@@ -99,7 +112,14 @@ def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
 class Attendance:
     """Attends a run: tells its progress, notices a lost target, passes on the wish to stop."""
 
-    def __init__(self, running: LoadRun, plan: planning.Plan, progress: OnProgress, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        running: LoadRun,
+        plan: planning.Plan,
+        progress: OnProgress,
+        stop: threading.Event,
+        inquiry: Inquiry,
+    ) -> None:
         self.running = running
         self.plan = plan
         self.progress = progress
@@ -108,7 +128,9 @@ class Attendance:
         self.lost: str | None = None
         self.stopped = False
         self.ended_s: float | None = None
-        self._health = health.Watch(plan.scenario.timeout_s)
+        self.inquiry = inquiry
+        self.received: int | None = 0 if inquiry.counted and not _shared(plan.scenario) else None
+        self._health = _watch(plan)
 
     def attend(self) -> bool:
         """Until the end; returns whether Ctrl-C ended it."""
@@ -124,6 +146,10 @@ class Attendance:
             except BaseException:
                 self._stop()
                 raise
+        try:
+            self.inquiry.end(self.running.counts()["sent"])
+        except KeyboardInterrupt:
+            interrupted = self.stopped = True
         self._collect()
         self._tell("done")
         return interrupted
@@ -169,9 +195,29 @@ class Attendance:
     def _collect(self) -> None:
         for until_ns, counts, p50, p99, lateness_p99 in self.running.intervals(len(self.intervals)):
             events = {name: counts[name] for name in _INTERVAL}
+            received = self._received_since()
+            if self.plan.one_way:
+                events["refused"] = 0  # beside the outcomes: what was refused is lost
             self.intervals.append(
-                Interval(t_s=round(until_ns / 1e9, 3), **events, p50=p50, p99=p99, lateness_p99=lateness_p99)
+                Interval(
+                    t_s=round(until_ns / 1e9, 3),
+                    **events,
+                    p50=p50,
+                    p99=p99,
+                    lateness_p99=lateness_p99,
+                    received=received,
+                )
             )
+
+    def _received_since(self) -> int | None:
+        """What the receiver has got since it was asked before; None where it does not tell now."""
+        if self.received is None:
+            return None
+        told = self.inquiry.received(self.running.counts()["sent"])
+        if told is None:
+            return None
+        before, self.received = self.received, told
+        return max(told - before, 0)
 
     def _tell(self, phase: Phase) -> None:
         counts = self.running.counts()
@@ -186,9 +232,17 @@ class Attendance:
                 latest=self.intervals[-1] if self.intervals else None,
                 connections=self.running.connections().get("live", 0) if connected else None,
                 connections_asked=streams.connections(self.plan.scenario) if connected else None,
+                one_way=self.plan.one_way,
+                received=self.received,
                 **{name: counts[name] for name in _INTERVAL},
             )
         )
+
+
+def _watch(plan: planning.Plan) -> health.Watch | health.RefusalWatch:
+    if plan.one_way:
+        return health.RefusalWatch(_CUT_TOGETHER if plan.scenario.gso else 1)
+    return health.Watch(plan.scenario.timeout_s)
 
 
 def rate_at(scenario: Scenario, t_s: float) -> float:
@@ -203,17 +257,26 @@ def rate_at(scenario: Scenario, t_s: float) -> float:
 
 def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: float) -> LoadResult:
     counts = running.counts()
-    outcomes = Outcomes(**{name: counts[name] for name in _OUTCOMES})
+    outcomes = Outcomes(**{name: counts[name] for name in _OUTCOMES if name in counts})
+    if plan.one_way:
+        told = arrivals.account(outcomes, watch.inquiry.readings(), shared=_shared(plan.scenario))
+    else:
+        told = arrivals.answered(outcomes)
+    outcomes = told.outcomes
     from_due, from_sent, late, connecting = map(distribution, running.distributions())
     connections = _connections(plan.scenario, running)
     verdict, why = health.verdict(
         outcomes,
         late,
         counts["own_drops"],
-        lost=watch.lost or health.unconnected(connections, streams.connections(plan.scenario)),
+        lost=watch.lost
+        or watch.inquiry.lost
+        or told.lost
+        or health.unconnected(connections, streams.connections(plan.scenario)),
         interrupted=watch.stopped and not watch.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
+        one_way=plan.one_way,
     )
     fewer, ended = health.shortfalls(connections, streams.connections(plan.scenario), churn=plan.scenario.churn > 0)
     seconds = _counted_s(plan.scenario, watch)
@@ -226,8 +289,8 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         why=why,
         outcomes=outcomes,
         unsent_because=running.unsent_because(),
-        loss=(outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None,
-        rate_per_s=Rates(**{name: counts[name] / seconds for name in ("planned", "sent", "answered")}),
+        loss=told.loss,
+        rate_per_s=_rates(outcomes, seconds),
         latency_ns=Latency(from_due=from_due, from_sent=from_sent),
         lateness_ns=late,
         connect_ns=connecting,
@@ -238,11 +301,28 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         memory=_memory(plan.scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
         own_drops=counts["own_drops"],
-        warnings=[*running.failures, *([] if watch.stopped else fewer)],
-        notes=[*plan.notes, *ended],
+        receiver=told.arrival,
+        readings=watch.inquiry.readings(),
+        warnings=[*running.failures, *([] if watch.stopped else fewer), *told.warnings],
+        notes=[*plan.notes, *ended, *told.notes],
     )
     met = [require.evaluate(expression, result) for expression in plan.scenario.require]
     return msgspec.structs.replace(result, requirements=met)
+
+
+def _shared(scenario: Scenario) -> bool:
+    """Whether other hosts send to the same receiver."""
+    return scenario.node is not None and scenario.node[1] > 1
+
+
+def _rates(outcomes: Outcomes, seconds: float) -> Rates:
+    received = None if outcomes.received is None else outcomes.received / seconds
+    return Rates(
+        planned=outcomes.planned / seconds,
+        sent=outcomes.sent / seconds,
+        answered=outcomes.answered / seconds,
+        received=received,
+    )
 
 
 def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from flatout.result import SCHEMA, LimitResult, LoadResult
+from flatout.result import SCHEMA, Distribution, LimitResult, LoadResult
 from flatout.scenario.model import Scenario
 
 
@@ -29,6 +29,54 @@ class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
     ended: int
     stalled: int
     broken: int
+
+
+class HandoverQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """The queue between a receiver and its handler: `waiting` now, of `size`.
+
+    `dropped` by its `policy`; by another one receiving `waited` so many times.
+    """
+
+    waiting: int
+    size: int
+    dropped: int
+    policy: str
+    waited: int
+
+
+class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `serve --json` where messages go one way: the events of a second, or of all, which says `total`.
+
+    received = parsed + malformed, and parsed = handed_over + dropped in the queue + waiting there, in all. `missing`,
+    `duplicate` and `reordered` are by sequence number; `missing` falls where a late one comes. `restarts` are jumps
+    that are no gap, `untracked` records of senders that there was no room to follow. `delay_ns` (the last line has it)
+    is the one-way delay where records carry their time, and `ahead` are those that came before it. `dropped`
+    counts by reason what no handler got. What is held now is told as it is: `senders`, `waiting`, and of a worker its
+    `queued`, `memory_bytes` and what it is made of.
+    """
+
+    t_s: float
+    received: int
+    parsed: int
+    malformed: dict[str, int]
+    handed_over: int
+    queue: HandoverQueue
+    missing: int
+    duplicate: int
+    reordered: int
+    restarts: int
+    untracked: int
+    senders: int
+    kernel_drops: int
+    ahead: int
+    bytes: int
+    memory_bytes: int
+    delay_ns: Distribution | None
+    workers: list[dict[str, int]]
+    answered: int
+    dropped: dict[str, int]
+    connections: ServedConnections | None = None
+    total: bool = False
 
 
 class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +103,7 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
-    printed = (LoadResult, LimitResult, ServeLine)
+    printed = (LoadResult, LimitResult, ServeLine, ReceiveLine)
     refs, definitions = msgspec.json.schema_components((*printed, Scenario), ref_template="#/$defs/{name}")
     for name in ("LoadResult", "Trial", "LimitResult"):
         fields = definitions[name]["properties"]

@@ -13,7 +13,7 @@ from limit_runs import run
 
 from flatout.limits.verdict import Judgement, judge
 from flatout.limits.words import ms, percent
-from flatout.result import Distribution, Goal, Latency, LoadResult
+from flatout.result import Arrival, Distribution, Goal, Latency, LoadResult, RunVerdict
 
 LOSS_ONLY = Goal(loss=0.001)
 P99 = Goal(loss=0.001, p99_ns=5_000_000)
@@ -150,3 +150,36 @@ def test_a_generator_that_was_held_up_is_told_from_one_at_its_end(p50_ns: int, d
     lateness = msgspec.structs.replace(behind.lateness_ns, p50=p50_ns)
     found = judged(msgspec.structs.replace(behind, lateness_ns=lateness))
     assert (found.verdict, found.disturbed) == ("invalid", disturbed)
+
+
+def one_way(sent: int, received: int | None, dropped: int = 0, verdict: RunVerdict = "ok") -> LoadResult:
+    """Messages that nobody answers, and what their receiver told: nothing where `received` is None."""
+    base = run(sent, answered=0)
+    outcomes = msgspec.structs.replace(base.outcomes, lost=sent - (received or 0), received=received)
+    names = (name for name in Arrival.__struct_fields__ if name != "dropped")
+    arrival = None if received is None else Arrival(**dict.fromkeys(names, 0), dropped=dropped)
+    loss = None if received is None else (sent - received) / sent
+    return msgspec.structs.replace(base, outcomes=outcomes, loss=loss, receiver=arrival, verdict=verdict)
+
+
+def test_loss_of_what_goes_one_way_is_the_receivers() -> None:
+    assert judged(one_way(100_000, 99_900)).verdict == "held"
+    judgement = judged(one_way(100_000, 99_600))
+    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.004))
+
+
+def test_what_the_receivers_queue_drops_is_not_held() -> None:
+    assert judged(one_way(100_000, 100_000, dropped=100)).verdict == "held"
+    judgement = judged(one_way(100_000, 99_950, dropped=2_000))
+    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.02))
+    assert judgement.why == "the receiver's queue dropped 2 % (at most 0.1 %)"
+
+
+def test_a_receiver_that_falls_silent_has_failed() -> None:
+    judgement = judged(one_way(100_000, None, verdict="target-lost"))
+    assert (judgement.verdict, judgement.loss, judgement.why) == ("failed", 1.0, "made by hand")
+
+
+def test_a_run_that_nobody_counted_says_nothing() -> None:
+    judgement = judged(one_way(100_000, None))
+    assert (judgement.verdict, judgement.why) == ("invalid", "nobody told what arrived")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flatout.cli.serve import _Stop
+from flatout.cli.seconds import Stop
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +21,16 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-def stop() -> _Stop:
-    return _Stop()
+def stop() -> Stop:
+    return Stop()
 
 
-def test_no_signal_no_wish(stop: _Stop) -> None:
+def test_no_signal_no_wish(stop: Stop) -> None:
     assert not stop.wait(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_heard_and_stays_heard(stop: _Stop, number: signal.Signals) -> None:
+def test_a_signal_is_heard_and_stays_heard(stop: Stop, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     assert stop.wait(5)
     assert stop.wait(0)
@@ -39,7 +39,7 @@ def test_a_signal_is_heard_and_stays_heard(stop: _Stop, number: signal.Signals) 
 def test_signals_at_every_moment_of_waiting_never_hang_it() -> None:
     """An event's own lock is taken for some microseconds of each wait; a handler that needs it would hang there."""
     for _ in range(100):
-        stop = _Stop()
+        stop = Stop()
         sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM))
         sender.start()
         assert stop.wait(5)

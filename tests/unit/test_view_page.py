@@ -238,11 +238,12 @@ def test_tables(limit_page, load_page, found):
     trials = limit_page.table("Trials")
     assert len(trials) == len(found.trials) + 1
     assert trials[6][:4] == ["6", "bracket", "failed", "320,000/s"]
-    outcomes = results.load(230_000, 5).outcomes
+    run = results.load(230_000, 5)
+    outcomes = run.outcomes
     rows = {row[0]: row[1] for row in load_page.table("Outcomes")}
     assert rows["planned"] == f"{outcomes.planned:,}"
     assert rows["lost"] == f"{outcomes.lost:,}"
-    assert all(equation in load_page.html for equation in facts.equations(outcomes))
+    assert all(equation in load_page.html for equation in facts.equations(run))
     assert [row[1] for row in load_page.table("Host") if row[0] == "hostname"] == ["bench-1"]
     assert [row[1] for row in load_page.table("Scenario") if row[0] == "target"] == ["192.0.2.10:123"]
     assert ["search.max_per_s", "2,000,000"] in limit_page.table("Scenario")

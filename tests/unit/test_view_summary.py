@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+import one_way_results
 import pytest
 import results
 from rich.console import Console
@@ -25,7 +26,11 @@ CASES = {
     "load_interrupted": results.interrupted,
     "load_streams": lambda: results.over_streams("echo"),
     "load_labels": lambda: results.over_streams("dns", tallies={"noerror": 199_000, "nxdomain": 1000, "truncated": 5}),
+    "load_one_way": one_way_results.run,
+    "load_one_way_lossy": lambda: one_way_results.run(lost_in_kernel=300_000, lost_elsewhere=20_000, malformed=40),
+    "load_one_way_unknown": one_way_results.uncounted,
     "limit": results.limit,
+    "limit_one_way": one_way_results.limit,
     "limit_connections": results.limit_of_connections,
     "limit_interrupted": results.limit_interrupted,
 }
@@ -74,11 +79,11 @@ def test_protocols_without_codes_have_no_labels():
 
 
 def test_every_outcome_adds_up_as_shown():
-    outcomes = results.load(230_000, 5).outcomes
-    shown = {row.word: row.number for row in facts.outcome_rows(outcomes)}
+    run = results.load(230_000, 5)
+    shown = {row.word: row.number for row in facts.outcome_rows(run)}
     assert shown["planned"] == shown["sent"] + shown["unsent"]
     assert shown["sent"] == sum(shown[word] for word in facts.SENT_WORDS)
-    assert outcomes.lost > 0
+    assert run.outcomes.lost > 0
 
 
 def printed(result, **console):

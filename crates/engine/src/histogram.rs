@@ -44,6 +44,12 @@ impl Durations {
         self.0.saturating_record(ns);
     }
 
+    /// Counts so many equal durations.
+    #[inline]
+    pub fn record_many(&mut self, ns: u64, count: u64) {
+        self.0.saturating_record_n(ns, count);
+    }
+
     /// Adds all samples of another.
     pub fn add(&mut self, other: &Self) {
         // Both have the same bounds, so nothing can be out of range.

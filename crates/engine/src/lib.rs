@@ -10,6 +10,7 @@ pub mod faulty;
 pub mod flow;
 pub mod handover;
 pub mod histogram;
+pub mod inquiry;
 pub mod load;
 pub mod log;
 pub mod lore;

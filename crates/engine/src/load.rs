@@ -5,11 +5,13 @@
 //! What is heard is handled in `load/hear.rs`.
 
 mod book;
+pub mod cast;
 pub mod gate;
 mod hear;
 mod judge;
 pub mod opener;
 mod schedule;
+pub mod senders;
 pub mod stream;
 
 use std::sync::Arc;
@@ -112,6 +114,8 @@ pub struct Asking<P: Protocol, L, C> {
     incoming: Batch,
     flow: usize,
     turn_began: u64,
+    /// Unix time minus the clock's, as of the last tick: for requests that carry the time.
+    unix_offset: u64,
     ears: hear::Ears,
 }
 
@@ -125,6 +129,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             incoming: Batch::new(ARRIVALS_A_CALL, P::DATAGRAM_MAX, false),
             asker: parts.asker,
             link: parts.link,
+            unix_offset: parts.clock.unix_offset(),
             clock: parts.clock,
             manner: parts.manner,
             cursor: parts.cursor,
@@ -206,6 +211,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             let Some(index) = self.book.rings.of(self.flow).vacancy(count as u32) else { break };
             let subject = self.cursor.next();
             length = self.asker.fill(name, index, self.cursor.subject(subject), self.outgoing.slot(count));
+            if self.asker.stamped() {
+                self.asker.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
+            }
             self.outgoing.set_length(count, length);
             self.subjects.push(subject);
             count += 1;
@@ -270,6 +278,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     /// The work of each ms; returns whether the run is over.
     fn tick(&mut self, now: u64) -> bool {
         self.book.tick(now);
+        if self.asker.stamped() {
+            self.unix_offset = self.clock.unix_offset();
+        }
         if self.book.stop_at.is_some() {
             self.schedule.stop();
         }

@@ -3,6 +3,7 @@
 //! Method: a profile is a rate over time; its integral is the expected count. Constant arrivals are due where the
 //! integral passes whole numbers, Poisson arrivals where it passes sums of exponential gaps. So a late generator
 //! never shifts what comes after, and the same seed gives the same schedule. Workers take every n-th request.
+//! Senders that send at a tick draw the requests of each tick together, towards its beginning.
 
 /// A stretch of time in which the rate goes linearly from one value to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +23,10 @@ impl Segment {
 
     /// When, in s from the segment's beginning, its integral passes `count`.
     fn when(&self, count: f64) -> f64 {
+        if self.from_per_s == self.to_per_s {
+            // Most loads are steady, and at millions a second the root would be felt.
+            return count / self.from_per_s;
+        }
         let slope = (self.to_per_s - self.from_per_s) / self.seconds;
         let root = (self.from_per_s * self.from_per_s + 2.0 * slope * count).max(0.0).sqrt();
         let speed = self.from_per_s + root;
@@ -49,13 +54,23 @@ pub struct Share {
     pub of: u32,
 }
 
+/// Senders that each send once a tick, one after another by number: the n-th request is of sender n % `senders`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ticks {
+    /// How many, over all workers.
+    pub senders: u32,
+    /// In which share of the tick all of them send; 1: evenly over all of it.
+    pub spread: f64,
+}
+
 /// Nearer to a segment's end than this, a request belongs to what follows: 1.1 s at 10/s multiply to a bit over 11.
 const EDGE: f64 = 1e-6;
 
 /// Draws due times in order; see the module.
 #[derive(Clone, Debug)]
 pub struct Pacer {
-    segments: Vec<Segment>,
+    /// Each with its count.
+    segments: Vec<(Segment, f64)>,
     at: usize,
     /// The integral at the beginning of the present segment, and that segment's beginning in s.
     passed: f64,
@@ -64,6 +79,19 @@ pub struct Pacer {
     arrivals: Arrivals,
     share: Share,
     random: Random,
+    ticking: Option<Ticking>,
+}
+
+/// Where a schedule of ticks stands.
+#[derive(Clone, Copy, Debug)]
+struct Ticking {
+    ticks: Ticks,
+    /// The count up to the present tick.
+    began: f64,
+    /// Whose turn in it is next.
+    sender: u32,
+    /// The whole profile's count: what the spread moves forward must not bring more.
+    total: f64,
 }
 
 impl Pacer {
@@ -71,7 +99,7 @@ impl Pacer {
     #[must_use]
     pub fn new(profile: &[Segment], arrivals: Arrivals, share: Share, seed: u64) -> Self {
         let mut pacer = Self {
-            segments: profile.to_vec(),
+            segments: profile.iter().map(|segment| (*segment, segment.count())).collect(),
             at: 0,
             passed: 0.0,
             elapsed: 0.0,
@@ -79,6 +107,7 @@ impl Pacer {
             arrivals,
             share,
             random: Random::of_worker(seed, share.index),
+            ticking: None,
         };
         if arrivals == Arrivals::Poisson {
             pacer.expected = pacer.gap();
@@ -86,19 +115,46 @@ impl Pacer {
         pacer
     }
 
+    /// A schedule without requests.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new(&[], Arrivals::Constant, Share { index: 0, of: 1 }, 0)
+    }
+
+    /// The same for senders at a tick: worker w of n has the senders s with s % n = w, and only constant arrivals.
+    ///
+    /// A tick is as long as it takes the profile to pass one request of each sender.
+    #[must_use]
+    pub fn at_ticks(mut self, ticks: Ticks) -> Self {
+        let total = self.segments.iter().map(|(_, count)| count).sum();
+        self.ticking = Some(Ticking { ticks, began: 0.0, sender: self.share.index, total });
+        self
+    }
+
     /// The next due time in ns from the profile's beginning; `None` after its end.
     pub fn draw(&mut self) -> Option<u64> {
+        let expected = match &self.ticking {
+            None => self.expected,
+            Some(ticking) => ticking.expected()?,
+        };
         loop {
-            let segment = self.segments.get(self.at)?;
-            let ahead = self.expected - self.passed;
-            if ahead + EDGE < segment.count() {
+            let (segment, count) = self.segments.get(self.at)?;
+            let ahead = expected - self.passed;
+            if ahead + EDGE < *count {
                 let due = self.elapsed + segment.when(ahead);
-                self.expected += self.gap();
+                self.advance();
                 return Some((due * 1e9) as u64);
             }
-            self.passed += segment.count();
+            self.passed += count;
             self.elapsed += segment.seconds;
             self.at += 1;
+        }
+    }
+
+    fn advance(&mut self) {
+        match &mut self.ticking {
+            None => self.expected += self.gap(),
+            Some(ticking) => ticking.advance(self.share),
         }
     }
 
@@ -107,6 +163,22 @@ impl Pacer {
         match self.arrivals {
             Arrivals::Constant => mean,
             Arrivals::Poisson => -mean * self.random.unit().ln(),
+        }
+    }
+}
+
+impl Ticking {
+    fn expected(&self) -> Option<f64> {
+        let (sender, Ticks { senders, spread }) = (f64::from(self.sender), self.ticks);
+        let due = self.sender < senders && self.began + sender + EDGE < self.total;
+        due.then_some(self.began + sender * spread)
+    }
+
+    fn advance(&mut self, share: Share) {
+        self.sender = self.sender.saturating_add(share.of);
+        if self.sender >= self.ticks.senders {
+            self.sender = share.index;
+            self.began += f64::from(self.ticks.senders);
         }
     }
 }

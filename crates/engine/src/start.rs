@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use flatout_net::{Epoll, Flows, Streams, Uring, Ways};
-use flatout_wire::{Knob, Link, Protocol};
+use flatout_wire::{Ask, Knob, Link, Protocol, Take};
 
 use crate::clock::{Clock, SystemClock, unix_now};
 use crate::corpus::{Corpus, Cursor};
+use crate::load::cast::{CastParts, Casting, GROUP};
 use crate::load::gate::{Begin, Gate};
 use crate::load::opener::Opening;
+use crate::load::senders::Senders;
 use crate::load::stream::{Lengths, StreamParts, Streaming};
 use crate::load::{Asking, Manner, Parts};
 use crate::log::{Log, Pen};
-use crate::pace::{Pacer, Random, Segment, Share};
+use crate::pace::{Arrivals, Pacer, Random, Segment, Share, Ticks};
 use crate::plan::{Io, LoadPlan};
 use crate::snapshot::Board;
 use crate::tally::Counts;
@@ -26,6 +28,8 @@ use crate::wrap::{Plain, Wrap};
 const LEAD_NS: u64 = 10_000_000;
 /// Spinning workers should not be put aside for a drawing terminal; far from the most urgent that there is.
 const NICENESS: i32 = -10;
+/// Who of several senders goes first within so many s is not told apart, where each has its own flow.
+const UNTOLD_S: f64 = 1e-3;
 
 /// Workers that have begun.
 #[derive(Default)]
@@ -70,10 +74,28 @@ pub(crate) fn workers<P: Protocol>(
     let corpus = Corpus::compile::<P>(&plan.lines, plan.queries.as_deref())?;
     let common = Common::<P> { plan, clock, gate, log, asker, corpus };
     match plan.link {
+        Link::Udp if common.asker.one_way() => common.one_way(named::<P>(&knobs, &common.asker, plan.senders)?),
         Link::Udp => common.over_datagrams(),
         Link::Tcp => common.over_streams(&Plain),
         Link::Tls => common.over_streams(&Tls::new(&plan.life.tls)?),
     }
+}
+
+/// Whether messages themselves name their sender, so that several can send over one flow.
+fn named<P: Protocol>(knobs: &[Knob<'_>], asker: &P::Asker, senders: u32) -> io::Result<bool> {
+    let taker = P::taker(knobs).map_err(|bad| invalid(bad.expected))?;
+    if !taker.names_sender() {
+        return Ok(false);
+    }
+    let mut message = vec![0; asker.longest()];
+    let last = senders.saturating_sub(1);
+    let length = asker.cast(last, 0, &[], &mut message);
+    let read = taker.take(message.get(..length).unwrap_or_default());
+    // What cannot be read at all is not for this check to complain about: it will come out as malformed.
+    if read.is_ok_and(|taken| taken.sender != u64::from(last)) {
+        return Err(invalid("fewer senders: the field that names them is too narrow for so many"));
+    }
+    Ok(true)
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -107,6 +129,55 @@ impl<P: Protocol> Common<'_, P> {
             workers.threads.push(spawn(self.cpu(n), move || asking.run())?);
         }
         Ok(workers)
+    }
+
+    /// `named`: senders are told apart by what they send; else by the flows they come over.
+    fn one_way(&self, named: bool) -> io::Result<Workers> {
+        let mut workers = Workers::default();
+        let Begin::At(begin) = self.gate.begin() else { return Ok(workers) };
+        let mut first_flow = 0;
+        for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
+            let flows = flatout_net::Datagrams::flows(&link);
+            let board = Arc::<Board>::default();
+            let casting = Casting::<P, _, _>::new(CastParts {
+                asker: self.asker.clone(),
+                cursor: self.cursor(n),
+                link,
+                clock: self.clock,
+                pacer: self.ticking(n),
+                senders: self.senders(n, flows, named)?,
+                times: self.lengths().from(begin),
+                first_flow,
+                board: Arc::clone(&board),
+                pen: self.pen(),
+            });
+            first_flow += flows as u32;
+            board.note_carrier("", casting.sender_bytes());
+            workers.boards.push(board);
+            workers.threads.push(spawn(self.cpu(n), move || casting.run())?);
+        }
+        Ok(workers)
+    }
+
+    /// The n-th worker's senders: those whose numbers its own number leaves over.
+    fn senders(&self, n: usize, flows: usize, named: bool) -> io::Result<Senders> {
+        let mine = share(self.plan.senders as usize, self.number(n), self.of());
+        if mine == 0 {
+            return Err(invalid("at least one sender for each thread"));
+        }
+        let count = if named { mine } else { mine.min(flows) };
+        let per_s = self.plan.peak_per_s() / self.of() as f64;
+        let untold = (UNTOLD_S * per_s / count as f64) as usize;
+        let in_a_row = if self.plan.spread < 1.0 { 1 } else { untold.min(GROUP / count.div_ceil(flows).min(GROUP)) };
+        Ok(Senders::new((self.number(n) as u32, self.of() as u32), count, flows, in_a_row))
+    }
+
+    fn ticking(&self, n: usize) -> Pacer {
+        let pacer = self.pacer(n);
+        match self.plan.arrivals {
+            Arrivals::Poisson => pacer,
+            Arrivals::Constant => pacer.at_ticks(Ticks { senders: self.plan.senders, spread: self.plan.spread }),
+        }
     }
 
     fn over_streams<W: Wrap + Clone + Send + 'static>(&self, wrap: &W) -> io::Result<Workers> {
@@ -281,20 +352,21 @@ fn share(all: usize, n: usize, workers: usize) -> usize {
     (all + workers - 1 - n) / workers
 }
 
-/// The sources, beginning with the n-th: workers that all began with the first would fill its ports first.
-fn rotated(sources: &[IpAddr], n: usize) -> Vec<IpAddr> {
-    sources.iter().cycle().skip(n).take(sources.len()).copied().collect()
+/// The addresses, beginning with the n-th: workers that all began with the first would fill its ports first.
+fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
+    addresses.iter().cycle().skip(n).take(addresses.len()).copied().collect()
 }
 
 fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
     let ways = Ways { stamps: plan.stamps, segmented: plan.segmented };
+    let targets: Vec<_> = std::iter::once(plan.target).chain(plan.others.iter().copied()).collect();
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {
         let count = share(plan.flows, n, plan.workers);
         let sources: Vec<_> =
             plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
-        links.push(Flows::open(plan.target, &sources, count, ways)?);
+        links.push(Flows::open(&rotated(&targets, first), &sources, count, ways)?);
         first += count;
     }
     Ok(links)

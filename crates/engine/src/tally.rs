@@ -46,6 +46,8 @@ pub enum Outcome {
     Invalid,
     /// It never left.
     Unsent,
+    /// It left, and nothing comes back: what became of it the receiver knows.
+    Sent,
 }
 
 impl Outcome {
@@ -59,6 +61,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Invalid => "invalid",
             Self::Unsent => "unsent",
+            Self::Sent => "sent",
         }
     }
 }

@@ -24,6 +24,7 @@ pub struct Meta {
 pub struct Batch {
     stride: usize,
     bytes: Box<[u8]>,
+    /// One for each slot, and behind them one for many slots that lie end to end.
     vectors: Box<[libc::iovec]>,
     peers: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
@@ -47,7 +48,7 @@ impl Batch {
         let mut batch = Self {
             stride,
             bytes: vec![0; slots * stride].into_boxed_slice(),
-            vectors: vec![vector; slots].into_boxed_slice(),
+            vectors: vec![vector; slots + 1].into_boxed_slice(),
             peers: vec![peer; slots].into_boxed_slice(),
             controls: vec![[0; WORDS]; slots].into_boxed_slice(),
             locals: vec![None; slots].into_boxed_slice(),
@@ -191,12 +192,18 @@ impl Batch {
         self.answers.clear();
     }
 
-    /// One message that gathers the first `count` slots: for segmentation by the kernel.
-    pub(crate) fn gathered(&mut self, count: usize) -> libc::msghdr {
+    /// One message that gathers the first `count` slots, each `length` bytes: for segmentation by the kernel.
+    pub(crate) fn gathered(&mut self, count: usize, length: usize) -> libc::msghdr {
         // SAFETY: msghdr is plain old data; all zeroes is a valid value.
         let mut header: libc::msghdr = unsafe { zeroed() };
-        header.msg_iov = self.vectors.as_mut_ptr();
-        header.msg_iovlen = count.min(self.vectors.len()) as _;
+        let (slots, count) = (self.slots(), count.min(self.slots()));
+        (header.msg_iov, header.msg_iovlen) = (self.vectors.as_mut_ptr(), count as _);
+        if let Some(whole) = self.vectors.get_mut(slots).filter(|_| length == self.stride) {
+            // Full slots lie end to end: one piece, which the kernel copies at once.
+            whole.iov_base = self.bytes.as_mut_ptr().cast();
+            whole.iov_len = count * length;
+            (header.msg_iov, header.msg_iovlen) = (&raw mut *whole, 1);
+        }
         header
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::{Batch, Datagrams, Ears, Flow, Flows, Meta, Sent, Server, Ways, address, thread};
 
 mod intake;
+mod outlet;
 mod streams;
 
 /// How long a test waits for what should be there at once.
@@ -190,7 +191,7 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
 #[test]
 fn a_flow_is_named_again_while_refusals_are_left() {
     let (_held, closed) = closed_port();
-    let mut flows = Flows::open(closed, &[], 1, Ways { stamps: true, segmented: false }).unwrap();
+    let mut flows = Flows::open(&[closed], &[], 1, Ways { stamps: true, segmented: false }).unwrap();
     let mut batch = numbered(1, 48);
     let left = (0..10).filter(|_| flows.send(0, &mut batch, 1, 48) == Sent::Left(1)).count();
     assert_eq!(left, 5, "every other call only tells of a refusal");
@@ -205,7 +206,7 @@ fn a_flow_is_named_again_while_refusals_are_left() {
 #[test]
 fn what_a_full_queue_drops_is_counted() {
     let far_end = UdpSocket::bind(ANY_PORT).unwrap();
-    let flows = Flows::open(far_end.local_addr().unwrap(), &[], 1, Ways { stamps: false, segmented: false });
+    let flows = Flows::open(&[far_end.local_addr().unwrap()], &[], 1, Ways { stamps: false, segmented: false });
     let mut flows = flows.unwrap();
     let mut batch = numbered(32, 8);
     flows.send(0, &mut batch, 1, 8);
@@ -260,7 +261,7 @@ fn flows_leave_from_the_sources_in_turn() {
     let server = server(ANY_PORT);
     let sources = [IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 3])];
     let ways = Ways { stamps: true, segmented: true };
-    let mut flows = Flows::open(server.address().unwrap(), &sources, 3, ways).unwrap();
+    let mut flows = Flows::open(&[server.address().unwrap()], &sources, 3, ways).unwrap();
     assert_eq!(flows.flows(), 3);
     let mut batch = Batch::new(4, 2048, true);
     let mut ports = Vec::new();
@@ -280,7 +281,7 @@ fn flows_leave_from_the_sources_in_turn() {
 #[test]
 fn a_flow_is_named_once_for_what_has_come() {
     let server = server(ANY_PORT);
-    let mut flows = Flows::open(server.address().unwrap(), &[], 3, Ways { stamps: true, segmented: false }).unwrap();
+    let mut flows = Flows::open(&[server.address().unwrap()], &[], 3, Ways { stamps: true, segmented: false }).unwrap();
     let mut batch = Batch::new(4, 2048, true);
     flows.send(1, &mut numbered(1, 48), 1, 48);
     assert_eq!(server.receive(&mut batch), 1);

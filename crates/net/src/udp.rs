@@ -16,7 +16,7 @@ use crate::stamp;
 const SERVER_BUFFER: libc::c_int = 4 << 20;
 const FLOW_BUFFER: libc::c_int = 1 << 20;
 /// The kernel cuts one call into at most this many datagrams before 6.9 (128 since).
-const SEGMENTS: usize = 64;
+pub(crate) const SEGMENTS: usize = 64;
 
 /// An unbound UDP socket that never blocks its opener.
 pub(crate) fn socket(ip: IpAddr) -> io::Result<OwnedFd> {
@@ -50,6 +50,10 @@ impl Flow {
         Ok(Self { socket })
     }
 
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
     /// Where this flow sends from.
     pub fn source(&self) -> io::Result<SocketAddr> {
         local_address(&self.socket)
@@ -74,7 +78,7 @@ impl Flow {
     pub fn send_segmented(&mut self, batch: &mut Batch, count: usize, length: usize) -> Sent {
         let count = count.min(SEGMENTS).min(batch.slots());
         let mut control = [0; stamp::WORDS];
-        let mut header = batch.gathered(count);
+        let mut header = batch.gathered(count, length);
         header.msg_controllen = stamp::write_segment(&mut control, length as u16) as _;
         header.msg_control = (&raw mut control).cast();
         // SAFETY: the header points into `batch`, borrowed for the call, and `control`, which outlives it.
@@ -110,7 +114,8 @@ impl Flow {
     }
 }
 
-fn outcome(sent: isize, count: usize) -> Sent {
+/// What became of so many datagrams, from what a sending call returned.
+pub(crate) fn outcome(sent: isize, count: usize) -> Sent {
     if sent >= 0 {
         return Sent::Left(count);
     }
@@ -178,7 +183,7 @@ impl Ears {
     }
 }
 
-/// Many flows to one target, and ears for them all.
+/// Many flows to one far end, and ears for them all.
 pub struct Flows {
     flows: Vec<Flow>,
     ears: Ears,
@@ -186,13 +191,14 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// Opens `count` flows to `target`, the n-th from `sources[n % len]` (empty: the kernel chooses).
-    pub fn open(target: SocketAddr, sources: &[IpAddr], count: usize, ways: Ways) -> io::Result<Self> {
+    /// Opens `count` flows to the far end's addresses in turn (at least one), the n-th from `sources[n % len]` (empty:
+    /// the kernel chooses).
+    pub fn open(targets: &[SocketAddr], sources: &[IpAddr], count: usize, ways: Ways) -> io::Result<Self> {
         let ears = Ears::new(count.min(256))?;
         let mut flows = Vec::with_capacity(count);
-        for n in 0..count {
+        for (n, target) in targets.iter().cycle().take(count).enumerate() {
             let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
-            let flow = Flow::open(target, source, ways.stamps)?;
+            let flow = Flow::open(*target, source, ways.stamps)?;
             ears.hear(&flow, n)?;
             flows.push(flow);
         }

@@ -3,6 +3,7 @@
 mod histogram;
 mod load;
 mod receive;
+mod send;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ mod _engine {
     use super::load::LoadRun;
     #[pymodule_export]
     use super::receive::Receiver;
+    #[pymodule_export]
+    use super::send::{Sender, arrived};
     #[pymodule_export]
     use super::serve::{FaultyServer, Server};
     #[pymodule_export]

@@ -51,7 +51,8 @@ fn what_was_sent_is_taken() {
 
 #[test]
 fn length_and_constants_are_checked() {
-    let list = [("size", 12), ("constant", place(4, 8) | BIG), ("value", -2), ("constant", place(3, 1)), ("value", 9)];
+    let list =
+        [("size", 12), ("constant", place(4, 8) | BIG), ("value", -2), ("constant", place(3, 1)), ("value", 0x109)];
     let sent = record(&asker(&list), 0, 0);
     assert_eq!(sent, [0, 0, 0, 9, 255, 255, 255, 255, 255, 255, 255, 254], "constants and zeros");
     let taker = taker(&list);

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from flatout.cli import demo, flags, limit, load, merge, report, rerun, serve
+from flatout.cli import demo, flags, limit, load, merge, receive, report, rerun, serve
 from flatout.host import VERSION
 from flatout.protocols import PROTOCOLS
 
 _VERBS = (
     (load, "knobs", "Send requests at a set rate and say where each one went."),
     (limit, "knobs", "Find the highest load that a server holds."),
-    (serve, "serve_knobs", "Answer requests, for tests."),
+    (serve, "serve_knobs", "Answer requests, or receive messages that go one way, for tests."),
 )
 
 
@@ -27,7 +27,9 @@ def build() -> App:
         verb = App(name=module.__name__.rpartition(".")[2], help=summary)
         for protocol in PROTOCOLS.values():
             own = flags.knob_flags(protocol, getattr(protocol, knobs))
-            verb.command(module.command(protocol, own), name=protocol.name)
+            # Who gets no answers is served by receiving.
+            chosen = receive if module is serve and protocol.one_way is not None else module
+            verb.command(chosen.command(protocol, own), name=protocol.name)
         app.command(verb)
     app.command(merge.merge)
     app.command(report.report)

@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 
 from flatout import api
 from flatout.cli import output as out
+from flatout.cli.cast_flags import Casting, asking_flags, target_help
 from flatout.cli.flags import Asking, Output, flattened
 from flatout.cli.stream_flags import Connecting, Querying, help_of, shown
 from flatout.protocols.base import Protocol
@@ -91,6 +92,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         *,
         seeking: Seeking = Seeking(),
         along: Along = Along(),
+        casting: Casting = Casting(),
         asking: Asking = Asking(),
         connecting: Connecting = Connecting(),
         querying: Querying = Querying(),
@@ -103,17 +105,20 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             options.update(connecting.options())
         if protocol.default_lines:
             options.update(querying.options())
+        if protocol.one_way is not None:
+            options.update(casting.options())
         scenario = api.trial_scenario(protocol.name, target, **options)
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
 
-    limit.__doc__ = help_of(_HELP, protocol, _STREAM_EXAMPLES)
+    limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
-        "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
+        "target": Annotated[str, Parameter(help=target_help(protocol))],
         "seeking": flattened(Seeking),
         "along": shown(Along, when=streams.has_streams(protocol)),
-        "asking": flattened(Asking),
+        "casting": shown(Casting, when=protocol.one_way is not None),
+        "asking": flattened(asking_flags(protocol)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "knobs": flattened(knobs),
@@ -134,6 +139,20 @@ trial that this generator could not drive is never held against the server.
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
 flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
 {streams}```
+"""
+_HELP_ONE_WAY = """Find the highest rate of {protocol.summary} that a receiver takes in.
+
+The receiver is asked after each trial how many came, on the port that the messages go to; `flatout serve
+{protocol.name}` and `flatout.Receiver` answer. Begins low, doubles until a trial fails, then narrows: several trials a
+rate (RFC 9971), one long one to confirm. A trial that this generator could not drive is never held against the
+receiver. Without answers there is no latency, and so no --p99.
+
+**Examples**
+
+```
+flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --loss 0.1%
+flatout limit {protocol.name} 10.0.0.2 --players 10k --spread 10% --threads 2 --budget 2m --html report.html
+```
 """
 _STREAM_EXAMPLES = """\
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --connections 2k --p99 2ms

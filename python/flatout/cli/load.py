@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 
 from flatout import units
 from flatout.cli import output as out
+from flatout.cli.cast_flags import Casting, Ticking, asking_flags, target_help
 from flatout.cli.flags import Asking, Output, flattened
 from flatout.cli.stream_flags import Connecting, Querying, Sharing, absolute, help_of, shown
 from flatout.errors import Interrupted, UsageError
@@ -19,7 +20,7 @@ from flatout.result import LoadResult
 from flatout.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario import streams
-from flatout.scenario.model import LogFormat, Scenario, Segment
+from flatout.scenario.model import LogFormat, Scenario
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -34,6 +35,9 @@ class Pace:
     for_: Annotated[str | None, Parameter(name="--for", group=WHAT, help="How long, e.g. 500ms, 10s, 1h30m. [10s]")] = (
         None
     )
+    count: Annotated[
+        str | None, Parameter(group=WHAT, help="How many in all, in place of --for, e.g. 10M; no warm-up unless asked.")
+    ] = None
     ramp: Annotated[str | None, Parameter(group=WHAT, help="From one rate to another over --for, e.g. 10k..200k.")] = (
         None
     )
@@ -72,24 +76,30 @@ class Pace:
 
     def options(self) -> LoadOptions:
         """As keyword arguments of the Python API, those about the rate left out."""
-        return {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
+        given: LoadOptions = {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
+        if self.count is not None:
+            given["count"] = self.count
+        return given
 
-    def segments(self) -> tuple[Segment, ...]:
-        """The profile that the flags ask for."""
+    def schedule(self, *, tick: bool) -> dict[str, Any]:
+        """The rate and the time, or the profile, that the flags ask for; `tick`: senders at a tick set the rate."""
         given = [flag for flag in ("rate", "ramp", "profile") if getattr(self, flag) is not None]
+        given += ["tick"] if tick else []
         if len(given) > 1 and given != ["rate", "profile"]:
             raise UsageError(f"give one of --{' and --'.join(given)}, not both")
         if self.profile is not None:
-            if self.for_ is not None:
-                raise UsageError("a profile brings its own durations: leave --for out")
+            if self.for_ is not None or self.count is not None:
+                raise UsageError("a profile brings its own durations: leave --for and --count out")
             start_per_s = None if self.rate is None else units.rate(self.rate)
-            return profiles.parse(self.profile, self.profile_format, start_per_s)
+            return {"profile": profiles.parse(self.profile, self.profile_format, start_per_s)}
         if self.profile_format is not None:
             raise UsageError("--profile-format says how --profile is to be read: name one")
+        if self.count is not None and self.for_ is not None:
+            raise UsageError("--count says how long it lasts: leave --for out")
         seconds = units.duration(self.for_ or "10s")
         if self.ramp is not None:
-            return profiles.ramp(self.ramp, seconds)
-        return profiles.steady(units.rate(self.rate or "10k"), seconds)
+            return {"profile": profiles.ramp(self.ramp, seconds)}
+        return {"rate": None if tick else self.rate or "10k", "duration": seconds}
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
@@ -100,6 +110,8 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         /,
         *,
         pace: Pace = Pace(),
+        casting: Casting = Casting(),
+        ticking: Ticking = Ticking(),
         asking: Asking = Asking(),
         connecting: Connecting = Connecting(),
         querying: Querying = Querying(),
@@ -114,22 +126,25 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             options.update(connecting.options())
         if protocol.default_lines:
             options.update(querying.options())
-        scenario = scenario_of(
-            protocol.name,
-            target,
-            rate=None,
-            duration=0,
-            profile=pace.segments(),
-            **options,
-        )
+        if protocol.one_way is not None:
+            options.update(casting.options())
+            options.update(ticking.options())
+        if pace.count is not None:
+            # So many are to leave, and no more.
+            options.setdefault("warmup", 0.0)
+        schedule: dict[str, Any] = {"rate": None, "duration": 0, "profile": None}
+        schedule.update(pace.schedule(tick="tick" in options))
+        scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
 
-    load.__doc__ = help_of(_HELP, protocol, _STREAM_EXAMPLES)
+    load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
-        "target": Annotated[str, Parameter(help="Name or address, with a port where it is not the protocol's own.")],
+        "target": Annotated[str, Parameter(help=target_help(protocol))],
         "pace": flattened(Pace),
-        "asking": flattened(Asking),
+        "casting": shown(Casting, when=protocol.one_way is not None),
+        "ticking": shown(Ticking, when=protocol.one_way is not None),
+        "asking": flattened(asking_flags(protocol)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "sharing": flattened(Sharing),
@@ -154,6 +169,29 @@ _STREAM_EXAMPLES = """\
 flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --connections 100k --rate 20k
 flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 30k --hold 10k --churn 1k --arrivals poisson
 flatout load {protocol.name} 10.0.0.2 --transport tcp --connections 90k --node 1/3 --start-at 2026-03-14T15:09:26Z
+"""
+
+
+_HELP_ONE_WAY = """Send {protocol.summary}, at a set rate, and ask the receiver how many came.
+
+`flatout serve {protocol.name}` and `flatout.Receiver` answer that question, on the port that the messages go to; of
+another receiver's losses nothing is known. Without answers there is no latency: what can be required is loss and rate.
+
+**Examples**
+
+Eight senders, 100,000 messages of 4 bytes a second each, ten million in all:
+
+```
+flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --format movement \\
+    --threads 8 --players 8 --rate 800k --count 10M
+```
+
+Ten thousand players that move 20 times a second, all at the beginning of each tick; at most 0.1 % lost:
+
+```
+flatout load {protocol.name} 10.0.0.2 --players 10k --tick 20 --spread 0% --for 1m --require 'loss<0.1%'
+flatout load {protocol.name} 10.0.0.2:{protocol.test_port},10.0.0.3:{protocol.test_port} --rate 1M --gso
+```
 """
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import select
-import signal
-import sys
-from collections.abc import Callable, Set
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
-import msgspec
 from cyclopts import Parameter
 
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags import flattened
-from flatout.errors import OutputError
+from flatout.cli.seconds import Lines, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
 from flatout.server import CONNECTIONS, Server
@@ -55,7 +50,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
 
     def serve(*, serving: Serving = Serving(), knobs: Any = knobs()) -> int:
         seconds = None if serving.for_ is None else units.duration(serving.for_)
-        stop = _Stop()
+        stop = Stop()
         server = Server(
             protocol.name,
             serving.listen,
@@ -70,7 +65,8 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             if not serving.quiet:
                 for line in _beginning(protocol, server):
                     out.say(line)
-            return _attend(server, serving, stop, seconds)
+            lines = functools.partial(_Lines, people=not serving.quiet)
+            return attend(server, lines, stop, seconds=seconds, json=serving.json)
 
     links = [link for link in protocol.links if link != "tls"]
     told = _HELP_STREAMS if "tcp" in links else ""
@@ -110,85 +106,18 @@ def _beginning(protocol: Protocol, server: Server) -> list[str]:
     ]
 
 
-class _Stop:
-    """The wish to stop, by signal.
+class _Lines(Lines):
+    """What came and went, with and without connections."""
 
-    A pipe and no `threading.Event`: the handler runs in the thread that waits, and would hang on the event's own lock.
-    """
+    def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
+        line = _of_datagrams if now["connections"] is None else _of_streams
+        return [f"{now['t_s']:8.1f} s  {line(before, now, span)}"]
 
-    def __init__(self) -> None:
-        self._heard, self._said = os.pipe()
-        os.set_blocking(self._said, False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._say)
+    def of_all(self, totals: Stats) -> list[str]:
+        return [f"in all: received {totals['received']:,}, answered {totals['answered']:,}{_of_life(totals)}"]
 
-    def _say(self, *_: object) -> None:
-        # A full pipe says it already.
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._said, b".")
-
-    def wait(self, seconds: float) -> bool:
-        """Whether somebody wishes it, after so long at most; it stays so."""
-        return bool(select.select([self._heard], [], [], seconds)[0])
-
-
-def _attend(server: Server, serving: Serving, stop: _Stop, seconds: float | None) -> int:
-    """A line a second until somebody or the clock ends it."""
-    left = seconds if seconds is not None else float("inf")
-    with contextlib.ExitStack() as opened:
-        lines = _Lines(_objects(serving.json, opened), people=not serving.quiet)
-        before = server.stats()
-        while left > 0 and server.alive and not stop.wait(min(1.0, left)):
-            left -= 1.0
-            now = server.stats()
-            lines.second(before, now)
-            before = now
-        died = not server.alive
-        server.stop()
-        lines.last(server.stats())
-    if died:
-        out.say("flatout: a serving thread has ended, which is a fault of flatout")
-    return out.GENERATOR if died else out.DONE
-
-
-def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
-    """Where the objects go. A file is opened before serving begins, so that a bad one costs nothing."""
-    if path is None or path == "-":
-        return sys.stdout.buffer if path else None
-    try:
-        return opened.enter_context(open(path, "wb"))
-    except OSError as error:
-        raise OutputError(f"'{path}' cannot be written: {error.strerror}") from error
-
-
-class _Lines:
-    """One line a second for people, one object a second for programs."""
-
-    def __init__(self, objects: BinaryIO | None, *, people: bool) -> None:
-        self.objects = objects
-        self.people = people
-
-    def second(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        span = max(now["t_s"] - before["t_s"], 1e-9)
-        self._object({**_difference(before, now), "t_s": now["t_s"]})
-        if self.people:
-            line = _of_datagrams if now["connections"] is None else _of_streams
-            out.say(f"{now['t_s']:8.1f} s  {line(before, now, span)}")
-
-    def last(self, totals: dict[str, Any]) -> None:
-        self._object({**totals, "total": True})
-        if self.people:
-            out.say(f"in all: received {totals['received']:,}, answered {totals['answered']:,}{_of_life(totals)}")
-
-    def _object(self, stats: dict[str, Any]) -> None:
-        if self.objects is None:
-            return
-        try:
-            self.objects.write(msgspec.json.encode(stats) + b"\n")
-            self.objects.flush()
-        except OSError as error:
-            out.say(f"flatout: the JSON cannot be written any more: {error.strerror}; serving goes on")
-            self.objects = None
+    def difference(self, before: Stats, now: Stats) -> Stats:
+        return _difference(before, now)
 
 
 def _of_datagrams(before: dict[str, Any], now: dict[str, Any], span: float) -> str:
@@ -225,20 +154,16 @@ def _of_life(totals: dict[str, Any]) -> str:
 
 
 # What a worker holds now: no events, so there is nothing to subtract.
-_HELD = {"connections", "memory_bytes"}
+_HELD = frozenset({"connections", "memory_bytes"})
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """The events between two looks, in the same form; what is held stays as it is now."""
     numbers = ("received", "answered", "kernel_drops")
-    workers = [_events(was, worker, _HELD) for was, worker in zip(before["workers"], now["workers"], strict=True)]
+    workers = [events(was, worker, _HELD) for was, worker in zip(before["workers"], now["workers"], strict=True)]
     plain = {name: now[name] - before[name] for name in numbers}
-    changed = {**now, **plain, "dropped": _events(before["dropped"], now["dropped"]), "workers": workers}
+    changed = {**now, **plain, "dropped": events(before["dropped"], now["dropped"]), "workers": workers}
     if now["connections"] is not None:
-        changed["connections"] = _events(before["connections"], now["connections"], {"now"})
-        changed["bytes"] = _events(before["bytes"], now["bytes"])
+        changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))
+        changed["bytes"] = events(before["bytes"], now["bytes"])
     return changed
-
-
-def _events(before: dict[str, int], now: dict[str, int], held: Set[str] = frozenset()) -> dict[str, int]:
-    return {name: value if name in held else value - before[name] for name, value in now.items()}

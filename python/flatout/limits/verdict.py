@@ -3,10 +3,11 @@
 Method: a run that the generator could not drive, or that was interrupted, is invalid: it says nothing of the server.
 Otherwise two criteria: loss at most the goal's, and at most 1 % of answers later than the p99 goal. So that one number
 orders trials, lateness is expressed as loss: the allowed 1 % weighs as much as the allowed loss, and the larger counts.
-A held trial's effective loss is never above the goal's, a failed one's always is.
-Over streams the connections come first: those that this host could not open make a trial invalid; those that the target
-did not accept, or ended, count as loss.
-Never in here: the choice of a load, I/O, the histogram's code (counting answers in it is passed in).
+A held trial's effective loss is never above the goal's, a failed one's always is. Over streams the connections come
+first: those that this host could not open make a trial invalid; those that the target did not accept, or ended, count
+as loss. Where nothing comes back, loss is what the receiver says, and what its own queue dropped before anybody handled
+it counts beside that. One that says nothing after a trial has failed it. Never in here: the choice of a load, I/O, the
+histogram's code (counting answers in it is passed in).
 """
 
 from __future__ import annotations
@@ -44,26 +45,37 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     unopened = _unopened(result)
     if unopened is not None:
         return Judgement(verdict="invalid", loss=0.0, why=unopened)
-    missing, complaint = _missing(result, goal)
-    if complaint and result.verdict != "interrupted":
-        loss = min(max(missing, result.loss or 0.0), 1.0)
-        return Judgement(verdict="failed", loss=loss, why=complaint)
-    blocked = _blocked_share(result)
-    if blocked > goal.loss and result.verdict != "interrupted":
-        why = f"{percent(blocked)} of requests could not leave because the target took no more"
-        return Judgement(verdict="failed", loss=min(max(blocked, result.loss or 0.0), 1.0), why=why)
+    given_up = None if result.verdict == "interrupted" else _given_up(result, goal)
+    if given_up is not None:
+        return given_up
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
-        why = unusable or "nothing was sent"
+        why = unusable or ("nobody told what arrived" if result.outcomes.sent else "nothing was sent")
         return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
+    dropped = _dropped_share(result)
     unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
-    complaints = _complaints(result.loss, late, goal) + unmet
+    complaints = _complaints(result.loss, late, goal, dropped) + unmet
+    loss = max(result.loss, _late_as_loss(late, goal.loss), dropped)
     if complaints:
-        loss = max(result.loss, _late_as_loss(late, goal.loss), goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
+        loss = max(loss, goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
         return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
-    loss = max(result.loss, _late_as_loss(late, goal.loss))
     return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
+
+
+def _given_up(result: LoadResult, goal: Goal) -> Judgement | None:
+    """A target that did not take connections or requests has failed, however the generator fared."""
+    loss = result.loss or 0.0
+    missing, complaint = _missing(result, goal)
+    if complaint:
+        return Judgement(verdict="failed", loss=min(max(missing, loss), 1.0), why=complaint)
+    blocked = _blocked_share(result)
+    if blocked > goal.loss:
+        why = f"{percent(blocked)} of requests could not leave because the target took no more"
+        return Judgement(verdict="failed", loss=min(max(blocked, loss), 1.0), why=why)
+    if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
+        return Judgement(verdict="failed", loss=1.0, why=result.why)
+    return None
 
 
 def _unopened(result: LoadResult) -> str | None:
@@ -101,6 +113,13 @@ def _blocked_share(result: LoadResult) -> float:
     return 0.0 if behind or late or not planned else blocked / planned
 
 
+def _dropped_share(result: LoadResult) -> float:
+    """Of messages that nobody answers: those that arrived, and that the receiver's own queue had no room for."""
+    if result.receiver is None or not result.outcomes.sent:
+        return 0.0
+    return max(result.receiver.dropped, 0) / result.outcomes.sent
+
+
 def _disturbed(result: LoadResult, goal: Goal) -> bool:
     """A generator at its end is late all the time, one that was held up now and then is not.
 
@@ -131,10 +150,12 @@ def _late_as_loss(late: float, goal_loss: float) -> float:
     return late / _ALLOWED_LATE * goal_loss if goal_loss > 0.0 else max(0.0, late - _ALLOWED_LATE)
 
 
-def _complaints(loss: float, late: float, goal: Goal) -> list[str]:
+def _complaints(loss: float, late: float, goal: Goal, dropped: float) -> list[str]:
     complaints = []
     if loss > goal.loss:
         complaints.append(f"loss {percent(loss)} is above {percent(goal.loss)}")
+    if dropped > goal.loss:
+        complaints.append(f"the receiver's queue dropped {percent(dropped)} (at most {percent(goal.loss)})")
     if goal.p99_ns is not None and late > _ALLOWED_LATE:
         complaints.append(f"{percent(late)} of answers later than {ms(goal.p99_ns)} (at most {percent(_ALLOWED_LATE)})")
     return complaints

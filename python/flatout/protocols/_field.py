@@ -25,7 +25,7 @@ ROLES = ("identity", "sequence", *_UNITS_NS, "none")
 _LONG_NAMES = {f"{kind}{8 * n}": f"{kind[0]}{n}" for kind in ("uint", "int", "float") for n in (1, 2, 4, 8)}
 _LONG_NAMES = {name: code for name, code in _LONG_NAMES.items() if code != "f1"} | {"?": "b1", "bool": "b1"}
 _CODE = re.compile(r"[ui][1248]|f[248]|b1|c(?:8|16)|[SVU][1-9][0-9]{0,3}|[Mm]8\[(?:ns|us|ms|s)\]")
-_TYPE = re.compile(r"(?P<order>[<>])?(?P<shape>[1-9][0-9]{0,2}|\([0-9, ]+\))?(?P<code>.+)", re.DOTALL)
+_TYPE = re.compile(r"(?P<order>[<>])?(?P<shape>[1-9][0-9]{0,2}|\([0-9,]+\))?(?P<after>[<>])?(?P<code>.+)", re.DOTALL)
 _TYPES = "u1 u2 u4 u8 i1 i2 i4 i8 f4 f8, or 4x for 4 bytes of padding"
 _NAME = re.compile(r"[^\s,:@=()<>]+")
 
@@ -82,7 +82,7 @@ class Field:
     def type_text(self) -> str:
         """Its type as text, for little endian."""
         shape = str(self.shape[0]) if len(self.shape) == 1 else str(self.shape).replace(" ", "") if self.shape else ""
-        return f"{'>' if self.big else ''}{shape}{self.code}"
+        return f"{shape}{'>' if self.big else ''}{self.code}"
 
     @property
     def text(self) -> str:
@@ -118,7 +118,7 @@ def _read_type(word: str, kind: str) -> tuple[str | None, tuple[int, ...], str]:
     shape = tuple(int(n) for n in re.findall("[0-9]+", found["shape"] or ""))
     if 0 in shape or len(shape) > 8:
         raise UsageError(f"field '{word}': an array of {found['shape']} holds nothing that can be sent")
-    return found["order"], shape, code
+    return found["after"] or found["order"], shape, code
 
 
 def is_code(code: str) -> bool:

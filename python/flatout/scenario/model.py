@@ -39,6 +39,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     `flows` are source sockets that the far end can tell apart; `sources` are networks or addresses to send from;
     `options` are the protocol's own knobs. Over streams there are `connections` instead of flows: opened at
     `connect_rate_per_s`, each replaced after `churn` requests (0: never), `hold` idle ones kept beside them.
+    Where nothing comes back, messages are numbered by `senders`, each of which sends once a tick (the time in which the
+    profile passes one message of each), all of them within the share `spread` of it.
     `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
     """
 
@@ -71,6 +73,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     queries: str | None = None
     node: tuple[int, int] | None = None
     start_at: str | None = None
+    senders: int = 1
+    spread: float = 1.0
     options: dict[str, Any] = {}
 
     @property

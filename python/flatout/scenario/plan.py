@@ -13,6 +13,7 @@ from flatout.errors import UsageError
 from flatout.protocols import PROTOCOLS
 from flatout.protocols.base import Protocol, knob_values
 from flatout.scenario import capacity, require, share, streams, target
+from flatout.scenario import one_way as ways
 from flatout.scenario.model import Scenario, Segment
 
 _LONGEST_TIMEOUT_S = 60.0
@@ -21,7 +22,8 @@ _LONGEST_TIMEOUT_S = 60.0
 class Plan(msgspec.Struct, frozen=True):
     """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing.
 
-    `others`: further addresses of the target, for when nobody can be connected to at this one.
+    `others`: further addresses of the target, for when nobody can be connected to at this one. `receivers`: where
+    nothing comes back, the addresses at which to ask what has arrived; else empty.
     """
 
     scenario: Scenario
@@ -30,6 +32,17 @@ class Plan(msgspec.Struct, frozen=True):
     engine: dict[str, Any]
     notes: list[str] = []
     others: list[target.Endpoint] = []
+    receivers: list[target.Endpoint] = []
+
+    @property
+    def one_way(self) -> bool:
+        """Whether nothing comes back."""
+        return bool(self.receivers)
+
+    @property
+    def message_bytes(self) -> int | None:
+        """Where nothing comes back: how long each message is, as its protocol tells the engine."""
+        return dict(self.engine["knobs"]).get("size") if self.receivers else None
 
 
 def protocol(name: str) -> Protocol:
@@ -39,25 +52,51 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
+def is_one_way(scenario: Scenario) -> bool:
+    """Whether nobody answers its messages."""
+    spoken = protocol(scenario.protocol)
+    return ways.is_one_way(spoken, _knobs(spoken, scenario.options))
+
+
 def make(scenario: Scenario, which: int = 0) -> Plan:
     """Checks and resolves; of several addresses of the target it takes number `which`.
 
     Errors: UsageError (nothing is sent), TargetError for an unknown name.
     """
     spoken = protocol(scenario.protocol)
+    knobs = _knobs(spoken, scenario.options)
+    one_way = ways.is_one_way(spoken, knobs)
     streams.check(scenario, spoken)
+    ways.check(scenario, spoken, one_way=one_way, targets=len(target.apart(scenario.target)))
     _check_numbers(scenario)
     _check_file(scenario.queries)
     for expression in scenario.require:
         require.check(expression)
-    endpoints = target.addresses(scenario.target, spoken.port_over(scenario.transport))
+    endpoints, beside = _endpoints(scenario, spoken.port_over(scenario.transport))
     endpoint = endpoints[which]
-    target.guard(endpoint, scenario.allow_public)
+    for each in (endpoint, *beside):
+        target.guard(each, scenario.allow_public)
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = _engine(scenario, spoken, endpoint, sources)
-    return Plan(scenario, endpoint, sources, engine, notes + tight, others=endpoints[which + 1 :])
+    engine = _engine(scenario, spoken, knobs, endpoint, sources) | {"others": beside}
+    receivers = [endpoint, *beside] if one_way else []
+    return Plan(scenario, endpoint, sources, engine, notes + tight, others=endpoints[which + 1 :], receivers=receivers)
+
+
+def _endpoints(scenario: Scenario, port: int) -> tuple[list[target.Endpoint], list[target.Endpoint]]:
+    """The addresses of the target, and the first of each further one that is loaded in turn with it."""
+    first, *texts = target.apart(scenario.target)
+    if texts and scenario.streams:
+        raise UsageError("several targets are for datagrams: over connections name one")
+    endpoints, beside = target.addresses(first, port), [target.resolve(text, port) for text in texts]
+    if any(each.address.version != endpoints[0].address.version for each in beside):
+        raise UsageError("several targets must all be IPv4 or all IPv6")
+    if beside and share.part(scenario.flows, scenario.node) // scenario.threads <= len(beside):
+        raise UsageError(f"each of {1 + len(beside)} targets needs a flow of each thread: ask for more --flows")
+    if len({endpoints[0], *beside}) != 1 + len(beside):
+        raise UsageError(f"target '{scenario.target}' names one address twice")
+    return endpoints, beside
 
 
 def most_connections(scenario: Scenario) -> int:
@@ -129,20 +168,21 @@ def _check_room(
     return [tight] if tight else []
 
 
-def _engine(
-    scenario: Scenario, spoken: Protocol, endpoint: target.Endpoint, sources: list[target.Address]
-) -> dict[str, Any]:
+def _knobs(spoken: Protocol, options: dict[str, Any]) -> Any:
     try:
-        knobs = spoken.knobs(**scenario.options)
+        return spoken.knobs(**options)
     except TypeError as error:
         raise UsageError(f"{spoken.name} has no such option: {error}") from error
+
+
+def _engine(
+    scenario: Scenario, spoken: Protocol, knobs: Any, endpoint: target.Endpoint, sources: list[target.Address]
+) -> dict[str, Any]:
     return {
         "protocol": spoken.name,
-        "knobs": list(knob_values(knobs).items()),
+        "knobs": spoken.engine_knobs(knobs) if spoken.engine_knobs else list(knob_values(knobs).items()),
+        "lines": _lines(scenario, spoken, knobs),
         "target": endpoint,
-        "others": [],
-        "senders": 1,
-        "spread": 1.0,
         "sources": sources,
         "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],
         "warmup_ns": round(scenario.warmup_s * 1e9),
@@ -154,5 +194,13 @@ def _engine(
         "stamps": scenario.stamps == "kernel",
         "segmented": scenario.gso,
         "log": scenario.log,
-        **streams.arguments(scenario, spoken, target.split(scenario.target, spoken.port)[0]),
+        **ways.settings(scenario),
+        **streams.arguments(scenario, target.split(target.apart(scenario.target)[0], spoken.port)[0]),
     }
+
+
+def _lines(scenario: Scenario, spoken: Protocol, knobs: Any) -> list[str]:
+    """What messages are made of, where no query file says it."""
+    if scenario.queries is not None:
+        return []
+    return spoken.lines_of(knobs) if spoken.lines_of else list(spoken.default_lines)

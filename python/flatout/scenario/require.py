@@ -26,6 +26,12 @@ def check(expression: str) -> None:
     _parse(expression)
 
 
+def on_answers(expression: str) -> bool:
+    """Whether it is about answers, so that it has no meaning where nothing comes back."""
+    metric, _, _ = _parse(expression)
+    return metric in (*_DURATIONS, "late", "refused")
+
+
 def evaluate(expression: str, result: LoadResult) -> Requirement:
     """Whether the result meets the expression; without any sample it does not. Durations are from due, in ns."""
     metric, symbol, bound = _parse(expression)
@@ -55,7 +61,8 @@ def _measured(metric: str, result: LoadResult) -> float | None:
     if metric == "loss":
         return result.loss
     if metric == "rate":
-        return result.rate_per_s.answered
+        rates = result.rate_per_s
+        return rates.answered if rates.received is None else rates.received
     if metric in _COUNTS:
         return float(getattr(result.outcomes, metric))
     due = result.latency_ns.from_due

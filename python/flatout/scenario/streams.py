@@ -108,14 +108,12 @@ def _rfc3339_s(moment: str) -> float:
     return found.timestamp()
 
 
-def arguments(scenario: Scenario, spoken: Protocol, host: str) -> dict[str, Any]:
+def arguments(scenario: Scenario, host: str) -> dict[str, Any]:
     """The engine's arguments for all this; `host` is the target's name without its port."""
-    lines = () if scenario.queries is not None else spoken.default_lines
     index, of = scenario.node or (1, 1)
     return {
         "link": scenario.transport,
         "flows": share.part(scenario.askers, scenario.node),
-        "lines": list(lines),
         "queries": scenario.queries,
         # The rate, like the schedule's, is that of all nodes together.
         "connect_per_s": scenario.connect_rate_per_s / of,

@@ -39,6 +39,14 @@ def split(text: str, default_port: int) -> tuple[str, int]:
     return found[1], port
 
 
+def apart(text: str) -> list[str]:
+    """The targets that a text with commas names: at least one."""
+    found = [one.strip() for one in text.split(",")]
+    if not all(found):
+        raise UsageError(f"target '{text}': write several like 192.0.2.1:123,192.0.2.2:123")
+    return found
+
+
 def resolve(text: str, default_port: int) -> Endpoint:
     """The first address of the target. Errors as `addresses`."""
     return addresses(text, default_port)[0]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from flatout.result import Distribution, Interval, LimitResult, LoadResult, Trial
-from flatout.view import facts
+from flatout.view import facts, one_way
 from flatout.view import format as fmt
 from flatout.view.plot import Axis, Chart, Dash, Plot, Scale, Shape, Values
 
@@ -42,8 +42,15 @@ def limits(named: Sequence[tuple[str, LimitResult]]) -> list[Chart]:
     charts: list[Chart] = []
     for axis in ("rate", "connections"):
         some = [named for named in results if named.result.limit.axis == axis]
-        charts += [answered(some), latency(some), lateness(some)] if some else []
+        if some:
+            charts += [answered(some), *([latency(some)] if _word(some) == "answered" else []), lateness(some)]
     return charts
+
+
+def _word(results: Sequence[Named]) -> str:
+    """What the good messages of all results are called; among results of both kinds, answered."""
+    words = {facts.came_word(facts.showcase(named.result)) for named in results}
+    return "received" if words == {"received"} else "answered"
 
 
 def _load_axis(results: Sequence[Named], loads: Values) -> Axis:
@@ -58,26 +65,27 @@ def _name(results: Sequence[Named], name: str) -> str:
 
 
 def answered(results: Sequence[Named]) -> Chart:
-    """Rate asked against rate answered."""
+    """Rate asked against rate answered, or received where messages go one way."""
+    word = _word(results)
     trials = [t for named in results for t in named.result.trials]
     top = max((t.intended_per_s for t in trials), default=0.0)
     plot = Plot(
-        _load_axis(results, _loads(trials)), Axis("answered per second", "rate", [t.intended_per_s for t in trials])
+        _load_axis(results, _loads(trials)), Axis(f"{word} per second", "rate", [t.intended_per_s for t in trials])
     )
     if results[0].result.limit.axis == "rate":
-        plot.line([0, top], [0, top], "all answered", "muted", "dashed", width=1)
+        plot.line([0, top], [0, top], f"all {word}", "muted", "dashed", width=1)
     elif trials:
         ends = [min(_loads(trials)), max(_loads(trials))]
-        plot.line(ends, [top, top], "all answered", "muted", "dashed", width=1)
+        plot.line(ends, [top, top], f"all {word}", "muted", "dashed", width=1)
     for named in results:
         _answered(plot, named, alone=len(results) == 1)
     if len(results) > 1:
         _explain(plot)
     return plot.chart(
-        _name(results, "answered"),
-        "Asked and answered",
-        "Each mark is a trial: how much was asked and how much of it was answered. On the dashed line everything is "
-        "answered; where the marks leave it the server, or what lies between, is at its end. A dot held, a cross "
+        _name(results, word),
+        f"Asked and {word}",
+        f"Each mark is a trial: how much was asked and how much of it was {word}. On the dashed line everything is "
+        f"{word}; where the marks leave it the server, or what lies between, is at its end. A dot held, a cross "
         "failed, an open diamond counts neither way because the generator could not drive it.",
         "; ".join(_in_words(named) for named in results),
     )
@@ -86,14 +94,14 @@ def answered(results: Sequence[Named]) -> Chart:
 def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
     trials = sorted(named.result.trials, key=lambda t: t.load)
     driven = [t for t in trials if t.verdict != "invalid"]
-    label = "answered" if alone else named.title
-    plot.line(_loads(driven), [t.rate_per_s.answered for t in driven], label, named.colour)
+    label = _word([named]) if alone else named.title
+    plot.line(_loads(driven), [facts.came_per_s(t) for t in driven], label, named.colour)
     for verdict, shape in SHAPES.items():
         some = [t for t in trials if t.verdict == verdict]
         colour = verdict if alone else named.colour
         plot.marks(
             _loads(some),
-            [t.rate_per_s.answered for t in some],
+            [facts.came_per_s(t) for t in some],
             verdict if alone else named.title,
             colour,
             shape=shape,
@@ -161,7 +169,7 @@ def lateness(results: Sequence[Named]) -> Chart:
     return plot.chart(
         _name(results, "lateness"),
         "The generator's own lateness by load",
-        "How long after they were due requests left this machine. It must stay well below the latency measured: a p99 "
+        "How long after they were due requests left this machine. It must stay well below any latency measured. A p99 "
         "above the 1 ms line says that the generator, not the server, was at its end: such trials (open diamonds) do "
         "not count and are off the line.",
         f"{len(trials)} trials with lateness; worst p99 "
@@ -226,22 +234,26 @@ def course(run: LoadResult, name: str) -> list[Chart]:
 
 
 def _rates(run: LoadResult, name: str) -> Chart:
-    seconds = run.intervals
-    times, words = _times(seconds), ("planned", "sent", "answered")
+    seconds, came = run.intervals, facts.came_word(run)
+    counted = any(s.received is not None for s in seconds) or came == "answered"
+    times, words = _times(seconds), ("planned", "sent", *([came] if counted else []))
     dashes: tuple[Dash, ...] = ("dashed", "dotted", "solid")
     plot = Plot(
         Axis("seconds", "time", times),
         Axis("per second", "rate", [getattr(s, word) for s in seconds for word in words]),
     )
-    for word, colour, dash in zip(words, ("muted", "series-1", "series-0"), dashes, strict=True):
+    for word, colour, dash in zip(words, ("muted", "series-1", "series-0"), dashes, strict=False):
         plot.line(times, [getattr(s, word) for s in seconds], word, colour, dash, width=3 if dash == "dotted" else 2)
-    plot.course(times, [s.answered for s in seconds], _second_tips(seconds))
+    plot.course(times, [getattr(s, words[-1]) for s in seconds], _second_tips(seconds, words))
+    reading = "both lines should lie on one another: sent below planned is this generator's fault."
+    if counted:
+        reading = f"all three lines should lie on one another: {came} below sent is loss, {reading.split(': ')[1]}"
+    unknown = f" {one_way.NOT_KNOWN}." if one_way.unknown(run) else ""
     return plot.chart(
         f"{name}-rates",
         "Rates over time",
-        f"The {facts.showcase_words(run)}, second by second. All three lines should lie on one another; answered below "
-        "sent is loss, sent below planned is this generator's fault.",
-        f"{len(seconds)} seconds; answered {fmt.rate(run.rate_per_s.answered)} of {fmt.rate(run.rate_per_s.planned)}",
+        f"The {facts.showcase_words(run)}, second by second: {reading}{unknown}",
+        f"{len(seconds)} seconds; {came} {fmt.rate(facts.came_per_s(run))} of {fmt.rate(run.rate_per_s.planned)}",
     )
 
 
@@ -255,25 +267,38 @@ def _missing(run: LoadResult, name: str) -> Chart:
         if tops != bottoms:
             plot.bars(_times(seconds), bottoms, tops, word, f"series-{i}", hatch=HATCHES[word])
         bottoms = tops
-    plot.course(_times(seconds), heights, _second_tips(seconds))
+    came = facts.came_word(run)
+    plot.course(_times(seconds), heights, _second_tips(seconds, ("planned", "sent", came)))
+    what = "answered in time" if came == "answered" else came
     return plot.chart(
         f"{name}-missing",
-        "What was not answered in time",
-        "The requests of each second that ended in another word than answered, one hatch a word. A second without a "
-        "bar had none.",
-        f"{len(seconds)} of {len(run.intervals)} seconds had requests that were not answered in time",
+        f"What was not {what}",
+        f"What of each second ended in another word than {came}, one hatch a word. A second without a bar had none.",
+        f"{len(seconds)} of {len(run.intervals)} seconds had some that were not {what}",
     )
 
 
 def _waiting(run: LoadResult, name: str) -> Chart:
     seconds = run.intervals
-    times = _times(seconds)
+    times, answers = _times(seconds), not one_way.is_one_way(run)
     values = [value for s in seconds for value in (s.p50, s.p99, s.lateness_p99)]
-    plot = Plot(Axis("seconds", "time", times), Axis("latency from due", "duration-log", values))
-    plot.line(times, [s.p99 for s in seconds], "p99", "rank-2", "dashed")
-    plot.line(times, [s.p50 for s in seconds], "p50", "rank-0")
+    plot = Plot(
+        Axis("seconds", "time", times), Axis("latency from due" if answers else "lateness", "duration-log", values)
+    )
+    if answers:
+        plot.line(times, [s.p99 for s in seconds], "p99", "rank-2", "dashed")
+        plot.line(times, [s.p50 for s in seconds], "p50", "rank-0")
     plot.line(times, [s.lateness_p99 for s in seconds], "generator lateness p99", "muted", "dotted")
-    plot.course(times, [s.p50 or s.lateness_p99 for s in seconds], _second_tips(seconds))
+    tips = _second_tips(seconds, ("planned", "sent", facts.came_word(run)))
+    plot.course(times, [s.p50 or s.lateness_p99 for s in seconds], tips)
+    if not answers:
+        return plot.chart(
+            f"{name}-waiting",
+            "The generator's own lateness over time",
+            "How long after they were due messages left this machine; all but one in a hundred of each second left "
+            "sooner.",
+            f"{len(seconds)} seconds; over the whole run {_p50_p99(run.lateness_ns)}",
+        )
     return plot.chart(
         f"{name}-waiting",
         "Latency over time",
@@ -307,10 +332,16 @@ def profile(run: LoadResult, name: str) -> Chart:
     return plot.chart(
         f"{name}-profile",
         "Percentiles of the whole run",
-        "From the middle (p50) to the worst (max). From due counts what a request waited in this generator, too; the "
-        "wider it lies above from sent, the more the generator itself held requests back.",
+        "From the middle (p50) to the worst (max). " + _PROFILES[facts.came_word(run)],
         "; ".join(f"{row.name}: {_p50_p99(row.values)}" for row in rows) or "no distribution",
     )
+
+
+_PROFILES = {
+    "answered": "From due counts what a request waited in this generator, too; the wider it lies above from sent, the "
+    "more the generator itself held requests back.",
+    "received": "Nobody answers, so there is no latency; lateness is how long messages waited in this generator.",
+}
 
 
 def _by_load(trials: Iterable[Trial]) -> list[Trial]:
@@ -331,25 +362,29 @@ def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
 
 
 def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, list[str]]:
+    word = _word([named])
     tips: dict[str, Callable[[Trial], str]] = {
         facts.asked(named.result.limit.axis): lambda t: facts.load(t.load, named.result.limit.axis),
-        "answered": lambda t: fmt.rate(t.rate_per_s.answered),
+        word: lambda t: fmt.rate(facts.came_per_s(t)),
         "loss": lambda t: fmt.percent(t.loss),
         "latency": lambda t: _p50_p99(t.latency_ns.from_due),
         "lateness": lambda t: _p50_p99(t.lateness_ns),
         "verdict": lambda t: t.verdict if t.verdict == "held" else f"{t.verdict}: {fmt.plain(t.why)}",
     }
+    if word == "received":
+        del tips["latency"]
     titles = {} if alone else {"of": [named.title] * len(trials)}
     return titles | {name: [tip(t) for t in trials] for name, tip in tips.items()}
 
 
-def _second_tips(seconds: Sequence[Interval]) -> dict[str, list[str]]:
+def _second_tips(seconds: Sequence[Interval], words: Sequence[str]) -> dict[str, list[str]]:
     tips = {"second": [f"{s.t_s:g}" for s in seconds]}
-    tips |= {word: [fmt.count(getattr(s, word)) for s in seconds] for word in ("planned", "sent", "answered")}
+    tips |= {word: [fmt.count(getattr(s, word)) for s in seconds] for word in words}
     tips["in other words"] = [
         ", ".join(f"{w} {getattr(s, w):,}" for w in MISSING if getattr(s, w)) or "none" for s in seconds
     ]
-    tips["latency"] = [f"p50 {fmt.duration(s.p50)}, p99 {fmt.duration(s.p99)}" for s in seconds]
+    if "answered" in words:
+        tips["latency"] = [f"p50 {fmt.duration(s.p50)}, p99 {fmt.duration(s.p99)}" for s in seconds]
     tips["lateness"] = [f"p99 {fmt.duration(s.lateness_p99)}" for s in seconds]
     return tips
 

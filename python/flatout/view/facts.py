@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatout.result import Axis, Distribution, LimitResult, LoadResult, Outcomes, Requirement, Result, Trial
+from flatout.result import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
 from flatout.view import format as fmt
+from flatout.view import one_way
 
 PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
 SENT_WORDS = ("answered", "late", "lost", "refused", "invalid")
@@ -123,8 +124,18 @@ def sentence(result: Result) -> str:
 
 
 def reached(result: Result) -> float | None:
-    """Return the rate a result stands for: the limit, or what a run had answered."""
-    return result.limit.value if isinstance(result, LimitResult) else result.rate_per_s.answered
+    """Return the rate a result stands for: the limit, or what a run had answered or received."""
+    return result.limit.value if isinstance(result, LimitResult) else came_per_s(result)
+
+
+def came_word(run: LoadResult | None) -> str:
+    """What good messages of a run are: answered, or received."""
+    return "received" if run is not None and one_way.is_one_way(run) else "answered"
+
+
+def came_per_s(run: LoadResult) -> float | None:
+    """Their rate; None where nobody counted."""
+    return run.rate_per_s.received if one_way.is_one_way(run) else run.rate_per_s.answered
 
 
 def reached_text(result: Result) -> str:
@@ -163,6 +174,8 @@ def run_sentence(run: LoadResult) -> str:
 
 def _rates(run: LoadResult) -> str:
     rates = run.rate_per_s
+    if one_way.is_one_way(run):
+        return one_way.sentence(run)
     if not run.outcomes.answered:
         return f"{fmt.rate(rates.sent)} sent of {fmt.rate(rates.planned)} asked, none answered"
     loss = "" if run.loss is None else f" with {fmt.percent(run.loss)} loss"
@@ -175,17 +188,24 @@ def _latency(run: LoadResult) -> str:
     return f", latency p50 {fmt.duration(due.p50)}, p99 {fmt.duration(due.p99)}" if due else ""
 
 
-def outcome_rows(outcomes: Outcomes) -> list[OutcomeRow]:
-    """Every outcome in the order of the equation."""
-    rows = [_outcome(outcomes, word) for word in ("planned", "sent", *SENT_WORDS, "unsent")]
-    return rows + [
-        OutcomeRow(word, getattr(outcomes, word), None, MEANINGS[word]) for word in ("duplicate", "reordered")
-    ]
+def sent_words(run: LoadResult) -> tuple[str, ...]:
+    """The words of which what was sent is the sum."""
+    return one_way.SENT_WORDS if one_way.is_one_way(run) else SENT_WORDS
 
 
-def _outcome(outcomes: Outcomes, word: str) -> OutcomeRow:
-    value = getattr(outcomes, word)
-    return OutcomeRow(word, value, value / outcomes.planned if outcomes.planned else None, MEANINGS[word])
+def outcome_rows(run: LoadResult) -> list[OutcomeRow]:
+    """Every outcome in the order of the equation; where nobody counted, what is known."""
+    if one_way.unknown(run):
+        return [_outcome(run, word) for word in ("planned", "sent", "unsent")]
+    rows = [_outcome(run, word) for word in ("planned", "sent", *sent_words(run), "unsent")]
+    return rows + [_outcome(run, word)._replace(share=None) for word in ("duplicate", "reordered")]
+
+
+def _outcome(run: LoadResult, word: str) -> OutcomeRow:
+    outcomes = run.outcomes
+    value = getattr(outcomes, word) or 0
+    meanings = MEANINGS | one_way.MEANINGS if one_way.is_one_way(run) else MEANINGS
+    return OutcomeRow(word, value, value / outcomes.planned if outcomes.planned else None, meanings[word])
 
 
 def connection_rows(run: LoadResult) -> list[ConnectionRow]:
@@ -197,13 +217,12 @@ def connection_rows(run: LoadResult) -> list[ConnectionRow]:
     return [row for row in rows if row.number or row.word in always]
 
 
-def equations(outcomes: Outcomes) -> tuple[str, str]:
-    """Both equations with this run's numbers in them."""
-    parts = " + ".join(f"{word} {getattr(outcomes, word):,}" for word in SENT_WORDS)
-    return (
-        f"planned {outcomes.planned:,} = sent {outcomes.sent:,} + unsent {outcomes.unsent:,}",
-        f"sent {outcomes.sent:,} = {parts}",
-    )
+def equations(run: LoadResult) -> tuple[str, ...]:
+    """The equations with this run's numbers in them."""
+    outcomes = run.outcomes
+    parts = " + ".join(f"{word} {getattr(outcomes, word) or 0:,}" for word in sent_words(run))
+    planned = f"planned {outcomes.planned:,} = sent {outcomes.sent:,} + unsent {outcomes.unsent:,}"
+    return (planned,) if one_way.unknown(run) else (planned, f"sent {outcomes.sent:,} = {parts}")
 
 
 def distribution_rows(run: LoadResult) -> list[DistributionRow]:
@@ -214,6 +233,8 @@ def distribution_rows(run: LoadResult) -> list[DistributionRow]:
         DistributionRow("connecting", run.connect_ns),
         DistributionRow("generator lateness", run.lateness_ns),
     ]
+    if one_way.is_one_way(run):
+        return rows[-1:]
     return [row for row in rows if row.values or row.name != "connecting"]
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Interval, Limit, Trial
-from flatout.view import facts
+from flatout.view import facts, one_way
 from flatout.view import format as fmt
 
 Style = Literal["", "bold", "dim", "green", "red", "yellow", "cyan"]
@@ -82,13 +82,16 @@ def paint(line: Line, width: int, *, colours: bool) -> str:
     return "".join(parts)
 
 
-def run_line(second: Interval) -> str:
+def run_line(second: Interval, *, answered: bool = True) -> str:
     """One second of a run, for a log."""
+    head = f"{second.t_s:6.1f} s  asked {second.planned:>9,}  sent {second.sent:>9,}"
+    lateness = f"  late p99 {fmt.duration(second.lateness_p99):>7}"
+    if not answered:
+        received = "" if second.received is None else f"  received {second.received:>9,}"
+        return f"{head}{received}  unsent {second.unsent:>7,}{lateness}"
     return (
-        f"{second.t_s:6.1f} s  asked {second.planned:>9,}  sent {second.sent:>9,}  answered {second.answered:>9,}"
-        f"  lost {second.lost:>7,}"
-        f"  p50 {fmt.duration(second.p50):>7}  p99 {fmt.duration(second.p99):>7}"
-        f"  late p99 {fmt.duration(second.lateness_p99):>7}"
+        f"{head}  answered {second.answered:>9,}  lost {second.lost:>7,}"
+        f"  p50 {fmt.duration(second.p50):>7}  p99 {fmt.duration(second.p99):>7}{lateness}"
     )
 
 
@@ -143,6 +146,8 @@ def _bar(share: float) -> str:
 
 
 def _run_numbers(progress: RunProgress) -> list[Line]:
+    if progress.one_way:
+        return _one_way_numbers(progress)
     second = progress.latest
     return [
         _row(
@@ -165,6 +170,18 @@ def _run_numbers(progress: RunProgress) -> list[Line]:
             ("own lateness p99", fmt.duration(second.lateness_p99 if second else None)),
         ),
         *_run_connections(progress),
+    ]
+
+
+def _one_way_numbers(progress: RunProgress) -> list[Line]:
+    """What left; what came is known only as far as the receiver tells."""
+    second = progress.latest
+    known = progress.received is not None
+    came = [("received", fmt.count(progress.received))] if known else [("received", "told at the end")]
+    return [
+        _row("rate", ("asked", fmt.rate(progress.rate_per_s)), ("sent", _per_s(progress, "sent"))),
+        _row("counted", ("sent", fmt.count(progress.sent)), *came, ("unsent", fmt.count(progress.unsent))),
+        _row("own", ("lateness p99", fmt.duration(second.lateness_p99 if second else None))),
     ]
 
 
@@ -284,9 +301,10 @@ def _trial(number: int, trial: Trial) -> Line:
 
 def _trial_numbers(trial: Trial) -> str:
     due = trial.latency_ns.from_due
+    latency = f"  p99 {fmt.duration(due.p99 if due else None):>7}"
     return (
         f"{facts.load(trial.load, facts.axis_of(trial)):>12}  loss {fmt.percent(trial.loss):>8}"
-        f"  p99 {fmt.duration(due.p99 if due else None):>7}"
+        f"{'' if one_way.is_one_way(trial) else latency}"
     )
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flatout.result import Axis, LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.view import facts, labels
+from flatout.view import facts, labels, one_way
 from flatout.view import format as fmt
 
 STYLES = {
@@ -53,6 +53,8 @@ def text(result: Result, width: int = 80) -> str:
 def _load(run: LoadResult) -> RenderableType:
     parts: list[RenderableType] = [_headline(run), Text(facts.sentence(run)), Text()]
     parts += [_rates(run), Text(), _outcomes(run), Text(), _distributions(run)]
+    if run.receiver:
+        parts += [Text(), _receiver(run)]
     if run.connections:
         parts += [Text(), _connections(run)]
     if any(run.tallies.values()):
@@ -83,7 +85,8 @@ def _row(table: Table, *cells: str, style: str = "") -> None:
 def _rates(run: LoadResult) -> Table:
     table = _grid("lrlrlr")
     rates = run.rate_per_s
-    _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), "answered", fmt.rate(rates.answered))
+    came = fmt.rate(facts.came_per_s(run))
+    _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), facts.came_word(run), came)
     _row(
         table,
         "loss",
@@ -98,11 +101,14 @@ def _rates(run: LoadResult) -> Table:
 
 def _outcomes(run: LoadResult) -> Table:
     table = _grid("lrrl")
-    for row in facts.outcome_rows(run.outcomes):
-        indent = "  " if row.word in facts.SENT_WORDS else ""
-        note = _unsent_because(run) or row.meaning if row.word == "unsent" else row.meaning
+    reasons = {"unsent": _unsent_because(run), "lost": one_way.lost_note(run)}
+    for row in facts.outcome_rows(run):
+        indent = "  " if row.word in facts.sent_words(run) else ""
+        note = reasons.get(row.word) or row.meaning
         share = "" if row.share is None else fmt.percent(row.share)
         _row(table, indent + row.word, fmt.count(row.number), share, note, style="" if row.number else "dim")
+    if one_way.unknown(run):
+        _row(table, "received", fmt.NOTHING, "", f"not known: {one_way.WHO_SAYS}")
     return table
 
 
@@ -137,6 +143,14 @@ def _connections(run: LoadResult) -> Table:
     return table
 
 
+def _receiver(run: LoadResult) -> Table:
+    table = _grid("lrl")
+    _row(table, "at the receiver", "", "", style="dim")
+    for row in one_way.receiver_rows(run):
+        _row(table, "  " + row.word.replace("_", " "), fmt.count(row.number), row.meaning)
+    return table
+
+
 def _nodes(run: LoadResult) -> Table:
     table = _grid("rllrl")
     for node in run.nodes:
@@ -158,7 +172,7 @@ def _limit(result: LimitResult) -> RenderableType:
     subject = Text(facts.subject(result), style="bold")
     parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result)]
     if result.trials:
-        parts += [Text(), _trials(result.trials, result.limit.axis), *_reasons(result.trials)]
+        parts += [Text(), _trials(result), *_reasons(result.trials)]
     return Group(*parts)
 
 
@@ -174,13 +188,15 @@ def _load_words(load: float | None, axis: Axis) -> str:
     return "nothing" if load is None else facts.load(load, axis)
 
 
-def _trials(trials: Iterable[Trial], axis: Axis) -> Table:
+def _trials(result: LimitResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name in ("#", facts.asked(axis), "answered", "loss", "p50", "p99", "late p99"):
+    came = facts.came_word(facts.showcase(result))
+    latency = () if came == "received" else ("p50", "p99")
+    for name in ("#", facts.asked(result.limit.axis), came, "loss", *latency, "late p99"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
-    for number, trial in enumerate(trials, 1):
-        table.add_row(*(Text(cell) for cell in _trial_cells(number, trial)), _trial_verdict(trial))
+    for number, trial in enumerate(result.trials, 1):
+        table.add_row(*(Text(cell) for cell in _trial_cells(number, trial, latency)), _trial_verdict(trial))
     return table
 
 
@@ -193,15 +209,14 @@ def _reasons(trials: Iterable[Trial]) -> list[RenderableType]:
     return [Text(), table] if table.row_count else []
 
 
-def _trial_cells(number: int, trial: Trial) -> list[str]:
+def _trial_cells(number: int, trial: Trial, latency: Iterable[str]) -> list[str]:
     due, late = trial.latency_ns.from_due, trial.lateness_ns
     return [
         str(number),
         facts.load(trial.load, facts.axis_of(trial)),
-        fmt.rate(trial.rate_per_s.answered),
+        fmt.rate(facts.came_per_s(trial)),
         fmt.percent(trial.loss),
-        fmt.duration(due.p50 if due else None),
-        fmt.duration(due.p99 if due else None),
+        *(fmt.duration(getattr(due, field, None)) for field in latency),
         fmt.duration(late.p99 if late else None),
     ]
 

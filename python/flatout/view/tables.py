@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flatout.result import Host, LimitResult, LoadResult, Result, Trial
-from flatout.view import facts
+from flatout.view import facts, one_way
 from flatout.view import format as fmt
 
 
@@ -30,8 +30,8 @@ def limits(named: Sequence[tuple[str, Result]]) -> Table:
     best = facts.reached(ordered[0][1]) or 0.0
     head = ("", "#reached", "#of the fastest", "#held", "#failed", "#p50", "#p99", "ended")
     note = (
-        "Reached is the limit of a search or the rate a run had answered; latency is from due, of the confirming or "
-        "longest run."
+        "Reached is the limit of a search or the rate a run had answered (or received, one way); latency is "
+        "from due, of the confirming or longest run."
     )
     return Table(
         "The results, fastest first", head, [_limit_row(title, result, best) for title, result in ordered], note
@@ -60,32 +60,33 @@ def _held_failed(result: Result) -> tuple[str, str]:
 
 def trials(result: LimitResult) -> Table:
     """Every trial in order."""
+    came = facts.came_word(facts.showcase(result))
+    latency = () if came == "received" else ("#p50", "#p99", "#max")
     head = (
         "#trial",
         "phase",
         "verdict",
         f"#{facts.asked(result.limit.axis)}",
-        "#answered",
+        f"#{came}",
         "#loss",
-        "#p50",
-        "#p99",
-        "#max",
+        *latency,
         "#lateness p99",
         "why",
     )
-    return Table("Trials", head, [_trial_row(number, trial) for number, trial in enumerate(result.trials, 1)])
+    rows = [_trial_row(number, trial, latency) for number, trial in enumerate(result.trials, 1)]
+    return Table("Trials", head, rows)
 
 
-def _trial_row(number: int, trial: Trial) -> list[str]:
+def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:
     due, late = trial.latency_ns.from_due, trial.lateness_ns
     return [
         str(number),
         trial.phase,
         trial.verdict,
         facts.load(trial.load, facts.axis_of(trial)),
-        fmt.rate(trial.rate_per_s.answered),
+        fmt.rate(facts.came_per_s(trial)),
         fmt.percent(trial.loss),
-        *(fmt.duration(getattr(due, field, None)) for field in ("p50", "p99", "max")),
+        *(fmt.duration(getattr(due, field.lstrip("#"), None)) for field in latency),
         fmt.duration(late.p99 if late else None),
         "" if trial.verdict == "held" else trial.why,
     ]
@@ -94,6 +95,8 @@ def _trial_row(number: int, trial: Trial) -> list[str]:
 def of_run(run: LoadResult) -> list[Table]:
     """List what one run measured."""
     tables = [distributions(run), outcomes(run)]
+    if run.receiver:
+        tables.append(receiver(run))
     if run.connections:
         tables.append(connections(run))
     if run.tallies:
@@ -109,11 +112,26 @@ def outcomes(run: LoadResult) -> Table:
     """Where every request went, and the equations it must satisfy."""
     rows = [
         [row.word, fmt.count(row.number), "" if row.share is None else fmt.percent(row.share), row.meaning]
-        for row in facts.outcome_rows(run.outcomes)
+        for row in facts.outcome_rows(run)
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items())
-    note = "; ".join(facts.equations(run.outcomes)) + (f"; unsent because: {reasons}" if reasons else "")
-    return Table("Outcomes", ("outcome", "#requests", "#share", "meaning"), rows, note)
+    notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_of_loss(run)]
+    things = "messages" if one_way.is_one_way(run) else "requests"
+    return Table("Outcomes", ("outcome", f"#{things}", "#share", "meaning"), rows, "; ".join(notes))
+
+
+def _of_loss(run: LoadResult) -> list[str]:
+    """Where messages that go one way were lost, or that nobody knows."""
+    if one_way.unknown(run):
+        return [one_way.WHO_SAYS]
+    note = one_way.lost_note(run)
+    return [f"lost: {note}"] if note else []
+
+
+def receiver(run: LoadResult) -> Table:
+    """What the receiver of messages that go one way counted meanwhile."""
+    rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in one_way.receiver_rows(run)]
+    return Table("The receiver's own count", ("counter", "#count", "meaning"), rows)
 
 
 def distributions(run: LoadResult) -> Table:
@@ -133,12 +151,12 @@ def distributions(run: LoadResult) -> Table:
 
 def tallies(run: LoadResult) -> Table:
     """List the protocol's own counters."""
-    answers = run.outcomes.answered
+    answers = one_way.came(run.outcomes)
     rows = [
         [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
         for name, number in run.tallies.items()
     ]
-    return Table("The protocol's own tallies", ("tally", "#count", "#of answered"), rows)
+    return Table("The protocol's own tallies", ("tally", "#count", f"#of {facts.came_word(run)}"), rows)
 
 
 def connections(run: LoadResult) -> Table:

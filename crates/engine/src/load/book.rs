@@ -104,18 +104,36 @@ impl Book {
         }
     }
 
+    /// So many messages that nobody answers left over one flow; all of them count as late as the first.
+    pub(super) fn cast(&mut self, count: usize, due: u64, now: u64) {
+        self.counts.planned += count as u64;
+        self.counts.sent += count as u64;
+        self.recorder.lateness.record_many(now - due, count as u64);
+    }
+
+    /// Notes one of them.
+    pub(super) fn note_cast(&mut self, flow: usize, due: u64, now: u64, sequence: u64) {
+        let (flow, index) = (flow as u32, sequence as u32);
+        self.note(Row { due, sent: Some(now), answered: None, outcome: Outcome::Sent, flow, index });
+    }
+
     /// A request that came due will not leave.
     pub(super) fn unsent(&mut self, flow: usize, due: u64, now: u64, why: Unsent) {
+        if why == Unsent::Late && self.counted(due) {
+            // Left out, the generator's own stall would make the latency look better than any user saw it.
+            self.recorder.from_due.record(now - due);
+        }
+        self.withheld(flow, due, now, why);
+    }
+
+    /// The same where there is no latency to be had.
+    pub(super) fn withheld(&mut self, flow: usize, due: u64, now: u64, why: Unsent) {
         if !self.counted(due) {
             return;
         }
         self.counts.planned += 1;
         self.counts.unsent[why as usize] += 1;
         self.recorder.lateness.record(now - due);
-        if why == Unsent::Late {
-            // Left out, the generator's own stall would make the latency look better than any user saw it.
-            self.recorder.from_due.record(now - due);
-        }
         self.note(Row { due, sent: None, answered: None, outcome: Outcome::Unsent, flow: flow as u32, index: 0 });
     }
 

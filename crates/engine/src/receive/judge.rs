@@ -131,6 +131,8 @@ impl<T: Take> Judge<T> {
             && self.tells
             && let Some(question) = Question::read(message)
         {
+            // What is told per message must not depend on who asks.
+            self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
             if self.asked.len() < QUESTIONS {
                 self.asked.push((question, peer));
             }

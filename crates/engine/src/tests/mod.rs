@@ -1,6 +1,8 @@
 //! The engine's own tests. None of them sleeps or opens a socket: time is virtual and the far end is in this process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
+mod cast_rig;
+mod cast_tests;
 mod corpus_tests;
 mod count_tests;
 mod fake;

@@ -1,0 +1,235 @@
+//! One worker that sends what nobody answers: messages of many senders, numbered, on the schedule.
+//!
+//! Laws: those of [`super`] for what is sent. What has arrived the receiver knows: nothing is awaited here, and what
+//! comes back is not read. Refusals are counted, and stop nothing.
+//! Method: what is due and goes over one flow leaves in one call. There is no warm-up: a receiver counts all messages.
+
+use std::sync::Arc;
+
+use flatout_net::{Batch, Datagrams, Sent};
+use flatout_wire::{Ask, Protocol};
+
+use super::book::Book;
+use super::schedule::Schedule;
+use super::senders::Senders;
+use super::{Manner, SENDS_A_TURN, Times, UNSENT_AFTER_NS};
+use crate::clock::Clock;
+use crate::corpus::Cursor;
+use crate::flow::Rings;
+use crate::log::Pen;
+use crate::pace::Pacer;
+use crate::snapshot::Board;
+use crate::tally::{Counts, Unsent};
+
+/// Messages of one flow that leave in one call: as many as the kernel cuts apart.
+pub const GROUP: usize = 64;
+/// Refusals read in a row, so that a flood of them cannot hold up the schedule.
+const REFUSALS_A_TURN: usize = 64;
+
+/// What such a worker is made of.
+pub struct CastParts<P: Protocol, L, C> {
+    /// The protocol's sending end.
+    pub asker: P::Asker,
+    /// What messages are made of, where they are made of rows.
+    pub cursor: Cursor,
+    /// What carries datagrams.
+    pub link: L,
+    /// The run's clock.
+    pub clock: C,
+    /// The schedule.
+    pub pacer: Pacer,
+    /// Who sends.
+    pub senders: Senders,
+    /// When.
+    pub times: Times,
+    /// The number of this worker's first flow among all workers'.
+    pub first_flow: u32,
+    /// Where to leave what is counted.
+    pub board: Arc<Board>,
+    /// Where to note each message.
+    pub pen: Option<Pen>,
+}
+
+/// A worker that sends one way.
+pub struct Casting<P: Protocol, L, C> {
+    asker: P::Asker,
+    cursor: Cursor,
+    link: L,
+    clock: C,
+    /// Unix time minus the clock's: looked up with each tick, for the two drift apart by next to nothing.
+    unix_offset: u64,
+    schedule: Schedule,
+    senders: Senders,
+    book: Book,
+    outgoing: Batch,
+    /// Numbers of the present group, for the log.
+    sequences: [u64; GROUP],
+    noted: bool,
+}
+
+impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
+    /// A worker ready to begin.
+    pub fn new(parts: CastParts<P, L, C>) -> Self {
+        let no_warmup = Pacer::nothing();
+        let manner = Manner { stamps: false, slots: 0, first_flow: parts.first_flow };
+        Self {
+            outgoing: Batch::new(GROUP, parts.asker.longest(), false),
+            asker: parts.asker,
+            cursor: parts.cursor,
+            link: parts.link,
+            unix_offset: parts.clock.unix_offset(),
+            clock: parts.clock,
+            schedule: Schedule::new(no_warmup, parts.pacer, parts.times),
+            senders: parts.senders,
+            noted: parts.pen.is_some(),
+            book: Book::new(Rings::new(0, 0), parts.times, manner, parts.board, parts.pen),
+            sequences: [0; GROUP],
+        }
+    }
+
+    /// The memory of what is known of all senders, in bytes.
+    #[must_use]
+    pub fn sender_bytes(&self) -> usize {
+        self.senders.bytes()
+    }
+
+    /// Sends until the schedule is over; returns the counters.
+    pub fn run(mut self) -> Counts {
+        while !self.turn() {}
+        let now = self.clock.now();
+        self.book.close(now, 0)
+    }
+
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        if now >= self.book.next_tick && self.tick(now) {
+            return true;
+        }
+        if self.send_due() == 0 {
+            self.idle();
+        }
+        false
+    }
+
+    /// Sends what is due, up to a turn's worth; returns how many messages it dealt with.
+    fn send_due(&mut self) -> usize {
+        let mut dealt = 0;
+        for _ in 0..SENDS_A_TURN {
+            let Some(due) = self.schedule.due(0) else { break };
+            let now = self.clock.now();
+            // A tick comes first, so that what is due as a second begins is counted in it.
+            if due > now || now >= self.book.next_tick {
+                break;
+            }
+            if now - due > UNSENT_AFTER_NS {
+                dealt += self.skip_late(now);
+                continue;
+            }
+            match self.send_group(due, now) {
+                0 => break,
+                n => dealt += n,
+            }
+        }
+        dealt
+    }
+
+    fn skip_late(&mut self, now: u64) -> usize {
+        let (book, senders, mut skipped) = (&mut self.book, &mut self.senders, 0);
+        self.schedule.skip_late(now, |due| {
+            book.withheld(senders.flow(), due, now, Unsent::Late);
+            senders.pass();
+            skipped += 1;
+        });
+        skipped
+    }
+
+    /// Sends what is due now and goes over the flow whose turn it is; returns how many messages it dealt with.
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        let flow = self.senders.flow();
+        let unix_ns = self.asker.stamped().then(|| now.wrapping_add(self.unix_offset));
+        let (mut count, mut length) = (0, 0);
+        while count < GROUP && self.senders.flow() == flow && self.schedule.due(count).is_some_and(|due| due <= now) {
+            let (sender, sequence) = self.senders.number();
+            let (subject, slot) = (self.cursor.next(), self.outgoing.slot(count));
+            length = self.asker.cast(sender, sequence, self.cursor.subject(subject), slot);
+            if let Some(unix_ns) = unix_ns {
+                self.asker.stamp(unix_ns, slot);
+            }
+            self.outgoing.set_length(count, length);
+            if let Some(place) = self.sequences.get_mut(count) {
+                *place = sequence;
+            }
+            count += 1;
+        }
+        let sent = self.link.send(flow, &mut self.outgoing, count, length);
+        let left = if let Sent::Left(left) = sent { left.min(count) } else { 0 };
+        self.senders.take_back(count - left);
+        if left > 0 {
+            self.note_left(flow, left, due, now);
+        }
+        if left < count { left + self.note_stayed(flow, sent, now) } else { left }
+    }
+
+    fn note_left(&mut self, flow: usize, left: usize, due: u64, now: u64) {
+        self.book.cast(left, due, now);
+        for sequence in self.sequences.into_iter().take(left) {
+            if let Some(due) = self.schedule.pass().filter(|_| self.noted) {
+                self.book.note_cast(flow, due, now, sequence);
+            }
+        }
+    }
+
+    /// What became of the first message of a group that did not leave; returns how many it dealt with.
+    fn note_stayed(&mut self, flow: usize, sent: Sent, now: u64) -> usize {
+        let why = match sent {
+            Sent::Full => return 0,
+            // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
+            Sent::Left(_) | Sent::Refused => {
+                self.hear_refusals(flow);
+                return 0;
+            }
+            Sent::Dropped => Unsent::Dropped,
+            Sent::Failed(errno) => {
+                self.book.board.fail(std::io::Error::from_raw_os_error(errno).to_string());
+                Unsent::Failed
+            }
+        };
+        if let Some(due) = self.schedule.pass() {
+            self.book.withheld(flow, due, now, why);
+        }
+        self.senders.pass();
+        1
+    }
+
+    fn hear_refusals(&mut self, flow: usize) {
+        for _ in 0..REFUSALS_A_TURN {
+            if self.link.refused(flow, &mut []).is_none() {
+                return;
+            }
+            self.book.counts.refused += 1;
+        }
+    }
+
+    /// The work of each ms; returns whether the run is over.
+    fn tick(&mut self, now: u64) -> bool {
+        self.book.tick(now);
+        self.unix_offset = self.clock.unix_offset();
+        let stopped = self.book.stop_at.is_some();
+        if stopped {
+            self.schedule.stop();
+        }
+        self.schedule.due(0).is_none() && (stopped || now >= self.book.times.end)
+    }
+
+    fn idle(&mut self) {
+        let now = self.clock.now();
+        if let Some(lull) = self.schedule.lull(now, self.book.next_tick) {
+            for n in 0..self.link.listen(lull) {
+                let (flow, refusals) = self.link.heard(n);
+                if refusals {
+                    self.hear_refusals(flow);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Sends messages that somebody else made: [`Outlet`] takes a slice of equal ones and sends each as a datagram.
+//!
+//! Method: the bytes stay where they are; the kernel reads them from the caller's memory, up to 64 messages a call. Where
+//! it can cut apart, one call has one piece; else the headers that are lent to it were made once.
+
+use std::io;
+use std::mem::zeroed;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use crate::datagrams::Sent;
+use crate::socket::wait_until;
+use crate::stamp;
+use crate::udp::{Flow, SEGMENTS, outcome};
+
+/// The longest payload of a UDP datagram over IPv4; one call that is cut apart holds no more either.
+pub const LONGEST: usize = 65_507;
+/// How long a full socket is waited for before the caller is asked again.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Refused datagrams in a row after which a call comes back to its caller.
+const REFUSED_IN_A_ROW: usize = 256;
+
+/// Flows to one far end, and what has gone through them.
+pub struct Outlet {
+    flows: Vec<Flow>,
+    turn: usize,
+    size: usize,
+    segmented: bool,
+    vectors: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+    sent: u64,
+    refused: u64,
+    dropped: u64,
+}
+
+// SAFETY: the headers point into `vectors`, heap memory that moves with it as a whole; where the vectors point is set
+// before each call and not read after it.
+unsafe impl Send for Outlet {}
+
+/// What a call to [`Outlet::send`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Messages dealt with, from the first on; those that follow are still the caller's.
+    pub dealt: usize,
+    /// Of these: how many left.
+    pub left: usize,
+}
+
+impl Outlet {
+    /// Opens `count` flows to the addresses of the far end in turn, for messages of `size` bytes (1 to [`LONGEST`]).
+    ///
+    /// `segmented`: the kernel cuts them apart; given up by itself where the way does not take that.
+    pub fn open(
+        targets: &[SocketAddr],
+        sources: &[IpAddr],
+        count: usize,
+        size: usize,
+        segmented: bool,
+    ) -> io::Result<Self> {
+        if !(1..=LONGEST).contains(&size) || targets.is_empty() || count == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let source = |n: usize| sources.get(n.checked_rem(sources.len())?).copied();
+        let flow = |(n, target): (usize, &SocketAddr)| Flow::open(*target, source(n), false);
+        let flows = targets.iter().cycle().take(count).enumerate().map(flow).collect::<io::Result<_>>()?;
+        // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
+        let (vector, header): (libc::iovec, libc::mmsghdr) = unsafe { (zeroed(), zeroed()) };
+        let mut vectors = vec![vector; SEGMENTS].into_boxed_slice();
+        let mut headers = vec![header; SEGMENTS].into_boxed_slice();
+        let first = vectors.as_mut_ptr();
+        for (n, header) in headers.iter_mut().enumerate() {
+            (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (first.wrapping_add(n), 1);
+        }
+        Ok(Self { flows, turn: 0, size, segmented, vectors, headers, sent: 0, refused: 0, dropped: 0 })
+    }
+
+    /// Bytes of each message.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Messages that have left.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Refusals that have come back so far: nobody listens there. Of a call that is cut apart there may be only one.
+    pub fn refused(&mut self) -> u64 {
+        self.refused += self.flows.iter().map(refusals).sum::<u64>();
+        self.refused
+    }
+
+    /// Messages that this machine's own queue dropped; they have not left.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Sends whole messages, groups of up to 64 over the flows in turn; waits where a socket is full, for a moment.
+    ///
+    /// Errors are the kernel's, and only where nothing was dealt with: refusals and its own queue's drops are counted.
+    pub fn send(&mut self, messages: &[u8]) -> io::Result<Gone> {
+        let group = (LONGEST / self.size).min(SEGMENTS);
+        let mut gone = Gone { dealt: 0, left: 0 };
+        let mut refused_in_a_row = 0;
+        loop {
+            let rest = messages.get(gone.dealt * self.size..).unwrap_or_default();
+            let count = (rest.len() / self.size).min(group);
+            let Some(flow) = self.flows.get(self.turn).filter(|_| count > 0) else { return Ok(gone) };
+            let sent = if self.segmented && count > 1 {
+                send_whole(flow, rest, count, self.size)
+            } else {
+                send_each(flow, rest, count, self.size, (&mut self.vectors, &mut self.headers))
+            };
+            match sent {
+                Sent::Left(left) => {
+                    if left < count {
+                        // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
+                        self.refused += refusals(flow);
+                    }
+                    (gone.dealt, gone.left, refused_in_a_row) = (gone.dealt + left, gone.left + left, 0);
+                    self.sent += left as u64;
+                    self.turn = (self.turn + 1) % self.flows.len();
+                }
+                Sent::Full if !wait_until(flow.socket(), libc::POLLOUT, PATIENCE) => return Ok(gone),
+                Sent::Full => {}
+                Sent::Dropped => {
+                    // Of a call that is cut apart nothing has left; what follows the first is tried again.
+                    (gone.dealt, self.dropped) = (gone.dealt + 1, self.dropped + 1);
+                }
+                Sent::Refused => {
+                    self.refused += refusals(flow);
+                    refused_in_a_row += 1;
+                    if refused_in_a_row == REFUSED_IN_A_ROW {
+                        return Ok(gone);
+                    }
+                }
+                // Longer than the way's packets, or a device that cannot finish what the kernel cuts.
+                Sent::Failed(libc::EINVAL | libc::EMSGSIZE | libc::EIO) if self.segmented => self.segmented = false,
+                Sent::Failed(_) if gone.dealt > 0 => return Ok(gone),
+                Sent::Failed(errno) => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+    }
+}
+
+/// Reads off what has been refused; returns how many datagrams.
+fn refusals(flow: &Flow) -> u64 {
+    std::iter::from_fn(|| flow.refused(&mut [])).take(REFUSED_IN_A_ROW).count() as u64
+}
+
+/// `count` messages as one piece that the kernel cuts apart. The caller holds that many bytes.
+fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> Sent {
+    let mut vector = libc::iovec { iov_base: messages.as_ptr().cast_mut().cast(), iov_len: count * size };
+    debug_assert!(count * size <= messages.len());
+    let mut control = [0; stamp::WORDS];
+    // SAFETY: msghdr is plain old data; all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut vector, 1);
+    header.msg_controllen = stamp::write_segment(&mut control, size as u16) as _;
+    header.msg_control = (&raw mut control).cast();
+    // SAFETY: the header points to `vector` and `control`, which outlive the call, and to `messages`, borrowed for it
+    // and at least as long as the vector says; sending only reads them.
+    let sent = unsafe { libc::sendmsg(flow.socket().as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+    outcome(sent, count)
+}
+
+type Lent<'a> = (&'a mut [libc::iovec], &'a mut [libc::mmsghdr]);
+
+/// `count` messages, each with its own header. The caller holds that many bytes.
+fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, headers): Lent<'_>) -> Sent {
+    let mut ready = 0;
+    for (vector, message) in vectors.iter_mut().zip(messages.chunks_exact(size)).take(count.min(headers.len())) {
+        (vector.iov_base, vector.iov_len) = (message.as_ptr().cast_mut().cast(), size);
+        ready += 1;
+    }
+    let fd = flow.socket().as_raw_fd();
+    // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the kernel
+    // writes lengths into the headers and only reads the rest.
+    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), ready as libc::c_uint, libc::MSG_DONTWAIT as _) };
+    outcome(sent as isize, sent as usize)
+}

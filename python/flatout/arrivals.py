@@ -1,0 +1,123 @@
+"""What became of messages that nobody answers, by their receiver's counters. Pure: two readings in, outcomes out.
+
+Method: a receiver counts all that comes since it began; differences of its counters are a run's. Right messages without
+duplicates are received, malformed ones invalid, the rest is lost: so sent = received + lost + invalid, always.
+Which messages are lost is not known here, only how many. Several nodes that load one receiver are told apart by nobody:
+only all together have an account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from flatout.result import Arrival, Outcomes, Reading
+
+Words = dict[str, int]
+
+SHARED = "the receiver counts all nodes' messages: merge their results to learn the loss"
+_DIFFERENCES = (
+    *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
+    *("kernel_drops", "handed_over", "dropped", "queued", "senders"),
+)
+# Counters that never fall unless their receiver is another than before.
+_RISING = ("received", "parsed", "malformed", "kernel_drops", "handed_over", "dropped")
+
+
+class Account(NamedTuple):
+    """What became of all that was sent; `lost` says why that is not known any more."""
+
+    outcomes: Outcomes
+    loss: float | None
+    arrival: Arrival | None = None
+    lost: str | None = None
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def answered(outcomes: Outcomes) -> Account:
+    """Of requests that are answered: what the engine has seen."""
+    return Account(outcomes, (outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None)
+
+
+def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = False) -> Account:
+    """Of messages that nobody answers: what their receiver has counted.
+
+    `shared`: other nodes' messages are among those counted.
+    """
+    plain = msgspec.structs.replace(
+        outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0
+    )
+    warnings = (f"{outcomes.refused:,} times messages were refused: nobody listened there",) if outcomes.refused else ()
+    found = Account(plain, None, warnings=warnings)
+    if not readings:
+        return found._replace(notes=("loss is not known: nobody at the target told what arrived",))
+    if any(_fell(reading) for reading in readings):
+        why = "the receiver began anew during the run: none knows what became of the messages"
+        return found._replace(lost=why)
+    if shared:
+        return found._replace(notes=(SHARED,))
+    return _settled(found, together(readings, outcomes.sent))
+
+
+def _fell(reading: Reading) -> bool:
+    return any(reading.after[name] < reading.before[name] for name in _RISING)
+
+
+def _settled(found: Account, told: Words) -> Account:
+    sent = found.outcomes.sent
+    copies = max(told["duplicate"], 0)
+    came = max(told["parsed"] - copies, 0)
+    received = min(came, sent)
+    invalid = min(told["malformed"], sent - received)
+    lost = sent - received - invalid
+    in_kernel = min(lost, told["kernel_drops"])
+    arrival = Arrival(**told, lost_in_kernel=in_kernel, lost_elsewhere=lost - in_kernel)
+    outcomes = msgspec.structs.replace(
+        found.outcomes,
+        received=received,
+        lost=lost,
+        invalid=invalid,
+        duplicate=copies,
+        reordered=max(told["reordered"], 0),
+    )
+    strange = came + told["malformed"] - sent
+    more = f"others send to this receiver too: it got {strange:,} messages more than were sent from here"
+    warnings = (*found.warnings, more) if strange > 0 else found.warnings
+    return found._replace(
+        outcomes=outcomes, loss=(sent - received) / sent if sent else None, arrival=arrival, warnings=warnings
+    )
+
+
+def together(readings: Sequence[Reading], sent: int) -> Words:
+    """What the receivers at all addresses counted between two readings; `workers` and `size` as they are.
+
+    Addresses that tell the same numbers are one receiver's, unless these add up to exactly what was sent.
+    """
+    found = [_difference(reading) for reading in readings]
+    alike = all(words == found[0] for words in found)
+    if alike and len(found) * found[0]["received"] != sent:
+        return found[0]
+    added = {name: sum(words[name] for words in found) for name in (*_DIFFERENCES, "workers")}
+    return added | {"size": found[0]["size"]}
+
+
+def _difference(reading: Reading) -> Words:
+    told = {name: reading.after[name] - reading.before[name] for name in _DIFFERENCES}
+    return told | {name: reading.after[name] for name in ("workers", "size")}
+
+
+def widest(runs: Sequence[Sequence[Reading]]) -> list[Reading]:
+    """The readings of several runs against the same receivers as one: of each address the first before, the last after.
+
+    Nodes ask at different times; only between the first question and the last answer have all their messages come.
+    """
+    found: dict[str, Reading] = {}
+    for reading in (reading for readings in runs for reading in readings):
+        known = found.get(reading.target, reading)
+        before = min(known.before, reading.before, key=lambda words: words["received"])
+        after = max(known.after, reading.after, key=lambda words: words["received"])
+        found[reading.target] = Reading(target=reading.target, before=before, after=after)
+    return list(found.values())

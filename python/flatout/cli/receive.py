@@ -1,0 +1,177 @@
+"""`flatout serve PROTOCOL` where messages go one way: receive until stopped, with a line a second."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from flatout import topology, units
+from flatout.cli import output as out
+from flatout.cli.flags import flattened
+from flatout.cli.seconds import Lines, Stats, Stop, attend
+from flatout.protocols.base import Protocol
+from flatout.receiving import Drained
+from flatout.view import arrivals
+from flatout.view import format as fmt
+
+HOW = Group("How to receive", sort_key=1)
+QUEUE = Group("The queue to the handler", sort_key=2)
+
+
+@dataclass
+class Receiving:
+    """Where and how to receive."""
+
+    listen: Annotated[str | None, Parameter(group=HOW, help="Address and port.")] = None
+    threads: Annotated[int, Parameter(group=HOW, help="Workers that receive.")] = 1
+    shared: Annotated[
+        bool,
+        Parameter(
+            group=HOW,
+            negative=(),
+            show_default=False,
+            help="All workers read one socket; else each has its own, and the kernel spreads the senders over them "
+            "(SO_REUSEPORT).",
+        ),
+    ] = False
+    cpus: Annotated[
+        str, Parameter(group=HOW, show_default=False, help="Keep the workers on these CPUs, e.g. 1 or 0-3,6.")
+    ] = ""
+    no_gro: Annotated[
+        bool,
+        Parameter(
+            group=HOW,
+            negative=(),
+            show_default=False,
+            help="Take datagrams one by one, where the kernel could hand over several of one sender at once (UDP_GRO).",
+        ),
+    ] = False
+    stamps: Annotated[
+        Literal["user", "kernel"],
+        Parameter(group=HOW, help="Whose clock reading tells when a record came, for the one-way delay."),
+    ] = "user"
+    buffer: Annotated[
+        str, Parameter(group=HOW, help="Each socket's receive buffer; the system may allow less (net.core.rmem_max).")
+    ] = "4MiB"
+    no_counters: Annotated[
+        bool,
+        Parameter(
+            group=HOW,
+            negative=(),
+            show_default=False,
+            help="Do not answer on the same port how much came: then `load` and `limit` cannot know what was lost.",
+        ),
+    ] = False
+    queue: Annotated[str, Parameter(group=QUEUE, help="Records that may wait for the handler, over all workers.")] = (
+        "65536"
+    )
+    full: Annotated[
+        Literal["drop-oldest", "drop-newest", "wait"],
+        Parameter(
+            group=QUEUE,
+            help="When the queue is full: drop what waits longest, drop what has just come, or let receiving wait "
+            "(then the kernel drops).",
+        ),
+    ] = "drop-oldest"
+    for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
+    json: Annotated[
+        str | None,
+        Parameter(
+            allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: standard output)."
+        ),
+    ] = None
+    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")] = False
+
+    def options(self) -> dict[str, Any]:
+        """As keyword arguments of the Python API."""
+        return {
+            "threads": self.threads,
+            "shared": self.shared,
+            "cpus": units.cpu_list(self.cpus),
+            "gro": not self.no_gro,
+            "stamps": self.stamps,
+            "buffer": units.size(self.buffer),
+            "counters": not self.no_counters,
+            "queue": units.count(self.queue),
+            "full": self.full,
+        }
+
+
+def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
+    """The command for one protocol."""
+
+    def serve(*, receiving: Receiving = Receiving(), knobs: Any = knobs()) -> int:
+        seconds = None if receiving.for_ is None else units.duration(receiving.for_)
+        stop = Stop()
+        options = receiving.options()
+        with Drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(knobs)) as server:
+            if not receiving.quiet:
+                for line in _beginning(protocol, server, receiving):
+                    out.say(line)
+            lines = functools.partial(_Lines, size=server.size, people=not receiving.quiet)
+            return attend(server, lines, stop, seconds=seconds, json=receiving.json)
+
+    serve.__doc__ = _HELP.format(protocol=protocol)
+    serve.__annotations__ = {"receiving": flattened(Receiving), "knobs": flattened(knobs), "return": int}
+    return serve
+
+
+_HELP = """Receive {protocol.summary}: parse them, hand them over to a handler that only counts, tell what came.
+
+A line a second tells messages, bytes and bits a second, how many were parsed and handed over, and what went wrong:
+malformed, lost, doubled and out of order by their sequence numbers, dropped because the queue to the handler was full,
+dropped by the kernel. Senders that ask are told the same on the same port: so they know what was lost.
+
+**Examples**
+
+```
+flatout serve {protocol.name}
+flatout serve {protocol.name} --listen 0.0.0.0:{protocol.test_port} --threads 4 --cpus 0-3 --json -
+flatout serve {protocol.name} --threads 2 --shared --no-gro --queue 100 --full wait
+```
+"""
+
+
+def _beginning(protocol: Protocol, server: Drained, asked: Receiving) -> list[str]:
+    """Where what is received, by what, and on which machine."""
+    threads = "1 thread" if asked.threads == 1 else f"{asked.threads} threads"
+    sockets = " on one socket" if asked.shared and asked.threads > 1 else ""
+    pins = f" on CPUs {asked.cpus}" if asked.cpus else ""
+    lines = [
+        f"{protocol.title} on {server.address}, {threads}{sockets}{pins}. Ctrl-C stops it.",
+        f"Format: {fmt.plain(server.format)} ({server.size} bytes). {_memory(server)}",
+    ]
+    at = str(server.endpoint.address)
+    if machine := topology.sentence(at):
+        lines.append(f"Machine: {machine}.")
+    if far := topology.far_cpus(at, units.cpu_list(asked.cpus)):
+        lines.append(f"flatout: note: CPUs {', '.join(map(str, far))} are on another NUMA node than the network card")
+    return lines
+
+
+def _memory(server: Drained) -> str:
+    stats = server.stats()
+    queue = stats["queue"]
+    return f"Queue: {queue['size']:,} records, {queue['policy']}. Memory: {fmt.memory(stats['memory_bytes'])}."
+
+
+class _Lines(Lines):
+    """What came, and what looks wrong about it."""
+
+    def __init__(self, objects: Any, *, size: int, people: bool) -> None:
+        super().__init__(objects, people=people)
+        self.size = size
+
+    def difference(self, before: Stats, now: Stats) -> Stats:
+        return arrivals.difference(before, now)
+
+    def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
+        return arrivals.second(before, now, span)
+
+    def of_all(self, totals: Stats) -> list[str]:
+        return [*arrivals.totals(totals), *(f"flatout: hint: {hint}" for hint in arrivals.hints(totals, self.size))]

@@ -1,0 +1,142 @@
+"""What all that runs until it is stopped has: a wish to stop, a look a second, and objects for programs.
+
+No word about what is counted: that is told by whoever attends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Protocol
+
+import msgspec
+
+from flatout.cli import output as out
+from flatout.errors import OutputError
+
+Stats = dict[str, Any]
+
+
+class Attended(Protocol):
+    """Something that runs, counts and can be stopped."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads are at work."""
+
+    def stats(self) -> Stats:
+        """Its counters since the beginning."""
+
+    def stop(self) -> None:
+        """Ends it; the counters stay."""
+
+
+class Stop:
+    """The wish to stop, by signal.
+
+    A pipe and no `threading.Event`: the handler runs in the thread that waits, and would hang on the event's own lock.
+    """
+
+    def __init__(self) -> None:
+        self._heard, self._said = os.pipe()
+        os.set_blocking(self._said, False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._say)
+
+    def _say(self, *_: object) -> None:
+        # A full pipe says it already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._said, b".")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether somebody wishes it, after so long at most; it stays so."""
+        return bool(select.select([self._heard], [], [], seconds)[0])
+
+
+class Lines:
+    """One object a second for programs, and beside it lines for people where `people` is set."""
+
+    def __init__(self, objects: BinaryIO | None, *, people: bool) -> None:
+        self.objects = objects
+        self.people = people
+
+    def second(self, before: Stats, now: Stats) -> None:
+        """What a second brought, between two looks."""
+        self._object({**self.difference(before, now), "t_s": now["t_s"]})
+        if self.people:
+            for line in self.of_second(before, now, max(now["t_s"] - before["t_s"], 1e-9)):
+                out.say(line)
+
+    def last(self, totals: Stats) -> None:
+        """What there was in all."""
+        self._object({**totals, "total": True})
+        if self.people:
+            for line in self.of_all(totals):
+                out.say(line)
+
+    def difference(self, before: Stats, now: Stats) -> Stats:
+        """The events between two looks, in the form of a look."""
+        raise NotImplementedError
+
+    def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
+        """The same for people."""
+        raise NotImplementedError
+
+    def of_all(self, totals: Stats) -> list[str]:
+        """The totals for people."""
+        raise NotImplementedError
+
+    def _object(self, stats: Mapping[str, Any]) -> None:
+        if self.objects is None:
+            return
+        try:
+            self.objects.write(msgspec.json.encode(stats) + b"\n")
+            self.objects.flush()
+        except OSError as error:
+            out.say(f"flatout: the JSON cannot be written any more: {error.strerror}; it goes on without")
+            self.objects = None
+
+
+def attend(
+    running: Attended,
+    lines: Callable[[BinaryIO | None], Lines],
+    stop: Stop,
+    *,
+    seconds: float | None,
+    json: str | None,
+) -> int:
+    """A line a second until somebody or the clock ends it; returns the exit code."""
+    left = seconds if seconds is not None else float("inf")
+    with contextlib.ExitStack() as opened:
+        told = lines(_objects(json, opened))
+        before = running.stats()
+        while left > 0 and running.alive and not stop.wait(min(1.0, left)):
+            left -= 1.0
+            now = running.stats()
+            told.second(before, now)
+            before = now
+        died = not running.alive
+        running.stop()
+        told.last(running.stats())
+    if died:
+        out.say("flatout: a serving thread has ended, which is a fault of flatout")
+    return out.GENERATOR if died else out.DONE
+
+
+def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
+    """Where the objects go. A file is opened before anything is counted, so that a bad one costs nothing."""
+    if path is None or path == "-":
+        return sys.stdout.buffer if path else None
+    try:
+        return opened.enter_context(open(path, "wb"))
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: {error.strerror}") from error
+
+
+def events(before: Mapping[str, int], now: Mapping[str, int], held: frozenset[str] = frozenset()) -> dict[str, int]:
+    """The differences of counters; what is `held` is no event and stays as it is now."""
+    return {name: value if name in held else value - before[name] for name, value in now.items()}

@@ -1,0 +1,115 @@
+"""Which NUMA nodes and CPUs this machine has, and the network card behind an address: its node and receive queues.
+
+Where a packet is taken in decides how many can be: one queue is one CPU's, and another node's memory is far away.
+Everything is read from /sys and /proc. What cannot be told there is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import re
+import socket
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flatout import units
+from flatout.errors import UsageError
+
+SYS, PROC = Path("/sys"), Path("/proc")
+_SIOCGIFADDR = 0x8915
+# Of a wildcard address on a machine with many interfaces the first ones do.
+_MOST_INTERFACES = 4
+
+
+class Node(NamedTuple):
+    """A NUMA node and its CPUs, as the kernel writes lists."""
+
+    number: int
+    cpus: str
+
+
+class Interface(NamedTuple):
+    """A network interface: receive queues, and the NUMA node of its card where it has one."""
+
+    name: str
+    queues: int
+    node: int | None
+
+
+def nodes(sys: Path = SYS) -> list[Node]:
+    """The NUMA nodes of this machine."""
+    found = []
+    for folder in (sys / "devices/system/node").glob("node[0-9]*"):
+        cpus = _read(folder / "cpulist")
+        if cpus:
+            found.append(Node(int(folder.name.removeprefix("node")), cpus))
+    return sorted(found)
+
+
+def interfaces(address: str, sys: Path = SYS, proc: Path = PROC) -> list[Interface]:
+    """Those that carry packets to an address of this host; for a wildcard all that have a link, without loopback."""
+    at = ipaddress.ip_address(address.partition("%")[0])
+    names = sorted(path.name for path in (sys / "class/net").glob("*"))
+    if at.is_unspecified:
+        linked = [name for name in names if name != "lo" and _read(sys / "class/net" / name / "carrier") == "1"]
+        return [_interface(name, sys) for name in linked]
+    if at.is_loopback:
+        return [_interface(name, sys) for name in names if name == "lo"]
+    has = _has_v4 if at.version == 4 else _has_v6
+    return [_interface(name, sys) for name in names if has(name, at.packed, proc)]
+
+
+def _interface(name: str, sys: Path) -> Interface:
+    queues = len(list((sys / "class/net" / name / "queues").glob("rx-*")))
+    node = _read(sys / "class/net" / name / "device/numa_node")
+    # A card that belongs to no node says -1.
+    return Interface(name, queues, int(node) if re.fullmatch(r"\d+", node) else None)
+
+
+def _has_v4(name: str, packed: bytes, _: Path) -> bool:
+    """Whether it is the interface's first address; the kernel tells no others this way."""
+    asked = struct.pack("256s", name.encode()[:15])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            return fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, asked)[20:24] == packed
+    except OSError:
+        return False
+
+
+def _has_v6(name: str, packed: bytes, proc: Path) -> bool:
+    lines = (line.split() for line in _read(proc / "net/if_inet6").splitlines())
+    return any(len(words) == 6 and words[5] == name and words[0] == packed.hex() for words in lines)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
+
+
+def sentence(address: str, sys: Path = SYS, proc: Path = PROC) -> str:
+    """All of it in one line; empty where nothing can be told."""
+    told = [f"NUMA node {node.number} has CPUs {node.cpus}" for node in nodes(sys)]
+    for interface in interfaces(address, sys, proc)[:_MOST_INTERFACES]:
+        queues = "1 RX queue" if interface.queues == 1 else f"{interface.queues} RX queues"
+        node = "" if interface.node is None else f" on node {interface.node}"
+        told.append(f"{interface.name} has {queues}{node}")
+    return "; ".join(told)
+
+
+def far_cpus(address: str, cpus: Sequence[int], sys: Path = SYS, proc: Path = PROC) -> list[int]:
+    """Which of the CPUs lie on another node than every card that carries packets to the address."""
+    near = {interface.node for interface in interfaces(address, sys, proc)} - {None}
+    at = {cpu: node.number for node in nodes(sys) for cpu in _cpus(node.cpus)}
+    return [cpu for cpu in cpus if near and cpu in at and at[cpu] not in near]
+
+
+def _cpus(text: str) -> tuple[int, ...]:
+    try:
+        return units.cpu_list(text)
+    except UsageError:
+        return ()

@@ -1,0 +1,123 @@
+"""The example `examples/game_server`: its rules on arrays, and the three programs as its README starts them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import ROOT, wait_until
+
+FOLDER = ROOT / "examples" / "game_server"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _example_on_the_path() -> object:
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+
+
+class Batch(np.ndarray):
+    """What the server needs of a batch."""
+
+    sender: np.ndarray
+
+
+def batch(*rows: tuple[int, int, float, float]) -> Batch:
+    from world import UPDATE
+
+    made = np.array([(player, seq, 0, x, y) for player, seq, x, y in rows], UPDATE).view(Batch)
+    made.sender = np.arange(len(rows), dtype="u4")
+    return made
+
+
+def test_the_latest_of_a_player_counts() -> None:
+    from server import Game
+
+    game = Game(10)
+    game.ingest(batch((3, 5, 1, 1), (3, 6, 2, 2), (4, 0, 9, 9)))
+    assert game.state["x"][3] == 2
+    game.ingest(batch((3, 5, 7, 7)))
+    assert game.state["x"][3] == 2, "an older one that comes late changes nothing"
+    game.ingest(batch((3, 2**32 - 1, 8, 8)))
+    assert game.state["x"][3] == 2, "nor does one from before the numbers wrapped"
+    game.ingest(batch((3, 7, 3, 3)))
+    assert game.state["x"][3] == 3
+    assert np.flatnonzero(game.known).tolist() == [3, 4]
+    assert game.refused == 0
+
+
+def test_numbers_wrap() -> None:
+    from server import Game
+
+    game = Game(10)
+    game.ingest(batch((1, 2**32 - 1, 5, 5)))
+    game.ingest(batch((1, 0, 6, 6)))
+    assert game.state["x"][1] == 6
+
+
+def test_what_is_against_the_rules_is_refused() -> None:
+    from server import Game
+
+    game = Game(10)
+    game.ingest(batch((1, 0, -1, 5), (2, 0, 5, 1e6), (10, 0, 5, 5), (3, 0, float("nan"), 5)))
+    assert game.refused == 4
+    assert not game.known.any()
+
+
+def test_spectators_are_no_players() -> None:
+    from server import Game
+    from world import SPECTATOR
+
+    game = Game(10)
+    game.ingest(batch((1, 0, 5, 5), (SPECTATOR, 0, 0, 0)))
+    assert game.spectators == {1}
+    assert game.refused == 0
+
+
+def test_snapshots_are_read_as_they_were_made() -> None:
+    from world import UPDATE, read_snapshot, snapshots
+
+    state = np.zeros(250, UPDATE)
+    state["x"] = np.arange(250)
+    parts = [read_snapshot(part.tobytes()) for part in snapshots(7, np.arange(250), state)]
+    assert [tick for tick, _ in parts] == [7, 7, 7]
+    assert np.concatenate([places["x"] for _, places in parts]).tolist() == list(range(250))
+    with pytest.raises(ValueError, match="as long"):
+        read_snapshot(snapshots(7, np.arange(3), state)[0].tobytes()[:-12])
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(FOLDER / name), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_the_programs_play_together(tmp_path: Path) -> None:
+    picture = tmp_path / "world.svg"
+    with start("server.py", "--listen", "127.0.0.1:0", "--for", "30") as server:
+        assert server.stdout
+        at = server.stdout.readline().rpartition(" ")[2].strip()
+        with (
+            start("players.py", "--target", at, "--players", "50", "--rate", "10", "--for", "4") as players,
+            start("spectator.py", "--server", at, "--for", "3", "--picture", str(picture)) as spectator,
+        ):
+            sent = int(re.findall(r"[\d,]+", players.communicate(timeout=30)[0])[1].replace(",", ""))
+            saw = spectator.communicate(timeout=30)[0]
+        assert sent == 2000
+        assert "of 50 players" in saw
+
+        def all_came() -> bool:
+            line = server.stdout.readline() if server.stdout else ""
+            found = re.search(r"([\d,]+) players, ([\d,]+) updates, 0 lost on the way, 0 dropped here, 0 against", line)
+            # The spectator's wishes are updates too, one or more.
+            return found is not None and found[1] == "50" and int(found[2].replace(",", "")) > sent
+
+        wait_until(all_came)
+        server.terminate()
+    drawn = picture.read_text(encoding="utf-8")
+    assert drawn.count("<circle") == drawn.count("<polyline") == 50

@@ -1,0 +1,38 @@
+"""A receiver's counters made by hand, and one that tells them."""
+
+from __future__ import annotations
+
+from flatout.result import Reading
+from flatout.scenario.target import Endpoint
+
+WORDS = (
+    *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
+    *("kernel_drops", "handed_over", "dropped", "queued", "senders", "bytes", "cpu_ns"),
+)
+
+
+def counters(parsed: int = 0, malformed: int = 0, **more: int) -> dict[str, int]:
+    """Those of a receiver that has got so many right messages and handed all of them over."""
+    told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32}
+    told |= {"parsed": parsed, "malformed": malformed, "received": parsed + malformed, "handed_over": parsed}
+    return told | more
+
+
+def reading(target: str = "127.0.0.1:5", before: dict[str, int] | None = None, **after: int) -> Reading:
+    return Reading(target=target, before=before or counters(), after=counters(**after))
+
+
+class Teller:
+    """Stands for the question: tells its answers in turn, then the last one again. An exception is raised."""
+
+    def __init__(self, *answers: dict[str, int] | Exception | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, bool]] = []
+
+    def __call__(self, endpoint: Endpoint, anew: bool = False, timeout_s: float = 0.0) -> dict[str, int] | None:
+        assert timeout_s >= 0
+        self.asked.append((str(endpoint), anew))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

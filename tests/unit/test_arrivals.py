@@ -1,0 +1,116 @@
+"""What became of messages that nobody answers: accounts that close, whatever a receiver tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from receivers import WORDS, counters, reading
+
+from flatout import arrivals
+from flatout.result import Outcomes, Reading
+
+
+def sent(number: int, refused: int = 0) -> Outcomes:
+    zero: dict[str, int] = dict.fromkeys(("unsent", "answered", "late", "lost", "invalid", "duplicate"), 0)
+    return Outcomes(planned=number, sent=number, refused=refused, **zero)
+
+
+def account(number: int, *readings: Reading, **changes: Any) -> arrivals.Account:
+    return arrivals.account(sent(number), readings, **changes)
+
+
+def test_what_is_not_received_is_lost() -> None:
+    found = account(1000, reading(parsed=900, malformed=10, kernel_drops=30, reordered=5, missing=90))
+    outcomes, arrival = found.outcomes, found.arrival
+    assert (outcomes.received, outcomes.lost, outcomes.invalid, outcomes.reordered) == (900, 90, 10, 5)
+    assert (outcomes.answered, outcomes.late, outcomes.refused) == (0, 0, 0)
+    assert found.loss == 0.1
+    assert arrival is not None
+    assert (arrival.lost_in_kernel, arrival.lost_elsewhere, arrival.missing) == (30, 60, 90)
+    assert (found.warnings, found.notes, found.lost) == ((), (), None)
+
+
+def test_earlier_runs_do_not_count() -> None:
+    before = counters(parsed=5000, malformed=3, kernel_drops=700, duplicate=2, senders=4)
+    later = reading(before=before, parsed=5100, malformed=3, kernel_drops=700, duplicate=2, senders=14)
+    found = account(100, later)
+    assert (found.outcomes.received, found.outcomes.lost, found.outcomes.duplicate) == (100, 0, 0)
+    assert found.arrival is not None
+    assert (found.arrival.senders, found.arrival.size, found.arrival.workers) == (10, 24, 1)
+
+
+def test_copies_make_up_for_nothing() -> None:
+    found = account(100, reading(parsed=100, duplicate=7))
+    assert (found.outcomes.received, found.outcomes.lost, found.outcomes.duplicate) == (93, 7, 7)
+    assert found.warnings == ()
+
+
+def test_others_who_send_too_are_named_and_loss_is_never_negative() -> None:
+    found = account(100, reading(parsed=150, malformed=5))
+    assert (found.outcomes.received, found.outcomes.lost, found.outcomes.invalid, found.loss) == (100, 0, 0, 0.0)
+    assert "55 messages more" in found.warnings[0]
+
+
+def test_nobody_counted() -> None:
+    found = account(100)
+    assert (found.outcomes.received, found.loss, found.arrival) == (None, None, None)
+    assert "loss is not known" in found.notes[0]
+
+
+def test_refusals_are_told_beside() -> None:
+    found = arrivals.account(sent(100, refused=40), [reading(parsed=60)])
+    assert (found.outcomes.refused, found.outcomes.lost) == (0, 40)
+    assert "40 times" in found.warnings[0]
+
+
+def test_a_receiver_that_began_anew_tells_nothing() -> None:
+    found = account(100, reading(before=counters(parsed=5000), parsed=90))
+    assert (found.outcomes.received, found.loss, found.arrival) == (None, None, None)
+    assert found.lost is not None
+    assert "began anew" in found.lost
+
+
+def test_one_of_several_nodes_knows_no_loss_of_its_own() -> None:
+    found = account(100, reading(parsed=300), shared=True)
+    assert (found.outcomes.received, found.loss, found.arrival, found.warnings) == (None, None, None, ())
+    assert found.notes == (arrivals.SHARED,)
+
+
+def test_two_receivers_are_added_and_one_with_two_addresses_is_not() -> None:
+    uneven = [reading("127.0.0.1:5", parsed=60), reading("127.0.0.1:6", parsed=39)]
+    assert arrivals.together(uneven, 100)["received"] == 99
+    even = [reading("127.0.0.1:5", parsed=50, workers=2), reading("127.0.0.1:6", parsed=50, workers=2)]
+    assert (arrivals.together(even, 100)["received"], arrivals.together(even, 100)["workers"]) == (100, 4)
+    same = [reading("127.0.0.1:5", parsed=99), reading("127.0.0.2:5", parsed=99)]
+    assert arrivals.together(same, 100)["received"] == 99
+
+
+def test_nodes_are_counted_from_the_first_question_to_the_last_answer() -> None:
+    one = Reading(target="a", before=counters(parsed=10), after=counters(parsed=150))
+    other = Reading(target="a", before=counters(parsed=20), after=counters(parsed=210))
+    (widest,) = arrivals.widest([[one], [other]])
+    assert (widest.before["received"], widest.after["received"]) == (10, 210)
+    assert arrivals.widest([[], []]) == []
+
+
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), min_size=len(WORDS), max_size=len(WORDS)),
+    st.integers(1, 3),
+)
+def test_accounts_close_whatever_is_told(number: int, told: list[tuple[int, int]], addresses: int) -> None:
+    before = counters() | {word: first for word, (first, _) in zip(WORDS, told, strict=True)}
+    after = counters() | {word: last for word, (_, last) in zip(WORDS, told, strict=True)}
+    readings = [Reading(target=f"a:{n}", before=before, after=after) for n in range(addresses)]
+    found = account(number, *readings)
+    outcomes = found.outcomes
+    if outcomes.received is None:
+        assert found.lost is not None
+        return
+    assert outcomes.sent == outcomes.received + outcomes.lost + outcomes.invalid == number
+    assert min(outcomes.received, outcomes.lost, outcomes.invalid, outcomes.duplicate) >= 0
+    assert found.loss is None if number == 0 else 0.0 <= found.loss <= 1.0
+    assert found.arrival is not None
+    assert found.arrival.lost_in_kernel + found.arrival.lost_elsewhere == outcomes.lost
