@@ -148,7 +148,7 @@ def test_a_batch_that_is_kept_never_changes() -> None:
 
 
 def test_a_million_senders_take_bounded_memory() -> None:
-    count, at_once = 1_000_000, 100_000
+    count, at_once = 1_000_000, 6_000
     with (
         flatout.Receiver("127.0.0.1:0", follow=1000) as receiver,
         sending(receiver, DTYPE.itemsize) as sender,
@@ -160,8 +160,8 @@ def test_a_million_senders_take_bounded_memory() -> None:
             all_came(receiver, sender.sent)
         stats = all_came(receiver, count)
         wait_until(lambda: not receiver.stats()["queue"]["waiting"])
-        assert stats["parsed"] >= count * 0.9, "the sender was held to what the socket takes in"
-        assert stats["untracked"] == stats["parsed"] - 1000
+        assert stats["parsed"] == count
+        assert stats["untracked"] == count - 1000
         table, blocks = 2 * 1024 * 32 + 8192, 4 * 16_384 * (24 + 12)
         assert stats["memory_bytes"] <= table + blocks
 

@@ -21,8 +21,11 @@ use crate::receive::worker::Worker;
 const SIZE: usize = 25;
 const UNIX: u64 = 1_800_000_000_000_000_000;
 
+/// What was answered, and to whom.
+type Answers = Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>;
+
 /// Answers go into a list.
-struct Nowhere(Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>);
+struct Nowhere(Answers);
 
 impl Inflow for Nowhere {
     fn receive(&mut self, _: &mut Arrivals) -> usize {
@@ -42,7 +45,7 @@ impl Inflow for Nowhere {
 struct Rig {
     books: Arc<Books>,
     worker: Worker<RecordTaker, Nowhere>,
-    answers: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>,
+    answers: Answers,
     now: u64,
 }
 
@@ -55,7 +58,7 @@ impl Rig {
         let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
         let parts = (1, followings, vec![Drops::new(|| 5)]);
         let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64));
-        let answers = Arc::default();
+        let answers = Answers::default();
         let arrivals = Arrivals::new(1, true, true);
         let inflow = (Nowhere(Arc::clone(&answers)), arrivals);
         let worker = Worker::new(0, taker, inflow, Arc::clone(&books), true);
@@ -124,6 +127,7 @@ fn what_came_as_one_is_cut_apart_and_handed_over_whole() {
     let arrived = rig.arrived();
     assert_eq!((arrived.received, arrived.handed_over, arrived.senders, arrived.missing), (65, 65, 2, 0));
     assert_eq!((arrived.bytes, arrived.kernel_drops), (65 * SIZE as u64, 5));
+    assert_eq!(rig.word("arrivals"), 2);
 }
 
 #[test]

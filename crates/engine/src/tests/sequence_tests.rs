@@ -221,7 +221,7 @@ fn at_random_it_finds_what_a_model_without_bounds_finds() {
                 985..990 => away,
                 _ => 0,
             } & mask;
-            if roll < 900 || roll >= 985 {
+            if !(900..985).contains(&roll) {
                 *at = number;
             }
             let sender = sender * 0x1_0001;
