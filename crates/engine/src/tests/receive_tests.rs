@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Inflow, SocketMemory};
+use flatout_net::{Arrivals, Inflow};
 use flatout_wire::arrived::{Arrived, LENGTH, Question};
 use flatout_wire::record::{Record, RecordTaker};
 use flatout_wire::{Knob, Protocol, Take};
@@ -30,10 +30,6 @@ struct Nowhere(Answers);
 impl Inflow for Nowhere {
     fn receive(&mut self, _: &mut Arrivals) -> usize {
         0
-    }
-
-    fn memory(&self) -> SocketMemory {
-        SocketMemory::default()
     }
 
     fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
