@@ -85,8 +85,14 @@ def scenario_of(
         rate = _ticking(rate, profile, given.get("senders"), tick)
     segments = _profile(rate, duration, profile, profile_format)
     if many is not None:
-        segments = _counted(segments, many, given.get("arrivals"))
-    if ways.is_one_way(by_name(protocol), by_name(protocol).knobs(**given["options"])):
+        if profile is not None:
+            raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
+        segments = _counted(segments[0].from_per_s, many, given.get("arrivals"))
+    spoken = by_name(protocol)
+    knobs = spoken.knobs(**given["options"])
+    if spoken.engine_knobs is not None:
+        spoken.engine_knobs(knobs)  # what is wrong with them comes out here
+    if ways.is_one_way(spoken, knobs):
         given = ways.completed(given, len(targets.apart(target)))
     fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
     try:
@@ -104,16 +110,14 @@ def _ticking(rate: Number | None, profile: Any, senders: Any, tick: Number) -> f
     return senders * _rate(tick)
 
 
-def _counted(segments: Sequence[Segment], many: int | str, arrivals: Any) -> Sequence[Segment]:
-    """One steady rate for as long as so many requests take."""
+def _counted(per_s: float, many: int | str, arrivals: Any) -> Sequence[Segment]:
+    """A steady rate for as long as so many requests take."""
     number = count(many)
-    if len(segments) != 1 or segments[0].from_per_s != segments[0].to_per_s:
-        raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
     if arrivals not in (None, "constant"):
         raise UsageError("random arrivals have no exact count: leave one out")
-    if not isinstance(number, int) or number < 1 or segments[0].from_per_s <= 0:
-        raise UsageError("a count is a number from 1 on, at a rate above 0")
-    return profiles.steady(segments[0].from_per_s, number / segments[0].from_per_s)
+    if not isinstance(number, int) or number < 1:
+        raise UsageError("a count is a number from 1 on")
+    return profiles.steady(per_s, number / per_s)
 
 
 def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 pub use flatout_wire::Link;
 
-use crate::pace::{Arrivals, Segment, Share};
+use crate::pace::{Arrivals, Segment, Share, Ticks};
 
 /// A run to be done once.
 #[derive(Clone, Debug)]
@@ -14,14 +14,10 @@ pub struct LoadPlan {
     pub protocol: String,
     /// Its knobs.
     pub knobs: Vec<(String, i64)>,
-    /// Whom to ask.
-    pub target: SocketAddr,
-    /// Further addresses of the same receiver: flows go to them in turn.
-    pub others: Vec<SocketAddr>,
-    /// Where nothing comes back: how many senders the messages are numbered by, over all workers.
-    pub senders: u32,
-    /// Where nothing comes back: senders send at a tick, all of them within this share of it; 1: evenly spread.
-    pub spread: f64,
+    /// Whom to ask: at least one address; over datagrams flows go to all of them in turn, else to the first.
+    pub targets: Vec<SocketAddr>,
+    /// Where nothing comes back: whose messages they are, and at which moments of a tick they leave.
+    pub ticks: Ticks,
     /// Over what.
     pub link: Link,
     /// Where to ask from, in turn; empty: the kernel chooses.

@@ -17,7 +17,7 @@ use crate::load::senders::Senders;
 use crate::load::stream::{Lengths, StreamParts, Streaming};
 use crate::load::{Asking, Manner, Parts};
 use crate::log::{Log, Pen};
-use crate::pace::{Arrivals, Pacer, Random, Segment, Share, Ticks};
+use crate::pace::{Arrivals, Pacer, Random, Segment, Share};
 use crate::plan::{Io, LoadPlan};
 use crate::snapshot::Board;
 use crate::tally::Counts;
@@ -41,6 +41,8 @@ pub(crate) struct Workers {
 /// What all workers of a run share.
 struct Common<'a, P: Protocol> {
     plan: &'a LoadPlan,
+    /// Whom connections are to.
+    target: std::net::SocketAddr,
     clock: SystemClock,
     gate: &'a Arc<Gate>,
     log: Option<&'a Log>,
@@ -68,13 +70,14 @@ pub(crate) fn workers<P: Protocol>(
     if !P::LINKS.contains(&plan.link) {
         return Err(invalid("this protocol does not travel so"));
     }
+    let Some(target) = plan.targets.first() else { return Err(invalid("a target")) };
     let secret = Random::new(unix_now() ^ plan.seed).bits();
     let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
     let asker = P::asker(&knobs, secret).map_err(|bad| invalid(bad.expected))?;
     let corpus = Corpus::compile::<P>(&plan.lines, plan.queries.as_deref())?;
-    let common = Common::<P> { plan, clock, gate, log, asker, corpus };
+    let common = Common::<P> { plan, target: *target, clock, gate, log, asker, corpus };
     match plan.link {
-        Link::Udp if common.asker.one_way() => common.one_way(named::<P>(&knobs, &common.asker, plan.senders)?),
+        Link::Udp if common.asker.one_way() => common.one_way(named::<P>(&knobs, &common.asker, plan.ticks.senders)?),
         Link::Udp => common.over_datagrams(),
         Link::Tcp => common.over_streams(&Plain),
         Link::Tls => common.over_streams(&Tls::new(&plan.life.tls)?),
@@ -161,14 +164,15 @@ impl<P: Protocol> Common<'_, P> {
 
     /// The n-th worker's senders: those whose numbers its own number leaves over.
     fn senders(&self, n: usize, flows: usize, named: bool) -> io::Result<Senders> {
-        let mine = share(self.plan.senders as usize, self.number(n), self.of());
+        let mine = share(self.plan.ticks.senders as usize, self.number(n), self.of());
         if mine == 0 {
             return Err(invalid("at least one sender for each thread"));
         }
         let count = if named { mine } else { mine.min(flows) };
         let per_s = self.plan.peak_per_s() / self.of() as f64;
         let untold = (UNTOLD_S * per_s / count as f64) as usize;
-        let in_a_row = if self.plan.spread < 1.0 { 1 } else { untold.min(GROUP / count.div_ceil(flows).min(GROUP)) };
+        let in_a_row =
+            if self.plan.ticks.spread < 1.0 { 1 } else { untold.min(GROUP / count.div_ceil(flows).min(GROUP)) };
         Ok(Senders::new((self.number(n) as u32, self.of() as u32), count, flows, in_a_row))
     }
 
@@ -176,7 +180,7 @@ impl<P: Protocol> Common<'_, P> {
         let pacer = self.pacer(n);
         match self.plan.arrivals {
             Arrivals::Poisson => pacer,
-            Arrivals::Constant => pacer.at_ticks(Ticks { senders: self.plan.senders, spread: self.plan.spread }),
+            Arrivals::Constant => pacer.at_ticks(self.plan.ticks),
         }
     }
 
@@ -238,7 +242,7 @@ impl<P: Protocol> Common<'_, P> {
             manner: Manner { stamps: false, slots: plan.slots_a_connection(), first_flow: (n * widest) as u32 },
             opening,
             places,
-            target: plan.target,
+            target: self.target,
             sources: rotated(&plan.sources, n),
             seed: Random::new(plan.seed ^ (self.number(n) as u64) << 32).bits(),
             board,
@@ -359,14 +363,13 @@ fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
 
 fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
     let ways = Ways { stamps: plan.stamps, segmented: plan.segmented };
-    let targets: Vec<_> = std::iter::once(plan.target).chain(plan.others.iter().copied()).collect();
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {
         let count = share(plan.flows, n, plan.workers);
         let sources: Vec<_> =
             plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
-        links.push(Flows::open(&rotated(&targets, first), &sources, count, ways)?);
+        links.push(Flows::open(&rotated(&plan.targets, first), &sources, count, ways)?);
         first += count;
     }
     Ok(links)

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flatout_engine::pace::{Arrivals, Segment, Share};
+use flatout_engine::pace::{Arrivals, Segment, Share, Ticks};
 use flatout_engine::plan::{Io, Life, Link, LoadPlan, Tls};
 use flatout_engine::run;
 use flatout_engine::tally::{Counts, Unsent};
@@ -25,7 +25,7 @@ pub struct LoadRun(run::LoadRun);
 #[pymethods]
 impl LoadRun {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, target, others, senders, spread, link, sources, flows, lines, queries, connect_per_s,
+    #[pyo3(signature = (*, protocol, knobs, targets, ticks, link, sources, flows, lines, queries, connect_per_s,
                         connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
                         timeout_ns, poisson, seed, workers, cpus, stamps, segmented, log, log_format))]
     #[allow(clippy::too_many_arguments)]
@@ -33,10 +33,8 @@ impl LoadRun {
         py: Python<'_>,
         protocol: String,
         knobs: Vec<(String, i64)>,
-        target: (IpAddr, u16, u32),
-        others: Vec<(IpAddr, u16, u32)>,
-        senders: u32,
-        spread: f64,
+        targets: Vec<(IpAddr, u16, u32)>,
+        ticks: (u32, f64),
         link: &str,
         sources: Vec<IpAddr>,
         flows: usize,
@@ -63,22 +61,18 @@ impl LoadRun {
         log: Option<PathBuf>,
         log_format: &str,
     ) -> PyResult<Self> {
-        check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1)?;
-        let segment = |(seconds, from_per_s, to_per_s)| Segment { seconds, from_per_s, to_per_s };
-        let (io, tls) = (one_of(io, &IOS)?, of_tls(tls));
+        check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1 && !targets.is_empty())?;
         let plan = LoadPlan {
             protocol,
             knobs,
-            target: address(target),
-            others: others.into_iter().map(address).collect(),
-            senders,
-            spread,
+            targets: targets.into_iter().map(address).collect(),
+            ticks: Ticks { senders: ticks.0, spread: ticks.1 },
             link: one_of(link, &LINKS)?,
             sources,
             flows,
             lines,
             queries,
-            life: Life { connect_per_s, connect_timeout_ns, churn, hold, reconnect, io, tls },
+            life: Life { connect_per_s, connect_timeout_ns, churn, hold, reconnect, io: of_io(io)?, tls: of_tls(tls) },
             node: Share { index: node.0, of: node.1 },
             start_at_unix_ns,
             profile: profile.into_iter().map(segment).collect(),
@@ -91,7 +85,7 @@ impl LoadRun {
             stamps,
             segmented,
             log,
-            log_tcpscaler: one_of(log_format, &[("flatout", false), ("tcpscaler", true)])?,
+            log_tcpscaler: one_of(log_format, &FORMATS)?,
         };
         py.detach(|| run::LoadRun::start(&plan)).map(Self).map_err(raise)
     }
@@ -165,8 +159,16 @@ impl LoadRun {
 }
 
 fn check(sensible: bool) -> PyResult<()> {
-    let needs = "a run needs a profile, a worker, a flow for each worker, and a node below their number";
+    let needs = "a run needs a target, a profile, a worker, a flow for each worker, and a node below their number";
     if sensible { Ok(()) } else { Err(PyValueError::new_err(needs)) }
+}
+
+fn of_io(word: &str) -> PyResult<Io> {
+    one_of(word, &IOS)
+}
+
+fn segment((seconds, from_per_s, to_per_s): (f64, f64, f64)) -> Segment {
+    Segment { seconds, from_per_s, to_per_s }
 }
 
 type TlsWords = (String, bool, Option<PathBuf>, bool);
@@ -179,6 +181,9 @@ fn of_tls(words: Option<TlsWords>) -> Tls {
 pub(crate) const LINKS: [(&str, Link); 3] = [("udp", Link::Udp), ("tcp", Link::Tcp), ("tls", Link::Tls)];
 /// The words for what carries streams.
 pub(crate) const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("io_uring", Io::Uring), ("epoll", Io::Epoll)];
+
+/// The words for the rows of a log: whether they are tcpscaler's.
+const FORMATS: [(&str, bool); 2] = [("flatout", false), ("tcpscaler", true)];
 
 /// What a word stands for.
 pub(crate) fn one_of<T: Copy>(word: &str, words: &[(&str, T)]) -> PyResult<T> {

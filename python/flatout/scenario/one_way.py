@@ -45,8 +45,7 @@ def check(scenario: Scenario, spoken: Protocol, *, one_way: bool, targets: int) 
 
 def _check_senders(scenario: Scenario) -> None:
     threads = scenario.threads * (scenario.node[1] if scenario.node else 1)
-    if not 1 <= scenario.senders <= _MOST_SENDERS:
-        raise UsageError(f"the number of senders (--players) goes from 1 to {_MOST_SENDERS:,}")
+    _check_number(scenario.senders)
     if scenario.senders < threads:
         of = "threads of all nodes" if scenario.node else "threads"
         raise UsageError(f"{threads} {of} need at least one sender each: ask for --players {threads} or more")
@@ -56,10 +55,17 @@ def _check_senders(scenario: Scenario) -> None:
         raise UsageError("--spread moves senders within their tick, and random arrivals have none: leave one out")
 
 
+def _check_number(senders: int) -> None:
+    if not 1 <= senders <= _MOST_SENDERS:
+        raise UsageError(f"the number of senders (--players) goes from 1 to {_MOST_SENDERS:,}")
+
+
 def completed(given: dict[str, Any], targets: int) -> dict[str, Any]:
     """The arguments of such a load with what it has instead of the usual defaults."""
     if "timeout_s" in given:
         raise UsageError("nothing comes back, so there is no time-out to set: leave it out")
+    if isinstance(given.get("senders"), int):
+        _check_number(given["senders"])
     node = given.get("node")
     threads = given.get("threads", _PLAIN.threads) * (node[1] if node else 1)
     filled = {"warmup_s": 0.0, "senders": threads * targets, **given}
@@ -67,8 +73,3 @@ def completed(given: dict[str, Any], targets: int) -> dict[str, Any]:
         # A sender has one flow: more flows than senders would never be used.
         filled.setdefault("flows", max(min(filled["senders"], _PLAIN.flows), 1))
     return filled
-
-
-def settings(scenario: Scenario) -> dict[str, Any]:
-    """The engine's arguments for all this."""
-    return {"senders": scenario.senders, "spread": scenario.spread}

@@ -79,7 +79,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = _engine(scenario, spoken, knobs, endpoint, sources) | {"others": beside}
+    engine = _engine(scenario, spoken, knobs, [endpoint, *beside], sources)
     receivers = [endpoint, *beside] if one_way else []
     return Plan(scenario, endpoint, sources, engine, notes + tight, others=endpoints[which + 1 :], receivers=receivers)
 
@@ -176,13 +176,14 @@ def _knobs(spoken: Protocol, options: dict[str, Any]) -> Any:
 
 
 def _engine(
-    scenario: Scenario, spoken: Protocol, knobs: Any, endpoint: target.Endpoint, sources: list[target.Address]
+    scenario: Scenario, spoken: Protocol, knobs: Any, endpoints: list[target.Endpoint], sources: list[target.Address]
 ) -> dict[str, Any]:
     return {
         "protocol": spoken.name,
         "knobs": spoken.engine_knobs(knobs) if spoken.engine_knobs else list(knob_values(knobs).items()),
         "lines": _lines(scenario, spoken, knobs),
-        "target": endpoint,
+        "targets": endpoints,
+        "ticks": (scenario.senders, scenario.spread),
         "sources": sources,
         "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],
         "warmup_ns": round(scenario.warmup_s * 1e9),
@@ -194,7 +195,6 @@ def _engine(
         "stamps": scenario.stamps == "kernel",
         "segmented": scenario.gso,
         "log": scenario.log,
-        **ways.settings(scenario),
         **streams.arguments(scenario, target.split(target.apart(scenario.target)[0], spoken.port)[0]),
     }
 

@@ -1,0 +1,50 @@
+"""The search where nothing comes back: it ends where its receiver loses, not where this machine does."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+import flatout
+from conftest import free_port
+
+
+def test_a_slow_handler_is_the_limit() -> None:
+    """A handler of some 10,000 records a second at most behind a short queue."""
+    with flatout.Receiver("127.0.0.1:0", counters=True, queue=500, full="drop-newest", batch=100) as receiver:
+
+        def take_slowly() -> None:
+            while receiver.alive:
+                if receiver.take(0.1) is not None:
+                    time.sleep(0.01)
+
+        handler = threading.Thread(target=take_slowly)
+        handler.start()
+        try:
+            found = flatout.limit("record", receiver.address, loss="1%", least=1000, most="200k", budget=15, within=0.2)
+        finally:
+            receiver.stop()
+            handler.join()
+    trials = [(trial.intended_per_s, trial.verdict, trial.why) for trial in found.trials]
+    failed = [trial for trial in found.trials if trial.verdict == "failed"]
+    assert failed, trials
+    assert any("the receiver's queue dropped" in trial.why for trial in failed), trials
+    assert found.limit.upper is not None
+    assert found.limit.upper < 100_000, trials
+    for trial in found.trials:
+        outcomes = trial.outcomes
+        assert outcomes.received is not None
+        assert outcomes.sent == outcomes.received + outcomes.lost + outcomes.invalid
+        assert trial.receiver is not None
+
+
+def test_without_counters_there_is_no_limit_to_find() -> None:
+    with (
+        flatout.Receiver("127.0.0.1:0", counters=False) as receiver,
+        pytest.raises(flatout.TargetError, match="flatout serve"),
+    ):
+        flatout.limit("record", receiver.address, budget=10)
+    with pytest.raises(flatout.TargetError, match="nobody listens"):
+        flatout.limit("record", f"127.0.0.1:{free_port()}", budget=10)
