@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -272,3 +273,44 @@ def test_each_message_can_be_logged(tmp_path: Any) -> None:
     rows = log.read_text().splitlines()[1:]
     assert sum(",sent," in row for row in rows) == run.outcomes.sent
     assert sum(",unsent," in row for row in rows) == run.outcomes.unsent
+
+
+def test_the_seeds_message_is_the_same_from_all_senders() -> None:
+    far_end = Plain()
+    run = flatout.load("record", far_end.address, rate="5k", count=500, senders=8, options={"format": "movement"})
+    assert [data for data, _ in far_end.came if len(data) == 4] == [b"\7\0\0\0"] * run.outcomes.sent
+    records, sources = far_end.records(np.dtype("<u4"))
+    assert (len(records), len(set(sources))) == (run.outcomes.sent, 8)
+
+
+def test_requests_that_are_answered_carry_their_time_too() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        came: list[bytes] = []
+
+        def answer() -> None:
+            while not over.is_set():
+                try:
+                    data, source = server.recvfrom(2048)
+                except TimeoutError:
+                    return
+                came.append(data)
+                server.sendto(data, source)
+
+        over = threading.Event()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        began_ns = time.time_ns()
+        text = "id:u4 seq:u4 sent:u8"
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        run = flatout.load("record", address, rate=500, count=200, warmup=0, options={"format": text, "reply": text})
+        over.set()
+        server.settimeout(0.01)
+        thread.join()
+    assert run.outcomes.answered + run.outcomes.late == run.outcomes.sent
+    assert (run.outcomes.received, run.receiver, run.readings) == (None, None, [])
+    assert run.latency_ns.from_due is not None
+    sent = np.frombuffer(b"".join(came), layout_of(text).dtype)["sent"].astype("i8")
+    assert ((sent > began_ns - 10**9) & (sent < time.time_ns() + 10**9)).all()
+    assert (np.diff(sent) > 0).all()

@@ -106,6 +106,11 @@ impl Batch {
         }
     }
 
+    /// Whether the first `count` slots are to be sent with `length` bytes each.
+    pub(crate) fn is_even(&self, count: usize, length: usize) -> bool {
+        self.vectors.iter().take(count.min(self.slots())).all(|vector| vector.iov_len == length)
+    }
+
     /// Who sent the packet in a slot, for a batch with names.
     #[must_use]
     pub fn peer(&self, slot: usize) -> Option<SocketAddr> {

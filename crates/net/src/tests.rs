@@ -340,3 +340,24 @@ fn a_thread_knows_its_cpus_and_what_it_used() {
     let (done, cpu, left) = pinned.unwrap();
     assert!(done.is_ok() && left == [cpu]);
 }
+
+#[test]
+fn only_what_is_even_now_is_cut_apart() {
+    let far_end = UdpSocket::bind(ANY_PORT).unwrap();
+    far_end.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ways = Ways { stamps: false, segmented: true };
+    let mut flows = Flows::open(&[far_end.local_addr().unwrap()], &[], 1, ways).unwrap();
+    let mut buffer = [0; 64];
+    for lengths in [[8, 8, 8], [8, 8, 8], [4, 8, 8], [8, 4, 8], [8, 8, 4]] {
+        let mut batch = numbered(3, 8);
+        for send in 0..2 {
+            let lengths = if send == 0 { [8, 8, 8] } else { lengths };
+            (0..3).for_each(|slot| batch.set_length(slot, lengths[slot]));
+            assert_eq!(flows.send(0, &mut batch, 3, lengths[2]), Sent::Left(3));
+            for (slot, length) in lengths.into_iter().enumerate() {
+                assert_eq!(far_end.recv(&mut buffer).unwrap(), length);
+                assert_eq!(buffer[..length], vec![slot as u8 + 1; length]);
+            }
+        }
+    }
+}

@@ -222,7 +222,7 @@ impl Datagrams for Flows {
 
     fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> Sent {
         // The kernel cuts into equal parts, and requests about different subjects may differ in length.
-        let segmented = self.segmented && count > 1 && (0..count).all(|slot| batch.length(slot) == length);
+        let segmented = self.segmented && count > 1 && batch.is_even(count, length);
         match self.flows.get_mut(flow) {
             Some(flow) if segmented => flow.send_segmented(batch, count, length),
             Some(flow) => flow.send(batch, count),

@@ -99,7 +99,7 @@ def of_run(run: LoadResult) -> list[Table]:
         tables.append(receiver(run))
     if run.connections:
         tables.append(connections(run))
-    if run.tallies:
+    if run.tallies and (any(run.tallies.values()) or not one_way.is_one_way(run)):
         tables.append(tallies(run))
     if run.nodes:
         tables.append(nodes(run))

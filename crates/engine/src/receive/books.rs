@@ -20,6 +20,8 @@ const REASONS: usize = Malformed::WORDS.len();
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
     pub(crate) malformed: [u64; REASONS],
+    /// What the kernel handed over: coalesced messages as one.
+    pub(crate) arrivals: u64,
     pub(crate) bytes: u64,
     pub(crate) cpu_ns: u64,
     /// Messages that arrived before they were sent, by the clocks.
@@ -74,6 +76,7 @@ impl Received {
         let mut words = self.arrived().words().to_vec();
         words.extend(Malformed::WORDS.into_iter().zip(self.counted.malformed));
         words.extend([
+            ("arrivals", self.counted.arrivals),
             ("ahead", self.counted.ahead),
             ("waited", self.passed.waited),
             ("memory_bytes", self.passed.bytes as u64 + self.table_bytes),

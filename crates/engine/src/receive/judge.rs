@@ -92,6 +92,7 @@ impl<T: Take> Judge<T> {
         let (source, new) = self.at_hand.number(&books.sources, peer);
         let from = Origin { source, arrived: arrivals.stamp_unix_ns(slot).unwrap_or(now) };
         let bytes = arrivals.bytes(slot);
+        self.counted.arrivals += 1;
         self.counted.bytes += arrivals.length(slot) as u64;
         self.counted.sources += u64::from(new);
         // An empty datagram is a message too.
