@@ -232,7 +232,7 @@ def _descriptors() -> Iterator[str]:
 # --- Counters for those who send ---
 
 _HEAD = struct.Struct("<8sBB6xQ")
-_LENGTH = 24 + 18 * 8
+_LENGTH = 24 + 19 * 8
 
 
 def asked(sender: Sending, anew: bool = False, nonce: int = 7) -> tuple[int, ...] | None:
@@ -244,7 +244,7 @@ def asked(sender: Sending, anew: bool = False, nonce: int = 7) -> tuple[int, ...
             answer = sender.socket.recv(2048)
             assert len(answer) == _LENGTH, "an answer is as long as its question"
             assert _HEAD.unpack(answer[:24]) == (b"flatout!", 1, anew, nonce)
-            return struct.unpack("<18Q", answer[24:])
+            return struct.unpack("<19Q", answer[24:])
     return None
 
 
