@@ -57,6 +57,7 @@ impl Received {
             restarts: self.followed.restarts,
             untracked: self.followed.untracked,
             kernel_drops: self.kernel_drops,
+            arrivals: self.counted.arrivals,
             handed_over: self.passed.handed_over,
             dropped: self.passed.dropped,
             queued: self.passed.queued,
@@ -76,7 +77,6 @@ impl Received {
         let mut words = self.arrived().words().to_vec();
         words.extend(Malformed::WORDS.into_iter().zip(self.counted.malformed));
         words.extend([
-            ("arrivals", self.counted.arrivals),
             ("ahead", self.counted.ahead),
             ("waited", self.passed.waited),
             ("memory_bytes", self.passed.bytes as u64 + self.table_bytes),
@@ -98,6 +98,7 @@ pub(crate) fn sum(workers: &[Received]) -> Arrived {
         all.restarts += one.restarts;
         all.untracked += one.untracked;
         all.kernel_drops += one.kernel_drops;
+        all.arrivals += one.arrivals;
         all.handed_over += one.handed_over;
         all.dropped += one.dropped;
         all.queued += one.queued;

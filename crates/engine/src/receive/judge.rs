@@ -129,12 +129,11 @@ impl<T: Take> Judge<T> {
     #[inline]
     fn read(&mut self, message: &[u8], peer: SocketAddr) -> Option<Result<Taken, Malformed>> {
         if message.len() == LENGTH
-            && self.tells
             && let Some(question) = Question::read(message)
         {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
-            if self.asked.len() < QUESTIONS {
+            if self.tells && self.asked.len() < QUESTIONS {
                 self.asked.push((question, peer));
             }
             return None;

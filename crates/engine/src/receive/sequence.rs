@@ -8,10 +8,13 @@
 //! Up to 64 behind is told apart: seen before or late. Anything else is a jump, which is counted. Where the sender's
 //! next number follows that one, it has begun again there; where a later one follows what was left, it was stragglers
 //! that came, and all goes on as before. Where several threads read one socket, numbers come in any order: there up to
-//! [`FAR`] behind is late, and nobody begins again so near.
+//! [`BEHIND`] behind is late, and nobody begins again so near.
 
-/// The longest gap.
-const FAR: u64 = 1 << 16;
+/// The longest gap: 4 s at a million a second, and less than the step from one number to the next of 4 bytes that are
+/// read in the wrong order.
+const FAR: u64 = 1 << 22;
+/// How far a thread may be behind another that reads the same socket.
+const BEHIND: u64 = 1 << 16;
 /// How many of the latest numbers are told apart.
 const WINDOW: u64 = 64;
 const WAYS: usize = 8;
@@ -107,14 +110,14 @@ impl Follower {
         let table = vec![0_u64; words + WAYS];
         let skew = table.as_ptr().align_offset(64).min(WAYS);
         let numbers = u64::MAX >> (64 - bits.clamp(1, 64));
-        let far = FAR.min(numbers / 4 + 1);
+        let near = |bound: u64| bound.min(numbers / 4 + 1);
         Self {
             table,
             skew,
             set_bits: sets.trailing_zeros(),
             numbers,
-            far,
-            late: if shared { far } else { WINDOW - 1 },
+            far: near(FAR),
+            late: if shared { near(BEHIND) } else { WINDOW - 1 },
             most: most.max(1),
             live: 0,
             fresh: 1 << 16,

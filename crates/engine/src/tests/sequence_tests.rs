@@ -29,7 +29,8 @@ fn a_gap_is_missing_until_what_was_left_out_comes() {
     assert_eq!(following(32, &[5, 9]), Followed { missing: 3, ..one() });
     assert_eq!(following(32, &[5, 9, 7]), Followed { missing: 2, reordered: 1, ..one() });
     assert_eq!(following(32, &[5, 9, 7, 7, 6, 8]), Followed { reordered: 3, duplicate: 1, ..one() });
-    assert_eq!(following(32, &[0, 65_536]), Followed { missing: 65_535, ..one() });
+    assert_eq!(following(32, &[0, 1 << 22]), Followed { missing: (1 << 22) - 1, ..one() });
+    assert_eq!(following(32, &[0, (1 << 22) + 1]), Followed { restarts: 1, ..one() });
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn at_random_it_finds_what_a_model_without_bounds_finds() {
         let mask = u64::MAX >> (64 - bits);
         let mut follower = Follower::new(4_096, bits, false);
         let mut model =
-            Model { mask, far: (1 << 16).min(mask / 4 + 1), known: HashMap::new(), counts: Followed::default() };
+            Model { mask, far: (1 << 22).min(mask / 4 + 1), known: HashMap::new(), counts: Followed::default() };
         let mut latest = [0_u64; 40];
         for step in 0..4_000 {
             follower.begin(step * TICK / 3, 0);
