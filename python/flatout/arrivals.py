@@ -20,7 +20,7 @@ Words = dict[str, int]
 SHARED = "the receiver counts all nodes' messages: merge their results to learn the loss"
 _DIFFERENCES = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
-    *("kernel_drops", "handed_over", "dropped", "queued", "senders"),
+    *("kernel_drops", "arrivals", "handed_over", "dropped", "queued", "senders"),
 )
 # Counters that never fall unless their receiver is another than before.
 _RISING = ("received", "parsed", "malformed", "kernel_drops", "handed_over", "dropped")
@@ -73,7 +73,7 @@ def _settled(found: Account, told: Words) -> Account:
     received = min(came, sent)
     invalid = min(told["malformed"], sent - received)
     lost = sent - received - invalid
-    in_kernel = min(lost, told["kernel_drops"])
+    in_kernel, notes = _in_kernel(told, lost)
     arrival = Arrival(**told, lost_in_kernel=in_kernel, lost_elsewhere=lost - in_kernel)
     outcomes = msgspec.structs.replace(
         found.outcomes,
@@ -86,9 +86,24 @@ def _settled(found: Account, told: Words) -> Account:
     strange = came + told["malformed"] - sent
     more = f"others send to this receiver too: it got {strange:,} messages more than were sent from here"
     warnings = (*found.warnings, more) if strange > 0 else found.warnings
-    return found._replace(
-        outcomes=outcomes, loss=(sent - received) / sent if sent else None, arrival=arrival, warnings=warnings
+    loss = (sent - received) / sent if sent else None
+    return found._replace(outcomes=outcomes, loss=loss, arrival=arrival, warnings=warnings, notes=notes)
+
+
+def _in_kernel(told: Words, lost: int) -> tuple[int, tuple[str, ...]]:
+    """How many of the lost messages the receiver's sockets dropped, and what to say of that.
+
+    What the kernel would have handed over as one message it drops as one, and counts once (UDP_GRO).
+    """
+    drops = told["kernel_drops"]
+    if not drops or told["arrivals"] >= told["received"]:
+        return min(lost, drops), ()
+    together = told["received"] / max(told["arrivals"], 1)
+    note = (
+        f"the receiver's kernel handed over {together:.1f} messages at a time and counts what it drops so: how many of "
+        "the lost it dropped is an estimate"
     )
+    return min(lost, round(drops * together)), (note,)
 
 
 def together(readings: Sequence[Reading], sent: int) -> Words:

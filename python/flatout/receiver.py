@@ -33,6 +33,7 @@ _DEFAULT = "127.0.0.1:31234"
 _STEP_S = 0.1
 _LONGEST_DATAGRAM = 65507
 _SUMS = (
+    "arrivals",
     "received",
     "parsed",
     "handed_over",
@@ -214,9 +215,10 @@ class Receiver:
 
         `received` = `parsed` + all `malformed`, and `parsed` = `handed_over` + `queue["dropped"]` + `queue["waiting"]`.
         `missing`, `duplicate`, `reordered`: by sequence number; `restarts`: numbers too far from their sender's others;
-        `untracked`: records whose sender found no place, or only by having another forgotten. `kernel_drops`: by the
-        sockets. `delay_ns`: the one-way delay by the two clocks, None where records carry no time, and `ahead` counts
-        what arrived before it was sent.
+        `untracked`: records whose sender found no place, or only by having another forgotten. `arrivals`: what the
+        kernel handed over, and `kernel_drops`: what the sockets dropped; both count coalesced records once. `delay_ns`:
+        the one-way delay by the two clocks, None where records carry no time; `ahead` counts what arrived before it was
+        sent.
         """
         workers = self._engine.received()
         total = {name: sum(worker[name] for worker in workers) for name in (*_SUMS, *_MALFORMED, "dropped", "queued")}

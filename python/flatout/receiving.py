@@ -12,6 +12,10 @@ from flatout.scenario import target
 from flatout.scenario.plan import protocol as by_name
 from flatout.server import Server
 
+# Bytes, as crates/engine/src/receive has them: time and source of a record; a place in the table of sequence numbers;
+# an address in the list of sources and in what finds it there.
+_BESIDE_A_RECORD, _PLACE, _ADDRESS = 12, 32, 128
+
 
 class Drained(Server):
     """A running receiver; the engine's own handler takes what it hands over, and no Python code runs for it."""
@@ -26,6 +30,8 @@ class Drained(Server):
         threads = 1 if threads is None else threads
         knobs = _knobs(spoken, options)
         options.setdefault("counters", True)
+        self.followed = int(options.setdefault("follow", 1 << 20))
+        self._sockets = 1 if options.get("shared") else threads
         try:
             at = listen or f"127.0.0.1:{spoken.test_port}"
             self._receiver = Receiver(at, knobs.format, endian=knobs.endian, threads=threads, **options)
@@ -61,6 +67,14 @@ class Drained(Server):
     def format(self) -> str:
         """How a message is laid out, as text."""
         return self._receiver.layout.text
+
+    @property
+    def memory_bound(self) -> int:
+        """Bytes that it holds at most, about: the queue's, and those of all senders that it may follow."""
+        queue: int = self.stats()["queue"]["size"] * (self.size + _BESIDE_A_RECORD)
+        # The table has two places a sender, in a power of two, for each socket.
+        places = 1 << (2 * self.followed - 1).bit_length()
+        return queue + self._sockets * places * _PLACE + self.followed * _ADDRESS
 
     @property
     def carrier(self) -> str:

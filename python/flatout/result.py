@@ -160,7 +160,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
     whose numbers jumped too far for that, `untracked` messages of senders that there was no room to follow.
     `kernel_drops` did not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets
-    explain `lost_in_kernel`, and `lost_elsewhere` is the rest.
+    explain `lost_in_kernel`, and `lost_elsewhere` is the rest. `arrivals` is how often the kernel handed something
+    over: where these are fewer than `received`, several messages came as one, and its drops are counted so too.
     """
 
     received: int
@@ -178,6 +179,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     senders: int
     workers: int
     size: int
+    arrivals: int = 0
     lost_in_kernel: int = 0
     lost_elsewhere: int = 0
 

@@ -50,12 +50,14 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     received = parsed + malformed, and parsed = handed_over + dropped in the queue + waiting there, in all. `missing`,
     `duplicate` and `reordered` are by sequence number; `missing` falls where a late one comes. `restarts` are jumps
     that are no gap, `untracked` records of senders that there was no room to follow. `delay_ns` (the last line has it)
-    is the one-way delay where records carry their time, and `ahead` are those that came before it. `dropped`
-    counts by reason what no handler got. What is held now is told as it is: `senders`, `waiting`, and of a worker its
-    `queued`, `memory_bytes` and what it is made of.
+    is the one-way delay where records carry their time, and `ahead` are those that came before it. `dropped` counts by
+    reason what no handler got. `arrivals` are what the kernel handed over, several coalesced records at once; its
+    `kernel_drops` count such a bundle once. What is held now is told as it is: `senders`, `waiting`, memory, and of a
+    worker what is queued and what it is made of.
     """
 
     t_s: float
+    arrivals: int
     received: int
     parsed: int
     malformed: dict[str, int]

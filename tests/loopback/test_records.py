@@ -59,7 +59,7 @@ class Plain:
                 if self._over.is_set():
                     return
 
-    def records(self, dtype: np.dtype[Any], questions_bytes: int = 168) -> tuple[np.ndarray[Any, Any], list[Any]]:
+    def records(self, dtype: np.dtype[Any], questions_bytes: int = 176) -> tuple[np.ndarray[Any, Any], list[Any]]:
         """What came in all, but for questions, and from where."""
         self._over.set()
         self._thread.join()

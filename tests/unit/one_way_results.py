@@ -48,8 +48,9 @@ def run(lost_in_kernel: int = 0, lost_elsewhere: int = 0, malformed: int = 0, **
         loss=(sent - right) / sent,
         rate_per_s=Rates(planned=RATE, sent=RATE, answered=0.0, received=right / FOR_S),
         latency_ns=Latency(from_due=None, from_sent=None),
-        intervals=[second(n + 1.0, int(RATE), lost // FOR_S) for n in range(FOR_S)],
-        tallies={},
+        # As the engine ends a run: what is left of the last second.
+        intervals=[*(second(n + 1.0, int(RATE), lost // FOR_S) for n in range(FOR_S)), second(FOR_S + 0.001, 0, 0)],
+        tallies={"replied": 0},
         requirements=[],
         receiver=there,
     )

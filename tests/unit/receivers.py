@@ -7,14 +7,15 @@ from flatout.scenario.target import Endpoint
 
 WORDS = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
-    *("kernel_drops", "handed_over", "dropped", "queued", "senders", "bytes", "cpu_ns"),
+    *("kernel_drops", "arrivals", "handed_over", "dropped", "queued", "senders", "bytes", "cpu_ns"),
 )
 
 
 def counters(parsed: int = 0, malformed: int = 0, **more: int) -> dict[str, int]:
     """Those of a receiver that has got so many right messages and handed all of them over."""
     told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32}
-    told |= {"parsed": parsed, "malformed": malformed, "received": parsed + malformed, "handed_over": parsed}
+    came = parsed + malformed
+    told |= {"parsed": parsed, "malformed": malformed, "received": came, "arrivals": came, "handed_over": parsed}
     return told | more
 
 

@@ -87,6 +87,17 @@ def test_two_receivers_are_added_and_one_with_two_addresses_is_not() -> None:
     assert arrivals.together(same, 100)["received"] == 99
 
 
+def test_drops_of_what_comes_together_are_counted_so() -> None:
+    found = account(1000, reading(parsed=900, arrivals=90, kernel_drops=3, missing=100))
+    assert found.arrival is not None
+    assert (found.arrival.lost_in_kernel, found.arrival.lost_elsewhere) == (30, 70)
+    assert "10.0 messages at a time" in found.notes[0]
+    found = account(1000, reading(parsed=900, arrivals=90, kernel_drops=30))
+    assert found.arrival is not None
+    assert found.arrival.lost_in_kernel == 100, "no more than are lost"
+    assert not account(1000, reading(parsed=900, arrivals=90)).notes
+
+
 def test_nodes_are_counted_from_the_first_question_to_the_last_answer() -> None:
     one = Reading(target="a", before=counters(parsed=10), after=counters(parsed=150))
     other = Reading(target="a", before=counters(parsed=20), after=counters(parsed=210))

@@ -1,15 +1,18 @@
-"""`serve` ends on a signal, whenever that comes."""
+"""`serve` ends on a signal, whenever that comes; what it tells each second adds up to what it tells at the end."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flatout.cli.seconds import Stop
+from flatout.cli.seconds import Lines, Stop, attend
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +47,39 @@ def test_signals_at_every_moment_of_waiting_never_hang_it() -> None:
         sender.start()
         assert stop.wait(5)
         sender.join()
+
+
+class Counting:
+    """Counts by itself: three more at each look, the first ones before anybody looked."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.alive = True
+
+    def stats(self) -> dict[str, Any]:
+        self.received += 3
+        self.alive = self.received < 12
+        return {"t_s": self.received / 3, "received": self.received, "workers": [{"received": self.received}]}
+
+    def stop(self) -> None:
+        self.alive = False
+
+
+class Plain(Lines):
+    def difference(self, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+        assert now["workers"][0]["received"] >= before["workers"][0]["received"]
+        return {"received": now["received"] - before["received"]}
+
+
+class Never(Stop):
+    def wait(self, seconds: float) -> bool:  # noqa: ARG002
+        return False
+
+
+def test_what_came_before_the_first_look_is_in_the_first_second(tmp_path: Path) -> None:
+    written = tmp_path / "objects"
+    lines = lambda objects: Plain(objects, people=False)  # noqa: E731
+    attend(Counting(), lines, Never(), seconds=3, json=str(written))
+    *seconds, last = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [second["received"] for second in seconds] == [6, 3, 3]
+    assert last["received"] == 12 + 3

@@ -60,6 +60,16 @@ def test_the_page_shows_what_the_receiver_counted() -> None:
     assert "The receiver&#39;s own count" in html
     assert "lost: in the receiver&#39;s kernel 300,000, elsewhere 20,000" in html
     assert "received 2,879,960" in html
+    assert "tallies" not in html.split("<footer>")[0].split("<main>")[1]
+
+
+def test_the_end_of_the_last_second_is_no_breakdown() -> None:
+    pytest.importorskip("bokeh")
+    from flatout.view import chart
+
+    assert len(LOSSY.intervals) == one_way_results.FOR_S + 1
+    assert f"{one_way_results.FOR_S} seconds; " in page.render(LOSSY)
+    assert len(chart.course(LOSSY, "run")) == 3
 
 
 def test_requests_that_are_answered_are_told_as_before() -> None:

@@ -117,18 +117,16 @@ impl Handover {
     /// What waits longest makes room, in this lane first.
     fn offer_for_oldest<'a>(&self, own: &Lane, runs: impl Iterator<Item = Run<'a>>, count: usize) {
         let mut state = lock(&own.state);
-        // Of more than can ever wait at once, the last are the newest.
-        let wanted = count.min(self.capacity);
-        let mut room = self.reserve(wanted);
-        room += self.evict(&mut state, wanted - room);
-        if room < wanted {
+        let mut room = self.reserve(count);
+        room += self.evict(&mut state, count - room);
+        if room < count {
             drop(state);
             for lane in self.lanes.iter().filter(|lane| !std::ptr::eq(*lane, own)) {
-                room += self.evict(&mut lock(&lane.state), wanted - room);
+                room += self.evict(&mut lock(&lane.state), count - room);
             }
             state = lock(&own.state);
-            // Others may have been quicker: what has no room now is dropped, the oldest first.
-            room += self.reserve(wanted - room);
+            // More than can ever wait, or others were quicker: what has no room now is dropped, the oldest first.
+            room += self.reserve(count - room);
         }
         state.note(count, count - room);
         self.append(&mut state, &mut Rest::new(runs, self.shape.size, count - room), room);

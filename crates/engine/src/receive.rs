@@ -199,7 +199,8 @@ fn bind(plan: &ReceivePlan, workers: usize) -> io::Result<Vec<Arc<Intake>>> {
 fn books<T: Take>(plan: &ReceivePlan, workers: usize, taker: &T, intakes: &[Arc<Intake>]) -> io::Result<Arc<Books>> {
     let bits = taker.sequence_bits();
     let most = if bits > 0 { plan.followed } else { 1 };
-    let followings = intakes.iter().map(|_| Following::new(Follower::new(most, bits))).collect();
+    let followings =
+        intakes.iter().map(|_| Following::new(Follower::new(most, bits, plan.shared && workers > 1))).collect();
     let drops = |intake: &Arc<Intake>| {
         let intake = Arc::clone(intake);
         Drops::new(move || intake.memory().drops)

@@ -20,8 +20,6 @@ const AT_ONCE: usize = 64;
 pub trait Inflow: Send + 'static {
     /// Receives what has arrived, waiting a while for the first datagram. Zero: nothing came in that time.
     fn receive(&mut self, into: &mut Arrivals) -> usize;
-    /// What the queue behind it holds and has dropped.
-    fn memory(&self) -> SocketMemory;
     /// Sends one datagram back; one that cannot leave is lost, as any datagram may be.
     fn answer(&mut self, bytes: &[u8], to: SocketAddr);
 }
@@ -124,10 +122,6 @@ impl Inflow for Arc<Intake> {
         let count = usize::try_from(got).unwrap_or(0);
         into.note(count);
         count
-    }
-
-    fn memory(&self) -> SocketMemory {
-        Intake::memory(self)
     }
 
     fn answer(&mut self, bytes: &[u8], to: SocketAddr) {

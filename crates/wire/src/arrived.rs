@@ -13,7 +13,7 @@
 
 /// Bytes of a question and of its answer.
 pub const LENGTH: usize = 24 + 8 * COUNTERS;
-const COUNTERS: usize = 18;
+const COUNTERS: usize = 19;
 const ASKS: &[u8; 8] = b"flatout?";
 const ANSWERS: &[u8; 8] = b"flatout!";
 const VERSION: u8 = 1;
@@ -46,8 +46,10 @@ pub struct Arrived {
     pub restarts: u64,
     /// Right messages whose sender there was no room to follow.
     pub untracked: u64,
-    /// Messages that the kernel dropped at the sockets.
+    /// What the kernel dropped at the sockets; messages that it would have handed over as one count as one.
     pub kernel_drops: u64,
+    /// What the kernel handed over, messages that came as one counted once.
+    pub arrivals: u64,
     /// Right messages that the handler has taken.
     pub handed_over: u64,
     /// Right messages dropped because the queue to the handler was full.
@@ -82,6 +84,7 @@ impl Arrived {
             ("restarts", self.restarts),
             ("untracked", self.untracked),
             ("kernel_drops", self.kernel_drops),
+            ("arrivals", self.arrivals),
             ("handed_over", self.handed_over),
             ("dropped", self.dropped),
             ("queued", self.queued),
@@ -97,7 +100,7 @@ impl Arrived {
     fn of(words: [u64; COUNTERS]) -> Self {
         let [received, parsed, malformed, duplicate, reordered, missing, restarts, untracked, kernel_drops, rest @ ..] =
             words;
-        let [handed_over, dropped, queued, senders, bytes, cpu_ns, workers, size, sequence_bits] = rest;
+        let [arrivals, handed_over, dropped, queued, senders, bytes, cpu_ns, workers, size, sequence_bits] = rest;
         Self {
             received,
             parsed,
@@ -108,6 +111,7 @@ impl Arrived {
             restarts,
             untracked,
             kernel_drops,
+            arrivals,
             handed_over,
             dropped,
             queued,

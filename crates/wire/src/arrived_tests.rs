@@ -11,7 +11,7 @@ fn arrived() -> Arrived {
 #[test]
 fn a_question_byte_by_byte() {
     let bytes = QUESTION.write();
-    assert_eq!(bytes.len(), 168);
+    assert_eq!(bytes.len(), 176);
     assert_eq!(bytes[..16], *b"flatout?\x01\x01\0\0\0\0\0\0");
     assert_eq!(bytes[16..24], [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(bytes[24..], [0; LENGTH - 24]);

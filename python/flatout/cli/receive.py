@@ -78,6 +78,9 @@ class Receiving:
             "(then the kernel drops).",
         ),
     ] = "drop-oldest"
+    follow: Annotated[
+        str, Parameter(group=HOW, help="Senders whose sequence numbers are followed at most; each costs memory.")
+    ] = "1M"
     for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
     json: Annotated[
         str | None,
@@ -99,6 +102,7 @@ class Receiving:
             "counters": not self.no_counters,
             "queue": units.count(self.queue),
             "full": self.full,
+            "follow": units.count(self.follow),
         }
 
 
@@ -155,9 +159,13 @@ def _beginning(protocol: Protocol, server: Drained, asked: Receiving) -> list[st
 
 
 def _memory(server: Drained) -> str:
+    """The queue, and what all of it may come to."""
     stats = server.stats()
     queue = stats["queue"]
-    return f"Queue: {queue['size']:,} records, {queue['policy']}. Memory: {fmt.memory(stats['memory_bytes'])}."
+    return (
+        f"Queue: {queue['size']:,} records, {queue['policy']}. "
+        f"Memory: at most about {fmt.memory(server.memory_bound)} (with {server.followed:,} senders)."
+    )
 
 
 class _Lines(Lines):

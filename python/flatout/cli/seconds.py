@@ -113,7 +113,8 @@ def attend(
     left = seconds if seconds is not None else float("inf")
     with contextlib.ExitStack() as opened:
         told = lines(_objects(json, opened))
-        before = running.stats()
+        # From nothing, not from a first look: what came before that would be in no second.
+        before = _nothing(running.stats())
         while left > 0 and running.alive and not stop.wait(min(1.0, left)):
             left -= 1.0
             now = running.stats()
@@ -125,6 +126,15 @@ def attend(
     if died:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
     return out.GENERATOR if died else out.DONE
+
+
+def _nothing(stats: Any) -> Any:
+    """A look in which nothing was counted yet."""
+    if isinstance(stats, dict):
+        return {name: _nothing(value) for name, value in stats.items()}
+    if isinstance(stats, list):
+        return [_nothing(value) for value in stats]
+    return 0 if isinstance(stats, int | float) else stats
 
 
 def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:

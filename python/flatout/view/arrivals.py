@@ -46,7 +46,8 @@ def second(before: Stats, now: Stats, span: float) -> list[str]:
     came = difference(before, now)
     line = (
         f"{now['t_s']:8.1f} s {throughput(came['received'] / span, came['bytes'] / span)}"
-        f"  parsed {_millions(came['parsed'] / span)}  handed over {_millions(came['handed_over'] / span)}"
+        f"  parsed {fmt.rate_short(came['parsed'] / span):>8}"
+        f"  handed over {fmt.rate_short(came['handed_over'] / span):>8}"
     )
     shares = _shares(came)
     return [line + "".join(f"  {told}" for told in _amiss(came)), *([f"{'':10} {shares}"] if shares else [])]
@@ -55,10 +56,6 @@ def second(before: Stats, now: Stats, span: float) -> list[str]:
 def throughput(per_s: float, bytes_per_s: float) -> str:
     """Messages, bytes and bits a second, as majek's udpreceiver writes them; bytes are those of the messages alone."""
     return f"{per_s / 1e6:7.3f}M pps {bytes_per_s / (1 << 20):7.3f}MiB / {8 * bytes_per_s / 1e6:7.3f}Mb"
-
-
-def _millions(per_s: float) -> str:
-    return f"{per_s / 1e6:.3f}M"
 
 
 def _amiss(came: Stats) -> list[str]:
@@ -79,7 +76,7 @@ def _shares(stats: Stats) -> str:
     received = [worker["received"] for worker in stats["workers"]]
     if len(received) < 2 or not sum(received):
         return ""
-    return "of that by worker: " + ", ".join(f"{100 * number / sum(received):.0f} %" for number in received)
+    return "by worker: " + ", ".join(f"{100 * number / sum(received):.0f} %" for number in received)
 
 
 def totals(stats: Stats) -> list[str]:
@@ -88,12 +85,12 @@ def totals(stats: Stats) -> list[str]:
     lines = [
         f"in {fmt.seconds(stats['t_s'])}: received {stats['received']:,} = parsed {stats['parsed']:,}"
         f" + malformed {sum(stats['malformed'].values()):,}{_reasons(stats['malformed'])}",
+        _shares(stats),
         f"parsed {stats['parsed']:,} = handed over {stats['handed_over']:,} + dropped in the queue {queue['dropped']:,}"
         f" + still there {queue['waiting']:,} ({queue['policy']}, room for {queue['size']:,})",
         _by_sequence(stats),
         f"dropped by the kernel at the socket: {stats['kernel_drops']:,}",
         _delay(stats),
-        _shares(stats),
     ]
     return [line for line in lines if line]
 

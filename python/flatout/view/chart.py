@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from flatout.result import Distribution, Interval, LimitResult, LoadResult, Trial
 from flatout.view import facts, one_way
 from flatout.view import format as fmt
@@ -229,6 +231,9 @@ def search(result: LimitResult, name: str) -> Chart:
 
 def course(run: LoadResult, name: str) -> list[Chart]:
     """Draw a run second by second: rates, what was not answered, latency, and how late the generator was."""
+    if one_way.is_one_way(run):
+        # After the last message nothing is waited for: what is left of the last second would look like a breakdown.
+        run = msgspec.structs.replace(run, intervals=[s for s in run.intervals if s.planned or s.received])
     missing = any(getattr(s, word) for s in run.intervals for word in MISSING)
     return [_rates(run, name), *([_missing(run, name)] if missing else []), _waiting(run, name), profile(run, name)]
 
@@ -260,7 +265,7 @@ def _rates(run: LoadResult, name: str) -> Chart:
 def _missing(run: LoadResult, name: str) -> Chart:
     seconds = [s for s in run.intervals if any(getattr(s, word) for word in MISSING)]
     heights = [float(sum(getattr(s, word) for word in MISSING)) for s in seconds]
-    plot = Plot(Axis("seconds", "time", _times(run.intervals)), Axis("requests in that second", "count", heights))
+    plot = Plot(Axis("seconds", "time", _times(run.intervals)), Axis("in that second", "count", heights))
     bottoms = [0.0] * len(seconds)
     for i, word in enumerate(MISSING):
         tops = [bottom + getattr(s, word) for bottom, s in zip(bottoms, seconds, strict=True)]

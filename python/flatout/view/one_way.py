@@ -33,7 +33,7 @@ _RECEIVER = {
     "restarts": "jumps of a sequence number that are no gap",
     "untracked": "of senders that there was no room to follow",
     "kernel_drops": "dropped by the receiver's kernel, at its sockets",
-    "senders": "seen by the receiver since it began",
+    "senders": "heard from meanwhile",
     "workers": "receive there",
 }
 _ALWAYS = ("received", "parsed", "handed_over", "kernel_drops", "senders", "workers")

@@ -8,7 +8,7 @@ The one module that imports bokeh.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from bokeh.embed import json_item
@@ -236,17 +236,17 @@ def _dress(axis: BokehAxis, data: Axis) -> None:
     else:
         axis.ticker = BasicTicker(desired_num_ticks=5)
         axis.formatter = NumeralTickFormatter(format="0,0[.]0" if data.scale == "time" else "0.[00] a")
-        axis.major_label_overrides = {**_millions(data)}
+        axis.major_label_overrides = dict(_millions(data))
 
 
-def _millions(data: Axis) -> dict[int, str]:
+def _millions(data: Axis) -> Iterator[tuple[float, str]]:
     """The library's own letter for a million is m; these are the ticks that it may set."""
     high = max(data.known or [0.0]) * 1.08
     if data.scale == "time" or high < 1e6:
-        return {}
+        return
     step = 10 ** (math.floor(math.log10(high)) - 1)
     ticks = (step * n for n in range(1, int(high / step) + 1))
-    return {tick: f"{tick / 1e6:g} M" for tick in ticks if tick >= 1e6}
+    yield from ((tick, f"{tick / 1e6:g} M") for tick in ticks if tick >= 1e6)
 
 
 def _durations(axis: BokehAxis, data: Axis) -> None:

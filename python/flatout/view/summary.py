@@ -113,7 +113,7 @@ def _outcomes(run: LoadResult) -> Table:
 
 
 def _unsent_because(run: LoadResult) -> str:
-    return ", ".join(f"{fmt.plain(reason)} {number:,}" for reason, number in run.unsent_because.items())
+    return ", ".join(f"{fmt.plain(reason)} {number:,}" for reason, number in run.unsent_because.items() if number)
 
 
 def _distributions(run: LoadResult) -> Table:

@@ -99,7 +99,7 @@ def of_run(run: LoadResult) -> list[Table]:
         tables.append(receiver(run))
     if run.connections:
         tables.append(connections(run))
-    if run.tallies:
+    if run.tallies and (any(run.tallies.values()) or not one_way.is_one_way(run)):
         tables.append(tallies(run))
     if run.nodes:
         tables.append(nodes(run))
@@ -114,7 +114,7 @@ def outcomes(run: LoadResult) -> Table:
         [row.word, fmt.count(row.number), "" if row.share is None else fmt.percent(row.share), row.meaning]
         for row in facts.outcome_rows(run)
     ]
-    reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items())
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items() if number)
     notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_of_loss(run)]
     things = "messages" if one_way.is_one_way(run) else "requests"
     return Table("Outcomes", ("outcome", f"#{things}", "#share", "meaning"), rows, "; ".join(notes))

@@ -20,6 +20,8 @@ const REASONS: usize = Malformed::WORDS.len();
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
     pub(crate) malformed: [u64; REASONS],
+    /// What the kernel handed over: coalesced messages as one.
+    pub(crate) arrivals: u64,
     pub(crate) bytes: u64,
     pub(crate) cpu_ns: u64,
     /// Messages that arrived before they were sent, by the clocks.
@@ -55,6 +57,7 @@ impl Received {
             restarts: self.followed.restarts,
             untracked: self.followed.untracked,
             kernel_drops: self.kernel_drops,
+            arrivals: self.counted.arrivals,
             handed_over: self.passed.handed_over,
             dropped: self.passed.dropped,
             queued: self.passed.queued,
@@ -95,6 +98,7 @@ pub(crate) fn sum(workers: &[Received]) -> Arrived {
         all.restarts += one.restarts;
         all.untracked += one.untracked;
         all.kernel_drops += one.kernel_drops;
+        all.arrivals += one.arrivals;
         all.handed_over += one.handed_over;
         all.dropped += one.dropped;
         all.queued += one.queued;

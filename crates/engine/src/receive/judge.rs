@@ -92,6 +92,7 @@ impl<T: Take> Judge<T> {
         let (source, new) = self.at_hand.number(&books.sources, peer);
         let from = Origin { source, arrived: arrivals.stamp_unix_ns(slot).unwrap_or(now) };
         let bytes = arrivals.bytes(slot);
+        self.counted.arrivals += 1;
         self.counted.bytes += arrivals.length(slot) as u64;
         self.counted.sources += u64::from(new);
         // An empty datagram is a message too.
@@ -128,12 +129,11 @@ impl<T: Take> Judge<T> {
     #[inline]
     fn read(&mut self, message: &[u8], peer: SocketAddr) -> Option<Result<Taken, Malformed>> {
         if message.len() == LENGTH
-            && self.tells
             && let Some(question) = Question::read(message)
         {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
-            if self.asked.len() < QUESTIONS {
+            if self.tells && self.asked.len() < QUESTIONS {
                 self.asked.push((question, peer));
             }
             return None;

@@ -5,11 +5,16 @@
 //! Where a set is full, whoever was heard of longest ago is forgotten, and that is counted.
 //!
 //! Rules: the first number of a sender is its beginning. Up to [`FAR`] ahead, or a quarter of all numbers, is a gap.
-//! Up to 64 behind is told apart: seen before or late. Anything else is a jump, which is counted; where the sender's
-//! next number follows that one, it has begun again, else a straggler has come and nothing changes.
+//! Up to 64 behind is told apart: seen before or late. Anything else is a jump, which is counted. Where the sender's
+//! next number follows that one, it has begun again there; where a later one follows what was left, it was stragglers
+//! that came, and all goes on as before. Where several threads read one socket, numbers come in any order: there up to
+//! [`BEHIND`] behind is late, and nobody begins again so near.
 
-/// The longest gap.
-const FAR: u64 = 1 << 16;
+/// The longest gap: 4 s at a million a second, and less than the step from one number to the next of 4 bytes that are
+/// read in the wrong order.
+const FAR: u64 = 1 << 22;
+/// How far a thread may be behind another that reads the same socket.
+const BEHIND: u64 = 1 << 16;
 /// How many of the latest numbers are told apart.
 const WINDOW: u64 = 64;
 const WAYS: usize = 8;
@@ -85,6 +90,8 @@ pub(crate) struct Follower {
     /// All bits of a sequence number.
     numbers: u64,
     far: u64,
+    /// Up to how far behind a number is late.
+    late: u64,
     most: usize,
     live: usize,
     /// Now and the epoch, as marks have them.
@@ -96,19 +103,21 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Up to `most` senders whose numbers have `bits` bits.
-    pub(crate) fn new(most: usize, bits: u32) -> Self {
+    /// Up to `most` senders whose numbers have `bits` bits; `shared`: several threads read what they sent.
+    pub(crate) fn new(most: usize, bits: u32, shared: bool) -> Self {
         let sets = (most.clamp(1, 1 << 40) * 2).div_ceil(WAYS).next_power_of_two();
         let words = sets * WAYS * WORDS;
         let table = vec![0_u64; words + WAYS];
         let skew = table.as_ptr().align_offset(64).min(WAYS);
         let numbers = u64::MAX >> (64 - bits.clamp(1, 64));
+        let near = |bound: u64| bound.min(numbers / 4 + 1);
         Self {
             table,
             skew,
             set_bits: sets.trailing_zeros(),
             numbers,
-            far: FAR.min(numbers / 4 + 1),
+            far: near(FAR),
+            late: if shared { near(BEHIND) } else { WINDOW - 1 },
             most: most.max(1),
             live: 0,
             fresh: 1 << 16,
@@ -160,7 +169,8 @@ impl Follower {
         }
         match places.iter_mut().find(|place| place[0] == sender && Mark(place[3]).epoch() != 0) {
             Some(place) if Mark(place[3]).epoch() == (fresh >> 16) as u8 => {
-                judge(place, number, fresh, (self.numbers, self.far), &mut self.counts);
+                let bounds = Bounds { numbers: self.numbers, far: self.far, late: self.late };
+                judge(place, number, fresh, &bounds, &mut self.counts);
             }
             Some(place) => {
                 *place = beginning(sender, number, fresh);
@@ -235,37 +245,45 @@ fn beginning(sender: u64, number: u64, fresh: u32) -> Place {
     [sender, number, 1, Mark::new(fresh, 1).0]
 }
 
-/// What a number says after those before it. `numbers` has all bits of a number, `far` is the longest gap.
-fn judge(place: &mut Place, number: u64, fresh: u32, (numbers, far): (u64, u64), counts: &mut Followed) {
+/// What numbers there are, and what their distances mean.
+struct Bounds {
+    numbers: u64,
+    far: u64,
+    late: u64,
+}
+
+/// What a number says after those before it.
+fn judge(place: &mut Place, number: u64, fresh: u32, bounds: &Bounds, counts: &mut Followed) {
+    let Bounds { numbers, far, late } = *bounds;
     let [_, highest, seen, word] = place;
     let mark = Mark(*word);
     let ahead = number.wrapping_sub(*highest) & numbers;
     let behind = highest.wrapping_sub(number) & numbers;
-    if (1..=far).contains(&ahead) {
+    let after = || {
+        let after = number.wrapping_sub(mark.suspect()?) & numbers & SUSPECT;
+        (1..=WINDOW).contains(&after).then_some(after)
+    };
+    if (1..=WINDOW).contains(&ahead) || ((1..=far).contains(&ahead) && after().is_none()) {
         counts.missing += ahead - 1;
         (*highest, *seen) = (number, shifted(*seen, ahead));
         *word = mark.refreshed(fresh, ahead).0;
-    } else if behind < WINDOW {
-        let bit = 1 << behind;
-        if *seen & bit != 0 {
-            counts.duplicate += 1;
-        } else {
-            counts.reordered += 1;
-            // Numbers before the sender's beginning have not been missed.
-            counts.missing = counts.missing.saturating_sub(u64::from(behind < mark.age()));
-            *seen |= bit;
-        }
+    } else if behind < WINDOW && *seen >> behind & 1 == 1 {
+        counts.duplicate += 1;
         *word = mark.refreshed(fresh, 0).0;
-    } else {
-        let after = mark.suspect().map(|suspect| number.wrapping_sub(suspect) & numbers & SUSPECT);
-        let Some(after) = after.filter(|after| (1..=WINDOW).contains(after)) else {
-            counts.restarts += 1;
-            *word = mark.refreshed(fresh, 0).suspecting(number).0;
-            return;
-        };
+    } else if behind <= late {
+        counts.reordered += 1;
+        // Numbers before the sender's beginning have not been missed.
+        let missed = behind < mark.age() || behind >= WINDOW;
+        counts.missing = counts.missing.saturating_sub(missed.into());
+        *seen |= 1_u64.checked_shl(behind as u32).unwrap_or(0);
+        *word = mark.refreshed(fresh, 0).0;
+    } else if let Some(after) = after() {
         counts.missing += after - 1;
+        *word = Mark::new(fresh, (after + 1).min(WINDOW)).suspecting(*highest).0;
         (*highest, *seen) = (number, shifted(1, after));
-        *word = Mark::new(fresh, (after + 1).min(WINDOW)).0;
+    } else {
+        counts.restarts += 1;
+        *word = mark.refreshed(fresh, 0).suspecting(number).0;
     }
 }
 

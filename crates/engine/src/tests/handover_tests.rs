@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -231,13 +232,19 @@ fn with_threads_at_both_ends_each_message_is_taken_or_dropped_once() {
 #[test]
 fn whoever_sleeps_is_called() {
     let queue = Arc::new(Handover::new(1, SIZE, 64, WhenFull::DropOldest).unwrap());
-    for round in 0..200 {
-        thread::scope(|scope| {
-            let taker = scope.spawn(|| queue.take(10, PATIENCE, Duration::ZERO));
-            offer(&queue, 0, round, 1, 1);
-            assert_eq!(numbers(&taker.join().unwrap().unwrap()), [round]);
-        });
+    let (theirs, (tell, told)) = (Arc::clone(&queue), mpsc::channel());
+    // Not joined where it fails: nobody would wake it.
+    let taker = thread::spawn(move || {
+        while let Some(handed) = theirs.take(10, Duration::from_secs(3_600), Duration::ZERO) {
+            tell.send(numbers(&handed)).unwrap();
+        }
+    });
+    for round in 0..2_000 {
+        offer(&queue, 0, round, 1, 1);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), [round]);
     }
+    queue.stop();
+    taker.join().unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Inflow, SocketMemory};
+use flatout_net::{Arrivals, Inflow};
 use flatout_wire::arrived::{Arrived, LENGTH, Question};
 use flatout_wire::record::{Record, RecordTaker};
 use flatout_wire::{Knob, Protocol, Take};
@@ -21,16 +21,15 @@ use crate::receive::worker::Worker;
 const SIZE: usize = 25;
 const UNIX: u64 = 1_800_000_000_000_000_000;
 
+/// What was answered, and to whom.
+type Answers = Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>;
+
 /// Answers go into a list.
-struct Nowhere(Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>);
+struct Nowhere(Answers);
 
 impl Inflow for Nowhere {
     fn receive(&mut self, _: &mut Arrivals) -> usize {
         0
-    }
-
-    fn memory(&self) -> SocketMemory {
-        SocketMemory::default()
     }
 
     fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
@@ -42,7 +41,7 @@ impl Inflow for Nowhere {
 struct Rig {
     books: Arc<Books>,
     worker: Worker<RecordTaker, Nowhere>,
-    answers: Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>,
+    answers: Answers,
     now: u64,
 }
 
@@ -52,10 +51,10 @@ impl Rig {
     fn new(named: bool, queue: usize, followed: usize) -> Self {
         let taker = taker(named);
         let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
-        let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits()))];
+        let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
         let parts = (1, followings, vec![Drops::new(|| 5)]);
         let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64));
-        let answers = Arc::default();
+        let answers = Answers::default();
         let arrivals = Arrivals::new(1, true, true);
         let inflow = (Nowhere(Arc::clone(&answers)), arrivals);
         let worker = Worker::new(0, taker, inflow, Arc::clone(&books), true);
@@ -124,6 +123,7 @@ fn what_came_as_one_is_cut_apart_and_handed_over_whole() {
     let arrived = rig.arrived();
     assert_eq!((arrived.received, arrived.handed_over, arrived.senders, arrived.missing), (65, 65, 2, 0));
     assert_eq!((arrived.bytes, arrived.kernel_drops), (65 * SIZE as u64, 5));
+    assert_eq!(rig.word("arrivals"), 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::receive::sequence::{Followed, Follower};
 const TICK: u64 = 1 << 24;
 
 fn following(bits: u32, numbers: &[u64]) -> Followed {
-    let mut follower = Follower::new(64, bits);
+    let mut follower = Follower::new(64, bits, false);
     follower.begin(0, 0);
     numbers.iter().for_each(|number| follower.follow(7, *number));
     follower.counts()
@@ -29,7 +29,8 @@ fn a_gap_is_missing_until_what_was_left_out_comes() {
     assert_eq!(following(32, &[5, 9]), Followed { missing: 3, ..one() });
     assert_eq!(following(32, &[5, 9, 7]), Followed { missing: 2, reordered: 1, ..one() });
     assert_eq!(following(32, &[5, 9, 7, 7, 6, 8]), Followed { reordered: 3, duplicate: 1, ..one() });
-    assert_eq!(following(32, &[0, 65_536]), Followed { missing: 65_535, ..one() });
+    assert_eq!(following(32, &[0, 1 << 22]), Followed { missing: (1 << 22) - 1, ..one() });
+    assert_eq!(following(32, &[0, (1 << 22) + 1]), Followed { restarts: 1, ..one() });
 }
 
 #[test]
@@ -63,6 +64,22 @@ fn a_straggler_changes_nothing() {
 }
 
 #[test]
+fn stragglers_in_a_row_look_like_a_new_beginning_until_the_others_go_on() {
+    let mut numbers: Vec<_> = (0..500).filter(|number| !(100..105).contains(number)).collect();
+    numbers.extend([100, 101, 102, 103, 104, 500, 501, 502]);
+    assert_eq!(following(32, &numbers), Followed { missing: 5, restarts: 1, ..one() });
+}
+
+#[test]
+fn of_several_readers_one_may_be_far_behind() {
+    let mut follower = Follower::new(64, 32, true);
+    let held_up = 1_000..1_064;
+    let numbers = (0..9_000).filter(|number| !held_up.contains(number)).chain(held_up.clone()).chain(9_000..9_010);
+    numbers.for_each(|number| follower.follow(1, number));
+    assert_eq!(follower.counts(), Followed { reordered: 64, ..one() });
+}
+
+#[test]
 fn the_other_byte_order_is_seen() {
     let swapped: Vec<_> = (1_u32..200).map(|number| u64::from(number.swap_bytes())).collect();
     assert_eq!(following(32, &swapped).restarts, 198);
@@ -70,7 +87,7 @@ fn the_other_byte_order_is_seen() {
 
 #[test]
 fn numbers_begin_anew_with_an_epoch() {
-    let mut follower = Follower::new(64, 32);
+    let mut follower = Follower::new(64, 32, false);
     for epoch in 0..600 {
         follower.begin(0, epoch);
         for number in [90_000, 90_001] {
@@ -82,7 +99,7 @@ fn numbers_begin_anew_with_an_epoch() {
 
 #[test]
 fn a_million_senders_take_no_more_memory_than_was_said() {
-    let mut follower = Follower::new(1_000, 32);
+    let mut follower = Follower::new(1_000, 32, false);
     for sender in 0..1_000_000_u64 {
         follower.begin(sender << 14, 0);
         follower.follow(sender.wrapping_mul(0x9e37_79b9_7f4a_7c15), 0);
@@ -96,7 +113,7 @@ fn a_million_senders_take_no_more_memory_than_was_said() {
 
 #[test]
 fn senders_numbered_densely_lie_densely() {
-    let mut follower = Follower::new(1 << 20, 32);
+    let mut follower = Follower::new(1 << 20, 32, false);
     for sender in 0..10_000 {
         follower.follow(sender, 0);
     }
@@ -106,7 +123,7 @@ fn senders_numbered_densely_lie_densely() {
 
 #[test]
 fn whoever_is_heard_of_stays_and_the_oldest_goes() {
-    let mut follower = Follower::new(1, 32);
+    let mut follower = Follower::new(1, 32, false);
     for n in 0..100 {
         follower.begin(n * TICK, 0);
         follower.follow(1, n);
@@ -116,7 +133,7 @@ fn whoever_is_heard_of_stays_and_the_oldest_goes() {
     follower.follow(2, 0);
     assert_eq!(follower.counts(), Followed { senders: 2, untracked: 1, ..Followed::default() });
 
-    let mut follower = Follower::new(4, 32);
+    let mut follower = Follower::new(4, 32, false);
     for n in 0..10_000 {
         follower.begin(n * TICK, 0);
         follower.follow(1, n);
@@ -150,7 +167,8 @@ impl Model {
             return;
         };
         let (ahead, behind) = (number.wrapping_sub(known.highest) & mask, known.highest.wrapping_sub(number) & mask);
-        if ahead > 0 && ahead <= self.far {
+        let after = known.suspect.map(|s| number.wrapping_sub(s) & mask).filter(|after| (1..=64).contains(after));
+        if ahead > 0 && (ahead <= 64 || (ahead <= self.far && after.is_none())) {
             self.counts.missing += ahead - 1;
             (known.highest, known.age) = (number, known.age + ahead);
             known.seen.insert(number);
@@ -161,12 +179,10 @@ impl Model {
                 self.counts.reordered += 1;
                 self.counts.missing -= u64::from(behind < known.age);
             }
-        } else if let Some(after) =
-            known.suspect.map(|s| number.wrapping_sub(s) & mask).filter(|a| (1..=64).contains(a))
-        {
-            let suspect = known.suspect.unwrap();
+        } else if let Some(after) = after {
+            let (suspect, left) = (known.suspect.unwrap(), Some(known.highest));
             self.counts.missing += after - 1;
-            *known = Known { highest: number, age: after + 1, seen: HashSet::from([suspect, number]), suspect: None };
+            *known = Known { highest: number, age: after + 1, seen: HashSet::from([suspect, number]), suspect: left };
         } else {
             self.counts.restarts += 1;
             known.suspect = Some(number);
@@ -188,9 +204,9 @@ fn at_random_it_finds_what_a_model_without_bounds_finds() {
         let mut random = Random::new(seed);
         let bits = [8, 16, 32, 64][seed as usize % 4];
         let mask = u64::MAX >> (64 - bits);
-        let mut follower = Follower::new(4_096, bits);
+        let mut follower = Follower::new(4_096, bits, false);
         let mut model =
-            Model { mask, far: (1 << 16).min(mask / 4 + 1), known: HashMap::new(), counts: Followed::default() };
+            Model { mask, far: (1 << 22).min(mask / 4 + 1), known: HashMap::new(), counts: Followed::default() };
         let mut latest = [0_u64; 40];
         for step in 0..4_000 {
             follower.begin(step * TICK / 3, 0);
@@ -206,7 +222,7 @@ fn at_random_it_finds_what_a_model_without_bounds_finds() {
                 985..990 => away,
                 _ => 0,
             } & mask;
-            if roll < 900 || roll >= 985 {
+            if !(900..985).contains(&roll) {
                 *at = number;
             }
             let sender = sender * 0x1_0001;
