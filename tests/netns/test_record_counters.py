@@ -63,7 +63,7 @@ def test_what_arrives_is_what_the_kernel_counts(
     nft = peer("nft")
     books = f"chain in {{ type filter hook input priority 0; {MESSAGE} counter name came; }}"
     rules(net, nft, cli, f"table inet books {{ counter came {{ }}\n{books}\n}}\n")
-    with receiving(cli, net, "--listen", f"{listen}:{PORT}", "--threads", "2"):
+    with receiving(cli, net, "--listen", f"{listen}:{PORT}", "--threads", "2", "--no-gro"):
         run = cli("load", "record", where(getattr(net, target)), *LOAD, inside=net.left).json
         came = counted(net, nft)["came"]
     check(run)
@@ -125,7 +125,7 @@ def test_several_hosts_have_one_account(net: Net, peer: Callable[[str], str], cl
     drop = f"{MESSAGE} numgen inc mod 20 0 counter name dropped drop;"
     wall = f"chain in {{ type filter hook input priority 0; {drop} }}"
     rules(net, nft, cli, f"table inet wall {{ counter dropped {{ }}\n{wall}\n}}\n")
-    with receiving(cli, net, "--listen", f"{net.right_v4}:{PORT}"):
+    with receiving(cli, net, "--listen", f"{net.right_v4}:{PORT}", "--no-gro"):
         nodes = [
             cli.start("load", "record", where(net.right_v4), *LOAD, "--node", f"{n}/2", inside=net.left) for n in (1, 2)
         ]
