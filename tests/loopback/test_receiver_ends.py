@@ -19,7 +19,6 @@ from stream_servers import within
 from traffic import Sending, all_came, closed, records, sending, taken
 
 import flatout
-from conftest import wait_until
 
 
 @pytest.fixture(autouse=True)
