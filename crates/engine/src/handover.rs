@@ -215,6 +215,14 @@ impl Handover {
     ///
     /// Nothing: none came in that time, another taker was quicker, or none will come any more.
     pub fn take(&self, most: usize, wait: Duration, linger: Duration) -> Option<Handed> {
+        self.await_some(most, wait, linger);
+        let handed = self.take_now(most.max(1));
+        // What is left is for the next who waits.
+        self.announce();
+        handed
+    }
+
+    fn await_some(&self, most: usize, wait: Duration, linger: Duration) {
         if self.ready.load(Ordering::SeqCst) == 0 && !wait.is_zero() {
             self.call.wait(wait, &self.ready);
         }
@@ -223,10 +231,6 @@ impl Handover {
         if !linger.is_zero() && (1..enough).contains(&self.ready.load(Ordering::SeqCst)) {
             self.call.linger(linger, enough, &self.ready);
         }
-        let handed = self.take_now(most.max(1));
-        // What is left is for the next who waits.
-        self.announce();
-        handed
     }
 
     fn take_now(&self, most: usize) -> Option<Handed> {
@@ -262,11 +266,10 @@ impl Handover {
         Some(handed)
     }
 
-    /// Takes all that wait and throws them away: for a handler that only counts. Returns how many there were.
-    pub fn discard(&self, wait: Duration) -> usize {
-        if self.ready.load(Ordering::SeqCst) == 0 {
-            self.call.wait(wait, &self.ready);
-        }
+    /// Takes all that wait and throws them away: for a handler that only counts. Returns how many there were. Waits as
+    /// [`Handover::take`] does.
+    pub fn discard(&self, wait: Duration, linger: Duration) -> usize {
+        self.await_some(usize::MAX, wait, linger);
         let mut all = 0;
         for lane in &self.lanes {
             let mut state = lock(&lane.state);

@@ -33,6 +33,8 @@ use crate::plan::ReceivePlan;
 
 /// How often a worker without work looks whether it should stop.
 const WAIT: Duration = Duration::from_millis(50);
+/// How long the handler waits for more: being woken for each receive call would cost more than all else it does.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// A receiver that takes in until it is stopped or dropped. All its faces may be used from several threads.
 pub struct Receiving {
@@ -126,7 +128,7 @@ impl Receiving {
             let (books, stop) = (Arc::clone(&self.books), Arc::clone(&self.stop));
             let drain = move || {
                 while !stop.load(Ordering::Relaxed) {
-                    books.handover.discard(WAIT);
+                    books.handover.discard(WAIT, LINGER);
                 }
             };
             *handler = Some(std::thread::Builder::new().name("flatout-handle".into()).spawn(drain)?);
@@ -170,7 +172,7 @@ impl Receiving {
         }
         if let Some(handler) = lock(&self.handler).take() {
             let _ = handler.join();
-            self.books.handover.discard(Duration::ZERO);
+            self.books.handover.discard(Duration::ZERO, Duration::ZERO);
         }
         lock(&self.intake).take();
         self.books.drops.iter().for_each(Drops::close);
