@@ -93,7 +93,7 @@ def scenario_of(
     if spoken.engine_knobs is not None:
         spoken.engine_knobs(knobs)  # what is wrong with them comes out here
     if ways.is_one_way(spoken, knobs):
-        given = ways.completed(given, len(targets.apart(target)))
+        given = ways.completed(given, len(targets.apart(target)), spoken, knobs)
     fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
     try:
         return msgspec.convert(fields, Scenario)

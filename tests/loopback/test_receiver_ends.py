@@ -19,7 +19,6 @@ from stream_servers import within
 from traffic import Sending, all_came, closed, records, sending, taken
 
 import flatout
-from conftest import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -274,7 +273,9 @@ def test_numbers_begin_anew_when_a_sender_asks_for_it() -> None:
 def test_counters_are_told_to_nobody_unless_that_is_wanted() -> None:
     with flatout.Receiver("127.0.0.1:0") as receiver, sending(receiver) as sender:
         sender.socket.send(_HEAD.pack(b"flatout?", 1, 0, 7).ljust(_LENGTH, b"\0"))
-        wait_until(lambda: receiver.stats()["malformed"]["long"] == 1)
+        sender.one(b"a message after it")
+        stats = all_came(receiver, 1)
+        assert (stats["malformed"]["short"], stats["malformed"]["long"]) == (1, 0), "nor is a question a message then"
         sender.socket.settimeout(0.05)
         with pytest.raises(TimeoutError):
             sender.socket.recv(2048)

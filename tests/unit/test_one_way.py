@@ -26,16 +26,28 @@ def scenario(protocol: str = NAME, target: str = TARGET, **given: Any) -> Scenar
 
 def test_there_is_no_warm_up_and_a_flow_for_each_sender() -> None:
     made = scenario(rate="10k")
-    assert (made.warmup_s, made.senders, made.flows, made.spread) == (0.0, 1, 1, 1.0)
+    assert (made.warmup_s, made.senders, made.flows, made.spread) == (0.0, 10_000, 64, 1.0)
     assert scenario(rate="10k", senders=10).flows == 10
     assert scenario(rate="10k", senders="1k").flows == 64
     assert scenario(rate="10k", senders=10, flows=3).flows == 3
 
 
 def test_each_thread_has_a_sender_for_each_target() -> None:
-    assert scenario(rate="10k", threads=2).senders == 2
-    assert scenario(rate="10k", threads=2, node="1/3").senders == 6
-    assert scenario(target="127.0.0.1:5,127.0.0.2:5", rate="10k", threads=2).senders == 4
+    by_address: dict[str, Any] = {"rate": "10k", "flows": 1, "options": {"format": "seq:u4"}}
+    assert scenario(**by_address).senders == 1
+    assert scenario(**by_address, threads=2).senders == 2
+    assert scenario(**by_address, threads=2, node="1/3").senders == 6
+    assert scenario(target="127.0.0.1:5,127.0.0.2:5", **by_address, threads=2).senders == 4
+
+
+def test_there_are_no_more_senders_than_a_receiver_tells_apart() -> None:
+    assert scenario(rate="10k", options={"format": "id:u1 seq:u4"}).senders == 256
+    assert scenario(rate="10k", options={"format": "seq:u4"}).senders == 64, "one for each flow"
+    assert scenario(rate="10k", options={"format": "x:f4"}).senders == 10_000, "nobody tells any apart"
+    with pytest.raises(UsageError, match="no more than 256 apart"):
+        plan.make(scenario(rate="10k", senders=257, options={"format": "id:u1 seq:u4"}))
+    with pytest.raises(UsageError, match="no more --players than --flows"):
+        plan.make(scenario(rate="10k", senders=65, options={"format": "seq:u4"}))
 
 
 def test_senders_at_a_tick_set_the_rate() -> None:
@@ -92,7 +104,7 @@ def test_options_that_do_not_fit_together(given: dict[str, Any], word: str) -> N
     ],
 )
 def test_scenarios_that_make_no_sense(changes: dict[str, Any], word: str) -> None:
-    base = scenario(rate=1000)
+    base = scenario(rate=1000, senders=1)
     with pytest.raises(UsageError, match=word):
         plan.make(msgspec.structs.replace(base, **changes))
 
@@ -129,7 +141,7 @@ def test_messages_that_are_answered_keep_warm_up_and_time_out() -> None:
 
 def test_a_search_has_no_warm_up_and_no_goal_on_latency() -> None:
     trial = api.trial_scenario(NAME, TARGET)
-    assert (trial.warmup_s, trial.senders) == (0.0, 1)
+    assert (trial.warmup_s, trial.senders) == (0.0, 10_000)
     asked: dict[str, Any] = {"loss": 0.001, "least": None, "most": None, "within": 0.02, "budget": 60}
     assert api.search_of(trial, p99=None, **asked).goal.p99_ns is None
     with pytest.raises(UsageError, match="--p99"):

@@ -26,7 +26,8 @@ class Casting:
         str | None,
         Parameter(
             group=SENDERS,
-            help="Senders, e.g. 10k: each has an identity and numbers its messages. [one for each of --threads]",
+            help="Senders, e.g. 10k: each has an identity and numbers its messages. [10k, or fewer where the format "
+            "tells no more apart]",
         ),
     ] = None
     spread: Annotated[

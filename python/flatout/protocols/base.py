@@ -25,7 +25,8 @@ class Protocol:
     scripts look for. `serve_entries`: makes what a server answers from, of `serve_knobs`. `engine_knobs`: where knobs
     are more than numbers, makes the engine's of `knobs` or of `serve_knobs`; `lines_of`: where messages are made of
     rows, makes the lines of `knobs` that take the place of a query file's. `one_way`: for protocols whose messages
-    nobody answers, tells of `knobs` whether that is so; such a protocol is served by receiving.
+    nobody answers, tells of `knobs` whether that is so; such a protocol is served by receiving. `told_apart`: of such
+    knobs how many senders a receiver can tell apart; None: by their addresses alone.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Protocol:
     engine_knobs: Callable[[Any], list[tuple[str, int]]] | None = None
     lines_of: Callable[[Any], list[str]] | None = None
     one_way: Callable[[Any], bool] | None = None
+    told_apart: Callable[[Any], int | None] | None = None
 
     def port_over(self, link: str) -> int:
         """The port that servers listen on for it."""

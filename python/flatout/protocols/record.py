@@ -15,6 +15,7 @@ _FORMAT_HELP = (
     "Fields as name:type (u1 u2 u4 u8 i1 i2 i4 i8 f4 f8, 4x for padding), then @identity, @sequence, @sent, or "
     "=number, =counter, =random; or 'movement'."
 )
+_MOST_SENDERS = 2**32 - 1
 _ENDIAN_HELP = "Byte order of numbers that do not begin with < or >."
 
 
@@ -85,6 +86,15 @@ def one_way(knobs: Knobs | ServeKnobs) -> bool:
     return getattr(knobs, "reply", None) is None
 
 
+def told_apart(knobs: Knobs | ServeKnobs) -> int | None:
+    """How many senders there can be: as many as an identity names; with neither identity nor sequence any number."""
+    layout = layout_of(knobs.format, knobs.endian)
+    identity = layout.field("identity")
+    if identity is not None:
+        return min(1 << 8 * identity.width, _MOST_SENDERS)
+    return None if layout.field("sequence") else _MOST_SENDERS
+
+
 PROTOCOL = Protocol(
     name="record",
     title="Record",
@@ -101,4 +111,5 @@ PROTOCOL = Protocol(
     engine_knobs=engine_knobs,
     lines_of=lines_of,
     one_way=one_way,
+    told_apart=told_apart,
 )

@@ -67,7 +67,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     knobs = _knobs(spoken, scenario.options)
     one_way = ways.is_one_way(spoken, knobs)
     streams.check(scenario, spoken)
-    ways.check(scenario, spoken, one_way=one_way, targets=len(target.apart(scenario.target)))
+    ways.check(scenario, spoken, knobs, one_way=one_way, targets=len(target.apart(scenario.target)))
     _check_numbers(scenario)
     _check_file(scenario.queries)
     for expression in scenario.require:
