@@ -48,7 +48,7 @@ class Plain:
         self.address = f"{'[::1]' if family == socket.AF_INET6 else '127.0.0.1'}:{self.socket.getsockname()[1]}"
         self.came: list[tuple[bytes, Any]] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._receive)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
 
     def _receive(self) -> None:
