@@ -178,7 +178,7 @@ def test_messages_that_name_no_sender_are_numbered_by_flow() -> None:
 
 def test_several_targets_are_served_in_turn_over_either_family() -> None:
     one, other = Plain(socket.AF_INET6), Plain(socket.AF_INET6)
-    run = flatout.load("record", f"{one.address},{other.address}", rate="2k", count=1000)
+    run = flatout.load("record", f"{one.address},{other.address}", rate="2k", count=1000, senders=2)
     first, _ = one.records(LAYOUT.dtype)
     second, _ = other.records(LAYOUT.dtype)
     assert len(first) + len(second) == run.outcomes.sent
