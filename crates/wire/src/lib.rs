@@ -180,6 +180,17 @@ pub trait Take: Clone + Send + 'static {
     fn names_sender(&self) -> bool;
     /// What a message says, whatever its length.
     fn take(&self, message: &[u8]) -> Result<Taken, Malformed>;
+    /// Takes messages that lie end to end, each of the right size, up to the first that is none; tells what each says and
+    /// returns how many were right.
+    fn take_all(&self, messages: &[u8], mut tell: impl FnMut(Taken)) -> usize {
+        let right = |message: &&[u8]| {
+            self.take(message).is_ok_and(|taken| {
+                tell(taken);
+                true
+            })
+        };
+        messages.chunks_exact(self.size().max(1)).take_while(right).count()
+    }
     /// How long a right message was under way (ns, negative where the clocks differ by more): nothing without a time.
     fn delay_ns(&self, message: &[u8], arrived_unix_ns: u64) -> Option<i64>;
 }

@@ -202,14 +202,65 @@ impl Take for RecordTaker {
         if !self.layout.constants_hold(message) {
             return Err(Malformed::Constant);
         }
-        let read = |field: Option<Field>| field.map_or(0, |field| field.read(message));
-        Ok(Taken { sender: read(self.layout.identity), sequence: read(self.layout.sequence) })
+        let Layout { identity, sequence, .. } = self.layout;
+        Ok(Taken { sender: number(identity, message), sequence: number(sequence, message) })
+    }
+
+    /// The usual fields are read by code of their own, so that nothing is decided anew for each message.
+    #[inline]
+    fn take_all(&self, messages: &[u8], tell: impl FnMut(Taken)) -> usize {
+        match self.layout.identity.map(|field| field.usual()) {
+            Some(Some(at)) => self.take_of(messages, |message| word(message, at), tell),
+            _ => self.take_of(messages, |message| number(self.layout.identity, message), tell),
+        }
     }
 
     #[inline]
     fn delay_ns(&self, message: &[u8], arrived_unix_ns: u64) -> Option<i64> {
         self.layout.sent?.delay_ns(message, arrived_unix_ns)
     }
+}
+
+impl RecordTaker {
+    #[inline]
+    fn take_of(&self, messages: &[u8], sender: impl Fn(&[u8]) -> u64, tell: impl FnMut(Taken)) -> usize {
+        match self.layout.sequence.map(|field| field.usual()) {
+            Some(Some(at)) => self.take_with(messages, (sender, |message: &[u8]| word(message, at)), tell),
+            _ => self.take_with(messages, (sender, |message: &[u8]| number(self.layout.sequence, message)), tell),
+        }
+    }
+
+    #[inline]
+    fn take_with(
+        &self,
+        messages: &[u8],
+        (sender, sequence): (impl Fn(&[u8]) -> u64, impl Fn(&[u8]) -> u64),
+        mut tell: impl FnMut(Taken),
+    ) -> usize {
+        let plain = !self.layout.has_constants();
+        let mut count = 0;
+        for message in messages.chunks_exact(self.layout.size.max(1)) {
+            if !plain && !self.layout.constants_hold(message) {
+                break;
+            }
+            tell(Taken { sender: sender(message), sequence: sequence(message) });
+            count += 1;
+        }
+        count
+    }
+}
+
+/// A field's number; 0 where there is no such field.
+#[inline]
+fn number(field: Option<Field>, message: &[u8]) -> u64 {
+    field.map_or(0, |field| field.read(message))
+}
+
+/// The number of 4 bytes at a place.
+#[inline]
+fn word(message: &[u8], at: usize) -> u64 {
+    let bytes = message.get(at..).and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
 }
 
 #[cfg(test)]

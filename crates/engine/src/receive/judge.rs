@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
 use flatout_net::Arrivals;
+use flatout_wire::Take;
 use flatout_wire::arrived::{LENGTH, Question};
-use flatout_wire::{Malformed, Take, Taken};
 
 use super::books::{Books, Counted};
 use super::sequence::Follower;
@@ -97,58 +97,60 @@ impl<T: Take> Judge<T> {
         self.counted.sources += u64::from(new);
         // An empty datagram is a message too.
         let segment = if arrivals.segment(slot) == 0 { bytes.len().max(1) } else { arrivals.segment(slot) };
-        let pieces = bytes.len().div_ceil(segment).max(1);
         let (mut begin, mut at, mut timed) = (0, 0, false);
-        for _ in 0..pieces {
+        loop {
             let end = (at + segment).min(bytes.len());
-            let message = bytes.get(at..end).unwrap_or_default();
-            match self.read(message, peer) {
-                Some(Ok(taken)) => {
-                    self.follow(taken, source, follower);
-                    if !timed {
-                        timed = true;
-                        self.time(message, from.arrived);
-                    }
-                }
-                other => {
-                    self.keep(slot, begin..at, from, arrivals, books);
-                    begin = end;
-                    if let Some(Err(why)) = other
-                        && let Some(count) = self.counted.malformed.get_mut(why as usize)
-                    {
-                        *count += 1;
-                    }
-                }
+            // Only the last piece may have another length than the others.
+            let until = if segment == self.size { bytes.len() } else { end };
+            let right = self.take_all(bytes.get(at..until).unwrap_or_default(), segment, source, follower);
+            if right == 0 {
+                self.keep(slot, begin..at, from, arrivals, books);
+                self.look_at(bytes.get(at..end).unwrap_or_default(), peer);
+                (begin, at) = (end, end);
+            } else if !timed {
+                timed = true;
+                self.time(bytes.get(at..at + self.size).unwrap_or_default(), from.arrived);
             }
-            at = end;
+            at += right * self.size;
+            if at >= bytes.len() {
+                break;
+            }
         }
         self.keep(slot, begin..at, from, arrivals, books);
     }
 
-    /// What a message says; nothing where it is a question, which is kept for later.
+    /// Takes right messages that lie end to end and begin at `bytes`, cut apart at `segment`; returns how many.
     #[inline]
-    fn read(&mut self, message: &[u8], peer: SocketAddr) -> Option<Result<Taken, Malformed>> {
-        if message.len() == LENGTH
-            && let Some(question) = Question::read(message)
-        {
+    fn take_all(&self, bytes: &[u8], segment: usize, source: u32, follower: &mut Follower) -> usize {
+        let fits = segment == self.size || bytes.len() == self.size;
+        // Only messages as long as a question could be one: they are looked at one by one.
+        let bytes = if self.size == LENGTH { bytes.get(..LENGTH).unwrap_or_default() } else { bytes };
+        if !fits || (self.size == LENGTH && Question::read(bytes).is_some()) {
+            return 0;
+        }
+        let (followed, named) = (self.followed, self.named);
+        self.taker.take_all(bytes, |taken| match (followed, named, source) {
+            (false, _, _) => {}
+            (true, true, _) => follower.follow(taken.sender, taken.sequence),
+            (true, false, UNKNOWN) => follower.pass_over(),
+            (true, false, source) => follower.follow(source.into(), taken.sequence),
+        })
+    }
+
+    /// Counts what is no right message: a question, which is kept for later, or something malformed.
+    fn look_at(&mut self, message: &[u8], peer: SocketAddr) {
+        if let Some(question) = Question::read(message) {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
             if self.tells && self.asked.len() < QUESTIONS {
                 self.asked.push((question, peer));
             }
-            return None;
+            return;
         }
-        Some(self.taker.take(message))
-    }
-
-    #[inline]
-    fn follow(&mut self, taken: Taken, source: u32, follower: &mut Follower) {
-        if self.followed {
-            match (self.named, source) {
-                (true, _) => follower.follow(taken.sender, taken.sequence),
-                (false, UNKNOWN) => follower.pass_over(),
-                (false, source) => follower.follow(source.into(), taken.sequence),
-            }
+        if let Err(why) = self.taker.take(message)
+            && let Some(count) = self.counted.malformed.get_mut(why as usize)
+        {
+            *count += 1;
         }
     }
 

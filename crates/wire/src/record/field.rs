@@ -64,6 +64,12 @@ impl Field {
         self.turned(little.unwrap_or_default())
     }
 
+    /// Where it stands, if it is the usual kind: 4 bytes, little endian.
+    #[must_use]
+    pub fn usual(&self) -> Option<usize> {
+        (self.width == 4 && !self.big).then_some(usize::from(self.at))
+    }
+
     /// Writes the low bits of a number.
     #[inline]
     pub fn write(&self, bits: u64, record: &mut [u8]) {

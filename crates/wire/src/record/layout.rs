@@ -141,6 +141,12 @@ impl Layout {
         template
     }
 
+    /// Whether something must be the same in all records.
+    #[must_use]
+    pub fn has_constants(&self) -> bool {
+        self.constants[0].is_some()
+    }
+
     #[inline]
     pub fn constants_hold(&self, record: &[u8]) -> bool {
         self.constants.iter().map_while(|constant| *constant).all(|c| c.field.read(record) == c.value)
