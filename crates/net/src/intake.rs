@@ -18,8 +18,8 @@ const AT_ONCE: usize = 64;
 
 /// What the engine needs of anything that datagrams come in by.
 pub trait Inflow: Send + 'static {
-    /// Receives what has arrived, waiting a while for the first datagram. Zero: nothing came in that time.
-    fn receive(&mut self, into: &mut Arrivals) -> usize;
+    /// Receives what has arrived, waiting a while for the first datagram if `waits`. Zero: nothing came.
+    fn receive(&mut self, into: &mut Arrivals, waits: bool) -> usize;
     /// Sends one datagram back; one that cannot leave is lost, as any datagram may be.
     fn answer(&mut self, bytes: &[u8], to: SocketAddr);
 }
@@ -112,11 +112,11 @@ impl Intake {
 }
 
 impl Inflow for Arc<Intake> {
-    fn receive(&mut self, into: &mut Arrivals) -> usize {
+    fn receive(&mut self, into: &mut Arrivals, waits: bool) -> usize {
         let headers = into.headers();
         let (pointer, slots) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
         // The kernel tells the whole length of what it has to cut (MSG_TRUNC, 2.4 for datagrams).
-        let flags = libc::MSG_WAITFORONE | libc::MSG_TRUNC;
+        let flags = libc::MSG_TRUNC | if waits { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         // SAFETY: `slots` headers and all they point to live in `into`, borrowed for the call.
         let got = unsafe { libc::recvmmsg(self.socket.as_raw_fd(), pointer, slots, flags as _, std::ptr::null_mut()) };
         let count = usize::try_from(got).unwrap_or(0);

@@ -16,6 +16,32 @@ use crate::clock::unix_now;
 /// How often a busy worker asks for its CPU time and what the kernel has dropped.
 const MEASURE_NS: u64 = 10_000_000;
 
+/// Where messages come more often than this, the next one is looked for before sleeping: over loopback the sender pays
+/// for waking whoever sleeps, and elsewhere waking takes longer.
+const OFTEN_NS: u64 = 10_000;
+/// For so long.
+const LOOK_NS: u64 = 20_000;
+
+/// Whether to look on or to sleep.
+#[derive(Default)]
+pub(crate) struct Lookout {
+    came: u64,
+    often: bool,
+}
+
+impl Lookout {
+    /// Whether to look once more at once, `count` datagrams having come by `now`.
+    pub(crate) fn looks_on(&mut self, count: usize, now: u64) -> bool {
+        let since = now.wrapping_sub(self.came);
+        if count > 0 {
+            self.often = since / (count as u64) < OFTEN_NS;
+            self.came = now;
+            return self.often;
+        }
+        self.often && since < LOOK_NS
+    }
+}
+
 /// One worker.
 pub(crate) struct Worker<T, I> {
     number: usize,
@@ -47,9 +73,17 @@ impl<T: Take, I: Inflow> Worker<T, I> {
 
     /// Works until it is stopped.
     pub(crate) fn run(mut self, stop: &AtomicBool) {
+        let (mut lookout, mut looks_on) = (Lookout::default(), false);
         while !stop.load(Ordering::Relaxed) {
-            let count = self.inflow.receive(&mut self.arrivals);
-            self.turn(count, unix_now());
+            let count = self.inflow.receive(&mut self.arrivals, !looks_on);
+            let now = unix_now();
+            if count > 0 || !looks_on {
+                self.turn(count, now);
+            } else {
+                // A handler may share this CPU.
+                std::thread::yield_now();
+            }
+            looks_on = lookout.looks_on(count, now);
         }
         self.close();
     }

@@ -15,7 +15,7 @@ use crate::plan::WhenFull;
 use crate::receive::books::{Books, Drops, Following, sum};
 use crate::receive::sequence::Follower;
 use crate::receive::sources::{AtHand, Sources, UNKNOWN};
-use crate::receive::worker::Worker;
+use crate::receive::worker::{Lookout, Worker};
 
 /// Sender, number and time of 8 bytes, and a constant.
 const SIZE: usize = 25;
@@ -28,7 +28,7 @@ type Answers = Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>;
 struct Nowhere(Answers);
 
 impl Inflow for Nowhere {
-    fn receive(&mut self, _: &mut Arrivals) -> usize {
+    fn receive(&mut self, _: &mut Arrivals, _: bool) -> usize {
         0
     }
 
@@ -237,4 +237,17 @@ fn whatever_arrives_the_account_closes() {
         let left = rig.taken().len() / SIZE;
         assert!(left <= 50 && rig.arrived().queued == 0);
     }
+}
+
+#[test]
+fn a_worker_looks_on_for_a_moment_where_much_comes() {
+    let mut lookout = Lookout::default();
+    assert!(!lookout.looks_on(0, 1_000_000), "nothing has come");
+    assert!(!lookout.looks_on(1, 2_000_000), "the first after a while");
+    assert!(lookout.looks_on(1, 2_009_000), "9 µs later");
+    assert!(lookout.looks_on(0, 2_028_000), "for 20 µs");
+    assert!(!lookout.looks_on(0, 2_029_000));
+    assert!(!lookout.looks_on(1, 2_040_000), "11 µs after the one before");
+    assert!(lookout.looks_on(64, 2_640_000), "64 in 600 µs");
+    assert!(!lookout.looks_on(0, 2_600_000), "a clock that is set back ends it");
 }
