@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from flatout.errors import UsageError
 from flatout.protocols._field import Field, code_swaps, is_code, is_name, told_role, told_value, with_role, with_value
-from flatout.protocols._layout import Layout, with_named_roles
 
 
-def dtype_of(layout: Layout) -> np.dtype[Any]:
-    """The dtype with exactly a layout's offsets; what names do not imply is in the fields' metadata."""
-    formats = [_field_dtype(field) for field in layout.fields]
+def dtype_of(fields: Sequence[Field], size: int) -> np.dtype[Any]:
+    """The dtype with exactly these offsets and so many bytes; what names do not imply is in the fields' metadata."""
+    formats = [_field_dtype(field) for field in fields]
     return np.dtype(
         {
-            "names": [field.name for field in layout.fields],
+            "names": [field.name for field in fields],
             "formats": formats,
-            "offsets": [field.offset for field in layout.fields],
-            "itemsize": layout.size,
+            "offsets": [field.offset for field in fields],
+            "itemsize": size,
         }
     )
 
@@ -35,8 +35,8 @@ def _field_dtype(field: Field) -> np.dtype[Any]:
     return np.dtype((base, field.shape)) if field.shape else base
 
 
-def read_dtype(given: Any) -> Layout:
-    """The layout of a structured dtype. Errors: UsageError."""
+def read_dtype(given: Any) -> tuple[list[Field], set[str], np.dtype[Any]]:
+    """The fields of a structured dtype, the names of those that say their role, and it itself. Errors: UsageError."""
     try:
         dtype = np.dtype(given)
     except (TypeError, ValueError) as error:
@@ -45,7 +45,8 @@ def read_dtype(given: Any) -> Layout:
         raise UsageError(f"dtype {dtype} has no fields: name them, as in np.dtype([('id', '<u4'), ('x', '<f4')])")
     if dtype.hasobject:
         raise UsageError(f"dtype {dtype} holds Python objects, which have no bytes to send")
-    fields, explicit = [], set()
+    fields: list[Field] = []
+    explicit: set[str] = set()
     for name in dtype.names:
         kind, offset = dtype.fields[name][:2]
         field, told = _read_field(name, kind, offset)
@@ -58,7 +59,7 @@ def read_dtype(given: Any) -> Layout:
     for before, after in itertools.pairwise(fields):
         if before.offset + before.size > after.offset:
             raise UsageError(f"fields '{before.name}' and '{after.name}' overlap: give each byte to one field")
-    return Layout(with_named_roles(fields, explicit), dtype.itemsize, given=dtype)
+    return fields, explicit, dtype
 
 
 def _read_field(name: str, kind: np.dtype[Any], offset: int) -> tuple[Field | None, bool]:

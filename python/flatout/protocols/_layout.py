@@ -43,7 +43,7 @@ class Layout:
             return self.given
         from flatout.protocols import _dtypes
 
-        return _dtypes.dtype_of(self)
+        return _dtypes.dtype_of(self.fields, self.size)
 
     @functools.cached_property
     def text(self) -> str:
@@ -79,7 +79,8 @@ def layout_of(described: Any = None, endian: Endian = "little") -> Layout:
         raise UsageError("a dtype says its own byte order: give dtype.newbyteorder('>') instead of endian")
     from flatout.protocols import _dtypes
 
-    return _checked(_dtypes.read_dtype(described))
+    fields, explicit, dtype = _dtypes.read_dtype(described)
+    return _checked(Layout(with_named_roles(fields, explicit), dtype.itemsize, given=dtype))
 
 
 # --- Text ---
