@@ -50,6 +50,13 @@ def test_the_engine_gets_every_setting() -> None:
     assert engine["log"] == "/tmp/log.csv"
 
 
+def test_threads_that_share_a_cpu_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert plan.make(scenario(threads=2)).notes == []
+    assert "3 threads that spin share 2 CPUs" in plan.make(scenario(threads=3)).notes[0]
+    assert "2 threads that spin share 1 CPU:" in plan.make(scenario(threads=2, cpus=(1,))).notes[0]
+
+
 def test_the_port_is_the_protocols_own_where_none_is_named() -> None:
     assert plan.make(scenario(target="127.0.0.1")).endpoint.port == PORT
 

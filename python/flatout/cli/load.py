@@ -183,7 +183,7 @@ Eight senders, 100,000 messages of 4 bytes a second each, ten million in all:
 
 ```
 flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --format movement \\
-    --threads 8 --players 8 --rate 800k --count 10M
+    --players 8 --rate 800k --count 10M --gso
 ```
 
 Ten thousand players that move 20 times a second, all at the beginning of each tick; at most 0.1 % lost:

@@ -81,7 +81,17 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     tight = _check_room(scenario, sources, endpoint, room)
     engine = _engine(scenario, spoken, knobs, [endpoint, *beside], sources)
     receivers = [endpoint, *beside] if one_way else []
-    return Plan(scenario, endpoint, sources, engine, notes + tight, others=endpoints[which + 1 :], receivers=receivers)
+    notes += [*tight, *_crowded(scenario)]
+    return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
+
+
+def _crowded(scenario: Scenario) -> list[str]:
+    """What to say where threads that spin have to share CPUs."""
+    cpus = len(set(scenario.cpus) or os.sched_getaffinity(0))
+    if scenario.threads <= cpus:
+        return []
+    each = "1 CPU" if cpus == 1 else f"{cpus} CPUs"
+    return [f"{scenario.threads} threads that spin share {each}: they hold each other up, and whatever else runs there"]
 
 
 def _endpoints(scenario: Scenario, port: int) -> tuple[list[target.Endpoint], list[target.Endpoint]]:
