@@ -17,7 +17,6 @@ import argparse
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from peers import SERVER, free_port
@@ -34,11 +33,12 @@ def fed(receiver: list[str], port: int, *, gso: bool) -> list[dict[str, float]]:
     """The receiver's lines, each as words and numbers, while it was fed."""
     pinned = ["taskset", "-c", str(SERVER), *receiver]
     with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as running:
-        time.sleep(0.7)
+        # All receivers print a line as soon as they listen.
+        ready = running.stdout.readline() if running.stdout else ""
         feed = [sys.executable, str(HERE / "feed.py"), f"127.0.0.1:{port}", "--seconds", str(FEED_S)]
         subprocess.run([*feed, *(["--gso"] if gso else [])], check=True, capture_output=True)
         running.terminate()
-        out = running.communicate()[0]
+        out = ready + running.communicate()[0]
     return [{name: float(number) for name, number in WORD.findall(line)} for line in out.splitlines()]
 
 

@@ -43,7 +43,8 @@ def main() -> None:
         else:
             receiver.drain()
         began = time.monotonic()
-        for second in range(1, round(arguments.seconds) + 1):
+        # The first line says that it listens.
+        for second in range(round(arguments.seconds) + 1):
             time.sleep(max(began + second - time.monotonic(), 0.0))
             stats = receiver.stats()
             at = time.monotonic() - began

@@ -47,10 +47,10 @@ def test_only_one_way_protocols_have_senders(verb: str, capsys: pytest.CaptureFi
 
 def test_the_seeds_run_is_one_command(asked: list[Any]) -> None:
     """Row 66: eight clients of 100,000 a second, ten million messages of 4 bytes."""
-    flags = "--format movement --threads 8 --players 8 --rate 800k --count 10M --quiet"
+    flags = "--format movement --players 8 --rate 800k --count 10M --gso --quiet"
     assert execute(["load", CAST, "127.0.0.1:31234", *flags.split()]) == 0
     scenario = asked[0]
-    assert (scenario.senders, scenario.threads, scenario.options["format"]) == (8, 8, "movement")
+    assert (scenario.senders, scenario.gso, scenario.options["format"]) == (8, True, "movement")
     assert scenario.profile == (Segment(12.5, 800e3, 800e3),)
     assert scenario.warmup_s == 0, "ten million messages in all"
 

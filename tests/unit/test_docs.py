@@ -127,6 +127,18 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert {"result", "found", "both", "spoiled"} <= set(names)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/receiving.md"])
+def test_receivers_of_the_pages_run(page: str) -> None:
+    """On a free port, and with less patience for traffic that a reader would send."""
+    found = [block.text for block in blocks(ROOT / page) if block.language == "python" and "Receiver(" in block.text]
+    text = found[0].replace("127.0.0.1:31234", "127.0.0.1:0").replace("idle=5", "idle=0.1")
+    assert "127.0.0.1:0" in text
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(text, names)
+    receiver = names.get("receiver") or names["rx"]
+    assert receiver.stats()["received"] == 0
+
+
 def anchors(page: Path) -> set[str]:
     """The names under which a page's headings can be linked."""
     heads = re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE)

@@ -77,28 +77,14 @@ pub(crate) fn workers<P: Protocol>(
     let corpus = Corpus::compile::<P>(&plan.lines, plan.queries.as_deref())?;
     let common = Common::<P> { plan, target: *target, clock, gate, log, asker, corpus };
     match plan.link {
-        Link::Udp if common.asker.one_way() => common.one_way(named::<P>(&knobs, &common.asker, plan.ticks.senders)?),
+        Link::Udp if common.asker.one_way() => {
+            let taker = P::taker(&knobs).map_err(|bad| invalid(bad.expected))?;
+            common.one_way(taker.names_sender())
+        }
         Link::Udp => common.over_datagrams(),
         Link::Tcp => common.over_streams(&Plain),
         Link::Tls => common.over_streams(&Tls::new(&plan.life.tls)?),
     }
-}
-
-/// Whether messages themselves name their sender, so that several can send over one flow.
-fn named<P: Protocol>(knobs: &[Knob<'_>], asker: &P::Asker, senders: u32) -> io::Result<bool> {
-    let taker = P::taker(knobs).map_err(|bad| invalid(bad.expected))?;
-    if !taker.names_sender() {
-        return Ok(false);
-    }
-    let mut message = vec![0; asker.longest()];
-    let last = senders.saturating_sub(1);
-    let length = asker.cast(last, 0, &[], &mut message);
-    let read = taker.take(message.get(..length).unwrap_or_default());
-    // What cannot be read at all is not for this check to complain about: it will come out as malformed.
-    if read.is_ok_and(|taken| taken.sender != u64::from(last)) {
-        return Err(invalid("fewer senders: the field that names them is too narrow for so many"));
-    }
-    Ok(true)
 }
 
 fn invalid(what: &str) -> io::Error {

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from flatout import topology, units
 from flatout.cli import output as out
 from flatout.cli.flags import flattened
-from flatout.cli.seconds import Lines, Stats, Stop, attend
+from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend
 from flatout.protocols.base import Protocol
 from flatout.receiving import Drained
 from flatout.view import arrivals
@@ -81,14 +81,9 @@ class Receiving:
     follow: Annotated[
         str, Parameter(group=HOW, help="Senders whose sequence numbers are followed at most; each costs memory.")
     ] = "1M"
-    for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
-    json: Annotated[
-        str | None,
-        Parameter(
-            allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: standard output)."
-        ),
-    ] = None
-    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")] = False
+    for_: For = None
+    json: Json = None
+    quiet: Quiet = False
 
     def options(self) -> dict[str, Any]:
         """As keyword arguments of the Python API."""

@@ -5,20 +5,32 @@ No word about what is counted: that is told by whoever attends.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, Protocol
+from typing import Annotated, Any, BinaryIO, Protocol
 
 import msgspec
+from cyclopts import Parameter
 
 from flatout.cli import output as out
 from flatout.errors import OutputError
 
 Stats = dict[str, Any]
+
+# Flags of all that runs until it is stopped.
+For = Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")]
+Json = Annotated[
+    str | None,
+    Parameter(
+        allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: standard output)."
+    ),
+]
+Quiet = Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")]
 
 
 class Attended(Protocol):
@@ -57,7 +69,7 @@ class Stop:
         return bool(select.select([self._heard], [], [], seconds)[0])
 
 
-class Lines:
+class Lines(abc.ABC):
     """One object a second for programs, and beside it lines for people where `people` is set."""
 
     def __init__(self, objects: BinaryIO | None, *, people: bool) -> None:
@@ -78,17 +90,17 @@ class Lines:
             for line in self.of_all(totals):
                 out.say(line)
 
+    @abc.abstractmethod
     def difference(self, before: Stats, now: Stats) -> Stats:
         """The events between two looks, in the form of a look."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
         """The same for people."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def of_all(self, totals: Stats) -> list[str]:
         """The totals for people."""
-        raise NotImplementedError
 
     def _object(self, stats: Mapping[str, Any]) -> None:
         if self.objects is None:

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags import flattened
-from flatout.cli.seconds import Lines, Stats, Stop, attend, events
+from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
 from flatout.server import CONNECTIONS, Server
@@ -35,14 +35,9 @@ class Serving:
     cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
     io: Annotated[Io, Parameter(help="What carries connections; auto: io_uring where it works.")] = "auto"
     connections: Annotated[str, Parameter(help="Connections at once, e.g. 100k.")] = f"{CONNECTIONS / 1e6:g}M"
-    for_: Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")] = None
-    json: Annotated[
-        str | None,
-        Parameter(
-            allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: standard output)."
-        ),
-    ] = None
-    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")] = False
+    for_: For = None
+    json: Json = None
+    quiet: Quiet = False
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
