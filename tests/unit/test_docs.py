@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from cyclopts import CycloptsError
 
+import flatout
 from conftest import ROOT
 from flatout.cli.app import build
 from flatout.protocols import PROTOCOLS
@@ -133,9 +134,10 @@ def test_receivers_of_the_pages_run(page: str) -> None:
     found = [block.text for block in blocks(ROOT / page) if block.language == "python" and "Receiver(" in block.text]
     text = found[0].replace("127.0.0.1:31234", "127.0.0.1:0").replace("idle=5", "idle=0.1")
     assert "127.0.0.1:0" in text
-    names: dict[str, Any] = {"__name__": "page"}
+    names: dict[str, object] = {"__name__": "page"}
     exec(text, names)
     receiver = names.get("receiver") or names["rx"]
+    assert isinstance(receiver, flatout.Receiver)
     assert receiver.stats()["received"] == 0
 
 

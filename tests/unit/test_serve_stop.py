@@ -70,6 +70,12 @@ class Plain(Lines):
         assert now["workers"][0]["received"] >= before["workers"][0]["received"]
         return {"received": now["received"] - before["received"]}
 
+    def of_second(self, before: dict[str, Any], now: dict[str, Any], span: float) -> list[str]:
+        raise AssertionError(f"nobody looks: {before}, {now}, {span}")
+
+    def of_all(self, totals: dict[str, Any]) -> list[str]:
+        raise AssertionError(f"nobody looks: {totals}")
+
 
 class Never(Stop):
     def wait(self, seconds: float) -> bool:  # noqa: ARG002
