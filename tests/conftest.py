@@ -85,16 +85,18 @@ def wait_until(what: Callable[[], Any], seconds: float = 20.0, message: str = "i
         time.sleep(0.005)
 
 
-def until_good(
-    attempt: Callable[[], Any], good: Callable[[Any], object], attempts: int = 5, seconds: float = 120.0
-) -> Any:
-    """The first good result, or the last of so many, begun within so long: for what a busy machine may spoil."""
+def until_good(attempt: Callable[[], Any], good: Callable[[Any], object], seconds: float = 60.0) -> Any:
+    """The first good result, or the last one: for what a busy machine may spoil.
+
+    It tries for so long, and three times at least: a few short attempts may all fall into one busy second.
+    """
     deadline = time.monotonic() + seconds
-    for _ in range(attempts - 1):
+    number = 0
+    while True:
         result = attempt()
-        if good(result) or time.monotonic() > deadline:
+        number += 1
+        if good(result) or (number >= 3 and time.monotonic() > deadline):
             return result
-    return attempt()
 
 
 def free_port(family: int = socket.AF_INET) -> int:

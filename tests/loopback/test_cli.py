@@ -387,7 +387,6 @@ def test_limit_that_fails_at_its_minimum_is_1(cli: Cli) -> None:
         done = until_good(
             lambda: cli("limit", "ntp", server.address, "--min", "4k", "--max", "9k", "--budget", "8s", *JSON),
             lambda done: done.code == 1,
-            attempts=3,
         )
     assert done.code == 1, done.json["sentence"]
     assert done.json["limit"]["stopped_by"] in ("min", "budget")

@@ -169,7 +169,7 @@ def test_a_known_capacity_is_found() -> None:
         return value is not None and abs(value - capacity) <= 0.02 * capacity
 
     # A search that the machine disturbs ends soon, and most of a minute of them is no rarity beside a compiler.
-    found = until_good(search, near, attempts=40, seconds=150)
+    found = until_good(search, near, seconds=150)
     assert near(found), f"{found.sentence} {[(t.intended_per_s, t.verdict, t.why) for t in found.trials]}"
     assert found.rate_per_s == found.limit.value
     failed = [trial for trial in found.trials if trial.verdict == "failed"]

@@ -223,11 +223,7 @@ def test_others_who_send_to_the_same_receiver_are_named() -> None:
                 sent.set()
                 assert stranger.send(records) == 500
 
-        run = until_good(
-            lambda: flatout.load("record", receiver.address, rate="2k", duration=0.5, progress=disturb),
-            lambda run: run.outcomes.sent == 1000,
-            attempts=1,
-        )
+        run = flatout.load("record", receiver.address, rate="2k", duration=0.5, progress=disturb)
         assert run.outcomes.received == run.outcomes.sent - run.outcomes.lost - run.outcomes.invalid
         assert any("others send to this receiver too" in warning for warning in run.warnings)
         assert run.loss == 0.0
