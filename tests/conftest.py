@@ -99,16 +99,6 @@ def until_good(attempt: Callable[[], Any], good: Callable[[Any], object], second
             return result
 
 
-def busy() -> bool:
-    """Whether threads on this machine now wake more than 1 ms late, again and again: then no load keeps its time."""
-    late = 0
-    for _ in range(200):
-        began = time.monotonic()
-        time.sleep(0.001)
-        late += time.monotonic() - began > 0.002
-    return late > 2
-
-
 def free_port(family: int = socket.AF_INET) -> int:
     """A UDP port of loopback that nobody holds."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:

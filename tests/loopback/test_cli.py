@@ -413,7 +413,7 @@ def test_limit_that_holds_its_maximum_is_0(cli: Cli, server: flatout.Server) -> 
             "l.html",
             *JSON,
         ),
-        lambda done: done.code == 0,
+        lambda done: done.code == 0 and done.json["limit"]["stopped_by"] == "max",
     )
     found = done.json
     assert (done.code, found["limit"]["stopped_by"]) == (0, "max"), found["sentence"]
