@@ -42,6 +42,10 @@ pub struct LoadPlan {
     pub timeout_ns: u64,
     /// How gaps are drawn.
     pub arrivals: Arrivals,
+    /// One request at a time for each worker, its answer awaited so, in place of a schedule.
+    pub rally: Option<Wait>,
+    /// How long the kernel may poll a network card's queue for an answer, µs; 0: not.
+    pub busy_poll_us: u32,
     /// Of the schedule's randomness.
     pub seed: u64,
     /// Threads that ask.
@@ -56,6 +60,15 @@ pub struct LoadPlan {
     pub log: Option<PathBuf>,
     /// Whether its rows are those of tcpscaler's clients.
     pub log_tcpscaler: bool,
+}
+
+/// How the answer to the one request under way is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The thread sleeps until the kernel wakes it.
+    Sleep,
+    /// The thread looks again and again.
+    Spin,
 }
 
 /// How the connections of a load live.

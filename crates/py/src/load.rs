@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flatout_engine::pace::{Arrivals, Segment, Share, Ticks};
-use flatout_engine::plan::{Io, Life, Link, LoadPlan, Tls};
+use flatout_engine::plan::{Io, Life, Link, LoadPlan, Tls, Wait};
 use flatout_engine::run;
 use flatout_engine::tally::{Counts, Unsent};
 use pyo3::exceptions::PyValueError;
@@ -27,7 +27,7 @@ impl LoadRun {
     #[new]
     #[pyo3(signature = (*, protocol, knobs, targets, ticks, link, sources, flows, lines, queries, connect_per_s,
                         connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
-                        timeout_ns, poisson, seed, workers, cpus, stamps, segmented, log, log_format))]
+                        timeout_ns, poisson, ping_pong, busy_poll_us, seed, workers, cpus, stamps, segmented, log, log_format))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -53,6 +53,8 @@ impl LoadRun {
         warmup_ns: u64,
         timeout_ns: u64,
         poisson: bool,
+        ping_pong: Option<&str>,
+        busy_poll_us: u32,
         seed: u64,
         workers: usize,
         cpus: Vec<usize>,
@@ -78,6 +80,8 @@ impl LoadRun {
             profile: profile.into_iter().map(segment).collect(),
             warmup_ns,
             timeout_ns,
+            rally: ping_pong.map(|wait| one_of(wait, &WAITS)).transpose()?,
+            busy_poll_us,
             arrivals: if poisson { Arrivals::Poisson } else { Arrivals::Constant },
             seed,
             workers,
@@ -120,12 +124,13 @@ impl LoadRun {
         rest.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
     }
 
-    /// (from due, from sent, lateness) over all seconds that are over, and from opening to standing once all is over.
-    fn distributions(&self) -> (Histogram, Histogram, Histogram, Histogram) {
+    /// (from due, from sent, lateness, reading) over all seconds that are over, and from opening to standing once all is
+    /// over.
+    fn distributions(&self) -> (Histogram, Histogram, Histogram, Histogram, Histogram) {
         let totals = self.0.totals();
-        let [due, sent, lateness] =
-            [&totals.from_due, &totals.from_sent, &totals.lateness].map(|d| Histogram(d.clone()));
-        (due, sent, lateness, Histogram(self.0.connect()))
+        let [due, sent, lateness, reading] =
+            [&totals.from_due, &totals.from_sent, &totals.lateness, &totals.reading].map(|d| Histogram(d.clone()));
+        (due, sent, lateness, reading, Histogram(self.0.connect()))
     }
 
     fn connections(&self) -> Words {
@@ -181,6 +186,9 @@ fn of_tls(words: Option<TlsWords>) -> Tls {
 pub(crate) const LINKS: [(&str, Link); 3] = [("udp", Link::Udp), ("tcp", Link::Tcp), ("tls", Link::Tls)];
 /// The words for what carries streams.
 pub(crate) const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("io_uring", Io::Uring), ("epoll", Io::Epoll)];
+
+/// The words for how the answer to the one request under way is awaited.
+const WAITS: [(&str, Wait); 2] = [("sleep", Wait::Sleep), ("spin", Wait::Spin)];
 
 /// The words for the rows of a log: whether they are tcpscaler's.
 const FORMATS: [(&str, bool); 2] = [("flatout", false), ("tcpscaler", true)];
