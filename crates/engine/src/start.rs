@@ -107,7 +107,7 @@ impl<P: Protocol> Common<'_, P> {
                     stamps: self.plan.stamps,
                     slots: self.plan.slots_a_flow(),
                     first_flow,
-                    rally: self.plan.rally,
+                    rally: self.plan.ping_pong.map(|how| how.wait),
                 },
                 link,
                 clock: self.clock,
@@ -265,7 +265,7 @@ impl<P: Protocol> Common<'_, P> {
     }
 
     fn pacer(&self, n: usize) -> Pacer {
-        if self.plan.rally.is_some() {
+        if self.plan.ping_pong.is_some() {
             return Pacer::nothing();
         }
         Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed)
@@ -361,7 +361,8 @@ fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
 }
 
 fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
-    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us: plan.busy_poll_us };
+    let busy_poll_us = plan.ping_pong.map_or(0, |how| how.busy_poll_us);
+    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us };
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flatout_engine::pace::{Arrivals, Segment, Share, Ticks};
-use flatout_engine::plan::{Io, Life, Link, LoadPlan, Tls, Wait};
+use flatout_engine::plan::{Io, Life, Link, LoadPlan, Log, PingPong, Tls, Wait};
 use flatout_engine::run;
 use flatout_engine::tally::{Counts, Unsent};
 use pyo3::exceptions::PyValueError;
@@ -27,7 +27,7 @@ impl LoadRun {
     #[new]
     #[pyo3(signature = (*, protocol, knobs, targets, ticks, link, sources, flows, lines, queries, connect_per_s,
                         connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
-                        timeout_ns, poisson, ping_pong, busy_poll_us, seed, workers, cpus, stamps, segmented, log, log_format))]
+                        timeout_ns, poisson, ping_pong, seed, workers, cpus, stamps, segmented, log))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -53,15 +53,13 @@ impl LoadRun {
         warmup_ns: u64,
         timeout_ns: u64,
         poisson: bool,
-        ping_pong: Option<&str>,
-        busy_poll_us: u32,
+        ping_pong: Option<(String, u32)>,
         seed: u64,
         workers: usize,
         cpus: Vec<usize>,
         stamps: bool,
         segmented: bool,
-        log: Option<PathBuf>,
-        log_format: &str,
+        log: Option<(PathBuf, String)>,
     ) -> PyResult<Self> {
         check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1 && !targets.is_empty())?;
         let plan = LoadPlan {
@@ -80,16 +78,14 @@ impl LoadRun {
             profile: profile.into_iter().map(segment).collect(),
             warmup_ns,
             timeout_ns,
-            rally: ping_pong.map(|wait| one_of(wait, &WAITS)).transpose()?,
-            busy_poll_us,
+            ping_pong: ping_pong.map(of_ping_pong).transpose()?,
             arrivals: if poisson { Arrivals::Poisson } else { Arrivals::Constant },
             seed,
             workers,
             cpus,
             stamps,
             segmented,
-            log,
-            log_tcpscaler: one_of(log_format, &FORMATS)?,
+            log: log.map(of_log).transpose()?,
         };
         py.detach(|| run::LoadRun::start(&plan)).map(Self).map_err(raise)
     }
@@ -166,6 +162,14 @@ impl LoadRun {
 fn check(sensible: bool) -> PyResult<()> {
     let needs = "a run needs a target, a profile, a worker, a flow for each worker, and a node below their number";
     if sensible { Ok(()) } else { Err(PyValueError::new_err(needs)) }
+}
+
+fn of_ping_pong((wait, busy_poll_us): (String, u32)) -> PyResult<PingPong> {
+    Ok(PingPong { wait: one_of(&wait, &WAITS)?, busy_poll_us })
+}
+
+fn of_log((path, format): (PathBuf, String)) -> PyResult<Log> {
+    Ok(Log { path, tcpscaler: one_of(&format, &FORMATS)? })
 }
 
 fn of_io(word: &str) -> PyResult<Io> {
