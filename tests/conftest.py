@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 _SKIPS = Path(__file__).with_name("skips.txt")
 _numbers = itertools.count()
+
+# How long an example takes says something of the machine only.
+settings.register_profile("unhurried", settings(), deadline=None)
+settings.load_profile("unhurried")
 
 # A child of a job in the background would ignore Ctrl-C from its start, and the tests of Ctrl-C with it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

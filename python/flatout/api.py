@@ -226,6 +226,8 @@ def trial_scenario(protocol: str, target: str, **options: Unpack[LoadOptions]) -
     """The scenario of a search's trials, at a rate and for a time that the search sets."""
     if options.get("tick") is not None or options.get("count") is not None:
         raise UsageError("the search sets rate and duration: leave --tick and --count out")
+    if options.get("arrivals") == "ping-pong":
+        raise UsageError("the search sets the rate, and ping-pong goes at that of the answers: it is for load")
     scenario = scenario_of(protocol, target, rate=1000.0, duration=1.0, profile=None, **options)
     if is_one_way(scenario):
         return scenario

@@ -76,6 +76,7 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
             from_sent=_distributions(latency.from_sent for latency in latencies),
         ),
         lateness_ns=_distributions(run.lateness_ns for run in runs),
+        reading_ns=_distributions(run.reading_ns for run in runs),
         connect_ns=_distributions(run.connect_ns for run in runs),
         intervals=_intervals(runs),
         tallies=_added(run.tallies for run in runs),

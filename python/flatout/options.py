@@ -11,10 +11,20 @@ import msgspec
 from flatout import units
 from flatout.errors import UsageError
 from flatout.scenario import one_way as ways
+from flatout.scenario import ping_pong, share
 from flatout.scenario import profile as profiles
-from flatout.scenario import share
 from flatout.scenario import target as targets
-from flatout.scenario.model import DEFAULT_CONNECTIONS, Arrivals, Io, LogFormat, Scenario, Segment, Stamps, Transport
+from flatout.scenario.model import (
+    DEFAULT_CONNECTIONS,
+    Arrivals,
+    Io,
+    LogFormat,
+    Scenario,
+    Segment,
+    Stamps,
+    Transport,
+    Wait,
+)
 from flatout.scenario.plan import protocol as by_name
 
 Number = float | int | str
@@ -25,8 +35,9 @@ class LoadOptions(TypedDict, total=False):
 
     `warmup`, `timeout`, `connect_timeout`: s or text; `flows`, `connections`, `churn`, `hold`: numbers or text ("20k");
     `count`: so many requests instead of a duration; `senders`, `spread`: numbers or text, `tick`: times a second that
-    each sender sends, so that the rate is `senders` x `tick`; `node`: "2/3" or (2, 3); `start_at`: Unix time in s, or
-    RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own knobs by name.
+    each sender sends, so that the rate is `senders` x `tick`; `wait`, `busy_poll` (s or text): how the answer is
+    awaited where `arrivals` is "ping-pong", which has no rate; `node`: "2/3" or (2, 3); `start_at`: Unix time in s,
+    or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own knobs by name.
     """
 
     warmup: Number
@@ -59,6 +70,8 @@ class LoadOptions(TypedDict, total=False):
     spread: Number
     tick: Number | None
     count: int | str | None
+    wait: Wait
+    busy_poll: Number
     options: dict[str, Any]
 
 
@@ -83,7 +96,8 @@ def scenario_of(
     tick, many = given.pop("tick", None), given.pop("count", None)
     if tick is not None:
         rate = _ticking(rate, profile, given.get("senders"), tick)
-    segments = _profile(rate, duration, profile, profile_format)
+    closed = given.get("arrivals") == "ping-pong"
+    segments = _own_pace(rate, duration, profile, many) if closed else _profile(rate, duration, profile, profile_format)
     if many is not None:
         if profile is not None:
             raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
@@ -94,6 +108,8 @@ def scenario_of(
         spoken.engine_knobs(knobs)  # what is wrong with them comes out here
     if ways.is_one_way(spoken, knobs):
         given = ways.completed(given, len(targets.apart(target)), spoken, knobs)
+    if closed and (given.get("transport") or spoken.links[0]) == "udp":
+        given = ping_pong.completed(given, len(targets.apart(target)))
     fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
     try:
         return msgspec.convert(fields, Scenario)
@@ -108,6 +124,13 @@ def _ticking(rate: Number | None, profile: Any, senders: Any, tick: Number) -> f
     if not isinstance(senders, int):
         raise UsageError("a tick is that of each sender: say how many there are (--players 10k --tick 20)")
     return senders * _rate(tick)
+
+
+def _own_pace(rate: Number | None, duration: Number, profile: Any, many: Any) -> Sequence[Segment]:
+    """So long without a rate of our making."""
+    if rate is not None or profile is not None or many is not None:
+        raise UsageError("ping-pong goes at the pace of the answers: leave the rate, the profile and the count out")
+    return profiles.steady(0.0, seconds(duration))
 
 
 def _counted(per_s: float, many: int | str, arrivals: Any) -> Sequence[Segment]:
@@ -164,6 +187,7 @@ _TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "node": ("node", _node),
     "senders": ("senders", count),
     "spread": ("spread", lambda value: units.share(value) if isinstance(value, str) else float(value)),
+    "busy_poll": ("busy_poll_us", lambda value: round(seconds(value) * 1e6)),
     "start_at": ("start_at", lambda value: value if isinstance(value, str) else repr(value)),
 }
 

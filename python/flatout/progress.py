@@ -14,15 +14,16 @@ Phase = Literal["connecting", "waiting", "warm-up", "running", "draining", "done
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
 
-    `lost` are requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
-    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still. `one_way`:
-    nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
+    `rate_per_s` is what is asked for now, null where each request waits for the end of the last one. `lost` are
+    requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
+    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
+    `one_way`: nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
     """
 
     phase: Phase
     t_s: float
     total_s: float
-    rate_per_s: float
+    rate_per_s: float | None
     planned: int
     sent: int
     unsent: int

@@ -216,12 +216,14 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """One run.
 
-    `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached this
-    host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that could
-    not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null without streams,
-    which `carrier` carried. `receiver` is what arrived of messages that nobody answers, made of `readings`; null where
-    they are answered, where nobody counted them, and for one of several nodes, whose messages it counts together.
-    `nodes` are the hosts whose results were added up to this one.
+    `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached
+    this host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that
+    could not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null
+    without streams, which `carrier` carried. `reading_ns` is how long answers lay in the socket, from the kernel's
+    stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
+    `receiver` is what arrived of messages that nobody answers, made of `readings`; null where they are answered,
+    where nobody counted them, and for one of several nodes, whose messages it counts together. `nodes` are the
+    hosts whose results were added up to this one.
     """
 
     schema: str = SCHEMA
@@ -238,6 +240,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: Rates
     latency_ns: Latency
     lateness_ns: Distribution | None
+    reading_ns: Distribution | None = None
     connect_ns: Distribution | None = None
     intervals: list[Interval]
     tallies: dict[str, int]

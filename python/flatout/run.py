@@ -90,7 +90,8 @@ def _start(plan: planning.Plan) -> LoadRun:
     except ValueError as error:
         raise UsageError(str(error)) from error
     except PermissionError as error:
-        raise UsageError(f"not permitted: {error.strerror or error}") from error
+        remedy = " (--busy-poll needs CAP_NET_ADMIN)" if plan.scenario.busy_poll_us else ""
+        raise UsageError(f"not permitted: {error.strerror or error}{remedy}") from error
     except OSError as error:
         raise _why_not(error, plan) from error
 
@@ -245,8 +246,10 @@ def _watch(plan: planning.Plan) -> health.Watch | health.RefusalWatch:
     return health.Watch(plan.scenario.timeout_s)
 
 
-def rate_at(scenario: Scenario, t_s: float) -> float:
-    """The rate that the profile asks for at a time."""
+def rate_at(scenario: Scenario, t_s: float) -> float | None:
+    """The rate that the profile asks for at a time; None where the answers set the pace."""
+    if scenario.ping_pong:
+        return None
     for segment in scenario.profile:
         if t_s < segment.seconds:
             share = max(t_s, 0.0) / segment.seconds
@@ -263,7 +266,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
     else:
         told = arrivals.answered(outcomes)
     outcomes = told.outcomes
-    from_due, from_sent, late, connecting = map(distribution, running.distributions())
+    from_due, from_sent, late, reading, connecting = map(distribution, running.distributions())
     connections = _connections(plan.scenario, running)
     verdict, why = health.verdict(
         outcomes,
@@ -278,6 +281,8 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         blocked=running.unsent_because().get("blocked", 0),
         one_way=plan.one_way,
     )
+    if verdict == "ok" and plan.scenario.ping_pong:
+        why = "each request left when the last one had ended"
     fewer, ended = health.shortfalls(connections, streams.connections(plan.scenario), churn=plan.scenario.churn > 0)
     seconds = _counted_s(plan.scenario, watch)
     result = LoadResult(
@@ -293,6 +298,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         rate_per_s=_rates(outcomes, seconds),
         latency_ns=Latency(from_due=from_due, from_sent=from_sent),
         lateness_ns=late,
+        reading_ns=reading,
         connect_ns=connecting,
         intervals=watch.intervals,
         tallies=running.tallies(),

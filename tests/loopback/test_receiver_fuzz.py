@@ -47,7 +47,7 @@ def at_most_one(receiver: flatout.Receiver, seconds: float) -> list[flatout.Batc
     return [] if batch is None else [batch]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(arguments, datagrams, st.integers(1, 8), st.integers(0, 3))
 def test_every_account_closes(how: dict[str, Any], sent: list[bytes], together: int, takes: int) -> None:
     with within(60), flatout.Receiver("127.0.0.1:0", linger=0, **how) as receiver, sending(receiver) as sender:

@@ -51,10 +51,16 @@ class FakeRun:
     def intervals(self, _first: int) -> list[Any]:
         return []
 
-    def distributions(self) -> tuple[Histogram, Histogram, Histogram, Histogram]:
+    def distributions(self) -> tuple[Histogram, Histogram, Histogram, Histogram, Histogram]:
         answered = [20_000] * min(self._counts["answered"], 100)
         established = [300_000] * min(self.connections().get("established", 0), 100)
-        return histogram(*answered), histogram(*answered), histogram(*[500] * len(answered)), histogram(*established)
+        return (
+            histogram(*answered),
+            histogram(*answered),
+            histogram(*[500] * len(answered)),
+            histogram(),
+            histogram(*established),
+        )
 
     def connections(self) -> dict[str, int]:
         return self.ticks[min(self.at, len(self.ticks) - 1)][1]

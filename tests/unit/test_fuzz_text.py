@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import results
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flatout import result, units
@@ -73,9 +73,6 @@ texts = st.lists(st.sampled_from(WORDS), max_size=8).map("".join) | st.text(max_
 # Without white space a profile is a file's name, and any name may be a device that never ends.
 profiles = st.tuples(texts, texts).map(" ".join).filter(lambda text: len(text.split()) > 1)
 
-# How long a busy machine takes is no matter here.
-unhurried = settings(deadline=None)
-
 
 def value_or_refusal(parse: Callable[[Any], Any], given_: Any) -> Any:
     """What the parser makes of it; None where it refuses."""
@@ -85,7 +82,6 @@ def value_or_refusal(parse: Callable[[Any], Any], given_: Any) -> Any:
         return None
 
 
-@unhurried
 @given(texts)
 @example("1e400")
 @example(MANY_DIGITS)
@@ -101,7 +97,6 @@ def test_units(text: str) -> None:
 
 
 # A wide range would be counted out where it is not refused: a failure here must not take the machine with it.
-@unhurried
 @given(texts.filter(lambda text: not re.search(r"\d{7}", text)))
 @example("0-99999")
 @example("²")
@@ -116,7 +111,6 @@ def test_cpus_that_no_machine_has(text: str) -> None:
         units.cpu_list(text)
 
 
-@unhurried
 @given(profiles)
 @example("1e400 1s")
 @example("10 1s, +1e300/s 1s")
@@ -134,13 +128,11 @@ def test_a_profile_that_is_no_file(name: str) -> None:
         profile.parse(name)
 
 
-@unhurried
 @given(texts)
 def test_ramps(text: str) -> None:
     value_or_refusal(lambda given_: profile.ramp(given_, 1.0), text)
 
 
-@unhurried
 @given(texts)
 @example(f"host:{MANY_DIGITS}")
 @example(f"[::1]:{MANY_DIGITS}")
@@ -150,7 +142,6 @@ def test_targets(text: str) -> None:
     assert found is None or 0 < found[1] < 65536
 
 
-@unhurried
 @given(texts)
 @example("0.0.0.0/0")
 @example("::/0")
@@ -165,7 +156,6 @@ def test_listen_addresses(port: str) -> None:
         listen.listen_address(f"127.0.0.1:{port}")
 
 
-@unhurried
 @given(texts)
 @example(f"lost<{MANY_DIGITS}")
 @example("lost<²")
@@ -177,7 +167,6 @@ RIGHT = [results.load().to_json(), results.limit().to_json()]
 HEAD = b'{"schema": "flatout/1", "kind": "load", "scenario": '
 
 
-@unhurried
 @given(st.binary(max_size=200) | st.text(max_size=200))
 @example("\ud800")
 @example(HEAD + b"[" * 100_000)
@@ -187,7 +176,6 @@ def test_results_of_any_bytes(data: bytes | str) -> None:
     value_or_refusal(result.from_json, data)
 
 
-@unhurried
 @given(st.sampled_from(RIGHT), st.data())
 def test_results_with_some_bytes_changed(right: bytes, data: st.DataObject) -> None:
     spoiled = bytearray(right)

@@ -140,7 +140,7 @@ def whims(draw: st.DrawFn) -> Callable[[int, float], Reply]:
     return server
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(whims(), st.sampled_from([0.01, 0.02, 0.1]), st.sampled_from([5.0, 60.0, 120.0]), st.none() | st.just(2e6))
 def test_laws_hold_whatever_the_server_does(server: Server, within: float, budget_s: float, hint: float | None) -> None:
     asked = search(within=within, budget_s=budget_s)
@@ -162,7 +162,7 @@ def test_laws_hold_whatever_the_server_does(server: Server, within: float, budge
     assert not (done.stopped_by == "found" and (not done.confirmed or done.upper is None))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(whims())
 def test_ends_even_if_the_clock_stands_still(server: Server) -> None:
     past: list[Past] = []
@@ -171,7 +171,7 @@ def test_ends_even_if_the_clock_stands_still(server: Server) -> None:
         assert len(past) < 400
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(whims(), st.integers(1, 40))
 def test_invalid_trials_say_nothing_of_the_server(server: Server, cut: int) -> None:
     past = play(server, search()).past[:cut]

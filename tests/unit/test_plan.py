@@ -47,7 +47,7 @@ def test_the_engine_gets_every_setting() -> None:
     assert (engine["warmup_ns"], engine["timeout_ns"]) == (250_000_000, 500_000_000)
     assert (engine["flows"], engine["workers"], engine["seed"]) == (8, 2, 2**64 - 1)
     assert (engine["poisson"], engine["stamps"], engine["segmented"]) == (True, False, True)
-    assert engine["log"] == "/tmp/log.csv"
+    assert engine["log"] == ("/tmp/log.csv", "flatout")
 
 
 def test_threads_that_share_a_cpu_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

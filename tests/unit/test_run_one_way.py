@@ -33,7 +33,7 @@ class Casting(FakeRun):
         return over[first:]
 
     def distributions(self) -> Any:
-        return histogram(), histogram(), histogram(*[500] * 200), histogram()
+        return histogram(), histogram(), histogram(*[500] * 200), histogram(), histogram()
 
 
 def done(

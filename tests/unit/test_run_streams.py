@@ -90,7 +90,7 @@ def test_the_engine_is_given_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert (fake.given["link"], fake.given["flows"], fake.given["hold"], fake.given["churn"]) == ("tcp", 10, 2, 1000)
     assert (fake.given["connect_per_s"], fake.given["connect_timeout_ns"]) == (5000.0, 2 * SECOND)
     assert (fake.given["reconnect"], fake.given["io"], fake.given["tls"]) == (True, "epoll", None)
-    assert (fake.given["node"], fake.given["start_at_unix_ns"], fake.given["log_format"]) == ((0, 1), None, "flatout")
+    assert (fake.given["node"], fake.given["start_at_unix_ns"], fake.given["log"]) == ((0, 1), None, None)
 
 
 def test_the_deviation_is_that_of_the_samples() -> None:

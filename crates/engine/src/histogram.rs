@@ -58,7 +58,10 @@ impl Durations {
 
     /// Forgets all samples.
     pub fn clear(&mut self) {
-        self.0.reset();
+        // One that is never used keeps the memory that it was never given.
+        if self.count() > 0 {
+            self.0.reset();
+        }
     }
 
     /// How many samples.
@@ -162,7 +165,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|found| u32::from_be_bytes(*found))
 }
 
-/// The three distributions of a run.
+/// The distributions of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     /// From due to answer.
@@ -171,6 +174,8 @@ pub struct Recorder {
     pub from_sent: Durations,
     /// From due to sent: the generator's own.
     pub lateness: Durations,
+    /// From the kernel's stamp of an answer to its reading.
+    pub reading: Durations,
 }
 
 impl Recorder {
@@ -179,6 +184,7 @@ impl Recorder {
         self.from_due.add(&other.from_due);
         self.from_sent.add(&other.from_sent);
         self.lateness.add(&other.lateness);
+        self.reading.add(&other.reading);
     }
 
     /// Forgets all samples.
@@ -186,5 +192,6 @@ impl Recorder {
         self.from_due.clear();
         self.from_sent.clear();
         self.lateness.clear();
+        self.reading.clear();
     }
 }

@@ -10,6 +10,7 @@ pub mod gate;
 mod hear;
 mod judge;
 pub mod opener;
+mod rally;
 mod schedule;
 pub mod senders;
 pub mod stream;
@@ -24,10 +25,12 @@ use crate::corpus::Cursor;
 use crate::flow::Rings;
 use crate::log::Pen;
 use crate::pace::Pacer;
+use crate::plan::Wait;
 use crate::snapshot::Board;
 use crate::tally::{Counts, Unsent};
 
 use book::Book;
+use rally::Rally;
 use schedule::Schedule;
 
 /// The contract's line between late and unsent.
@@ -73,6 +76,8 @@ pub struct Manner {
     pub slots: usize,
     /// The number of this worker's first flow among all workers'.
     pub first_flow: u32,
+    /// One request at a time, its answer awaited so; `None`: by the schedule.
+    pub rally: Option<Wait>,
 }
 
 /// What a worker is made of.
@@ -105,6 +110,7 @@ pub struct Asking<P: Protocol, L, C> {
     link: L,
     clock: C,
     manner: Manner,
+    rally: Option<Rally>,
     cursor: Cursor,
     /// What the requests of the present group ask about.
     subjects: Vec<u32>,
@@ -132,6 +138,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             unix_offset: parts.clock.unix_offset(),
             clock: parts.clock,
             manner: parts.manner,
+            rally: parts.manner.rally.map(Rally::new),
             cursor: parts.cursor,
             subjects: Vec::with_capacity(GROUP),
             schedule: Schedule::new(parts.warmup, parts.pacer, parts.times),
@@ -264,6 +271,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     }
 
     fn left(&mut self, now: u64, subject: u32) {
+        if let (Some(rally), Some(index)) = (&mut self.rally, self.book.rings.of(self.flow).vacancy(0)) {
+            rally.left(self.flow, index, now);
+        }
         if let Some(due) = self.schedule.pass() {
             self.book.left(self.flow, due, now, subject);
         }
@@ -289,6 +299,12 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
 
     fn idle(&mut self) {
         let now = self.clock.now();
+        if let Some(rally) = &mut self.rally {
+            let served = rally.is_ours(now, self.book.times.timeout) && self.schedule.serve(now);
+            if served || rally.wait == Wait::Spin {
+                return;
+            }
+        }
         if let Some(lull) = self.schedule.lull(now, self.book.next_tick) {
             self.listen(now, lull);
         }

@@ -42,6 +42,8 @@ pub struct LoadPlan {
     pub timeout_ns: u64,
     /// How gaps are drawn.
     pub arrivals: Arrivals,
+    /// One request at a time for each worker, in place of a schedule.
+    pub ping_pong: Option<PingPong>,
     /// Of the schedule's randomness.
     pub seed: u64,
     /// Threads that ask.
@@ -53,9 +55,34 @@ pub struct LoadPlan {
     /// Whether several datagrams of one flow leave in one call that the kernel cuts apart.
     pub segmented: bool,
     /// Where to write one row per request.
-    pub log: Option<PathBuf>,
+    pub log: Option<Log>,
+}
+
+/// A file with one row per request.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Where it is.
+    pub path: PathBuf,
     /// Whether its rows are those of tcpscaler's clients.
-    pub log_tcpscaler: bool,
+    pub tcpscaler: bool,
+}
+
+/// How a worker with one request at a time goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct PingPong {
+    /// How it awaits the answer.
+    pub wait: Wait,
+    /// How long the kernel may poll a network card's queue for it, µs; 0: not.
+    pub busy_poll_us: u32,
+}
+
+/// How the answer to the one request under way is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The thread sleeps until the kernel wakes it.
+    Sleep,
+    /// The thread looks again and again.
+    Spin,
 }
 
 /// How the connections of a load live.

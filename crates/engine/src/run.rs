@@ -113,13 +113,13 @@ impl LoadRun {
         flatout_net::be_brief();
         let clock = SystemClock::begin();
         let gate = start::gate(plan, clock);
-        let form = if plan.log_tcpscaler {
+        let form = if plan.log.as_ref().is_some_and(|log| log.tcpscaler) {
             let times = RunClock { unix_offset: clock.unix_offset(), warmup: plan.warmup_ns };
             Form::Tcpscaler(Arc::clone(&gate), times)
         } else {
             Form::Flatout
         };
-        let log = plan.log.as_deref().map(|path| Log::create(path, form)).transpose()?;
+        let log = plan.log.as_ref().map(|log| Log::create(&log.path, form)).transpose()?;
         let workers = start::workers::<P>(plan, clock, &gate, log.as_ref())?;
         Ok(Self {
             clock,

@@ -103,7 +103,12 @@ impl<P: Protocol> Common<'_, P> {
             let asking = Asking::<P, _, _>::new(Parts {
                 asker: self.asker.clone(),
                 cursor: self.cursor(n),
-                manner: Manner { stamps: self.plan.stamps, slots: self.plan.slots_a_flow(), first_flow },
+                manner: Manner {
+                    stamps: self.plan.stamps,
+                    slots: self.plan.slots_a_flow(),
+                    first_flow,
+                    rally: self.plan.ping_pong.map(|how| how.wait),
+                },
                 link,
                 clock: self.clock,
                 warmup: self.warmup(n),
@@ -225,7 +230,12 @@ impl<P: Protocol> Common<'_, P> {
             pacer: self.pacer(n),
             gate: Arc::clone(self.gate),
             lengths: self.lengths(),
-            manner: Manner { stamps: false, slots: plan.slots_a_connection(), first_flow: (n * widest) as u32 },
+            manner: Manner {
+                stamps: false,
+                slots: plan.slots_a_connection(),
+                first_flow: (n * widest) as u32,
+                rally: None,
+            },
             opening,
             places,
             target: self.target,
@@ -255,6 +265,9 @@ impl<P: Protocol> Common<'_, P> {
     }
 
     fn pacer(&self, n: usize) -> Pacer {
+        if self.plan.ping_pong.is_some() {
+            return Pacer::nothing();
+        }
         Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed)
     }
 
@@ -348,7 +361,8 @@ fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
 }
 
 fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
-    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented };
+    let busy_poll_us = plan.ping_pong.map_or(0, |how| how.busy_poll_us);
+    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us };
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {

@@ -95,6 +95,12 @@ pub(crate) fn send_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Res
         .or_else(|_| set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))
 }
 
+/// SO_BUSY_POLL (3.11): a receive polls the card's queue for up to `us` µs. More than net.core.busy_read needs
+/// CAP_NET_ADMIN. Zero changes nothing.
+pub(crate) fn busy_poll(socket: BorrowedFd<'_>, us: u32) -> io::Result<()> {
+    if us == 0 { Ok(()) } else { set(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, us as libc::c_int) }
+}
+
 /// How long a blocking receive waits before it returns empty-handed.
 pub(crate) fn receive_timeout(socket: BorrowedFd<'_>, wait: Duration) -> io::Result<()> {
     let value = libc::timeval { tv_sec: wait.as_secs() as libc::time_t, tv_usec: wait.subsec_micros().into() };

@@ -191,7 +191,7 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
 #[test]
 fn a_flow_is_named_again_while_refusals_are_left() {
     let (_held, closed) = closed_port();
-    let mut flows = Flows::open(&[closed], &[], 1, Ways { stamps: true, segmented: false }).unwrap();
+    let mut flows = Flows::open(&[closed], &[], 1, Ways { stamps: true, segmented: false, busy_poll_us: 0 }).unwrap();
     let mut batch = numbered(1, 48);
     let left = (0..10).filter(|_| flows.send(0, &mut batch, 1, 48) == Sent::Left(1)).count();
     assert_eq!(left, 5, "every other call only tells of a refusal");
@@ -206,7 +206,12 @@ fn a_flow_is_named_again_while_refusals_are_left() {
 #[test]
 fn what_a_full_queue_drops_is_counted() {
     let far_end = UdpSocket::bind(ANY_PORT).unwrap();
-    let flows = Flows::open(&[far_end.local_addr().unwrap()], &[], 1, Ways { stamps: false, segmented: false });
+    let flows = Flows::open(
+        &[far_end.local_addr().unwrap()],
+        &[],
+        1,
+        Ways { stamps: false, segmented: false, busy_poll_us: 0 },
+    );
     let mut flows = flows.unwrap();
     let mut batch = numbered(32, 8);
     flows.send(0, &mut batch, 1, 8);
@@ -260,7 +265,7 @@ fn arrivals_carry_the_kernel_s_stamp_where_asked() {
 fn flows_leave_from_the_sources_in_turn() {
     let server = server(ANY_PORT);
     let sources = [IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 3])];
-    let ways = Ways { stamps: true, segmented: true };
+    let ways = Ways { stamps: true, segmented: true, busy_poll_us: 0 };
     let mut flows = Flows::open(&[server.address().unwrap()], &sources, 3, ways).unwrap();
     assert_eq!(flows.flows(), 3);
     let mut batch = Batch::new(4, 2048, true);
@@ -281,7 +286,9 @@ fn flows_leave_from_the_sources_in_turn() {
 #[test]
 fn a_flow_is_named_once_for_what_has_come() {
     let server = server(ANY_PORT);
-    let mut flows = Flows::open(&[server.address().unwrap()], &[], 3, Ways { stamps: true, segmented: false }).unwrap();
+    let mut flows =
+        Flows::open(&[server.address().unwrap()], &[], 3, Ways { stamps: true, segmented: false, busy_poll_us: 0 })
+            .unwrap();
     let mut batch = Batch::new(4, 2048, true);
     flows.send(1, &mut numbered(1, 48), 1, 48);
     assert_eq!(server.receive(&mut batch), 1);
@@ -345,7 +352,7 @@ fn a_thread_knows_its_cpus_and_what_it_used() {
 fn only_what_is_even_now_is_cut_apart() {
     let far_end = UdpSocket::bind(ANY_PORT).unwrap();
     far_end.set_read_timeout(Some(PATIENCE)).unwrap();
-    let ways = Ways { stamps: false, segmented: true };
+    let ways = Ways { stamps: false, segmented: true, busy_poll_us: 0 };
     let mut flows = Flows::open(&[far_end.local_addr().unwrap()], &[], 1, ways).unwrap();
     let mut buffer = [0; 64];
     for lengths in [[8, 8, 8], [8, 8, 8], [4, 8, 8], [8, 4, 8], [8, 8, 4]] {

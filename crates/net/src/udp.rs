@@ -17,6 +17,8 @@ const SERVER_BUFFER: libc::c_int = 4 << 20;
 const FLOW_BUFFER: libc::c_int = 1 << 20;
 /// The kernel cuts one call into at most this many datagrams before 6.9 (128 since).
 pub(crate) const SEGMENTS: usize = 64;
+/// Packets that one look at a card's queue takes at most: the kernel's own default.
+const BUSY_POLL_BUDGET: u16 = 8;
 
 /// An unbound UDP socket that never blocks its opener.
 pub(crate) fn socket(ip: IpAddr) -> io::Result<OwnedFd> {
@@ -165,6 +167,24 @@ impl Ears {
         check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket, &raw mut event) })
     }
 
+    /// Lets a wait poll the queue of the network card that the flows' datagrams come from, for up to `us` µs.
+    ///
+    /// For this epoll since 6.9; before, the kernel does so only where the setting net.core.busy_poll says it.
+    fn poll_busily(&self, us: u32) -> io::Result<()> {
+        if us == 0 {
+            return Ok(());
+        }
+        // SAFETY: epoll_params is plain old data; all zeroes is a valid value.
+        let mut params: libc::epoll_params = unsafe { zeroed() };
+        (params.busy_poll_usecs, params.busy_poll_budget) = (us, BUSY_POLL_BUDGET);
+        // SAFETY: the kernel reads one epoll_params.
+        let done = unsafe { libc::ioctl(self.epoll.as_raw_fd(), libc::EPIOCSPARAMS, &raw const params) };
+        match check(done) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Waits up to `wait` and returns how many flows are ready; [`Ears::ready`] names them.
     pub fn listen(&mut self, wait: Duration) -> usize {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
@@ -195,10 +215,12 @@ impl Flows {
     /// the kernel chooses).
     pub fn open(targets: &[SocketAddr], sources: &[IpAddr], count: usize, ways: Ways) -> io::Result<Self> {
         let ears = Ears::new(count.min(256))?;
+        ears.poll_busily(ways.busy_poll_us)?;
         let mut flows = Vec::with_capacity(count);
         for (n, target) in targets.iter().cycle().take(count).enumerate() {
             let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
             let flow = Flow::open(*target, source, ways.stamps)?;
+            option::busy_poll(flow.socket.as_fd(), ways.busy_poll_us)?;
             ears.hear(&flow, n)?;
             flows.push(flow);
         }
@@ -213,6 +235,8 @@ pub struct Ways {
     pub stamps: bool,
     /// Several equal datagrams of one flow leave in one call that the kernel cuts apart.
     pub segmented: bool,
+    /// How long waiting for arrivals may poll a network card's queue, µs; 0: not.
+    pub busy_poll_us: u32,
 }
 
 impl Datagrams for Flows {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flatout_engine::pace::{Arrivals, Segment, Share, Ticks};
-use flatout_engine::plan::{Io, Life, Link, LoadPlan, Tls};
+use flatout_engine::plan::{Io, Life, Link, LoadPlan, Log, PingPong, Tls, Wait};
 use flatout_engine::run;
 use flatout_engine::tally::{Counts, Unsent};
 use pyo3::exceptions::PyValueError;
@@ -27,7 +27,7 @@ impl LoadRun {
     #[new]
     #[pyo3(signature = (*, protocol, knobs, targets, ticks, link, sources, flows, lines, queries, connect_per_s,
                         connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
-                        timeout_ns, poisson, seed, workers, cpus, stamps, segmented, log, log_format))]
+                        timeout_ns, poisson, ping_pong, seed, workers, cpus, stamps, segmented, log))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -53,13 +53,13 @@ impl LoadRun {
         warmup_ns: u64,
         timeout_ns: u64,
         poisson: bool,
+        ping_pong: Option<(String, u32)>,
         seed: u64,
         workers: usize,
         cpus: Vec<usize>,
         stamps: bool,
         segmented: bool,
-        log: Option<PathBuf>,
-        log_format: &str,
+        log: Option<(PathBuf, String)>,
     ) -> PyResult<Self> {
         check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1 && !targets.is_empty())?;
         let plan = LoadPlan {
@@ -78,14 +78,14 @@ impl LoadRun {
             profile: profile.into_iter().map(segment).collect(),
             warmup_ns,
             timeout_ns,
+            ping_pong: ping_pong.map(of_ping_pong).transpose()?,
             arrivals: if poisson { Arrivals::Poisson } else { Arrivals::Constant },
             seed,
             workers,
             cpus,
             stamps,
             segmented,
-            log,
-            log_tcpscaler: one_of(log_format, &FORMATS)?,
+            log: log.map(of_log).transpose()?,
         };
         py.detach(|| run::LoadRun::start(&plan)).map(Self).map_err(raise)
     }
@@ -120,12 +120,13 @@ impl LoadRun {
         rest.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
     }
 
-    /// (from due, from sent, lateness) over all seconds that are over, and from opening to standing once all is over.
-    fn distributions(&self) -> (Histogram, Histogram, Histogram, Histogram) {
+    /// (from due, from sent, lateness, reading) over all seconds that are over, and from opening to standing once all is
+    /// over.
+    fn distributions(&self) -> (Histogram, Histogram, Histogram, Histogram, Histogram) {
         let totals = self.0.totals();
-        let [due, sent, lateness] =
-            [&totals.from_due, &totals.from_sent, &totals.lateness].map(|d| Histogram(d.clone()));
-        (due, sent, lateness, Histogram(self.0.connect()))
+        let [due, sent, lateness, reading] =
+            [&totals.from_due, &totals.from_sent, &totals.lateness, &totals.reading].map(|d| Histogram(d.clone()));
+        (due, sent, lateness, reading, Histogram(self.0.connect()))
     }
 
     fn connections(&self) -> Words {
@@ -163,6 +164,14 @@ fn check(sensible: bool) -> PyResult<()> {
     if sensible { Ok(()) } else { Err(PyValueError::new_err(needs)) }
 }
 
+fn of_ping_pong((wait, busy_poll_us): (String, u32)) -> PyResult<PingPong> {
+    Ok(PingPong { wait: one_of(&wait, &WAITS)?, busy_poll_us })
+}
+
+fn of_log((path, format): (PathBuf, String)) -> PyResult<Log> {
+    Ok(Log { path, tcpscaler: one_of(&format, &FORMATS)? })
+}
+
 fn of_io(word: &str) -> PyResult<Io> {
     one_of(word, &IOS)
 }
@@ -181,6 +190,9 @@ fn of_tls(words: Option<TlsWords>) -> Tls {
 pub(crate) const LINKS: [(&str, Link); 3] = [("udp", Link::Udp), ("tcp", Link::Tcp), ("tls", Link::Tls)];
 /// The words for what carries streams.
 pub(crate) const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("io_uring", Io::Uring), ("epoll", Io::Epoll)];
+
+/// The words for how the answer to the one request under way is awaited.
+const WAITS: [(&str, Wait); 2] = [("sleep", Wait::Sleep), ("spin", Wait::Spin)];
 
 /// The words for the rows of a log: whether they are tcpscaler's.
 const FORMATS: [(&str, bool); 2] = [("flatout", false), ("tcpscaler", true)];

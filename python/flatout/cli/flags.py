@@ -51,7 +51,11 @@ class Asking:
         ),
     ] = field(default_factory=list)
     arrivals: Annotated[
-        Literal["constant", "poisson"], Parameter(group=HOW, help="Even gaps, or those of many independent users.")
+        Literal["constant", "poisson", "ping-pong"],
+        Parameter(
+            group=HOW,
+            help="Even gaps, or those of many independent users; or, for load, each when the last one is answered.",
+        ),
     ] = "constant"
     seed: Annotated[int, Parameter(group=HOW, help="The same seed gives the same schedule.")] = 42
     timeout: Annotated[

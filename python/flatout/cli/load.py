@@ -20,7 +20,7 @@ from flatout.result import LoadResult
 from flatout.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario import streams
-from flatout.scenario.model import LogFormat, Scenario
+from flatout.scenario.model import LogFormat, Scenario, Wait
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -57,6 +57,19 @@ class Pace:
             "--stdin (tcpscaler-steps) or --stdin-rateslope (tcpscaler-slopes, from --rate on).",
         ),
     ] = None
+    wait: Annotated[
+        Wait | None,
+        Parameter(
+            group=WHAT,
+            help="With --arrivals ping-pong: sleep until the answer comes, or look for it again and again. [sleep]",
+        ),
+    ] = None
+    busy_poll: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT, help="With --arrivals ping-pong: let the kernel poll the network card so long, e.g. 50us. [0]"
+        ),
+    ] = None
     require: Annotated[
         list[str],
         Parameter(
@@ -79,10 +92,17 @@ class Pace:
         given: LoadOptions = {"require": self.require, "log": absolute(self.log), "log_format": self.log_format}
         if self.count is not None:
             given["count"] = self.count
+        if self.wait is not None:
+            given["wait"] = self.wait
+        if self.busy_poll is not None:
+            given["busy_poll"] = self.busy_poll
         return given
 
-    def schedule(self, *, tick: bool) -> dict[str, Any]:
-        """The rate and the time, or the profile, that the flags ask for; `tick`: senders at a tick set the rate."""
+    def schedule(self, *, tick: bool, ping_pong: bool) -> dict[str, Any]:
+        """The rate and the time, or the profile, that the flags ask for; `tick`: senders at a tick set the rate.
+
+        `ping_pong`: there is no rate but that of the answers.
+        """
         given = [flag for flag in ("rate", "ramp", "profile") if getattr(self, flag) is not None]
         given += ["tick"] if tick else []
         if len(given) > 1 and given != ["rate", "profile"]:
@@ -99,7 +119,7 @@ class Pace:
         seconds = units.duration(self.for_ or "10s")
         if self.ramp is not None:
             return {"profile": profiles.ramp(self.ramp, seconds)}
-        return {"rate": None if tick else self.rate or "10k", "duration": seconds}
+        return {"rate": self.rate if tick or ping_pong else self.rate or "10k", "duration": seconds}
 
 
 def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
@@ -133,7 +153,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             # So many are to leave, and no more.
             options.setdefault("warmup", 0.0)
         schedule: dict[str, Any] = {"rate": None, "duration": 0, "profile": None}
-        schedule.update(pace.schedule(tick="tick" in options))
+        schedule.update(pace.schedule(tick="tick" in options, ping_pong=asking.arrivals == "ping-pong"))
         scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
@@ -163,6 +183,7 @@ _HELP = """Send {protocol.summary} at a set rate and say where every request wen
 flatout load {protocol.name} 127.0.0.1:{protocol.test_port} --rate 100k --for 10s
 flatout load {protocol.name} 10.0.0.2 --ramp 10k..200k --for 1m --require 'p99<5ms' 'loss<0.1%'
 flatout load {protocol.name} [::1]:{protocol.test_port} --profile '1000 8s, 2000 5s' --json - --quiet
+flatout load {protocol.name} 10.0.0.2 --arrivals ping-pong --wait spin --for 5s
 {streams}```
 """
 _STREAM_EXAMPLES = """\

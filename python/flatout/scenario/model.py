@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-Arrivals = Literal["constant", "poisson"]
+Arrivals = Literal["constant", "poisson", "ping-pong"]
+Wait = Literal["sleep", "spin"]
 Stamps = Literal["kernel", "user"]
 Transport = Literal["udp", "tcp", "tls"]
 Io = Literal["auto", "io_uring", "epoll"]
@@ -41,6 +42,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     `connect_rate_per_s`, each replaced after `churn` requests (0: never), `hold` idle ones kept beside them.
     Where nothing comes back, messages are numbered by `senders`, each of which sends once a tick (the time in which the
     profile passes one message of each), all of them within the share `spread` of it.
+    With the arrivals "ping-pong" each thread has one request under way, and the next leaves when it has ended: the
+    rates of the profile are then 0, `wait` says how its answer is awaited, and the kernel may poll a network card's
+    queue for it for `busy_poll_us`.
     `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
     """
 
@@ -75,12 +79,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     start_at: str | None = None
     senders: int = 1
     spread: float = 1.0
+    wait: Wait = "sleep"
+    busy_poll_us: int = 0
     options: dict[str, Any] = {}
 
     @property
     def streams(self) -> bool:
         """Whether connections carry the requests."""
         return self.transport != "udp"
+
+    @property
+    def ping_pong(self) -> bool:
+        """Whether each request waits for the end of the last one."""
+        return self.arrivals == "ping-pong"
 
     @property
     def askers(self) -> int:

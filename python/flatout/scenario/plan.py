@@ -12,7 +12,7 @@ from flatout import units
 from flatout.errors import UsageError
 from flatout.protocols import PROTOCOLS
 from flatout.protocols.base import Protocol, knob_values
-from flatout.scenario import capacity, require, share, streams, target
+from flatout.scenario import capacity, ping_pong, require, share, streams, target
 from flatout.scenario import one_way as ways
 from flatout.scenario.model import Scenario, Segment
 
@@ -68,6 +68,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     one_way = ways.is_one_way(spoken, knobs)
     streams.check(scenario, spoken)
     ways.check(scenario, spoken, knobs, one_way=one_way, targets=len(target.apart(scenario.target)))
+    ping_pong.check(scenario, one_way=one_way)
     _check_numbers(scenario)
     _check_file(scenario.queries)
     for expression in scenario.require:
@@ -81,7 +82,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     tight = _check_room(scenario, sources, endpoint, room)
     engine = _engine(scenario, spoken, knobs, [endpoint, *beside], sources)
     receivers = [endpoint, *beside] if one_way else []
-    notes += [*tight, *_crowded(scenario)]
+    notes += [*tight, *_crowded(scenario), *ping_pong.notes(scenario, loopback=endpoint.address.is_loopback)]
     return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
 
 
@@ -199,12 +200,13 @@ def _engine(
         "warmup_ns": round(scenario.warmup_s * 1e9),
         "timeout_ns": round(scenario.timeout_s * 1e9),
         "poisson": scenario.arrivals == "poisson",
+        "ping_pong": (scenario.wait, scenario.busy_poll_us) if scenario.ping_pong else None,
         "seed": scenario.seed % 2**64,
         "workers": scenario.threads,
         "cpus": list(scenario.cpus),
         "stamps": scenario.stamps == "kernel",
         "segmented": scenario.gso,
-        "log": scenario.log,
+        "log": None if scenario.log is None else (scenario.log, scenario.log_format),
         **streams.arguments(scenario, target.split(target.apart(scenario.target)[0], spoken.port)[0]),
     }
 

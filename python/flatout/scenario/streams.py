@@ -125,7 +125,6 @@ def arguments(scenario: Scenario, host: str) -> dict[str, Any]:
         "tls": _tls(scenario, host),
         "node": (index - 1, of),
         "start_at_unix_ns": None if scenario.start_at is None else unix_ns(scenario.start_at),
-        "log_format": scenario.log_format,
     }
 
 

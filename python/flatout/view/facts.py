@@ -176,9 +176,11 @@ def _rates(run: LoadResult) -> str:
     rates = run.rate_per_s
     if one_way.is_one_way(run):
         return one_way.sentence(run)
+    loss = "" if run.loss is None else f" with {fmt.percent(run.loss)} loss"
+    if one_at_a_time(run) and run.outcomes.answered:
+        return f"{fmt.rate(rates.answered)} answered, one at a time,{loss}"
     if not run.outcomes.answered:
         return f"{fmt.rate(rates.sent)} sent of {fmt.rate(rates.planned)} asked, none answered"
-    loss = "" if run.loss is None else f" with {fmt.percent(run.loss)} loss"
     return f"{fmt.rate(rates.answered)} answered of {fmt.rate(rates.planned)} asked{loss}"
 
 
@@ -186,6 +188,11 @@ def _latency(run: LoadResult) -> str:
     # Waits of requests that never left count from due, too: without answers they are no latency of the server's.
     due = run.latency_ns.from_due if run.outcomes.answered else None
     return f", latency p50 {fmt.duration(due.p50)}, p99 {fmt.duration(due.p99)}" if due else ""
+
+
+def one_at_a_time(run: LoadResult) -> bool:
+    """Whether each request left when the last one had ended."""
+    return run.scenario.get("arrivals") == "ping-pong"
 
 
 def sent_words(run: LoadResult) -> tuple[str, ...]:
@@ -230,12 +237,13 @@ def distribution_rows(run: LoadResult) -> list[DistributionRow]:
     rows = [
         DistributionRow("latency from due", run.latency_ns.from_due),
         DistributionRow("latency from sent", run.latency_ns.from_sent),
+        DistributionRow("reading the answer", run.reading_ns),
         DistributionRow("connecting", run.connect_ns),
         DistributionRow("generator lateness", run.lateness_ns),
     ]
     if one_way.is_one_way(run):
         return rows[-1:]
-    return [row for row in rows if row.values or row.name != "connecting"]
+    return [row for row in rows if row.values or row.name not in ("connecting", "reading the answer")]
 
 
 def requirement_value(requirement: Requirement) -> str:

@@ -152,7 +152,7 @@ def _run_numbers(progress: RunProgress) -> list[Line]:
     return [
         _row(
             "rate",
-            ("asked", fmt.rate(progress.rate_per_s)),
+            *([] if progress.rate_per_s is None else [("asked", fmt.rate(progress.rate_per_s))]),
             ("sent", _per_s(progress, "sent")),
             ("answered", _per_s(progress, "answered")),
         ),

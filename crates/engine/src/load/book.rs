@@ -20,6 +20,8 @@ pub(super) struct Event {
     pub(super) flow: usize,
     pub(super) index: u32,
     pub(super) seen: u64,
+    /// How long it then lay until it was read, where that is known.
+    pub(super) reading: Option<u64>,
     pub(super) outcome: Outcome,
     pub(super) tally: Option<usize>,
 }
@@ -32,6 +34,8 @@ pub(super) struct Book {
     pub(super) board: Arc<Board>,
     pub(super) times: Times,
     first_flow: u32,
+    /// How long answers lie until they are read is worth keeping: elsewhere they lie on purpose.
+    reads_at_once: bool,
     pen: Option<Pen>,
     second: usize,
     before: Counts,
@@ -55,6 +59,7 @@ impl Book {
             board,
             times,
             first_flow: manner.first_flow,
+            reads_at_once: manner.rally.is_some(),
             pen,
             second: 0,
             before: Counts::default(),
@@ -159,6 +164,9 @@ impl Book {
         if outcome == Outcome::Answered {
             self.recorder.from_due.record(event.seen.saturating_sub(slot.due));
             self.recorder.from_sent.record(event.seen.saturating_sub(slot.sent));
+            if let (true, Some(reading)) = (self.reads_at_once, event.reading) {
+                self.recorder.reading.record(reading);
+            }
         }
         let (due, sent, answered) = (slot.due, Some(slot.sent), Some(event.seen));
         self.note(Row { due, sent, answered, outcome, flow: event.flow as u32, index: event.index });

@@ -71,7 +71,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: CastParts<P, L, C>) -> Self {
         let no_warmup = Pacer::nothing();
-        let manner = Manner { stamps: false, slots: 0, first_flow: parts.first_flow };
+        let manner = Manner { stamps: false, slots: 0, first_flow: parts.first_flow, rally: None };
         Self {
             outgoing: Batch::new(GROUP, parts.asker.longest(), false),
             asker: parts.asker,

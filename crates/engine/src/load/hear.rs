@@ -31,7 +31,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         for _ in 0..budget {
             if self.ears.at == self.ears.heard {
                 let now = self.clock.now();
-                let pause = if self.manner.stamps { UNHURRIED_NS } else { 0 };
+                let pause = if self.manner.stamps && self.rally.is_none() { UNHURRIED_NS } else { 0 };
                 if now < self.ears.listened + pause || !self.listen(now, Duration::ZERO) {
                     return false;
                 }
@@ -83,7 +83,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     }
 
     fn read(&mut self, flow: usize, slot: usize, now: u64) {
-        let seen = self.seen(slot, now);
+        let stamp = self.stamp(slot, now);
         let name = self.manner.first_flow + flow as u32;
         let ring = self.book.rings.of(flow);
         let said = judge::<P>(&self.asker, &self.cursor, &ring, name, self.incoming.packet(slot));
@@ -91,20 +91,24 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             self.book.stranger(flow, now);
             return;
         };
-        self.book.settle(&Event { flow, index, seen, outcome, tally: Some(tally) });
+        let reading = stamp.map(|stamp| now - stamp);
+        self.settle(&Event { flow, index, seen: stamp.unwrap_or(now), reading, outcome, tally: Some(tally) });
     }
 
-    fn seen(&mut self, slot: usize, now: u64) -> u64 {
+    fn settle(&mut self, event: &Event) {
+        if let (true, Some(rally)) = (self.book.settle(event), &mut self.rally) {
+            rally.settled(event.flow, event.index);
+        }
+    }
+
+    /// When the kernel had it, where that was asked for.
+    fn stamp(&mut self, slot: usize, now: u64) -> Option<u64> {
         if !self.manner.stamps {
-            return now;
+            return None;
         }
-        match self.incoming.meta(slot).stamp_unix_ns {
-            Some(stamp) => stamp.wrapping_sub(self.ears.unix_offset).min(now),
-            None => {
-                self.book.counts.unstamped += 1;
-                now
-            }
-        }
+        let stamp = self.incoming.meta(slot).stamp_unix_ns;
+        self.book.counts.unstamped += u64::from(stamp.is_none());
+        stamp.map(|stamp| stamp.wrapping_sub(self.ears.unix_offset).min(now))
     }
 
     /// Reads the refusals of a flow: each quotes the request that it concerns.
@@ -116,7 +120,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             let quoted = quote.get(..refused.quoted).unwrap_or_default();
             if let Some(index) = self.asker.recognise(name, quoted) {
                 let seen = self.clock.now();
-                self.book.settle(&Event { flow, index, seen, outcome: Outcome::Refused, tally: None });
+                self.settle(&Event { flow, index, seen, reading: None, outcome: Outcome::Refused, tally: None });
             }
         }
     }

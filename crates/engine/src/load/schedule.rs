@@ -40,6 +40,15 @@ impl Schedule {
         self.drawn.pop_front()
     }
 
+    /// The next request is due now, unless the time is over; returns whether one is due.
+    pub(super) fn serve(&mut self, now: u64) -> bool {
+        let time = (self.times.begin..self.times.end).contains(&now);
+        if time && !self.over && self.drawn.is_empty() {
+            self.drawn.push_back(now);
+        }
+        !self.drawn.is_empty()
+    }
+
     /// Leaves out what can no longer leave in time, in one sweep; tells each: a generator far behind must not spend
     /// itself on that.
     pub(super) fn skip_late(&mut self, now: u64, mut tell: impl FnMut(u64)) {

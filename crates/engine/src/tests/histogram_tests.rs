@@ -118,16 +118,20 @@ fn clearing_forgets_all() {
 }
 
 #[test]
-fn a_recorder_adds_and_clears_each_of_its_three() {
-    let recorder =
-        |times: u64| Recorder { from_due: of(&[times]), from_sent: of(&[2, times]), lateness: of(&[3, 3, times]) };
+fn a_recorder_adds_and_clears_each_of_its_four() {
+    let recorder = |times: u64| Recorder {
+        from_due: of(&[times]),
+        from_sent: of(&[2, times]),
+        lateness: of(&[3, 3, times]),
+        reading: of(&[times]),
+    };
     let mut sum = recorder(10);
     sum.add(&recorder(20));
-    let counts = |of: &Recorder| [of.from_due.count(), of.from_sent.count(), of.lateness.count()];
-    assert_eq!(counts(&sum), [2, 4, 6]);
+    let counts = |of: &Recorder| [&of.from_due, &of.from_sent, &of.lateness, &of.reading].map(Durations::count);
+    assert_eq!(counts(&sum), [2, 4, 6, 2]);
     assert_eq!([sum.from_due.max(), sum.from_sent.max(), sum.lateness.max()], [20, 20, 20]);
     sum.clear();
-    assert_eq!(counts(&sum), [0, 0, 0]);
+    assert_eq!(counts(&sum), [0, 0, 0, 0]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod load_tests;
 mod log_tests;
 mod lore_tests;
 mod pace_tests;
+mod rally_tests;
 mod receive_tests;
 mod rig;
 mod sequence_tests;

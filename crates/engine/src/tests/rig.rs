@@ -15,6 +15,7 @@ use crate::histogram::Recorder;
 use crate::load::{Asking, Manner, Parts, Times};
 use crate::log::{Form, Log, Row};
 use crate::pace::{Arrivals, Pacer, Segment, Share};
+use crate::plan::Wait;
 use crate::snapshot::{Board, Second};
 use crate::tally::{Counts, Outcome, Unsent};
 
@@ -40,6 +41,7 @@ pub(super) struct Rig {
     pub(super) held_up: Option<(u64, u64)>,
     pub(super) send_cost: u64,
     pub(super) most_a_call: usize,
+    pub(super) rally: Option<Wait>,
     pub(super) board: Arc<Board>,
 }
 
@@ -58,6 +60,7 @@ impl Default for Rig {
             held_up: None,
             send_cost: 0,
             most_a_call: usize::MAX,
+            rally: None,
             board: Arc::default(),
         }
     }
@@ -96,20 +99,30 @@ impl Rig {
             warmup: self.warmup_pacer(),
             pacer: self.pacer(),
             times: self.times(),
-            manner: Manner { stamps: self.stamps, slots: self.slots, first_flow: self.first_flow },
+            manner: Manner { stamps: self.stamps, slots: self.slots, first_flow: self.first_flow, rally: self.rally },
             board: Arc::clone(&self.board),
             pen: Some(log.pen()),
         })
         .run();
         log.close().unwrap();
-        Told::of(&self.board, counts, self.pacer(), &path, world.now() - BEGIN)
+        let told = Told::of(&self.board, counts, self.pacer(), &path, world.now() - BEGIN);
+        if self.rally.is_none() {
+            told.rows_follow_the_schedule();
+        }
+        told
     }
 
     fn pacer(&self) -> Pacer {
+        if self.rally.is_some() {
+            return Pacer::nothing();
+        }
         Pacer::new(&self.profile, self.arrivals, WHOLE, 7)
     }
 
     fn warmup_pacer(&self) -> Pacer {
+        if self.rally.is_some() {
+            return Pacer::nothing();
+        }
         let per_s = self.profile[0].from_per_s;
         let seconds = self.warmup as f64 / 1e9;
         Pacer::new(&[Segment { seconds, from_per_s: per_s, to_per_s: per_s }], self.arrivals, WHOLE, 8)
@@ -146,7 +159,7 @@ impl Told {
         assert!(board.finished());
         assert_eq!(board.live(), *c);
         self.seconds_add_up();
-        self.rows_follow_the_schedule();
+        self.rows_fit();
     }
 
     fn seconds_add_up(&self) {
@@ -157,11 +170,14 @@ impl Told {
         assert!(self.seconds.iter().enumerate().all(|(n, second)| second.index == n));
     }
 
-    fn rows_follow_the_schedule(&self) {
-        let c = &self.counts;
-        assert_eq!(self.rows.len() as u64, c.planned, "one row per planned request");
+    pub(super) fn rows_follow_the_schedule(&self) {
         let due: Vec<_> = self.rows.iter().map(|row| row.due).collect();
         assert_eq!(due, self.schedule[..due.len()], "each row is one request of the schedule");
+    }
+
+    fn rows_fit(&self) {
+        let c = &self.counts;
+        assert_eq!(self.rows.len() as u64, c.planned, "one row per planned request");
         let rows = |outcome| self.rows.iter().filter(|row| row.outcome == outcome).count() as u64;
         assert_eq!(rows(Outcome::Answered), c.answered);
         assert_eq!(rows(Outcome::Refused), c.refused);

@@ -240,7 +240,7 @@ impl Streams {
             pacer: self.pacer(),
             gate: Arc::clone(&self.gate),
             lengths: Lengths { warmup: self.warmup, counted: (self.seconds * 1e9) as u64, timeout: self.timeout },
-            manner: Manner { stamps: false, slots: self.slots, first_flow: 0 },
+            manner: Manner { stamps: false, slots: self.slots, first_flow: 0, rally: None },
             opening: self.opening,
             target: SocketAddr::from(([192, 0, 2, 1], 53)),
             sources: Vec::new(),
@@ -253,6 +253,7 @@ impl Streams {
         let began = if let Begin::At(begin) = self.gate.begin() { Some(begin) } else { None };
         let ended = world.now().saturating_sub(began.unwrap_or(0));
         let run = rig::Told::of(&self.board, counts, self.pacer(), &path, ended);
+        run.rows_follow_the_schedule();
         let Notes { wanted, closed, asked, .. } = notes.take();
         let (connections, connect) = (self.board.connections(), self.board.connect());
         let told = Told { run, connections, connect, wanted, closed, asked, began, failure: self.board.failure() };

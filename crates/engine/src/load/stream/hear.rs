@@ -125,7 +125,14 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         let Some((index, outcome, tally)) = judge::<P>(&self.asker, &self.cursor, &ring, name, message) else {
             return self.book.stranger(place, now);
         };
-        let waited = self.book.settle(&book::Event { flow: place, index, seen: now, outcome, tally: Some(tally) });
+        let waited = self.book.settle(&book::Event {
+            flow: place,
+            index,
+            seen: now,
+            reading: None,
+            outcome,
+            tally: Some(tally),
+        });
         let peer = self.peers.at(place);
         if waited && peer.phase == Phase::Retiring {
             peer.asked = peer.asked.saturating_sub(1);
