@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Unpack
 import msgspec
 
 from flatout import host, inquiry, units
+from flatout.answerer import CONNECTIONS, Answerer
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.limits.drive import World, find_limit
 from flatout.options import LoadOptions, scenario_of
@@ -28,7 +29,7 @@ from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
 from flatout.scenario.plan import protocol as by_name
 from flatout.scenario.profile import Format
-from flatout.server import CONNECTIONS, Server
+from flatout.server import Server
 
 T = TypeVar("T")
 Number = float | int | str
@@ -150,12 +151,12 @@ def serve(
     one way it receives and counts them, by default in one thread; `knobs` are then those of `Receiver`, too.
     """
     if by_name(protocol).one_way is not None:
-        from flatout.receiving import Drained
+        from flatout.receiving import drained
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        return Drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
-    return Server(
+        return drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
+    return Answerer(
         protocol,
         listen,
         threads=threads,
