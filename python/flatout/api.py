@@ -184,12 +184,14 @@ def search_of(
     goal = Goal(
         loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
     )
-    if goal.p99_ns is not None and is_one_way(scenario):
+    one_way = is_one_way(scenario)
+    if goal.p99_ns is not None and one_way:
         raise UsageError("--p99 is a goal for answers, and nobody answers these messages: leave it out")
     search = Search(
         goal=goal,
         within=_number(within, units.share),
         budget_s=_number(budget, units.duration),
+        one_way=one_way,
         **(_rates(least, most, rate) if axis == "rate" else _connections(scenario, least, most, rate)),
     )
     low, high = search.bounds

@@ -305,6 +305,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         readings=watch.inquiry.readings(),
         warnings=[*running.failures, *([] if watch.stopped else fewer), *told.warnings],
         notes=[*plan.notes, *ended, *told.notes],
+        one_way=plan.one_way,
     )
     met = [require.evaluate(expression, result) for expression in plan.scenario.require]
     return msgspec.structs.replace(result, requirements=met)
