@@ -287,7 +287,8 @@ def _must_tell(plan: Plan) -> None:
         if inquiry.ask(endpoint) is None:
             raise TargetError(
                 f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive "
-                f"there with 'flatout serve {plan.scenario.protocol}', or with flatout.Receiver(counters=True)"
+                f"there with 'flatout serve {plan.scenario.protocol}' of this version, or with "
+                "flatout.Receiver(counters=True)"
             )
 
 

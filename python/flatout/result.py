@@ -147,7 +147,10 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """The counters of the receiver at one address of the target, before and after a run, in its own words."""
+    """The counters of the receiver at one address of the target, before and after a run, in its own words.
+
+    Its `instance` is a number drawn when it began: the same at all its addresses, another one once it is started again.
+    """
 
     target: str
     before: dict[str, int]

@@ -213,7 +213,7 @@ class Attendance:
         """What the receiver has got since it was asked before; None where it does not tell now."""
         if self.received is None:
             return None
-        told = self.inquiry.received(self.running.counts()["sent"])
+        told = self.inquiry.received()
         if told is None:
             return None
         before, self.received = self.received, told
