@@ -18,6 +18,8 @@ from flatout.scenario.capacity import local_ports
 from flatout.testing import Faults, FaultyServer
 
 SHORT = ("--rate", "5k", "--for", "300ms", "--warmup", "0")
+# Its requests are so far apart that they leave in time even where the CPUs are shared.
+CALM = ("--rate", "200", "--for", "300ms", "--warmup", "0")
 JSON = ("--json", "-", "--quiet")
 
 
@@ -121,7 +123,7 @@ def test_json_on_standard_output_is_alone_there(cli: Cli, server: flatout.Server
 
 
 def test_quiet_leaves_nothing_but_errors(cli: Cli, server: flatout.Server) -> None:
-    done = until_good(lambda: cli("load", "ntp", server.address, *SHORT, "--quiet"), lambda done: done.code == 0)
+    done = until_good(lambda: cli("load", "ntp", server.address, *CALM, "--quiet"), lambda done: done.code == 0)
     assert (done.code, done.out, done.err) == (0, "", "")
     bad = cli("load", "ntp", server.address, "--rate", "0", "--quiet")
     assert bad.out == ""
@@ -356,13 +358,13 @@ def test_a_server_replaced_by_a_liar_in_mid_run(cli: Cli) -> None:
 
 def test_requirements(cli: Cli, server: flatout.Server) -> None:
     met = until_good(
-        lambda: cli("load", "ntp", server.address, *SHORT, "--require", "p99<9s", "rate>1", *JSON),
+        lambda: cli("load", "ntp", server.address, *CALM, "--require", "p99<9s", "rate>1", *JSON),
         lambda done: done.code == 0,
     )
     assert met.code == 0, met.json["why"]
     assert [need["met"] for need in met.json["requirements"]] == [True, True]
     unmet = until_good(
-        lambda: cli("load", "ntp", server.address, *SHORT, "--require", "p99<9s", "max<1ns", *JSON),
+        lambda: cli("load", "ntp", server.address, *CALM, "--require", "p99<9s", "max<1ns", *JSON),
         lambda done: done.code == 1,
     )
     assert unmet.code == 1, unmet.json["why"]
@@ -383,9 +385,9 @@ def test_of_two_codes_the_generators_comes_before_the_requirements(cli: Cli, ser
 
 
 def test_limit_that_fails_at_its_minimum_is_1(cli: Cli) -> None:
-    with FaultyServer("ntp", Faults(capacity_per_s=2000)) as server:
+    with FaultyServer("ntp", Faults(capacity_per_s=100)) as server:
         done = until_good(
-            lambda: cli("limit", "ntp", server.address, "--min", "4k", "--max", "9k", "--budget", "8s", *JSON),
+            lambda: cli("limit", "ntp", server.address, "--min", "400", "--max", "900", "--budget", "8s", *JSON),
             lambda done: done.code == 1,
         )
     assert done.code == 1, done.json["sentence"]
@@ -400,9 +402,9 @@ def test_limit_that_holds_its_maximum_is_0(cli: Cli, server: flatout.Server) -> 
             "ntp",
             server.address,
             "--min",
-            "1k",
+            "100",
             "--max",
-            "2k",
+            "200",
             "--loss",
             "20%",
             "--budget",
@@ -411,12 +413,11 @@ def test_limit_that_holds_its_maximum_is_0(cli: Cli, server: flatout.Server) -> 
             "l.html",
             *JSON,
         ),
-        lambda done: done.code == 0,
-        attempts=3,
+        lambda done: done.code == 0 and done.json["limit"]["stopped_by"] == "max",
     )
     found = done.json
     assert (done.code, found["limit"]["stopped_by"]) == (0, "max"), found["sentence"]
-    assert found["rate_per_s"] == found["limit"]["value"] == pytest.approx(2000, rel=0.01)
+    assert found["rate_per_s"] == found["limit"]["value"] == pytest.approx(200, rel=0.01)
     assert (cli.folder / "l.html").stat().st_size > 10_000
 
 

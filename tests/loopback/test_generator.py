@@ -25,10 +25,12 @@ def test_a_standstill_shows_in_lateness_and_from_due_not_from_sent(cli: Cli) -> 
             return held_s, load.end().json
 
     def spoilt(pair: tuple[float, Any]) -> bool:
-        return pair[1]["latency_ns"]["from_sent"]["max"] > 0.3 * STANDSTILL_S * 1e9
+        """By others on this machine: they hold up the server, or the generator more than we did."""
+        answered_late = pair[1]["latency_ns"]["from_sent"]["max"] > 0.3 * STANDSTILL_S * 1e9
+        return answered_late or pair[1]["outcomes"]["unsent"] > 1.25 * 5000 * STANDSTILL_S
 
     held_s, run = until_good(attempt, lambda pair: not spoilt(pair))
-    assert not spoilt((held_s, run)), "the server's answers were not late"
+    assert not spoilt((held_s, run)), "this machine is too busy to say anything"
     least, most = 0.9 * STANDSTILL_S * 1e9, 1.5 * held_s * 1e9
     assert least < run["lateness_ns"]["max"] < most
     assert least < run["latency_ns"]["from_due"]["max"] < most
