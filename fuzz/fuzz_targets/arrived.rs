@@ -16,14 +16,14 @@ fuzz_target!(|datagram: &[u8]| {
     if let Some(question) = question {
         assert!(question == asked && question.write() == datagram);
     }
-    let arrived = asked.answered(datagram);
-    if let Some(arrived) = arrived {
-        assert_eq!(asked.answer(&arrived)[..], *datagram);
+    let told = asked.answered(datagram);
+    if let Some(told) = told {
+        assert_eq!(asked.answer(&told)[..], *datagram);
         assert_eq!(Question { nonce: nonce ^ 1, anew }.answered(datagram), None);
         assert_eq!(Question { nonce, anew: !anew }.answered(datagram), None);
     }
-    assert!(question.is_none() || arrived.is_none());
-    let answer = asked.answer(&arrived.unwrap_or_default());
+    assert!(question.is_none() || told.is_none());
+    let answer = asked.answer(&told.unwrap_or_default());
     assert!(answer.len() == LENGTH && asked.write().len() == LENGTH && Question::read(&answer).is_none());
-    assert_eq!(asked.answered(&answer), Some(arrived.unwrap_or_default()));
+    assert_eq!(asked.answered(&answer), Some(told.unwrap_or_default()));
 });

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Unpack
 import msgspec
 
 from flatout import host, inquiry, units
+from flatout.answerer import CONNECTIONS, Answerer
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.limits.drive import World, find_limit
 from flatout.options import LoadOptions, scenario_of
@@ -28,7 +29,7 @@ from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
 from flatout.scenario.plan import protocol as by_name
 from flatout.scenario.profile import Format
-from flatout.server import CONNECTIONS, Server
+from flatout.server import Server
 
 T = TypeVar("T")
 Number = float | int | str
@@ -150,12 +151,12 @@ def serve(
     one way it receives and counts them, by default in one thread; `knobs` are then those of `Receiver`, too.
     """
     if by_name(protocol).one_way is not None:
-        from flatout.receiving import Drained
+        from flatout.receiving import drained
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        return Drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
-    return Server(
+        return drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
+    return Answerer(
         protocol,
         listen,
         threads=threads,
@@ -183,12 +184,14 @@ def search_of(
     goal = Goal(
         loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
     )
-    if goal.p99_ns is not None and is_one_way(scenario):
+    one_way = is_one_way(scenario)
+    if goal.p99_ns is not None and one_way:
         raise UsageError("--p99 is a goal for answers, and nobody answers these messages: leave it out")
     search = Search(
         goal=goal,
         within=_number(within, units.share),
         budget_s=_number(budget, units.duration),
+        one_way=one_way,
         **(_rates(least, most, rate) if axis == "rate" else _connections(scenario, least, most, rate)),
     )
     low, high = search.bounds
@@ -286,7 +289,8 @@ def _must_tell(plan: Plan) -> None:
         if inquiry.ask(endpoint) is None:
             raise TargetError(
                 f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive "
-                f"there with 'flatout serve {plan.scenario.protocol}', or with flatout.Receiver(counters=True)"
+                f"there with 'flatout serve {plan.scenario.protocol}' of this version, or with "
+                "flatout.Receiver(counters=True)"
             )
 
 

@@ -3,7 +3,8 @@
 Method: a receiver counts all that comes since it began; differences of its counters are a run's. Right messages without
 duplicates are received, malformed ones invalid, the rest is lost: so sent = received + lost + invalid, always.
 Which messages are lost is not known here, only how many. Several nodes that load one receiver are told apart by nobody:
-only all together have an account.
+only all together have an account. Each answer bears the number of the receiver that gave it (`instance`): by that, two
+addresses are known to be one receiver, and a receiver that was started anew is known to be another.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ _DIFFERENCES = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
     *("kernel_drops", "arrivals", "handed_over", "dropped", "queued", "senders"),
 )
-# Counters that never fall unless their receiver is another than before.
-_RISING = ("received", "parsed", "malformed", "kernel_drops", "handed_over", "dropped")
 
 
 class Account(NamedTuple):
@@ -54,16 +53,19 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
     found = Account(plain, None, warnings=warnings)
     if not readings:
         return found._replace(notes=("loss is not known: nobody at the target told what arrived",))
-    if any(_fell(reading) for reading in readings):
-        why = "the receiver began anew during the run: none knows what became of the messages"
-        return found._replace(lost=why)
+    if anew := begun_anew(readings):
+        return found._replace(lost=anew)
     if shared:
         return found._replace(notes=(SHARED,))
-    return _settled(found, together(readings, outcomes.sent))
+    return _settled(found, together(readings))
 
 
-def _fell(reading: Reading) -> bool:
-    return any(reading.after[name] < reading.before[name] for name in _RISING)
+def begun_anew(readings: Sequence[Reading]) -> str | None:
+    """Why two readings do not belong together: another receiver told the second one."""
+    others = [reading.target for reading in readings if reading.before["instance"] != reading.after["instance"]]
+    if not others:
+        return None
+    return f"the receiver at {others[0]} was started anew during the run: none knows what became of the messages"
 
 
 def _settled(found: Account, told: Words) -> Account:
@@ -71,7 +73,8 @@ def _settled(found: Account, told: Words) -> Account:
     copies = max(told["duplicate"], 0)
     came = max(told["parsed"] - copies, 0)
     received = min(came, sent)
-    invalid = min(told["malformed"], sent - received)
+    malformed = max(told["malformed"], 0)
+    invalid = min(malformed, sent - received)
     lost = sent - received - invalid
     in_kernel, notes = _in_kernel(told, lost)
     arrival = Arrival(**told, lost_in_kernel=in_kernel, lost_elsewhere=lost - in_kernel)
@@ -83,7 +86,7 @@ def _settled(found: Account, told: Words) -> Account:
         duplicate=copies,
         reordered=max(told["reordered"], 0),
     )
-    strange = came + told["malformed"] - sent
+    strange = came + malformed - sent
     more = f"others send to this receiver too: it got {strange:,} messages more than were sent from here"
     warnings = (*found.warnings, more) if strange > 0 else found.warnings
     loss = (sent - received) / sent if sent else None
@@ -95,7 +98,7 @@ def _in_kernel(told: Words, lost: int) -> tuple[int, tuple[str, ...]]:
 
     What the kernel would have handed over as one message it drops as one, and counts once (UDP_GRO).
     """
-    drops = told["kernel_drops"]
+    drops = max(told["kernel_drops"], 0)
     if not drops or told["arrivals"] >= told["received"]:
         return min(lost, drops), ()
     together = told["received"] / max(told["arrivals"], 1)
@@ -106,15 +109,9 @@ def _in_kernel(told: Words, lost: int) -> tuple[int, tuple[str, ...]]:
     return min(lost, round(drops * together)), (note,)
 
 
-def together(readings: Sequence[Reading], sent: int) -> Words:
-    """What the receivers at all addresses counted between two readings; `workers` and `size` as they are.
-
-    Addresses that tell the same numbers are one receiver's, unless these add up to exactly what was sent.
-    """
-    found = [_difference(reading) for reading in readings]
-    alike = all(words == found[0] for words in found)
-    if alike and len(found) * found[0]["received"] != sent:
-        return found[0]
+def together(readings: Sequence[Reading]) -> Words:
+    """What all receivers counted between their two readings; `workers` are as they are, `size` is the first one's."""
+    found = [_difference(reading) for reading in widest(readings)]
     added = {name: sum(words[name] for words in found) for name in (*_DIFFERENCES, "workers")}
     return added | {"size": found[0]["size"]}
 
@@ -124,15 +121,15 @@ def _difference(reading: Reading) -> Words:
     return told | {name: reading.after[name] for name in ("workers", "size")}
 
 
-def widest(runs: Sequence[Sequence[Reading]]) -> list[Reading]:
-    """The readings of several runs against the same receivers as one: of each address the first before, the last after.
+def widest(readings: Sequence[Reading]) -> list[Reading]:
+    """One reading of each receiver, wherever and by whomever it was asked: the first before, the last after.
 
     Nodes ask at different times; only between the first question and the last answer have all their messages come.
     """
-    found: dict[str, Reading] = {}
-    for reading in (reading for readings in runs for reading in readings):
-        known = found.get(reading.target, reading)
+    found: dict[int, Reading] = {}
+    for reading in readings:
+        known = found.get(reading.before["instance"], reading)
         before = min(known.before, reading.before, key=lambda words: words["received"])
         after = max(known.after, reading.after, key=lambda words: words["received"])
-        found[reading.target] = Reading(target=reading.target, before=before, after=after)
+        found[reading.before["instance"]] = Reading(target=known.target, before=before, after=after)
     return list(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flatout.result import Connections, Distribution, Outcomes, RunVerdict
+from flatout.terms import terms_of
 
 UNSENT_SHARE = 0.001
 LATENESS_NS = 1_000_000
@@ -147,7 +148,7 @@ def verdict(
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _deserted(connections)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops, blocked):
+    if why := generator_limited(outcomes, lateness, own_drops, blocked, terms_of(one_way=one_way).many):
         return "generator-limited", why
     return "ok", "the generator kept its schedule"
 
@@ -183,17 +184,17 @@ def _unanswered(outcomes: Outcomes) -> str | None:
 
 
 def generator_limited(
-    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, blocked: int = 0
+    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, blocked: int, things: str
 ) -> str | None:
-    """Why the generator did not drive what was asked, or None if it did."""
+    """Why the generator did not drive what was asked, or None if it did; `things` are what it sends."""
     if 2 * blocked > outcomes.unsent > UNSENT_SHARE * outcomes.planned:
-        behind = f"{outcomes.unsent:,} of {outcomes.planned:,} requests"
+        behind = f"{outcomes.unsent:,} of {outcomes.planned:,} {things}"
         return f"{behind} could not leave, {blocked:,} of them because the target took no more"
     if outcomes.planned and outcomes.unsent > UNSENT_SHARE * outcomes.planned:
         share = outcomes.unsent / outcomes.planned
-        return f"{outcomes.unsent:,} of {outcomes.planned:,} requests ({share:.1%}) could not leave within 1 ms of due"
+        return f"{outcomes.unsent:,} of {outcomes.planned:,} {things} ({share:.1%}) could not leave within 1 ms of due"
     if lateness and lateness.p99 > LATENESS_NS:
-        return f"1 % of the requests left {lateness.p99 / 1e6:.1f} ms or more after they were due"
+        return f"1 % of the {things} left {lateness.p99 / 1e6:.1f} ms or more after they were due"
     if outcomes.sent and own_drops > UNSENT_SHARE * outcomes.sent:
         return f"{own_drops:,} answers reached this host but were not read in time"
     return None

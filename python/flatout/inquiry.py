@@ -24,7 +24,7 @@ _GLANCE_S = 0.05
 _STILL_S = 0.05
 _SETTLE_S = 2.0
 # What stands still once nothing more comes; a handler may take long over what waits for it.
-_SETTLED = ("received", "parsed", "malformed", "duplicate", "reordered", "missing", "kernel_drops")
+_SETTLED = ("instance", "received", "parsed", "malformed", "duplicate", "reordered", "missing", "kernel_drops")
 
 
 def ask(endpoint: Endpoint, anew: bool = False, timeout_s: float = _PATIENCE_S) -> Words | None:
@@ -70,16 +70,16 @@ class Inquiry:
         known = [words for words in found if words is not None]
         self._before = known if len(known) == len(found) else []
 
-    def received(self, sent: int) -> int | None:
+    def received(self) -> int | None:
         """How many messages have come since the run began; None where that is not told just now."""
-        now = self._after or self._all(_GLANCE_S)
-        return arrivals.together(self._readings(now), sent)["received"] if now else None
+        now = self._readings(self._after or self._all(_GLANCE_S, last=False))
+        return arrivals.together(now)["received"] if now and not arrivals.begun_anew(now) else None
 
     def end(self, sent: int) -> None:
         """Asks after the run until nothing more comes."""
         spent_s = 0.0
         while self.counted and self.lost is None and spent_s < _SETTLE_S:
-            now = self._all(_PATIENCE_S)
+            now = self._all(_PATIENCE_S, last=True)
             spent_s += _STILL_S if now else _PATIENCE_S
             if not now:
                 continue
@@ -93,14 +93,14 @@ class Inquiry:
                 f"the receiver told nothing after the run: none knows what became of {sent:,} messages"
             )
 
-    def _all(self, timeout_s: float) -> list[Words]:
-        """The counters at all addresses; empty where not all of them tell."""
+    def _all(self, timeout_s: float, *, last: bool) -> list[Words]:
+        """The counters at all addresses; empty where not all of them tell. Before the last time one may come back."""
         found = []
         for endpoint in self.endpoints if self.counted else []:
             try:
                 told = self._ask(endpoint, False, timeout_s)
             except TargetError:
-                self.lost = f"nobody listens at {endpoint} any more"
+                self.lost = f"nobody listens at {endpoint} any more" if last else None
                 return []
             if told is None:
                 return []
@@ -108,12 +108,12 @@ class Inquiry:
         return found
 
     def _readings(self, after: Sequence[Words]) -> list[Reading]:
-        pairs = zip(self.endpoints, self._before, after, strict=True)
+        pairs = zip(self.endpoints, self._before, after, strict=True) if after else ()
         return [Reading(target=str(endpoint), before=before, after=now) for endpoint, before, now in pairs]
 
     def readings(self) -> list[Reading]:
         """What was told before and after; empty where nobody told."""
-        return self._readings(self._after) if self._after else []
+        return self._readings(self._after)
 
 
 def _same(one: Words, other: Words) -> bool:

@@ -31,6 +31,7 @@ from flatout.result import (
     Node,
     Outcomes,
     Rates,
+    Reading,
     RunVerdict,
     Trial,
 )
@@ -86,10 +87,11 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         cpu_s=_added(run.cpu_s for run in runs),
         own_drops=sum(run.own_drops for run in runs),
         receiver=told.arrival,
-        readings=arrivals.widest([run.readings for run in runs]),
+        readings=arrivals.widest(_readings(runs)),
         warnings=[*missing, *_told(nodes, "warnings"), *told.warnings],
         notes=[*_apart(runs), *told.notes, *_told(nodes, "notes", () if told.arrival is None else (arrivals.SHARED,))],
         nodes=[_node(number, run) for number, run in nodes],
+        one_way=runs[0].one_way,
     )
     met = [require.evaluate(expression, merged) for expression in merged.scenario.get("require") or ()]
     return msgspec.structs.replace(merged, requirements=met)
@@ -156,11 +158,15 @@ def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple
 
 def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> arrivals.Account:
     """What became of all that the nodes sent."""
-    if not any(run.loss is None and run.outcomes.sent for run in runs):
+    if not runs[0].one_way:
         return arrivals.answered(outcomes)
-    # Nobody answers these messages. A node that was told nothing has no place in time among the others.
-    readings = arrivals.widest([run.readings for run in runs]) if all(run.readings for run in runs) else []
+    # A node that was told nothing has no place in time among the others.
+    readings = _readings(runs) if all(run.readings for run in runs) else []
     return arrivals.account(outcomes, readings, shared=not whole)
+
+
+def _readings(runs: Sequence[LoadResult]) -> list[Reading]:
+    return [reading for run in runs for reading in run.readings]
 
 
 def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:

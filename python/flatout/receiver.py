@@ -10,8 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from flatout.errors import UsageError
 from flatout.protocols import Layout, layout_of
 from flatout.run import distribution
 from flatout.scenario import target
-from flatout.scenario.listen import listen_address, why_not
+from flatout.server import Server, bound
 
 Full = Literal["drop-oldest", "drop-newest", "wait"]
 Stamps = Literal["user", "kernel"]
@@ -32,6 +31,9 @@ _DEFAULT = "127.0.0.1:31234"
 # A thread that waits in the engine hears no signal.
 _STEP_S = 0.1
 _LONGEST_DATAGRAM = 65507
+# Bytes, as crates/engine/src/receive has them: time and source of a record; a place in the table of sequence numbers;
+# an address in the list of sources and in what finds it there.
+_BESIDE_A_RECORD, _PLACE, _ADDRESS = 12, 32, 128
 _SUMS = (
     "arrivals",
     "received",
@@ -51,8 +53,13 @@ _SUMS = (
 _MALFORMED = ("short", "long", "wrong_constant")
 
 
-class Receiver:
-    """Takes in records of one layout until it is stopped. Its methods may be used from several threads."""
+class Receiver(Server):
+    """Takes in records of one layout until it is stopped. Its methods may be used from several threads.
+
+    A stop ends all iterations; what had arrived waits for `take`.
+    """
+
+    _engine: _Receiver
 
     def __init__(
         self,
@@ -91,8 +98,9 @@ class Receiver:
         for name, value, allowed in (("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps))):
             if value not in allowed:
                 raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
-        self._engine = _bound(
-            listen_address(listen),
+        self._engine = bound(
+            _Receiver,
+            listen,
             protocol=layout.protocol,
             knobs=layout.engine_knobs(),
             workers=threads,
@@ -106,28 +114,13 @@ class Receiver:
             followed=follow,
             tells=counters,
         )
+        super().__init__(layout.protocol, threads)
         self.layout: Layout = layout
         self.dtype: np.dtype[Any] = layout.dtype
-        self.idle = idle
-        self.linger = linger
+        self.idle, self.linger = idle, linger
         self._batch, self._queue, self._full = batch, queue, full
-        self._began = self._heard = time.monotonic()
-        self._stopped = False
-
-    @property
-    def endpoint(self) -> target.Endpoint:
-        """Where it listens."""
-        return target.Endpoint(*self._engine.address, 0)
-
-    @property
-    def address(self) -> str:
-        """Where it listens, as text."""
-        return str(self.endpoint)
-
-    @property
-    def alive(self) -> bool:
-        """Whether all its threads are at work."""
-        return not self._stopped and self._engine.alive
+        self._follow, self._sockets = follow, 1 if shared else threads
+        self._heard = self._began
 
     # --- Taking ---
 
@@ -210,6 +203,14 @@ class Receiver:
 
     # --- Counting ---
 
+    @property
+    def memory_bound(self) -> int:
+        """Bytes that it holds at most, about: the queue's, and those of all senders that it may follow."""
+        queue = self._queue * (self.layout.size + _BESIDE_A_RECORD)
+        # The table has two places a sender, in a power of two, for each socket.
+        places = 1 << (2 * self._follow - 1).bit_length()
+        return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS
+
     def stats(self) -> dict[str, Any]:
         """Cumulative counters.
 
@@ -240,30 +241,6 @@ class Receiver:
             "dropped": {**malformed, "queue_full": total["dropped"]},
             "connections": None,
         }
-
-    # --- Ending ---
-
-    def stop(self) -> None:
-        """Stops receiving and ends all iterations. What had arrived waits for `take`, and the counters stay."""
-        self._stopped = True
-        self._engine.stop()
-
-    def __enter__(self) -> Self:
-        """It runs already."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stops it."""
-        self.stop()
-
-
-def _bound(at: target.Endpoint, **arguments: Any) -> _Receiver:
-    try:
-        return _Receiver(listen=at, **arguments)
-    except OSError as error:
-        raise why_not(error, at) from error
 
 
 def _check(**counts: int) -> None:

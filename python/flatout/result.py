@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from flatout.errors import OutputError, UsageError
+from flatout.terms import Terms, terms_of
 
 if TYPE_CHECKING:
     import numpy
@@ -146,7 +147,10 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """The counters of the receiver at one address of the target, before and after a run, in its own words."""
+    """The counters of the receiver at one address of the target, before and after a run, in its own words.
+
+    Its `instance` is a number drawn when it began: the same at all its addresses, another one once it is started again.
+    """
 
     target: str
     before: dict[str, int]
@@ -223,7 +227,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
     `receiver` is what arrived of messages that nobody answers, made of `readings`; null where they are answered,
     where nobody counted them, and for one of several nodes, whose messages it counts together. `nodes` are the
-    hosts whose results were added up to this one.
+    hosts whose results were added up to this one. `one_way`: nobody answers.
     """
 
     schema: str = SCHEMA
@@ -255,6 +259,12 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     notes: list[str] = []
     nodes: list[Node] = []
+    one_way: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        """How to speak of it."""
+        return terms_of(one_way=self.one_way)
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -276,13 +286,13 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     def _repr_html_(self) -> str:
         due, rates = self.latency_ns.from_due, self.rate_per_s
         latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
-        word, came = ("answered", rates.answered) if rates.received is None else ("received", rates.received)
+        came = rates.received if self.one_way else rates.answered
         unknown = "not known" if self.outcomes.sent else "nothing sent"
         rows: list[tuple[str, object]] = [
             ("verdict", f"{self.verdict}: {self.why}"),
-            (word, f"{came:,.0f}/s of {rates.planned:,.0f}/s planned"),
+            (self.terms.came, f"{unknown if came is None else f'{came:,.0f}/s'} of {rates.planned:,.0f}/s planned"),
             ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
-            ("latency from due, p50 / p99", latency),
+            *([] if self.one_way else [("latency from due, p50 / p99", latency)]),
         ]
         return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
 
@@ -316,7 +326,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """How the limit is searched: rates per second, `within` as a fraction, `budget_s` of wall time.
 
     Along the axis of connections both rates are the one rate that is kept, and `min_connections` and `max_connections`
-    bound the search.
+    bound the search. `one_way`: nobody answers what is sent.
     """
 
     goal: Goal
@@ -327,6 +337,12 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     axis: Axis = "rate"
     min_connections: int | None = None
     max_connections: int | None = None
+    one_way: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        """How to speak of what is sent."""
+        return terms_of(one_way=self.one_way)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -338,7 +354,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unit(self) -> str:
         """What the axis counts."""
-        return "requests/s" if self.axis == "rate" else "connections"
+        return f"{self.terms.many}/s" if self.axis == "rate" else "connections"
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -376,6 +392,11 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     title: str = ""
     beside: list[Beside] = []
+
+    @property
+    def terms(self) -> Terms:
+        """How to speak of it."""
+        return self.search.terms
 
     def to_json(self) -> bytes:
         """As one JSON object."""

@@ -214,7 +214,7 @@ class Attendance:
         """What the receiver has got since it was asked before; None where it does not tell now."""
         if self.received is None:
             return None
-        told = self.inquiry.received(self.running.counts()["sent"])
+        told = self.inquiry.received()
         if told is None:
             return None
         before, self.received = self.received, told
@@ -311,6 +311,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         readings=watch.inquiry.readings(),
         warnings=[*running.failures, *([] if watch.stopped else fewer), *told.warnings],
         notes=[*plan.notes, *ended, *told.notes],
+        one_way=plan.one_way,
     )
     met = [require.evaluate(expression, result) for expression in plan.scenario.require]
     return msgspec.structs.replace(result, requirements=met)

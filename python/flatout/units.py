@@ -27,11 +27,11 @@ MOST_CPUS = 8192
 
 
 def rate(text: str) -> float:
-    """A rate in requests per second: `1000`, `100k`, `1.5M`, `200k/s`; more than 0."""
+    """A rate per second: `1000`, `100k`, `1.5M`, `200k/s`; more than 0."""
     found = _RATE.fullmatch(text)
     value = float(found[1]) * _THOUSANDS[found[2]] if found else math.nan
     if not 0 < value <= MOST_PER_S:
-        raise UsageError(f"rate '{text}': write requests per second above 0, such as 1000, 100k or 1.5M (at most 200M)")
+        raise UsageError(f"rate '{text}': write a number per second above 0, such as 1000, 100k or 1.5M (at most 200M)")
     return value
 
 

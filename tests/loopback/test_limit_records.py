@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
 import pytest
 
 import flatout
-from conftest import free_port
+from conftest import Cli, free_port
 
 
 def test_a_slow_handler_is_the_limit() -> None:
@@ -48,3 +49,17 @@ def test_without_counters_there_is_no_limit_to_find() -> None:
         flatout.limit("record", receiver.address, budget=10)
     with pytest.raises(flatout.TargetError, match="nobody listens"):
         flatout.limit("record", f"127.0.0.1:{free_port()}", budget=10)
+
+
+def test_commands_speak_of_messages_and_receivers(cli: Cli) -> None:
+    """Rates that no generator drives bring out most of what is said."""
+    with flatout.Receiver("127.0.0.1:0", counters=True) as receiver:
+        receiver.drain()
+        loads = [("--rate", rate, "--for", "100ms") for rate in ("1k", "20M")]
+        said = [cli("load", "record", receiver.address, *flags) for flags in loads]
+        said.append(cli("limit", "record", receiver.address, "--min", "100M", "--max", "200M", "--budget", "5s"))
+    assert said[1].code == said[2].code == 4
+    for done in said:
+        assert not re.search(r"\b(requests?|answer(s|ed)?|server)\b", done.out + done.err), done
+    assert "messages (" in said[1].out
+    assert "cannot drive even 100,000,000 messages/s" in " ".join(said[2].out.split())

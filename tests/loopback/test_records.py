@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import threading
 import time
@@ -59,7 +61,7 @@ class Plain:
                 if self._over.is_set():
                     return
 
-    def records(self, dtype: np.dtype[Any], questions_bytes: int = 176) -> tuple[np.ndarray[Any, Any], list[Any]]:
+    def records(self, dtype: np.dtype[Any], questions_bytes: int = 184) -> tuple[np.ndarray[Any, Any], list[Any]]:
         """What came in all, but for questions, and from where."""
         self._over.set()
         self._thread.join()
@@ -192,6 +194,66 @@ def test_two_receivers_are_added_up() -> None:
         assert len(run.readings) == 2
         assert run.receiver is not None
         assert run.receiver.workers == 2
+
+
+@contextmanager
+def another_address(receiver: flatout.Receiver) -> Iterator[str]:
+    """Passes on to a receiver what comes here, and its answers back to whoever asked last."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there,
+    ):
+        here.bind(("127.0.0.1", 0))
+        there.connect(("127.0.0.1", receiver.endpoint.port))
+        over = threading.Event()
+
+        def relay() -> None:
+            asker: Any = None
+            while not over.is_set():
+                for ready in select.select([here, there], [], [], 0.05)[0]:
+                    data, source = ready.recvfrom(2048)
+                    if ready is there:
+                        here.sendto(data, asker)
+                        continue
+                    asker = source if data.startswith(b"flatout?") else asker
+                    there.send(data)
+
+        relaying = threading.Thread(target=relay)
+        relaying.start()
+        try:
+            yield f"127.0.0.1:{here.getsockname()[1]}"
+        finally:
+            over.set()
+            relaying.join()
+
+
+def test_one_receiver_at_two_addresses_is_counted_once() -> None:
+    with receiving() as receiver, another_address(receiver) as other:
+        run = flatout.load("record", f"{receiver.address},{other}", rate="1k", duration=0.5)
+        check(run)
+        assert len(run.readings) == 2
+        assert run.receiver is not None
+        assert (run.receiver.workers, run.warnings) == (1, [])
+        assert run.receiver.received == receiver.stats()["received"]
+
+
+def test_a_receiver_that_is_started_anew_in_mid_run_is_noticed() -> None:
+    def attempt() -> flatout.LoadResult:
+        with contextlib.ExitStack() as receivers:
+            running = [receivers.enter_context(flatout.Receiver("127.0.0.1:0", counters=True))]
+
+            def start_anew(progress: flatout.RunProgress) -> None:
+                if progress.t_s > 0.3 and len(running) == 1:
+                    running[0].stop()
+                    running.append(receivers.enter_context(flatout.Receiver(running[0].address, counters=True)))
+
+            return flatout.load("record", running[0].address, rate="1k", duration=1.5, progress=start_anew)
+
+    # Where the second takes long to start, the run ends because nobody listens.
+    run = until_good(attempt, lambda run: "refuses" not in run.why)
+    assert run.verdict == "target-lost", run.why
+    assert "was started anew during the run" in run.why
+    assert (run.loss, run.outcomes.received, run.receiver) == (None, None, None)
 
 
 def test_senders_at_a_tick_send_together() -> None:

@@ -265,6 +265,9 @@ def test_served_from_python_like_any_other() -> None:
         send(server.address, *(record(n) for n in range(10)))
         stats = wait_until(lambda: (told := server.stats())["handed_over"] == 10 and told)
         assert isinstance(server, flatout.Server)
+        assert isinstance(server, flatout.Receiver)
         assert server.alive
+        assert (server.transports, server.threads, server.carrier, server.streams) == (("udp",), 1, "", False)
+        assert server.memory_bound > 1 << 20
     assert not server.alive
     assert (stats["received"], stats["queue"]["size"], stats["connections"]) == (10, 100, None)

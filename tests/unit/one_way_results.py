@@ -7,6 +7,8 @@ from typing import Any, cast
 import msgspec
 import results
 
+from flatout import health
+from flatout.limits.sentence import sentence
 from flatout.result import Arrival, Interval, Latency, LimitResult, LoadResult, Outcomes, Rates, Trial
 from flatout.scenario.model import Scenario, Segment
 
@@ -53,6 +55,7 @@ def run(lost_in_kernel: int = 0, lost_elsewhere: int = 0, malformed: int = 0, **
         tallies={"replied": 0},
         requirements=[],
         receiver=there,
+        one_way=True,
     )
     return msgspec.structs.replace(result, **changes)
 
@@ -67,6 +70,18 @@ def uncounted() -> LoadResult:
         rate_per_s=Rates(planned=RATE, sent=RATE, answered=0.0),
         receiver=None,
         intervals=[second(n + 1.0, int(RATE), None) for n in range(FOR_S)],
+    )
+
+
+def behind() -> LoadResult:
+    """The same where the generator could not follow its schedule."""
+    good = run()
+    planned = good.outcomes.planned
+    words = {"planned": planned, "sent": planned // 2, "unsent": planned // 2, "received": planned // 2}
+    outcomes = msgspec.structs.replace(good.outcomes, **words)
+    verdict, why = health.verdict(outcomes, good.lateness_ns, 0, lost=None, interrupted=False, one_way=True)
+    return msgspec.structs.replace(
+        good, verdict=verdict, why=why, outcomes=outcomes, unsent_because={"late": planned // 2}
     )
 
 
@@ -99,12 +114,14 @@ def limit() -> LimitResult:
     found = results.limit()
     rates = (("bracket", 5e5), ("bracket", 1e6), ("search", 7e5), ("search", 6e5), ("confirm", 6e5))
     goal = msgspec.structs.replace(found.search.goal, loss=0.001, p99_ns=None)
+    search = msgspec.structs.replace(found.search, goal=goal, one_way=True)
+    limit = msgspec.structs.replace(found.limit, value=6e5, lower=6e5, upper=7e5, goal=goal, unit=search.unit)
     return msgspec.structs.replace(
         found,
         scenario=scenario(),
-        search=msgspec.structs.replace(found.search, goal=goal),
-        limit=msgspec.structs.replace(found.limit, value=6e5, lower=6e5, upper=7e5, goal=goal),
+        search=search,
+        limit=limit,
         rate_per_s=6e5,
         trials=[trial(rate, phase, 620_000) for phase, rate in rates],
-        sentence="Holds 600,000 messages/s (loss <= 0.1 %); fails at 700,000/s: loss 11.43 %.",
+        sentence=sentence(limit, search, "loss 11.43 %"),
     )

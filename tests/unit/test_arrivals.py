@@ -66,10 +66,15 @@ def test_refusals_are_told_beside() -> None:
 
 
 def test_a_receiver_that_began_anew_tells_nothing() -> None:
-    found = account(100, reading(before=counters(parsed=5000), parsed=90))
-    assert (found.outcomes.received, found.loss, found.arrival) == (None, None, None)
+    for after in (90, 5090):
+        found = account(100, reading(before=counters(parsed=5000), parsed=after, instance=8))
+        assert (found.outcomes.received, found.loss, found.arrival) == (None, None, None)
+        assert found.lost is not None
+        assert "at 127.0.0.1:5 was started anew" in found.lost
+    one_of_two = [reading(parsed=50), reading("127.0.0.1:6", before=counters(instance=1), parsed=50, instance=2)]
+    found = account(100, *one_of_two)
     assert found.lost is not None
-    assert "began anew" in found.lost
+    assert "127.0.0.1:6" in found.lost
 
 
 def test_one_of_several_nodes_knows_no_loss_of_its_own() -> None:
@@ -78,13 +83,19 @@ def test_one_of_several_nodes_knows_no_loss_of_its_own() -> None:
     assert found.notes == (arrivals.SHARED,)
 
 
+def of_two(parsed: int) -> Reading:
+    """Another receiver's reading."""
+    return reading("127.0.0.1:6", before=counters(instance=8), parsed=parsed, workers=2, instance=8)
+
+
 def test_two_receivers_are_added_and_one_with_two_addresses_is_not() -> None:
-    uneven = [reading("127.0.0.1:5", parsed=60), reading("127.0.0.1:6", parsed=39)]
-    assert arrivals.together(uneven, 100)["received"] == 99
-    even = [reading("127.0.0.1:5", parsed=50, workers=2), reading("127.0.0.1:6", parsed=50, workers=2)]
-    assert (arrivals.together(even, 100)["received"], arrivals.together(even, 100)["workers"]) == (100, 4)
-    same = [reading("127.0.0.1:5", parsed=99), reading("127.0.0.2:5", parsed=99)]
-    assert arrivals.together(same, 100)["received"] == 99
+    for one, other in ((60, 39), (50, 50), (40, 40)):
+        told = arrivals.together([reading(parsed=one), of_two(other)])
+        assert (told["received"], told["workers"]) == (one + other, 3)
+    for came in (0, 50, 99):
+        same = [reading("127.0.0.1:5", parsed=came), reading("127.0.0.2:5", parsed=came)]
+        told = arrivals.together([*same, of_two(7)])
+        assert (told["received"], told["workers"]) == (came + 7, 3)
 
 
 def test_drops_of_what_comes_together_are_counted_so() -> None:
@@ -101,9 +112,15 @@ def test_drops_of_what_comes_together_are_counted_so() -> None:
 def test_nodes_are_counted_from_the_first_question_to_the_last_answer() -> None:
     one = Reading(target="a", before=counters(parsed=10), after=counters(parsed=150))
     other = Reading(target="a", before=counters(parsed=20), after=counters(parsed=210))
-    (widest,) = arrivals.widest([[one], [other]])
+    (widest,) = arrivals.widest([one, other])
     assert (widest.before["received"], widest.after["received"]) == (10, 210)
-    assert arrivals.widest([[], []]) == []
+    assert arrivals.widest([]) == []
+
+
+def test_a_receiver_that_was_started_anew_between_two_nodes_counts_twice() -> None:
+    one = Reading(target="a", before=counters(parsed=10), after=counters(parsed=150))
+    other = Reading(target="a", before=counters(instance=8), after=counters(parsed=100, instance=8))
+    assert arrivals.together([one, other])["received"] == 240
 
 
 @given(

@@ -7,6 +7,7 @@ import ipaddress
 import pytest
 from receivers import Teller, counters
 
+from flatout import arrivals
 from flatout import inquiry as inquiries
 from flatout.errors import TargetError, UsageError
 from flatout.inquiry import Inquiry
@@ -28,7 +29,7 @@ def asking(*answers: dict[str, int] | Exception | None, at: tuple[Endpoint, ...]
 def test_numbers_begin_anew_with_the_first_question_only() -> None:
     inquiry, teller = asking(counters(5), counters(7), counters(7))
     inquiry.begin(24)
-    assert inquiry.received(10) == 2
+    assert inquiry.received() == 2
     inquiry.end(10)
     assert [anew for _, anew in teller.asked] == [True, False, False, False]
 
@@ -38,7 +39,7 @@ def test_it_asks_until_nothing_more_comes() -> None:
     inquiry.begin(24)
     inquiry.end(85)
     assert [r.after["received"] for r in inquiry.readings()] == [90]
-    assert inquiry.received(85) == 85
+    assert inquiry.received() == 85
     assert inquiry.lost is None
 
 
@@ -61,7 +62,7 @@ def test_a_receiver_that_never_comes_to_rest_is_left_after_a_while() -> None:
 def test_one_that_tells_nothing_any_more_is_lost() -> None:
     inquiry, teller = asking(counters(5), None)
     inquiry.begin(24)
-    assert inquiry.received(10) is None
+    assert inquiry.received() is None
     inquiry.end(10)
     assert inquiry.lost is not None
     assert "told nothing after the run" in inquiry.lost
@@ -77,11 +78,31 @@ def test_one_that_has_gone_is_lost_at_once() -> None:
     assert len(teller.asked) == 2
 
 
+def test_one_that_was_started_anew_tells_nothing_of_the_run() -> None:
+    anew = [counters(n, instance=8) for n in (90, 95, 95)]
+    inquiry, teller = asking(counters(5), counters(50), TargetError("nobody"), *anew)
+    inquiry.begin(24)
+    assert [inquiry.received() for _ in range(3)] == [45, None, None]
+    inquiry.end(200)
+    assert len(teller.asked) == 6
+    (reading,) = inquiry.readings()
+    assert (reading.before["instance"], reading.after["instance"], reading.after["received"]) == (7, 8, 95)
+    assert inquiry.received() is None
+    assert inquiry.lost is None, "it is there, and what it tells is for the account"
+
+
+def test_a_start_anew_between_the_last_two_questions_is_noticed() -> None:
+    inquiry, _ = asking(counters(0), counters(0), counters(0, instance=8))
+    inquiry.begin(24)
+    inquiry.end(10)
+    assert arrivals.begun_anew(inquiry.readings())
+
+
 def test_nobody_who_tells_is_asked_once() -> None:
     inquiry, teller = asking(None)
     inquiry.begin(24)
     inquiry.end(10)
-    assert (inquiry.counted, inquiry.lost, inquiry.received(10), inquiry.readings()) == (False, None, None, [])
+    assert (inquiry.counted, inquiry.lost, inquiry.received(), inquiry.readings()) == (False, None, None, [])
     assert len(teller.asked) == 1
 
 

@@ -30,6 +30,7 @@ def node(index: int, of: int, sent: int, *readings: Reading, **changes: Any) -> 
         readings=list(readings),
         notes=[arrivals.SHARED],
         requirements=[],
+        one_way=True,
     )
     return msgspec.structs.replace(result, **changes)
 
@@ -43,6 +44,7 @@ def test_all_nodes_together_have_an_account() -> None:
     assert (merged.outcomes.sent, merged.outcomes.received, merged.outcomes.lost) == (2000, 1990, 10)
     assert (merged.loss, merged.rate_per_s.received) == (0.005, 1990.0)
     assert merged.receiver is not None
+    assert merged.one_way
     assert (merged.receiver.received, merged.receiver.lost_elsewhere) == (1990, 10)
     assert [r.met for r in merged.requirements] == [True]
     assert not any(arrivals.SHARED in note for note in merged.notes)

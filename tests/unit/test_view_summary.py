@@ -29,6 +29,7 @@ CASES = {
     "load_one_way": one_way_results.run,
     "load_one_way_lossy": lambda: one_way_results.run(lost_in_kernel=300_000, lost_elsewhere=20_000, malformed=40),
     "load_one_way_unknown": one_way_results.uncounted,
+    "load_one_way_behind": one_way_results.behind,
     "limit": results.limit,
     "limit_one_way": one_way_results.limit,
     "limit_connections": results.limit_of_connections,

@@ -1,6 +1,9 @@
 //! The only clocks of flatout. Everything else takes the time as an argument.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::pace::Random;
 
 /// Time in ns since the clock was made, and what Unix time that is.
 pub trait Clock {
@@ -51,4 +54,11 @@ impl Clock for SystemClock {
 #[must_use]
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// A number that no other call gives, in any process: it names, and is no secret.
+pub(crate) fn unique() -> u64 {
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    let nth = GIVEN.fetch_add(1, Ordering::Relaxed);
+    Random::new(unix_now() ^ u64::from(std::process::id()) << 32 ^ nth.rotate_right(16)).bits()
 }

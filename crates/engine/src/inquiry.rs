@@ -5,24 +5,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use flatout_net::Line;
-use flatout_wire::arrived::{Arrived, LENGTH, Question};
+use flatout_wire::arrived::{LENGTH, Question, Told};
 
-use crate::clock::{Clock, SystemClock, unix_now};
-use crate::pace::Random;
+use crate::clock::{Clock, SystemClock, unique};
 
 /// Asked again after so long, at the latest.
 const AGAIN: Duration = Duration::from_millis(40);
 
-/// What the receiver at `target` has counted; nothing where no answer comes within `at_most`.
+/// What the receiver at `target` tells; nothing where no answer comes within `at_most`.
 ///
 /// `anew`: it shall take sequence numbers that come from now on for new ones. Errors are the kernel's; ECONNREFUSED:
 /// nobody listens there.
-pub fn ask(target: SocketAddr, anew: bool, at_most: Duration) -> io::Result<Option<Arrived>> {
-    let question = Question { anew, nonce: nonce() };
+pub fn ask(target: SocketAddr, anew: bool, at_most: Duration) -> io::Result<Option<Told>> {
+    let question = Question { anew, nonce: unique() };
     let line = Line::open(target)?;
     let clock = SystemClock::begin();
     let mut datagram = [0; LENGTH + 1];
@@ -32,17 +30,10 @@ pub fn ask(target: SocketAddr, anew: bool, at_most: Duration) -> io::Result<Opti
         let patience = AGAIN.min(left);
         while let Some(wait) = patience.checked_sub(Duration::from_nanos(clock.now() - asked)) {
             let Some(length) = line.receive(&mut datagram, wait)? else { continue };
-            if let Some(arrived) = datagram.get(..length).and_then(|datagram| question.answered(datagram)) {
-                return Ok(Some(arrived));
+            if let Some(told) = datagram.get(..length).and_then(|datagram| question.answered(datagram)) {
+                return Ok(Some(told));
             }
         }
     }
     Ok(None)
-}
-
-/// Differs from question to question, in all processes.
-fn nonce() -> u64 {
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    let nth = ASKED.fetch_add(1, Ordering::Relaxed);
-    Random::new(unix_now() ^ u64::from(std::process::id()) << 32 ^ nth.rotate_right(16)).bits()
 }

@@ -73,12 +73,13 @@ impl Sender {
     }
 }
 
-/// What the receiver at `target` has counted since it began; None: nobody answers there.
+/// What the receiver at `target` has counted since it began, and as `instance` which receiver that is; None: nobody
+/// answers there.
 ///
 /// ConnectionRefusedError: nobody listens there.
 #[pyfunction]
 pub fn arrived(py: Python<'_>, target: (IpAddr, u16, u32), anew: bool, timeout_s: f64) -> PyResult<Option<Words>> {
     let at_most = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
     let found = py.detach(|| inquiry::ask(address(target), anew, at_most)).map_err(raise)?;
-    Ok(found.map(|found| found.words().into_iter().collect()))
+    Ok(found.map(|told| told.arrived.words().into_iter().chain([("instance", told.instance)]).collect()))
 }

@@ -4,19 +4,24 @@
 //!
 //! ```text
 //! 0   8  "flatout?" asks, "flatout!" answers
-//! 8   1  version, 1
+//! 8   1  version, 2; what has another one, or another length, is neither question nor answer
 //! 9   1  what is wanted: 0 the counters; 1 the counters, and sequence numbers begin anew
 //! 10  6  zero
 //! 16  8  a number of the asker's, echoed
-//! 24     the counters, little endian, 8 bytes each, in the order of `Arrived::words`; zero in a question
+//! 24  8  which receiver tells: a number drawn when it began; zero in a question
+//! 32     the counters, in the order of `Arrived::words`; zero in a question
 //! ```
+//!
+//! Numbers are little endian and have 8 bytes.
 
 /// Bytes of a question and of its answer.
-pub const LENGTH: usize = 24 + 8 * COUNTERS;
+pub const LENGTH: usize = HEAD + 8 + 8 * COUNTERS;
+/// What a question says; all behind it is zero there.
+const HEAD: usize = 24;
 const COUNTERS: usize = 19;
 const ASKS: &[u8; 8] = b"flatout?";
 const ANSWERS: &[u8; 8] = b"flatout!";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a sender wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,15 @@ pub struct Question {
     pub anew: bool,
     /// Comes back in the answer.
     pub nonce: u64,
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Which receiver tells. The same at all its addresses; another one after it was started again.
+    pub instance: u64,
+    /// What it has counted.
+    pub arrived: Arrived,
 }
 
 /// What a receiver has counted since it began, over all its workers.
@@ -139,37 +153,38 @@ impl Question {
     pub fn read(datagram: &[u8]) -> Option<Self> {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
         let (anew, nonce) = read_head(datagram, ASKS)?;
-        datagram[24..].iter().all(|byte| *byte == 0).then_some(Self { anew, nonce })
+        datagram[HEAD..].iter().all(|byte| *byte == 0).then_some(Self { anew, nonce })
     }
 
     /// The answer to it.
     #[must_use]
-    pub fn answer(&self, arrived: &Arrived) -> [u8; LENGTH] {
+    pub fn answer(&self, told: &Told) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
         head(&mut out, ANSWERS, self.anew, self.nonce);
-        for (place, (_, count)) in out[24..].chunks_exact_mut(8).zip(arrived.words()) {
-            place.copy_from_slice(&count.to_le_bytes());
+        let counts = told.arrived.words().map(|(_, count)| count);
+        for (place, number) in out[HEAD..].chunks_exact_mut(8).zip([told.instance].into_iter().chain(counts)) {
+            place.copy_from_slice(&number.to_le_bytes());
         }
         out
     }
 
     /// What an answer to this question says, if the datagram is one.
     #[must_use]
-    pub fn answered(&self, datagram: &[u8]) -> Option<Arrived> {
+    pub fn answered(&self, datagram: &[u8]) -> Option<Told> {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
         let mine = read_head(datagram, ANSWERS)? == (self.anew, self.nonce);
+        let mut numbers = datagram[HEAD..].chunks_exact(8).map(number);
+        let instance = numbers.next()?;
         let mut words = [0; COUNTERS];
-        for (word, bytes) in words.iter_mut().zip(datagram[24..].chunks_exact(8)) {
-            *word = bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        }
-        mine.then(|| Arrived::of(words))
+        words.iter_mut().zip(numbers).for_each(|(word, told)| *word = told);
+        mine.then(|| Told { instance, arrived: Arrived::of(words) })
     }
 }
 
 fn head(out: &mut [u8; LENGTH], magic: &[u8; 8], anew: bool, nonce: u64) {
     out[..8].copy_from_slice(magic);
     (out[8], out[9]) = (VERSION, u8::from(anew));
-    out[16..24].copy_from_slice(&nonce.to_le_bytes());
+    out[16..HEAD].copy_from_slice(&nonce.to_le_bytes());
 }
 
 fn read_head(datagram: &[u8; LENGTH], magic: &[u8; 8]) -> Option<(bool, u64)> {
@@ -179,8 +194,11 @@ fn read_head(datagram: &[u8; LENGTH], magic: &[u8; 8]) -> Option<(bool, u64)> {
         _ => return None,
     };
     let sound = datagram.starts_with(magic) && datagram[8] == VERSION && datagram[10..16] == [0; 6];
-    let nonce = datagram[16..24].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    sound.then_some((anew, nonce))
+    sound.then_some((anew, number(&datagram[16..HEAD])))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]

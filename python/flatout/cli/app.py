@@ -9,8 +9,8 @@ from flatout.host import VERSION
 from flatout.protocols import PROTOCOLS
 
 _VERBS = (
-    (load, "knobs", "Send requests at a set rate and say where each one went."),
-    (limit, "knobs", "Find the highest load that a server holds."),
+    (load, "knobs", "Send requests, or messages that go one way, at a set rate and say where each one went."),
+    (limit, "knobs", "Find the highest load that a server or a receiver holds."),
     (serve, "serve_knobs", "Answer requests, or receive messages that go one way, for tests."),
 )
 

@@ -90,5 +90,5 @@ def asking_flags(protocol: Protocol) -> type[Asking]:
 
 def target_help(protocol: Protocol) -> str:
     """What a target is."""
-    several = "" if protocol.one_way is None else "; several of one receiver with commas between"
+    several = "" if protocol.one_way is None else "; several, of one receiver or more, with commas between"
     return f"Name or address, with a port where it is not the protocol's own{several}."

@@ -17,13 +17,13 @@ import msgspec
 from cyclopts import Parameter
 
 from flatout import api
+from flatout.answerer import Answerer
 from flatout.cli import output as out
 from flatout.cli.flags import Output
 from flatout.cli.limit import seek
 from flatout.errors import FlatoutError
 from flatout.result import Beside, LimitResult, unfold
 from flatout.run import run
-from flatout.server import Server
 
 _CHRONY = """\
 local stratum 10
@@ -55,7 +55,7 @@ def demo(
     out.check_writable(output)
     if not quiet:
         out.say(f"flatout demo: asking from CPU {asking}, serving on CPU {serving}, all on loopback")
-    with Server("ntp", "127.0.0.1:0", cpus=(serving,)) as server:
+    with Answerer("ntp", "127.0.0.1:0", cpus=(serving,)) as server:
         results.append(("flatout serve ntp", _search("flatout serve ntp", server.address, asking, budget, quiet=quiet)))
     if not _interrupted(results):
         with _chronyd(serving) as address:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
 
 from flatout import units
 from flatout.options import LoadOptions
 from flatout.protocols.base import Protocol
+from flatout.terms import Terms
 
-HOW = Group("How to ask", sort_key=2)
+HOW = Group("How to send", sort_key=2)
 OUTPUT = Group("Output", sort_key=6)
 
 
@@ -35,7 +36,7 @@ class Output:
 
 @dataclass
 class Asking:
-    """How requests are sent, for `load` and `limit` alike."""
+    """How to send, for `load` and `limit` alike."""
 
     flows: Annotated[
         str | None, Parameter(group=HOW, help="Source sockets that the far end can tell apart, e.g. 1k. [64]")
@@ -65,7 +66,7 @@ class Asking:
     warmup: Annotated[
         str | None, Parameter(group=HOW, help="Ask so long before counting begins. [1s; limit: 200ms a trial]")
     ] = None
-    threads: Annotated[int, Parameter(group=HOW, help="Threads that ask; each spins on a CPU of its own.")] = 1
+    threads: Annotated[int, Parameter(group=HOW, help="Threads that send; each spins on a CPU of its own.")] = 1
     cpus: Annotated[
         str, Parameter(group=HOW, show_default=False, help="Keep the threads on these CPUs, e.g. 0 or 0-3,6.")
     ] = ""
@@ -79,8 +80,8 @@ class Asking:
             group=HOW,
             negative=(),
             show_default=False,
-            help="Let the kernel cut several due requests of one flow from one call: less work for the generator, and "
-            "on loopback for the server too, so never for comparing servers.",
+            help="Let the kernel cut several due {many} of one flow from one call: less work for the generator, and "
+            "on loopback for the {far_end} too, so never for comparing {far_end}s.",
         ),
     ] = False
     allow_public: Annotated[
@@ -125,6 +126,20 @@ def knob_flags(protocol: Protocol, knobs: type[Any]) -> Any:
         fields.append((knob.name, Annotated[hints[knob.name], told], field(default=knob.default)))
     made = dataclasses.make_dataclass(f"{protocol.name.title()}Flags", fields)
     # The parser takes classes of the standard library's own modules, where make_dataclass puts it, for plain values.
+    made.__module__ = __name__
+    return made
+
+
+def worded(flags: type[Any], told: Terms) -> Any:
+    """The same flags; where their help names one of the terms, it has the protocol's word."""
+    hints = get_type_hints(flags, include_extras=True)
+    fields = []
+    for flag in dataclasses.fields(flags):
+        text = Parameter.combine(*get_args(hints[flag.name])[1:]).help or ""
+        again = Parameter(help=text.format_map(told._asdict()))
+        usual = field(default=flag.default, default_factory=flag.default_factory)
+        fields.append((flag.name, Annotated[hints[flag.name], again], usual))
+    made = dataclasses.make_dataclass(flags.__name__, fields, bases=(flags,))
     made.__module__ = __name__
     return made
 

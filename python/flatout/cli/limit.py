@@ -12,12 +12,13 @@ from cyclopts import Group, Parameter
 from flatout import api
 from flatout.cli import output as out
 from flatout.cli.cast_flags import Casting, asking_flags, target_help
-from flatout.cli.flags import Asking, Output, flattened
+from flatout.cli.flags import Asking, Output, flattened, worded
 from flatout.cli.stream_flags import Connecting, Querying, help_of, shown
 from flatout.protocols.base import Protocol
 from flatout.result import LimitResult, Search
 from flatout.scenario import streams
 from flatout.scenario.model import Scenario
+from flatout.terms import terms_of
 
 GOAL = Group("What to search", sort_key=1)
 
@@ -26,9 +27,7 @@ GOAL = Group("What to search", sort_key=1)
 class Seeking:
     """The goal and the bounds of the search."""
 
-    loss: Annotated[
-        str, Parameter(group=GOAL, help="At most this share of requests without a timely right answer.")
-    ] = "0.1%"
+    loss: Annotated[str, Parameter(group=GOAL, help="At most this share of {many} {missed}.")] = "0.1%"
     p99: Annotated[
         str | None, Parameter(group=GOAL, help="At most 1 % of the answers later than this, from when they were due.")
     ] = None
@@ -39,7 +38,7 @@ class Seeking:
         str | None,
         Parameter(
             group=GOAL,
-            help="Never ask faster, or over more connections, than this. [5M; connections: what this host can open, "
+            help="Never go faster, or over more connections, than this. [5M; connections: what this host can open, "
             "at most 100k]",
         ),
     ] = None
@@ -53,7 +52,7 @@ class Seeking:
             consume_multiple=True,
             negative=(),
             show_default=False,
-            help="What else a trial must meet to count as held, e.g. 'p999<20ms' 'invalid<1'.",
+            help="What else a trial must meet to count as held, e.g. 'invalid<1', and of answers 'p999<20ms'.",
         ),
     ] = field(default_factory=list)
     budget: Annotated[str, Parameter(group=GOAL, help="Time for the whole search.")] = "60s"
@@ -112,13 +111,14 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
 
+    told = terms_of(one_way=protocol.one_way is not None)
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
         "target": Annotated[str, Parameter(help=target_help(protocol))],
-        "seeking": flattened(Seeking),
+        "seeking": flattened(worded(Seeking, told)),
         "along": shown(Along, when=streams.has_streams(protocol)),
         "casting": shown(Casting, when=protocol.one_way is not None),
-        "asking": flattened(asking_flags(protocol)),
+        "asking": flattened(worded(asking_flags(protocol), told)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "knobs": flattened(knobs),

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.cast_flags import Casting, Ticking, asking_flags, target_help
-from flatout.cli.flags import Asking, Output, flattened
+from flatout.cli.flags import Asking, Output, flattened, worded
 from flatout.cli.stream_flags import Connecting, Querying, Sharing, absolute, help_of, shown
 from flatout.errors import Interrupted, UsageError
 from flatout.options import LoadOptions, scenario_of
@@ -21,6 +21,7 @@ from flatout.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario import streams
 from flatout.scenario.model import LogFormat, Scenario, Wait
+from flatout.terms import terms_of
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -29,9 +30,9 @@ WHAT = Group("How fast, how long", sort_key=1)
 class Pace:
     """How fast and how long."""
 
-    rate: Annotated[str | None, Parameter(group=WHAT, help="Requests per second over all flows, e.g. 100k. [10k]")] = (
-        None
-    )
+    rate: Annotated[
+        str | None, Parameter(group=WHAT, help="How many {many} per second over all flows, e.g. 100k. [10k]")
+    ] = None
     for_: Annotated[str | None, Parameter(name="--for", group=WHAT, help="How long, e.g. 500ms, 10s, 1h30m. [10s]")] = (
         None
     )
@@ -77,11 +78,11 @@ class Pace:
             consume_multiple=True,
             negative=(),
             show_default=False,
-            help="Exit with 1 unless met, e.g. 'p99<5ms' 'loss<0.1%' 'rate>99k'.",
+            help="Exit with 1 unless met, e.g. 'loss<0.1%' 'rate>99k', and of answers 'p99<5ms'.",
         ),
     ] = field(default_factory=list)
     log: Annotated[
-        str | None, Parameter(group=WHAT, help="Write one CSV row per request: due, sent, answered, outcome, flow.")
+        str | None, Parameter(group=WHAT, help="Write one CSV row per {one}: its times, outcome and flow.")
     ] = None
     log_format: Annotated[
         LogFormat, Parameter(group=WHAT, help="Whose CSV the log is: our own, or that of tcpclient's -R.")
@@ -158,13 +159,14 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
 
+    told = terms_of(one_way=protocol.one_way is not None)
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
         "target": Annotated[str, Parameter(help=target_help(protocol))],
-        "pace": flattened(Pace),
+        "pace": flattened(worded(Pace, told)),
         "casting": shown(Casting, when=protocol.one_way is not None),
         "ticking": shown(Ticking, when=protocol.one_way is not None),
-        "asking": flattened(asking_flags(protocol)),
+        "asking": flattened(worded(asking_flags(protocol), told)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "sharing": flattened(Sharing),

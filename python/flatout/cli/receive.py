@@ -15,7 +15,8 @@ from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend
 from flatout.protocols.base import Protocol
-from flatout.receiving import Drained
+from flatout.receiver import Receiver
+from flatout.receiving import drained
 from flatout.view import arrivals
 from flatout.view import format as fmt
 
@@ -108,11 +109,11 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         seconds = None if receiving.for_ is None else units.duration(receiving.for_)
         stop = Stop()
         options = receiving.options()
-        with Drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(knobs)) as server:
+        with drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(knobs)) as server:
             if not receiving.quiet:
                 for line in _beginning(protocol, server, receiving):
                     out.say(line)
-            lines = functools.partial(_Lines, size=server.size, people=not receiving.quiet)
+            lines = functools.partial(_Lines, size=server.layout.size, people=not receiving.quiet)
             return attend(server, lines, stop, seconds=seconds, json=receiving.json)
 
     serve.__doc__ = _HELP.format(protocol=protocol)
@@ -136,14 +137,16 @@ flatout serve {protocol.name} --threads 2 --shared --no-gro --queue 100 --full w
 """
 
 
-def _beginning(protocol: Protocol, server: Drained, asked: Receiving) -> list[str]:
+def _beginning(protocol: Protocol, server: Receiver, asked: Receiving) -> list[str]:
     """Where what is received, by what, and on which machine."""
     threads = "1 thread" if asked.threads == 1 else f"{asked.threads} threads"
     sockets = " on one socket" if asked.shared and asked.threads > 1 else ""
     pins = f" on CPUs {asked.cpus}" if asked.cpus else ""
+    most = f"{fmt.memory(server.memory_bound)} (with {units.count(asked.follow):,} senders)"
     lines = [
         f"{protocol.title} on {server.address}, {threads}{sockets}{pins}. Ctrl-C stops it.",
-        f"Format: {fmt.plain(server.format)} ({server.size} bytes). {_memory(server)}",
+        f"Format: {fmt.plain(server.layout.text)} ({server.layout.size} bytes). "
+        f"Queue: {units.count(asked.queue):,} records, {asked.full}. Memory: at most about {most}.",
     ]
     at = str(server.endpoint.address)
     if machine := topology.sentence(at):
@@ -151,16 +154,6 @@ def _beginning(protocol: Protocol, server: Drained, asked: Receiving) -> list[st
     if far := topology.far_cpus(at, units.cpu_list(asked.cpus)):
         lines.append(f"flatout: note: CPUs {', '.join(map(str, far))} are on another NUMA node than the network card")
     return lines
-
-
-def _memory(server: Drained) -> str:
-    """The queue, and what all of it may come to."""
-    stats = server.stats()
-    queue = stats["queue"]
-    return (
-        f"Queue: {queue['size']:,} records, {queue['policy']}. "
-        f"Memory: at most about {fmt.memory(server.memory_bound)} (with {server.followed:,} senders)."
-    )
 
 
 class _Lines(Lines):

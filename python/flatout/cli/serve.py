@@ -11,12 +11,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flatout import units
+from flatout.answerer import CONNECTIONS, Answerer
 from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
-from flatout.server import CONNECTIONS, Server
 from flatout.view.format import memory, rate_short
 
 
@@ -46,7 +46,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
     def serve(*, serving: Serving = Serving(), knobs: Any = knobs()) -> int:
         seconds = None if serving.for_ is None else units.duration(serving.for_)
         stop = Stop()
-        server = Server(
+        server = Answerer(
             protocol.name,
             serving.listen,
             threads=serving.threads,
@@ -89,7 +89,7 @@ flatout serve {protocol.name} --listen '[::]:{protocol.test_port}' --threads 2 -
 """
 
 
-def _beginning(protocol: Protocol, server: Server) -> list[str]:
+def _beginning(protocol: Protocol, server: Answerer) -> list[str]:
     """What is served, where, by what."""
     threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
     if not server.streams:

@@ -130,7 +130,7 @@ class _Drive:
                 self.world.rest(pause_s)
         load = self.past[-1].load
         unit = "/s" if self.search.axis == "rate" else " connections"
-        return _End("target", f"no proper answers at a low rate after the trial at {load:,}{unit}")
+        return _End("target", f"{self.search.terms.poorly} at a low rate after the trial at {load:,}{unit}")
 
     def _invalid_in_a_row(self) -> int:
         """What disturbs a machine lasts: the next trial should not meet the same moment."""

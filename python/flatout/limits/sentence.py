@@ -43,7 +43,7 @@ def _fails(limit: Limit, because: str | None) -> str:
 
 
 def _per(unit: str) -> str:
-    """`/s` of `requests/s`; ` connections` in full."""
+    """`/s` of a rate; ` connections` in full."""
     _, slash, per = unit.partition("/")
     return f"/{per}" if slash else f" {unit}"
 
@@ -64,14 +64,16 @@ def _min(limit: Limit, search: Search, because: str | None) -> str:
 
 
 def _generator(limit: Limit, search: Search, because: str | None) -> str:
+    far_end, reason = search.terms.far_end, _reason(because)
     if limit.value is None:
         low = f"{whole(search.bounds[0])} {limit.unit}{_kept(search)}"
-        return f"Nothing is known of the server: this generator cannot drive even {low}{_reason(because)}."
+        return f"Nothing is known of the {far_end}: this generator cannot drive even {low}{reason}."
     held = f"{whole(limit.value)}{_per(limit.unit)}{_kept(search)} ({criteria(limit.goal)})"
     more = f"At least {held}: this generator cannot drive more"
     if limit.upper is not None:
-        return f"{more} dependably, and the server fails at {whole(limit.upper)}{_per(limit.unit)}{_reason(because)}."
-    return f"{more}, so the server's limit is not known."
+        fails = f"fails at {whole(limit.upper)}{_per(limit.unit)}{reason}"
+        return f"{more} dependably, and the {far_end} {fails}."
+    return f"{more}, so the {far_end}'s limit is not known."
 
 
 def _so_far(limit: Limit, search: Search, because: str | None) -> str:
@@ -88,7 +90,8 @@ def _budget(limit: Limit, search: Search, because: str | None) -> str:
 
 
 def _target(limit: Limit, search: Search, because: str | None) -> str:
-    return f"The target stopped answering{_reason(because)}. Until then: {_lower_first(_so_far(limit, search, None))}."
+    until_then = _lower_first(_so_far(limit, search, None))
+    return f"{search.terms.silent}{_reason(because)}. Until then: {until_then}."
 
 
 def _interrupted(limit: Limit, search: Search, because: str | None) -> str:

@@ -71,7 +71,7 @@ def _given_up(result: LoadResult, goal: Goal) -> Judgement | None:
         return Judgement(verdict="failed", loss=min(max(missing, loss), 1.0), why=complaint)
     blocked = _blocked_share(result)
     if blocked > goal.loss:
-        why = f"{percent(blocked)} of requests could not leave because the target took no more"
+        why = f"{percent(blocked)} of {result.terms.many} could not leave because the target took no more"
         return Judgement(verdict="failed", loss=min(max(blocked, loss), 1.0), why=why)
     if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
         return Judgement(verdict="failed", loss=1.0, why=result.why)
@@ -137,7 +137,7 @@ def _unusable(result: LoadResult) -> str | None:
     outcomes, lateness = result.outcomes, result.lateness_ns
     unsent = percent(outcomes.unsent / outcomes.planned) if outcomes.planned else "all"
     p99 = "unknown (nothing left)" if lateness is None else ms(lateness.p99)
-    return f"the generator fell behind: {unsent} of requests unsent, p99 of its lateness {p99}"
+    return f"the generator fell behind: {unsent} of {result.terms.many} unsent, p99 of its lateness {p99}"
 
 
 def _late_share(from_due: Distribution | None, p99_ns: int, share_later_than: ShareLaterThan) -> float:

@@ -62,7 +62,7 @@ def parse(text: str, form: Format | None = None, start_per_s: float | None = Non
     if not segments:
         raise UsageError("the profile is empty: write it like '1000 8s, 2000 5s'")
     if not any(segment.from_per_s or segment.to_per_s for segment in segments):
-        raise UsageError("the profile asks for no request at all")
+        raise UsageError("the profile asks for nothing at all")
     return tuple(segments)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from flatout.result import Distribution, Interval, LimitResult, LoadResult, Trial
+from flatout.terms import ONE_WAY, Terms
 from flatout.view import facts, one_way
 from flatout.view import format as fmt
 from flatout.view.plot import Axis, Chart, Dash, Plot, Scale, Shape, Values
@@ -45,14 +46,13 @@ def limits(named: Sequence[tuple[str, LimitResult]]) -> list[Chart]:
     for axis in ("rate", "connections"):
         some = [named for named in results if named.result.limit.axis == axis]
         if some:
-            charts += [answered(some), *([latency(some)] if _word(some) == "answered" else []), lateness(some)]
+            charts += [answered(some), *([latency(some)] if _terms(some) is not ONE_WAY else []), lateness(some)]
     return charts
 
 
-def _word(results: Sequence[Named]) -> str:
-    """What the good messages of all results are called; among results of both kinds, answered."""
-    words = {facts.came_word(facts.showcase(named.result)) for named in results}
-    return "received" if words == {"received"} else "answered"
+def _terms(results: Sequence[Named]) -> Terms:
+    """How to speak of all results."""
+    return facts.terms([named.result for named in results])
 
 
 def _load_axis(results: Sequence[Named], loads: Values) -> Axis:
@@ -68,7 +68,8 @@ def _name(results: Sequence[Named], name: str) -> str:
 
 def answered(results: Sequence[Named]) -> Chart:
     """Rate asked against rate answered, or received where messages go one way."""
-    word = _word(results)
+    told = _terms(results)
+    word = told.came
     trials = [t for named in results for t in named.result.trials]
     top = max((t.intended_per_s for t in trials), default=0.0)
     plot = Plot(
@@ -87,8 +88,8 @@ def answered(results: Sequence[Named]) -> Chart:
         _name(results, word),
         f"Asked and {word}",
         f"Each mark is a trial: how much was asked and how much of it was {word}. On the dashed line everything is "
-        f"{word}; where the marks leave it the server, or what lies between, is at its end. A dot held, a cross "
-        "failed, an open diamond counts neither way because the generator could not drive it.",
+        f"{word}; where the marks leave it, the {told.far_end} or what lies between is at its end. A dot held, a "
+        "cross failed, an open diamond counts neither way because the generator could not drive it.",
         "; ".join(_in_words(named) for named in results),
     )
 
@@ -96,7 +97,7 @@ def answered(results: Sequence[Named]) -> Chart:
 def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
     trials = sorted(named.result.trials, key=lambda t: t.load)
     driven = [t for t in trials if t.verdict != "invalid"]
-    label = _word([named]) if alone else named.title
+    label = named.result.terms.came if alone else named.title
     plot.line(_loads(driven), [facts.came_per_s(t) for t in driven], label, named.colour)
     for verdict, shape in SHAPES.items():
         some = [t for t in trials if t.verdict == verdict]
@@ -165,15 +166,17 @@ def lateness(results: Sequence[Named]) -> Chart:
         Axis("lateness", "duration-log", [LATE_NS, *_spread([t.lateness_ns for t in trials])]),
     )
     names = ("p50", "p99", "max") if len(results) == 1 else ("p99",)
+    told = _terms(results)
+    bound = "" if told is ONE_WAY else " It must stay well below any latency measured."
     for named in results:
         _lateness(plot, named, names, alone=len(results) == 1)
     plot.level(LATE_NS, "1 ms: p99 above is invalid", "invalid")
     return plot.chart(
         _name(results, "lateness"),
         "The generator's own lateness by load",
-        "How long after they were due requests left this machine. It must stay well below any latency measured. A p99 "
-        "above the 1 ms line says that the generator, not the server, was at its end: such trials (open diamonds) do "
-        "not count and are off the line.",
+        f"How long after they were due {told.many} left this machine.{bound} A p99 above the 1 ms line says that the "
+        f"generator, not the {told.far_end}, was at its end: such trials (open diamonds) do not count and are off the "
+        "line.",
         f"{len(trials)} trials with lateness; worst p99 "
         + fmt.duration(max((t.lateness_ns.p99 for t in trials if t.lateness_ns), default=None)),
     )
@@ -231,7 +234,7 @@ def search(result: LimitResult, name: str) -> Chart:
 
 def course(run: LoadResult, name: str) -> list[Chart]:
     """Draw a run second by second: rates, what was not answered, latency, and how late the generator was."""
-    if one_way.is_one_way(run):
+    if run.one_way:
         # After the last message nothing is waited for: what is left of the last second would look like a breakdown.
         run = msgspec.structs.replace(run, intervals=[s for s in run.intervals if s.planned or s.received])
     missing = any(getattr(s, word) for s in run.intervals for word in MISSING)
@@ -239,8 +242,8 @@ def course(run: LoadResult, name: str) -> list[Chart]:
 
 
 def _rates(run: LoadResult, name: str) -> Chart:
-    seconds, came = run.intervals, facts.came_word(run)
-    counted = any(s.received is not None for s in seconds) or came == "answered"
+    seconds, came = run.intervals, run.terms.came
+    counted = any(s.received is not None for s in seconds) or not run.one_way
     times, words = _times(seconds), ("planned", "sent", *([came] if counted else []))
     dashes: tuple[Dash, ...] = ("dashed", "dotted", "solid")
     plot = Plot(
@@ -272,9 +275,9 @@ def _missing(run: LoadResult, name: str) -> Chart:
         if tops != bottoms:
             plot.bars(_times(seconds), bottoms, tops, word, f"series-{i}", hatch=HATCHES[word])
         bottoms = tops
-    came = facts.came_word(run)
+    came = run.terms.came
     plot.course(_times(seconds), heights, _second_tips(seconds, ("planned", "sent", came)))
-    what = "answered in time" if came == "answered" else came
+    what = came if run.one_way else f"{came} in time"
     return plot.chart(
         f"{name}-missing",
         f"What was not {what}",
@@ -285,7 +288,7 @@ def _missing(run: LoadResult, name: str) -> Chart:
 
 def _waiting(run: LoadResult, name: str) -> Chart:
     seconds = run.intervals
-    times, answers = _times(seconds), not one_way.is_one_way(run)
+    times, answers = _times(seconds), not run.one_way
     values = [value for s in seconds for value in (s.p50, s.p99, s.lateness_p99)]
     plot = Plot(
         Axis("seconds", "time", times), Axis("latency from due" if answers else "lateness", "duration-log", values)
@@ -294,14 +297,14 @@ def _waiting(run: LoadResult, name: str) -> Chart:
         plot.line(times, [s.p99 for s in seconds], "p99", "rank-2", "dashed")
         plot.line(times, [s.p50 for s in seconds], "p50", "rank-0")
     plot.line(times, [s.lateness_p99 for s in seconds], "generator lateness p99", "muted", "dotted")
-    tips = _second_tips(seconds, ("planned", "sent", facts.came_word(run)))
+    tips = _second_tips(seconds, ("planned", "sent", run.terms.came))
     plot.course(times, [s.p50 or s.lateness_p99 for s in seconds], tips)
     if not answers:
         return plot.chart(
             f"{name}-waiting",
             "The generator's own lateness over time",
-            "How long after they were due messages left this machine; all but one in a hundred of each second left "
-            "sooner.",
+            f"How long after they were due {run.terms.many} left this machine; all but one in a hundred of each second "
+            "left sooner.",
             f"{len(seconds)} seconds; over the whole run {_p50_p99(run.lateness_ns)}",
         )
     return plot.chart(
@@ -337,7 +340,7 @@ def profile(run: LoadResult, name: str) -> Chart:
     return plot.chart(
         f"{name}-profile",
         "Percentiles of the whole run",
-        "From the middle (p50) to the worst (max). " + _PROFILES[facts.came_word(run)],
+        "From the middle (p50) to the worst (max). " + _PROFILES[run.terms.came],
         "; ".join(f"{row.name}: {_p50_p99(row.values)}" for row in rows) or "no distribution",
     )
 
@@ -367,16 +370,15 @@ def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
 
 
 def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, list[str]]:
-    word = _word([named])
     tips: dict[str, Callable[[Trial], str]] = {
         facts.asked(named.result.limit.axis): lambda t: facts.load(t.load, named.result.limit.axis),
-        word: lambda t: fmt.rate(facts.came_per_s(t)),
+        named.result.terms.came: lambda t: fmt.rate(facts.came_per_s(t)),
         "loss": lambda t: fmt.percent(t.loss),
         "latency": lambda t: _p50_p99(t.latency_ns.from_due),
         "lateness": lambda t: _p50_p99(t.lateness_ns),
         "verdict": lambda t: t.verdict if t.verdict == "held" else f"{t.verdict}: {fmt.plain(t.why)}",
     }
-    if word == "received":
+    if named.result.search.one_way:
         del tips["latency"]
     titles = {} if alone else {"of": [named.title] * len(trials)}
     return titles | {name: [tip(t) for t in trials] for name, tip in tips.items()}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatout.result import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
+from flatout.terms import ONE_WAY, Terms, terms_of
 from flatout.view import format as fmt
 from flatout.view import one_way
 
@@ -43,7 +44,7 @@ CONNECTIONS = {
     "live": "stood at the end",
 }
 VERDICTS = {
-    "generator-limited": "This generator could not drive what was asked, so this is no limit of the server",
+    "generator-limited": "This generator could not drive what was asked, so this is no limit of the {far_end}",
     "target-lost": "The target was lost",
     "interrupted": "Interrupted",
     "held": "Held",
@@ -128,14 +129,14 @@ def reached(result: Result) -> float | None:
     return result.limit.value if isinstance(result, LimitResult) else came_per_s(result)
 
 
-def came_word(run: LoadResult | None) -> str:
-    """What good messages of a run are: answered, or received."""
-    return "received" if run is not None and one_way.is_one_way(run) else "answered"
+def terms(results: Sequence[Result]) -> Terms:
+    """How to speak of several results; of those of both kinds as of requests."""
+    return terms_of(one_way=all(result.terms is ONE_WAY for result in results))
 
 
 def came_per_s(run: LoadResult) -> float | None:
-    """Their rate; None where nobody counted."""
-    return run.rate_per_s.received if one_way.is_one_way(run) else run.rate_per_s.answered
+    """The rate of what did what it was for; None where nobody counted."""
+    return run.rate_per_s.received if run.one_way else run.rate_per_s.answered
 
 
 def reached_text(result: Result) -> str:
@@ -168,13 +169,13 @@ def run_sentence(run: LoadResult) -> str:
     why = fmt.plain(run.why)
     if run.verdict == "ok":
         return f"{found} {why[:1].upper()}{why[1:]}." if why else found
-    words = VERDICTS.get(run.verdict, run.verdict)
+    words = VERDICTS.get(run.verdict, run.verdict).format(far_end=run.terms.far_end)
     return f"{words}: {why}. {found}" if why else f"{words}. {found}"
 
 
 def _rates(run: LoadResult) -> str:
     rates = run.rate_per_s
-    if one_way.is_one_way(run):
+    if run.one_way:
         return one_way.sentence(run)
     loss = "" if run.loss is None else f" with {fmt.percent(run.loss)} loss"
     if one_at_a_time(run) and run.outcomes.answered:
@@ -197,7 +198,7 @@ def one_at_a_time(run: LoadResult) -> bool:
 
 def sent_words(run: LoadResult) -> tuple[str, ...]:
     """The words of which what was sent is the sum."""
-    return one_way.SENT_WORDS if one_way.is_one_way(run) else SENT_WORDS
+    return one_way.SENT_WORDS if run.one_way else SENT_WORDS
 
 
 def outcome_rows(run: LoadResult) -> list[OutcomeRow]:
@@ -211,7 +212,7 @@ def outcome_rows(run: LoadResult) -> list[OutcomeRow]:
 def _outcome(run: LoadResult, word: str) -> OutcomeRow:
     outcomes = run.outcomes
     value = getattr(outcomes, word) or 0
-    meanings = MEANINGS | one_way.MEANINGS if one_way.is_one_way(run) else MEANINGS
+    meanings = MEANINGS | one_way.MEANINGS if run.one_way else MEANINGS
     return OutcomeRow(word, value, value / outcomes.planned if outcomes.planned else None, meanings[word])
 
 
@@ -241,7 +242,7 @@ def distribution_rows(run: LoadResult) -> list[DistributionRow]:
         DistributionRow("connecting", run.connect_ns),
         DistributionRow("generator lateness", run.lateness_ns),
     ]
-    if one_way.is_one_way(run):
+    if run.one_way:
         return rows[-1:]
     return [row for row in rows if row.values or row.name not in ("connecting", "reading the answer")]
 

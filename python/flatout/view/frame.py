@@ -14,7 +14,7 @@ from typing import Literal
 
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Interval, Limit, Trial
-from flatout.view import facts, one_way
+from flatout.view import facts
 from flatout.view import format as fmt
 
 Style = Literal["", "bold", "dim", "green", "red", "yellow", "cyan"]
@@ -82,11 +82,11 @@ def paint(line: Line, width: int, *, colours: bool) -> str:
     return "".join(parts)
 
 
-def run_line(second: Interval, *, answered: bool = True) -> str:
+def run_line(second: Interval, *, one_way: bool = False) -> str:
     """One second of a run, for a log."""
     head = f"{second.t_s:6.1f} s  asked {second.planned:>9,}  sent {second.sent:>9,}"
     lateness = f"  late p99 {fmt.duration(second.lateness_p99):>7}"
-    if not answered:
+    if one_way:
         received = "" if second.received is None else f"  received {second.received:>9,}"
         return f"{head}{received}  unsent {second.unsent:>7,}{lateness}"
     return (
@@ -304,7 +304,7 @@ def _trial_numbers(trial: Trial) -> str:
     latency = f"  p99 {fmt.duration(due.p99 if due else None):>7}"
     return (
         f"{facts.load(trial.load, facts.axis_of(trial)):>12}  loss {fmt.percent(trial.loss):>8}"
-        f"{'' if one_way.is_one_way(trial) else latency}"
+        f"{'' if trial.one_way else latency}"
     )
 
 

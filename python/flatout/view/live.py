@@ -122,7 +122,7 @@ class _Lines:
         if progress.latest is None or progress.latest.t_s == self._last_t_s:
             return None
         self._last_t_s = progress.latest.t_s
-        return frame.run_line(progress.latest, answered=not progress.one_way)
+        return frame.run_line(progress.latest, one_way=progress.one_way)
 
     def _search(self, progress: SearchProgress) -> str | None:
         if progress.finished is not None:

@@ -47,14 +47,9 @@ class ReceiverRow(NamedTuple):
     meaning: str
 
 
-def is_one_way(run: LoadResult) -> bool:
-    """Whether nobody answers: somebody counted what came, or messages left and their loss is not known."""
-    return run.receiver is not None or run.outcomes.received is not None or unknown(run)
-
-
 def unknown(run: LoadResult) -> bool:
     """Whether messages left of which nobody knows how many came."""
-    return run.outcomes.sent > 0 and run.loss is None
+    return run.one_way and run.outcomes.sent > 0 and run.loss is None
 
 
 def came(outcomes: Outcomes | Interval) -> int:

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 Named = tuple[str, Result]
 
 
+# How all numbers of a page are to be read.
+_READING = {
+    "answered": "Rates and outcomes count the time after warm-up. "
+    "Latency is from when a request was due unless it says from sent.",
+    "received": "Rates and outcomes count all messages from the first to the last. "
+    "What came is their receiver's own count.",
+}
+
+
 class Part(NamedTuple):
     """What the page says of one result."""
 
@@ -57,6 +66,7 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "subject": "" if several else facts.subject(named[0][1]),
         "started_at": named[0][1].started_at,
         "version": named[0][1].host.flatout,
+        "reading": _READING[facts.terms([result for _, result in named]).came],
     }
 
 

@@ -86,7 +86,7 @@ def _rates(run: LoadResult) -> Table:
     table = _grid("lrlrlr")
     rates = run.rate_per_s
     came = fmt.rate(facts.came_per_s(run))
-    _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), facts.came_word(run), came)
+    _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), run.terms.came, came)
     _row(
         table,
         "loss",
@@ -190,9 +190,8 @@ def _load_words(load: float | None, axis: Axis) -> str:
 
 def _trials(result: LimitResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    came = facts.came_word(facts.showcase(result))
-    latency = () if came == "received" else ("p50", "p99")
-    for name in ("#", facts.asked(result.limit.axis), came, "loss", *latency, "late p99"):
+    latency = () if result.search.one_way else ("p50", "p99")
+    for name in ("#", facts.asked(result.limit.axis), result.terms.came, "loss", *latency, "late p99"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for number, trial in enumerate(result.trials, 1):

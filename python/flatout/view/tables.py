@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flatout.result import Host, LimitResult, LoadResult, Result, Trial
+from flatout.terms import ONE_WAY
 from flatout.view import facts, one_way
 from flatout.view import format as fmt
 
@@ -25,20 +26,19 @@ class Table(NamedTuple):
 
 
 def limits(named: Sequence[tuple[str, Result]]) -> Table:
-    """All results of a page, one a row, the fastest first."""
+    """All results of a page, one a row, the fastest first; latency where any of them has some."""
     ordered = facts.fastest_first(named)
     best = facts.reached(ordered[0][1]) or 0.0
-    head = ("", "#reached", "#of the fastest", "#held", "#failed", "#p50", "#p99", "ended")
-    note = (
-        "Reached is the limit of a search or the rate a run had answered (or received, one way); latency is "
-        "from due, of the confirming or longest run."
-    )
-    return Table(
-        "The results, fastest first", head, [_limit_row(title, result, best) for title, result in ordered], note
-    )
+    told = facts.terms([result for _, result in named])
+    latency = () if told is ONE_WAY else ("#p50", "#p99")
+    head = ("", "#reached", "#of the fastest", "#held", "#failed", *latency, "ended")
+    note = f"Reached is the limit of a search or the rate a run had {told.came}"
+    note += "; latency is from due, of the confirming or longest run." if latency else "."
+    rows = [_limit_row(title, result, best, latency) for title, result in ordered]
+    return Table("The results, fastest first", head, rows, note)
 
 
-def _limit_row(title: str, result: Result, best: float) -> list[str]:
+def _limit_row(title: str, result: Result, best: float, latency: Sequence[str]) -> list[str]:
     reached, run = facts.reached(result), facts.showcase(result)
     due = run.latency_ns.from_due if run else None
     return [
@@ -46,8 +46,7 @@ def _limit_row(title: str, result: Result, best: float) -> list[str]:
         facts.reached_text(result),
         f"{100 * (reached or 0.0) / best:.0f} %" if best else fmt.NOTHING,
         *_held_failed(result),
-        fmt.duration(due.p50 if due else None),
-        fmt.duration(due.p99 if due else None),
+        *(fmt.duration(getattr(due, field.lstrip("#"), None)) for field in latency),
         result.limit.stopped_by if isinstance(result, LimitResult) else result.verdict,
     ]
 
@@ -60,14 +59,13 @@ def _held_failed(result: Result) -> tuple[str, str]:
 
 def trials(result: LimitResult) -> Table:
     """Every trial in order."""
-    came = facts.came_word(facts.showcase(result))
-    latency = () if came == "received" else ("#p50", "#p99", "#max")
+    latency = () if result.search.one_way else ("#p50", "#p99", "#max")
     head = (
         "#trial",
         "phase",
         "verdict",
         f"#{facts.asked(result.limit.axis)}",
-        f"#{came}",
+        f"#{result.terms.came}",
         "#loss",
         *latency,
         "#lateness p99",
@@ -99,7 +97,7 @@ def of_run(run: LoadResult) -> list[Table]:
         tables.append(receiver(run))
     if run.connections:
         tables.append(connections(run))
-    if run.tallies and (any(run.tallies.values()) or not one_way.is_one_way(run)):
+    if run.tallies and (any(run.tallies.values()) or not run.one_way):
         tables.append(tallies(run))
     if run.nodes:
         tables.append(nodes(run))
@@ -109,15 +107,14 @@ def of_run(run: LoadResult) -> list[Table]:
 
 
 def outcomes(run: LoadResult) -> Table:
-    """Where every request went, and the equations it must satisfy."""
+    """Where everything went, and the equations it must satisfy."""
     rows = [
         [row.word, fmt.count(row.number), "" if row.share is None else fmt.percent(row.share), row.meaning]
         for row in facts.outcome_rows(run)
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items() if number)
     notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_of_loss(run)]
-    things = "messages" if one_way.is_one_way(run) else "requests"
-    return Table("Outcomes", ("outcome", f"#{things}", "#share", "meaning"), rows, "; ".join(notes))
+    return Table("Outcomes", ("outcome", f"#{run.terms.many}", "#share", "meaning"), rows, "; ".join(notes))
 
 
 def _of_loss(run: LoadResult) -> list[str]:
@@ -156,7 +153,7 @@ def tallies(run: LoadResult) -> Table:
         [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
         for name, number in run.tallies.items()
     ]
-    return Table("The protocol's own tallies", ("tally", "#count", f"#of {facts.came_word(run)}"), rows)
+    return Table("The protocol's own tallies", ("tally", "#count", f"#of {run.terms.came}"), rows)
 
 
 def connections(run: LoadResult) -> Table:
@@ -167,12 +164,20 @@ def connections(run: LoadResult) -> Table:
 
 
 def nodes(run: LoadResult) -> Table:
-    """List the hosts whose results were added up."""
+    """List the hosts whose results were added up; what came of messages that go one way none of them knows alone."""
+    answered = () if run.one_way else ("answered",)
     rows = [
-        [str(n.node), n.hostname, n.started_at, n.verdict, fmt.count(n.sent), fmt.count(n.answered), n.why]
-        for n in run.nodes
+        [
+            str(node.node),
+            node.hostname,
+            node.started_at,
+            node.verdict,
+            *(fmt.count(getattr(node, word)) for word in ("sent", *answered)),
+            node.why,
+        ]
+        for node in run.nodes
     ]
-    head = ("#node", "host", "started at", "verdict", "#sent", "#answered", "why")
+    head = ("#node", "host", "started at", "verdict", "#sent", *(f"#{word}" for word in answered), "why")
     return Table("Nodes", head, rows, "; ".join(run.warnings))
 
 

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flatout_wire::Malformed;
-use flatout_wire::arrived::Arrived;
+use flatout_wire::arrived::{Arrived, Told};
 
 use super::sequence::{Followed, Follower};
 use super::sources::Sources;
+use crate::clock::unique;
 use crate::handover::{Handover, Passed};
 use crate::histogram::Durations;
 
@@ -86,7 +87,7 @@ impl Received {
 }
 
 /// The sum of what workers tell.
-pub(crate) fn sum(workers: &[Received]) -> Arrived {
+fn sum(workers: &[Received]) -> Arrived {
     let mut all = Arrived::default();
     for one in workers.iter().map(Received::arrived) {
         all.received += one.received;
@@ -206,6 +207,8 @@ pub(crate) struct Books {
     /// How often sequence numbers have begun anew, and which question was the last to ask for it.
     epoch: AtomicU64,
     asked: Mutex<Option<u64>>,
+    /// Tells this receiver from all others, those included that listen here after it.
+    instance: u64,
 }
 
 impl Books {
@@ -218,7 +221,8 @@ impl Books {
         let page = || Page { left: Mutex::default(), delays: Mutex::default() };
         let pages = (0..workers).map(|_| page()).collect();
         let (epoch, asked) = (AtomicU64::new(0), Mutex::new(None));
-        Arc::new(Self { handover, sources, pages, followings, drops, size, sequence_bits, epoch, asked })
+        let instance = unique();
+        Arc::new(Self { handover, sources, pages, followings, drops, size, sequence_bits, epoch, asked, instance })
     }
 
     /// Which beginning of sequence numbers this is.
@@ -239,6 +243,11 @@ impl Books {
     /// Each worker's numbers. What workers share stands with the first.
     pub(crate) fn received(&self) -> Vec<Received> {
         (0..self.pages.len()).map(|n| self.received_by(n)).collect()
+    }
+
+    /// What those are told who ask.
+    pub(crate) fn told(&self) -> Told {
+        Told { instance: self.instance, arrived: sum(&self.received()) }
     }
 
     fn received_by(&self, worker: usize) -> Received {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flatout_net::{Arrivals, Inflow};
 use flatout_wire::Take;
 
-use super::books::{Books, lock, sum};
+use super::books::{Books, lock};
 use super::judge::Judge;
 use crate::clock::unix_now;
 
@@ -140,7 +140,7 @@ impl<T: Take, I: Inflow> Worker<T, I> {
             if let Some(page) = self.books.pages.get(self.number) {
                 page.leave(&self.judge.counted);
             }
-            let answer = question.answer(&sum(&self.books.received()));
+            let answer = question.answer(&self.books.told());
             self.inflow.answer(&answer, peer);
         }
     }

@@ -12,7 +12,7 @@ use flatout_wire::{Knob, Protocol, Take};
 use crate::handover::Handover;
 use crate::pace::Random;
 use crate::plan::WhenFull;
-use crate::receive::books::{Books, Drops, Following, sum};
+use crate::receive::books::{Books, Drops, Following};
 use crate::receive::sequence::Follower;
 use crate::receive::sources::{AtHand, Sources, UNKNOWN};
 use crate::receive::worker::{Lookout, Worker};
@@ -71,7 +71,7 @@ impl Rig {
     }
 
     fn arrived(&self) -> Arrived {
-        let all = sum(&self.books.received());
+        let all = self.books.told().arrived;
         assert_eq!(all.received, all.parsed + all.malformed, "{all:?}");
         assert_eq!(all.parsed, all.handed_over + all.dropped + all.queued, "{all:?}");
         all
@@ -164,7 +164,9 @@ fn a_question_is_answered_with_what_was_counted_and_is_no_message() {
     let (answer, to) = &answers[0];
     assert_eq!((answer.len(), *to, answers.len()), (LENGTH, at(5), 1));
     let told = question.answered(answer).unwrap();
-    assert_eq!(told, rig.arrived());
+    assert_eq!(told, rig.books.told());
+    assert_ne!(told.instance, Rig::new(true, 10, 100).books.told().instance, "no two receivers are taken for one");
+    let told = told.arrived;
     assert_eq!((told.received, told.missing, told.queued, told.dropped, told.size), (21, 2, 10, 11, 25));
 }
 
