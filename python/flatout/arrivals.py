@@ -2,6 +2,7 @@
 
 Method: a receiver counts all that comes since it began; differences of its counters are a run's. Right messages without
 duplicates are received, malformed ones invalid, the rest is lost: so sent = received + lost + invalid, always.
+Numbers of few bits come round within a long gap; then nobody can tell a duplicate from what came after the gap.
 Which messages are lost is not known here, only how many. Several nodes that load one receiver are told apart by nobody:
 only all together have an account. Each answer bears the number of the receiver that gave it (`instance`): by that, two
 addresses are known to be one receiver, and a receiver that was started anew is known to be another.
@@ -23,6 +24,8 @@ _DIFFERENCES = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
     *("kernel_drops", "arrivals", "handed_over", "dropped", "queued", "senders"),
 )
+# So far behind the highest a number is told from a new beginning.
+_BEHIND = 64
 
 
 class Account(NamedTuple):
@@ -57,7 +60,8 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
         return found._replace(lost=anew)
     if shared:
         return found._replace(notes=(SHARED,))
-    return _settled(found, together(readings))
+    bits = min(reading.after["sequence_bits"] for reading in readings)
+    return _settled(found, together(readings), bits)
 
 
 def begun_anew(readings: Sequence[Reading]) -> str | None:
@@ -68,10 +72,11 @@ def begun_anew(readings: Sequence[Reading]) -> str | None:
     return f"the receiver at {others[0]} was started anew during the run: none knows what became of the messages"
 
 
-def _settled(found: Account, told: Words) -> Account:
+def _settled(found: Account, told: Words, bits: int) -> Account:
     sent = found.outcomes.sent
-    copies = max(told["duplicate"], 0)
-    came = max(told["parsed"] - copies, 0)
+    duplicate = max(told["duplicate"], 0)
+    untold = _came_round(told, sent, bits)
+    came = told["parsed"] if untold else max(told["parsed"] - duplicate, 0)
     received = min(came, sent)
     malformed = max(told["malformed"], 0)
     invalid = min(malformed, sent - received)
@@ -83,14 +88,25 @@ def _settled(found: Account, told: Words) -> Account:
         received=received,
         lost=lost,
         invalid=invalid,
-        duplicate=copies,
+        duplicate=duplicate,
         reordered=max(told["reordered"], 0),
     )
     strange = came + malformed - sent
     more = f"others send to this receiver too: it got {strange:,} messages more than were sent from here"
-    warnings = (*found.warnings, more) if strange > 0 else found.warnings
+    warnings = (*found.warnings, *((more,) if strange > 0 else ()), *((untold,) if untold else ()))
     loss = (sent - received) / sent if sent else None
     return found._replace(outcomes=outcomes, loss=loss, arrival=arrival, warnings=warnings, notes=notes)
+
+
+def _came_round(told: Words, sent: int, bits: int) -> str | None:
+    """Why duplicates are no fact: one gap may have been so long that the numbers after it are those from before."""
+    missing = sent - told["parsed"] - max(told["malformed"], 0)
+    if not bits or missing < 2**bits - _BEHIND or not told["duplicate"] + told["reordered"]:
+        return None
+    return (
+        f"sequence numbers of {bits} bits come round within a gap of {2**bits:,}, and {missing:,} messages did not "
+        "come: duplicate and reordered may be neither, and all that came counts as received"
+    )
 
 
 def _in_kernel(told: Words, lost: int) -> tuple[int, tuple[str, ...]]:

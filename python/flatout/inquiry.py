@@ -23,6 +23,8 @@ _PATIENCE_S = 0.5
 _GLANCE_S = 0.05
 _STILL_S = 0.05
 _SETTLE_S = 2.0
+# A receiver whose handler is slow finds the question behind all that its sockets hold.
+_BACKLOG_S = 10.0
 # What stands still once nothing more comes; a handler may take long over what waits for it.
 _SETTLED = ("instance", "received", "parsed", "malformed", "duplicate", "reordered", "missing", "kernel_drops")
 
@@ -78,11 +80,13 @@ class Inquiry:
     def end(self, sent: int) -> None:
         """Asks after the run until nothing more comes."""
         spent_s = 0.0
-        while self.counted and self.lost is None and spent_s < _SETTLE_S:
+        while self.counted and self.lost is None and spent_s < (_SETTLE_S if self._after else _BACKLOG_S):
             now = self._all(_PATIENCE_S, last=True)
             spent_s += _STILL_S if now else _PATIENCE_S
             if not now:
                 continue
+            if not self._after:
+                spent_s = 0.0  # its backlog is done: from now on it answers at once
             still = bool(self._after) and all(map(_same, now, self._after))
             self._after = now
             if still:
@@ -90,7 +94,8 @@ class Inquiry:
             self._rest(_STILL_S)
         if self.counted and not self._after:
             self.lost = self.lost or (
-                f"the receiver told nothing after the run: none knows what became of {sent:,} messages"
+                f"the receiver told nothing for {_BACKLOG_S:.0f} s after the run (is it gone, or not yet done with "
+                f"what came?): none knows what became of {sent:,} messages"
             )
 
     def _all(self, timeout_s: float, *, last: bool) -> list[Words]:

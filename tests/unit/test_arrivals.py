@@ -47,6 +47,18 @@ def test_copies_make_up_for_nothing() -> None:
     assert found.warnings == ()
 
 
+def test_narrow_numbers_come_round_within_a_long_gap() -> None:
+    before = counters(sequence_bits=8)
+    lossy = {"parsed": 1730, "duplicate": 42, "reordered": 64, "sequence_bits": 8}
+    found = account(31_260, reading(before=before, **lossy))
+    assert (found.outcomes.received, found.outcomes.lost, found.outcomes.duplicate) == (1730, 29_530, 42)
+    assert "8 bits come round within a gap of 256" in found.warnings[0]
+    few = account(1900, reading(before=before, **lossy))
+    assert (few.outcomes.received, few.warnings) == (1688, ()), "170 are no gap of 192"
+    wide = account(31_260, reading(**{**lossy, "sequence_bits": 32}))
+    assert (wide.outcomes.received, wide.warnings) == (1688, ())
+
+
 def test_others_who_send_too_are_named_and_loss_is_never_negative() -> None:
     found = account(100, reading(parsed=150, malformed=5))
     assert (found.outcomes.received, found.outcomes.lost, found.outcomes.invalid, found.loss) == (100, 0, 0, 0.0)

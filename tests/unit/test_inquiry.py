@@ -65,9 +65,9 @@ def test_one_that_tells_nothing_any_more_is_lost() -> None:
     assert inquiry.received() is None
     inquiry.end(10)
     assert inquiry.lost is not None
-    assert "told nothing after the run" in inquiry.lost
+    assert "told nothing for 10 s after the run" in inquiry.lost
     assert inquiry.readings() == []
-    assert len(teller.asked) < 20
+    assert len(teller.asked) == 22, "once before, once in mid-run, and for 10 s of half a second"
 
 
 def test_one_that_has_gone_is_lost_at_once() -> None:
@@ -135,3 +135,11 @@ def test_what_the_kernel_says_of_a_question(monkeypatch: pytest.MonkeyPatch, err
             inquiries.ask(HERE)
     else:
         assert inquiries.ask(HERE) is None
+
+
+def test_a_backlog_before_the_question_is_waited_for() -> None:
+    inquiry, _ = asking(counters(5), *[None] * 15, counters(60), counters(90), counters(90))
+    inquiry.begin(24)
+    inquiry.end(85)
+    assert inquiry.lost is None
+    assert [r.after["received"] for r in inquiry.readings()] == [90]

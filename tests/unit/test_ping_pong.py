@@ -86,6 +86,7 @@ def test_a_result_tells_of_round_trips() -> None:
     assert "answered, one at a time, with" in facts.run_sentence(run)
     line = next(line for line in summary.text(run).splitlines() if line.startswith("reading the answer"))
     assert "2.49 µs" in line
+    assert not any(line.startswith("asked") for line in summary.text(run).splitlines()), "nobody asked for a rate"
     assert "reading the answer" not in summary.text(usual)
 
 

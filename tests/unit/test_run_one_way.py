@@ -83,7 +83,7 @@ def test_a_receiver_that_got_nothing_is_no_receiver(monkeypatch: pytest.MonkeyPa
 def test_a_receiver_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = done(monkeypatch, Casting(), Teller(counters(), counters(95), counters(180), None))
     assert (result.verdict, result.loss) == ("target-lost", None)
-    assert "told nothing after the run" in result.why
+    assert "told nothing for 10 s after the run" in result.why
 
 
 def test_refusals_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

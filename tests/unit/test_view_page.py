@@ -14,6 +14,7 @@ import results
 from flatout.errors import UsageError
 from flatout.result import Node, Requirement
 from flatout.view import facts, page
+from flatout.view.chart import course
 
 pytest.importorskip("bokeh")
 
@@ -206,6 +207,9 @@ def test_the_course_of_a_run(load_page):
     run = results.load(230_000, 5)
     lines = [data["y"] for _, mark, data in sources(load_page.chart("run-0-rates")) if not mark]
     assert lines == [[getattr(s, word) for s in run.intervals] for word in ("planned", "sent", "answered")]
+    tail = msgspec.structs.replace(run.intervals[-1], t_s=5.2, planned=0, sent=0, answered=3)
+    late = course(msgspec.structs.replace(run, intervals=[*run.intervals, tail]), "late")[0]
+    assert late.alternative.startswith("5 seconds"), "what comes after the last request is no rate"
     bars = [data for tag, _, data in sources(load_page.chart("run-0-missing")) if "top" in data]
     heights = [top - bottom for bar in bars for bottom, top in zip(bar["bottom"], bar["top"], strict=True)]
     assert sum(heights) == sum(s.lost + s.late + s.invalid for s in run.intervals)

@@ -241,8 +241,14 @@ def course(run: LoadResult, name: str) -> list[Chart]:
     return [_rates(run, name), *([_missing(run, name)] if missing else []), _waiting(run, name), profile(run, name)]
 
 
+def _while_asked(run: LoadResult) -> Sequence[Interval]:
+    """Up to the last second in which something was due: late answers after it would look like a breakdown."""
+    last = max((i for i, second in enumerate(run.intervals) if second.planned), default=len(run.intervals))
+    return run.intervals[: last + 1]
+
+
 def _rates(run: LoadResult, name: str) -> Chart:
-    seconds, came = run.intervals, run.terms.came
+    seconds, came = _while_asked(run), run.terms.came
     counted = any(s.received is not None for s in seconds) or not run.one_way
     times, words = _times(seconds), ("planned", "sent", *([came] if counted else []))
     dashes: tuple[Dash, ...] = ("dashed", "dotted", "solid")

@@ -86,7 +86,8 @@ def _rates(run: LoadResult) -> Table:
     table = _grid("lrlrlr")
     rates = run.rate_per_s
     came = fmt.rate(facts.came_per_s(run))
-    _row(table, "asked", fmt.rate(rates.planned), "sent", fmt.rate(rates.sent), run.terms.came, came)
+    asked = () if facts.one_at_a_time(run) else ("asked", fmt.rate(rates.planned))
+    _row(table, *asked, "sent", fmt.rate(rates.sent), run.terms.came, came)
     _row(
         table,
         "loss",
