@@ -326,8 +326,8 @@ def test_a_server_that_dies_is_3_and_keeps_the_result(cli: Cli) -> None:
         )
     run = done.json
     assert (done.code, run["verdict"]) == (3, "target-lost"), run["why"]
-    assert run["outcomes"]["answered"] == 2000
-    assert "has not answered since 0." in run["why"]
+    assert 0 < run["outcomes"]["answered"] <= 2000
+    assert "has not answered since " in run["why"]
     assert run["duration_s"] < 15
 
 
