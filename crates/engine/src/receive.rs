@@ -70,7 +70,7 @@ impl Receiving {
         for (number, intake) in intakes.iter().cycle().take(workers).enumerate() {
             // One byte more than any message has, so that a longer one is noticed.
             let longest = taker.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
-            let arrivals = Arrivals::new(longest, intake.coalesced(), plan.stamps);
+            let arrivals = Arrivals::new(longest, intake.coalesced(), intake.noted());
             let inflow = (Arc::clone(intake), arrivals);
             let worker = Worker::new(number, taker.clone(), inflow, Arc::clone(&receiving.books), plan.tells);
             receiving.spawn(plan.cpus.get(number % plan.cpus.len().max(1)).copied(), worker)?;
@@ -142,11 +142,11 @@ impl Receiving {
         self.books.sources.address(number)
     }
 
-    /// Sends one datagram to each of these addresses, from the port listened on; returns how many left.
+    /// Sends one datagram to each of these addresses, from where it sends to; returns how many left.
     #[must_use]
     pub fn send(&self, bytes: &[u8], to: &[u32]) -> usize {
         let intake = lock(&self.intake).clone();
-        intake.map_or(0, |intake| intake.send(bytes, &self.books.sources.addresses(to)))
+        intake.map_or(0, |intake| intake.send(bytes, &self.books.sources.peers(to)))
     }
 
     /// Each worker's numbers; those that workers share stand with the first.

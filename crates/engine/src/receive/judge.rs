@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
-use flatout_net::Arrivals;
+use flatout_net::{Arrivals, Peer};
 use flatout_wire::Take;
 use flatout_wire::arrived::{LENGTH, Question};
 
@@ -20,7 +20,7 @@ const QUESTIONS: usize = 16;
 /// Delays kept until the histogram is free.
 const DELAYS: usize = 4096;
 /// Where a datagram came from that has no address.
-const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+const NOWHERE: Peer = Peer { address: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)), asked: None };
 
 /// Right messages of one arrival, side by side.
 struct Right {
@@ -45,7 +45,7 @@ pub(super) struct Judge<T> {
     right: Vec<Right>,
     /// Messages in `right`.
     count: usize,
-    pub(super) asked: Vec<(Question, SocketAddr)>,
+    pub(super) asked: Vec<(Question, Peer)>,
     pub(super) delays: Vec<u64>,
 }
 
@@ -138,7 +138,7 @@ impl<T: Take> Judge<T> {
     }
 
     /// Counts what is no right message: a question, which is kept for later, or something malformed.
-    fn look_at(&mut self, message: &[u8], peer: SocketAddr) {
+    fn look_at(&mut self, message: &[u8], peer: Peer) {
         if let Some(question) = Question::read(message) {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Inflow};
+use flatout_net::{Arrivals, Inflow, Local, Peer};
 use flatout_wire::arrived::{Arrived, LENGTH, Question};
 use flatout_wire::record::{Record, RecordTaker};
 use flatout_wire::{Knob, Protocol, Take};
@@ -32,8 +32,8 @@ impl Inflow for Nowhere {
         0
     }
 
-    fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
-        self.0.lock().unwrap().push((bytes.to_vec(), to));
+    fn answer(&mut self, bytes: &[u8], to: Peer) {
+        self.0.lock().unwrap().push((bytes.to_vec(), to.address));
     }
 }
 
@@ -152,7 +152,7 @@ fn without_an_identity_the_address_is_the_sender() {
     // The third address found no room: its numbers say nothing.
     assert_eq!((arrived.senders, arrived.untracked, arrived.duplicate), (2, 3, 0));
     assert_eq!(rig.books.sources.address(1), Some(at(2)));
-    assert_eq!(rig.books.sources.addresses(&[1, 7, 0, UNKNOWN]), [at(2), at(1)]);
+    assert_eq!(rig.books.sources.peers(&[1, 7, 0, UNKNOWN]), [Peer::from(at(2)), Peer::from(at(1))]);
 }
 
 #[test]
@@ -201,9 +201,25 @@ fn addresses_are_numbered_from_0_and_found_again_whatever_is_at_hand() {
     for round in 0..2 {
         for n in 0..5_000_u32 {
             let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 4_000));
-            assert_eq!(one.number(&all, address), (n, round == 0));
-            assert_eq!(other.number(&all, address), (n, false));
+            assert_eq!(one.number(&all, address.into()), (n, round == 0));
+            assert_eq!(other.number(&all, address.into()), (n, false));
         }
+    }
+}
+
+#[test]
+fn an_address_keeps_its_number_and_is_known_by_whichever_of_ours_it_asked_last() {
+    let asking = |port: u16, ours: u8| {
+        let asked = Local { asked: [127, 0, 0, ours].into(), own: true, interface: 1 };
+        Peer { address: at(port), asked: Some(asked) }
+    };
+    let (all, mut hand) = (Sources::new(100), AtHand::new());
+    assert_eq!(hand.number(&all, at(1).into()), (0, true));
+    for ours in [2, 3, 2] {
+        for port in [5, 6] {
+            assert_eq!(hand.number(&all, asking(port, ours)).0, u32::from(port) - 4);
+        }
+        assert_eq!(all.peers(&[0, 2, 1]), [Peer::from(at(1)), asking(6, ours), asking(5, ours)]);
     }
 }
 
