@@ -156,6 +156,20 @@ fn without_an_identity_the_address_is_the_sender() {
 }
 
 #[test]
+fn only_whoever_sends_something_right_has_a_number() {
+    let mut rig = Rig::new(false, 1_000, 2);
+    let question = Question { anew: false, nonce: 7 }.write();
+    for port in 10..20 {
+        rig.arrive(&[(&question, 0, port), (b"junk", 0, port + 10), (&[], 0, port + 20)]);
+    }
+    rig.arrive(&[(&messages(9, 0..3), SIZE, 1), (&[b"j".repeat(SIZE), messages(9, 0..1)].concat(), SIZE, 2)]);
+    let handed = rig.books.handover.take(9, Duration::ZERO, Duration::ZERO).unwrap();
+    assert_eq!(handed.source, [0, 0, 0, 1]);
+    assert_eq!(rig.books.sources.peers(&[0, 1, 2]), [Peer::from(at(1)), Peer::from(at(2))]);
+    assert_eq!((rig.arrived().senders, rig.arrived().untracked, rig.arrived().malformed), (2, 0, 21));
+}
+
+#[test]
 fn a_question_is_answered_with_what_was_counted_and_is_no_message() {
     let mut rig = Rig::new(true, 10, 100);
     let question = Question { anew: false, nonce: 77 };
