@@ -186,6 +186,17 @@ def test_row_74_the_sender_knows_too(cli: Cli, receive: Receive) -> None:
     assert outcomes["received"] == totals["parsed"] == outcomes["sent"] - totals["missing"]
 
 
+def test_senders_are_told_once_however_many_runs_they_sent_in(cli: Cli, receive: Receive) -> None:
+    receiving = receive()
+    for players in (5, 3, 5):
+        flags = f"--rate 5k --count 500 --players {players}"
+        run = cli("load", "record", receiving.address, *flags.split(), *JSON).json
+        assert run["receiver"]["senders"] == players
+    totals, done = receiving.stop()
+    assert totals["senders"] == sum(worker["senders"] for worker in totals["workers"]) == 5
+    assert "by the sequence numbers of 5 senders" in done.err
+
+
 def test_another_format_is_noticed_at_both_ends(cli: Cli, receive: Receive) -> None:
     receiving = receive("--format", "a:u4 b:u4")
     done = cli("load", "record", receiving.address, "--count", "10", "--quiet")

@@ -188,13 +188,14 @@ fn a_new_beginning_forgets_the_numbers_once_for_each_question() {
     let question = |nonce| Question { anew: true, nonce }.write();
     rig.arrive(&[(&messages(1, 90_000..90_010), SIZE, 1), (&question(1), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
-    assert_eq!((rig.arrived().restarts, rig.arrived().senders), (0, 2));
+    assert_eq!((rig.arrived().restarts, rig.arrived().senders), (0, 2), "who asks learns who has begun since");
     rig.arrive(&[(&question(1), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
     assert_eq!((rig.arrived().duplicate, rig.arrived().senders), (10, 2), "a question that came twice");
     rig.arrive(&[(&question(2), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
     assert_eq!((rig.arrived().duplicate, rig.arrived().senders), (10, 3));
+    assert_eq!(rig.word("senders"), 1, "it was one sender all the while");
 }
 
 #[test]
