@@ -186,6 +186,17 @@ def test_row_74_the_sender_knows_too(cli: Cli, receive: Receive) -> None:
     assert outcomes["received"] == totals["parsed"] == outcomes["sent"] - totals["missing"]
 
 
+def test_every_second_has_a_length_and_a_line(cli: Cli, receive: Receive) -> None:
+    receiving = receive()
+    done = cli("load", "record", receiving.address, "--rate", "1k", "--for", "2s", "--json", "-")
+    told = [second["t_s"] for second in done.json["intervals"]]
+    assert told[:2] == [1.0, 2.0]
+    assert len(set(told)) == len(told), "a rest without length"
+    assert [float(line.split()[0]) for line in done.err.splitlines() if "s  asked" in line] == [
+        round(s, 1) for s in told
+    ]
+
+
 def test_senders_are_told_once_however_many_runs_they_sent_in(cli: Cli, receive: Receive) -> None:
     receiving = receive()
     for players in (5, 3, 5):

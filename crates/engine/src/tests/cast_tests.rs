@@ -20,6 +20,17 @@ fn each_message_leaves_when_it_is_due() {
 }
 
 #[test]
+fn a_run_of_whole_seconds_has_as_many() {
+    let seconds = |seconds, held_up| CastRig { held_up, ..CastRig::steady(1_000.0, seconds) }.run().until;
+    assert_eq!(seconds(2.0, None), [1_000 * MS, 2_000 * MS]);
+    let rest = seconds(1.25, None);
+    assert_eq!((rest.len(), rest[0], rest[1] / MS), (2, 1_000 * MS, 1_250));
+    // Held up over the end: what was due in the second before is dealt with after it.
+    let late = seconds(2.0, Some((1_990 * MS, 2_030 * MS)));
+    assert_eq!((late.len(), late[1], late[2] / MS / 10), (3, 2_000 * MS, 203));
+}
+
+#[test]
 fn what_is_due_shares_calls() {
     let rig = CastRig { call_cost: 20 * US, ..CastRig::steady(2_000_000.0, 0.05) };
     let told = rig.run();
