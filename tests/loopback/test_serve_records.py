@@ -137,6 +137,13 @@ def test_row_69_one_receiver_or_two(cli: Cli, receive: Receive) -> None:
     assert sum(parts) == run["outcomes"]["received"]
 
 
+def test_row_69_each_of_several_receivers_gets_something(cli: Cli, receive: Receive) -> None:
+    receivers = [receive() for _ in range(3)]
+    flags = "--rate 5k --count 1k --players 4 --flows 3"
+    cli("load", "record", ",".join(receiving.address for receiving in receivers), *flags.split(), *JSON)
+    assert all(receiving.stop()[0]["parsed"] for receiving in receivers)
+
+
 @pytest.mark.parametrize("flags", [(), ("--shared",), ("--no-gro",)], ids=str)
 def test_row_70_threads_with_sockets_of_their_own_or_one_shared(cli: Cli, receive: Receive, flags: Any) -> None:
     receiving = receive("--threads", "2", *flags)

@@ -110,6 +110,21 @@ fn senders_take_turns_and_share_flows_with_their_neighbours() {
 }
 
 #[test]
+fn every_flow_has_its_senders() {
+    for (count, flows) in [(4, 3), (65, 64), (100, 64), (7, 7), (3, 8), (10_000, 64), (1, 1)] {
+        let mut senders = Senders::new((0, 1), count, flows, 1);
+        let over: Vec<_> = std::iter::repeat_with(|| (senders.flow(), senders.number())).take(count).collect();
+        let by_flow: Vec<_> = over.chunk_by(|one, next| one.0 == next.0).collect();
+        assert_eq!(by_flow.len(), flows.min(count), "{count} senders, {flows} flows");
+        assert!(by_flow.iter().enumerate().all(|(n, of_one)| of_one[0].0 == n), "neighbours share a flow");
+        let sizes = by_flow.iter().map(|of_one| of_one.len());
+        assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+        let again = std::iter::repeat_with(|| (senders.flow(), senders.number().0)).take(count);
+        assert!(again.eq(over.iter().map(|(flow, (name, _))| (*flow, *name))), "a sender has one flow");
+    }
+}
+
+#[test]
 fn a_group_never_crosses_flows() {
     let rig = CastRig {
         ticks: Ticks { senders: 30, spread: 1.0 },
