@@ -145,8 +145,9 @@ impl<T: Take> Judge<T> {
     ) -> usize {
         let fits = segment == self.size || bytes.len() == self.size;
         // Only messages as long as a question could be one: they are looked at one by one.
-        let bytes = if self.size == LENGTH { bytes.get(..LENGTH).unwrap_or_default() } else { bytes };
-        if !fits || (self.size == LENGTH && Question::read(bytes).is_some()) {
+        let alike = self.tells && self.size == LENGTH;
+        let bytes = if alike { bytes.get(..LENGTH).unwrap_or_default() } else { bytes };
+        if !fits || (alike && Question::read(bytes).is_some()) {
             return 0;
         }
         let Self { taker, at_hand, counted, followed, named, .. } = self;
@@ -164,12 +165,13 @@ impl<T: Take> Judge<T> {
         right
     }
 
-    /// Counts what is no right message: a question, which is kept for later, or something malformed.
+    /// Counts what is no right message: a question, which is kept for later where any is answered, or something
+    /// malformed.
     fn look_at(&mut self, message: &[u8], peer: Peer) {
-        if let Some(question) = Question::read(message) {
+        if let Some(question) = Question::read(message).filter(|_| self.tells) {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
-            if self.tells && self.asked.len() < QUESTIONS {
+            if self.asked.len() < QUESTIONS {
                 self.asked.push((question, peer));
             }
             return;

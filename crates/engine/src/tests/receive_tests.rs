@@ -49,6 +49,10 @@ type Arrival<'a> = (&'a [u8], usize, u16);
 
 impl Rig {
     fn new(named: bool, queue: usize, followed: usize) -> Self {
+        Self::telling(named, queue, followed, true)
+    }
+
+    fn telling(named: bool, queue: usize, followed: usize, tells: bool) -> Self {
         let taker = taker(named);
         let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
         let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
@@ -57,7 +61,7 @@ impl Rig {
         let answers = Answers::default();
         let arrivals = Arrivals::new(1, true, true);
         let inflow = (Nowhere(Arc::clone(&answers)), arrivals);
-        let worker = Worker::new(0, taker, inflow, Arc::clone(&books), true);
+        let worker = Worker::new(0, taker, inflow, Arc::clone(&books), tells);
         Self { books, worker, answers, now: UNIX }
     }
 
@@ -180,6 +184,16 @@ fn a_question_is_answered_with_what_was_counted_and_is_no_message() {
     let told = question.answered(answer).unwrap();
     assert_eq!(told, rig.arrived());
     assert_eq!((told.received, told.missing, told.queued, told.dropped, told.size), (21, 2, 10, 11, 25));
+}
+
+#[test]
+fn where_nobody_tells_a_question_is_a_message_like_any_other() {
+    let mut rig = Rig::telling(true, 10, 100, false);
+    let question = Question { anew: true, nonce: 77 }.write();
+    rig.arrive(&[(&question, 0, 5), (&[question, question].concat(), LENGTH, 5), (&messages(1, 0..2), SIZE, 1)]);
+    assert_eq!((rig.arrived().received, rig.word("long"), rig.arrived().parsed), (5, 3, 2));
+    assert_eq!(rig.arrived().bytes, (3 * LENGTH + 2 * SIZE) as u64);
+    assert!(rig.answers.lock().unwrap().is_empty());
 }
 
 #[test]
