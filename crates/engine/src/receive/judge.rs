@@ -14,6 +14,7 @@ use super::books::{Books, Counted};
 use super::sequence::Follower;
 use super::sources::{AtHand, UNKNOWN};
 use crate::handover::Run;
+use crate::histogram::LONGEST_NS;
 
 /// Questions answered of one batch.
 const QUESTIONS: usize = 16;
@@ -186,7 +187,8 @@ impl<T: Take> Judge<T> {
     #[inline]
     fn time(&mut self, message: &[u8], arrived: u64) {
         match self.taker.delay_ns(message, arrived).map(u64::try_from) {
-            Some(Ok(delay)) if self.delays.len() < DELAYS => self.delays.push(delay),
+            // Longer ones would all count as the longest: they tell of two clocks and of no way.
+            Some(Ok(delay)) if delay <= LONGEST_NS && self.delays.len() < DELAYS => self.delays.push(delay),
             Some(Err(_)) => self.counted.ahead += 1,
             _ => {}
         }

@@ -10,6 +10,7 @@ use flatout_wire::record::{Record, RecordTaker};
 use flatout_wire::{Knob, Protocol, Take};
 
 use crate::handover::Handover;
+use crate::histogram::LONGEST_NS;
 use crate::pace::Random;
 use crate::plan::WhenFull;
 use crate::receive::books::{Books, Drops, Following, sum};
@@ -221,6 +222,17 @@ fn delays_are_those_of_the_first_of_each_arrival() {
     let delays = rig.books.delays();
     assert_eq!((delays.count(), delays.min(), delays.max()), (2, 5_000, 10_007));
     assert_eq!(rig.word("ahead"), 1);
+}
+
+#[test]
+fn a_delay_that_the_histogram_does_not_reach_is_none() {
+    let mut rig = Rig::new(true, 1_000, 100);
+    for before in [LONGEST_NS - 2_000, LONGEST_NS, 30 * 60_000_000_000] {
+        rig.arrive(&[(&message(1, 0, rig.now - before), 0, 1)]);
+    }
+    // A µs passed until the first was read.
+    assert_eq!(rig.books.delays().count(), 1);
+    assert_eq!(rig.word("ahead"), 0);
 }
 
 #[test]
