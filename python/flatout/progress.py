@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
     `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
     `one_way`: nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
+    `intervals` are all seconds that are over so far, `latest` is the last of them.
     """
 
     phase: Phase
@@ -33,6 +35,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     invalid: int
     duplicate: int
     latest: Interval | None
+    intervals: Sequence[Interval] = ()
     lost: int = 0
     connections: int | None = None
     connections_asked: int | None = None

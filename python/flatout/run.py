@@ -152,6 +152,7 @@ class Attendance:
         except KeyboardInterrupt:
             interrupted = self.stopped = True
         self._collect()
+        self._make_good()
         self._tell("done")
         return interrupted
 
@@ -210,6 +211,13 @@ class Attendance:
                 )
             )
 
+    def _make_good(self) -> None:
+        """What the receiver got after the last second was over left in it, too."""
+        late = self._received_since()
+        if late and self.intervals:
+            last = self.intervals[-1]
+            self.intervals[-1] = msgspec.structs.replace(last, received=(last.received or 0) + late)
+
     def _received_since(self) -> int | None:
         """What the receiver has got since it was asked before; None where it does not tell now."""
         if self.received is None:
@@ -231,6 +239,7 @@ class Attendance:
                 total_s=self.plan.scenario.duration_s,
                 rate_per_s=rate_at(self.plan.scenario, t_s),
                 latest=self.intervals[-1] if self.intervals else None,
+                intervals=tuple(self.intervals),
                 connections=self.running.connections().get("live", 0) if connected else None,
                 connections_asked=streams.connections(self.plan.scenario) if connected else None,
                 one_way=self.plan.one_way,

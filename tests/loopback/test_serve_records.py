@@ -137,6 +137,13 @@ def test_row_69_one_receiver_or_two(cli: Cli, receive: Receive) -> None:
     assert sum(parts) == run["outcomes"]["received"]
 
 
+def test_row_69_each_of_several_receivers_gets_something(cli: Cli, receive: Receive) -> None:
+    receivers = [receive() for _ in range(3)]
+    flags = "--rate 5k --count 1k --players 4 --flows 3"
+    cli("load", "record", ",".join(receiving.address for receiving in receivers), *flags.split(), *JSON)
+    assert all(receiving.stop()[0]["parsed"] for receiving in receivers)
+
+
 @pytest.mark.parametrize("flags", [(), ("--shared",), ("--no-gro",)], ids=str)
 def test_row_70_threads_with_sockets_of_their_own_or_one_shared(cli: Cli, receive: Receive, flags: Any) -> None:
     receiving = receive("--threads", "2", *flags)
@@ -184,6 +191,28 @@ def test_row_74_the_sender_knows_too(cli: Cli, receive: Receive) -> None:
     assert outcomes["sent"] == outcomes["received"] + outcomes["lost"] + outcomes["invalid"]
     totals, _ = receiving.stop()
     assert outcomes["received"] == totals["parsed"] == outcomes["sent"] - totals["missing"]
+
+
+def test_every_second_has_a_length_and_a_line(cli: Cli, receive: Receive) -> None:
+    receiving = receive()
+    done = cli("load", "record", receiving.address, "--rate", "1k", "--for", "2s", "--json", "-")
+    told = [second["t_s"] for second in done.json["intervals"]]
+    assert told[:2] == [1.0, 2.0]
+    assert len(set(told)) == len(told), "a rest without length"
+    assert [float(line.split()[0]) for line in done.err.splitlines() if "s  asked" in line] == [
+        round(s, 1) for s in told
+    ]
+
+
+def test_senders_are_told_once_however_many_runs_they_sent_in(cli: Cli, receive: Receive) -> None:
+    receiving = receive()
+    for players in (5, 3, 5):
+        flags = f"--rate 5k --count 500 --players {players}"
+        run = cli("load", "record", receiving.address, *flags.split(), *JSON).json
+        assert run["receiver"]["senders"] == players
+    totals, done = receiving.stop()
+    assert totals["senders"] == sum(worker["senders"] for worker in totals["workers"]) == 5
+    assert "by the sequence numbers of 5 senders" in done.err
 
 
 def test_another_format_is_noticed_at_both_ends(cli: Cli, receive: Receive) -> None:

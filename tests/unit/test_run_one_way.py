@@ -51,10 +51,10 @@ def test_the_receiver_tells_what_arrived(monkeypatch: pytest.MonkeyPatch) -> Non
     result, told = done(monkeypatch, Casting(), Teller(counters(), counters(95), counters(180), last, last))
     assert (result.verdict, result.loss) == ("ok", 0.05)
     assert (result.outcomes.received, result.outcomes.lost, result.rate_per_s.received) == (190, 10, 95.0)
-    assert [interval.received for interval in result.intervals] == [95, 85]
+    assert [interval.received for interval in result.intervals] == [95, 95], "what came after the end is the last's"
     assert result.receiver is not None
     assert (result.receiver.lost_in_kernel, result.receiver.lost_elsewhere) == (4, 6)
-    assert (told[0].received, told[-1].received) == (0, 180)
+    assert (told[0].received, told[-2].received, told[-1].received) == (0, 180, 190)
     assert (result.latency_ns.from_due, result.warnings, result.notes) == (None, [], [])
     assert from_json(to_json(result)) == result
     assert "received" in result._repr_html_()

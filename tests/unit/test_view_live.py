@@ -76,10 +76,11 @@ class Clock:
 
 
 def run(t_s=5.0, phase="running", **changes):
-    second = results.interval(results.Server(), 200_000, float(int(t_s)), 3) if t_s >= 1 else None
+    seconds = tuple(results.interval(results.Server(), 200_000, n + 1.0, 3) for n in range(int(t_s)))
     progress = RunProgress(
         phase=phase, t_s=t_s, total_s=10.0, rate_per_s=200_000, planned=1_000_000, sent=1_000_000, unsent=7,
-        answered=990_000, late=12, lost=9_985, refused=1, invalid=2, duplicate=0, latest=second,
+        answered=990_000, late=12, lost=9_985, refused=1, invalid=2, duplicate=0,
+        latest=seconds[-1] if seconds else None, intervals=seconds,
     )  # fmt: skip
     return msgspec.structs.replace(progress, **changes)
 
@@ -224,6 +225,14 @@ def test_a_run_without_terminal_is_one_plain_line_a_second():
     assert [line.split()[:2] for line in lines[1:]] == [["1.0", "s"], ["2.0", "s"], ["3.0", "s"], ["4.0", "s"]]
     assert "answered" in lines[1]
     assert out.getvalue().replace("\n", "").isprintable()
+
+
+def test_seconds_that_are_over_at_once_have_a_line_each():
+    out = io.StringIO()
+    with Live("", stream=out) as live:
+        for t_s in (0.5, 1.0, 3.0, 3.5):
+            live(run(t_s))
+    assert [line.split()[:2] for line in out.getvalue().splitlines()] == [["1.0", "s"], ["2.0", "s"], ["3.0", "s"]]
 
 
 def test_a_search_without_terminal_is_one_plain_line_a_trial():

@@ -79,9 +79,10 @@ def test_requests_that_are_answered_are_told_as_before() -> None:
 
 
 def progress(received: int | None) -> RunProgress:
+    second = one_way_results.second(2.0, 800_000, 0 if received else None)
     return RunProgress(
         phase="running", t_s=2.0, total_s=4.0, rate_per_s=8e5, planned=1_600_000, sent=1_600_000, unsent=7, answered=0,
-        late=0, refused=0, invalid=0, duplicate=0, latest=one_way_results.second(2.0, 800_000, 0 if received else None),
+        late=0, refused=0, invalid=0, duplicate=0, latest=second, intervals=(second,),
         one_way=True, received=received,
     )  # fmt: skip
 

@@ -9,13 +9,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatout_net::{Batch, Server};
 use flatout_wire::{Answer, Moment, Protocol, Table};
 
 use crate::clock::unix_now;
+use crate::crew::Crew;
 use crate::pace::Random;
 use crate::plan::ServePlan;
 
@@ -77,7 +77,7 @@ pub struct Faulty {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Done>>,
-    worker: Option<JoinHandle<()>>,
+    worker: Crew<()>,
 }
 
 impl Faulty {
@@ -91,7 +91,8 @@ impl Faulty {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Done>>::default());
         let (their_stop, their_done) = (Arc::clone(&stop), Arc::clone(&done));
         let cpu = plan.cpus.first().copied();
-        let worker = std::thread::Builder::new().name("flatout-faulty".into()).spawn(move || {
+        let mut worker = Crew::default();
+        worker.start("flatout-faulty", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
@@ -99,7 +100,7 @@ impl Faulty {
             flatout_net::prefer(-10);
             Worker::<P>::new(socket, answerer, faults).run(&their_stop, &their_done);
         })?;
-        Ok(Self { address, stop, done, worker: Some(worker) })
+        Ok(Self { address, stop, done, worker })
     }
 
     /// Where it listens.
@@ -114,13 +115,10 @@ impl Faulty {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops and waits for the end.
+    /// Stops and waits for the end; does nothing in a fork of the process that started it.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(worker) = self.worker.take() {
-            // A worker that panicked has left its counters; there is nothing more to be had from it.
-            let _ = worker.join();
-        }
+        self.worker.join();
     }
 }
 

@@ -179,6 +179,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Whether there are no samples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.from_due.count() + self.from_sent.count() + self.lateness.count() == 0
+    }
+
     /// Adds all samples of another.
     pub fn add(&mut self, other: &Self) {
         self.from_due.add(&other.from_due);

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod corpus;
+mod crew;
 pub mod faulty;
 pub mod flow;
 pub mod handover;

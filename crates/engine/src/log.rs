@@ -8,8 +8,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
+use crate::crew::Crew;
 use crate::load::gate::{Begin, Gate};
 use crate::tally::Outcome;
 
@@ -110,7 +110,7 @@ impl Pen {
 #[derive(Debug)]
 pub struct Log {
     from_workers: SyncSender<Vec<Row>>,
-    writer: JoinHandle<io::Result<()>>,
+    writer: Crew<io::Result<()>>,
 }
 
 impl Log {
@@ -119,8 +119,8 @@ impl Log {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         file.write_all(form.head().as_bytes())?;
         let (from_workers, rows) = sync_channel(ON_THE_WAY);
-        let writer =
-            std::thread::Builder::new().name("flatout-log".into()).spawn(move || write_all(file, &rows, form))?;
+        let mut writer = Crew::default();
+        writer.start("flatout-log", move || write_all(file, &rows, form))?;
         Ok(Self { from_workers, writer })
     }
 
@@ -131,9 +131,9 @@ impl Log {
     }
 
     /// Waits until all is written. Call it after all pens are closed. The error is the first that writing met.
-    pub fn close(self) -> io::Result<()> {
+    pub fn close(mut self) -> io::Result<()> {
         drop(self.from_workers);
-        self.writer.join().unwrap_or_else(|_| Err(io::Error::other("the log's writer ended early")))
+        self.writer.join().pop().unwrap_or_else(|| Err(io::Error::other("the log's writer ended early")))
     }
 }
 

@@ -13,10 +13,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Intake, IntakeWays};
+use flatout_net::{Arrivals, Intake, IntakeWays, Process};
 use flatout_wire::arrived::LENGTH;
 use flatout_wire::{Protocol, Take};
 
@@ -27,6 +26,7 @@ use sources::Sources;
 pub use sources::UNKNOWN;
 use worker::Worker;
 
+use crate::crew::Crew;
 use crate::handover::{Handed, Handover};
 use crate::histogram::Durations;
 use crate::plan::ReceivePlan;
@@ -37,15 +37,20 @@ const WAIT: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_millis(1);
 
 /// A receiver that takes in until it is stopped or dropped. All its faces may be used from several threads.
+///
+/// In a fork of the process that started it nothing may be used but [`Receiving::is_here`], [`Receiving::alive`] and
+/// [`Receiving::stop`].
 pub struct Receiving {
+    process: Process,
     address: SocketAddr,
     size: usize,
     books: Arc<Books>,
     /// None once it is stopped.
     intake: Mutex<Option<Arc<Intake>>>,
     stop: Arc<AtomicBool>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    handler: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Crew<()>>,
+    /// At most one.
+    handler: Mutex<Crew<()>>,
 }
 
 impl Receiving {
@@ -59,6 +64,7 @@ impl Receiving {
         let address = intakes.first().map_or_else(|| Ok(plan.listen), |intake| intake.address())?;
         let books = books(plan, workers, &taker, &intakes)?;
         let receiving = Self {
+            process: Process::this(),
             address,
             size: taker.size(),
             books,
@@ -70,7 +76,7 @@ impl Receiving {
         for (number, intake) in intakes.iter().cycle().take(workers).enumerate() {
             // One byte more than any message has, so that a longer one is noticed.
             let longest = taker.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
-            let arrivals = Arrivals::new(longest, intake.coalesced(), plan.stamps);
+            let arrivals = Arrivals::new(longest, intake.coalesced(), intake.noted());
             let inflow = (Arc::clone(intake), arrivals);
             let worker = Worker::new(number, taker.clone(), inflow, Arc::clone(&receiving.books), plan.tells);
             receiving.spawn(plan.cpus.get(number % plan.cpus.len().max(1)).copied(), worker)?;
@@ -80,15 +86,19 @@ impl Receiving {
 
     fn spawn<T: Take>(&self, cpu: Option<usize>, worker: Worker<T, Arc<Intake>>) -> io::Result<()> {
         let stop = Arc::clone(&self.stop);
-        let thread = std::thread::Builder::new().name("flatout-receive".into()).spawn(move || {
+        lock(&self.threads).start("flatout-receive", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
             worker.run(&stop);
-        })?;
-        lock(&self.threads).push(thread);
-        Ok(())
+        })
+    }
+
+    /// Whether this is the process that started it.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.process.is_this()
     }
 
     /// Where it listens, the port resolved.
@@ -106,7 +116,7 @@ impl Receiving {
     /// Whether all workers are at work.
     #[must_use]
     pub fn alive(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed) && lock(&self.threads).iter().all(|thread| !thread.is_finished())
+        self.is_here() && !self.stop.load(Ordering::Relaxed) && lock(&self.threads).is_at_work()
     }
 
     /// The queue to the handler.
@@ -124,14 +134,14 @@ impl Receiving {
     /// Starts a handler that does nothing but count. Errors: no threads left.
     pub fn drain(&self) -> io::Result<()> {
         let mut handler = lock(&self.handler);
-        if handler.is_none() {
+        if handler.is_empty() {
             let (books, stop) = (Arc::clone(&self.books), Arc::clone(&self.stop));
             let drain = move || {
                 while !stop.load(Ordering::Relaxed) {
                     books.handover.discard(WAIT, LINGER);
                 }
             };
-            *handler = Some(std::thread::Builder::new().name("flatout-handle".into()).spawn(drain)?);
+            handler.start("flatout-handle", drain)?;
         }
         Ok(())
     }
@@ -142,11 +152,11 @@ impl Receiving {
         self.books.sources.address(number)
     }
 
-    /// Sends one datagram to each of these addresses, from the port listened on; returns how many left.
+    /// Sends one datagram to each of these addresses, from where it sends to; returns how many left.
     #[must_use]
     pub fn send(&self, bytes: &[u8], to: &[u32]) -> usize {
         let intake = lock(&self.intake).clone();
-        intake.map_or(0, |intake| intake.send(bytes, &self.books.sources.addresses(to)))
+        intake.map_or(0, |intake| intake.send(bytes, &self.books.sources.peers(to)))
     }
 
     /// Each worker's numbers; those that workers share stand with the first.
@@ -162,16 +172,17 @@ impl Receiving {
         self.books.delays()
     }
 
-    /// Stops all workers and waits for them. What waits for the handler may still be taken.
+    /// Stops all workers and waits for them. What waits for the handler may still be taken. In a fork it does nothing.
     pub fn stop(&self) {
+        if !self.is_here() {
+            return;
+        }
         self.stop.store(true, Ordering::Relaxed);
         self.books.handover.stop();
-        for thread in lock(&self.threads).drain(..) {
-            // One that panicked has left its counters; there is nothing more to be had from it.
-            let _ = thread.join();
-        }
-        if let Some(handler) = lock(&self.handler).take() {
-            let _ = handler.join();
+        lock(&self.threads).join();
+        let mut handler = lock(&self.handler);
+        if !handler.is_empty() {
+            handler.join();
             self.books.handover.discard(Duration::ZERO, Duration::ZERO);
         }
         lock(&self.intake).take();

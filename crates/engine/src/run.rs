@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatout_wire::Protocol;
 
 use crate::clock::{Clock, SystemClock};
+use crate::crew::Crew;
 use crate::faulty::{Faults, Faulty};
 use crate::histogram::{Durations, Recorder};
 use crate::load::gate::{Begin, Gate};
@@ -91,7 +91,7 @@ pub struct LoadRun {
     gate: Arc<Gate>,
     warmup_ns: u64,
     boards: Vec<Arc<Board>>,
-    workers: Vec<JoinHandle<Counts>>,
+    workers: Crew<Counts>,
     seconds: BTreeMap<usize, (usize, u64, Counts, Recorder)>,
     intervals: Vec<Interval>,
     totals: Recorder,
@@ -154,7 +154,7 @@ impl LoadRun {
     }
 
     fn over(&self) -> bool {
-        self.workers.iter().all(JoinHandle::is_finished)
+        self.workers.is_over()
     }
 
     /// Asks all workers to stop; they end within a fraction of a second.
@@ -304,9 +304,6 @@ impl LoadRun {
 impl Drop for LoadRun {
     fn drop(&mut self) {
         self.stop();
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has left its counters; there is nothing more to be had from it.
-            let _ = worker.join();
-        }
+        self.workers.join();
     }
 }

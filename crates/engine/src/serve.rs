@@ -13,13 +13,13 @@ use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flatout_net::{Epoll, Listener, Streams, Uring};
 use flatout_wire::{Protocol, Refusal};
 
 use crate::clock::SystemClock;
+use crate::crew::Crew;
 use crate::lore::Lore;
 use crate::plan::{Io, ServePlan};
 
@@ -135,7 +135,7 @@ pub struct Serving {
     stop: Arc<AtomicBool>,
     /// Of each worker, one a thread.
     boards: Vec<Vec<Arc<Board>>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Crew<()>,
 }
 
 /// What all threads share.
@@ -168,7 +168,7 @@ impl Serving {
             capacity: 0,
             stop: Arc::default(),
             boards: (0..workers).map(|_| Vec::new()).collect(),
-            threads: Vec::new(),
+            threads: Crew::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         for (n, socket) in bound.sockets.into_iter().enumerate() {
@@ -194,7 +194,7 @@ impl Serving {
     ) -> io::Result<()> {
         let board = Arc::<Board>::default();
         let (stop, theirs) = (Arc::clone(&self.stop), Arc::clone(&board));
-        let thread = std::thread::Builder::new().name("flatout-serve".into()).spawn(move || {
+        self.threads.start("flatout-serve", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
@@ -204,7 +204,6 @@ impl Serving {
         if let Some(boards) = self.boards.get_mut(worker) {
             boards.push(board);
         }
-        self.threads.push(thread);
         Ok(())
     }
 
@@ -252,6 +251,12 @@ impl Serving {
         self.capacity
     }
 
+    /// Whether this is the process that started it; in a fork its counters cannot be read.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.threads.is_here()
+    }
+
     /// Each worker's counters.
     #[must_use]
     pub fn served(&self) -> Vec<Served> {
@@ -267,16 +272,13 @@ impl Serving {
     /// Whether all threads are still at work.
     #[must_use]
     pub fn alive(&self) -> bool {
-        self.threads.iter().all(|thread| !thread.is_finished())
+        self.threads.is_at_work()
     }
 
-    /// Stops all threads and waits for them.
+    /// Stops all threads and waits for them. In a fork of the process that started them it does nothing.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // One that panicked has left its counters; there is nothing more to be had from it.
-            let _ = thread.join();
-        }
+        self.threads.join();
     }
 }
 

@@ -10,6 +10,7 @@ use flatout_wire::{Ask, Knob, Link, Protocol, Take};
 
 use crate::clock::{Clock, SystemClock, unix_now};
 use crate::corpus::{Corpus, Cursor};
+use crate::crew::Crew;
 use crate::load::cast::{CastParts, Casting, GROUP};
 use crate::load::gate::{Begin, Gate};
 use crate::load::opener::Opening;
@@ -35,7 +36,7 @@ const UNTOLD_S: f64 = 1e-3;
 #[derive(Default)]
 pub(crate) struct Workers {
     pub(crate) boards: Vec<Arc<Board>>,
-    pub(crate) threads: Vec<JoinHandle<Counts>>,
+    pub(crate) threads: Crew<Counts>,
 }
 
 /// What all workers of a run share.
@@ -120,7 +121,7 @@ impl<P: Protocol> Common<'_, P> {
             first_flow += flows;
             board.note_carrier("", asking.ring_bytes());
             workers.boards.push(board);
-            workers.threads.push(spawn(self.cpu(n), move || asking.run())?);
+            workers.threads.add(spawn(self.cpu(n), move || asking.run())?);
         }
         Ok(workers)
     }
@@ -148,7 +149,7 @@ impl<P: Protocol> Common<'_, P> {
             first_flow += flows as u32;
             board.note_carrier("", casting.sender_bytes());
             workers.boards.push(board);
-            workers.threads.push(spawn(self.cpu(n), move || casting.run())?);
+            workers.threads.add(spawn(self.cpu(n), move || casting.run())?);
         }
         Ok(workers)
     }
@@ -187,7 +188,7 @@ impl<P: Protocol> Common<'_, P> {
             let make = self.streaming(n, wrap.clone(), Arc::clone(&board));
             let (theirs, gate, clock) = (Arc::clone(&board), Arc::clone(self.gate), self.clock);
             workers.boards.push(board);
-            workers.threads.push(spawn(self.cpu(n), move || {
+            workers.threads.add(spawn(self.cpu(n), move || {
                 // What carries streams belongs to the thread that made it.
                 let run = if uring {
                     make.run(|places| Uring::new(places, None))

@@ -5,10 +5,9 @@
 //! never touched, so slots for the longest ones cost address space only.
 
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
 
 use crate::address;
-use crate::stamp::{self, Control, WORDS};
+use crate::stamp::{self, Control, Local, Peer, WORDS};
 
 /// The longest datagram, coalesced or not, in whole cache lines.
 const LONGEST: usize = 64 << 10;
@@ -22,6 +21,7 @@ const SLOTS: usize = 64;
 struct Note {
     segment: usize,
     stamp_unix_ns: Option<u64>,
+    asked: Option<Local>,
     length: usize,
 }
 
@@ -43,7 +43,8 @@ unsafe impl Send for Arrivals {}
 
 impl Arrivals {
     /// For datagrams of up to `longest` bytes, and for coalesced ones of any length if `coalesced`. `noted`: arrivals
-    /// carry control messages, as stamps are. Longer datagrams are cut, and their whole length is told.
+    /// carry control messages, as stamps and addresses asked are. Longer datagrams are cut, and their whole length is
+    /// told.
     #[must_use]
     pub fn new(longest: usize, coalesced: bool, noted: bool) -> Self {
         let (slots, room) = if coalesced { (COALESCED_SLOTS, LONGEST) } else { (SLOTS, longest.clamp(1, LONGEST)) };
@@ -119,25 +120,27 @@ impl Arrivals {
         self.notes.get(slot).and_then(|note| note.stamp_unix_ns)
     }
 
-    /// Who sent what arrived in a slot.
+    /// Who sent what arrived in a slot, and to which address where the socket listens on all.
     #[must_use]
     #[inline]
-    pub fn peer(&self, slot: usize) -> Option<SocketAddr> {
-        self.peers.get(slot).and_then(address::from_kernel)
+    pub fn peer(&self, slot: usize) -> Option<Peer> {
+        let address = self.peers.get(slot).and_then(address::from_kernel)?;
+        Some(Peer { address, asked: self.notes.get(slot).and_then(|note| note.asked) })
     }
 
     /// Lays an arrival into a slot, as the kernel would: for inflows that are no sockets.
-    pub fn deliver(&mut self, slot: usize, bytes: &[u8], segment: usize, peer: SocketAddr, stamp: Option<u64>) {
+    pub fn deliver(&mut self, slot: usize, bytes: &[u8], segment: usize, peer: impl Into<Peer>, stamp: Option<u64>) {
         let (from, kept) = (slot * self.stride, bytes.len().min(self.room));
         let place = self.bytes.get_mut(from..from + kept);
         if let (Some(place), Some(bytes)) = (place, bytes.get(..kept)) {
             place.copy_from_slice(bytes);
         }
+        let Peer { address, asked } = peer.into();
         if let Some(storage) = self.peers.get_mut(slot) {
-            *storage = address::to_kernel(peer).0;
+            *storage = address::to_kernel(address).0;
         }
         if let Some(note) = self.notes.get_mut(slot) {
-            *note = Note { segment, stamp_unix_ns: stamp, length: bytes.len() };
+            *note = Note { segment, stamp_unix_ns: stamp, asked, length: bytes.len() };
         }
     }
 
@@ -154,6 +157,8 @@ impl Arrivals {
             if noted && header.msg_hdr.msg_controllen > 0 {
                 let said = stamp::read(&header.msg_hdr);
                 (note.segment, note.stamp_unix_ns) = (said.segment, said.stamp_unix_ns);
+                // From an address that is not ours alone no answer can leave.
+                note.asked = said.local.filter(|local| local.own);
             }
         }
         self.open(count);

@@ -11,6 +11,7 @@ use crate::address;
 use crate::arrivals::Arrivals;
 use crate::option::{self, SocketMemory};
 use crate::socket::{bind, local_address};
+use crate::stamp::{self, Peer, WORDS};
 use crate::udp::socket;
 
 /// Receivers of a datagram that are handed to the kernel in one call.
@@ -20,8 +21,8 @@ const AT_ONCE: usize = 64;
 pub trait Inflow: Send + 'static {
     /// Receives what has arrived, waiting a while for the first datagram if `waits`. Zero: nothing came.
     fn receive(&mut self, into: &mut Arrivals, waits: bool) -> usize;
-    /// Sends one datagram back; one that cannot leave is lost, as any datagram may be.
-    fn answer(&mut self, bytes: &[u8], to: SocketAddr);
+    /// Sends one datagram back, from the address that was asked; one that cannot leave is lost, as any datagram may be.
+    fn answer(&mut self, bytes: &[u8], to: Peer);
 }
 
 /// How a socket takes in.
@@ -42,12 +43,13 @@ pub struct IntakeWays {
 pub struct Intake {
     socket: OwnedFd,
     coalesced: bool,
+    noted: bool,
 }
 
 impl Intake {
-    /// Binds to `at`; `[::]` takes v4 too. Errors are the kernel's: in use, no permission, no such address.
+    /// Binds to `at`; a wildcard answers from whichever address was asked, `[::]` takes v4 too.
     ///
-    /// A kernel without coalescing goes without: [`Intake::coalesced`] tells.
+    /// Errors are the kernel's: in use, no permission, no such address. A kernel without coalescing goes without: [`Intake::coalesced`] tells.
     pub fn bind(at: SocketAddr, ways: IntakeWays) -> io::Result<Self> {
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
@@ -56,12 +58,16 @@ impl Intake {
         if ways.stamps {
             option::stamps(socket.as_fd())?;
         }
+        let wildcard = at.ip().to_canonical().is_unspecified();
+        if wildcard {
+            option::packet_info(socket.as_fd(), at.is_ipv6())?;
+        }
         if at.is_ipv6() && at.ip().is_unspecified() {
             option::dual_stack(socket.as_fd())?;
         }
         let coalesced = ways.coalesced && option::coalesce(socket.as_fd()).is_ok();
         bind(&socket, at)?;
-        Ok(Self { socket, coalesced })
+        Ok(Self { socket, coalesced, noted: ways.stamps || wildcard })
     }
 
     /// Where it listens.
@@ -75,20 +81,29 @@ impl Intake {
         self.coalesced
     }
 
+    /// Whether arrivals carry control messages besides that.
+    #[must_use]
+    pub fn noted(&self) -> bool {
+        self.noted
+    }
+
     /// What this socket's queue holds and has dropped.
     #[must_use]
     pub fn memory(&self) -> SocketMemory {
         option::memory(self.socket.as_fd()).unwrap_or_default()
     }
 
-    /// Sends `bytes` to each of `peers`, one datagram each; returns how many left. One that cannot never stops others.
-    pub fn send(&self, bytes: &[u8], peers: &[SocketAddr]) -> usize {
+    /// Sends `bytes` to each of `peers`, one datagram each, from the address that each asked; returns how many left.
+    /// One that cannot never stops others.
+    pub fn send(&self, bytes: &[u8], peers: &[Peer]) -> usize {
         peers.chunks(AT_ONCE).map(|some| self.send_some(bytes, some)).sum()
     }
 
-    fn send_some(&self, bytes: &[u8], peers: &[SocketAddr]) -> usize {
+    fn send_some(&self, bytes: &[u8], peers: &[Peer]) -> usize {
         let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let mut names: Vec<_> = peers.iter().map(|peer| address::to_kernel(*peer)).collect();
+        let mut names: Vec<_> = peers.iter().map(|peer| address::to_kernel(peer.address)).collect();
+        let noted = peers.iter().any(|peer| peer.asked.is_some());
+        let mut controls = vec![[0; WORDS]; if noted { names.len() } else { 0 }];
         // SAFETY: mmsghdr is plain old data; all zeroes is a valid value.
         let mut headers: Vec<libc::mmsghdr> = vec![unsafe { zeroed() }; names.len()];
         for (header, (storage, length)) in headers.iter_mut().zip(&mut names) {
@@ -97,15 +112,30 @@ impl Intake {
             header.msg_hdr.msg_iov = &raw mut vector;
             header.msg_hdr.msg_iovlen = 1;
         }
+        for ((header, peer), control) in headers.iter_mut().zip(peers).zip(&mut controls) {
+            if let Some(asked) = &peer.asked {
+                header.msg_hdr.msg_controllen = stamp::write_source(control, asked) as _;
+                header.msg_hdr.msg_control = (&raw mut *control).cast();
+            }
+        }
         let (mut left, mut at) = (0, 0);
         while let Some(rest) = headers.get_mut(at..).filter(|rest| !rest.is_empty()) {
             let (pointer, count) = (rest.as_mut_ptr(), rest.len() as libc::c_uint);
-            // SAFETY: the headers point to `names`, `vector` and `bytes`, which outlive the call and are only read.
+            // SAFETY: the headers point to `names`, `controls`, `vector` and `bytes`, which outlive the call and are only
+            // read.
             let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), pointer, count, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
             left += sent;
-            // Where the first of the rest could not leave, it is passed over.
-            at += sent.max(1);
+            at += sent;
+            if sent == 0 {
+                match rest.first_mut() {
+                    // An address that is ours no longer, or a broadcast one that a v6 socket does not tell from ours:
+                    // routing chooses another.
+                    Some(first) if first.msg_hdr.msg_controllen > 0 => first.msg_hdr.msg_controllen = 0,
+                    // It is passed over.
+                    _ => at += 1,
+                }
+            }
         }
         left
     }
@@ -124,7 +154,7 @@ impl Inflow for Arc<Intake> {
         count
     }
 
-    fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
+    fn answer(&mut self, bytes: &[u8], to: Peer) {
         self.send(bytes, &[to]);
     }
 }

@@ -38,9 +38,10 @@ pub use line::Line;
 pub use option::SocketMemory;
 pub use outlet::{Gone, Outlet};
 pub use probe::{Kernel, kernel};
+pub use stamp::{Local, Peer};
 pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
 pub use tcp::Listener;
-pub use thread::{affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
+pub use thread::{Process, affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
 pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
 pub use uring::Uring;
 

@@ -1,7 +1,7 @@
 //! Control messages: the kernel's stamp and the address asked, read from arrivals and written to answers.
 
 use std::mem::size_of;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Room for a timestamp and the larger of the two packet-info messages, aligned as the kernel wants it.
 pub(crate) const WORDS: usize = 16;
@@ -19,12 +19,30 @@ pub(crate) struct Said {
     pub segment: usize,
 }
 
-/// The local end of an arrival: the address asked, the one that routing would answer from, the interface.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Local {
+/// The local end of an arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The address asked.
     pub asked: IpAddr,
+    /// It is one that answers can leave from.
     pub own: bool,
+    /// Where it came in.
     pub interface: u32,
+}
+
+/// A far end, and which of our addresses it sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it sends from.
+    pub address: SocketAddr,
+    /// Known where a socket listens on all addresses: what goes back leaves from there.
+    pub asked: Option<Local>,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, asked: None }
+    }
 }
 
 /// Reads the control messages that the kernel attached to `header`.

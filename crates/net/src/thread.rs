@@ -3,6 +3,27 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 
+/// The process in which something began.
+///
+/// A fork has a copy of its memory and none of its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(libc::pid_t);
+
+impl Process {
+    /// The calling one.
+    #[must_use]
+    pub fn this() -> Self {
+        // SAFETY: getpid takes no arguments and cannot fail.
+        Self(unsafe { libc::getpid() })
+    }
+
+    /// Whether it is the calling one.
+    #[must_use]
+    pub fn is_this(self) -> bool {
+        self == Self::this()
+    }
+}
+
 /// The CPUs that this process may run on.
 pub fn affinity() -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is plain old data; all zeroes is the empty set.

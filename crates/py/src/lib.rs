@@ -9,7 +9,7 @@ mod serve;
 use std::collections::BTreeMap;
 use std::io;
 
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use flatout_engine::{net, run};
@@ -24,6 +24,11 @@ fn raise(error: io::Error) -> PyErr {
             None => PyOSError::new_err(error.to_string()),
         },
     }
+}
+
+/// What is used in a fork has no threads there, and what they held stays locked.
+fn elsewhere(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!("this {what} runs in the process that made it, not in a fork: make one here"))
 }
 
 /// The kernel's words without the number that Rust puts behind them.

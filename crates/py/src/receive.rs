@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use super::histogram::Histogram;
 use super::load::{Words, address, one_of};
-use super::raise;
+use super::{elsewhere, raise};
 
 /// The words for what happens when the queue is full.
 const WHEN_FULL: [(&str, WhenFull); 3] =
@@ -86,48 +86,59 @@ impl Receiver {
     }
 
     /// Up to `most` messages of one worker, moved out of the engine; None: none came in that time.
-    fn take<'py>(&self, py: Python<'py>, most: usize, wait_s: f64, linger_s: f64) -> Option<Taken<'py>> {
-        let handed = py.detach(|| self.0.take(most, seconds(wait_s), seconds(linger_s)))?;
+    fn take<'py>(&self, py: Python<'py>, most: usize, wait_s: f64, linger_s: f64) -> PyResult<Option<Taken<'py>>> {
+        let receiving = self.here()?;
+        let Some(handed) = py.detach(|| receiving.take(most, seconds(wait_s), seconds(linger_s))) else {
+            return Ok(None);
+        };
         let (bytes, arrived, source) = (handed.bytes, handed.arrived, handed.source);
-        Some((bytes.into_pyarray(py), arrived.into_pyarray(py), source.into_pyarray(py), handed.worker))
+        Ok(Some((bytes.into_pyarray(py), arrived.into_pyarray(py), source.into_pyarray(py), handed.worker)))
     }
 
     /// What event loops wait for.
-    fn fileno(&self) -> i32 {
-        self.0.handover().descriptor()
+    fn fileno(&self) -> PyResult<i32> {
+        Ok(self.here()?.handover().descriptor())
     }
 
     /// Has it readable at the next message; False where some wait already or none will come.
-    fn arm(&self) -> bool {
-        self.0.handover().arm()
+    fn arm(&self) -> PyResult<bool> {
+        Ok(self.here()?.handover().arm())
     }
 
     fn drain(&self) -> PyResult<()> {
-        self.0.drain().map_err(raise)
+        self.here()?.drain().map_err(raise)
     }
 
-    fn source(&self, number: u32) -> Option<(IpAddr, u16)> {
-        let source: SocketAddr = self.0.source(number)?;
-        Some((source.ip().to_canonical(), source.port()))
+    fn source(&self, number: u32) -> PyResult<Option<(IpAddr, u16)>> {
+        let source: Option<SocketAddr> = self.here()?.source(number);
+        Ok(source.map(|source| (source.ip().to_canonical(), source.port())))
     }
 
     /// Sends one datagram to each of these sources; returns how many left.
     fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>, to: PyReadonlyArray1<'_, u32>) -> PyResult<usize> {
+        let receiving = self.here()?;
         let (data, to) = (data.as_slice().map_err(not_whole)?, to.as_slice().map_err(not_whole)?);
-        Ok(py.detach(|| self.0.send(data, to)))
+        Ok(py.detach(|| receiving.send(data, to)))
     }
 
     /// Each worker's numbers, by their words.
-    fn received(&self) -> Vec<Words> {
-        self.0.received().iter().map(|received| received.words().into_iter().collect()).collect()
+    fn received(&self) -> PyResult<Vec<Words>> {
+        Ok(self.here()?.received().iter().map(|received| received.words().into_iter().collect()).collect())
     }
 
-    fn delays(&self) -> Histogram {
-        Histogram(self.0.delays())
+    fn delays(&self) -> PyResult<Histogram> {
+        Ok(Histogram(self.here()?.delays()))
     }
 
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
+    }
+}
+
+impl Receiver {
+    /// The receiver, in the process that made it.
+    fn here(&self) -> PyResult<&Receiving> {
+        if self.0.is_here() { Ok(&self.0) } else { Err(elsewhere("receiver")) }
     }
 }
 

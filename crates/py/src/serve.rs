@@ -11,7 +11,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::load::{Words, address};
-use super::raise;
+use super::{elsewhere, raise};
 
 type Address = (IpAddr, u16, u32);
 
@@ -59,8 +59,8 @@ impl Server {
 
     /// Memory held for connections and their buffers, in bytes, without the kernel's.
     #[getter]
-    fn connection_bytes(&self) -> u64 {
-        self.0.served().iter().map(|served| served.memory_bytes).sum()
+    fn connection_bytes(&self) -> PyResult<u64> {
+        Ok(self.here()?.served().iter().map(|served| served.memory_bytes).sum())
     }
 
     #[getter]
@@ -74,23 +74,30 @@ impl Server {
     }
 
     /// Each worker's counters, by the names of their fields; dropped is the sum of all reasons.
-    fn served(&self) -> Vec<Words> {
-        self.0.served().iter().map(words).collect()
+    fn served(&self) -> PyResult<Vec<Words>> {
+        Ok(self.here()?.served().iter().map(words).collect())
     }
 
     /// Datagrams without answer, over all workers, by reason.
-    fn dropped(&self) -> Words {
+    fn dropped(&self) -> PyResult<Words> {
         let mut sum: BTreeMap<_, _> = DROPPED.into_iter().map(|reason| (reason, 0)).collect();
-        for served in self.0.served() {
+        for served in self.here()?.served() {
             for (reason, count) in DROPPED.into_iter().zip(served.dropped) {
                 *sum.entry(reason).or_default() += count;
             }
         }
-        sum
+        Ok(sum)
     }
 
     fn stop(&mut self, py: Python<'_>) {
         py.detach(|| self.0.stop());
+    }
+}
+
+impl Server {
+    /// The server, in the process that made it.
+    fn here(&self) -> PyResult<&Serving> {
+        if self.0.is_here() { Ok(&self.0) } else { Err(elsewhere("server")) }
     }
 }
 

@@ -100,12 +100,12 @@ class _Lines:
     def __init__(self, title: str, stream: TextIO) -> None:
         self._stream = stream
         self._title = title
-        self._last_t_s = float("-inf")
+        self._told = 0
         self._connecting = False
 
     def show(self, progress: Progress) -> None:
         line = self._search(progress) if isinstance(progress, SearchProgress) else self._run(progress)
-        if line is None:
+        if not line:
             return
         if self._title:
             line, self._title = f"{frame.safe(self._title)}\n{line}", ""
@@ -115,14 +115,15 @@ class _Lines:
     def close(self, *, cleared: bool) -> None:
         """Lines stay."""
 
-    def _run(self, progress: RunProgress) -> str | None:
+    def _run(self, progress: RunProgress) -> str:
         if self._connecting != (progress.phase == "connecting"):
             self._connecting = not self._connecting
             return frame.connecting_line(progress)
-        if progress.latest is None or progress.latest.t_s == self._last_t_s:
-            return None
-        self._last_t_s = progress.latest.t_s
-        return frame.run_line(progress.latest, one_way=progress.one_way)
+        if len(progress.intervals) < self._told:
+            self._told = 0  # another run
+        # Several may be over at once: a run's last second and what is left of it.
+        new, self._told = progress.intervals[self._told :], len(progress.intervals)
+        return "\n".join(frame.run_line(second, one_way=progress.one_way) for second in new)
 
     def _search(self, progress: SearchProgress) -> str | None:
         if progress.finished is not None:

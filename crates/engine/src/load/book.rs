@@ -271,6 +271,14 @@ impl Book {
         (self.second, self.before) = (self.second + 1, self.counts);
     }
 
+    /// Whether the present second ends as it has begun: nobody waits after the last message of a whole second.
+    fn is_nothing(&self, until: u64) -> bool {
+        let begun = self.second as u64 * SECOND_NS;
+        // CPU time passes whatever happens.
+        let events = Counts { cpu_ns: 0, ..self.counts - self.before };
+        self.second > 0 && until < begun + TICK_NS && events == Counts::default() && self.recorder.is_empty()
+    }
+
     /// The connection under `flow` is over: nothing that waits on it can be answered any more.
     pub(super) fn abandon(&mut self, flow: usize, outcome: Outcome) {
         let mut over = Vec::new();
@@ -333,7 +341,10 @@ impl Book {
         }
         self.counts.own_drops = own_drops;
         self.counts.cpu_ns = flatout_net::thread_cpu_ns();
-        self.end_second(now.saturating_sub(self.times.counted_from));
+        let until = now.saturating_sub(self.times.counted_from);
+        if !self.is_nothing(until) {
+            self.end_second(until);
+        }
         if let Some(pen) = self.pen.take() {
             let dropped = pen.close();
             if dropped > 0 {

@@ -3,7 +3,8 @@
 //! Laws: a sender has one flow, so that its messages keep their order; its numbers are given to what leaves, so that a
 //! receiver misses nothing but what was lost on the way; a message that stays here uses up its sender's turn.
 //! Senders take turns by number. Neighbours have one flow where there are fewer flows than senders, and then share
-//! calls; where each has its own, and its ticks are too short to tell apart, each sends a few in a row.
+//! calls; where each has its own, and its ticks are too short to tell apart, each sends a few in a row. No flow is left
+//! out where there are senders enough, for each may lead somewhere else.
 
 /// The senders of one worker.
 #[derive(Debug)]
@@ -12,7 +13,8 @@ pub struct Senders {
     next: Box<[u64]>,
     first: u32,
     step: u32,
-    a_flow: usize,
+    /// Flows in use.
+    flows: usize,
     in_a_row: usize,
     turn: usize,
     row: usize,
@@ -26,7 +28,7 @@ impl Senders {
             next: vec![0; count.max(1)].into_boxed_slice(),
             first: names.0,
             step: names.1,
-            a_flow: count.max(1).div_ceil(flows.max(1)),
+            flows: flows.clamp(1, count.max(1)),
             in_a_row: in_a_row.max(1),
             turn: 0,
             row: 0,
@@ -42,7 +44,7 @@ impl Senders {
     /// The flow of whoever's turn it is.
     #[must_use]
     pub fn flow(&self) -> usize {
-        self.turn / self.a_flow
+        self.turn * self.flows / self.next.len()
     }
 
     /// Gives out a name and a number for a message that is about to leave.

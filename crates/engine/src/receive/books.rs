@@ -62,8 +62,8 @@ impl Received {
             handed_over: self.passed.handed_over,
             dropped: self.passed.dropped,
             queued: self.passed.queued,
-            // Where nobody is followed, an address is a sender.
-            senders: if self.sequence_bits > 0 { self.followed.senders } else { self.counted.sources },
+            // Who asks takes differences: those who have begun since are a run's senders.
+            senders: self.senders(self.followed.begun),
             bytes: self.counted.bytes,
             cpu_ns: self.counted.cpu_ns,
             workers: 1,
@@ -72,10 +72,17 @@ impl Received {
         }
     }
 
-    /// All words and numbers.
+    /// Where nobody is followed, an address is a sender.
+    fn senders(&self, followed: u64) -> u64 {
+        if self.sequence_bits > 0 { followed } else { self.counted.sources }
+    }
+
+    /// All words and numbers; of senders each once, in however many runs it took part.
     #[must_use]
     pub fn words(&self) -> Vec<(&'static str, u64)> {
-        let mut words = self.arrived().words().to_vec();
+        let senders = self.senders(self.followed.senders);
+        let told = |(word, number)| (word, if word == "senders" { senders } else { number });
+        let mut words: Vec<_> = self.arrived().words().into_iter().map(told).collect();
         words.extend(Malformed::WORDS.into_iter().zip(self.counted.malformed));
         words.extend([
             ("ahead", self.counted.ahead),

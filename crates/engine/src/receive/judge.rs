@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
-use flatout_net::Arrivals;
+use flatout_net::{Arrivals, Peer};
 use flatout_wire::Take;
 use flatout_wire::arrived::{LENGTH, Question};
 
@@ -14,13 +14,14 @@ use super::books::{Books, Counted};
 use super::sequence::Follower;
 use super::sources::{AtHand, UNKNOWN};
 use crate::handover::Run;
+use crate::histogram::LONGEST_NS;
 
 /// Questions answered of one batch.
 const QUESTIONS: usize = 16;
 /// Delays kept until the histogram is free.
 const DELAYS: usize = 4096;
 /// Where a datagram came from that has no address.
-const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+const NOWHERE: Peer = Peer { address: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)), asked: None };
 
 /// Right messages of one arrival, side by side.
 struct Right {
@@ -45,15 +46,31 @@ pub(super) struct Judge<T> {
     right: Vec<Right>,
     /// Messages in `right`.
     count: usize,
-    pub(super) asked: Vec<(Question, SocketAddr)>,
+    pub(super) asked: Vec<(Question, Peer)>,
     pub(super) delays: Vec<u64>,
 }
 
 /// Where an arrival came from and when.
 #[derive(Clone, Copy)]
 struct Origin {
-    source: u32,
+    peer: Peer,
+    /// The peer's number, from its first right message on: who only asks or sends what is wrong takes none.
+    source: Option<u32>,
     arrived: u64,
+}
+
+impl Origin {
+    /// The number of whoever sent it.
+    #[inline]
+    fn number(&mut self, at_hand: &mut AtHand, books: &Books, counted: &mut Counted) -> u32 {
+        if let Some(source) = self.source {
+            return source;
+        }
+        let (source, new) = at_hand.number(&books.sources, self.peer);
+        counted.sources += u64::from(new);
+        self.source = Some(source);
+        source
+    }
 }
 
 impl<T: Take> Judge<T> {
@@ -89,12 +106,10 @@ impl<T: Take> Judge<T> {
         follower: &mut Follower,
     ) {
         let peer = arrivals.peer(slot).unwrap_or(NOWHERE);
-        let (source, new) = self.at_hand.number(&books.sources, peer);
-        let from = Origin { source, arrived: arrivals.stamp_unix_ns(slot).unwrap_or(now) };
+        let mut from = Origin { peer, source: None, arrived: arrivals.stamp_unix_ns(slot).unwrap_or(now) };
         let bytes = arrivals.bytes(slot);
         self.counted.arrivals += 1;
         self.counted.bytes += arrivals.length(slot) as u64;
-        self.counted.sources += u64::from(new);
         // An empty datagram is a message too.
         let segment = if arrivals.segment(slot) == 0 { bytes.len().max(1) } else { arrivals.segment(slot) };
         let (mut begin, mut at, mut timed) = (0, 0, false);
@@ -102,7 +117,7 @@ impl<T: Take> Judge<T> {
             let end = (at + segment).min(bytes.len());
             // Only the last piece may have another length than the others.
             let until = if segment == self.size { bytes.len() } else { end };
-            let right = self.take_all(bytes.get(at..until).unwrap_or_default(), segment, source, follower);
+            let right = self.take_all(bytes.get(at..until).unwrap_or_default(), segment, &mut from, books, follower);
             if right == 0 {
                 self.keep(slot, begin..at, from, arrivals, books);
                 self.look_at(bytes.get(at..end).unwrap_or_default(), peer);
@@ -121,28 +136,43 @@ impl<T: Take> Judge<T> {
 
     /// Takes right messages that lie end to end and begin at `bytes`, cut apart at `segment`; returns how many.
     #[inline]
-    fn take_all(&self, bytes: &[u8], segment: usize, source: u32, follower: &mut Follower) -> usize {
+    fn take_all(
+        &mut self,
+        bytes: &[u8],
+        segment: usize,
+        from: &mut Origin,
+        books: &Books,
+        follower: &mut Follower,
+    ) -> usize {
         let fits = segment == self.size || bytes.len() == self.size;
         // Only messages as long as a question could be one: they are looked at one by one.
-        let bytes = if self.size == LENGTH { bytes.get(..LENGTH).unwrap_or_default() } else { bytes };
-        if !fits || (self.size == LENGTH && Question::read(bytes).is_some()) {
+        let alike = self.tells && self.size == LENGTH;
+        let bytes = if alike { bytes.get(..LENGTH).unwrap_or_default() } else { bytes };
+        if !fits || (alike && Question::read(bytes).is_some()) {
             return 0;
         }
-        let (followed, named) = (self.followed, self.named);
-        self.taker.take_all(bytes, |taken| match (followed, named, source) {
-            (false, _, _) => {}
-            (true, true, _) => follower.follow(taken.sender, taken.sequence),
-            (true, false, UNKNOWN) => follower.pass_over(),
-            (true, false, source) => follower.follow(source.into(), taken.sequence),
-        })
+        let Self { taker, at_hand, counted, followed, named, .. } = self;
+        let right = taker.take_all(bytes, |taken| match (*followed, *named) {
+            (false, _) => {}
+            (true, true) => follower.follow(taken.sender, taken.sequence),
+            (true, false) => match from.number(at_hand, books, counted) {
+                UNKNOWN => follower.pass_over(),
+                source => follower.follow(source.into(), taken.sequence),
+            },
+        });
+        if right > 0 {
+            from.number(at_hand, books, counted);
+        }
+        right
     }
 
-    /// Counts what is no right message: a question, which is kept for later, or something malformed.
-    fn look_at(&mut self, message: &[u8], peer: SocketAddr) {
-        if let Some(question) = Question::read(message) {
+    /// Counts what is no right message: a question, which is kept for later where any is answered, or something
+    /// malformed.
+    fn look_at(&mut self, message: &[u8], peer: Peer) {
+        if let Some(question) = Question::read(message).filter(|_| self.tells) {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
-            if self.tells && self.asked.len() < QUESTIONS {
+            if self.asked.len() < QUESTIONS {
                 self.asked.push((question, peer));
             }
             return;
@@ -157,7 +187,8 @@ impl<T: Take> Judge<T> {
     #[inline]
     fn time(&mut self, message: &[u8], arrived: u64) {
         match self.taker.delay_ns(message, arrived).map(u64::try_from) {
-            Some(Ok(delay)) if self.delays.len() < DELAYS => self.delays.push(delay),
+            // Longer ones would all count as the longest: they tell of two clocks and of no way.
+            Some(Ok(delay)) if delay <= LONGEST_NS && self.delays.len() < DELAYS => self.delays.push(delay),
             Some(Err(_)) => self.counted.ahead += 1,
             _ => {}
         }
@@ -172,7 +203,7 @@ impl<T: Take> Judge<T> {
             self.hand_over(arrivals, books);
         }
         self.count += bytes.len() / self.size;
-        self.right.push(Right { slot, bytes, arrived: from.arrived, source: from.source });
+        self.right.push(Right { slot, bytes, arrived: from.arrived, source: from.source.unwrap_or(UNKNOWN) });
     }
 
     /// Hands over what was right.

@@ -39,8 +39,10 @@ pub struct Followed {
     pub restarts: u64,
     /// Messages whose sender found no place, or only by having another forgotten.
     pub untracked: u64,
-    /// Senders that have begun.
+    /// Senders that were given a place. Whoever was forgotten and comes again counts again.
     pub senders: u64,
+    /// How often a sender has begun: each once, and once more in each epoch.
+    pub begun: u64,
 }
 
 /// The last word of a place: when it was used, in which epoch (0: the place is free), how many numbers back its
@@ -174,7 +176,7 @@ impl Follower {
             }
             Some(place) => {
                 *place = beginning(sender, number, fresh);
-                self.counts.senders += 1;
+                self.counts.begun += 1;
             }
             None => self.admit(at, sender, number),
         }
@@ -222,6 +224,7 @@ impl Follower {
         if let Some(place) = places.get_mut(way) {
             *place = beginning(sender, number, self.fresh);
             self.counts.senders += 1;
+            self.counts.begun += 1;
         }
         self.touch((at - self.skew + way * WORDS) * 8);
     }

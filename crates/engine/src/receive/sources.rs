@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
+use flatout_net::{Local, Peer};
+
 /// The number of all addresses beyond those that are kept.
 pub const UNKNOWN: u32 = u32::MAX;
 /// Addresses that a worker finds without asking the others.
@@ -20,6 +22,19 @@ pub(crate) struct Sources {
 struct Known {
     numbers: HashMap<SocketAddr, u32>,
     list: Vec<SocketAddr>,
+    /// Which address of ours each sent to last; empty until one is known.
+    asked: Vec<Option<Local>>,
+}
+
+impl Known {
+    fn note_asked(&mut self, number: u32, asked: Option<Local>) {
+        if asked.is_some() {
+            self.asked.resize(self.list.len(), None);
+        }
+        if let Some(place) = self.asked.get_mut(number as usize) {
+            *place = asked;
+        }
+    }
 }
 
 impl Sources {
@@ -29,10 +44,11 @@ impl Sources {
     }
 
     /// An address's number, and whether it is new; [`UNKNOWN`] where there is no room for another.
-    fn number(&self, address: SocketAddr) -> (u32, bool) {
+    fn number(&self, Peer { address, asked }: Peer) -> (u32, bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = known.numbers.get(&address) {
-            return (*number, false);
+        if let Some(number) = known.numbers.get(&address).copied() {
+            known.note_asked(number, asked);
+            return (number, false);
         }
         if known.list.len() >= self.most {
             return (UNKNOWN, false);
@@ -40,6 +56,7 @@ impl Sources {
         let number = known.list.len() as u32;
         known.numbers.insert(address, number);
         known.list.push(address);
+        known.note_asked(number, asked);
         (number, true)
     }
 
@@ -48,45 +65,57 @@ impl Sources {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).list.get(number as usize).copied()
     }
 
-    /// The addresses with these numbers; those without one are left out.
-    pub(crate) fn addresses(&self, numbers: &[u32]) -> Vec<SocketAddr> {
+    /// Who has these numbers; those that nobody has are left out.
+    pub(crate) fn peers(&self, numbers: &[u32]) -> Vec<Peer> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        numbers.iter().filter_map(|number| known.list.get(*number as usize).copied()).collect()
+        let asked = |number: usize| known.asked.get(number).copied().flatten();
+        let peer = |number: usize| Some(Peer { address: *known.list.get(number)?, asked: asked(number) });
+        numbers.iter().filter_map(|number| peer(*number as usize)).collect()
     }
 }
 
 /// The addresses that one worker has at hand.
 pub(crate) struct AtHand {
-    latest: Option<(SocketAddr, u32)>,
+    latest: Option<(Peer, u32)>,
     kept: Vec<Option<(SocketAddr, u32)>>,
+    /// Beside those: which address of ours each sent to; empty until one is known.
+    asked: Vec<Option<Local>>,
 }
 
 impl AtHand {
     pub(crate) fn new() -> Self {
-        Self { latest: None, kept: vec![None; AT_HAND] }
+        Self { latest: None, kept: vec![None; AT_HAND], asked: Vec::new() }
     }
 
     /// An address's number, and whether it is new.
     #[inline]
-    pub(crate) fn number(&mut self, all: &Sources, address: SocketAddr) -> (u32, bool) {
+    pub(crate) fn number(&mut self, all: &Sources, peer: Peer) -> (u32, bool) {
         match self.latest {
-            Some((known, number)) if known == address => (number, false),
-            _ => self.look_up(all, address),
+            Some((known, number)) if known == peer => (number, false),
+            _ => self.look_up(all, peer),
         }
     }
 
-    fn look_up(&mut self, all: &Sources, address: SocketAddr) -> (u32, bool) {
-        let place = self.kept.get_mut(place(address));
-        if let Some(Some((known, number))) = place.as_deref()
-            && *known == address
+    fn look_up(&mut self, all: &Sources, peer: Peer) -> (u32, bool) {
+        let at = place(peer.address);
+        let asked = self.asked.get(at).copied().flatten();
+        if let Some(Some((known, number))) = self.kept.get(at).copied()
+            && (known, asked) == (peer.address, peer.asked)
         {
-            self.latest = Some((address, *number));
-            return (*number, false);
+            self.latest = Some((peer, number));
+            return (number, false);
         }
-        let (number, new) = all.number(address);
-        self.latest = Some((address, number));
-        if let Some(place) = place {
-            *place = self.latest;
+        let (number, new) = all.number(peer);
+        self.latest = Some((peer, number));
+        if let Some(kept) = self.kept.get_mut(at) {
+            *kept = Some((peer.address, number));
+        }
+        if peer.asked.is_some() {
+            // Once, and on sockets only that listen on all addresses.
+            self.asked.resize(AT_HAND, None);
+        }
+        if let Some(asked) = self.asked.get_mut(at) {
+            *asked = peer.asked;
         }
         (number, new)
     }

@@ -159,6 +159,8 @@ pub(super) struct Told {
     pub(super) schedule: Vec<u64>,
     pub(super) ended: u64,
     pub(super) rows: String,
+    /// When each second ended.
+    pub(super) until: Vec<u64>,
 }
 
 impl CastRig {
@@ -205,7 +207,8 @@ impl CastRig {
         let mut pacer = self.pacer();
         let schedule = std::iter::from_fn(|| pacer.draw()).collect();
         let ended = world.now() - BEGIN;
-        let told = Told { counts, totals: Recorder::default(), left: left.take(), schedule, ended, rows };
+        let told =
+            Told { counts, totals: Recorder::default(), left: left.take(), schedule, ended, rows, until: Vec::new() };
         told.held_against_the_laws(&self.board, FakeClock(world).unix_offset())
     }
 
@@ -227,8 +230,10 @@ impl Told {
         for second in board.take_done() {
             sum += &second.counts;
             self.totals.add(&second.recorder);
+            self.until.push(second.until);
         }
-        assert_eq!(sum, c, "seconds add up");
+        assert_eq!(Counts { cpu_ns: c.cpu_ns, ..sum }, c, "seconds add up");
+        assert!(self.until.is_sorted_by(|one, next| one + MS <= *next), "each second has a length");
         assert_eq!(c.planned, c.sent + c.all_unsent());
         assert_eq!(c.sent, self.left.len() as u64);
         assert_eq!((c.answered, c.late, c.lost, c.invalid, c.own_drops), (0, 0, 0, 0, 0));

@@ -20,6 +20,17 @@ fn each_message_leaves_when_it_is_due() {
 }
 
 #[test]
+fn a_run_of_whole_seconds_has_as_many() {
+    let seconds = |seconds, held_up| CastRig { held_up, ..CastRig::steady(1_000.0, seconds) }.run().until;
+    assert_eq!(seconds(2.0, None), [1_000 * MS, 2_000 * MS]);
+    let rest = seconds(1.25, None);
+    assert_eq!((rest.len(), rest[0], rest[1] / MS), (2, 1_000 * MS, 1_250));
+    // Held up over the end: what was due in the second before is dealt with after it.
+    let late = seconds(2.0, Some((1_990 * MS, 2_030 * MS)));
+    assert_eq!((late.len(), late[1], late[2] / MS / 10), (3, 2_000 * MS, 203));
+}
+
+#[test]
 fn what_is_due_shares_calls() {
     let rig = CastRig { call_cost: 20 * US, ..CastRig::steady(2_000_000.0, 0.05) };
     let told = rig.run();
@@ -96,6 +107,21 @@ fn senders_take_turns_and_share_flows_with_their_neighbours() {
     assert_eq!(told.by_sender(100), vec![100; 100]);
     assert!(told.left.iter().all(|left| left.flow == left.sender as usize / 25));
     assert!(told.left.iter().enumerate().all(|(n, left)| left.sender == n as u64 % 100));
+}
+
+#[test]
+fn every_flow_has_its_senders() {
+    for (count, flows) in [(4, 3), (65, 64), (100, 64), (7, 7), (3, 8), (10_000, 64), (1, 1)] {
+        let mut senders = Senders::new((0, 1), count, flows, 1);
+        let over: Vec<_> = std::iter::repeat_with(|| (senders.flow(), senders.number())).take(count).collect();
+        let by_flow: Vec<_> = over.chunk_by(|one, next| one.0 == next.0).collect();
+        assert_eq!(by_flow.len(), flows.min(count), "{count} senders, {flows} flows");
+        assert!(by_flow.iter().enumerate().all(|(n, of_one)| of_one[0].0 == n), "neighbours share a flow");
+        let sizes = by_flow.iter().map(|of_one| of_one.len());
+        assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+        let again = std::iter::repeat_with(|| (senders.flow(), senders.number().0)).take(count);
+        assert!(again.eq(over.iter().map(|(flow, (name, _))| (*flow, *name))), "a sender has one flow");
+    }
 }
 
 #[test]

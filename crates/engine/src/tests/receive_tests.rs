@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Inflow};
+use flatout_net::{Arrivals, Inflow, Local, Peer};
 use flatout_wire::arrived::{Arrived, LENGTH, Question};
 use flatout_wire::record::{Record, RecordTaker};
 use flatout_wire::{Knob, Protocol, Take};
 
 use crate::handover::Handover;
+use crate::histogram::LONGEST_NS;
 use crate::pace::Random;
 use crate::plan::WhenFull;
 use crate::receive::books::{Books, Drops, Following};
@@ -32,8 +33,8 @@ impl Inflow for Nowhere {
         0
     }
 
-    fn answer(&mut self, bytes: &[u8], to: SocketAddr) {
-        self.0.lock().unwrap().push((bytes.to_vec(), to));
+    fn answer(&mut self, bytes: &[u8], to: Peer) {
+        self.0.lock().unwrap().push((bytes.to_vec(), to.address));
     }
 }
 
@@ -49,6 +50,10 @@ type Arrival<'a> = (&'a [u8], usize, u16);
 
 impl Rig {
     fn new(named: bool, queue: usize, followed: usize) -> Self {
+        Self::telling(named, queue, followed, true)
+    }
+
+    fn telling(named: bool, queue: usize, followed: usize, tells: bool) -> Self {
         let taker = taker(named);
         let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
         let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
@@ -57,7 +62,7 @@ impl Rig {
         let answers = Answers::default();
         let arrivals = Arrivals::new(1, true, true);
         let inflow = (Nowhere(Arc::clone(&answers)), arrivals);
-        let worker = Worker::new(0, taker, inflow, Arc::clone(&books), true);
+        let worker = Worker::new(0, taker, inflow, Arc::clone(&books), tells);
         Self { books, worker, answers, now: UNIX }
     }
 
@@ -152,7 +157,21 @@ fn without_an_identity_the_address_is_the_sender() {
     // The third address found no room: its numbers say nothing.
     assert_eq!((arrived.senders, arrived.untracked, arrived.duplicate), (2, 3, 0));
     assert_eq!(rig.books.sources.address(1), Some(at(2)));
-    assert_eq!(rig.books.sources.addresses(&[1, 7, 0, UNKNOWN]), [at(2), at(1)]);
+    assert_eq!(rig.books.sources.peers(&[1, 7, 0, UNKNOWN]), [Peer::from(at(2)), Peer::from(at(1))]);
+}
+
+#[test]
+fn only_whoever_sends_something_right_has_a_number() {
+    let mut rig = Rig::new(false, 1_000, 2);
+    let question = Question { anew: false, nonce: 7 }.write();
+    for port in 10..20 {
+        rig.arrive(&[(&question, 0, port), (b"junk", 0, port + 10), (&[], 0, port + 20)]);
+    }
+    rig.arrive(&[(&messages(9, 0..3), SIZE, 1), (&[b"j".repeat(SIZE), messages(9, 0..1)].concat(), SIZE, 2)]);
+    let handed = rig.books.handover.take(9, Duration::ZERO, Duration::ZERO).unwrap();
+    assert_eq!(handed.source, [0, 0, 0, 1]);
+    assert_eq!(rig.books.sources.peers(&[0, 1, 2]), [Peer::from(at(1)), Peer::from(at(2))]);
+    assert_eq!((rig.arrived().senders, rig.arrived().untracked, rig.arrived().malformed), (2, 0, 21));
 }
 
 #[test]
@@ -171,18 +190,29 @@ fn a_question_is_answered_with_what_was_counted_and_is_no_message() {
 }
 
 #[test]
+fn where_nobody_tells_a_question_is_a_message_like_any_other() {
+    let mut rig = Rig::telling(true, 10, 100, false);
+    let question = Question { anew: true, nonce: 77 }.write();
+    rig.arrive(&[(&question, 0, 5), (&[question, question].concat(), LENGTH, 5), (&messages(1, 0..2), SIZE, 1)]);
+    assert_eq!((rig.arrived().received, rig.word("long"), rig.arrived().parsed), (5, 3, 2));
+    assert_eq!(rig.arrived().bytes, (3 * LENGTH + 2 * SIZE) as u64);
+    assert!(rig.answers.lock().unwrap().is_empty());
+}
+
+#[test]
 fn a_new_beginning_forgets_the_numbers_once_for_each_question() {
     let mut rig = Rig::new(true, 1_000, 100);
     let question = |nonce| Question { anew: true, nonce }.write();
     rig.arrive(&[(&messages(1, 90_000..90_010), SIZE, 1), (&question(1), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
-    assert_eq!((rig.arrived().restarts, rig.arrived().senders), (0, 2));
+    assert_eq!((rig.arrived().restarts, rig.arrived().senders), (0, 2), "who asks learns who has begun since");
     rig.arrive(&[(&question(1), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
     assert_eq!((rig.arrived().duplicate, rig.arrived().senders), (10, 2), "a question that came twice");
     rig.arrive(&[(&question(2), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
     assert_eq!((rig.arrived().duplicate, rig.arrived().senders), (10, 3));
+    assert_eq!(rig.word("senders"), 1, "it was one sender all the while");
 }
 
 #[test]
@@ -197,15 +227,42 @@ fn delays_are_those_of_the_first_of_each_arrival() {
 }
 
 #[test]
+fn a_delay_that_the_histogram_does_not_reach_is_none() {
+    let mut rig = Rig::new(true, 1_000, 100);
+    for before in [LONGEST_NS - 2_000, LONGEST_NS, 30 * 60_000_000_000] {
+        rig.arrive(&[(&message(1, 0, rig.now - before), 0, 1)]);
+    }
+    // A µs passed until the first was read.
+    assert_eq!(rig.books.delays().count(), 1);
+    assert_eq!(rig.word("ahead"), 0);
+}
+
+#[test]
 fn addresses_are_numbered_from_0_and_found_again_whatever_is_at_hand() {
     let all = Sources::new(10_000);
     let (mut one, mut other) = (AtHand::new(), AtHand::new());
     for round in 0..2 {
         for n in 0..5_000_u32 {
             let address = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 4_000));
-            assert_eq!(one.number(&all, address), (n, round == 0));
-            assert_eq!(other.number(&all, address), (n, false));
+            assert_eq!(one.number(&all, address.into()), (n, round == 0));
+            assert_eq!(other.number(&all, address.into()), (n, false));
         }
+    }
+}
+
+#[test]
+fn an_address_keeps_its_number_and_is_known_by_whichever_of_ours_it_asked_last() {
+    let asking = |port: u16, ours: u8| {
+        let asked = Local { asked: [127, 0, 0, ours].into(), own: true, interface: 1 };
+        Peer { address: at(port), asked: Some(asked) }
+    };
+    let (all, mut hand) = (Sources::new(100), AtHand::new());
+    assert_eq!(hand.number(&all, at(1).into()), (0, true));
+    for ours in [2, 3, 2] {
+        for port in [5, 6] {
+            assert_eq!(hand.number(&all, asking(port, ours)).0, u32::from(port) - 4);
+        }
+        assert_eq!(all.peers(&[0, 2, 1]), [Peer::from(at(1)), asking(6, ours), asking(5, ours)]);
     }
 }
 

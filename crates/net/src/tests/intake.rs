@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use super::{ANY_PORT, PATIENCE, numbered};
-use crate::{Arrivals, Bell, Flow, Inflow, Intake, IntakeWays, Sent};
+use crate::{Arrivals, Bell, Flow, Inflow, Intake, IntakeWays, Local, Peer, Sent};
 
 const WAYS: IntakeWays = IntakeWays { wait: PATIENCE, buffer: 1 << 20, stamps: false, coalesced: false };
 
@@ -31,7 +31,7 @@ fn datagrams_come_with_their_senders_and_whole_lengths() {
         let count = intake.receive(&mut arrivals, true);
         assert!(count > 0, "only {came:?} came");
         for slot in 0..count {
-            assert_eq!(arrivals.peer(slot), Some(one.local_addr().unwrap()));
+            assert_eq!(arrivals.peer(slot), Some(one.local_addr().unwrap().into()));
             assert_eq!((arrivals.segment(slot), arrivals.stamp_unix_ns(slot)), (0, None));
             came.push((arrivals.bytes(slot).to_vec(), arrivals.length(slot)));
         }
@@ -78,9 +78,9 @@ fn the_longest_datagram_fits_where_they_are_coalesced() {
 fn one_datagram_goes_to_many_and_one_that_cannot_leave_stops_no_other() {
     let intake = intake(ANY_PORT, WAYS);
     let peers: Vec<_> = (0..150).map(|_| UdpSocket::bind(ANY_PORT).unwrap()).collect();
-    let mut to: Vec<SocketAddr> = peers.iter().map(|peer| peer.local_addr().unwrap()).collect();
+    let mut to: Vec<Peer> = peers.iter().map(|peer| peer.local_addr().unwrap().into()).collect();
     // Of another family than the socket.
-    to.insert(70, "[::1]:9".parse().unwrap());
+    to.insert(70, "[::1]:9".parse::<SocketAddr>().unwrap().into());
     assert_eq!(intake.send(b"news", &to), 150);
     for peer in peers {
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -94,7 +94,7 @@ fn one_datagram_goes_to_many_and_one_that_cannot_leave_stops_no_other() {
 fn a_wildcard_takes_both_families_and_answers_both() {
     let mut intake = intake("[::]:0", WAYS);
     let port = intake.address().unwrap().port();
-    let mut arrivals = Arrivals::new(64, false, false);
+    let mut arrivals = Arrivals::new(64, false, intake.noted());
     for from in ["127.0.0.1", "::1"] {
         let one = UdpSocket::bind((from, 0)).unwrap();
         one.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -102,10 +102,55 @@ fn a_wildcard_takes_both_families_and_answers_both() {
         one.send(from.as_bytes()).unwrap();
         assert_eq!(intake.receive(&mut arrivals, true), 1);
         let peer = arrivals.peer(0).unwrap();
-        assert_eq!(peer.ip().to_canonical(), one.local_addr().unwrap().ip());
+        assert_eq!(peer.address.ip().to_canonical(), one.local_addr().unwrap().ip());
         intake.answer(b"heard", peer);
         assert_eq!(one.recv(&mut [0; 8]).unwrap(), 5);
     }
+}
+
+#[test]
+fn a_wildcard_answers_from_the_address_asked() {
+    for (at, coalesced) in [("0.0.0.0:0", false), ("0.0.0.0:0", true), ("[::]:0", false), ("[::]:0", true)] {
+        let mut intake = intake(at, IntakeWays { coalesced, ..WAYS });
+        let port = intake.address().unwrap().port();
+        let mut arrivals = Arrivals::new(64, coalesced, intake.noted());
+        let mut heard = Vec::new();
+        let askers: Vec<_> = [1, 2, 3, 1]
+            .into_iter()
+            .map(|ours| {
+                // A connected socket takes nothing from another address.
+                let one = UdpSocket::bind(ANY_PORT).unwrap();
+                one.set_read_timeout(Some(PATIENCE)).unwrap();
+                one.connect(SocketAddr::from(([127, 0, 0, ours], port))).unwrap();
+                one.send(b"?").unwrap();
+                assert_eq!(intake.receive(&mut arrivals, true), 1);
+                heard.push(arrivals.peer(0).unwrap());
+                one
+            })
+            .collect();
+        intake.answer(b"you", heard[1]);
+        assert_eq!(askers[1].recv(&mut [0; 8]).unwrap(), 3, "{at}");
+        assert_eq!(intake.send(b"all", &heard), 4);
+        for one in &askers {
+            assert_eq!(one.recv(&mut [0; 8]).unwrap(), 3, "{at}");
+        }
+        // The kernel says which address it would not send from; from another it will.
+        let foreign = Local { asked: [192, 0, 2, 1].into(), own: true, interface: 0 };
+        let strange = Peer { asked: Some(foreign), ..heard[0] };
+        assert_eq!(intake.send(b"still", &[strange, heard[0]]), 2);
+        assert_eq!(askers[0].recv(&mut [0; 8]).unwrap(), 5, "{at}");
+    }
+}
+
+#[test]
+fn one_address_is_not_told_with_every_arrival() {
+    let mut intake = intake(ANY_PORT, WAYS);
+    assert!(!intake.noted());
+    let one = sender(&intake);
+    one.send(b"?").unwrap();
+    let mut arrivals = Arrivals::new(64, false, true);
+    assert_eq!(intake.receive(&mut arrivals, true), 1);
+    assert_eq!(arrivals.peer(0).unwrap().asked, None);
 }
 
 #[test]
