@@ -14,19 +14,25 @@ import flatout
 from flatout import units
 from world import SIZE, SPECTATOR, UPDATE, snapshots
 
+# A straggler is no more than so many numbers behind; what is further behind comes from a player that began again,
+_STRAGGLERS = 64
+# and so does whatever comes from one of whom nothing new was heard for so long.
+_SILENT_S = 1.0
+
 
 class Game:
-    """The latest of each player, and who wants to see it."""
+    """The latest of each player, and who wants to see it. Times are of a clock that only rises."""
 
     def __init__(self, most_players: int) -> None:
         self.state = np.zeros(most_players, UPDATE)
         self.known = np.zeros(most_players, bool)
+        self.heard = np.zeros(most_players)
         self.spectators: set[int] = set()
-        self.refused = 0
+        self.refused = self.stale = 0
         self.tick = 0
 
-    def ingest(self, batch: flatout.Batch) -> None:
-        """A batch of updates: of each player the last one counts, unless it is older than what is known."""
+    def ingest(self, batch: flatout.Batch, now: float) -> None:
+        """A batch of updates: of each player the last one counts, unless it is a straggler."""
         ids = batch["id"]
         watching = ids == SPECTATOR
         if watching.any():
@@ -35,11 +41,15 @@ class Game:
         fair = inside & (ids < len(self.state))
         self.refused += int(np.count_nonzero(~fair & ~watching))
         updates = np.asarray(batch)[fair]
+        ids = updates["id"]
         # Numbers wrap: what lies less than half the way behind is older.
-        age = (updates["seq"] - self.state["seq"][updates["id"]]).astype("i4")
-        updates = updates[(age > 0) | ~self.known[updates["id"]]]
-        self.state[updates["id"]] = updates
-        self.known[updates["id"]] = True
+        ahead = (updates["seq"] - self.state["seq"][ids]).astype("i4")
+        anew = ~self.known[ids] | (ahead < -_STRAGGLERS) | (now - self.heard[ids] > _SILENT_S)
+        taken = (ahead > 0) | anew
+        self.stale += int(np.count_nonzero(~taken))
+        ids, updates = ids[taken], updates[taken]
+        self.state[ids] = updates
+        self.known[ids], self.heard[ids] = True, now
 
     def broadcast(self, receiver: flatout.Receiver) -> int:
         """The world to all who watch; returns how many datagrams left."""
@@ -57,7 +67,7 @@ def play(game: Game, receiver: flatout.Receiver, tick_s: float, seconds: float) 
     while (now := time.monotonic() - began) < seconds:
         batch = receiver.take(max((game.tick + 1) * tick_s - now, 0.0))
         if batch is not None:
-            game.ingest(batch)
+            game.ingest(batch, time.monotonic())
         if time.monotonic() - began >= (game.tick + 1) * tick_s:
             left += game.broadcast(receiver)
         if now >= told + 1:
@@ -72,7 +82,7 @@ def tell(game: Game, receiver: flatout.Receiver) -> None:
     print(
         f"tick {game.tick:,}: {np.count_nonzero(game.known):,} players, {stats['parsed']:,} updates, "
         f"{stats['missing']:,} lost on the way, {stats['queue']['dropped']:,} dropped here, "
-        f"{game.refused:,} against the rules, {len(game.spectators)} watching",
+        f"{game.refused:,} against the rules, {game.stale:,} too late, {len(game.spectators)} watching",
         flush=True,
     )
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, wait_until
 
 FOLDER = ROOT / "examples" / "game_server"
+NOW = 1000.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,13 +41,13 @@ def test_the_latest_of_a_player_counts() -> None:
     from server import Game
 
     game = Game(10)
-    game.ingest(batch((3, 5, 1, 1), (3, 6, 2, 2), (4, 0, 9, 9)))
+    game.ingest(batch((3, 5, 1, 1), (3, 6, 2, 2), (4, 0, 9, 9)), NOW)
     assert game.state["x"][3] == 2
-    game.ingest(batch((3, 5, 7, 7)))
+    game.ingest(batch((3, 5, 7, 7)), NOW)
     assert game.state["x"][3] == 2, "an older one that comes late changes nothing"
-    game.ingest(batch((3, 2**32 - 1, 8, 8)))
+    game.ingest(batch((3, 2**32 - 1, 8, 8)), NOW)
     assert game.state["x"][3] == 2, "nor does one from before the numbers wrapped"
-    game.ingest(batch((3, 7, 3, 3)))
+    game.ingest(batch((3, 7, 3, 3)), NOW)
     assert game.state["x"][3] == 3
     assert np.flatnonzero(game.known).tolist() == [3, 4]
     assert game.refused == 0
@@ -56,16 +57,51 @@ def test_numbers_wrap() -> None:
     from server import Game
 
     game = Game(10)
-    game.ingest(batch((1, 2**32 - 1, 5, 5)))
-    game.ingest(batch((1, 0, 6, 6)))
+    game.ingest(batch((1, 2**32 - 1, 5, 5)), NOW)
+    game.ingest(batch((1, 0, 6, 6)), NOW)
     assert game.state["x"][1] == 6
+
+
+def test_stragglers_are_refused_and_counted() -> None:
+    from server import Game
+
+    game = Game(10)
+    game.ingest(batch((1, 100, 5, 5)), NOW)
+    game.ingest(batch((1, 99, 6, 6), (1, 100, 6, 6), (1, 36, 6, 6)), NOW + 0.5)
+    assert game.state["x"][1] == 5
+    assert (game.stale, game.refused) == (3, 0)
+
+
+def test_a_player_that_begins_again_is_followed_at_once() -> None:
+    from server import Game
+
+    game = Game(10)
+    game.ingest(batch((1, 200, 5, 5), (2, 200, 5, 5)), NOW)
+    game.ingest(batch((1, 0, 6, 6)), NOW + 0.1)
+    game.ingest(batch((1, 1, 7, 7)), NOW + 0.2)
+    assert game.state["x"][[1, 2]].tolist() == [7, 5]
+    assert game.stale == 0
+
+
+def test_a_player_that_begins_again_early_is_followed_after_a_silence() -> None:
+    """Its numbers look like stragglers for as long as it had played; what is refused is no sign of life."""
+    from server import Game
+
+    game = Game(10)
+    game.ingest(batch((1, 30, 5, 5)), NOW)
+    for number in range(20):
+        game.ingest(batch((1, number, 6, 6)), NOW + number / 20)
+    assert (game.state["x"][1], game.stale) == (5, 20)
+    game.ingest(batch((1, 20, 7, 7)), NOW + 1.01)
+    game.ingest(batch((1, 21, 8, 8)), NOW + 1.05)
+    assert (game.state["x"][1], game.stale) == (8, 20)
 
 
 def test_what_is_against_the_rules_is_refused() -> None:
     from server import Game
 
     game = Game(10)
-    game.ingest(batch((1, 0, -1, 5), (2, 0, 5, 1e6), (10, 0, 5, 5), (3, 0, float("nan"), 5)))
+    game.ingest(batch((1, 0, -1, 5), (2, 0, 5, 1e6), (10, 0, 5, 5), (3, 0, float("nan"), 5)), NOW)
     assert game.refused == 4
     assert not game.known.any()
 
@@ -75,7 +111,7 @@ def test_spectators_are_no_players() -> None:
     from world import SPECTATOR
 
     game = Game(10)
-    game.ingest(batch((1, 0, 5, 5), (SPECTATOR, 0, 0, 0)))
+    game.ingest(batch((1, 0, 5, 5), (SPECTATOR, 0, 0, 0)), NOW)
     assert game.spectators == {1}
     assert game.refused == 0
 
