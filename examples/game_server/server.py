@@ -18,6 +18,8 @@ from world import SIZE, SPECTATOR, UPDATE, snapshots
 _STRAGGLERS = 64
 # and so does whatever comes from one of whom nothing new was heard for so long.
 _SILENT_S = 1.0
+# Spectators ask each second, of which two may be lost; a datagram in somebody else's name costs that one no more.
+_WATCHES_S = 3.0
 
 
 class Game:
@@ -27,7 +29,7 @@ class Game:
         self.state = np.zeros(most_players, UPDATE)
         self.known = np.zeros(most_players, bool)
         self.heard = np.zeros(most_players)
-        self.spectators: set[int] = set()
+        self.spectators: dict[int, float] = {}
         self.refused = self.stale = 0
         self.tick = 0
 
@@ -36,7 +38,7 @@ class Game:
         ids = batch["id"]
         watching = ids == SPECTATOR
         if watching.any():
-            self.spectators.update(batch.sender[watching].tolist())
+            self.spectators |= dict.fromkeys(batch.sender[watching].tolist(), now)
         inside = (batch["x"] >= 0) & (batch["x"] <= SIZE) & (batch["y"] >= 0) & (batch["y"] <= SIZE)
         fair = inside & (ids < len(self.state))
         self.refused += int(np.count_nonzero(~fair & ~watching))
@@ -51,9 +53,10 @@ class Game:
         self.state[ids] = updates
         self.known[ids], self.heard[ids] = True, now
 
-    def broadcast(self, receiver: flatout.Receiver) -> int:
-        """The world to all who watch; returns how many datagrams left."""
+    def broadcast(self, receiver: flatout.Receiver, now: float) -> int:
+        """The world to all who asked for it lately; returns how many datagrams left."""
         self.tick += 1
+        self.spectators = {number: asked for number, asked in self.spectators.items() if now - asked <= _WATCHES_S}
         to = np.fromiter(self.spectators, "u4", len(self.spectators))
         if not len(to):
             return 0
@@ -69,7 +72,7 @@ def play(game: Game, receiver: flatout.Receiver, tick_s: float, seconds: float) 
         if batch is not None:
             game.ingest(batch, time.monotonic())
         if time.monotonic() - began >= (game.tick + 1) * tick_s:
-            left += game.broadcast(receiver)
+            left += game.broadcast(receiver, time.monotonic())
         if now >= told + 1:
             told += 1
             tell(game, receiver)

@@ -112,8 +112,43 @@ def test_spectators_are_no_players() -> None:
 
     game = Game(10)
     game.ingest(batch((1, 0, 5, 5), (SPECTATOR, 0, 0, 0)), NOW)
-    assert game.spectators == {1}
+    assert set(game.spectators) == {1}
     assert game.refused == 0
+
+
+class Outlet:
+    """Stands for a receiver that sends: notes to whom."""
+
+    def __init__(self) -> None:
+        self.told: list[list[int]] = []
+
+    def send(self, _data: object, to: np.ndarray) -> int:
+        self.told.append(to.tolist())
+        return len(to)
+
+
+def test_who_has_not_asked_for_a_while_is_sent_nothing_more() -> None:
+    from server import Game
+    from world import SPECTATOR
+
+    game, outlet = Game(10), Outlet()
+
+    def told(now: float) -> list[list[int]]:
+        outlet.told.clear()
+        game.broadcast(outlet, now)
+        return list(outlet.told)
+
+    game.ingest(batch((1, 0, 5, 5), (SPECTATOR, 0, 0, 0), (SPECTATOR, 0, 0, 0)), NOW)
+    assert told(NOW) == [[1, 2]]
+    again = batch((SPECTATOR, 0, 0, 0))
+    again.sender[0] = 2
+    game.ingest(again, NOW + 2)
+    assert told(NOW + 3) == [[1, 2]]
+    assert told(NOW + 3.1) == [[2]], "the other one's wish is too old"
+    assert told(NOW + 5.1) == []
+    assert not game.spectators
+    game.ingest(again, NOW + 60)
+    assert told(NOW + 60) == [[2]], "and may wish again"
 
 
 def test_snapshots_are_read_as_they_were_made() -> None:
