@@ -11,7 +11,7 @@ import datetime
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, Unpack
 
 import msgspec
@@ -23,7 +23,7 @@ from flatout.options import LoadOptions, scenario_of
 from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
-from flatout.scenario import streams
+from flatout.scenario import capacity, streams
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
 from flatout.scenario.plan import protocol as by_name
@@ -138,7 +138,7 @@ def serve(
     listen: str | None = None,
     *,
     threads: int | None = None,
-    cpus: tuple[int, ...] = (),
+    cpus: Iterable[int] | str = (),
     transports: Sequence[str] | None = None,
     io: Io = "auto",
     connections: int = CONNECTIONS,
@@ -159,7 +159,7 @@ def serve(
         protocol,
         listen,
         threads=threads,
-        cpus=cpus,
+        cpus=capacity.cpus_of(cpus),
         transports=transports,
         io=io,
         connections=connections,

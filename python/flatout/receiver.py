@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
@@ -22,7 +22,7 @@ from flatout.batch import Batch
 from flatout.errors import UsageError
 from flatout.protocols import Layout, layout_of
 from flatout.run import distribution
-from flatout.scenario import target
+from flatout.scenario import capacity, target
 from flatout.scenario.listen import listen_address, why_not
 
 Full = Literal["drop-oldest", "drop-newest", "wait"]
@@ -60,7 +60,7 @@ class Receiver:
         dtype: Any = None,
         *,
         threads: int = 1,
-        cpus: Sequence[int] = (),
+        cpus: Iterable[int] | str = (),
         shared: bool = False,
         gro: bool = True,
         stamps: Stamps = "user",
@@ -84,7 +84,8 @@ class Receiver:
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
         for how long to wait for more once something is there. `follow`: how many senders' numbers are followed.
         `counters`: whether senders that ask on the same port are told what has arrived.
-        Errors: UsageError (layout, no permission, not an address of this host, already in use).
+        Errors: UsageError (layout, CPUs that this process may not use, no permission, not an address of this host,
+        already in use).
         """
         layout = layout_of(dtype, endian)
         _check(threads=threads, queue=queue, batch=batch, follow=follow)
@@ -97,7 +98,7 @@ class Receiver:
             knobs=layout.engine_knobs(),
             workers=threads,
             shared=shared,
-            cpus=list(cpus),
+            cpus=list(capacity.cpus_of(cpus)),
             coalesced=gro,
             stamps=stamps == "kernel",
             buffer=units.size(buffer) if isinstance(buffer, str) else buffer,

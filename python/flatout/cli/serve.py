@@ -15,6 +15,7 @@ from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
+from flatout.scenario import capacity
 from flatout.scenario.model import Io
 from flatout.server import CONNECTIONS, Server
 from flatout.view.format import memory, rate_short
@@ -50,7 +51,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             protocol.name,
             serving.listen,
             threads=serving.threads,
-            cpus=units.cpu_list(serving.cpus),
+            cpus=capacity.cpus_of(serving.cpus),
             transports=serving.transport or None,
             io=serving.io,
             connections=units.count(serving.connections),
