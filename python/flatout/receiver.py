@@ -1,12 +1,13 @@
 """Receives small messages into NumPy: `for batch in flatout.Receiver("0.0.0.0:31234", dtype): ...`.
 
 Method: the engine receives, checks and counts on threads of its own, and hands over whole batches. Nothing here handles
-a single message. Whoever waits here does so in short steps, so that signals are heard.
+a single message. Whoever waits here does so in short steps, lingering among them, so that signals are heard.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -31,6 +32,10 @@ Stamps = Literal["user", "kernel"]
 _DEFAULT = "127.0.0.1:31234"
 # A thread that waits in the engine hears no signal.
 _STEP_S = 0.1
+# A step has room for it and for waiting. Longer it would bring nothing: batches come 20 times a second then.
+_LONGEST_LINGER_S = 0.05
+# How often an event loop looks whether it has lingered enough.
+_LOOK_S = 0.001
 _LONGEST_DATAGRAM = 65507
 _SUMS = (
     "arrivals",
@@ -82,16 +87,16 @@ class Receiver:
         messages of one sender as one. `stamps`: who says when messages arrive, the thread that reads them ("user") or
         the kernel. `buffer`: of each socket. `queue`: how many records may wait, and `full`: what happens to more.
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
-        for how long to wait for more once something is there. `follow`: how many senders' numbers are followed.
+        for how long to wait for more once something is there, at most 0.05 s; it ends when a batch or half of the queue
+        is full, at a stop, and with the caller's own time-out. `follow`: how many senders' numbers are followed.
         `counters`: whether senders that ask on the same port are told what has arrived.
         Errors: UsageError (layout, CPUs that this process may not use, no permission, not an address of this host,
         already in use).
         """
         layout = layout_of(dtype, endian)
         _check(threads=threads, queue=queue, batch=batch, follow=follow)
-        for name, value, allowed in (("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps))):
-            if value not in allowed:
-                raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+        _check_linger(linger)
+        _check_words(("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps)))
         self._engine = _bound(
             listen_address(listen),
             protocol=layout.protocol,
@@ -109,11 +114,20 @@ class Receiver:
         )
         self.layout: Layout = layout
         self.dtype: np.dtype[Any] = layout.dtype
-        self.idle = idle
-        self.linger = linger
+        self._idle, self._linger = idle, linger
         self._batch, self._queue, self._full = batch, queue, full
         self._began = self._heard = time.monotonic()
         self._stopped = False
+
+    @property
+    def idle(self) -> float | None:
+        """Seconds without traffic after which iteration ends; None: never."""
+        return self._idle
+
+    @property
+    def linger(self) -> float:
+        """Seconds to wait for more once something is there."""
+        return self._linger
 
     @property
     def endpoint(self) -> target.Endpoint:
@@ -137,15 +151,18 @@ class Receiver:
 
         After a stop it still hands over what had arrived.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        until = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            left = _STEP_S if until is None else min(max(until - time.monotonic(), 0.0), _STEP_S)
-            taken = self._take(left, self.linger)
-            if taken is not None or self._stopped or (until is not None and time.monotonic() >= until):
+            left = max(until - time.monotonic(), 0.0)
+            taken = self._take(left)
+            if taken is not None or self._stopped or not left:
                 return taken
 
-    def _take(self, wait_s: float, linger_s: float) -> Batch | None:
-        taken = self._engine.take(self._batch, wait_s, linger_s)
+    def _take(self, left_s: float) -> Batch | None:
+        """A batch, if one comes within a step and so many seconds; what it lingers is part of both."""
+        step = min(left_s, _STEP_S)
+        linger = self._linger if self._linger < step else 0.0
+        taken = self._engine.take(self._batch, step - linger, linger)
         if taken is None:
             return None
         self._heard = time.monotonic()
@@ -154,17 +171,17 @@ class Receiver:
 
     def _left(self, since: float) -> float:
         """Seconds until silence has lasted too long."""
-        return _STEP_S if self.idle is None else max(self._heard, since) + self.idle - time.monotonic()
+        return math.inf if self._idle is None else max(max(self._heard, since) + self._idle - time.monotonic(), 0.0)
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches until `stop()`, or until nothing has come for `idle` seconds."""
         since = time.monotonic()
         while not self._stopped:
             left = self._left(since)
-            taken = self._take(min(max(left, 0.0), _STEP_S), self.linger)
+            taken = self._take(left)
             if taken is not None:
                 yield taken
-            elif left <= 0:
+            elif not left:
                 return
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
@@ -175,18 +192,26 @@ class Receiver:
         bell = os.dup(self._engine.fileno())
         try:
             while not self._stopped:
-                taken = self._take(0.0, 0.0)
+                taken = self._take(0.0)
                 if taken is not None:
                     yield taken
                     # A flood must not keep other tasks from running.
                     await asyncio.sleep(0)
-                elif (left := self._left(since)) <= 0:
+                elif not (left := self._left(since)):
                     return
-                elif self._engine.arm():
-                    await _rung(loop, bell, left if self.idle is not None else None)
-                    await asyncio.sleep(self.linger)
+                elif self._engine.arm() and await _rung(loop, bell, left):
+                    await self._linger_for(min(self._linger, self._left(since)))
         finally:
             os.close(bell)
+
+    async def _linger_for(self, seconds: float) -> None:
+        """Waits for more, until a batch or half of the queue is full."""
+        enough = min(self._batch, -(-self._queue // 2))
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped:
+            await asyncio.sleep(min(left, _LOOK_S))
+            if sum(worker["queued"] for worker in self._engine.received()) >= enough:
+                return
 
     def drain(self) -> None:
         """Starts the engine's own handler, which takes all that comes, and only counts it."""
@@ -274,14 +299,26 @@ def _check(**counts: int) -> None:
             raise UsageError(f"{name}={count}: give 1 to {most[name]:,}")
 
 
-async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float | None) -> None:
-    """Waits until the bell is rung, at most so long."""
+def _check_words(*given: tuple[str, str, tuple[str, ...]]) -> None:
+    for name, value, allowed in given:
+        if value not in allowed:
+            raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+
+
+def _check_linger(seconds: float) -> None:
+    if not 0 <= seconds <= _LONGEST_LINGER_S:
+        raise UsageError(f"linger={seconds}: give 0 to {_LONGEST_LINGER_S} s; keep batches to gather more of them")
+
+
+async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float) -> bool:
+    """Waits until the bell is rung, at most so long; whether it was."""
     rung: asyncio.Future[None] = loop.create_future()
     loop.add_reader(bell, _settle, rung)
     try:
-        await asyncio.wait([rung], timeout=timeout)
+        done, _ = await asyncio.wait([rung], timeout=None if timeout == math.inf else timeout)
     finally:
         loop.remove_reader(bell)
+    return bool(done)
 
 
 def _settle(rung: asyncio.Future[None]) -> None:
