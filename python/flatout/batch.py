@@ -59,3 +59,8 @@ def of(raw: Numbers, dtype: np.dtype[Any], arrived_ns: Numbers, sender: Numbers,
     batch: Batch = raw.view(dtype, type=Batch)
     batch._beside = _Beside(arrived_ns, sender, worker)
     return batch
+
+
+def is_masked(array: Any) -> bool:
+    """Whether some of its values may not count: its bytes would be sent all the same."""
+    return type(array) not in (np.ndarray, Batch) and isinstance(array, np.ma.MaskedArray)

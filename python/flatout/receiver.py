@@ -37,6 +37,7 @@ _LONGEST_LINGER_S = 0.05
 # How often an event loop looks whether it has lingered enough.
 _LOOK_S = 0.001
 _LONGEST_DATAGRAM = 65507
+_HIGHEST_NUMBER = 0xFFFFFFFF
 _SUMS = (
     "arrivals",
     "received",
@@ -227,12 +228,10 @@ class Receiver:
     def send(self, data: Any, to: Any) -> int:
         """Sends one datagram to each of the sources with these numbers, from the port listened on.
 
-        Returns how many left; the rest the kernel refused. Errors: UsageError where a datagram cannot be so long.
+        `data` is an array or bytes; `to` are numbers as in `Batch.sender`. Returns how many left; the rest the kernel
+        refused. Errors: UsageError where that makes no datagram, or no numbers.
         """
-        raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        if len(raw) > _LONGEST_DATAGRAM:
-            raise UsageError(f"{len(raw):,} bytes: a datagram has at most {_LONGEST_DATAGRAM:,}")
-        return self._engine.send(raw, np.ascontiguousarray(to, np.uint32).reshape(-1))
+        return self._engine.send(_datagram(data), _numbers(to))
 
     # --- Counting ---
 
@@ -290,6 +289,50 @@ def _bound(at: target.Endpoint, **arguments: Any) -> _Receiver:
         return _Receiver(listen=at, **arguments)
     except OSError as error:
         raise why_not(error, at) from error
+
+
+def _datagram(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of what is to be sent. Errors: UsageError where it has none, or too many."""
+    if isinstance(data, np.ndarray | np.generic):
+        raw = _bytes_of(data)
+    else:
+        try:
+            raw = memoryview(data).tobytes()
+        except TypeError:
+            raw = _bytes_of(data)
+    if not 0 < len(raw) <= _LONGEST_DATAGRAM:
+        raise UsageError(f"{len(raw):,} bytes: a datagram has at least 1 and at most {_LONGEST_DATAGRAM:,}")
+    return np.frombuffer(raw, np.uint8)
+
+
+def _bytes_of(data: Any) -> bytes:
+    """Those of an array, or of what makes one. What stands for objects in it are places in this process's memory."""
+    try:
+        array = np.asanyarray(data)
+    except ValueError as error:
+        raise UsageError(f"this {type(data).__name__} makes no array that could be sent: {error}") from error
+    if array.dtype.hasobject or array.dtype.kind in "UT":
+        raise UsageError(f"a datagram is made of an array of numbers or records, or of bytes; not of {_kind(data)}")
+    if batches.is_masked(array):
+        raise UsageError("a masked array: send array.compressed(), or array.data to send what is masked, too")
+    return bytes(array.tobytes())
+
+
+def _kind(data: Any) -> str:
+    return f"an array of {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
+
+
+def _numbers(to: Any) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Numbers of sources. Errors: UsageError for what can be none."""
+    try:
+        found = np.asarray(to)
+    except ValueError:
+        found = np.asarray(None)
+    if found.dtype != np.uint32 and found.size:
+        whole = found.dtype.kind in "ui"
+        if not whole or int(found.min()) < 0 or int(found.max()) > _HIGHEST_NUMBER:
+            raise UsageError(f"to={to!r}: give numbers of senders, as batch.sender has them")
+    return np.ascontiguousarray(found, np.uint32).reshape(-1)
 
 
 def _check(**counts: int) -> None:

@@ -81,11 +81,15 @@ class Sender:
         """
         import numpy
 
+        from flatout.batch import is_masked
+
         if self._closed:
             raise UsageError("this sender is closed")
         if not isinstance(records, numpy.ndarray) or records.dtype != self._dtype:
             found = getattr(records, "dtype", type(records).__name__)
             raise UsageError(f"this sender takes arrays of {self._dtype}, and this is {found}")
+        if is_masked(records):
+            raise UsageError("a masked array: pass records.compressed(), or records.data to send what is masked, too")
         if not records.flags.c_contiguous:
             raise UsageError("the array's records do not lie end to end: pass numpy.ascontiguousarray(records)")
         if not records.size:

@@ -63,6 +63,9 @@ def test_arrays_that_it_does_not_take(far_end: socket.socket) -> None:
                 sender.send(wrong)  # type: ignore[arg-type]
         with pytest.raises(flatout.UsageError, match="ascontiguousarray"):
             sender.send(records(10)[::2])
+        for masked in (np.ma.array(records(3)), np.ma.array(records(3), mask=[0, 1, 0])):
+            with pytest.raises(flatout.UsageError, match="a masked array"):
+                sender.send(masked)
         assert sender.sent == 0
     with pytest.raises(flatout.UsageError, match="closed"):
         sender.send(records(1))
