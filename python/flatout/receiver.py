@@ -34,6 +34,8 @@ _DEFAULT = "127.0.0.1:31234"
 _STEP_S = 0.1
 # A step has room for it and for waiting. Longer it would bring nothing: batches come 20 times a second then.
 _LONGEST_LINGER_S = 0.05
+# What the kernel's setting of a socket's buffer can say.
+_LARGEST_BUFFER = (1 << 31) - 1
 # How often an event loop looks whether it has lingered enough.
 _LOOK_S = 0.001
 _LONGEST_DATAGRAM = 65507
@@ -65,18 +67,18 @@ class Receiver:
         listen: str = _DEFAULT,
         dtype: Any = None,
         *,
-        threads: int = 1,
+        threads: int | str = 1,
         cpus: Iterable[int] | str = (),
         shared: bool = False,
         gro: bool = True,
         stamps: Stamps = "user",
         buffer: int | str = "4MiB",
-        queue: int = 65536,
+        queue: int | str = 65536,
         full: Full = "drop-oldest",
-        batch: int = 16384,
-        idle: float | None = None,
-        linger: float = 0.001,
-        follow: int = 1 << 20,
+        batch: int | str = 16384,
+        idle: float | str | None = None,
+        linger: float | str = 0.001,
+        follow: int | str = 1 << 20,
         counters: bool = False,
         endian: Literal["little", "big"] = "little",
     ) -> None:
@@ -90,33 +92,34 @@ class Receiver:
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
         for how long to wait for more once something is there, at most 0.05 s; it ends when a batch or half of the queue
         is full, at a stop, and with the caller's own time-out. `follow`: how many senders' numbers are followed.
-        `counters`: whether senders that ask on the same port are told what has arrived.
-        Errors: UsageError (layout, CPUs that this process may not use, no permission, not an address of this host,
-        already in use).
+        `counters`: whether senders that ask on the same port are told what has arrived. Numbers and times may be text:
+        "64k", "4MiB", "5s".
+        Errors: UsageError (a setting, the layout, no permission, not an address of this host, already in use).
         """
         layout = layout_of(dtype, endian)
-        _check(threads=threads, queue=queue, batch=batch, follow=follow)
-        _check_linger(linger)
+        self._idle = None if idle is None else units.seconds("idle", idle)
+        self._linger = units.seconds("linger", linger, most=_LONGEST_LINGER_S)
+        self._batch, self._queue = units.whole("batch", batch, 1 << 32), units.whole("queue", queue, 1 << 32)
+        self._full = full
+        _check_switches(shared=shared, gro=gro, counters=counters)
         _check_words(("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps)))
         self._engine = _bound(
             listen_address(listen),
             protocol=layout.protocol,
             knobs=layout.engine_knobs(),
-            workers=threads,
+            workers=units.whole("threads", threads, 1024),
             shared=shared,
             cpus=list(capacity.cpus_of(cpus)),
             coalesced=gro,
             stamps=stamps == "kernel",
-            buffer=units.size(buffer) if isinstance(buffer, str) else buffer,
-            queue=queue,
+            buffer=units.whole("buffer", buffer, _LARGEST_BUFFER, units.size),
+            queue=self._queue,
             when_full=full,
-            followed=follow,
+            followed=units.whole("follow", follow, 1 << 26),
             tells=counters,
         )
         self.layout: Layout = layout
         self.dtype: np.dtype[Any] = layout.dtype
-        self._idle, self._linger = idle, linger
-        self._batch, self._queue, self._full = batch, queue, full
         self._began = self._heard = time.monotonic()
         self._stopped = False
 
@@ -147,12 +150,13 @@ class Receiver:
 
     # --- Taking ---
 
-    def take(self, timeout: float | None = None) -> Batch | None:
+    def take(self, timeout: float | str | None = None) -> Batch | None:
         """The next batch; None if none came within `timeout` seconds or the receiver was stopped.
 
         After a stop it still hands over what had arrived.
         """
-        until = math.inf if timeout is None else time.monotonic() + timeout
+        left = math.inf if timeout is None else units.seconds("timeout", timeout, -math.inf, math.inf)
+        until = time.monotonic() + left
         while True:
             left = max(until - time.monotonic(), 0.0)
             taken = self._take(left)
@@ -335,22 +339,16 @@ def _numbers(to: Any) -> np.ndarray[Any, np.dtype[np.uint32]]:
     return np.ascontiguousarray(found, np.uint32).reshape(-1)
 
 
-def _check(**counts: int) -> None:
-    most = {"threads": 1024, "queue": 1 << 32, "batch": 1 << 32, "follow": 1 << 26}
-    for name, count in counts.items():
-        if not 1 <= count <= most[name]:
-            raise UsageError(f"{name}={count}: give 1 to {most[name]:,}")
+def _check_switches(**switches: bool) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise UsageError(f"{name}={value!r}: give True or False")
 
 
 def _check_words(*given: tuple[str, str, tuple[str, ...]]) -> None:
     for name, value, allowed in given:
         if value not in allowed:
             raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
-
-
-def _check_linger(seconds: float) -> None:
-    if not 0 <= seconds <= _LONGEST_LINGER_S:
-        raise UsageError(f"linger={seconds}: give 0 to {_LONGEST_LINGER_S} s; keep batches to gather more of them")
 
 
 async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float) -> bool:

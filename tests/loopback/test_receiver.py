@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import array
 import itertools
+import math
+import os
 import socket
 import threading
 import time
@@ -307,10 +309,50 @@ def test_a_port_that_is_taken_is_refused_and_one_that_was_left_is_free() -> None
         assert again.address == address
 
 
+def test_numbers_may_be_text() -> None:
+    texts = {
+        "threads": "2",
+        "queue": "1k",
+        "batch": "1k",
+        "follow": "1k",
+        "buffer": "64KiB",
+        "cpus": str(min(os.sched_getaffinity(0))),
+    }
+    with flatout.Receiver("127.0.0.1:0", idle="100ms", linger="2ms", **texts) as receiver:  # type: ignore[arg-type]
+        assert (receiver.idle, receiver.linger) == (0.1, 0.002)
+        assert (receiver.stats()["queue"]["size"], len(receiver.stats()["workers"])) == (1000, 2)
+        assert receiver.take("1ms") is None
+        assert receiver.take(-1) is None
+        for wrong in (math.nan, "x", [1]):
+            with pytest.raises(UsageError):
+                receiver.take(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"threads": 0}, "threads=0"),
+        ({"threads": 0}, "threads=0: give a whole number from 1 to 1,024"),
+        ({"threads": 1.5}, "threads=1.5"),
+        ({"threads": True}, "threads=True"),
+        ({"batch": None}, "batch=None"),
+        ({"queue": "64kk"}, "number '64kk'"),
+        ({"queue": "0"}, "queue='0': give a whole number from 1"),
+        ({"follow": "100M"}, "follow='100M'"),
+        ({"buffer": -1}, "buffer=-1: give a whole number from 1"),
+        ({"buffer": 1 << 31}, "to 2,147,483,647"),
+        ({"buffer": 1e6}, "buffer=1000000.0"),
+        ({"idle": math.nan}, "idle=nan: give a number of seconds"),
+        ({"idle": math.inf}, "idle=inf: give 0 to 31,622,400 s"),
+        ({"idle": -1}, "idle=-1: give 0 to"),
+        ({"idle": "soon"}, "duration 'soon'"),
+        ({"idle": True}, "idle=True: give a number of seconds"),
+        ({"linger": "x"}, "duration 'x'"),
+        ({"linger": [1]}, r"linger=\[1\]: give a number of seconds"),
+        ({"linger": math.nan}, "linger=nan"),
+        ({"cpus": [-1]}, "are not among those"),
+        ({"cpus": 0}, "CPUs 0: give numbers"),
+        ({"shared": "no"}, "shared='no': give True or False"),
+        ({"gro": None}, "gro=None: give True or False"),
         ({"queue": 0}, "queue=0"),
         ({"follow": 0}, "follow=0"),
         ({"full": "drop"}, "give one of drop-oldest, drop-newest, wait"),

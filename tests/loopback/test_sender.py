@@ -106,7 +106,8 @@ def test_threads_take_turns() -> None:
 @pytest.mark.parametrize(
     ("target", "options", "word"),
     [
-        ("127.0.0.1:5", {"flows": 0}, "flow"),
+        ("127.0.0.1:5", {"flows": 0}, "flows=0"),
+        ("127.0.0.1:5", {"flows": None}, "flows=None"),
         ("8.8.8.8:5", {}, "public"),
         ("127.0.0.1:5", {"sources": ["nonsense"]}, "sources"),
         ("127.0.0.1:", {}, "target"),
