@@ -24,6 +24,7 @@ from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario import capacity, streams
+from flatout.scenario.listen import given
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
 from flatout.scenario.plan import protocol as by_name
@@ -154,10 +155,10 @@ def serve(
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        return Drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
+        return Drained(protocol, given(listen), threads=threads, cpus=cpus, **knobs)
     return Server(
         protocol,
-        listen,
+        given(listen),
         threads=threads,
         cpus=capacity.cpus_of(cpus),
         transports=transports,

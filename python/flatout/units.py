@@ -74,15 +74,16 @@ def size(text: str) -> int:
     return int(value)
 
 
-def share(text: str) -> float:
-    """A share from 0 to 1: `0.1%` or `0.001`."""
+def share(text: str, *, may_be_all: bool = False) -> float:
+    """A share from 0 to below 1, or to 1: `0.1%` or `0.001`."""
     percent = text.strip().endswith("%")
     try:
         value = float(text.strip().removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         value = math.nan
-    if not 0 <= value < 1:
-        raise UsageError(f"share '{text}': write it like 0.1% or 0.001, from 0 to below 100 %")
+    if not (0 <= value < 1 or (may_be_all and value == 1)):
+        most = "100 %" if may_be_all else "below 100 %"
+        raise UsageError(f"share '{text}': write it like 0.1% or 0.001, from 0 to {most}")
     return value
 
 

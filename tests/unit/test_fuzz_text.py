@@ -166,6 +166,13 @@ def test_listen_addresses(port: str) -> None:
 
 
 @unhurried
+@given(texts | texts.map("{}:0".format))
+@example("[::1%lo]:0")
+def test_any_listen_address(text: str) -> None:
+    value_or_refusal(listen.listen_address, text)
+
+
+@unhurried
 @given(texts)
 @example(f"lost<{MANY_DIGITS}")
 @example("lost<²")

@@ -94,6 +94,14 @@ def test_shares_that_mean_nothing(text: str) -> None:
         units.share(text)
 
 
+def test_a_share_that_may_be_all_says_so() -> None:
+    assert [units.share(text, may_be_all=True) for text in ("100%", "1", " 100.0% ", "0%")] == [1, 1, 1, 0]
+    with pytest.raises(UsageError, match=r"'101%': .*, from 0 to 100 %$"):
+        units.share("101%", may_be_all=True)
+    with pytest.raises(UsageError, match=r"from 0 to below 100 %$"):
+        units.share("100%")
+
+
 @pytest.mark.parametrize(
     ("text", "cpus"), [("", ()), ("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))]
 )

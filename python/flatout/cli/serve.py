@@ -16,6 +16,7 @@ from flatout.cli.flags import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
 from flatout.scenario import capacity
+from flatout.scenario.listen import given
 from flatout.scenario.model import Io
 from flatout.server import CONNECTIONS, Server
 from flatout.view.format import memory, rate_short
@@ -49,7 +50,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         stop = Stop()
         server = Server(
             protocol.name,
-            serving.listen,
+            given(serving.listen),
             threads=serving.threads,
             cpus=capacity.cpus_of(serving.cpus),
             transports=serving.transport or None,
