@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 import flatout
+from command import run, several
 from flatout import units
 from world import SIZE, SPECTATOR, UPDATE, snapshots
 
@@ -94,8 +95,8 @@ def main() -> None:
     """Serves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:31234")
-    parser.add_argument("--players", type=units.count, default=100_000, help="the highest id, and one")
-    parser.add_argument("--tick", type=float, default=20.0, help="snapshots a second")
+    parser.add_argument("--players", type=several, default=100_000, help="the highest id, and one")
+    parser.add_argument("--tick", type=units.rate, default=20.0, help="snapshots a second")
     parser.add_argument("--for", dest="seconds", type=units.duration, default=60.0)
     arguments = parser.parse_args()
     game = Game(arguments.players)
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

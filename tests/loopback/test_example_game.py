@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import ROOT, wait_until
+from conftest import ROOT, free_port, wait_until
 
 FOLDER = ROOT / "examples" / "game_server"
 NOW = 1000.0
@@ -161,6 +164,105 @@ def test_snapshots_are_read_as_they_were_made() -> None:
     assert np.concatenate([places["x"] for _, places in parts]).tolist() == list(range(250))
     with pytest.raises(ValueError, match="as long"):
         read_snapshot(snapshots(7, np.arange(3), state)[0].tobytes()[:-12])
+
+
+# --- The programs ---
+
+
+def runs(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> None:
+    """A program as its command line runs it, in this process."""
+    from command import run
+
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    run(importlib.import_module(name).main)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("server", ("--listen", "nowhere"), "listen address 'nowhere'"),
+        ("server", ("--listen", "203.0.113.7:0"), "cannot listen on 203.0.113.7:0"),
+        ("server", ("--tick", "0"), "rate '0'"),
+        ("server", ("--players", "0"), "players '0': there must be one at least"),
+        ("server", ("--for", "soon"), "duration 'soon'"),
+        ("players", ("--target", "127.0.0.1:"), "target '127.0.0.1:'"),
+        ("players", ("--target", "8.8.8.8:5"), "is a public address"),
+        ("players", ("--players", "0"), "players '0'"),
+        ("players", ("--rate", "-1"), "rate '-1'"),
+        ("spectator", ("--server", "31234"), "write it like 127.0.0.1:31234"),
+        ("spectator", ("--server", "127.0.0.1:x"), "write it like"),
+        ("spectator", ("--server", "127.0.0.1:65536"), "write it like"),
+        ("spectator", ("--server", "nosuch.invalid:5"), "server 'nosuch.invalid:5' cannot be reached"),
+        ("spectator", ("--for", "1ms", "--picture", "/nowhere/world.svg"), "'/nowhere/world.svg' cannot be written"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_use_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runs(monkeypatch, name, *arguments)
+    told = capsys.readouterr().err
+    assert ended.value.code in (1, 2)
+    assert told.startswith(f"{name}.py: ")
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_the_players_with_their_sum(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import players
+
+    monkeypatch.setattr(players.time, "sleep", interrupt)
+    runs(monkeypatch, "players", "--target", f"127.0.0.1:{free_port()}", "--players", "7")
+    assert capsys.readouterr().out == "stopped\n7 players sent 7 updates\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_ctrl_c_ends_watching_with_a_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+    """Over both families: one snapshot comes, then Ctrl-C."""
+    import spectator
+    from world import UPDATE, snapshots
+
+    state = np.zeros(3, UPDATE)
+    (snapshot,) = snapshots(1, np.arange(3), state)
+    read = spectator.read_snapshot
+    heard: list[bytes] = []
+
+    def read_once(datagram: bytes) -> object:
+        if heard:
+            interrupt()
+        heard.append(datagram)
+        return read(datagram)
+
+    monkeypatch.setattr(spectator, "read_snapshot", read_once)
+    picture = tmp_path / "world.svg"
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as server:
+        server.bind((address, 0))
+        server.settimeout(20)
+
+        def serve() -> None:
+            _, spectating = server.recvfrom(100)
+            for _ in range(2):
+                server.sendto(snapshot.tobytes(), spectating)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        port = server.getsockname()[1]
+        at = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        runs(monkeypatch, "spectator", "--server", at, "--for", "20s", "--picture", str(picture))
+        serving.join()
+    assert picture.read_text(encoding="utf-8").count("<circle") == 3
 
 
 def start(name: str, *arguments: str) -> subprocess.Popen[str]:
