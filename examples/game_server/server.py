@@ -11,39 +11,53 @@ import time
 import numpy as np
 
 import flatout
+from command import run, several
 from flatout import units
 from world import SIZE, SPECTATOR, UPDATE, snapshots
 
+# A straggler is no more than so many numbers behind; what is further behind comes from a player that began again,
+_STRAGGLERS = 64
+# and so does whatever comes from one of whom nothing new was heard for so long.
+_SILENT_S = 1.0
+# Spectators ask each second, of which two may be lost; a datagram in somebody else's name costs that one no more.
+_WATCHES_S = 3.0
+
 
 class Game:
-    """The latest of each player, and who wants to see it."""
+    """The latest of each player, and who wants to see it. Times are of a clock that only rises."""
 
     def __init__(self, most_players: int) -> None:
         self.state = np.zeros(most_players, UPDATE)
         self.known = np.zeros(most_players, bool)
-        self.spectators: set[int] = set()
-        self.refused = 0
+        self.heard = np.zeros(most_players)
+        self.spectators: dict[int, float] = {}
+        self.refused = self.stale = 0
         self.tick = 0
 
-    def ingest(self, batch: flatout.Batch) -> None:
-        """A batch of updates: of each player the last one counts, unless it is older than what is known."""
+    def ingest(self, batch: flatout.Batch, now: float) -> None:
+        """A batch of updates: of each player the last one counts, unless it is a straggler."""
         ids = batch["id"]
         watching = ids == SPECTATOR
         if watching.any():
-            self.spectators.update(batch.sender[watching].tolist())
+            self.spectators |= dict.fromkeys(batch.sender[watching].tolist(), now)
         inside = (batch["x"] >= 0) & (batch["x"] <= SIZE) & (batch["y"] >= 0) & (batch["y"] <= SIZE)
         fair = inside & (ids < len(self.state))
         self.refused += int(np.count_nonzero(~fair & ~watching))
         updates = np.asarray(batch)[fair]
+        ids = updates["id"]
         # Numbers wrap: what lies less than half the way behind is older.
-        age = (updates["seq"] - self.state["seq"][updates["id"]]).astype("i4")
-        updates = updates[(age > 0) | ~self.known[updates["id"]]]
-        self.state[updates["id"]] = updates
-        self.known[updates["id"]] = True
+        ahead = (updates["seq"] - self.state["seq"][ids]).astype("i4")
+        anew = ~self.known[ids] | (ahead < -_STRAGGLERS) | (now - self.heard[ids] > _SILENT_S)
+        taken = (ahead > 0) | anew
+        self.stale += int(np.count_nonzero(~taken))
+        ids, updates = ids[taken], updates[taken]
+        self.state[ids] = updates
+        self.known[ids], self.heard[ids] = True, now
 
-    def broadcast(self, receiver: flatout.Receiver) -> int:
-        """The world to all who watch; returns how many datagrams left."""
+    def broadcast(self, receiver: flatout.Receiver, now: float) -> int:
+        """The world to all who asked for it lately; returns how many datagrams left."""
         self.tick += 1
+        self.spectators = {number: asked for number, asked in self.spectators.items() if now - asked <= _WATCHES_S}
         to = np.fromiter(self.spectators, "u4", len(self.spectators))
         if not len(to):
             return 0
@@ -57,9 +71,9 @@ def play(game: Game, receiver: flatout.Receiver, tick_s: float, seconds: float) 
     while (now := time.monotonic() - began) < seconds:
         batch = receiver.take(max((game.tick + 1) * tick_s - now, 0.0))
         if batch is not None:
-            game.ingest(batch)
+            game.ingest(batch, time.monotonic())
         if time.monotonic() - began >= (game.tick + 1) * tick_s:
-            left += game.broadcast(receiver)
+            left += game.broadcast(receiver, time.monotonic())
         if now >= told + 1:
             told += 1
             tell(game, receiver)
@@ -72,7 +86,7 @@ def tell(game: Game, receiver: flatout.Receiver) -> None:
     print(
         f"tick {game.tick:,}: {np.count_nonzero(game.known):,} players, {stats['parsed']:,} updates, "
         f"{stats['missing']:,} lost on the way, {stats['queue']['dropped']:,} dropped here, "
-        f"{game.refused:,} against the rules, {len(game.spectators)} watching",
+        f"{game.refused:,} against the rules, {game.stale:,} too late, {len(game.spectators)} watching",
         flush=True,
     )
 
@@ -81,8 +95,8 @@ def main() -> None:
     """Serves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:31234")
-    parser.add_argument("--players", type=units.count, default=100_000, help="the highest id, and one")
-    parser.add_argument("--tick", type=float, default=20.0, help="snapshots a second")
+    parser.add_argument("--players", type=several, default=100_000, help="the highest id, and one")
+    parser.add_argument("--tick", type=units.rate, default=20.0, help="snapshots a second")
     parser.add_argument("--for", dest="seconds", type=units.duration, default=60.0)
     arguments = parser.parse_args()
     game = Game(arguments.players)
@@ -96,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

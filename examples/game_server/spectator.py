@@ -6,43 +6,62 @@ python examples/game_server/spectator.py [--server 127.0.0.1:31234] [--for 5] [-
 from __future__ import annotations
 
 import argparse
+import re
 import socket
 import time
 from pathlib import Path
 
 import numpy as np
 
-from flatout import units
+from command import run
+from flatout import OutputError, UsageError, units
 from world import SIZE, SPECTATOR, UPDATE, read_snapshot
 
 _TRAIL = 60
 _PIXELS = 640
 
+# Of each tick the places of all players.
+Seen = dict[int, dict[int, tuple[float, float]]]
 
-def watch(server: str, seconds: float) -> dict[int, dict[int, tuple[float, float]]]:
-    """What came in so many seconds: of each tick the places of all players."""
+
+def reach(server: str) -> socket.socket:
+    """A socket that speaks to the server alone, over IPv4 where it has both. Errors: UsageError."""
     host, _, port = server.rpartition(":")
-    seen: dict[int, dict[int, tuple[float, float]]] = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as watching:
-        watching.settimeout(0.2)
-        watching.connect((host, int(port)))
-        until, asked = time.monotonic() + seconds, 0.0
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise UsageError(f"server '{server}': write it like 127.0.0.1:31234 or [::1]:31234")
+    try:
+        family, _, _, _, address = min(socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM))
+        reaching = socket.socket(family, socket.SOCK_DGRAM)
+        reaching.connect(address)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"server '{server}' cannot be reached: {error}") from error
+    reaching.settimeout(0.2)
+    return reaching
+
+
+def watch(watching: socket.socket, seconds: float) -> Seen:
+    """What came in so many seconds, or until Ctrl-C."""
+    seen: Seen = {}
+    until, asked = time.monotonic() + seconds, 0.0
+    try:
         while (now := time.monotonic()) < until:
-            if now > asked + 1:
-                # Again and again: a datagram may be lost, and the server may have begun anew.
-                asked = now
-                watching.send(np.array([(SPECTATOR, 0, time.time_ns(), 0, 0)], UPDATE).tobytes())
             try:
+                if now > asked + 1:
+                    # Again and again: a datagram may be lost, and the server may have begun anew.
+                    asked = now
+                    watching.send(np.array([(SPECTATOR, 0, time.time_ns(), 0, 0)], UPDATE).tobytes())
                 tick, places = read_snapshot(watching.recv(2048))
             except (TimeoutError, ConnectionRefusedError, ValueError):
                 continue
             seen.setdefault(tick, {}).update(
                 zip(places["id"].tolist(), zip(places["x"].tolist(), places["y"].tolist(), strict=True), strict=True)
             )
+    except KeyboardInterrupt:
+        print("stopped")
     return seen
 
 
-def draw(seen: dict[int, dict[int, tuple[float, float]]]) -> str:
+def draw(seen: Seen) -> str:
     """The world as SVG: a trail and a dot a player."""
     ticks = sorted(seen)[-_TRAIL:]
     scale = _PIXELS / SIZE
@@ -72,11 +91,15 @@ def main() -> None:
     parser.add_argument("--for", dest="seconds", type=units.duration, default=5.0)
     parser.add_argument("--picture", type=Path, default=Path("world.svg"))
     arguments = parser.parse_args()
-    seen = watch(arguments.server, arguments.seconds)
-    arguments.picture.write_text(draw(seen), encoding="utf-8")
+    with reach(arguments.server) as watching:
+        seen = watch(watching, arguments.seconds)
+    try:
+        arguments.picture.write_text(draw(seen), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"'{arguments.picture}' cannot be written: {error.strerror}") from error
     players = max((len(places) for places in seen.values()), default=0)
     print(f"saw {len(seen):,} ticks of {players:,} players; drawn into {arguments.picture}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

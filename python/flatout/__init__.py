@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flatout.host import VERSION as __version__
-
 if TYPE_CHECKING:
     from flatout.api import limit, limit_async, load, load_async, serve
     from flatout.batch import Batch
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+    from flatout.host import VERSION as __version__
     from flatout.merging import merge
     from flatout.progress import RunProgress, SearchProgress
     from flatout.receiver import Receiver
@@ -68,8 +67,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'flatout' has no attribute '{name}'")
     import importlib
 
+    if name == "__version__":
+        return importlib.import_module("flatout.host").VERSION
+    if name not in _HOME:
+        raise AttributeError(f"module 'flatout' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOME[name]), name)

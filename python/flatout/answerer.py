@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flatout._engine import Server as _Server
@@ -12,6 +12,7 @@ from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError
 from flatout.host import open_files, slab, tcp_memory
 from flatout.protocols.base import Protocol, knob_values
+from flatout.scenario import capacity
 from flatout.scenario.model import Io
 from flatout.scenario.plan import protocol as by_name
 from flatout.server import Server, bound
@@ -30,7 +31,7 @@ class Answerer(Server):
         listen: str | None = None,
         *,
         threads: int | None = None,
-        cpus: tuple[int, ...] = (),
+        cpus: Iterable[int] | str = (),
         transports: Sequence[str] | None = None,
         io: Io = "auto",
         connections: int = CONNECTIONS,
@@ -41,9 +42,11 @@ class Answerer(Server):
         `threads`: workers that answer, by default one for each CPU that it may use; each has a thread for each
         transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
         `connections`: how many there may be at once.
-        Errors: UsageError (unknown protocol or knob, no permission, not an address of this host, already in use).
+        Errors: UsageError (unknown protocol or knob, CPUs that it may not use, no permission, not an address of this
+        host, already in use).
         """
         spoken = by_name(protocol)
+        cpus = capacity.cpus_of(cpus)
         if threads is None:
             threads = min(len(cpus) or len(os.sched_getaffinity(0)), 1024)
         if not 1 <= threads <= 1024:

@@ -11,7 +11,7 @@ import datetime
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, Unpack
 
 import msgspec
@@ -25,6 +25,7 @@ from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario import streams
+from flatout.scenario.listen import given
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
 from flatout.scenario.plan import protocol as by_name
@@ -139,7 +140,7 @@ def serve(
     listen: str | None = None,
     *,
     threads: int | None = None,
-    cpus: tuple[int, ...] = (),
+    cpus: Iterable[int] | str = (),
     transports: Sequence[str] | None = None,
     io: Io = "auto",
     connections: int = CONNECTIONS,
@@ -155,10 +156,10 @@ def serve(
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        return drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
+        return drained(protocol, given(listen), threads=threads, cpus=cpus, **knobs)
     return Answerer(
         protocol,
-        listen,
+        given(listen),
         threads=threads,
         cpus=cpus,
         transports=transports,

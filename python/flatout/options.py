@@ -186,7 +186,7 @@ _TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "hold": ("hold", count),
     "node": ("node", _node),
     "senders": ("senders", count),
-    "spread": ("spread", lambda value: units.share(value) if isinstance(value, str) else float(value)),
+    "spread": ("spread", lambda value: units.share(value, may_be_all=True) if isinstance(value, str) else float(value)),
     "busy_poll": ("busy_poll_us", lambda value: round(seconds(value) * 1e6)),
     "start_at": ("start_at", lambda value: value if isinstance(value, str) else repr(value)),
 }

@@ -1,15 +1,16 @@
 """Receives small messages into NumPy: `for batch in flatout.Receiver("0.0.0.0:31234", dtype): ...`.
 
 Method: the engine receives, checks and counts on threads of its own, and hands over whole batches. Nothing here handles
-a single message. Whoever waits here does so in short steps, so that signals are heard.
+a single message. Whoever waits here does so in short steps, lingering among them, so that signals are heard.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,7 +22,7 @@ from flatout.batch import Batch
 from flatout.errors import UsageError
 from flatout.protocols import Layout, layout_of
 from flatout.run import distribution
-from flatout.scenario import target
+from flatout.scenario import capacity, target
 from flatout.server import Server, bound
 
 Full = Literal["drop-oldest", "drop-newest", "wait"]
@@ -30,10 +31,17 @@ Stamps = Literal["user", "kernel"]
 _DEFAULT = "127.0.0.1:31234"
 # A thread that waits in the engine hears no signal.
 _STEP_S = 0.1
+# A step has room for it and for waiting. Longer it would bring nothing: batches come 20 times a second then.
+_LONGEST_LINGER_S = 0.05
+# What the kernel's setting of a socket's buffer can say.
+_LARGEST_BUFFER = (1 << 31) - 1
+# How often an event loop looks whether it has lingered enough.
+_LOOK_S = 0.001
 _LONGEST_DATAGRAM = 65507
 # Bytes, as crates/engine/src/receive has them: time and source of a record; a place in the table of sequence numbers;
 # an address in the list of sources and in what finds it there.
 _BESIDE_A_RECORD, _PLACE, _ADDRESS = 12, 32, 128
+_HIGHEST_NUMBER = 0xFFFFFFFF
 _SUMS = (
     "arrivals",
     "received",
@@ -66,18 +74,18 @@ class Receiver(Server):
         listen: str = _DEFAULT,
         dtype: Any = None,
         *,
-        threads: int = 1,
-        cpus: Sequence[int] = (),
+        threads: int | str = 1,
+        cpus: Iterable[int] | str = (),
         shared: bool = False,
         gro: bool = True,
         stamps: Stamps = "user",
         buffer: int | str = "4MiB",
-        queue: int = 65536,
+        queue: int | str = 65536,
         full: Full = "drop-oldest",
-        batch: int = 16384,
-        idle: float | None = None,
-        linger: float = 0.001,
-        follow: int = 1 << 20,
+        batch: int | str = 16384,
+        idle: float | str | None = None,
+        linger: float | str = 0.001,
+        follow: int | str = 1 << 20,
         counters: bool = False,
         endian: Literal["little", "big"] = "little",
     ) -> None:
@@ -89,15 +97,20 @@ class Receiver(Server):
         messages of one sender as one. `stamps`: who says when messages arrive, the thread that reads them ("user") or
         the kernel. `buffer`: of each socket. `queue`: how many records may wait, and `full`: what happens to more.
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
-        for how long to wait for more once something is there. `follow`: how many senders' numbers are followed.
-        `counters`: whether senders that ask on the same port are told what has arrived.
-        Errors: UsageError (layout, no permission, not an address of this host, already in use).
+        for how long to wait for more once something is there, at most 0.05 s; it ends when a batch or half of the queue
+        is full, at a stop, and with the caller's own time-out. `follow`: how many senders' numbers are followed.
+        `counters`: whether senders that ask on the same port are told what has arrived. Numbers and times may be text:
+        "64k", "4MiB", "5s".
+        Errors: UsageError (a setting, the layout, no permission, not an address of this host, already in use).
         """
         layout = layout_of(dtype, endian)
-        _check(threads=threads, queue=queue, batch=batch, follow=follow)
-        for name, value, allowed in (("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps))):
-            if value not in allowed:
-                raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+        self._idle = None if idle is None else units.seconds("idle", idle)
+        self._linger = units.seconds("linger", linger, most=_LONGEST_LINGER_S)
+        self._batch, self._queue = units.whole("batch", batch, 1 << 32), units.whole("queue", queue, 1 << 32)
+        self._full = full
+        _check_switches(shared=shared, gro=gro, counters=counters)
+        _check_words(("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps)))
+        threads, follow = units.whole("threads", threads, 1024), units.whole("follow", follow, 1 << 26)
         self._engine = bound(
             _Receiver,
             listen,
@@ -105,11 +118,11 @@ class Receiver(Server):
             knobs=layout.engine_knobs(),
             workers=threads,
             shared=shared,
-            cpus=list(cpus),
+            cpus=list(capacity.cpus_of(cpus)),
             coalesced=gro,
             stamps=stamps == "kernel",
-            buffer=units.size(buffer) if isinstance(buffer, str) else buffer,
-            queue=queue,
+            buffer=units.whole("buffer", buffer, _LARGEST_BUFFER, units.size),
+            queue=self._queue,
             when_full=full,
             followed=follow,
             tells=counters,
@@ -117,27 +130,39 @@ class Receiver(Server):
         super().__init__(layout.protocol, threads)
         self.layout: Layout = layout
         self.dtype: np.dtype[Any] = layout.dtype
-        self.idle, self.linger = idle, linger
-        self._batch, self._queue, self._full = batch, queue, full
         self._follow, self._sockets = follow, 1 if shared else threads
         self._heard = self._began
 
+    @property
+    def idle(self) -> float | None:
+        """Seconds without traffic after which iteration ends; None: never."""
+        return self._idle
+
+    @property
+    def linger(self) -> float:
+        """Seconds to wait for more once something is there."""
+        return self._linger
+
     # --- Taking ---
 
-    def take(self, timeout: float | None = None) -> Batch | None:
+    def take(self, timeout: float | str | None = None) -> Batch | None:
         """The next batch; None if none came within `timeout` seconds or the receiver was stopped.
 
         After a stop it still hands over what had arrived.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        left = math.inf if timeout is None else units.seconds("timeout", timeout, -math.inf, math.inf)
+        until = time.monotonic() + left
         while True:
-            left = _STEP_S if until is None else min(max(until - time.monotonic(), 0.0), _STEP_S)
-            taken = self._take(left, self.linger)
-            if taken is not None or self._stopped or (until is not None and time.monotonic() >= until):
+            left = max(until - time.monotonic(), 0.0)
+            taken = self._take(left)
+            if taken is not None or self._stopped or not left:
                 return taken
 
-    def _take(self, wait_s: float, linger_s: float) -> Batch | None:
-        taken = self._engine.take(self._batch, wait_s, linger_s)
+    def _take(self, left_s: float) -> Batch | None:
+        """A batch, if one comes within a step and so many seconds; what it lingers is part of both."""
+        step = min(left_s, _STEP_S)
+        linger = self._linger if self._linger < step else 0.0
+        taken = self._engine.take(self._batch, step - linger, linger)
         if taken is None:
             return None
         self._heard = time.monotonic()
@@ -146,17 +171,17 @@ class Receiver(Server):
 
     def _left(self, since: float) -> float:
         """Seconds until silence has lasted too long."""
-        return _STEP_S if self.idle is None else max(self._heard, since) + self.idle - time.monotonic()
+        return math.inf if self._idle is None else max(max(self._heard, since) + self._idle - time.monotonic(), 0.0)
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches until `stop()`, or until nothing has come for `idle` seconds."""
         since = time.monotonic()
         while not self._stopped:
             left = self._left(since)
-            taken = self._take(min(max(left, 0.0), _STEP_S), self.linger)
+            taken = self._take(left)
             if taken is not None:
                 yield taken
-            elif left <= 0:
+            elif not left:
                 return
 
     async def __aiter__(self) -> AsyncIterator[Batch]:
@@ -167,18 +192,26 @@ class Receiver(Server):
         bell = os.dup(self._engine.fileno())
         try:
             while not self._stopped:
-                taken = self._take(0.0, 0.0)
+                taken = self._take(0.0)
                 if taken is not None:
                     yield taken
                     # A flood must not keep other tasks from running.
                     await asyncio.sleep(0)
-                elif (left := self._left(since)) <= 0:
+                elif not (left := self._left(since)):
                     return
-                elif self._engine.arm():
-                    await _rung(loop, bell, left if self.idle is not None else None)
-                    await asyncio.sleep(self.linger)
+                elif self._engine.arm() and await _rung(loop, bell, left):
+                    await self._linger_for(min(self._linger, self._left(since)))
         finally:
             os.close(bell)
+
+    async def _linger_for(self, seconds: float) -> None:
+        """Waits for more, until a batch or half of the queue is full."""
+        enough = min(self._batch, -(-self._queue // 2))
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped:
+            await asyncio.sleep(min(left, _LOOK_S))
+            if sum(worker["queued"] for worker in self._engine.received()) >= enough:
+                return
 
     def drain(self) -> None:
         """Starts the engine's own handler, which takes all that comes, and only counts it."""
@@ -194,12 +227,10 @@ class Receiver(Server):
     def send(self, data: Any, to: Any) -> int:
         """Sends one datagram to each of the sources with these numbers, from the port listened on.
 
-        Returns how many left; the rest the kernel refused. Errors: UsageError where a datagram cannot be so long.
+        `data` is an array or bytes; `to` are numbers as in `Batch.sender`. Returns how many left; the rest the kernel
+        refused. Errors: UsageError where that makes no datagram, or no numbers.
         """
-        raw = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-        if len(raw) > _LONGEST_DATAGRAM:
-            raise UsageError(f"{len(raw):,} bytes: a datagram has at most {_LONGEST_DATAGRAM:,}")
-        return self._engine.send(raw, np.ascontiguousarray(to, np.uint32).reshape(-1))
+        return self._engine.send(_datagram(data), _numbers(to))
 
     # --- Counting ---
 
@@ -243,21 +274,71 @@ class Receiver(Server):
         }
 
 
-def _check(**counts: int) -> None:
-    most = {"threads": 1024, "queue": 1 << 32, "batch": 1 << 32, "follow": 1 << 26}
-    for name, count in counts.items():
-        if not 1 <= count <= most[name]:
-            raise UsageError(f"{name}={count}: give 1 to {most[name]:,}")
+def _datagram(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of what is to be sent. Errors: UsageError where it has none, or too many."""
+    if isinstance(data, np.ndarray | np.generic):
+        raw = _bytes_of(data)
+    else:
+        try:
+            raw = memoryview(data).tobytes()
+        except TypeError:
+            raw = _bytes_of(data)
+    if not 0 < len(raw) <= _LONGEST_DATAGRAM:
+        raise UsageError(f"{len(raw):,} bytes: a datagram has at least 1 and at most {_LONGEST_DATAGRAM:,}")
+    return np.frombuffer(raw, np.uint8)
 
 
-async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float | None) -> None:
-    """Waits until the bell is rung, at most so long."""
+def _bytes_of(data: Any) -> bytes:
+    """Those of an array, or of what makes one. What stands for objects in it are places in this process's memory."""
+    try:
+        array = np.asanyarray(data)
+    except ValueError as error:
+        raise UsageError(f"this {type(data).__name__} makes no array that could be sent: {error}") from error
+    if array.dtype.hasobject or array.dtype.kind in "UT":
+        raise UsageError(f"a datagram is made of an array of numbers or records, or of bytes; not of {_kind(data)}")
+    if batches.is_masked(array):
+        raise UsageError("a masked array: send array.compressed(), or array.data to send what is masked, too")
+    return bytes(array.tobytes())
+
+
+def _kind(data: Any) -> str:
+    return f"an array of {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
+
+
+def _numbers(to: Any) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Numbers of sources. Errors: UsageError for what can be none."""
+    try:
+        found = np.asarray(to)
+    except ValueError:
+        found = np.asarray(None)
+    if found.dtype != np.uint32 and found.size:
+        whole = found.dtype.kind in "ui"
+        if not whole or int(found.min()) < 0 or int(found.max()) > _HIGHEST_NUMBER:
+            raise UsageError(f"to={to!r}: give numbers of senders, as batch.sender has them")
+    return np.ascontiguousarray(found, np.uint32).reshape(-1)
+
+
+def _check_switches(**switches: bool) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise UsageError(f"{name}={value!r}: give True or False")
+
+
+def _check_words(*given: tuple[str, str, tuple[str, ...]]) -> None:
+    for name, value, allowed in given:
+        if value not in allowed:
+            raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+
+
+async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float) -> bool:
+    """Waits until the bell is rung, at most so long; whether it was."""
     rung: asyncio.Future[None] = loop.create_future()
     loop.add_reader(bell, _settle, rung)
     try:
-        await asyncio.wait([rung], timeout=timeout)
+        done, _ = await asyncio.wait([rung], timeout=None if timeout == math.inf else timeout)
     finally:
         loop.remove_reader(bell)
+    return bool(done)
 
 
 def _settle(rung: asyncio.Future[None]) -> None:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatout import _engine
+from flatout import _engine, units
 from flatout.errors import GeneratorError, TargetError, UsageError
 from flatout.protocols import PROTOCOLS, layout_of
 from flatout.scenario import target as targets
@@ -37,7 +37,7 @@ class Sender:
         dtype: Any = None,
         *,
         sources: Sequence[str] = (),
-        flows: int = 1,
+        flows: int | str = 1,
         gso: bool | None = None,
         endian: Literal["little", "big"] = "little",
         allow_public: bool = False,
@@ -47,8 +47,7 @@ class Sender:
         able = _engine.kernel()["segmentation"]
         if gso and not able:
             raise UsageError("this kernel cannot cut datagrams apart (UDP_SEGMENT, Linux 4.18): leave gso out")
-        if flows < 1:
-            raise UsageError("a sender needs at least one flow")
+        flows = units.whole("flows", flows, units.MOST_THINGS)
         endpoints = [targets.resolve(text, _port()) for text in targets.apart(target)]
         for endpoint in endpoints:
             targets.guard(endpoint, allow_public)
@@ -81,11 +80,15 @@ class Sender:
         """
         import numpy
 
+        from flatout.batch import is_masked
+
         if self._closed:
             raise UsageError("this sender is closed")
         if not isinstance(records, numpy.ndarray) or records.dtype != self._dtype:
             found = getattr(records, "dtype", type(records).__name__)
             raise UsageError(f"this sender takes arrays of {self._dtype}, and this is {found}")
+        if is_masked(records):
+            raise UsageError("a masked array: pass records.compressed(), or records.data to send what is masked, too")
         if not records.flags.c_contiguous:
             raise UsageError("the array's records do not lie end to end: pass numpy.ascontiguousarray(records)")
         if not records.size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from flatout._engine import FaultyServer as _FaultyServer
+from flatout.scenario import capacity
 from flatout.scenario.listen import listen_address
 
 
@@ -37,7 +38,7 @@ class FaultyServer:
         self._server = _FaultyServer(
             protocol=protocol,
             listen=listen_address(listen),
-            cpus=list(cpus),
+            cpus=list(capacity.cpus_of(cpus)),
             drop=faults.drop,
             duplicate=faults.duplicate,
             corrupt=faults.corrupt,

@@ -6,7 +6,10 @@ Pure text to numbers and back. Every parser raises UsageError naming what was ty
 from __future__ import annotations
 
 import math
+import operator
 import re
+from collections.abc import Callable
+from typing import Any
 
 from flatout.errors import UsageError
 
@@ -22,6 +25,7 @@ _THOUSANDS = {"": 1.0, "k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6}
 MOST_PER_S = 200e6
 # More connections than 16 M source addresses could be given by any host of today.
 MOST_THINGS = 100_000_000
+_LONGEST_S = 366 * 86400
 # What Linux can be built for.
 MOST_CPUS = 8192
 
@@ -55,10 +59,10 @@ def duration(text: str) -> float:
     return _finite(sum(float(part[1]) * _SECONDS[part[2]] for part in parts), text)
 
 
-def _finite(seconds: float, text: str) -> float:
-    if seconds > 366 * 86400:
+def _finite(number: float, text: str) -> float:
+    if number > _LONGEST_S:
         raise UsageError(f"duration '{text}' is longer than a year")
-    return seconds
+    return number
 
 
 def size(text: str) -> int:
@@ -70,15 +74,16 @@ def size(text: str) -> int:
     return int(value)
 
 
-def share(text: str) -> float:
-    """A share from 0 to 1: `0.1%` or `0.001`."""
+def share(text: str, *, may_be_all: bool = False) -> float:
+    """A share from 0 to below 1, or to 1: `0.1%` or `0.001`."""
     percent = text.strip().endswith("%")
     try:
         value = float(text.strip().removesuffix("%")) / (100 if percent else 1)
     except ValueError:
         value = math.nan
-    if not 0 <= value < 1:
-        raise UsageError(f"share '{text}': write it like 0.1% or 0.001, from 0 to below 100 %")
+    if not (0 <= value < 1 or (may_be_all and value == 1)):
+        most = "100 %" if may_be_all else "below 100 %"
+        raise UsageError(f"share '{text}': write it like 0.1% or 0.001, from 0 to {most}")
     return value
 
 
@@ -91,3 +96,30 @@ def cpu_list(text: str) -> tuple[int, ...]:
             raise UsageError(f"CPUs '{text}': write them like 0 or 0-3,6")
         cpus.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
     return tuple(dict.fromkeys(cpus))
+
+
+# --- Settings that are numbers, or text that means one ---
+
+
+def whole(name: str, value: Any, most: int, meant: Callable[[str], int] = count) -> int:
+    """A setting that is a whole number from 1 on. Errors: UsageError with its name."""
+    try:
+        number = meant(value) if isinstance(value, str) else operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 1 <= number <= most:
+        raise UsageError(f"{name}={value!r}: give a whole number from 1 to {most:,}")
+    return number
+
+
+def seconds(name: str, value: Any, least: float = 0, most: float = _LONGEST_S) -> float:
+    """A setting that is a time in s. Errors: UsageError with its name."""
+    try:
+        number = duration(value) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number) or isinstance(value, bool):
+        raise UsageError(f"{name}={value!r}: give a number of seconds, or text like 500ms")
+    if not least <= number <= most:
+        raise UsageError(f"{name}={value!r}: give {least:,} to {most:,} s")
+    return number

@@ -287,7 +287,13 @@ def test_bad_use_of_limit(cli: Cli, server: flatout.Server, arguments: tuple[str
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nonsense",), ("load",), ("load", "smoke-signals", "x"), ("serve", "ntp", "--listen", "x")],
+    [
+        ("nonsense",),
+        ("load",),
+        ("load", "smoke-signals", "x"),
+        *(("serve", "ntp", "--listen", listen) for listen in ("x", "", "*:0", "nosuch.invalid:0")),
+        *(("serve", "record", "--listen", listen) for listen in ("", "*:0", "nosuch.invalid:0")),
+    ],
     ids=" ".join,
 )
 def test_bad_commands(cli: Cli, arguments: tuple[str, ...]) -> None:

@@ -22,6 +22,17 @@ def interrupted(running: Running, seconds: float = 10.0) -> Any:
     return json.loads(running.out.with_name("r.json").read_text())
 
 
+@pytest.mark.parametrize("verb", ["load", "limit", "serve", "report"])
+def test_while_it_starts(cli: Cli, verb: str) -> None:
+    """A library that takes its time stands for those that are imported before anything begins."""
+    (cli.folder / "cyclopts.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    starting = cli.start(verb, "ntp", "127.0.0.1:5")
+    wait_until(lambda: "importing" in starting.out.read_text(), message="importing")
+    starting.interrupt()
+    done = starting.end(10)
+    assert (done.code, done.err) == (130, "flatout: interrupted\n")
+
+
 def test_in_warm_up(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
         load = cli.start(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import itertools
+import math
+import os
 import socket
 import threading
 import time
@@ -234,8 +237,51 @@ def test_a_datagram_goes_back_to_those_it_names() -> None:
             assert sender.socket.recv(100) == b"\0\0\1\0\2\0"
         assert receiver.send(b"once", int(to[0])) == 1
         assert receiver.send(b"nobody", [77, 0xFFFFFFFF]) == 0
-        with pytest.raises(UsageError, match="a datagram has at most"):
-            receiver.send(bytes(65_508), to)
+        assert receiver.send(np.zeros(3, "u4"), []) == 0, "to nobody"
+
+
+def test_what_may_be_sent_back() -> None:
+    layout = np.dtype([("id", "<u4"), ("when", "<M8[ns]"), ("name", "<U2")])
+    record = np.zeros(4, layout)
+    record["id"], record["name"] = 7, "ab"
+    sent = (b"a\0", bytearray(b"b"), memoryview(b"-c-d")[1::2], array.array("H", [1, 2]), [1, 2], np.uint16(5))
+    with flatout.Receiver("127.0.0.1:0") as receiver, sending(receiver) as sender:
+        sender.each(records(1, [1]))
+        (to,) = taken(receiver, 1)[0].sender
+        sender.socket.settimeout(20)
+        for data in (*sent, record, record[::2], record[1]):
+            assert receiver.send(data, to) == 1
+            came = sender.socket.recv(100)
+            assert came == (bytes(data) if isinstance(data, bytes | bytearray) else np.asarray(data).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (None, "not of NoneType"),
+        ({"a": 1}, "not of dict"),
+        ([b"a", None], "not of list"),
+        (np.array([None]), "not of an array of object"),
+        (np.zeros(1, [("id", "u4"), ("what", "O")]), "not of an array of "),
+        ("abc", "not of str"),
+        (np.array(["abc"]), "not of an array of <U3"),
+        ([[1], [1, 2]], "this list makes no array"),
+        (np.ma.array([1, 2], mask=[0, 1]), "a masked array"),
+        (b"", "0 bytes: a datagram has at least 1"),
+        ([], "0 bytes"),
+        (bytes(65_508), "65,508 bytes: a datagram has at least 1 and at most 65,507"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_datagram_is_not_sent(data: object, why: str) -> None:
+    with flatout.Receiver("127.0.0.1:0") as receiver, pytest.raises(UsageError, match=why):
+        receiver.send(data, [0])
+
+
+@pytest.mark.parametrize("to", [None, "0", 1.0, [0.5], -1, 1 << 32, [[0], [1, 2]], True])
+def test_what_is_no_number_of_a_sender(to: object) -> None:
+    with flatout.Receiver("127.0.0.1:0") as receiver, pytest.raises(UsageError, match="give numbers of senders"):
+        receiver.send(b"x", to)
 
 
 def test_a_wildcard_takes_both_families() -> None:
@@ -263,10 +309,50 @@ def test_a_port_that_is_taken_is_refused_and_one_that_was_left_is_free() -> None
         assert again.address == address
 
 
+def test_numbers_may_be_text() -> None:
+    texts = {
+        "threads": "2",
+        "queue": "1k",
+        "batch": "1k",
+        "follow": "1k",
+        "buffer": "64KiB",
+        "cpus": str(min(os.sched_getaffinity(0))),
+    }
+    with flatout.Receiver("127.0.0.1:0", idle="100ms", linger="2ms", **texts) as receiver:  # type: ignore[arg-type]
+        assert (receiver.idle, receiver.linger) == (0.1, 0.002)
+        assert (receiver.stats()["queue"]["size"], len(receiver.stats()["workers"])) == (1000, 2)
+        assert receiver.take("1ms") is None
+        assert receiver.take(-1) is None
+        for wrong in (math.nan, "x", [1]):
+            with pytest.raises(UsageError):
+                receiver.take(wrong)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ({"threads": 0}, "threads=0"),
+        ({"threads": 0}, "threads=0: give a whole number from 1 to 1,024"),
+        ({"threads": 1.5}, "threads=1.5"),
+        ({"threads": True}, "threads=True"),
+        ({"batch": None}, "batch=None"),
+        ({"queue": "64kk"}, "number '64kk'"),
+        ({"queue": "0"}, "queue='0': give a whole number from 1"),
+        ({"follow": "100M"}, "follow='100M'"),
+        ({"buffer": -1}, "buffer=-1: give a whole number from 1"),
+        ({"buffer": 1 << 31}, "to 2,147,483,647"),
+        ({"buffer": 1e6}, "buffer=1000000.0"),
+        ({"idle": math.nan}, "idle=nan: give a number of seconds"),
+        ({"idle": math.inf}, "idle=inf: give 0 to 31,622,400 s"),
+        ({"idle": -1}, "idle=-1: give 0 to"),
+        ({"idle": "soon"}, "duration 'soon'"),
+        ({"idle": True}, "idle=True: give a number of seconds"),
+        ({"linger": "x"}, "duration 'x'"),
+        ({"linger": [1]}, r"linger=\[1\]: give a number of seconds"),
+        ({"linger": math.nan}, "linger=nan"),
+        ({"cpus": [-1]}, "are not among those"),
+        ({"cpus": 0}, "CPUs 0: give numbers"),
+        ({"shared": "no"}, "shared='no': give True or False"),
+        ({"gro": None}, "gro=None: give True or False"),
         ({"queue": 0}, "queue=0"),
         ({"follow": 0}, "follow=0"),
         ({"full": "drop"}, "give one of drop-oldest, drop-newest, wait"),

@@ -63,6 +63,9 @@ def test_arrays_that_it_does_not_take(far_end: socket.socket) -> None:
                 sender.send(wrong)  # type: ignore[arg-type]
         with pytest.raises(flatout.UsageError, match="ascontiguousarray"):
             sender.send(records(10)[::2])
+        for masked in (np.ma.array(records(3)), np.ma.array(records(3), mask=[0, 1, 0])):
+            with pytest.raises(flatout.UsageError, match="a masked array"):
+                sender.send(masked)
         assert sender.sent == 0
     with pytest.raises(flatout.UsageError, match="closed"):
         sender.send(records(1))
@@ -103,7 +106,8 @@ def test_threads_take_turns() -> None:
 @pytest.mark.parametrize(
     ("target", "options", "word"),
     [
-        ("127.0.0.1:5", {"flows": 0}, "flow"),
+        ("127.0.0.1:5", {"flows": 0}, "flows=0"),
+        ("127.0.0.1:5", {"flows": None}, "flows=None"),
         ("8.8.8.8:5", {}, "public"),
         ("127.0.0.1:5", {"sources": ["nonsense"]}, "sources"),
         ("127.0.0.1:", {}, "target"),

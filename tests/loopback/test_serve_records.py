@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -169,6 +171,29 @@ def test_row_72_pins_and_what_the_machine_is(receive: Receive) -> None:
     assert "1 thread on CPUs 0" in done.err
     assert re.search(r"^Machine: .*lo has \d+ RX queue", done.err, re.MULTILINE)
     assert re.search(r"Memory: at most about [\d.]+ MiB \(with 1,000,000 senders\)", done.err)
+
+
+def test_row_72_the_receiving_threads_keep_to_the_cpus_named(receive: Receive) -> None:
+    """What the kernel says of each of them, in turn."""
+    named = sorted(os.sched_getaffinity(0))[-2:]
+    receiving = receive("--threads", "3", "--cpus", ",".join(map(str, named)))
+    tasks = Path(f"/proc/{receiving.running.process.pid}/task")
+
+    def kept() -> list[str]:
+        found = [task for task in tasks.iterdir() if (task / "comm").read_text() == "flatout-receive\n"]
+        told = "".join((task / "status").read_text() for task in found)
+        return sorted(re.findall(r"^Cpus_allowed_list:\t(.+)$", told, re.MULTILINE))
+
+    wanted = sorted(str(named[n % len(named)]) for n in range(3))
+    wait_until(lambda: kept() == wanted, message=f"on CPUs {wanted}")
+    receiving.stop()
+
+
+@pytest.mark.parametrize("protocol", ["record", "ntp"])
+def test_cpus_that_it_may_not_use_are_bad_use(cli: Cli, protocol: str) -> None:
+    done = cli("serve", protocol, "--listen", "127.0.0.1:0", "--cpus", max(os.sched_getaffinity(0)) + 1)
+    assert done.code == 2
+    assert "are not among those this process may use" in done.err
 
 
 def test_row_74_loss_is_known_by_sequence_numbers(receive: Receive) -> None:

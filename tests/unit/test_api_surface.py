@@ -37,6 +37,12 @@ def test_nothing_heavy_is_imported() -> None:
     assert python(code).strip() == "[]"
 
 
+def test_the_command_line_hears_ctrl_c_before_it_imports_anything_heavy() -> None:
+    names = (*HEAVY, "msgspec", "flatout.host")
+    code = f"import sys, flatout.cli; print([name for name in {names!r} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
 def test_a_run_imports_no_screen_and_no_chart() -> None:
     code = f"import sys, flatout; flatout.load; print([name for name in {HEAVY[:4]} if name in sys.modules])"
     assert python(code).strip() == "[]"

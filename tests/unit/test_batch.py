@@ -57,3 +57,45 @@ def test_what_is_made_of_it_says_that_it_is_no_batch(batch: flatout.Batch, made:
         with pytest.raises(AttributeError, match=f"'{name}' belongs to a batch as it was handed over"):
             getattr(other, name)
     assert batch.sender.tolist() == [0, 10, 20, 30], "the batch itself still has it"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda batch: batch.sort(),
+        lambda batch: batch.sort(order="x"),
+        lambda batch: batch.sort(axis=-1, kind="stable"),
+        lambda batch: batch["id"].view(np.ndarray).sort() or batch.sort(),
+        lambda batch: batch.partition(2),
+        lambda batch: setattr(batch, "shape", (2, 2)),
+        lambda batch: setattr(batch, "dtype", "u4"),
+    ],
+)
+def test_what_was_reordered_in_place_says_so(batch: flatout.Batch, change: object) -> None:
+    assert callable(change)
+    batch[:] = batch[::-1].copy()
+    change(batch)
+    for name in ("arrived_ns", "sender", "worker"):
+        with pytest.raises(AttributeError, match=f"'{name}' .* was changed in place"):
+            getattr(batch, name)
+
+
+def test_sorting_sorts_and_a_copy_is_no_batch(batch: flatout.Batch) -> None:
+    batch[:] = batch[::-1].copy()
+    ids = batch["id"].tolist()
+    for made in (np.sort(batch, order="id"), batch[np.argsort(batch, order="id")]):
+        assert made["id"].tolist() == sorted(ids)
+    assert (batch["id"].tolist(), batch.sender.tolist()) == (ids, [0, 10, 20, 30]), "it is as it was"
+    with pytest.raises(ValueError, match="unknown field"):
+        batch.sort(order="nothing")
+    assert len(batch.sender) == 4
+    batch.sort(order="id")
+    assert batch["id"].tolist() == sorted(ids)
+
+
+def test_what_moves_no_record_leaves_a_batch_as_it_is(batch: flatout.Batch) -> None:
+    batch.byteswap(inplace=True)
+    batch["x"] = 0
+    with pytest.raises(ValueError, match=r"own(s its own| its) data"):
+        batch.resize(2)
+    assert batch.sender.tolist() == [0, 10, 20, 30]

@@ -156,6 +156,12 @@ def test_listen_addresses(port: str) -> None:
         listen.listen_address(f"127.0.0.1:{port}")
 
 
+@given(texts | texts.map("{}:0".format))
+@example("[::1%lo]:0")
+def test_any_listen_address(text: str) -> None:
+    value_or_refusal(listen.listen_address, text)
+
+
 @given(texts)
 @example(f"lost<{MANY_DIGITS}")
 @example("lost<²")

@@ -39,6 +39,16 @@ def test_dtype_to_text() -> None:
     assert layout_of([("id", "<u4")]).text == "id:u4"
 
 
+def test_arrays_of_many_dimensions_go_both_ways() -> None:
+    shape = (1, 2) * 4 + (1,) * 24
+    deep = layout_of(np.dtype([("id", "<u4"), ("deep", "<u2", shape)]))
+    assert layout_of(deep.text) == deep
+    assert layout_of(deep.text).dtype == deep.dtype
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        with pytest.raises(UsageError, match="32 dimensions at most, and this 33"):
+            layout_of(np.dtype([("deep", "<u2", (*shape, 1))]))
+
+
 def test_a_dtype_stays_what_it_was() -> None:
     within = np.dtype([("id", "<u4"), ("at", [("x", "<f4"), ("y", "<f4")]), ("when", "<M8[D]")])
     layout = layout_of(within)

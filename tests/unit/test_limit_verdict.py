@@ -140,6 +140,9 @@ def test_numbers_in_words() -> None:
         "0 %", "0.1 %", "0.0457 %", "99.996 %", "100 %",
     ]  # fmt: skip
     assert [ms(ns) for ns in (250_000, 5_000_000, 1_234_567_890)] == ["0.25 ms", "5 ms", "1,230 ms"]
+    assert [ms(ns) for ns in (99_940, 43_512, 1_000, 999, 90, 0)] == [
+        "99.9 µs", "43.5 µs", "1 µs", "999 ns", "90 ns", "0 ns",
+    ]  # fmt: skip
     assert percent(1e-9) == "1e-07 %"
 
 

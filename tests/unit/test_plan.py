@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 from typing import Any
 
 import msgspec
 import pytest
 
+import flatout
 from flatout.errors import TargetError, UsageError
 from flatout.protocols import PROTOCOLS
 from flatout.scenario import capacity, plan
 from flatout.scenario.model import Scenario, Segment
+from flatout.testing import Faults, FaultyServer
 
 NAME = next(iter(PROTOCOLS))
 NAN = math.nan
@@ -55,6 +58,35 @@ def test_threads_that_share_a_cpu_are_told_of(monkeypatch: pytest.MonkeyPatch) -
     assert plan.make(scenario(threads=2)).notes == []
     assert "3 threads that spin share 2 CPUs" in plan.make(scenario(threads=3)).notes[0]
     assert "2 threads that spin share 1 CPU:" in plan.make(scenario(threads=2, cpus=(1,))).notes[0]
+
+
+def test_cpus_are_told_by_numbers_or_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    assert capacity.cpus_of([2, 0]) == capacity.cpus_of("2,0") == (2, 0)
+    assert capacity.cpus_of(()) == capacity.cpus_of("") == ()
+    for wanted, said in [
+        ((99,), r"CPUs \[99\] are not among those this process may use: \[0, 1, 2\]"),
+        ("0,7", r"CPUs \[7\] are not among"),
+        ([-1], r"CPUs \[-1\] are not among"),
+        ([0.0], "give numbers like"),
+        (1, "give numbers like"),
+        (["0"], "give numbers like"),
+        ("a", "write them like"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            capacity.cpus_of(wanted)  # type: ignore[arg-type]
+
+
+def test_all_that_keeps_to_cpus_refuses_those_that_it_may_not_use() -> None:
+    missing = max(os.sched_getaffinity(0)) + 1
+    for keeps in (
+        lambda: flatout.Receiver("127.0.0.1:0", cpus=[missing]),
+        *(lambda name=name: flatout.serve(name, "127.0.0.1:0", cpus=(missing,)) for name in PROTOCOLS),
+        lambda: FaultyServer(NAME, Faults(), cpus=(missing,)),
+        lambda: flatout.load(NAME, "127.0.0.1:5", rate=1, cpus=(missing,)),
+    ):
+        with pytest.raises(UsageError, match="are not among those this process may use"):
+            keeps()
 
 
 def test_the_port_is_the_protocols_own_where_none_is_named() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 
 from flatout.errors import TargetError, UsageError
-from flatout.scenario import target
+from flatout.scenario import listen, target
 
 
 def endpoint(text: str) -> target.Endpoint:
@@ -125,3 +126,27 @@ def test_no_more_sources_than_flows() -> None:
 def test_sources_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError, match="sources"):
         target.sources((text,), flows=1)
+
+
+# --- Where to listen ---
+
+
+def test_where_to_listen() -> None:
+    for text in ("127.0.0.1:0", "0.0.0.0:123", "[::]:0", "[::1]:65535"):
+        assert str(listen.listen_address(text)) == text
+    assert str(listen.listen_address("localhost:5").address) == "127.0.0.1"
+    assert listen.given(None) is None
+    assert listen.given("127.0.0.1:0") == "127.0.0.1:0"
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", ":0", "*:0", "[*]:0", "[]:0", "::1:0", "[::1:0", "nowhere", "127.0.0.1", 5, None]
+)
+def test_what_is_no_listen_address(text: Any) -> None:
+    with pytest.raises(UsageError, match=r"^listen address .*: write it like 127\.0\.0\.1:1123, or for all addresses"):
+        listen.listen_address(text)
+
+
+def test_a_name_to_listen_on_that_nobody_knows_is_bad_use() -> None:
+    with pytest.raises(UsageError, match=r"^listen address 'nosuch\.invalid:0': this host does not know"):
+        listen.given("nosuch.invalid:0")

@@ -94,6 +94,14 @@ def test_shares_that_mean_nothing(text: str) -> None:
         units.share(text)
 
 
+def test_a_share_that_may_be_all_says_so() -> None:
+    assert [units.share(text, may_be_all=True) for text in ("100%", "1", " 100.0% ", "0%")] == [1, 1, 1, 0]
+    with pytest.raises(UsageError, match=r"'101%': .*, from 0 to 100 %$"):
+        units.share("101%", may_be_all=True)
+    with pytest.raises(UsageError, match=r"from 0 to below 100 %$"):
+        units.share("100%")
+
+
 @pytest.mark.parametrize(
     ("text", "cpus"), [("", ()), ("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))]
 )
@@ -120,3 +128,28 @@ def test_any_text_is_a_number_or_a_usage_error(text: str) -> None:
 @given(st.floats(min_value=1e-3, max_value=200e6))
 def test_a_rate_survives_being_written(per_s: float) -> None:
     assert units.rate(repr(per_s)) == per_s
+
+
+def test_settings_are_numbers_or_text_that_means_one() -> None:
+    assert [units.whole("n", value, 2000) for value in (7, "7", "2k", True + 1)] == [7, 7, 2000, 2]
+    assert units.whole("n", "1KiB", 2000, units.size) == 1024
+    assert [units.seconds("t", value) for value in (0, 1.5, "500ms")] == [0.0, 1.5, 0.5]
+    assert units.seconds("t", -1, least=-2) == -1
+
+
+@pytest.mark.parametrize("value", [0, -1, 2001, "2001", None, 1.0, True, [1], b"1"])
+def test_settings_that_are_no_whole_number(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^n=.*: give a whole number from 1 to 2,000$"):
+        units.whole("n", value, 2000)
+
+
+@pytest.mark.parametrize("value", [None, True, [1], float("nan"), b"1s"])
+def test_settings_that_are_no_time(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^t=.*: give a number of seconds"):
+        units.seconds("t", value)
+
+
+@pytest.mark.parametrize("value", [-0.1, "61s", 1e9, float("inf")])
+def test_settings_that_are_too_long_or_too_short_a_time(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^t=.*: give 0 to 60 s$"):
+        units.seconds("t", value, most=60)

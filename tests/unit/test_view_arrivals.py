@@ -82,6 +82,13 @@ def test_a_second_says_what_went_wrong_and_nothing_of_what_did_not() -> None:
     assert line.endswith("malformed 3  lost 30  duplicate 4  dropped in the queue 6  dropped by the kernel 7")
 
 
+def test_a_second_in_which_late_ones_come_has_lost_nothing() -> None:
+    before, now = stats(worker(1_000, missing=7)), stats(worker(1_005, missing=2, reordered=5), t_s=2.0)
+    (line,) = arrivals.second(before, now, 1.0)
+    assert "-" not in line
+    assert line.endswith("/s  reordered 5")
+
+
 def test_several_workers_tell_their_shares() -> None:
     """Row 70: what SO_REUSEPORT's hash leaves idle is seen."""
     _, shares = arrivals.second(stats(worker(0), worker(0)), stats(worker(750), worker(250)), 1.0)

@@ -43,8 +43,7 @@ class Casting:
         """As keyword arguments of the Python API."""
         given: LoadOptions = {}
         if self.spread is not None:
-            # All of it is a share that nothing else has.
-            given["spread"] = 1.0 if self.spread.strip() in ("100%", "1") else units.share(self.spread)
+            given["spread"] = units.share(self.spread, may_be_all=True)
         if self.players is not None:
             given["senders"] = self.players
         return given

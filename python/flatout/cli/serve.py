@@ -16,6 +16,7 @@ from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
+from flatout.scenario.listen import given
 from flatout.scenario.model import Io
 from flatout.view.format import memory, rate_short
 
@@ -48,9 +49,9 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         stop = Stop()
         server = Answerer(
             protocol.name,
-            serving.listen,
+            given(serving.listen),
             threads=serving.threads,
-            cpus=units.cpu_list(serving.cpus),
+            cpus=serving.cpus,
             transports=serving.transport or None,
             io=serving.io,
             connections=units.count(serving.connections),

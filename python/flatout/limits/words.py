@@ -23,6 +23,8 @@ def percent(share: float) -> str:
 
 
 def ms(ns: float) -> str:
-    """5 ms, 0.25 ms, 1,200 ms."""
+    """5 ms, 0.25 ms, 1,200 ms; below that 43.5 µs, 90 ns."""
+    if ns < 1e5:
+        return f"{ns / 1e3:.3g} µs" if ns >= 1e3 else f"{ns:.0f} ns"
     value = float(f"{ns / 1e6:.3g}")
     return f"{value:,.0f} ms" if value >= 1000.0 else f"{value:g} ms"

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from flatout.errors import UsageError
-from flatout.protocols._field import Field, code_swaps, is_code, is_name, told_role, told_value, with_role, with_value
+from flatout.protocols._field import (
+    Field,
+    check_shape,
+    code_swaps,
+    is_code,
+    is_name,
+    told_role,
+    told_value,
+    with_role,
+    with_value,
+)
 
 
 def dtype_of(fields: Sequence[Field], size: int) -> np.dtype[Any]:
@@ -69,6 +79,7 @@ def _read_field(name: str, kind: np.dtype[Any], offset: int) -> tuple[Field | No
         return None, False
     if not is_name(name):
         raise UsageError(f"field '{name}': a name has no spaces and none of , : @ = ( ) < >")
+    check_shape(name, shape)
     code = base.str[1:]
     # Structures within, and types that only NumPy has, are so many bytes.
     code = code if base.names is None and is_code(code) else f"V{base.itemsize}"

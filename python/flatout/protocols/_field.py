@@ -27,6 +27,7 @@ _LONG_NAMES = {name: code for name, code in _LONG_NAMES.items() if code != "f1"}
 _CODE = re.compile(r"[ui][1248]|f[248]|b1|c(?:8|16)|[SVU][1-9][0-9]{0,3}|[Mm]8\[(?:ns|us|ms|s)\]")
 _TYPE = re.compile(r"(?P<order>[<>])?(?P<shape>[1-9][0-9]{0,2}|\([0-9,]+\))?(?P<after>[<>])?(?P<code>.+)", re.DOTALL)
 _TYPES = "u1 u2 u4 u8 i1 i2 i4 i8 f4 f8, or 4x for 4 bytes of padding"
+_MOST_DIMENSIONS = 32
 _NAME = re.compile(r"[^\s,:@=()<>]+")
 
 
@@ -116,9 +117,16 @@ def _read_type(word: str, kind: str) -> tuple[str | None, tuple[int, ...], str]:
     if not found or not is_code(code):
         raise UsageError(f"field '{word}': '{kind}' is no type; there are {_TYPES} (< or > before it: byte order)")
     shape = tuple(int(n) for n in re.findall("[0-9]+", found["shape"] or ""))
-    if 0 in shape or len(shape) > 8:
+    if 0 in shape:
         raise UsageError(f"field '{word}': an array of {found['shape']} holds nothing that can be sent")
+    check_shape(word, shape)
     return found["after"] or found["order"], shape, code
+
+
+def check_shape(name: str, shape: tuple[int, ...]) -> None:
+    """Errors: UsageError for more dimensions than every NumPy has."""
+    if len(shape) > _MOST_DIMENSIONS:
+        raise UsageError(f"field '{name}': an array has {_MOST_DIMENSIONS} dimensions at most, and this {len(shape)}")
 
 
 def is_code(code: str) -> bool:
@@ -152,13 +160,19 @@ def with_role(field: Field, role: str) -> Field:
         raise UsageError(f"field '{field.name}': there is no role '{role}'; there are {', '.join(ROLES)}")
     made = _suited(field, role)
     if made is None:
-        wanted = (
-            "a whole number" if role in ("identity", "sequence") else "a whole number of 4 or 8 bytes, or seconds in f8"
-        )
         raise UsageError(
-            f"field '{field.name}' cannot have the role {role}: that needs {wanted}, not {field.type_text}"
+            f"field '{field.name}' cannot have the role {role}: that needs {_wanted(role)}, not {field.type_text}"
         )
     return made
+
+
+def _wanted(role: str) -> str:
+    """What type a role needs."""
+    if role in ("identity", "sequence"):
+        return "a whole number"
+    if role in ("sent", "sent_s"):
+        return "a whole number of 4 or 8 bytes, or seconds in f8"
+    return "a whole number of 4 or 8 bytes (f8 holds seconds, and M8 has its own unit: they are @sent)"
 
 
 def _suited(field: Field, role: str) -> Field | None:

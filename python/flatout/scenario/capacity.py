@@ -1,15 +1,18 @@
-"""What this host can hold open: source ports, descriptors, memory. Said before anything is sent, with the remedy.
+"""What this host has to give: CPUs, source ports, descriptors, memory. Said before anything is sent, with the remedy.
 
 Method: the kernel's own numbers are read from /proc; what is asked is compared with them. Nothing is changed here.
 """
 
 from __future__ import annotations
 
+import operator
 import os
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from flatout import units
 from flatout.errors import UsageError
 from flatout.scenario import target
 from flatout.scenario.model import Scenario
@@ -69,6 +72,18 @@ def _io_uring() -> bool:
     except (OSError, ValueError):
         return True
     return setting == 0 or (setting == 1 and os.geteuid() == 0)
+
+
+def cpus_of(wanted: Iterable[int] | str) -> tuple[int, ...]:
+    """CPUs to keep threads on, of numbers or text such as "0-3,6". Errors: UsageError where they cannot be had."""
+    try:
+        cpus = units.cpu_list(wanted) if isinstance(wanted, str) else tuple(map(operator.index, wanted))
+    except TypeError as error:
+        raise UsageError(f"CPUs {wanted!r}: give numbers like (0, 2), or text like '0-3,6'") from error
+    allowed = os.sched_getaffinity(0)
+    if missing := set(cpus) - allowed:
+        raise UsageError(f"CPUs {sorted(missing)} are not among those this process may use: {sorted(allowed)}")
+    return cpus
 
 
 def loopback_sources(connections: int, nodes: int, endpoint: target.Endpoint, room: Room) -> tuple[str, ...]:

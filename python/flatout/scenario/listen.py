@@ -5,19 +5,33 @@ from __future__ import annotations
 import errno
 import re
 
-from flatout.errors import FlatoutError, GeneratorError, UsageError
+from flatout.errors import FlatoutError, GeneratorError, TargetError, UsageError
 from flatout.scenario import target
 
 _ADDRESS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def listen_address(text: str) -> target.Endpoint:
-    """`ADDR:PORT` to listen on; the port may be 0, the address a wildcard."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise UsageError(f"listen address '{text}': write it like 127.0.0.1:1123, 0.0.0.0:123 or [::]:123")
-    endpoint = target.resolve(f"{host}:1", 1)
+    """`ADDR:PORT` to listen on; the port may be 0, the address a wildcard. Errors: UsageError."""
+    form = f"listen address {text!r}: write it like 127.0.0.1:1123, or for all addresses 0.0.0.0:1123 or [::]:1123"
+    host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    # A resolver takes an asterisk for this host alone; who writes it means all addresses.
+    if not re.fullmatch(r"[^*:\[\]]+|\[[^*\]]+\]", host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise UsageError(form)
+    try:
+        endpoint = target.resolve(f"{host}:1", 1)
+    except UsageError as error:
+        raise UsageError(form) from error
+    except TargetError as error:
+        raise UsageError(f"listen address {text!r}: this host does not know '{host}'") from error
     return endpoint._replace(port=int(port))
+
+
+def given(text: str | None) -> str | None:
+    """What was said of where to listen, if anything. Errors: UsageError where nothing was said in so many words."""
+    if text is not None:
+        listen_address(text)
+    return text
 
 
 def why_not(error: OSError, at: target.Endpoint) -> FlatoutError:

@@ -131,9 +131,7 @@ def _check_numbers(scenario: Scenario) -> None:
         raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
     if not 0 <= scenario.warmup_s < math.inf:
         raise UsageError("the warm-up must be a time from 0 s on")
-    allowed = os.sched_getaffinity(0)
-    if missing := set(scenario.cpus) - allowed:
-        raise UsageError(f"CPUs {sorted(missing)} are not among those this process may use: {sorted(allowed)}")
+    capacity.cpus_of(scenario.cpus)
 
 
 def _check_file(queries: str | None) -> None:

@@ -59,7 +59,7 @@ def throughput(per_s: float, bytes_per_s: float) -> str:
 
 
 def _amiss(came: Stats) -> list[str]:
-    """What a good second has none of."""
+    """What a good second has none of. What is missing falls where a late one comes: then nothing was lost."""
     counted = {
         "malformed": sum(came["malformed"].values()),
         "lost": came["missing"],
@@ -68,7 +68,7 @@ def _amiss(came: Stats) -> list[str]:
         "dropped in the queue": came["queue"]["dropped"],
         "dropped by the kernel": came["kernel_drops"],
     }
-    return [f"{word} {number:,}" for word, number in counted.items() if number]
+    return [f"{word} {number:,}" for word, number in counted.items() if number > 0]
 
 
 def _shares(stats: Stats) -> str:
