@@ -28,7 +28,7 @@ _PROBE_S = 0.45
 _UNSENT_AFTER_S = 1e-3
 _SHORTEST_STALL_S, _LONGEST_STALL_S = 1e-3, 10e-3
 _WANDERS_OVER_S = 15.0
-_ON_TIME_NS, _LATE_NS = 10_000, 900_000
+_ON_TIME_NS, _LATE_NS, _STOPPED_NS = 10_000, 900_000, 3_000_000
 _NORMAL = statistics.NormalDist()
 
 
@@ -100,6 +100,7 @@ class Moment:
             answered=max(0, planned - unsent - lost),
             unsent=unsent,
             duration_s=duration_s,
+            lateness_p99_ns=_STOPPED_NS if self._stopped(held_up) > 0.01 * duration_s else _LATE_NS,
             lateness_p50_ns=_LATE_NS if share_late > 0.5 else _ON_TIME_NS,
             lateness_p90_ns=_LATE_NS if share_late > 0.1 else _ON_TIME_NS,
         )
@@ -117,6 +118,10 @@ class Moment:
         catching_up_s = _UNSENT_AFTER_S * load / (ceiling - load)
         slow = _NORMAL.cdf((load - ceiling) / (self.machine.uneven * ceiling))
         return slow + sum(s + catching_up_s for s in held_up) / duration_s
+
+    def _stopped(self, held_up: list[float]) -> float:
+        """For how long requests came due that the generator was to find 2 ms late or more."""
+        return sum(max(0.0, s - 2.0 * _UNSENT_AFTER_S) for s in held_up)
 
     def _beyond(self, load: float, rate: float) -> float:
         """By how much a load exceeds a rate that is uneven from one moment to the next, on average."""
