@@ -22,10 +22,20 @@ def interrupted(running: Running, seconds: float = 10.0) -> Any:
     return json.loads(running.out.with_name("r.json").read_text())
 
 
+_SLOW = """\
+import time
+print("importing", flush=True)
+until = time.monotonic() + 60
+while time.monotonic() < until:
+    pass
+"""
+
+
 @pytest.mark.parametrize("verb", ["load", "limit", "serve", "report"])
 def test_while_it_starts(cli: Cli, verb: str) -> None:
     """A library that takes its time stands for those that are imported before anything begins."""
-    (cli.folder / "cyclopts.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    # It works and does not sleep: Python begins to sleep in spite of a signal that came just before.
+    (cli.folder / "cyclopts.py").write_text(_SLOW)
     starting = cli.start(verb, "ntp", "127.0.0.1:5")
     wait_until(lambda: "importing" in starting.out.read_text(), message="importing")
     starting.interrupt()
