@@ -58,7 +58,7 @@ class Answerer(Server):
         self._slab = slab()
         self._engine = bound(
             _Server,
-            listen or f"127.0.0.1:{spoken.test_port}",
+            f"127.0.0.1:{spoken.test_port}" if listen is None else listen,
             protocol=protocol,
             **_knobs(spoken, knobs),
             links=list(links),

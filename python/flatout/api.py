@@ -25,7 +25,6 @@ from flatout.progress import RunProgress, SearchProgress
 from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.run import plain, quiet, run, share_later_than
 from flatout.scenario import streams
-from flatout.scenario.listen import given
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.plan import Plan, is_one_way, make, most_connections
 from flatout.scenario.plan import protocol as by_name
@@ -156,10 +155,10 @@ def serve(
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        return drained(protocol, given(listen), threads=threads, cpus=cpus, **knobs)
+        return drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
     return Answerer(
         protocol,
-        given(listen),
+        listen,
         threads=threads,
         cpus=cpus,
         transports=transports,

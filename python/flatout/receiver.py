@@ -20,7 +20,7 @@ from flatout import units
 from flatout._engine import Receiver as _Receiver
 from flatout.batch import Batch
 from flatout.errors import UsageError
-from flatout.protocols import Layout, layout_of
+from flatout.protocols import layout_of
 from flatout.run import distribution
 from flatout.scenario import capacity, target
 from flatout.server import Server, bound
@@ -97,10 +97,9 @@ class Receiver(Server):
         messages of one sender as one. `stamps`: who says when messages arrive, the thread that reads them ("user") or
         the kernel. `buffer`: of each socket. `queue`: how many records may wait, and `full`: what happens to more.
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
-        for how long to wait for more once something is there, at most 0.05 s; it ends when a batch or half of the queue
-        is full, at a stop, and with the caller's own time-out. `follow`: how many senders' numbers are followed.
-        `counters`: whether senders that ask on the same port are told what has arrived. Numbers and times may be text:
-        "64k", "4MiB", "5s".
+        for how long to wait for more once something is there, at most 0.05 s. `follow`: how many senders' numbers are
+        followed. `counters`: whether senders that ask on the same port are told what has arrived. Numbers and times may
+        be text: "64k", "4MiB", "5s".
         Errors: UsageError (a setting, the layout, no permission, not an address of this host, already in use).
         """
         layout = layout_of(dtype, endian)
@@ -110,7 +109,7 @@ class Receiver(Server):
         self._full = full
         _check_switches(shared=shared, gro=gro, counters=counters)
         _check_words(("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps)))
-        threads, follow = units.whole("threads", threads, 1024), units.whole("follow", follow, 1 << 26)
+        self._follow, threads = units.whole("follow", follow, 1 << 26), units.whole("threads", threads, 1024)
         self._engine = bound(
             _Receiver,
             listen,
@@ -124,14 +123,12 @@ class Receiver(Server):
             buffer=units.whole("buffer", buffer, _LARGEST_BUFFER, units.size),
             queue=self._queue,
             when_full=full,
-            followed=follow,
+            followed=self._follow,
             tells=counters,
         )
         super().__init__(layout.protocol, threads)
-        self.layout: Layout = layout
-        self.dtype: np.dtype[Any] = layout.dtype
-        self._follow, self._sockets = follow, 1 if shared else threads
-        self._heard = self._began
+        self.layout, self.dtype = layout, layout.dtype
+        self._sockets, self._heard = 1 if shared else threads, self._began
 
     @property
     def idle(self) -> float | None:

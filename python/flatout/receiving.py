@@ -20,7 +20,7 @@ def drained(protocol: str, listen: str | None = None, *, threads: int | None = N
     """
     spoken = by_name(protocol)
     knobs = _knobs(spoken, options)
-    at = listen or f"127.0.0.1:{spoken.test_port}"
+    at = f"127.0.0.1:{spoken.test_port}" if listen is None else listen
     asked = {"counters": True, **options}
     try:
         receiver = Receiver(at, knobs.format, endian=knobs.endian, threads=1 if threads is None else threads, **asked)

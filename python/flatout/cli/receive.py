@@ -17,7 +17,6 @@ from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend
 from flatout.protocols.base import Protocol
 from flatout.receiver import Receiver
 from flatout.receiving import drained
-from flatout.scenario.listen import given
 from flatout.view import arrivals
 from flatout.view import format as fmt
 
@@ -110,7 +109,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         seconds = None if receiving.for_ is None else units.duration(receiving.for_)
         stop = Stop()
         options = receiving.options()
-        with drained(protocol.name, given(receiving.listen), **options, **dataclasses.asdict(knobs)) as server:
+        with drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(knobs)) as server:
             if not receiving.quiet:
                 for line in _beginning(protocol, server, receiving):
                     out.say(line)

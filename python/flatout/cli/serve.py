@@ -16,7 +16,6 @@ from flatout.cli import output as out
 from flatout.cli.flags import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
-from flatout.scenario.listen import given
 from flatout.scenario.model import Io
 from flatout.view.format import memory, rate_short
 
@@ -49,7 +48,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         stop = Stop()
         server = Answerer(
             protocol.name,
-            given(serving.listen),
+            serving.listen,
             threads=serving.threads,
             cpus=serving.cpus,
             transports=serving.transport or None,

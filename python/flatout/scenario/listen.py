@@ -27,13 +27,6 @@ def listen_address(text: str) -> target.Endpoint:
     return endpoint._replace(port=int(port))
 
 
-def given(text: str | None) -> str | None:
-    """What was said of where to listen, if anything. Errors: UsageError where nothing was said in so many words."""
-    if text is not None:
-        listen_address(text)
-    return text
-
-
 def why_not(error: OSError, at: target.Endpoint) -> FlatoutError:
     """What the kernel's error in binding there means."""
     text = error.strerror or str(error)
