@@ -59,14 +59,22 @@ class Inquiry:
         """Whether the receiver told anything when it was asked first."""
         return bool(self._before)
 
-    def begin(self, size: int | None) -> None:
-        """Asks before the run. Errors: TargetError where nobody listens, UsageError for one of other messages."""
+    def begin(self, size: int | None, places: int = 0) -> None:
+        """Asks before the run. `size`, `places`: how long messages are, where they say who sent them and their number.
+
+        Errors: TargetError where nobody listens, UsageError for one of other messages.
+        """
         found = [self._ask(endpoint, True, _PATIENCE_S) for endpoint in self.endpoints]
         for endpoint, told in zip(self.endpoints, found, strict=True):
             if told is not None and size is not None and told["size"] != size:
                 raise UsageError(
                     f"the receiver at {endpoint} takes messages of {told['size']} bytes, and these have {size}: "
                     "give both ends the same format"
+                )
+            if told is not None and told["sequence_bits"] and told["places"] != places:
+                raise UsageError(
+                    f"the receiver at {endpoint} looks elsewhere in a message for who sent it and for its number, and "
+                    "would take these for others' and lost ones: give both ends the same format"
                 )
         # An address that tells nothing leaves the sum of the others without a meaning.
         known = [words for words in found if words is not None]

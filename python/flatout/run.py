@@ -65,7 +65,7 @@ def _run(
     plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str], *, inquire: bool
 ) -> LoadResult:
     inquiry = Inquiry(plan.receivers if inquire else [])
-    inquiry.begin(plan.message_bytes)
+    inquiry.begin(plan.message_bytes, plan.places)
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = host.stolen_s()

@@ -61,7 +61,7 @@ class Plain:
                 if self._over.is_set():
                     return
 
-    def records(self, dtype: np.dtype[Any], questions_bytes: int = 184) -> tuple[np.ndarray[Any, Any], list[Any]]:
+    def records(self, dtype: np.dtype[Any], questions_bytes: int = 192) -> tuple[np.ndarray[Any, Any], list[Any]]:
         """What came in all, but for questions, and from where."""
         self._over.set()
         self._thread.join()
@@ -289,6 +289,17 @@ def test_others_who_send_to_the_same_receiver_are_named() -> None:
         assert run.outcomes.received == run.outcomes.sent - run.outcomes.lost - run.outcomes.invalid
         assert any("others send to this receiver too" in warning for warning in run.warnings)
         assert run.loss == 0.0
+
+
+@pytest.mark.parametrize("sent", ["seq:u4 20x", "id:u1 seq:u1 22x", "seq:u4 id:u4 16x", "id:>u4 seq:u4 16x"])
+def test_a_receiver_that_reads_other_places_is_refused(sent: str) -> None:
+    with receiving() as receiver:
+        with pytest.raises(flatout.UsageError, match="looks elsewhere in a message"):
+            flatout.load("record", receiver.address, rate=1000, senders=10, flows=10, options={"format": sent})
+        assert receiver.stats()["received"] == 0
+    with receiving("127.0.0.1:0", "24x") as receiver:
+        run = flatout.load("record", receiver.address, count=20, rate=1000, options={"format": "id:u4 seq:u4 16x"})
+        assert run.outcomes.received == run.outcomes.sent, "who follows no numbers takes them all alike"
 
 
 def test_what_can_never_arrive_is_said_before_anything_is_sent() -> None:

@@ -13,7 +13,7 @@ WORDS = (
 
 def counters(parsed: int = 0, malformed: int = 0, **more: int) -> dict[str, int]:
     """Those of a receiver that has got so many right messages and handed all of them over."""
-    told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32, "instance": 7}
+    told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32, "instance": 7, "places": 0}
     came = parsed + malformed
     told |= {"parsed": parsed, "malformed": malformed, "received": came, "arrivals": came, "handed_over": parsed}
     return told | more

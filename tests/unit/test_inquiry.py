@@ -143,3 +143,14 @@ def test_a_backlog_before_the_question_is_waited_for() -> None:
     inquiry.end(85)
     assert inquiry.lost is None
     assert [r.after["received"] for r in inquiry.readings()] == [90]
+
+
+@pytest.mark.parametrize("bits", [32, 0])
+def test_who_reads_other_places_is_refused_where_it_follows_numbers(bits: int) -> None:
+    inquiry, _ = asking(counters(places=4 << 48 | 4 << 16, sequence_bits=bits))
+    if not bits:
+        inquiry.begin(24, 4 << 32)
+        return
+    inquiry.begin(24, 4 << 48 | 4 << 16)
+    with pytest.raises(UsageError, match="looks elsewhere in a message"):
+        inquiry.begin(24, 4 << 32)

@@ -219,7 +219,7 @@ fn books<T: Take>(plan: &ReceivePlan, workers: usize, taker: &T, intakes: &[Arc<
         Drops::new(move || intake.memory().drops)
     };
     let handover = Handover::new(workers, taker.size(), plan.queue, plan.when_full)?;
-    let shape = (taker.size(), bits);
+    let shape = (taker.size(), bits, taker.places());
     let sources = Sources::new(plan.followed);
     Ok(Books::new(handover, sources, (workers, followings, intakes.iter().map(drops).collect()), shape))
 }

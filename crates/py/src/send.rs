@@ -81,5 +81,7 @@ impl Sender {
 pub fn arrived(py: Python<'_>, target: (IpAddr, u16, u32), anew: bool, timeout_s: f64) -> PyResult<Option<Words>> {
     let at_most = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
     let found = py.detach(|| inquiry::ask(address(target), anew, at_most)).map_err(raise)?;
-    Ok(found.map(|told| told.arrived.words().into_iter().chain([("instance", told.instance)]).collect()))
+    Ok(found.map(|told| {
+        told.arrived.words().into_iter().chain([("instance", told.instance), ("places", told.places)]).collect()
+    }))
 }

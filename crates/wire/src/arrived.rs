@@ -9,13 +9,14 @@
 //! 10  6  zero
 //! 16  8  a number of the asker's, echoed
 //! 24  8  which receiver tells: a number drawn when it began; zero in a question
-//! 32     the counters, in the order of `Arrived::words`; zero in a question
+//! 32  8  where it reads who sent a message, and its number: `Take::places`; zero in a question
+//! 40     the counters, in the order of `Arrived::words`; zero in a question
 //! ```
 //!
 //! Numbers are little endian and have 8 bytes.
 
 /// Bytes of a question and of its answer.
-pub const LENGTH: usize = HEAD + 8 + 8 * COUNTERS;
+pub const LENGTH: usize = HEAD + 8 + 8 + 8 * COUNTERS;
 /// What a question says; all behind it is zero there.
 const HEAD: usize = 24;
 const COUNTERS: usize = 19;
@@ -37,6 +38,8 @@ pub struct Question {
 pub struct Told {
     /// Which receiver tells. The same at all its addresses; another one after it was started again.
     pub instance: u64,
+    /// Where it reads who sent a message and its number, as [`crate::Take::places`] has it.
+    pub places: u64,
     /// What it has counted.
     pub arrived: Arrived,
 }
@@ -162,7 +165,9 @@ impl Question {
         let mut out = [0; LENGTH];
         head(&mut out, ANSWERS, self.anew, self.nonce);
         let counts = told.arrived.words().map(|(_, count)| count);
-        for (place, number) in out[HEAD..].chunks_exact_mut(8).zip([told.instance].into_iter().chain(counts)) {
+        for (place, number) in
+            out[HEAD..].chunks_exact_mut(8).zip([told.instance, told.places].into_iter().chain(counts))
+        {
             place.copy_from_slice(&number.to_le_bytes());
         }
         out
@@ -174,10 +179,10 @@ impl Question {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
         let mine = read_head(datagram, ANSWERS)? == (self.anew, self.nonce);
         let mut numbers = datagram[HEAD..].chunks_exact(8).map(number);
-        let instance = numbers.next()?;
+        let (instance, places) = (numbers.next()?, numbers.next()?);
         let mut words = [0; COUNTERS];
         words.iter_mut().zip(numbers).for_each(|(word, told)| *word = told);
-        mine.then(|| Told { instance, arrived: Arrived::of(words) })
+        mine.then(|| Told { instance, places, arrived: Arrived::of(words) })
     }
 }
 

@@ -5,13 +5,13 @@ const QUESTION: Question = Question { anew: true, nonce: 0x0102_0304_0506_0708 }
 
 /// Numbers that are all different, so that none can stand for another.
 fn told() -> Told {
-    Told { instance: 7, arrived: Arrived::of(core::array::from_fn(|n| u64::MAX - n as u64)) }
+    Told { instance: 7, places: 9, arrived: Arrived::of(core::array::from_fn(|n| u64::MAX - n as u64)) }
 }
 
 #[test]
 fn a_question_byte_by_byte() {
     let bytes = QUESTION.write();
-    assert_eq!(bytes.len(), 184);
+    assert_eq!(bytes.len(), 192);
     assert_eq!(bytes[..16], *b"flatout?\x02\x01\0\0\0\0\0\0");
     assert_eq!(bytes[16..24], [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(bytes[24..], [0; LENGTH - 24]);
@@ -21,12 +21,13 @@ fn a_question_byte_by_byte() {
 #[test]
 fn an_answer_byte_by_byte() {
     let counters = Arrived { received: 0x0102, parsed: 3, sequence_bits: 32, ..Arrived::default() };
-    let told = Told { instance: 0x0a0b_0c0d, arrived: counters };
+    let told = Told { instance: 0x0a0b_0c0d, places: 0x0e0f, arrived: counters };
     let bytes = QUESTION.answer(&told);
     assert_eq!(bytes[..16], *b"flatout!\x02\x01\0\0\0\0\0\0");
     assert_eq!(bytes[16..24], QUESTION.write()[16..24]);
     assert_eq!(bytes[24..32], [0x0d, 0x0c, 0x0b, 0x0a, 0, 0, 0, 0]);
-    assert_eq!(bytes[32..48], [2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[32..40], [0x0f, 0x0e, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[40..56], [2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes[LENGTH - 8..], [32, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(QUESTION.answered(&bytes), Some(told));
 }
@@ -72,7 +73,7 @@ macro_rules! golden {
 fn golden_question_and_answer() {
     assert_eq!(QUESTION.write(), *golden!("question"));
     let arrived = Arrived::of(core::array::from_fn(|n| n as u64 + 1));
-    assert_eq!(QUESTION.answer(&Told { instance: 0x0a0b_0c0d, arrived }), *golden!("answer"));
+    assert_eq!(QUESTION.answer(&Told { instance: 0x0a0b_0c0d, places: 0x0e0f, arrived }), *golden!("answer"));
 }
 
 #[test]

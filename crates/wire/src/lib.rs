@@ -178,6 +178,8 @@ pub trait Take: Clone + Send + 'static {
     fn sequence_bits(&self) -> u32;
     /// Whether messages name who sent them; else the address they came from does.
     fn names_sender(&self) -> bool;
+    /// Where a message says who sent it (low half) and its number (high half), as its knobs say it; 0: nowhere.
+    fn places(&self) -> u64;
     /// What a message says, whatever its length.
     fn take(&self, message: &[u8]) -> Result<Taken, Malformed>;
     /// Takes messages that lie end to end, each of the right size, up to the first that is none; tells what each says and
@@ -235,6 +237,10 @@ impl Take for Untaken {
     }
 
     fn names_sender(&self) -> bool {
+        match *self {}
+    }
+
+    fn places(&self) -> u64 {
         match *self {}
     }
 

@@ -194,6 +194,11 @@ impl Take for RecordTaker {
         self.layout.identity.is_some()
     }
 
+    fn places(&self) -> u64 {
+        let packed = |field: Option<Field>| field.map_or(0, |field| field.packed());
+        packed(self.layout.identity) | packed(self.layout.sequence) << 32
+    }
+
     #[inline]
     fn take(&self, message: &[u8]) -> Result<Taken, Malformed> {
         if message.len() != self.layout.size {

@@ -44,6 +44,12 @@ class Plan(msgspec.Struct, frozen=True):
         """Where nothing comes back: how long each message is, as its protocol tells the engine."""
         return dict(self.engine["knobs"]).get("size") if self.receivers else None
 
+    @property
+    def places(self) -> int:
+        """Where messages say who sent them (low half) and their number (high half), as their protocol tells the engine."""
+        knobs = dict(self.engine["knobs"])
+        return int(knobs.get("identity", 0)) | int(knobs.get("sequence", 0)) << 32
+
 
 def protocol(name: str) -> Protocol:
     """A protocol by name, or UsageError."""

@@ -211,6 +211,8 @@ pub(crate) struct Books {
     pub(super) drops: Vec<Drops>,
     pub(super) size: usize,
     pub(super) sequence_bits: u32,
+    /// Where messages say who sent them, and their number.
+    places: u64,
     /// How often sequence numbers have begun anew, and which question was the last to ask for it.
     epoch: AtomicU64,
     asked: Mutex<Option<u64>>,
@@ -223,13 +225,26 @@ impl Books {
         handover: Handover,
         sources: Sources,
         (workers, followings, drops): (usize, Vec<Following>, Vec<Drops>),
-        (size, sequence_bits): (usize, u32),
+        (size, sequence_bits, places): (usize, u32, u64),
     ) -> Arc<Self> {
         let page = || Page { left: Mutex::default(), delays: Mutex::default() };
         let pages = (0..workers).map(|_| page()).collect();
         let (epoch, asked) = (AtomicU64::new(0), Mutex::new(None));
-        let instance = unique();
-        Arc::new(Self { handover, sources, pages, followings, drops, size, sequence_bits, epoch, asked, instance })
+        // No more bits than every reader of JSON keeps.
+        let instance = unique() >> 11;
+        Arc::new(Self {
+            handover,
+            sources,
+            pages,
+            followings,
+            drops,
+            size,
+            sequence_bits,
+            places,
+            epoch,
+            asked,
+            instance,
+        })
     }
 
     /// Which beginning of sequence numbers this is.
@@ -254,7 +269,7 @@ impl Books {
 
     /// What those are told who ask.
     pub(crate) fn told(&self) -> Told {
-        Told { instance: self.instance, arrived: sum(&self.received()) }
+        Told { instance: self.instance, places: self.places, arrived: sum(&self.received()) }
     }
 
     fn received_by(&self, worker: usize) -> Received {

@@ -58,7 +58,7 @@ impl Rig {
         let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
         let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
         let parts = (1, followings, vec![Drops::new(|| 5)]);
-        let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64));
+        let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64, taker.places()));
         let answers = Answers::default();
         let arrivals = Arrivals::new(1, true, true);
         let inflow = (Nowhere(Arc::clone(&answers)), arrivals);

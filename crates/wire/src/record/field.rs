@@ -21,6 +21,13 @@ impl Field {
         (wide && fits && (0..4).contains(&kind)).then_some(Self { at: at as u16, width: width as u8, big, float })
     }
 
+    /// The knob's value.
+    #[must_use]
+    pub fn packed(&self) -> u64 {
+        let kind = u64::from(self.big) | u64::from(self.float) << 1;
+        u64::from(self.at) | u64::from(self.width) << 16 | kind << 24
+    }
+
     /// How many bits it has.
     #[must_use]
     #[inline]
