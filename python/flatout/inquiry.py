@@ -59,7 +59,7 @@ class Inquiry:
         """Whether the receiver told anything when it was asked first."""
         return bool(self._before)
 
-    def begin(self, size: int | None, places: int = 0) -> None:
+    def begin(self, size: int | None, places: int | None = None) -> None:
         """Asks before the run. `size`, `places`: how long messages are, where they say who sent them and their number.
 
         Errors: TargetError where nobody listens, UsageError for one of other messages.
@@ -71,10 +71,10 @@ class Inquiry:
                     f"the receiver at {endpoint} takes messages of {told['size']} bytes, and these have {size}: "
                     "give both ends the same format"
                 )
-            if told is not None and told["sequence_bits"] and told["places"] != places:
+            if told is not None and told["sequence_bits"] and places not in (None, told["places"]):
                 raise UsageError(
                     f"the receiver at {endpoint} looks elsewhere in a message for who sent it and for its number, and "
-                    "would take these for others' and lost ones: give both ends the same format"
+                    "would take these for others' and lost ones: give both ends the same format and byte order"
                 )
         # An address that tells nothing leaves the sum of the others without a meaning.
         known = [words for words in found if words is not None]

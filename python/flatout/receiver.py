@@ -40,7 +40,7 @@ _LOOK_S = 0.001
 _LONGEST_DATAGRAM = 65507
 # Bytes, as crates/engine/src/receive has them: time and source of a record; a place in the table of sequence numbers;
 # an address in the list of sources and in what finds it there.
-_BESIDE_A_RECORD, _PLACE, _ADDRESS = 12, 32, 128
+_BESIDE_A_RECORD, _PLACE, _ADDRESS = 12, 32, 152
 _HIGHEST_NUMBER = 0xFFFFFFFF
 _SUMS = (
     "arrivals",

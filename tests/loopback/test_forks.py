@@ -76,7 +76,7 @@ def test_a_receiver_goes_on_where_it_was_made_and_says_so_elsewhere() -> None:
 
         def use() -> None:
             assert not receiver.alive
-            for call in (receiver.stats, receiver.drain, lambda: receiver.take(0), lambda: receiver.send(b"", [0])):
+            for call in (receiver.stats, receiver.drain, lambda: receiver.take(0), lambda: receiver.send(b"x", [0])):
                 with pytest.raises(RuntimeError, match="fork"):
                     call()
             receiver.stop()

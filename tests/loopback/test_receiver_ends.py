@@ -231,11 +231,11 @@ def _descriptors() -> Iterator[str]:
 # --- Counters for those who send ---
 
 _HEAD = struct.Struct("<8sBB6xQ")
-_LENGTH = 24 + 8 + 19 * 8
+_LENGTH = 24 + 8 + 8 + 19 * 8
 
 
 def asked(sender: Sending, anew: bool = False, nonce: int = 7) -> tuple[int, ...] | None:
-    """Which receiver tells, and its counters; None where it does not."""
+    """Which receiver tells, where it reads sender and number, and its counters; None where it does not."""
     sender.socket.settimeout(0.3)
     for _ in range(20):
         sender.socket.send(_HEAD.pack(b"flatout?", 2, anew, nonce).ljust(_LENGTH, b"\0"))
@@ -243,7 +243,7 @@ def asked(sender: Sending, anew: bool = False, nonce: int = 7) -> tuple[int, ...
             answer = sender.socket.recv(2048)
             assert len(answer) == _LENGTH, "an answer is as long as its question"
             assert _HEAD.unpack(answer[:24]) == (b"flatout!", 2, anew, nonce)
-            return struct.unpack("<20Q", answer[24:])
+            return struct.unpack("<21Q", answer[24:])
     return None
 
 
@@ -254,7 +254,8 @@ def test_the_counters_are_told_to_those_who_ask_and_questions_are_not_counted() 
         all_came(receiver, 4)
         told = asked(sender)
         assert told is not None
-        _, received, parsed, malformed, duplicate, reordered, missing = told[:7]
+        _, places, received, parsed, malformed, duplicate, reordered, missing = told[:8]
+        assert places == 4 << 16 | (4 << 16 | 4) << 32, "4 bytes at 0, 4 bytes at 4"
         assert (received, parsed, malformed, duplicate, reordered, missing) == (4, 3, 1, 0, 0, 3)
         assert told[-3:] == (2, 24, 32), "workers, size, bits of a number"
         assert all_came(receiver, 4)["received"] == 4
@@ -272,10 +273,10 @@ def test_numbers_begin_anew_when_a_sender_asks_for_it() -> None:
 
 def test_counters_are_told_to_nobody_unless_that_is_wanted() -> None:
     with flatout.Receiver("127.0.0.1:0") as receiver, sending(receiver) as sender:
-        sender.socket.send(_HEAD.pack(b"flatout?", 2, 0, 7).ljust(_LENGTH, b"\0"))
+        sender.one(_HEAD.pack(b"flatout?", 2, 0, 7).ljust(_LENGTH, b"\0"))
         sender.one(b"a message after it")
-        stats = all_came(receiver, 1)
-        assert (stats["malformed"]["short"], stats["malformed"]["long"]) == (1, 0), "nor is a question a message then"
+        stats = all_came(receiver, 2)
+        assert (stats["malformed"]["short"], stats["malformed"]["long"]) == (1, 1), "a question is a message then"
         sender.socket.settimeout(0.05)
         with pytest.raises(TimeoutError):
             sender.socket.recv(2048)

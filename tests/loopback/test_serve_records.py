@@ -252,7 +252,7 @@ def test_another_format_is_noticed_at_both_ends(cli: Cli, receive: Receive) -> N
 
 
 def test_the_other_byte_order_is_noticed(cli: Cli, receive: Receive) -> None:
-    receiving = receive("--endian", "big")
+    receiving = receive("--endian", "big", "--no-counters")
     cli("load", "record", receiving.address, "--rate", "5k", "--count", "1k", "--players", "10", *JSON)
     _, done = receiving.stop()
     assert "is the byte order right (--endian)" in done.err

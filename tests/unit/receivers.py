@@ -5,6 +5,8 @@ from __future__ import annotations
 from flatout.result import Reading
 from flatout.scenario.target import Endpoint
 
+# Sender and number of the usual format: 4 bytes at 0, 4 bytes at 4.
+USUAL = 0x0004_0000 | 0x0004_0004 << 32
 WORDS = (
     *("received", "parsed", "malformed", "duplicate", "reordered", "missing", "restarts", "untracked"),
     *("kernel_drops", "arrivals", "handed_over", "dropped", "queued", "senders", "bytes", "cpu_ns"),
@@ -13,7 +15,7 @@ WORDS = (
 
 def counters(parsed: int = 0, malformed: int = 0, **more: int) -> dict[str, int]:
     """Those of a receiver that has got so many right messages and handed all of them over."""
-    told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32, "instance": 7, "places": 0}
+    told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32, "instance": 7, "places": USUAL}
     came = parsed + malformed
     told |= {"parsed": parsed, "malformed": malformed, "received": came, "arrivals": came, "handed_over": parsed}
     return told | more

@@ -73,7 +73,7 @@ pub struct Arrived {
     pub dropped: u64,
     /// Right messages that wait for the handler.
     pub queued: u64,
-    /// Senders seen.
+    /// Senders that began: each once more after every new beginning of numbers.
     pub senders: u64,
     /// Bytes of all messages.
     pub bytes: u64,

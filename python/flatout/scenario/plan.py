@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def places(self) -> int:
-        """Where messages say who sent them (low half) and their number (high half), as their protocol tells the engine."""
+        """Where messages say who sent them (low half) and their number (high half), as the engine is told."""
         knobs = dict(self.engine["knobs"])
         return int(knobs.get("identity", 0)) | int(knobs.get("sequence", 0)) << 32
 
