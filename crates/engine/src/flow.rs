@@ -1,7 +1,8 @@
 //! The requests of each flow that may still be answered: bounded rings of fixed slots, matched by index.
 //!
-//! Method: all rings lie in one run of slots, for there may be a million of them. Laws: indices count up from 0 and wrap; a slot is taken only when its last request can no longer wait; each request
-//! settles at most once; what cannot be matched is counted for the end, never guessed at.
+//! Method: all rings lie in one run of slots, for there may be a million of them. Laws: indices count up from 0 and
+//! wrap; a slot is taken only when its last request can no longer wait; each request settles at most once; what cannot
+//! be matched is counted for the end, never guessed at.
 
 use crate::tally::Outcome;
 

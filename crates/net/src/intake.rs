@@ -49,7 +49,8 @@ pub struct Intake {
 impl Intake {
     /// Binds to `at`; a wildcard answers from whichever address was asked, `[::]` takes v4 too.
     ///
-    /// Errors are the kernel's: in use, no permission, no such address. A kernel without coalescing goes without: [`Intake::coalesced`] tells.
+    /// Errors are the kernel's: in use, no permission, no such address. A kernel without coalescing goes without:
+    /// [`Intake::coalesced`] tells.
     pub fn bind(at: SocketAddr, ways: IntakeWays) -> io::Result<Self> {
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
