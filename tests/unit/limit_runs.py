@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from flatout.result import Distribution, Host, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
 
 HOST = Host(kernel="6.1", cpus=2, affinity=[0, 1], flatout="0.1.0", python="3.11", hostname="here")
@@ -24,8 +22,6 @@ def run(
     answered: int | None = None,
     unsent: int = 0,
     lateness_p99_ns: int = 20_000,
-    lateness_p50_ns: int | None = None,
-    lateness_p90_ns: int | None = None,
     duration_s: float = 1.0,
     verdict: RunVerdict | None = None,
     hdr: str = "",
@@ -34,11 +30,6 @@ def run(
     sent = planned - unsent
     answered = sent if answered is None else answered
     behind = unsent > planned * 0.001 or lateness_p99_ns > 1_000_000
-    lateness = distribution(sent, max(lateness_p99_ns, 900_000) if behind else lateness_p99_ns)
-    if lateness is not None:
-        # A generator at its end is late with most requests, not with a few.
-        p50_ns, p90_ns = lateness_p50_ns or lateness.p50, lateness_p90_ns or lateness.p99
-        lateness = msgspec.structs.replace(lateness, p50=p50_ns, p90=p90_ns)
     return LoadResult(
         scenario={"rate_per_s": planned / duration_s},
         host=HOST,
@@ -60,7 +51,8 @@ def run(
         loss=(sent - answered) / sent if sent else None,
         rate_per_s=Rates(planned=planned / duration_s, sent=sent / duration_s, answered=answered / duration_s),
         latency_ns=Latency(from_due=distribution(answered, 900_000, hdr), from_sent=None),
-        lateness_ns=lateness,
+        # A generator at its end is late with most requests, not with a few.
+        lateness_ns=distribution(sent, max(lateness_p99_ns, 900_000) if behind else lateness_p99_ns),
         intervals=[],
         tallies={},
         memory=Memory(peak_rss=1, slots=1, per_connection=1),

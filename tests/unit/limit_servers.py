@@ -75,18 +75,8 @@ class Played:
     elapsed_s: float
 
 
-def never() -> bool:
-    return False
-
-
-def play(
-    server: Server,
-    asked: Search,
-    hint_per_s: float | None = None,
-    overhead_s: float = 0.5,
-    held_up: Callable[[], bool] = never,
-) -> Played:
-    """A whole search; a failed trial costs 0.3 s more. `held_up`: whether an invalid one was only disturbed."""
+def play(server: Server, asked: Search, hint_per_s: float | None = None, overhead_s: float = 0.5) -> Played:
+    """A whole search; a failed trial costs 0.3 s more than others."""
     past: list[Past] = []
     elapsed_s = 0.0
     while True:
@@ -94,7 +84,6 @@ def play(
         if isinstance(step, Done):
             return Played(step, past, elapsed_s)
         verdict, loss = server(step.load, step.duration_s)
-        disturbed = verdict == "invalid" and held_up()
-        past.append(Past(step.load, step.duration_s, verdict, loss, step.phase, disturbed))
+        past.append(Past(step.load, step.duration_s, verdict, loss, step.phase))
         elapsed_s += step.duration_s + overhead_s + (0.3 if verdict == "failed" and overhead_s else 0.0)
         assert len(past) < 2_000, "the search does not end"

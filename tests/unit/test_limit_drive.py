@@ -150,18 +150,6 @@ def test_rests_between_trials_and_probes_after_failed_ones() -> None:
     assert sum(rest > 0.1 for rest in world.rests) == failed
 
 
-@pytest.mark.parametrize(("late_ns", "rests"), [(20_000, [0.2, 0.4, 0.8, 0.8]), (900_000, [0.1, 0.1])])
-def test_what_holds_the_generator_up_gets_time_to_pass_its_own_end_does_not(late_ns: int, rests: list[float]) -> None:
-    world = Virtual()
-    held_up = run(1_000, unsent=100, lateness_p90_ns=late_ns)
-    inner = world.measure
-    world.measure = lambda rate, duration_s, tell: (  # type: ignore[method-assign]
-        held_up if rate > 20_000 else inner(rate, duration_s, tell)
-    )
-    world.find()
-    assert world.rests[5 : 5 + len(rests)] == rests
-
-
 def test_a_server_that_needs_rest_gets_it() -> None:
     """Without rest after overload it would fail at every load, and the limit would look far lower."""
     result = Virtual(needs_rest_s=1.5).find(search(budget_s=90.0))
@@ -355,12 +343,6 @@ def test_sentences(limit: Limit, because: str | None, expected: str) -> None:
 def test_a_value_that_no_long_run_held_says_so() -> None:
     said = sentence(_limit("budget", 204_000), search(), confirmed=False)
     assert said.endswith("No long run has confirmed it.")
-
-
-def test_a_confirming_run_that_had_to_be_short_says_so() -> None:
-    said = sentence(_limit("found", 204_000, 208_000), search(), short_s=2.0)
-    assert said.endswith(" The run that confirmed it had to be short: 2 s.")
-    assert sentence(_limit("min", None, 1_000), search(), short_s=2.0) == sentence(_limit("min", None, 1_000), search())
 
 
 def test_units_other_than_a_rate() -> None:

@@ -146,23 +146,11 @@ def test_numbers_in_words() -> None:
     assert percent(1e-9) == "1e-07 %"
 
 
-@pytest.mark.parametrize("lost", [0, 5_000])
-@pytest.mark.parametrize(
-    ("p50_ns", "p90_ns", "p99_ns", "disturbed"),
-    [
-        (20, 499_999, 1_050_000, True),  # now and then
-        (20, 500_000, 1_050_000, False),  # often, and never by more than the millisecond after which nothing leaves
-        (20, 1_500_000, 7_000_000, True),  # often, by much: it shares its CPU
-        (950_000, 1_000_000, 1_050_000, False),
-        (950_000, 1_000_000, 4_500_000, False),
-    ],
-)
-def test_a_generator_that_was_held_up_is_told_from_one_at_its_end(
-    p50_ns: int, p90_ns: int, p99_ns: int, disturbed: bool, lost: int
-) -> None:
-    behind = run(100_000, unsent=3_000, answered=97_000 - lost)
+@pytest.mark.parametrize(("p50_ns", "disturbed"), [(99_999, True), (100_000, False)])
+def test_a_generator_that_was_held_up_is_told_from_one_at_its_end(p50_ns: int, disturbed: bool) -> None:
+    behind = run(100_000, unsent=3_000)
     assert behind.lateness_ns is not None
-    lateness = msgspec.structs.replace(behind.lateness_ns, p50=p50_ns, p90=p90_ns, p99=p99_ns)
+    lateness = msgspec.structs.replace(behind.lateness_ns, p50=p50_ns)
     found = judged(msgspec.structs.replace(behind, lateness_ns=lateness))
     assert (found.verdict, found.disturbed) == ("invalid", disturbed)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limits.search import Done, Lengths, Measure, Opening, Past, conclude, decide, no_opening
+from flatout.limits.search import Done, Measure, Opening, Past, conclude, decide, no_opening
 from flatout.limits.sentence import sentence
 from flatout.limits.verdict import Judgement, ShareLaterThan, judge
 from flatout.progress import RunProgress, SearchProgress
@@ -118,7 +118,7 @@ class _Drive:
     def _settle_down(self) -> _End | None:
         """Rest; after a failed trial go on only once the target answers properly again."""
         if self.past[-1].verdict != "failed":
-            self.world.rest(_REST_S * 2 ** min(self._held_up_in_a_row(), _MOST_DOUBLINGS))
+            self.world.rest(_REST_S * 2 ** min(self._invalid_in_a_row(), _MOST_DOUBLINGS))
             return None
         self.world.rest(_REST_AFTER_FAILED_S)
         for pause_s in (*_BACK_OFF_S, None):
@@ -132,9 +132,9 @@ class _Drive:
         unit = "/s" if self.search.axis == "rate" else " connections"
         return _End("target", f"{self.search.terms.poorly} at a low rate after the trial at {load:,}{unit}")
 
-    def _held_up_in_a_row(self) -> int:
-        """What disturbs a machine lasts: the next trial should not meet the same moment. Its own end does not pass."""
-        return len(list(itertools.takewhile(lambda trial: trial.disturbed, reversed(self.past))))
+    def _invalid_in_a_row(self) -> int:
+        """What disturbs a machine lasts: the next trial should not meet the same moment."""
+        return len(list(itertools.takewhile(lambda trial: trial.verdict == "invalid", reversed(self.past))))
 
     def _recovered(self) -> bool:
         try:
@@ -190,7 +190,6 @@ def find_limit(
     """Search for the limit. TargetError and GeneratorError come out only when no trial was completed."""
     drive = _Drive(search, world, hint_per_s, world.clock())
     done, because = drive.run()
-    short_s = done.confirmed_s if done.confirmed_s < Lengths.of(search.budget_s).confirm_s else None
     limit = Limit(
         axis=search.axis,
         value=done.value,
@@ -210,7 +209,7 @@ def find_limit(
         limit=limit,
         rate_per_s=limit.value if search.axis == "rate" else None,
         trials=drive.trials,
-        sentence=sentence(limit, search, because, confirmed=done.confirmed, short_s=short_s),
+        sentence=sentence(limit, search, because, confirmed=done.confirmed),
     )
 
 

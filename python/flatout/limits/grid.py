@@ -51,10 +51,6 @@ class Grid:
         """So many rungs below, at least 1 per second below, and never below the bottom."""
         return max(self.bottom, min(load - 1, self._rung(self._index(load) - rungs)))
 
-    def away(self, load: int, origin: int) -> int:
-        """Go up from a load, so that each step from an origin at or below it is about twice as far."""
-        return min(self.top, max(load + 1, self._rung(2 * self._index(load) - self._index(origin) + 1)))
-
     def at_most(self, rate_per_s: float) -> int:
         """Find the highest rung that is not above a rate."""
         if rate_per_s <= self.bottom:

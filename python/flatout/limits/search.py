@@ -1,17 +1,14 @@
 """Which load to measure next, or the end: past trials -> next trial. The pure heart of `flatout limit`.
 
 Method. From below, about twice the load each time, until one fails: a server is never hit with more than about
-twice what it was seen to hold. Then halving in log space on a grid of rungs `within` apart, from below where a load
-that failed shows how much got through, sorting loads with short trials: one that holds is enough to go up, two that
-fail are needed to go down. When the bounds are neighbours the upper is settled with full-length trials, RFC 9971
-fashion (`classify`), so one trial that failed, or held, by chance does not decide; a settled load may move the bounds,
-and the halving goes on. The lower bound then has to hold one long confirming run, which settles it. If that fails
-twice, lower loads are tried with long runs, in growing strides.
+twice what it was seen to hold. Then halving in log space on a grid of rungs `within` apart, sorting loads with
+short trials: one that holds is enough to go up, two that fail are needed to go down. When the bounds are
+neighbours both are settled with full-length trials, RFC 9971 fashion (`classify`), so one trial that failed, or
+held, by chance does not decide; a settled load may move the bounds, and the halving goes on. The lower bound then
+has to hold one long confirming run. If that fails twice, lower loads are tried with long runs, in growing strides.
 The lower bound is the largest load classified as lower below the smallest classified as upper, and it is the value
-claimed: what did hold, not what might have. An invalid trial says nothing of the server: it is repeated, once or twice
-where the generator was at its end, longer where it was only held up. A load that stays invalid is the generator's
-bound, never the server's, and is tried once more before the search ends with it. A long run that was invalid makes
-the next one half as long.
+claimed: what did hold, not what might have. An invalid trial says nothing of the server: it is repeated, and a load
+that stays invalid is the generator's bound, never the server's.
 Never in here: a clock, I/O, randomness, a look at a result beyond verdict and loss.
 """
 
@@ -32,19 +29,20 @@ Opening = Callable[[float], float]
 Phase = Literal["bracket", "search", "confirm"]
 Status = Literal["lower", "upper", "generator", "undecided"]
 
-# An invalid trial is repeated once, and once more where a load as high was driven before. Where the generator was only
+# An invalid trial is repeated twice, and once more where a load as high was driven before. Where the generator was only
 # held up now and then, or the load is far below its ceiling, the machine was disturbed: then more patience is due.
-_INVALID_TRIALS = 2
-_INVALID_TRIALS_WHERE_DRIVEN = 3
+_INVALID_TRIALS = 3
+_INVALID_TRIALS_WHERE_DRIVEN = 4
 _INVALID_TRIALS_WHERE_ABLE = 8
 _FAR_BELOW_HINT = 4.0
+_LONGEST_STRETCH = 4.0
 # The generator's ceiling says nothing of the server but its scale: begin five doublings below.
 _START_BELOW_HINT = 32.0
 # Drain, rest and warm-up of a trial before any was seen; what an estimate of it is stretched by, and what is added
-# because a failed trial costs a probe, and one that was held up a rest, more than the mean.
+# because a failed trial costs a probe more than the mean.
 _OVERHEAD_S = 0.5
 _OVERHEAD_STRETCH = 1.25
-_SPARE_S = 0.6
+_SPARE_S = 0.25
 # The budget that trial lengths are made for; others scale them.
 _BUDGET_S = 60.0
 _SHORTEST_UNIT_S, _LONGEST_UNIT_S = 0.25, 10.0
@@ -81,10 +79,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Decision: the search is over. `value` is the lower bound; `upper` failed (None: nothing did).
-
-    `confirmed_s`: how long the run was that confirmed the value; 0 where none did.
-    """
+    """Decision: the search is over. `value` is the lower bound; `upper` failed (None: nothing did)."""
 
     lower: int | None
     upper: int | None
@@ -92,7 +87,6 @@ class Done:
     stopped_by: StoppedBy
     confirmed: bool
     conditional_throughput_per_s: float | None
-    confirmed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +100,10 @@ class Lengths:
 
     @classmethod
     def of(cls, budget_s: float) -> Lengths:
-        """For 60 s: 0.5 s, 1 s (two of at most three or four decide) and 4 s. Multiples of 1/32 s add up exactly."""
+        """For 60 s: 0.5 s, 1 s (two of at most three or four decide) and 5 s. Multiples of 1/32 s add up exactly."""
         unit = min(max(budget_s / _BUDGET_S, _SHORTEST_UNIT_S), _LONGEST_UNIT_S)
         unit = math.floor(unit * 16.0) / 16.0
-        return cls(sort_s=unit / 2.0, full_s=unit, settle_sum_s=4.0 * unit, confirm_s=4.0 * unit)
+        return cls(sort_s=unit / 2.0, full_s=unit, settle_sum_s=4.0 * unit, confirm_s=5.0 * unit)
 
 
 def decide(
@@ -181,11 +175,16 @@ class _View:
             return _INVALID_TRIALS
         if load <= self.surely_able:
             return _INVALID_TRIALS_WHERE_ABLE
-        return _INVALID_TRIALS_WHERE_DRIVEN if load <= self.driven or not self.driven else _INVALID_TRIALS
+        return _INVALID_TRIALS_WHERE_DRIVEN if load <= self.driven else _INVALID_TRIALS
 
     def _invalid_run(self, load: int) -> list[Past]:
         trials = reversed(self._by_load.get(load, []))
         return list(itertools.takewhile(lambda trial: trial.verdict == "invalid", trials))
+
+    def stretch(self, load: int) -> float:
+        """Where short trials were disturbed longer ones are due: a stall is a smaller share of them."""
+        disturbed = sum(trial.disturbed for trial in self._invalid_run(load))
+        return min(2.0**disturbed, _LONGEST_STRETCH)
 
     @cached_property
     def driven(self) -> int:
@@ -194,11 +193,6 @@ class _View:
 
     def valid(self, load: int) -> list[Past]:
         return [trial for trial in self._by_load.get(load, []) if trial.verdict != "invalid"]
-
-    def again(self, load: int) -> Measure:
-        """The last trial of a load once more: what kept the generator down may have passed since."""
-        last = self._by_load[load][-1]
-        return Measure(load, last.duration_s, last.phase)
 
     def settled(self, load: int) -> Status:
         return classify(self.settling, self.valid(load))
@@ -230,17 +224,6 @@ class _View:
         return [load for load in self.statuses if self.confirms(load, "failed") and not self.confirms(load, "held")]
 
     @cached_property
-    def confirm_s(self) -> float:
-        """Where a long run could not be driven, shorter ones are due: half as long, which still settles a load."""
-        spoiled = any(trial.phase == "confirm" and trial.verdict == "invalid" for trial in self.past)
-        return self.lengths.confirm_s / 2.0 if spoiled else self.lengths.confirm_s
-
-    def confirmed_s(self, load: int) -> float:
-        """How long the longest run was that confirmed a load; 0 where none did."""
-        held = (t.duration_s for t in self.valid(load) if t.phase == "confirm" and t.verdict == "held")
-        return max(held, default=0.0) if self.confirmed(load) else 0.0
-
-    @cached_property
     def carried(self) -> float:
         """The highest rate got through in a long run that failed: about what the server can do."""
         runs = (trial for load in self.refuted for trial in self.valid(load) if trial.phase == "confirm")
@@ -264,20 +247,7 @@ def _narrow(view: _View, lower: int, edge: int) -> Measure | Done:
         return _settle(view, lower, edge)
     if edge in view.refuted:
         return _confirm(view, _below_refuted(view, lower, edge))
-    return _sort(view, _between(view, lower, edge), "search")
-
-
-def _between(view: _View, lower: int, edge: int) -> int:
-    """Halve; but where that is less, go up from just below what got through a load that failed, in growing steps.
-
-    A load that fails costs about four times as much as one that holds.
-    """
-    middle = view.grid.middle(lower, edge)
-    if view.statuses[edge] != "upper":
-        return middle
-    through = max(trial.load * (1.0 - trial.loss) for trial in view.valid(edge))
-    promising = view.grid.down(view.grid.at_most(through), 1)
-    return min(middle, promising if promising > lower else view.grid.away(lower, promising))
+    return _sort(view, view.grid.middle(lower, edge), "search")
 
 
 def _finish_last(view: _View) -> Measure | None:
@@ -317,19 +287,17 @@ def _descend(view: _View) -> Measure | Done:
 
 
 def _settle(view: _View, lower: int, edge: int | None) -> Measure | Done:
-    """Bounds that are neighbours: settle the upper, then confirm the lower. A long run that holds settles it too."""
+    """Settle bounds that are neighbours: the lower, then the upper; then confirm."""
+    if view.settled(lower) != "lower":
+        return _full(view, lower)
     failed = edge is not None and view.statuses[edge] == "upper"
     if edge is not None and failed and view.settled(edge) != "upper":
         return _full(view, edge)
     if not view.confirmed(lower):
         return _confirm(view, lower)
-    if view.settled(lower) != "lower":
-        return _full(view, lower)
     if edge is None:
         return _done(view, "max")
-    if failed:
-        return _done(view, "found")
-    return _done(view, "generator") if view.past[-1].load == edge else view.again(edge)
+    return _done(view, "found" if failed else "generator")
 
 
 def _below_refuted(view: _View, lower: int, edge: int) -> int:
@@ -341,7 +309,7 @@ def _below_refuted(view: _View, lower: int, edge: int) -> int:
 
 
 def _sort(view: _View, load: int, phase: Phase) -> Measure:
-    return Measure(load, view.lengths.sort_s, phase)
+    return Measure(load, view.lengths.sort_s * view.stretch(load), phase)
 
 
 def _full(view: _View, load: int) -> Measure:
@@ -349,7 +317,7 @@ def _full(view: _View, load: int) -> Measure:
 
 
 def _confirm(view: _View, load: int) -> Measure:
-    return Measure(load, view.confirm_s, "confirm")
+    return Measure(load, view.lengths.confirm_s, "confirm")
 
 
 def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measure | Done:
@@ -365,7 +333,7 @@ def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measu
     left_s = view.budget_s - max(elapsed_s, measured_s) - beside_s
     safe = step.phase == "confirm" and view.lower is not None and view.confirmed(view.lower)
     opening_s = view.opening_s(step.load)
-    reserve_s = 0.0 if safe else beside_s + opening_s + view.confirm_s
+    reserve_s = 0.0 if safe else beside_s + opening_s + view.lengths.confirm_s
     if opening_s + step.duration_s + reserve_s <= left_s:
         return step
     if view.lower is None or view.confirmed(view.lower):
@@ -373,23 +341,13 @@ def _within_budget(view: _View, step: Measure | Done, elapsed_s: float) -> Measu
     refuted = view.edge is not None and view.edge in view.refuted
     load = _below_refuted(view, view.lower, view.edge) if view.edge is not None and refuted else view.lower
     left_s -= view.opening_s(load)
-    duration_s = min(view.confirm_s, math.floor(left_s * 16.0) / 16.0)
+    duration_s = min(view.lengths.confirm_s, math.floor(left_s * 16.0) / 16.0)
     return _out_of_time(view) if duration_s < view.lengths.full_s else Measure(load, duration_s, "confirm")
 
 
 def _out_of_time(view: _View) -> Done:
-    """Where no trial could be driven the time went to the generator's trouble, and nothing is known of the server.
-
-    Where the generator's bound is next to what a long run held, there was only no time to look at it once more.
-    """
-    none_driven = bool(view.past) and not view.driven
-    return _done(view, "generator" if none_driven or _at_generators_end(view) else "budget")
-
-
-def _at_generators_end(view: _View) -> bool:
-    if view.lower is None or view.edge is None or view.statuses[view.edge] != "generator":
-        return False
-    return view.confirmed(view.lower) and view.grid.adjacent(view.lower, view.edge)
+    """Where no trial could be driven the time went to the generator's trouble, and nothing is known of the server."""
+    return _done(view, "budget" if view.driven or not view.past else "generator")
 
 
 def _overhead_s(beside_s: float, trials: int) -> float:
@@ -403,5 +361,4 @@ def _done(view: _View, stopped_by: StoppedBy) -> Done:
         return Done(None, view.upper, None, stopped_by, confirmed=False, conditional_throughput_per_s=None)
     rule = view.settling if view.settled(lower) == "lower" else view.sorting
     throughput = conditional_throughput(rule, lower, view.valid(lower))
-    confirmed_s = view.confirmed_s(lower)
-    return Done(lower, view.upper, lower, stopped_by, view.confirmed(lower), throughput, confirmed_s)
+    return Done(lower, view.upper, lower, stopped_by, view.confirmed(lower), throughput)

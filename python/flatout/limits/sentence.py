@@ -9,19 +9,10 @@ from flatout.limits.words import ms, percent, whole
 from flatout.result import Goal, Limit, Search
 
 
-def sentence(
-    limit: Limit, search: Search, because: str | None = None, *, confirmed: bool = True, short_s: float | None = None
-) -> str:
-    """`because` says in words what went wrong at the upper bound, or with the target or the generator.
-
-    `short_s`: how long the run was that confirmed the value, where it should have been longer.
-    """
+def sentence(limit: Limit, search: Search, because: str | None = None, *, confirmed: bool = True) -> str:
+    """`because` says in words what went wrong at the upper bound, or with the target or the generator."""
     said = _say(limit, search, because)
-    if limit.value is None:
-        return said
-    if not confirmed:
-        return f"{said} No long run has confirmed it."
-    return said if short_s is None else f"{said} The run that confirmed it had to be short: {short_s:.3g} s."
+    return said if confirmed or limit.value is None else f"{said} No long run has confirmed it."
 
 
 def _say(limit: Limit, search: Search, because: str | None) -> str:

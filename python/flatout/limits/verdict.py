@@ -21,11 +21,9 @@ from flatout.result import Distribution, Goal, LoadResult, TrialVerdict
 
 ShareLaterThan = Callable[[Distribution, int], float]
 _ALLOWED_LATE = 0.01
+_ON_TIME_NS = 100_000
 # What the contract allows a generator.
 _ALLOWED_UNSENT, _ALLOWED_LATENESS_NS = 0.001, 1_000_000
-# One at its end is pinned to that, for what is later does not leave. One that was held up is on time but for that, and
-# comes back to requests that are much later.
-_ON_TIME_NS, _HELD_UP_NS = _ALLOWED_LATENESS_NS // 2, 2 * _ALLOWED_LATENESS_NS
 # A requirement that is not met fails a trial however little was lost; how badly it was missed is not known.
 _UNMET_AS_LOSS = 0.01
 
@@ -33,7 +31,7 @@ _UNMET_AS_LOSS = 0.01
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing).
 
-    `disturbed`: invalid, yet by its lateness the generator was not at its end: something held it up now and then.
+    `disturbed`: invalid, yet most requests left on time and the server kept up. Something held the generator up.
     """
 
     verdict: TrialVerdict
@@ -53,7 +51,7 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
         why = unusable or ("nobody told what arrived" if result.outcomes.sent else "nothing was sent")
-        return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result))
+        return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
     dropped = _dropped_share(result)
     unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
@@ -122,12 +120,13 @@ def _dropped_share(result: LoadResult) -> float:
     return max(result.receiver.dropped, 0) / result.outcomes.sent
 
 
-def _disturbed(result: LoadResult) -> bool:
-    """A generator at its end is late all the time and by little, one that was held up seldom or by much."""
-    late = result.lateness_ns
-    if late is None or late.p50 >= _ON_TIME_NS:
-        return False
-    return late.p90 < _ON_TIME_NS or late.p99 > _HELD_UP_NS
+def _disturbed(result: LoadResult, goal: Goal) -> bool:
+    """A generator at its end is late all the time, one that was held up now and then is not.
+
+    Where more was lost than may be, neither end is at ease: going lower tells more than trying again.
+    """
+    on_time = result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
+    return on_time and result.loss is not None and result.loss <= goal.loss
 
 
 def _unusable(result: LoadResult) -> str | None:
