@@ -24,12 +24,12 @@ from conftest import ROOT, Cli, wait_until
 ADDED = Path(__file__).with_name("add")
 DOC = ROOT / "docs" / "adding-a-protocol.md"
 CACHE = ROOT / "target" / "toy"
-NAME = "ping"
+NAME = "knock"
 # (file, the line before, the new line)
 LINES = [
-    ("crates/wire/src/lib.rs", "pub mod ntp;", "pub mod ping;"),
-    ("crates/wire/src/lib.rs", "            $crate::ntp::Ntp,", "            $crate::ping::Ping,"),
-    ("python/flatout/protocols/__init__.py", '    "ntp",', '    "ping",'),
+    ("crates/wire/src/lib.rs", "pub mod ntp;", "pub mod knock;"),
+    ("crates/wire/src/lib.rs", "            $crate::ntp::Ntp,", "            $crate::knock::Knock,"),
+    ("python/flatout/protocols/__init__.py", '    "ntp",', '    "knock",'),
 ]
 # What house.md says that adding a protocol touches.
 PLACES = {

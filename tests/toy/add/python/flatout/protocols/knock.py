@@ -1,15 +1,15 @@
-"""ping, a toy over UDP: what comes is sent back with one bit set."""
+"""knock, a toy over UDP: what comes is sent back with one bit set."""
 
 from __future__ import annotations
 
 from flatout.protocols.base import Protocol
 
 PROTOCOL = Protocol(
-    name="ping",
-    title="ping",
+    name="knock",
+    title="knock",
     port=7007,
     test_port=7007,
-    summary="ping requests over UDP",
+    summary="knock requests over UDP",
     words={
         "pong": "right answers",
         "echo": "requests that came back as they went",

@@ -1,17 +1,17 @@
-//! ping, both ends, given any datagram.
+//! knock, both ends, given any datagram.
 //!
 //! Invariant: neither end panics; only a request is answered, with as many bytes as a request has, which differ from
 //! it in one bit; the asker takes the answer to its own request and in its own flow only.
 #![no_main]
 
-use flatout_wire::ping::{LENGTH, Ping};
+use flatout_wire::knock::{Knock, LENGTH};
 use flatout_wire::{Answer, Ask, Moment, Protocol, Reading};
 use libfuzzer_sys::fuzz_target;
 
 const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
 
 fuzz_target!(|datagram: &[u8]| {
-    let (Ok(asker), Ok(answerer)) = (Ping::asker(&[], 7), Ping::answerer(&[])) else { panic!("no knobs") };
+    let (Ok(asker), Ok(answerer)) = (Knock::asker(&[], 7), Knock::answerer(&[])) else { panic!("no knobs") };
     let mut packet = datagram.to_vec();
     match answerer.answer(flatout_wire::Table::default(), &MOMENT, &mut packet, datagram.len()) {
         Ok(length) => {

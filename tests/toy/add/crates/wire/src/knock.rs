@@ -1,4 +1,4 @@
-//! ping, a toy over UDP: sixteen bytes out, the same sixteen bytes back with one bit set.
+//! knock, a toy over UDP: sixteen bytes out, the same sixteen bytes back with one bit set.
 //!
 //! ```text
 //! 0  4  "FOP" and the kind: 1 asks, 0x81 answers
@@ -14,40 +14,40 @@ const REQUEST: [u8; 4] = *b"FOP\x01";
 const ANSWER: [u8; 4] = *b"FOP\x81";
 
 /// The protocol.
-pub struct Ping;
+pub struct Knock;
 
 /// The asking end.
 #[derive(Clone, Debug)]
-pub struct PingAsker {
+pub struct KnockAsker {
     secret: u64,
 }
 
 /// The answering end.
 #[derive(Clone, Debug)]
-pub struct PingAnswerer;
+pub struct KnockAnswerer;
 
-impl Protocol for Ping {
-    const NAME: &'static str = "ping";
+impl Protocol for Knock {
+    const NAME: &'static str = "knock";
     const DATAGRAM_MAX: usize = 2048;
     const TALLIES: &'static [&'static str] = &["pong", "echo"];
-    type Asker = PingAsker;
-    type Answerer = PingAnswerer;
+    type Asker = KnockAsker;
+    type Answerer = KnockAnswerer;
     type Taker = Untaken;
 
-    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<PingAsker, BadKnob> {
-        no_knobs(knobs).map(|()| PingAsker { secret })
+    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<KnockAsker, BadKnob> {
+        no_knobs(knobs).map(|()| KnockAsker { secret })
     }
 
-    fn answerer(knobs: &[Knob<'_>]) -> Result<PingAnswerer, BadKnob> {
-        no_knobs(knobs).map(|()| PingAnswerer)
+    fn answerer(knobs: &[Knob<'_>]) -> Result<KnockAnswerer, BadKnob> {
+        no_knobs(knobs).map(|()| KnockAnswerer)
     }
 }
 
 fn no_knobs(knobs: &[Knob<'_>]) -> Result<(), BadKnob> {
-    if knobs.is_empty() { Ok(()) } else { Err(BadKnob { expected: "no knob: ping has none" }) }
+    if knobs.is_empty() { Ok(()) } else { Err(BadKnob { expected: "no knob: knock has none" }) }
 }
 
-impl Ask for PingAsker {
+impl Ask for KnockAsker {
     fn longest(&self) -> usize {
         LENGTH
     }
@@ -74,7 +74,7 @@ impl Ask for PingAsker {
     }
 }
 
-impl PingAsker {
+impl KnockAsker {
     fn token(&self, flow: u32) -> [u8; 8] {
         (self.secret ^ u64::from(flow)).to_be_bytes()
     }
@@ -86,7 +86,7 @@ impl PingAsker {
     }
 }
 
-impl Answer for PingAnswerer {
+impl Answer for KnockAnswerer {
     fn answer(&self, _: Table<'_>, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
         if length < LENGTH {
             return Err(Refusal::Short);
@@ -104,18 +104,18 @@ impl Answer for PingAnswerer {
 mod tests {
     use super::*;
 
-    const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/request.bin");
-    const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/ping/answer.bin");
+    const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/request.bin");
+    const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/answer.bin");
     const MOMENT: Moment =
         Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
-    const ASKER: PingAsker = PingAsker { secret: 0x0123_4567_89ab_cdef };
+    const ASKER: KnockAsker = KnockAsker { secret: 0x0123_4567_89ab_cdef };
 
     #[test]
     fn golden_packets_both_ways() {
         let mut packet = [0; LENGTH];
         assert_eq!(ASKER.fill(5, 42, &[], &mut packet), LENGTH);
         assert_eq!(&packet, ASKED);
-        assert_eq!(PingAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Ok(LENGTH));
+        assert_eq!(KnockAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Ok(LENGTH));
         assert_eq!(&packet, ANSWERED);
         assert_eq!(ASKER.read(5, ANSWERED), Reading::Answer { index: 42, tally: 0 });
     }
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(ASKER.read(5, &ANSWERED[..15]), Reading::Stranger);
         assert_eq!(ASKER.recognise(5, ASKED), Some(42));
         let mut packet = *ANSWERED;
-        assert_eq!(PingAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Err(Refusal::NotARequest));
-        assert_eq!(PingAnswerer.answer(Table::default(), &MOMENT, &mut packet, 15), Err(Refusal::Short));
+        assert_eq!(KnockAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Err(Refusal::NotARequest));
+        assert_eq!(KnockAnswerer.answer(Table::default(), &MOMENT, &mut packet, 15), Err(Refusal::Short));
     }
 }
