@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import Cli, Net, wait_until
+from conftest import Cli, Net, until_good, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -22,7 +22,8 @@ def test_each_way_to_wait_hears_every_answer(
     net.run(net.left, peer("ethtool"), "-K", "eth0", "gro", "on")
     server = cli.start("serve", "echo", "--listen", f"{net.right_v4}:{PORT}", "--for", "60s", inside=net.right)
     wait_until(lambda: "Ctrl-C" in server.err.read_text(), message="serving")
-    done = cli("load", "echo", f"{net.right_v4}:{PORT}", *ASKED, *flags, inside=net.left)
+    target = f"{net.right_v4}:{PORT}"
+    done = until_good(lambda: cli("load", "echo", target, *ASKED, *flags, inside=net.left), lambda done: done.code == 0)
     run = done.json
     assert done.code == 0, run["why"]
     assert run["outcomes"]["answered"] == run["outcomes"]["sent"] > 20

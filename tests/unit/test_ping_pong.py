@@ -47,6 +47,12 @@ def test_how_the_answer_is_awaited_reaches_the_engine() -> None:
     assert make(asked(target="192.168.7.7", busy_poll="50us")).notes == []
 
 
+def test_only_threads_that_spin_are_said_to_hold_each_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert make(asked(threads=3)).notes == []
+    assert "3 threads that spin share 2 CPUs" in make(asked(threads=3, wait="spin")).notes[0]
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -95,7 +95,8 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
 def _crowded(scenario: Scenario) -> list[str]:
     """What to say where threads that spin have to share CPUs."""
     cpus = len(set(scenario.cpus) or os.sched_getaffinity(0))
-    if scenario.threads <= cpus:
+    sleeps = scenario.ping_pong and scenario.wait == "sleep"
+    if scenario.threads <= cpus or sleeps:
         return []
     each = "1 CPU" if cpus == 1 else f"{cpus} CPUs"
     return [f"{scenario.threads} threads that spin share {each}: they hold each other up, and whatever else runs there"]

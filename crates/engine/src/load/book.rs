@@ -20,7 +20,7 @@ pub(super) struct Event {
     pub(super) flow: usize,
     pub(super) index: u32,
     pub(super) seen: u64,
-    /// How long it then lay until it was read, where that is known.
+    /// How long it then lay until it was read, where that is worth keeping.
     pub(super) reading: Option<u64>,
     pub(super) outcome: Outcome,
     pub(super) tally: Option<usize>,
@@ -34,8 +34,6 @@ pub(super) struct Book {
     pub(super) board: Arc<Board>,
     pub(super) times: Times,
     first_flow: u32,
-    /// How long answers lie until they are read is worth keeping: elsewhere they lie on purpose.
-    reads_at_once: bool,
     pen: Option<Pen>,
     second: usize,
     before: Counts,
@@ -59,7 +57,6 @@ impl Book {
             board,
             times,
             first_flow: manner.first_flow,
-            reads_at_once: manner.rally.is_some(),
             pen,
             second: 0,
             before: Counts::default(),
@@ -164,7 +161,7 @@ impl Book {
         if outcome == Outcome::Answered {
             self.recorder.from_due.record(event.seen.saturating_sub(slot.due));
             self.recorder.from_sent.record(event.seen.saturating_sub(slot.sent));
-            if let (true, Some(reading)) = (self.reads_at_once, event.reading) {
+            if let Some(reading) = event.reading {
                 self.recorder.reading.record(reading);
             }
         }
