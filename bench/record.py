@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from flatout import __version__, host
+from flatout import __version__
+from flatout.host import describe as host
 
 
 class Record:

@@ -13,28 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flatout.api import limit, limit_async, load, load_async, serve
-    from flatout.batch import Batch
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
-    from flatout.host import VERSION as __version__
-    from flatout.merging import merge
-    from flatout.progress import RunProgress, SearchProgress
-    from flatout.receiver import Receiver
-    from flatout.result import LimitResult, LoadResult, from_json, read
+    from flatout.host.describe import VERSION as __version__
+    from flatout.receiver.batch import Batch
+    from flatout.receiver.receiver import Receiver
+    from flatout.receiver.sender import Sender
+    from flatout.result.files import from_json, read
+    from flatout.result.merge import merge
+    from flatout.result.model import LimitResult, LoadResult
+    from flatout.runner.progress import RunProgress, SearchProgress
     from flatout.scenario.model import Segment
-    from flatout.sender import Sender
-    from flatout.server import Server
+    from flatout.server.base import Server
 
 _HOMES = {
     "flatout.api": ("limit", "limit_async", "load", "load_async", "serve"),
-    "flatout.batch": ("Batch",),
+    "flatout.receiver.batch": ("Batch",),
     "flatout.errors": ("FlatoutError", "GeneratorError", "Interrupted", "OutputError", "TargetError", "UsageError"),
-    "flatout.merging": ("merge",),
-    "flatout.progress": ("RunProgress", "SearchProgress"),
-    "flatout.receiver": ("Receiver",),
-    "flatout.result": ("LimitResult", "LoadResult", "from_json", "read"),
+    "flatout.result.merge": ("merge",),
+    "flatout.runner.progress": ("RunProgress", "SearchProgress"),
+    "flatout.receiver.receiver": ("Receiver",),
+    "flatout.result.files": ("from_json", "read"),
+    "flatout.result.model": ("LimitResult", "LoadResult"),
     "flatout.scenario.model": ("Segment",),
-    "flatout.sender": ("Sender",),
-    "flatout.server": ("Server",),
+    "flatout.receiver.sender": ("Sender",),
+    "flatout.server.base": ("Server",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -70,7 +72,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "__version__":
-        return importlib.import_module("flatout.host").VERSION
+        return importlib.import_module("flatout.host.describe").VERSION
     if name not in _HOME:
         raise AttributeError(f"module 'flatout' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOME[name]), name)

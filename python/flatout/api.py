@@ -16,20 +16,23 @@ from typing import Any, TypeVar, Unpack
 
 import msgspec
 
-from flatout import host, inquiry, units
-from flatout.answerer import CONNECTIONS, Answerer
+from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
-from flatout.limits.drive import World, find_limit
-from flatout.options import LoadOptions, scenario_of
-from flatout.progress import RunProgress, SearchProgress
-from flatout.result import Axis, Goal, LimitResult, LoadResult, Search
-from flatout.run import plain, quiet, run, share_later_than
+from flatout.host import describe as host
+from flatout.limit_search.drive import World, find_limit
+from flatout.plan.resolve import Plan, is_one_way, make, most_connections
+from flatout.protocols import protocol as by_name
+from flatout.result.histogram import share_later_than
+from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
+from flatout.runner import receiver_stats
+from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.run import plain, quiet, run
 from flatout.scenario import streams
+from flatout.scenario.build import LoadOptions, scenario_of
 from flatout.scenario.model import Io, Scenario, Segment
-from flatout.scenario.plan import Plan, is_one_way, make, most_connections
-from flatout.scenario.plan import protocol as by_name
 from flatout.scenario.profile import Format
-from flatout.server import Server
+from flatout.server.answering import CONNECTIONS, Answerer
+from flatout.server.base import Server
 
 T = TypeVar("T")
 Number = float | int | str
@@ -151,7 +154,7 @@ def serve(
     one way it receives and counts them, by default in one thread; `knobs` are then those of `Receiver`, too.
     """
     if by_name(protocol).one_way is not None:
-        from flatout.receiving import drained
+        from flatout.receiver.counting import drained
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
@@ -286,7 +289,7 @@ def find(
 def _must_tell(plan: Plan) -> None:
     """Errors: TargetError where nobody would tell how many messages arrive."""
     for endpoint in plan.receivers:
-        if inquiry.ask(endpoint) is None:
+        if receiver_stats.ask(endpoint) is None:
             raise TargetError(
                 f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive "
                 f"there with 'flatout serve {plan.scenario.protocol}' of this version, or with "

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from flatout.result import SCHEMA, Distribution, LimitResult, LoadResult
+from flatout.result.model import SCHEMA, Distribution, LimitResult, LoadResult
 from flatout.scenario.model import Scenario
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from flatout._engine import FaultyServer as _FaultyServer
-from flatout.scenario import capacity
-from flatout.scenario.listen import listen_address
+from flatout.plan import capacity
+from flatout.plan.listen import listen_address
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):

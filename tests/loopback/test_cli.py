@@ -14,7 +14,7 @@ import pytest
 
 import flatout
 from conftest import Cli, free_port, until_good, wait_until
-from flatout.scenario.capacity import local_ports
+from flatout.plan.capacity import local_ports
 from flatout.testing import Faults, FaultyServer
 
 SHORT = ("--rate", "5k", "--for", "300ms", "--warmup", "0")

@@ -17,7 +17,7 @@ import flatout
 from conftest import ROOT, Cli, free_port
 from flatout import schema
 from flatout._engine import Histogram
-from flatout.run import distribution, histogram
+from flatout.result.histogram import distribution, histogram
 from flatout.scenario.model import Scenario
 from flatout.testing import Faults, FaultyServer
 

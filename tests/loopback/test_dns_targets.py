@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import flatout
+from flatout.plan import targets
 from flatout.protocols import PROTOCOLS
-from flatout.scenario import target
 
 
 def test_from_a_target_that_echoes_queries_are_right_answers_only_where_that_is_said() -> None:
@@ -26,8 +26,8 @@ def test_from_a_target_that_echoes_queries_are_right_answers_only_where_that_is_
 def test_where_nobody_can_be_connected_to_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed, flatout.serve("dns", "127.0.0.1:0", threads=1) as server:
         closed.bind(("127.0.0.1", 0))
-        nobody = target.Endpoint(ipaddress.ip_address("127.0.0.1"), closed.getsockname()[1], 0)
-        monkeypatch.setattr(target, "addresses", lambda _text, _port: [nobody, server.endpoint])
+        nobody = targets.Endpoint(ipaddress.ip_address("127.0.0.1"), closed.getsockname()[1], 0)
+        monkeypatch.setattr(targets, "addresses", lambda _text, _port: [nobody, server.endpoint])
         result = flatout.load("dns", "a.test", transport="tcp", connections=3, rate=500, duration=0.5, warmup=0)
     assert result.connections is not None
     assert (result.connections.established, result.connections.refused) == (3, 0)

@@ -10,7 +10,7 @@ import pytest
 
 import flatout
 from conftest import Cli, free_port, until_good
-from flatout.result import Trial
+from flatout.result.model import Trial
 
 
 def slow_handler_limit() -> flatout.LimitResult:

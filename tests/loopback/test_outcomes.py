@@ -15,8 +15,8 @@ import pytest
 
 import flatout
 from conftest import until_good
-from flatout.result import LimitResult, LoadResult
-from flatout.run import histogram
+from flatout.result.histogram import histogram
+from flatout.result.model import LimitResult, LoadResult
 from flatout.testing import Faults, FaultyServer
 
 SHARE = 0.1

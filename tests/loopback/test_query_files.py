@@ -72,7 +72,7 @@ def test_ten_million_lines_are_read_without_being_held(tmp_path: Path, cli: Cli)
     with flatout.serve("dns", "127.0.0.1:0", threads=1) as server:
         done = cli("load", "dns", server.address, *ASKED, "--transport", "tcp", "--queries", queries, seconds=120)
     assert done.code in {0, 4}, done.err
-    run = flatout.result.from_json(done.out)
+    run = flatout.result.model.from_json(done.out)
     assert isinstance(run, flatout.LoadResult)
     accounts.all_answered(run)
     a_query = len("n0000000.example.com") + 8

@@ -9,7 +9,7 @@ import pytest
 
 import flatout
 from conftest import Cli
-from flatout import run as running
+from flatout.runner import run as running
 
 SHORT = ("--rate", "2k", "--for", "300ms", "--warmup", "0s", "--timeout", "200ms")
 

@@ -11,7 +11,7 @@ import pytest
 
 import flatout
 from conftest import Cli, free_port, until_good
-from flatout.run import histogram
+from flatout.result.histogram import histogram
 from flatout.testing import Faults, FaultyServer
 
 Row = dict[str, str]

@@ -17,7 +17,7 @@ import flatout
 from conftest import Cli, wait_until
 from flatout import _engine
 from flatout.errors import UsageError
-from flatout.server import Server
+from flatout.server.base import Server
 
 LINGER_0 = struct.pack("ii", 1, 0)
 SECONDS = 20.0

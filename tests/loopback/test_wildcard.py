@@ -12,8 +12,8 @@ from traffic import records
 
 import flatout
 from conftest import Cli
-from flatout import inquiry
-from flatout.scenario.target import resolve
+from flatout.plan.targets import resolve
+from flatout.runner import receiver_stats
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def port_of(receiver: flatout.Receiver) -> int:
 @pytest.mark.parametrize("gro", [True, False])
 def test_the_counters_are_told_at_the_address_asked(listen: str, asked: str, gro: bool) -> None:
     with flatout.Receiver(listen, gro=gro, counters=True) as receiver:
-        told = inquiry.ask(resolve(f"{asked}:{port_of(receiver)}", 1))
+        told = receiver_stats.ask(resolve(f"{asked}:{port_of(receiver)}", 1))
     assert told is not None
     assert told["size"] == receiver.layout.size
 

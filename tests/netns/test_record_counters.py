@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from conftest import Cli, Net, Running, wait_until
-from flatout.merging import merge
-from flatout.result import LoadResult, from_json
+from flatout.result.files import from_json
+from flatout.result.merge import merge
+from flatout.result.model import LoadResult
 
 pytestmark = pytest.mark.root
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.result import Distribution, Host, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
+from flatout.result.model import Distribution, Host, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
 
 HOST = Host(kernel="6.1", cpus=2, affinity=[0, 1], flatout="0.1.0", python="3.11", hostname="here")
 

@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flatout.limits.search import Done, Past, decide
-from flatout.result import Goal, Search, TrialVerdict
+from flatout.limit_search.search import Done, Past, decide
+from flatout.result.model import Goal, Search, TrialVerdict
 
 LOSS = 0.001
 Reply = tuple[TrialVerdict, float]

@@ -7,9 +7,9 @@ from typing import Any, cast
 import msgspec
 import results
 
-from flatout import health
-from flatout.limits.sentence import sentence
-from flatout.result import Arrival, Interval, Latency, LimitResult, LoadResult, Outcomes, Rates, Trial
+from flatout.limit_search.sentence import sentence
+from flatout.result.model import Arrival, Interval, Latency, LimitResult, LoadResult, Outcomes, Rates, Trial
+from flatout.runner import verdict as health
 from flatout.scenario.model import Scenario, Segment
 
 RATE, FOR_S = 800_000.0, 4

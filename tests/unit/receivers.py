@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from flatout.result import Reading
-from flatout.scenario.target import Endpoint
+from flatout.plan.targets import Endpoint
+from flatout.result.model import Reading
 
 # Sender and number of the usual format: 4 bytes at 0, 4 bytes at 4.
 USUAL = 0x0004_0000 | 0x0004_0004 << 32

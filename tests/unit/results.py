@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
-from flatout.result import (
+from flatout.result.model import (
     Connections,
     Distribution,
     Goal,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from receivers import WORDS, counters, reading
 
-from flatout import arrivals
-from flatout.result import Outcomes, Reading
+from flatout.result import loss as arrivals
+from flatout.result.model import Outcomes, Reading
 
 
 def sent(number: int, refused: int = 0) -> Outcomes:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flatout
-from flatout import batch as batches
+from flatout.receiver import batch as batches
 
 DTYPE = np.dtype([("id", "<u4"), ("x", "<f4")])
 

@@ -16,10 +16,13 @@ import results
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flatout import result, units
+from flatout import units
 from flatout.errors import TargetError, UsageError
-from flatout.result import LimitResult, LoadResult
-from flatout.scenario import listen, profile, require, target
+from flatout.plan import listen, targets
+from flatout.result import files
+from flatout.result.model import LimitResult, LoadResult
+from flatout.scenario import profile, requirement
+from flatout.scenario.target import split
 
 MANY_DIGITS = "9" * 5000
 MOST_CPUS = 8192  # of a Linux kernel
@@ -138,7 +141,7 @@ def test_ramps(text: str) -> None:
 @example(f"[::1]:{MANY_DIGITS}")
 @example("host:²")
 def test_targets(text: str) -> None:
-    found = value_or_refusal(lambda given_: target.split(given_, 123), text)
+    found = value_or_refusal(lambda given_: split(given_, 123), text)
     assert found is None or 0 < found[1] < 65536
 
 
@@ -146,7 +149,7 @@ def test_targets(text: str) -> None:
 @example("0.0.0.0/0")
 @example("::/0")
 def test_sources(text: str) -> None:
-    found = value_or_refusal(lambda given_: target.sources((given_,), 4), text)
+    found = value_or_refusal(lambda given_: targets.sources((given_,), 4), text)
     assert found is None or len(found) <= 4
 
 
@@ -166,7 +169,7 @@ def test_any_listen_address(text: str) -> None:
 @example(f"lost<{MANY_DIGITS}")
 @example("lost<²")
 def test_requirements(text: str) -> None:
-    value_or_refusal(require.check, text)
+    value_or_refusal(requirement.check, text)
 
 
 RIGHT = [results.load().to_json(), results.limit().to_json()]
@@ -179,7 +182,7 @@ HEAD = b'{"schema": "flatout/1", "kind": "load", "scenario": '
 @example(HEAD + b'{"a":' * 100_000)
 @example(HEAD + b"1" * 5000)
 def test_results_of_any_bytes(data: bytes | str) -> None:
-    value_or_refusal(result.from_json, data)
+    value_or_refusal(files.from_json, data)
 
 
 @given(st.sampled_from(RIGHT), st.data())
@@ -189,5 +192,5 @@ def test_results_with_some_bytes_changed(right: bytes, data: st.DataObject) -> N
     spoiled[at : at + data.draw(st.integers(0, 20))] = data.draw(
         st.binary(max_size=4) | st.sampled_from([b"null", b"-1", b"1e999", b"[]", b"{}", b'"', b"\xff", b"9" * 5000])
     )
-    read = value_or_refusal(result.from_json, bytes(spoiled))
+    read = value_or_refusal(files.from_json, bytes(spoiled))
     assert read is None or isinstance(read, LoadResult | LimitResult)

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import results
 
-from flatout import health
-from flatout.health import Look, Watch
-from flatout.result import Connections, Distribution, Outcomes
+from flatout.result.model import Connections, Distribution, Outcomes
+from flatout.runner import verdict as health
+from flatout.runner.target_monitor import Sample, TargetMonitor
 
 FINE = Outcomes(
     planned=10_000, sent=10_000, unsent=0, answered=10_000, late=0, lost=0, refused=0, invalid=0, duplicate=0
@@ -79,61 +79,63 @@ def test_why_names_the_numbers() -> None:
     assert "2.5 ms" in health.verdict(FINE, lateness(2_500_000), 0, lost=None, interrupted=False)[1]
 
 
-def silent(watch: Watch, until_s: float, step_s: float = 0.1, per_s: float = 1000.0, answered: int = 0) -> float | None:
+def silent(
+    watch: TargetMonitor, until_s: float, step_s: float = 0.1, per_s: float = 1000.0, answered: int = 0
+) -> float | None:
     """When the watch calls a target lost that answers no more; None if never."""
     steps = round(until_s / step_s)
     for step in range(1, steps + 1):
         t_s = step * step_s
-        if watch.lost(Look(t_s, int(per_s * t_s), answered, 0, 0)):
+        if watch.lost(Sample(t_s, int(per_s * t_s), answered, 0, 0)):
             return t_s
     return None
 
 
 def test_silence_is_awaited_two_seconds_or_two_timeouts() -> None:
-    assert silent(Watch(0.5), 10.0) == pytest.approx(2.2, abs=0.11)
-    assert silent(Watch(3.0), 10.0) == pytest.approx(6.2, abs=0.11)
+    assert silent(TargetMonitor(0.5), 10.0) == pytest.approx(2.2, abs=0.11)
+    assert silent(TargetMonitor(3.0), 10.0) == pytest.approx(6.2, abs=0.11)
 
 
 def test_few_requests_can_be_lost_by_chance() -> None:
-    assert silent(Watch(0.5), 10.0, per_s=0.9) is None
-    assert silent(Watch(0.5), 60.0, per_s=0.9) == pytest.approx(12, abs=1.5)
+    assert silent(TargetMonitor(0.5), 10.0, per_s=0.9) is None
+    assert silent(TargetMonitor(0.5), 60.0, per_s=0.9) == pytest.approx(12, abs=1.5)
 
 
 def test_a_target_that_answers_is_never_lost() -> None:
-    watch = Watch(0.5)
+    watch = TargetMonitor(0.5)
     for step in range(1, 1000):
-        assert watch.lost(Look(step * 0.1, step * 100, step, 0, 0)) is None
+        assert watch.lost(Sample(step * 0.1, step * 100, step, 0, 0)) is None
 
 
 def test_patience_begins_again_with_each_answer() -> None:
-    watch = Watch(0.5)
+    watch = TargetMonitor(0.5)
     for step in range(1, 100):
         answers = 1 + step // 15
-        assert watch.lost(Look(step * 0.1, step * 100, answers, 0, 0)) is None, f"at {step * 0.1} s"
-    assert watch.lost(Look(20.0, 20_000, 7, 0, 0)) is not None
+        assert watch.lost(Sample(step * 0.1, step * 100, answers, 0, 0)) is None, f"at {step * 0.1} s"
+    assert watch.lost(Sample(20.0, 20_000, 7, 0, 0)) is not None
 
 
 def test_refusals_are_believed_sooner() -> None:
-    watch = Watch(0.5)
-    assert watch.lost(Look(0.1, 100, 0, 100, 0)) is None
-    assert watch.lost(Look(0.5, 500, 0, 500, 0)) is None
-    why = watch.lost(Look(0.8, 800, 0, 800, 0))
+    watch = TargetMonitor(0.5)
+    assert watch.lost(Sample(0.1, 100, 0, 100, 0)) is None
+    assert watch.lost(Sample(0.5, 500, 0, 500, 0)) is None
+    why = watch.lost(Sample(0.8, 800, 0, 800, 0))
     assert why is not None
     assert "refuses" in why
     assert "never answered" in why
 
 
 def test_a_few_refusals_among_many_requests_are_not() -> None:
-    watch = Watch(0.5)
-    watch.lost(Look(0.1, 100, 100, 0, 0))
-    assert watch.lost(Look(1.0, 1000, 100, 400, 0)) is None
-    assert watch.lost(Look(1.1, 1100, 100, 900, 0)) is not None
+    watch = TargetMonitor(0.5)
+    watch.lost(Sample(0.1, 100, 100, 0, 0))
+    assert watch.lost(Sample(1.0, 1000, 100, 400, 0)) is None
+    assert watch.lost(Sample(1.1, 1100, 100, 900, 0)) is not None
 
 
 def test_wrong_answers_are_no_answers_and_are_named() -> None:
-    watch = Watch(0.5)
-    watch.lost(Look(0.1, 100, 100, 0, 0))
-    why = watch.lost(Look(3.0, 3000, 100, 0, 2900))
+    watch = TargetMonitor(0.5)
+    watch.lost(Sample(0.1, 100, 100, 0, 0))
+    why = watch.lost(Sample(3.0, 3000, 100, 0, 2900))
     assert why is not None
     assert "2,900 answers came, none of them right" in why
     assert "since 0.1 s" in why
@@ -154,11 +156,11 @@ def test_nobody_listening_is_a_lost_target_with_numbers() -> None:
 
 
 def test_a_target_without_any_connection_left_is_lost_after_the_same_patience() -> None:
-    watch = Watch(0.5)
-    assert watch.lost(Look(1.0, 100, 100, 0, 0, live=5)) is None
-    assert watch.lost(Look(2.9, 100, 100, 0, 0, live=0)) is None
-    assert watch.lost(Look(3.1, 100, 100, 0, 0, live=5)) is None
-    assert watch.lost(Look(3.1, 100, 100, 0, 0, live=0)) == (
+    watch = TargetMonitor(0.5)
+    assert watch.lost(Sample(1.0, 100, 100, 0, 0, live=5)) is None
+    assert watch.lost(Sample(2.9, 100, 100, 0, 0, live=0)) is None
+    assert watch.lost(Sample(3.1, 100, 100, 0, 0, live=5)) is None
+    assert watch.lost(Sample(3.1, 100, 100, 0, 0, live=0)) == (
         "the target has not answered since 1.0 s: no connection stands any more"
     )
 

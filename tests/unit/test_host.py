@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flatout import host
+from flatout.host import describe as host
 
 SOCKSTAT = "sockets: used 19021\nTCP: inuse 10 orphan 0 tw 3 alloc 19012 mem 7\nUDP: inuse 3 mem 2\nRAW: inuse 0\n"
 MEMINFO = "MemTotal:       24684084 kB\nSlab:             123456 kB\nSReclaimable:      99999 kB\n"

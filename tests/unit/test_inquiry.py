@@ -7,11 +7,11 @@ import ipaddress
 import pytest
 from receivers import Teller, counters
 
-from flatout import arrivals
-from flatout import inquiry as inquiries
 from flatout.errors import TargetError, UsageError
-from flatout.inquiry import Inquiry
-from flatout.scenario.target import Endpoint
+from flatout.plan.targets import Endpoint
+from flatout.result import loss as arrivals
+from flatout.runner import receiver_stats as inquiries
+from flatout.runner.receiver_stats import Inquiry
 
 HERE = Endpoint(ipaddress.ip_address("127.0.0.1"), 5, 0)
 THERE = Endpoint(ipaddress.ip_address("127.0.0.1"), 6, 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.limits.classify import Rule, classify, conditional_throughput
+from flatout.limit_search.classify import Rule, classify, conditional_throughput
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from limit_runs import HOST, run
 
 from flatout import api
 from flatout.errors import UsageError
-from flatout.limits.drive import World, find_limit
-from flatout.limits.search import Done, Past, decide
-from flatout.limits.verdict import Judgement, judge
+from flatout.limit_search.drive import World, find_limit
+from flatout.limit_search.search import Done, Past, decide
+from flatout.limit_search.trial_verdict import Judgement, judge
 from flatout.protocols import PROTOCOLS
-from flatout.result import Connections, Goal, LimitResult, LoadResult, Search, from_json, to_json
+from flatout.result.files import from_json, to_json
+from flatout.result.model import Connections, Goal, LimitResult, LoadResult, Search
 
 NAME = next(name for name, protocol in PROTOCOLS.items() if protocol.links[0] == "tcp")
 GOAL = Goal(loss=0.001)

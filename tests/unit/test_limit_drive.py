@@ -11,10 +11,10 @@ from limit_runs import HOST, run
 from limit_servers import search
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limits.drive import World, find_limit
-from flatout.limits.sentence import sentence
-from flatout.progress import RunProgress, SearchProgress
-from flatout.result import Goal, Limit, LimitResult, LoadResult, Search, StoppedBy
+from flatout.limit_search.drive import World, find_limit
+from flatout.limit_search.sentence import sentence
+from flatout.result.model import Goal, Limit, LimitResult, LoadResult, Search, StoppedBy
+from flatout.runner.progress import RunProgress, SearchProgress
 
 CAPACITY = 204_000
 

@@ -26,8 +26,8 @@ from limit_servers import (
 )
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
 
-from flatout.limits.grid import Grid
-from flatout.limits.search import Done, Lengths, Measure, Past, conclude, decide
+from flatout.limit_search.grid import Grid
+from flatout.limit_search.search import Done, Lengths, Measure, Past, conclude, decide
 
 CAPACITY = 204_000
 

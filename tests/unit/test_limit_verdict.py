@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from limit_runs import run
 
-from flatout.limits.verdict import Judgement, judge
-from flatout.limits.words import ms, percent
-from flatout.result import Arrival, Distribution, Goal, Latency, LoadResult, RunVerdict
+from flatout.limit_search.numbers import ms, percent
+from flatout.limit_search.trial_verdict import Judgement, judge
+from flatout.result.model import Arrival, Distribution, Goal, Latency, LoadResult, RunVerdict
 
 LOSS_ONLY = Goal(loss=0.001)
 P99 = Goal(loss=0.001, p99_ns=5_000_000)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from flatout import merge
 from flatout.cli import execute
 from flatout.errors import FlatoutError, UsageError
-from flatout.result import Connections, Interval, Latency, LoadResult, Outcomes, Rates, from_json, to_json
-from flatout.run import distribution
+from flatout.result.files import from_json, to_json
+from flatout.result.histogram import distribution
+from flatout.result.model import Connections, Interval, Latency, LoadResult, Outcomes, Rates
 
 NODES = 3
 

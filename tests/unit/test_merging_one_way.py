@@ -8,8 +8,9 @@ import msgspec
 import results
 from receivers import counters
 
-from flatout import arrivals, merge
-from flatout.result import Latency, LoadResult, Outcomes, Rates, Reading
+from flatout import merge
+from flatout.result import loss as arrivals
+from flatout.result.model import Latency, LoadResult, Outcomes, Rates, Reading
 
 
 def node(index: int, of: int, sent: int, *readings: Reading, **changes: Any) -> LoadResult:

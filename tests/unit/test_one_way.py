@@ -9,9 +9,9 @@ import pytest
 
 from flatout import api
 from flatout.errors import UsageError
-from flatout.options import scenario_of
+from flatout.plan import resolve as plan
 from flatout.protocols import PROTOCOLS
-from flatout.scenario import plan
+from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario, Segment
 
 NAME = next(name for name, protocol in PROTOCOLS.items() if protocol.one_way is not None)

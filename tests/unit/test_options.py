@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flatout.errors import UsageError
-from flatout.options import scenario_of
+from flatout.plan import resolve as plan
 from flatout.protocols import PROTOCOLS
-from flatout.scenario import plan
+from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario, Segment
 
 NAME = next(iter(PROTOCOLS))

@@ -10,11 +10,12 @@ import results
 
 import flatout
 from flatout.cli import execute
-from flatout.options import scenario_of
-from flatout.progress import RunProgress
+from flatout.plan.resolve import make
+from flatout.runner.progress import RunProgress
+from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
-from flatout.scenario.plan import make
-from flatout.view import facts, frame, summary
+from flatout.view import facts
+from flatout.view.terminal import frame, summary
 
 
 def asked(protocol: str = "ntp", target: str = "127.0.0.1", **options: Any) -> Scenario:

@@ -12,8 +12,9 @@ import pytest
 
 import flatout
 from flatout.errors import TargetError, UsageError
+from flatout.plan import capacity
+from flatout.plan import resolve as plan
 from flatout.protocols import PROTOCOLS
-from flatout.scenario import capacity, plan
 from flatout.scenario.model import Scenario, Segment
 from flatout.testing import Faults, FaultyServer
 

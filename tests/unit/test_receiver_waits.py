@@ -68,8 +68,8 @@ class Engine:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("flatout.receiver.time", clock)
-    monkeypatch.setattr("flatout.server.time", clock)
+    monkeypatch.setattr("flatout.receiver.receiver.time", clock)
+    monkeypatch.setattr("flatout.server.base.time", clock)
     return clock
 
 
@@ -79,7 +79,7 @@ def engines(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def with_arrivals(*after: float, **options: Any) -> tuple[flatout.Receiver, Engine]:
         made.append(Engine(clock, list(after)))
-        monkeypatch.setattr("flatout.receiver.bound", lambda *_, **__: made[-1])
+        monkeypatch.setattr("flatout.receiver.receiver.bound", lambda *_, **__: made[-1])
         return flatout.Receiver("127.0.0.1:0", "id:u4", **options), made[-1]
 
     yield with_arrivals

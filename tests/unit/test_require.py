@@ -7,8 +7,9 @@ import pytest
 import results
 
 from flatout.errors import UsageError
-from flatout.result import Latency
-from flatout.scenario import require
+from flatout.result import requirements
+from flatout.result.model import Latency
+from flatout.scenario import requirement
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ from flatout.scenario import require
     ],
 )
 def test_forms(text: str) -> None:
-    require.check(text)
+    requirement.check(text)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_forms(text: str) -> None:
 )
 def test_forms_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError, match=r"write|not one of"):
-        require.check(text)
+        requirement.check(text)
 
 
 @pytest.mark.parametrize(
@@ -62,22 +63,22 @@ def test_latency_is_from_due_and_bounds_are_sharp(metric: str, value: int, unit:
     run = results.load()
     due = msgspec.structs.replace(run.latency_ns.from_due, **{metric: value})
     run = msgspec.structs.replace(run, latency_ns=Latency(from_due=due, from_sent=None))
-    met = {s: require.evaluate(f"{metric}{s}{value}{unit}", run).met for s in ("<", "<=", ">", ">=")}
+    met = {s: requirements.evaluate(f"{metric}{s}{value}{unit}", run).met for s in ("<", "<=", ">", ">=")}
     assert met == {"<": False, "<=": True, ">": False, ">=": True}
-    assert require.evaluate(f"{metric}<1s", run).value == value
+    assert requirements.evaluate(f"{metric}<1s", run).value == value
 
 
 def test_loss_rate_and_counts() -> None:
     run = results.load()
-    assert require.evaluate("loss<1%", run).value == run.loss
-    assert require.evaluate("rate>1", run).value == run.rate_per_s.answered
-    assert require.evaluate("rate>1", run).met
-    assert require.evaluate("lost<=0", run).value == run.outcomes.lost
-    assert require.evaluate("unsent<1", run).met
+    assert requirements.evaluate("loss<1%", run).value == run.loss
+    assert requirements.evaluate("rate>1", run).value == run.rate_per_s.answered
+    assert requirements.evaluate("rate>1", run).met
+    assert requirements.evaluate("lost<=0", run).value == run.outcomes.lost
+    assert requirements.evaluate("unsent<1", run).met
 
 
 def test_without_a_sample_nothing_is_met() -> None:
     run = results.interrupted()
     for text in ("p99<1h", "p99>=0s", "loss<99%", "max<1h"):
-        judged = require.evaluate(text, run)
+        judged = requirements.evaluate(text, run)
         assert (judged.value, judged.met, judged.expression) == (None, False, text)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import results
 
-from flatout import result
 from flatout.errors import OutputError, UsageError
+from flatout.result import files
+from flatout.result import model as result
 
 
 def plain(made: result.Result) -> Any:
@@ -23,9 +24,9 @@ def plain(made: result.Result) -> Any:
 
 @pytest.mark.parametrize("made", [results.load(), results.interrupted(), results.unanswered(), results.limit()])
 def test_json_round_trip(made: result.Result) -> None:
-    again = result.from_json(made.to_json())
+    again = files.from_json(made.to_json())
     assert plain(again) == plain(made)
-    assert result.from_json(again.to_json()) == again
+    assert files.from_json(again.to_json()) == again
     assert made.to_json().endswith(b"}\n")
     assert plain(made)["schema"] == "flatout/1"
 
@@ -33,7 +34,7 @@ def test_json_round_trip(made: result.Result) -> None:
 def test_fields_that_are_added_later_are_passed_over() -> None:
     data = msgspec.json.decode(results.load().to_json())
     data["from_the_future"] = data["outcomes"]["from_the_future"] = 1
-    assert plain(result.from_json(msgspec.json.encode(data))) == plain(results.load())
+    assert plain(files.from_json(msgspec.json.encode(data))) == plain(results.load())
 
 
 @pytest.mark.parametrize(
@@ -51,47 +52,47 @@ def test_fields_that_are_added_later_are_passed_over() -> None:
 )
 def test_what_is_no_result(data: bytes) -> None:
     with pytest.raises(UsageError, match="no result"):
-        result.from_json(data)
+        files.from_json(data)
 
 
 def test_another_schema_is_refused_by_name() -> None:
     data = results.load().to_json().replace(b'"flatout/1"', b'"flatout/2"')
     with pytest.raises(UsageError, match=r"flatout/2.*flatout/1"):
-        result.from_json(data)
+        files.from_json(data)
 
 
 def test_a_missing_field_is_named() -> None:
     data = msgspec.json.decode(results.load().to_json())
     del data["outcomes"]["lost"]
     with pytest.raises(UsageError, match="lost"):
-        result.from_json(msgspec.json.encode(data))
+        files.from_json(msgspec.json.encode(data))
 
 
 def test_files_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     results.load().save(path)
-    assert plain(result.read(path)) == plain(results.load())
+    assert plain(files.read(path)) == plain(results.load())
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"], "nothing else is left"
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.json", tmp_path):
         with pytest.raises(UsageError, match="cannot be read"):
-            result.read(path)
+            files.read(path)
 
 
 def test_a_full_device_says_so() -> None:
     with pytest.raises(OutputError, match=r"'/dev/full' cannot be written.*[Nn]o space"):
-        result.write("/dev/full", b"x" * 100_000)
+        files.write("/dev/full", b"x" * 100_000)
     with pytest.raises(OutputError, match="/dev/full"):
-        result.write("/dev/full", b"small enough for a buffer")
+        files.write("/dev/full", b"small enough for a buffer")
 
 
 def test_a_pipe_is_written_through(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
-        result.write(pipe, b"through")
+        files.write(pipe, b"through")
         assert reader.communicate(timeout=10)[0] == b"through"
     assert pipe.is_fifo()
 
@@ -110,23 +111,23 @@ def small_disk(root: None, tmp_path: Path) -> Iterator[Path]:  # noqa: ARG001
 
 def test_a_full_disk_keeps_the_older_file_and_leaves_no_half(small_disk: Path) -> None:
     path = small_disk / "result.json"
-    result.write(path, b"the older result")
+    files.write(path, b"the older result")
     with pytest.raises(OutputError, match=r"cannot be written.*[Nn]o space"):
-        result.write(path, b"x" * 200_000)
+        files.write(path, b"x" * 200_000)
     assert path.read_bytes() == b"the older result"
     assert [file.name for file in small_disk.iterdir()] == ["result.json"]
 
 
 def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
-        result.write(tmp_path / "missing" / "result.json", b"")
+        files.write(tmp_path / "missing" / "result.json", b"")
 
 
 def test_a_link_still_leads_to_the_result(tmp_path: Path) -> None:
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     real.write_bytes(b"older")
     link.symlink_to(real)
-    result.write(link, b"newer")
+    files.write(link, b"newer")
     assert link.read_bytes() == b"newer"
 
 

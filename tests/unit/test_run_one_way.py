@@ -8,13 +8,14 @@ import pytest
 from fake_engine import FakeRun, histogram
 from receivers import Teller, counters
 
-from flatout import inquiry
-from flatout import run as running
 from flatout.errors import TargetError, UsageError
-from flatout.options import scenario_of
-from flatout.progress import RunProgress
 from flatout.protocols import PROTOCOLS
-from flatout.result import LoadResult, from_json, to_json
+from flatout.result.files import from_json, to_json
+from flatout.result.model import LoadResult
+from flatout.runner import receiver_stats
+from flatout.runner import run as running
+from flatout.runner.progress import RunProgress
+from flatout.scenario.build import scenario_of
 
 NAME = next(name for name, protocol in PROTOCOLS.items() if protocol.one_way is not None)
 SECOND = 1_000_000_000
@@ -40,7 +41,7 @@ def done(
     monkeypatch: pytest.MonkeyPatch, fake: Casting, teller: Teller, **options: Any
 ) -> tuple[LoadResult, list[RunProgress]]:
     monkeypatch.setattr(running, "LoadRun", fake)
-    monkeypatch.setattr(running, "Inquiry", lambda endpoints: inquiry.Inquiry(endpoints, teller, lambda _: None))
+    monkeypatch.setattr(running, "Inquiry", lambda endpoints: receiver_stats.Inquiry(endpoints, teller, lambda _: None))
     told: list[RunProgress] = []
     scenario = scenario_of(NAME, "127.0.0.1:5", profile=None, **{"rate": 100, "duration": 2, **options})
     return running.run(scenario, told.append), told

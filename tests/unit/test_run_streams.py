@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from fake_engine import FakeRun
 
-from flatout import run as running
-from flatout.options import scenario_of
-from flatout.progress import RunProgress
 from flatout.protocols import PROTOCOLS
-from flatout.result import LoadResult, from_json, to_json
+from flatout.result.files import from_json, to_json
+from flatout.result.histogram import distribution, standard_deviation_ns
+from flatout.result.model import LoadResult
+from flatout.runner import run as running
+from flatout.runner.progress import RunProgress
+from flatout.scenario.build import scenario_of
 
 NAME = next(name for name, protocol in PROTOCOLS.items() if "tcp" in protocol.links)
 SECOND = 1_000_000_000
@@ -96,6 +98,6 @@ def test_the_engine_is_given_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_deviation_is_that_of_the_samples() -> None:
     from fake_engine import histogram
 
-    measured = running.distribution(histogram(*[1_000_000] * 90, *[11_000_000] * 10))
+    measured = distribution(histogram(*[1_000_000] * 90, *[11_000_000] * 10))
     assert measured is not None
-    assert running.standard_deviation_ns(measured) == pytest.approx(3_000_000, rel=0.01)
+    assert standard_deviation_ns(measured) == pytest.approx(3_000_000, rel=0.01)

@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.errors import UsageError
-from flatout.options import scenario_of
+from flatout.plan import capacity, targets
+from flatout.plan import resolve as plan
+from flatout.plan.capacity import Room
 from flatout.protocols import PROTOCOLS
-from flatout.scenario import capacity, plan, share, streams, target
-from flatout.scenario.capacity import Room
+from flatout.scenario import nodes, streams
+from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
 
 PLAIN = next(name for name, protocol in PROTOCOLS.items() if protocol.links == ("udp",))
 ASKING = next(name for name, protocol in PROTOCOLS.items() if protocol.default_lines)
 STREAMY = next(name for name, protocol in PROTOCOLS.items() if protocol.links[0] == "tcp")
 ROOM = Room(ports=28_000, files=20_000, memory=24 * 2**30, io_uring=True)
-LOOPBACK = target.Endpoint(ipaddress.ip_address("127.0.0.1"), 5, 0)
-AWAY = target.Endpoint(ipaddress.ip_address("10.0.0.2"), 5, 0)
+LOOPBACK = targets.Endpoint(ipaddress.ip_address("127.0.0.1"), 5, 0)
+AWAY = targets.Endpoint(ipaddress.ip_address("10.0.0.2"), 5, 0)
 
 
 def scenario(name: str = ASKING, where: str = "127.0.0.1:5", **options: Any) -> Scenario:
@@ -167,7 +169,7 @@ def test_this_hosts_room_is_known() -> None:
 
 @given(total=st.integers(0, 10**7), of=st.integers(1, 100))
 def test_the_shares_of_all_nodes_are_the_whole(total: int, of: int) -> None:
-    parts = [share.part(total, (index, of)) for index in range(1, of + 1)]
+    parts = [nodes.part(total, (index, of)) for index in range(1, of + 1)]
     assert sum(parts) == total
     assert max(parts) - min(parts) <= 1
 
@@ -175,8 +177,8 @@ def test_the_shares_of_all_nodes_are_the_whole(total: int, of: int) -> None:
 @given(of=st.integers(1, 20), bits=st.integers(22, 32), flows=st.integers(1, 2000))
 def test_nodes_take_sources_of_their_own(of: int, bits: int, flows: int) -> None:
     networks = (f"10.0.0.0/{bits}", "192.168.7.9")
-    found = [target.sources(networks, flows, (index, of)) for index in range(1, of + 1)]
-    every = target.sources(networks, 10_000)
+    found = [targets.sources(networks, flows, (index, of)) for index in range(1, of + 1)]
+    every = targets.sources(networks, 10_000)
     assert all(0 < len(part) <= flows for part in found)
     if len(every) >= of:
         assert len({address for part in found for address in part}) == sum(map(len, found))

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from flatout.errors import TargetError, UsageError
-from flatout.scenario import listen, target
+from flatout.plan import listen, targets
+from flatout.scenario.target import split
 
 
-def endpoint(text: str) -> target.Endpoint:
-    return target.Endpoint(ipaddress.ip_address(text), 123, 0)
+def endpoint(text: str) -> targets.Endpoint:
+    return targets.Endpoint(ipaddress.ip_address(text), 123, 0)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def endpoint(text: str) -> target.Endpoint:
     ],
 )
 def test_forms(text: str, expected: tuple[str, int]) -> None:
-    assert target.split(text, 123) == expected
+    assert split(text, 123) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,32 +40,32 @@ def test_forms(text: str, expected: tuple[str, int]) -> None:
 )
 def test_forms_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError):
-        target.split(text, 123)
+        split(text, 123)
 
 
 def test_addresses_are_resolved_with_their_port() -> None:
-    assert target.resolve("127.0.0.1:5", 123) == target.Endpoint(ipaddress.ip_address("127.0.0.1"), 5, 0)
-    assert target.resolve("[::1]:5", 123) == target.Endpoint(ipaddress.ip_address("::1"), 5, 0)
-    assert target.resolve("::1", 123).port == 123
+    assert targets.resolve("127.0.0.1:5", 123) == targets.Endpoint(ipaddress.ip_address("127.0.0.1"), 5, 0)
+    assert targets.resolve("[::1]:5", 123) == targets.Endpoint(ipaddress.ip_address("::1"), 5, 0)
+    assert targets.resolve("::1", 123).port == 123
 
 
 def test_localhost_is_its_v4_address() -> None:
-    assert str(target.resolve("localhost:5", 123)) == "127.0.0.1:5"
+    assert str(targets.resolve("localhost:5", 123)) == "127.0.0.1:5"
 
 
 def test_a_link_local_address_keeps_its_interface() -> None:
-    assert target.resolve("[fe80::1%lo]:5", 123).scope == 1
+    assert targets.resolve("[fe80::1%lo]:5", 123).scope == 1
 
 
 def test_an_unknown_name_is_the_targets_fault() -> None:
     with pytest.raises(TargetError, match=r"nowhere\.invalid"):
-        target.resolve("nowhere.invalid", 123)
+        targets.resolve("nowhere.invalid", 123)
 
 
 @pytest.mark.parametrize("text", ["a" * 64 + ".example", "..", "-"])
 def test_names_that_cannot_be(text: str) -> None:
     with pytest.raises((TargetError, UsageError)):
-        target.resolve(text, 123)
+        targets.resolve(text, 123)
 
 
 def test_v6_is_written_with_brackets() -> None:
@@ -93,14 +94,14 @@ PUBLIC = [
 
 @pytest.mark.parametrize("text", OWN)
 def test_ones_own_addresses_are_loaded(text: str) -> None:
-    target.guard(endpoint(text), allow_public=False)
+    targets.guard(endpoint(text), allow_public=False)
 
 
 @pytest.mark.parametrize("text", PUBLIC)
 def test_public_addresses_ask_for_permission_and_say_why(text: str) -> None:
     with pytest.raises(UsageError, match=r"harm somebody.*--allow-public"):
-        target.guard(endpoint(text), allow_public=False)
-    target.guard(endpoint(text), allow_public=True)
+        targets.guard(endpoint(text), allow_public=False)
+    targets.guard(endpoint(text), allow_public=True)
 
 
 @pytest.mark.parametrize(
@@ -109,23 +110,23 @@ def test_public_addresses_ask_for_permission_and_say_why(text: str) -> None:
 def test_what_is_no_single_host_is_never_loaded(text: str) -> None:
     for allowed in (False, True):
         with pytest.raises(UsageError, match="no single host"):
-            target.guard(endpoint(text), allow_public=allowed)
+            targets.guard(endpoint(text), allow_public=allowed)
 
 
 def test_sources_are_the_hosts_of_networks_in_order() -> None:
-    found = target.sources(("127.0.0.0/30", "127.0.1.7"), flows=10)
+    found = targets.sources(("127.0.0.0/30", "127.0.1.7"), flows=10)
     assert [str(address) for address in found] == ["127.0.0.1", "127.0.0.2", "127.0.1.7"]
 
 
 def test_no_more_sources_than_flows() -> None:
-    assert len(target.sources(("10.0.0.0/8",), flows=64)) == 64
-    assert len(target.sources(("fd00::/64",), flows=5)) == 5
+    assert len(targets.sources(("10.0.0.0/8",), flows=64)) == 64
+    assert len(targets.sources(("fd00::/64",), flows=5)) == 5
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.0/33", "name.example"])
 def test_sources_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError, match="sources"):
-        target.sources((text,), flows=1)
+        targets.sources((text,), flows=1)
 
 
 # --- Where to listen ---

@@ -11,13 +11,15 @@ import one_way_results
 import pytest
 import results
 
-from flatout import health
 from flatout.cli import execute
-from flatout.limits.sentence import sentence
-from flatout.limits.verdict import judge
+from flatout.limit_search.sentence import sentence
+from flatout.limit_search.trial_verdict import judge
 from flatout.protocols import PROTOCOLS
-from flatout.result import Distribution, LimitResult, LoadResult, Node, Result, StoppedBy
-from flatout.view import page, summary
+from flatout.result.model import Distribution, LimitResult, LoadResult, Node, Result, StoppedBy
+from flatout.runner import verdict as health
+from flatout.runner.target_monitor import RefusalMonitor, Sample
+from flatout.view.page import page
+from flatout.view.terminal import summary
 
 ALIEN = re.compile(r"\b(requests?|answer(s|ed)?|server)\b(?!_)", re.IGNORECASE)
 # Names of fields and files, and flatout's own verb and program.
@@ -35,8 +37,8 @@ def stopped_at_once() -> LoadResult:
 
 def refused() -> LoadResult:
     run = one_way_results.uncounted()
-    watch = health.RefusalWatch()
-    looks = [health.Look(t, 1000 * t, 0, 1000 * t, 0) for t in range(3)]
+    watch = RefusalMonitor()
+    looks = [Sample(t, 1000 * t, 0, 1000 * t, 0) for t in range(3)]
     why = [lost for look in looks if (lost := watch.lost(look))]
     return msgspec.structs.replace(run, verdict="target-lost", why=why[0])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flatout import topology
+from flatout.host import topology
 
 LEFT = bytes.fromhex("fd000099000000000000000000000001")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import results
 
-from flatout.view import arrivals
+from flatout.view import receiver as arrivals
 
 SIZE = 24
 

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 import results
 
-from flatout.progress import RunProgress, SearchProgress
-from flatout.result import Goal, Limit
-from flatout.view import facts, frame
-from flatout.view.live import REDRAW_S, Live
+from flatout.result.model import Goal, Limit
+from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.view import facts
+from flatout.view.terminal import frame
+from flatout.view.terminal.live import REDRAW_S, Live
 
 CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

@@ -9,10 +9,12 @@ import one_way_results
 import pytest
 import results
 
-from flatout.progress import RunProgress
-from flatout.result import LimitResult, LoadResult
-from flatout.view import facts, frame, page, summary
-from flatout.view.live import Live
+from flatout.result.model import LimitResult, LoadResult
+from flatout.runner.progress import RunProgress
+from flatout.view import facts
+from flatout.view.page import page
+from flatout.view.terminal import frame, summary
+from flatout.view.terminal.live import Live
 
 LOSSY = one_way_results.run(lost_in_kernel=300_000, lost_elsewhere=20_000, malformed=40)
 
@@ -65,7 +67,7 @@ def test_the_page_shows_what_the_receiver_counted() -> None:
 
 def test_the_end_of_the_last_second_is_no_breakdown() -> None:
     pytest.importorskip("bokeh")
-    from flatout.view import chart
+    from flatout.view.page import chart
 
     assert len(LOSSY.intervals) == one_way_results.FOR_S + 1
     assert f"{one_way_results.FOR_S} seconds; " in page.render(LOSSY)

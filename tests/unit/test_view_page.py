@@ -12,9 +12,10 @@ import pytest
 import results
 
 from flatout.errors import UsageError
-from flatout.result import Node, Requirement
-from flatout.view import facts, page
-from flatout.view.chart import course
+from flatout.result.model import Node, Requirement
+from flatout.view import facts
+from flatout.view.page import page
+from flatout.view.page.chart import course
 
 pytest.importorskip("bokeh")
 

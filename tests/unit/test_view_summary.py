@@ -15,8 +15,10 @@ import pytest
 import results
 from rich.console import Console
 
-from flatout.result import Requirement
-from flatout.view import facts, labels, summary
+from flatout.result.model import Requirement
+from flatout.view import facts
+from flatout.view.terminal import dnsperf as labels
+from flatout.view.terminal import summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = {

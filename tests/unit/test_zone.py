@@ -16,9 +16,9 @@ import dns.rdatatype
 import pytest
 
 from flatout.errors import UsageError
-from flatout.protocols import _zone
 from flatout.protocols.base import knob_values
 from flatout.protocols.dns import PROTOCOL, ServeKnobs, serve_entries
+from flatout.protocols.dns.zone import zone_entries
 
 ZONE = """\
 $ORIGIN example.com.
@@ -77,7 +77,7 @@ def asked(entries: list[tuple[bytes, bytes]], name: str, kind: str) -> tuple[str
 
 
 def test_records_and_names_without_data(zone: Path) -> None:
-    entries = _zone.zone_entries(str(zone))
+    entries = zone_entries(str(zone))
     www = ["www.example.com. 300 IN A 192.0.2.1", "www.example.com. 300 IN A 192.0.2.2"]
     assert asked(entries, "www.example.com", "A") == ("NOERROR", www, [])
     assert asked(entries, "www.example.com", "MX") == ("NOERROR", [], [SOA])
@@ -89,7 +89,7 @@ def test_records_and_names_without_data(zone: Path) -> None:
 
 
 def test_aliases_are_followed(zone: Path) -> None:
-    entries = _zone.zone_entries(str(zone))
+    entries = zone_entries(str(zone))
     alias = "alias.example.com. 300 IN CNAME www.example.com."
     second = "second.example.com. 300 IN CNAME Alias.example.com."
     there = "www.example.com. 300 IN AAAA 2001:db8::1"
@@ -106,7 +106,7 @@ def test_aliases_are_followed(zone: Path) -> None:
     [("out", "NOERROR", 1), ("gone", "NXDOMAIN", 1), ("starred", "NOERROR", 1), ("left", "NOERROR", 2)],
 )
 def test_aliases_that_lead_nowhere(zone: Path, name: str, code: str, answers: int) -> None:
-    said_code, found, authority = asked(_zone.zone_entries(str(zone)), f"{name}.example.com", "A")
+    said_code, found, authority = asked(zone_entries(str(zone)), f"{name}.example.com", "A")
     assert (said_code, len(found)) == (code, answers)
     assert authority == ([SOA] if name == "gone" else [])
 
@@ -115,14 +115,14 @@ def test_aliases_are_followed_so_far(tmp_path: Path) -> None:
     path = tmp_path / "z"
     chain = "".join(f"a{n} IN CNAME a{n + 1}\n" for n in range(1000))
     path.write_text(f"{HEAD}{chain}circle IN CNAME circle\n", encoding="utf-8")
-    known = dict(_zone.zone_entries(str(path)))
+    known = dict(zone_entries(str(path)))
     answers = {name: value[1] for name, value in known.items() if name.endswith(b"\0\0\0")}
     assert answers[b"\x02a0\x07example\x03com\0\0\0"] == 16
     assert answers[b"\x06circle\x07example\x03com\0\0\0"] == 1
 
 
 def test_the_top_and_what_does_not_exist(zone: Path) -> None:
-    known = dict(_zone.zone_entries(str(zone)))
+    known = dict(zone_entries(str(zone)))
     assert known[b"\xfd"] == b""
     message = said(known[b"\xfe\x07example\x03com\0"], "no.example.com", 1)
     assert (message.rcode(), lines(message.authority)) == (dns.rcode.NXDOMAIN, [SOA])
@@ -131,9 +131,9 @@ def test_the_top_and_what_does_not_exist(zone: Path) -> None:
 def test_a_zone_may_name_itself_by_its_soa(tmp_path: Path) -> None:
     path = tmp_path / "z"
     path.write_text("; mine\nexample.org. 60 IN SOA a. b. 1 2 3 4 5\nexample.org. 60 IN NS a.\n", encoding="utf-8")
-    assert b"\xfe\x07example\x03org\0" in dict(_zone.zone_entries(str(path)))
+    assert b"\xfe\x07example\x03org\0" in dict(zone_entries(str(path)))
     path.write_text("$TTL 60\n. IN SOA a. b. 1 2 3 4 5\na.b IN A 192.0.2.1\n", encoding="utf-8")
-    known = dict(_zone.zone_entries(str(path)))
+    known = dict(zone_entries(str(path)))
     assert {b"\xfe\0", b"\x01a\x01b\0\0\x01", b"\x01b\0\0\0"} <= known.keys(), "the root"
 
 
@@ -157,19 +157,19 @@ def test_a_bad_zone_is_said(tmp_path: Path, text: str, error: str) -> None:
     path = tmp_path / "bad.zone"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as raised:
-        _zone.zone_entries(str(path))
+        zone_entries(str(path))
     assert str(raised.value).startswith(f"zone {path}")
     assert error in str(raised.value)
 
 
 def test_a_file_that_is_no_zone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
-        _zone.zone_entries(str(tmp_path / "none"))
+        zone_entries(str(tmp_path / "none"))
     with pytest.raises(UsageError, match="Is a directory"):
-        _zone.zone_entries(str(tmp_path))
+        zone_entries(str(tmp_path))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="this is no text"):
-        _zone.zone_entries(str(tmp_path / "binary"))
+        zone_entries(str(tmp_path / "binary"))
 
 
 def test_one_answer_for_any_name() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from flatout.cli import demo, flags, limit, load, merge, receive, report, rerun, serve
-from flatout.host import VERSION
+from flatout.cli import demo, limit, load, merge, receive, report, rerun, serve
+from flatout.cli.flags import shared as flags
+from flatout.host.describe import VERSION
 from flatout.protocols import PROTOCOLS
 
 _VERBS = (

@@ -17,13 +17,14 @@ import msgspec
 from cyclopts import Parameter
 
 from flatout import api
-from flatout.answerer import Answerer
 from flatout.cli import output as out
-from flatout.cli.flags import Output
+from flatout.cli.flags.shared import Output
 from flatout.cli.limit import seek
 from flatout.errors import FlatoutError
-from flatout.result import Beside, LimitResult, unfold
-from flatout.run import run
+from flatout.result.files import unfold
+from flatout.result.model import Beside, LimitResult
+from flatout.runner.run import run
+from flatout.server.answering import Answerer
 
 _CHRONY = """\
 local stratum 10

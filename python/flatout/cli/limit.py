@@ -11,14 +11,14 @@ from cyclopts import Group, Parameter
 
 from flatout import api
 from flatout.cli import output as out
-from flatout.cli.cast_flags import Casting, asking_flags, target_help
-from flatout.cli.flags import Asking, Output, flattened, worded
-from flatout.cli.stream_flags import Connecting, Querying, help_of, shown
+from flatout.cli.flags.connections import Connecting, Querying, help_of, shown
+from flatout.cli.flags.one_way import Casting, asking_flags, target_help
+from flatout.cli.flags.shared import Asking, Output, flattened, worded
 from flatout.protocols.base import Protocol
-from flatout.result import LimitResult, Search
+from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
+from flatout.scenario.exchange.wording import terms_of
 from flatout.scenario.model import Scenario
-from flatout.terms import terms_of
 
 GOAL = Group("What to search", sort_key=1)
 
@@ -162,8 +162,8 @@ flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --s
 
 def seek(scenario: Scenario, search: Search, *, quiet: bool, title: str | None = None) -> LimitResult:
     """Searches with a live view; Ctrl-C ends it with what was measured."""
-    from flatout.run import quiet as nobody
-    from flatout.view.live import Live
+    from flatout.runner.run import quiet as nobody
+    from flatout.view.terminal.live import Live
 
     stop = threading.Event()
     if quiet:

@@ -10,18 +10,18 @@ from cyclopts import Group, Parameter
 
 from flatout import units
 from flatout.cli import output as out
-from flatout.cli.cast_flags import Casting, Ticking, asking_flags, target_help
-from flatout.cli.flags import Asking, Output, flattened, worded
-from flatout.cli.stream_flags import Connecting, Querying, Sharing, absolute, help_of, shown
+from flatout.cli.flags.connections import Connecting, Querying, Sharing, absolute, help_of, shown
+from flatout.cli.flags.one_way import Casting, Ticking, asking_flags, target_help
+from flatout.cli.flags.shared import Asking, Output, flattened, worded
 from flatout.errors import Interrupted, UsageError
-from flatout.options import LoadOptions, scenario_of
 from flatout.protocols.base import Protocol
-from flatout.result import LoadResult
-from flatout.run import run
+from flatout.result.model import LoadResult
+from flatout.runner.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario import streams
+from flatout.scenario.build import LoadOptions, scenario_of
+from flatout.scenario.exchange.wording import terms_of
 from flatout.scenario.model import LogFormat, Scenario, Wait
-from flatout.terms import terms_of
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -220,7 +220,7 @@ flatout load {protocol.name} 10.0.0.2:{protocol.test_port},10.0.0.3:{protocol.te
 
 def measure(scenario: Scenario, *, quiet: bool) -> LoadResult:
     """Runs with a live view; Ctrl-C ends it with what was measured."""
-    from flatout.view.live import Live
+    from flatout.view.terminal.live import Live
 
     try:
         if quiet:

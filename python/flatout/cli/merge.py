@@ -7,10 +7,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flatout.cli import output as out
-from flatout.cli.flags import Output
+from flatout.cli.flags.shared import Output
 from flatout.errors import UsageError
-from flatout.merging import merge as merged
-from flatout.result import LoadResult, read
+from flatout.result.files import read
+from flatout.result.merge import merge as merged
+from flatout.result.model import LoadResult
 
 
 def merge(

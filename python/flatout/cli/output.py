@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from flatout.cli.flags import Output
+from flatout.cli.flags.shared import Output
 from flatout.errors import OutputError
-from flatout.result import LimitResult, LoadResult, Result, to_json, write
+from flatout.result.files import to_json, write
+from flatout.result.model import LimitResult, LoadResult, Result
 
 DONE, UNMET, BAD_USE, TARGET, GENERATOR, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # Where several hold the first of these is the command's code.
@@ -87,7 +88,7 @@ def _complaints(results: Sequence[tuple[str, Result]]) -> None:
 def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> None:
     from rich.console import Console
 
-    from flatout.view.summary import show
+    from flatout.view.terminal.summary import show
 
     console = Console(stderr=to_stderr, highlight=False)
     for title, result in results:
@@ -130,7 +131,7 @@ def _rescue(data: bytes) -> str:
 def _write_html(results: Sequence[tuple[str, Result]], output: Output) -> int:
     if output.html is None:
         return DONE
-    from flatout.view.page import render
+    from flatout.view.page.page import render
 
     try:
         single = len(results) == 1

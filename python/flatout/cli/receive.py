@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from flatout import topology, units
+from flatout import units
 from flatout.cli import output as out
-from flatout.cli.flags import flattened
+from flatout.cli.flags.shared import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend
+from flatout.host import topology
 from flatout.protocols.base import Protocol
-from flatout.receiver import Receiver
-from flatout.receiving import drained
-from flatout.view import arrivals
+from flatout.receiver.counting import drained
+from flatout.receiver.receiver import Receiver
 from flatout.view import format as fmt
+from flatout.view import receiver as arrivals
 
 HOW = Group("How to receive", sort_key=1)
 QUEUE = Group("The queue to the handler", sort_key=2)

@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flatout.cli import output as out
-from flatout.cli.flags import Output
+from flatout.cli.flags.shared import Output
 from flatout.errors import OutputError
-from flatout.result import read, unfold, write
+from flatout.result.files import read, unfold, write
 
 
 def report(
@@ -29,7 +29,7 @@ def report(
     ```
 
     """
-    from flatout.view.page import render
+    from flatout.view.page.page import render
 
     results = [named for path in result for named in unfold(Path(path).stem, read(path))]
     if len(results) == 1:

@@ -8,11 +8,12 @@ import msgspec
 from cyclopts import Parameter
 
 from flatout.cli import output as out
-from flatout.cli.flags import Output
+from flatout.cli.flags.shared import Output
 from flatout.cli.limit import seek
 from flatout.cli.load import measure
 from flatout.errors import UsageError
-from flatout.result import LimitResult, read
+from flatout.result.files import read
+from flatout.result.model import LimitResult
 from flatout.scenario.model import Scenario
 
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from flatout import units
-from flatout.answerer import CONNECTIONS, Answerer
 from flatout.cli import output as out
-from flatout.cli.flags import flattened
+from flatout.cli.flags.shared import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
+from flatout.server.answering import CONNECTIONS, Answerer
 from flatout.view.format import memory, rate_short
 
 

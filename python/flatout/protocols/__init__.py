@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 
-from flatout.protocols._layout import Layout, layout_of
+from flatout.errors import UsageError
 from flatout.protocols.base import Protocol
+from flatout.protocols.record.layout import Layout, layout_of
 
-__all__ = ["PROTOCOLS", "Layout", "Protocol", "layout_of"]
+__all__ = ["PROTOCOLS", "Layout", "Protocol", "layout_of", "protocol"]
 
 # Each is a file of this folder that holds `PROTOCOL`; the command line lists them in this order.
 _NAMES = [
@@ -18,3 +19,10 @@ _NAMES = [
 ]
 
 PROTOCOLS: dict[str, Protocol] = {name: importlib.import_module(f"{__name__}.{name}").PROTOCOL for name in _NAMES}
+
+
+def protocol(name: str) -> Protocol:
+    """A protocol by name, or UsageError."""
+    if name not in PROTOCOLS:
+        raise UsageError(f"protocol '{name}' is not one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

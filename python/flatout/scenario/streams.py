@@ -13,7 +13,7 @@ import msgspec
 
 from flatout.errors import UsageError
 from flatout.protocols.base import Protocol
-from flatout.scenario import share
+from flatout.scenario import nodes
 from flatout.scenario.model import Scenario
 
 _PLAIN = Scenario(protocol="", target="", profile=())
@@ -40,7 +40,7 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
     """Errors: UsageError for settings that do not fit together."""
     _check_link(scenario, spoken)
     if scenario.node is not None:
-        share.check(scenario.node)
+        nodes.check(scenario.node)
     if scenario.queries is not None and not spoken.default_lines:
         raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
     if scenario.streams:
@@ -79,7 +79,7 @@ def _check_numbers(scenario: Scenario) -> None:
 
 def connections(scenario: Scenario) -> int:
     """How many connections or flows this node keeps open, those that only wait among them."""
-    return share.part(scenario.askers, scenario.node) + share.part(scenario.hold, scenario.node)
+    return nodes.part(scenario.askers, scenario.node) + nodes.part(scenario.hold, scenario.node)
 
 
 def opening_s(scenario: Scenario) -> float:
@@ -113,13 +113,13 @@ def arguments(scenario: Scenario, host: str) -> dict[str, Any]:
     index, of = scenario.node or (1, 1)
     return {
         "link": scenario.transport,
-        "flows": share.part(scenario.askers, scenario.node),
+        "flows": nodes.part(scenario.askers, scenario.node),
         "queries": scenario.queries,
         # The rate, like the schedule's, is that of all nodes together.
         "connect_per_s": scenario.connect_rate_per_s / of,
         "connect_timeout_ns": round(scenario.connect_timeout_s * 1e9),
         "churn": scenario.churn,
-        "hold": share.part(scenario.hold, scenario.node),
+        "hold": nodes.part(scenario.hold, scenario.node),
         "reconnect": scenario.reconnect,
         "io": scenario.io,
         "tls": _tls(scenario, host),

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatout.result import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.terms import ONE_WAY, Terms, terms_of
+from flatout.result.model import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
+from flatout.scenario.exchange.wording import ONE_WAY, Terms, terms_of
 from flatout.view import format as fmt
 from flatout.view import one_way
 

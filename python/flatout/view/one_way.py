@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flatout.result import Interval, LoadResult, Outcomes
+from flatout.result.model import Interval, LoadResult, Outcomes
 from flatout.view import format as fmt
 
 SENT_WORDS = ("received", "lost", "invalid")

@@ -1,0 +1,1 @@
+"""The machine: its description and its topology."""

@@ -1,0 +1,113 @@
+"""What a search found, in one line for people.
+
+Method: one phrase per reason for which a search stops. Pure text: nothing here measures or decides.
+"""
+
+from __future__ import annotations
+
+from flatout.limit_search.numbers import ms, percent, whole
+from flatout.result.model import Goal, Limit, Search
+
+
+def sentence(limit: Limit, search: Search, because: str | None = None, *, confirmed: bool = True) -> str:
+    """`because` says in words what went wrong at the upper bound, or with the target or the generator."""
+    said = _say(limit, search, because)
+    return said if confirmed or limit.value is None else f"{said} No long run has confirmed it."
+
+
+def _say(limit: Limit, search: Search, because: str | None) -> str:
+    if limit.stopped_by == "found" and limit.value is not None:
+        return _holds(limit, search) + _fails(limit, because) + "."
+    return _UNUSUAL[limit.stopped_by](limit, search, because)
+
+
+def _holds(limit: Limit, search: Search) -> str:
+    return f"Holds {whole(limit.value or 0.0)} {limit.unit}{_kept(search)} ({criteria(limit.goal)})"
+
+
+def _kept(search: Search) -> str:
+    """The rate at which connections are searched."""
+    return f" at {whole(search.min_per_s)}/s" if search.axis == "connections" else ""
+
+
+def criteria(goal: Goal) -> str:
+    """Word a goal: loss <= 0.1 %, p99 <= 5 ms."""
+    loss = f"loss <= {percent(goal.loss)}"
+    return loss if goal.p99_ns is None else f"{loss}, p99 <= {ms(goal.p99_ns)}"
+
+
+def _fails(limit: Limit, because: str | None) -> str:
+    if limit.upper is None:
+        return ""
+    return f"; fails at {whole(limit.upper)}{_per(limit.unit)}{_reason(because)}"
+
+
+def _per(unit: str) -> str:
+    """`/s` of a rate; ` connections` in full."""
+    _, slash, per = unit.partition("/")
+    return f"/{per}" if slash else f" {unit}"
+
+
+def _reason(because: str | None) -> str:
+    return f": {because}" if because else ""
+
+
+def _max(limit: Limit, search: Search, _because: str | None) -> str:
+    top = f"{whole(search.bounds[1])}{_per(limit.unit)}"
+    held = f"{whole(limit.value or 0.0)} {limit.unit}{_kept(search)} held ({criteria(limit.goal)})"
+    return f"No limit found up to {top}: {held}."
+
+
+def _min(limit: Limit, search: Search, because: str | None) -> str:
+    low = f"{whole(limit.upper or search.bounds[0])} {limit.unit}{_kept(search)}"
+    return f"Fails already at the minimum of {low} ({criteria(limit.goal)}){_reason(because)}."
+
+
+def _generator(limit: Limit, search: Search, because: str | None) -> str:
+    far_end, reason = search.terms.far_end, _reason(because)
+    if limit.value is None:
+        low = f"{whole(search.bounds[0])} {limit.unit}{_kept(search)}"
+        return f"Nothing is known of the {far_end}: this generator cannot drive even {low}{reason}."
+    held = f"{whole(limit.value)}{_per(limit.unit)}{_kept(search)} ({criteria(limit.goal)})"
+    more = f"At least {held}: this generator cannot drive more"
+    if limit.upper is not None:
+        fails = f"fails at {whole(limit.upper)}{_per(limit.unit)}{reason}"
+        return f"{more} dependably, and the {far_end} {fails}."
+    return f"{more}, so the {far_end}'s limit is not known."
+
+
+def _so_far(limit: Limit, search: Search, because: str | None) -> str:
+    if limit.value is not None:
+        return _holds(limit, search) + _fails(limit, because)
+    if limit.upper is not None:
+        return f"Nothing held{_fails(limit, because)}"
+    return "Nothing was measured that held or failed"
+
+
+def _budget(limit: Limit, search: Search, because: str | None) -> str:
+    ended = f"the budget of {whole(search.budget_s)} s ended before this was settled within {percent(search.within)}"
+    return f"{_so_far(limit, search, because)}; {ended}."
+
+
+def _target(limit: Limit, search: Search, because: str | None) -> str:
+    until_then = _lower_first(_so_far(limit, search, None))
+    return f"{search.terms.silent}{_reason(because)}. Until then: {until_then}."
+
+
+def _interrupted(limit: Limit, search: Search, because: str | None) -> str:
+    return f"Interrupted. So far: {_lower_first(_so_far(limit, search, because))}."
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+_UNUSUAL = {
+    "found": _budget,
+    "max": _max,
+    "min": _min,
+    "generator": _generator,
+    "budget": _budget,
+    "target": _target,
+    "interrupted": _interrupted,
+}

@@ -1,0 +1,1 @@
+"""What the engine is given: names resolved, the limits of this host checked."""

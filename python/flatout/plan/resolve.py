@@ -1,0 +1,219 @@
+"""From what was asked to what the engine is given: names resolved, this host's limits checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import msgspec
+
+from flatout import units
+from flatout.errors import UsageError
+from flatout.plan import capacity, targets
+from flatout.protocols import protocol
+from flatout.protocols.base import Protocol, knob_values
+from flatout.scenario import nodes, requirement, streams
+from flatout.scenario.exchange import one_way as ways
+from flatout.scenario.exchange import ping_pong
+from flatout.scenario.model import Scenario, Segment
+from flatout.scenario.target import apart, split
+
+_LONGEST_TIMEOUT_S = 60.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing.
+
+    `others`: further addresses of the target, for when nobody can be connected to at this one. `receivers`: where
+    nothing comes back, the addresses at which to ask what has arrived; else empty.
+    """
+
+    scenario: Scenario
+    endpoint: targets.Endpoint
+    sources: list[targets.Address]
+    engine: dict[str, Any]
+    notes: list[str] = []
+    others: list[targets.Endpoint] = []
+    receivers: list[targets.Endpoint] = []
+
+    @property
+    def one_way(self) -> bool:
+        """Whether nothing comes back."""
+        return bool(self.receivers)
+
+    @property
+    def message_bytes(self) -> int | None:
+        """Where nothing comes back: how long each message is, as its protocol tells the engine."""
+        return dict(self.engine["knobs"]).get("size") if self.receivers else None
+
+    @property
+    def places(self) -> int:
+        """Where messages say who sent them (low half) and their number (high half), as the engine is told."""
+        knobs = dict(self.engine["knobs"])
+        return int(knobs.get("identity", 0)) | int(knobs.get("sequence", 0)) << 32
+
+
+def is_one_way(scenario: Scenario) -> bool:
+    """Whether nobody answers its messages."""
+    spoken = protocol(scenario.protocol)
+    return ways.is_one_way(spoken, _knobs(spoken, scenario.options))
+
+
+def make(scenario: Scenario, which: int = 0) -> Plan:
+    """Checks and resolves; of several addresses of the target it takes number `which`.
+
+    Errors: UsageError (nothing is sent), TargetError for an unknown name.
+    """
+    spoken = protocol(scenario.protocol)
+    knobs = _knobs(spoken, scenario.options)
+    one_way = ways.is_one_way(spoken, knobs)
+    streams.check(scenario, spoken)
+    ways.check(scenario, spoken, knobs, one_way=one_way, targets=len(apart(scenario.target)))
+    ping_pong.check(scenario, one_way=one_way)
+    _check_numbers(scenario)
+    _check_file(scenario.queries)
+    for expression in scenario.require:
+        requirement.check(expression)
+    endpoints, beside = _endpoints(scenario, spoken.port_over(scenario.transport))
+    endpoint = endpoints[which]
+    for each in (endpoint, *beside):
+        targets.guard(each, scenario.allow_public)
+    room = capacity.room()
+    scenario, sources, notes = _sources(scenario, endpoint, room)
+    tight = _check_room(scenario, sources, endpoint, room)
+    engine = _engine(scenario, spoken, knobs, [endpoint, *beside], sources)
+    receivers = [endpoint, *beside] if one_way else []
+    notes += [*tight, *_crowded(scenario), *ping_pong.notes(scenario, loopback=endpoint.address.is_loopback)]
+    return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
+
+
+def _crowded(scenario: Scenario) -> list[str]:
+    """What to say where threads that spin have to share CPUs."""
+    cpus = len(set(scenario.cpus) or os.sched_getaffinity(0))
+    sleeps = scenario.ping_pong and scenario.wait == "sleep"
+    if scenario.threads <= cpus or sleeps:
+        return []
+    each = "1 CPU" if cpus == 1 else f"{cpus} CPUs"
+    return [f"{scenario.threads} threads that spin share {each}: they hold each other up, and whatever else runs there"]
+
+
+def _endpoints(scenario: Scenario, port: int) -> tuple[list[targets.Endpoint], list[targets.Endpoint]]:
+    """The addresses of the target, and the first of each further one that is loaded in turn with it."""
+    first, *texts = apart(scenario.target)
+    if texts and scenario.streams:
+        raise UsageError("several targets are for datagrams: over connections name one")
+    endpoints, beside = targets.addresses(first, port), [targets.resolve(text, port) for text in texts]
+    if any(each.address.version != endpoints[0].address.version for each in beside):
+        raise UsageError("several targets must all be IPv4 or all IPv6")
+    if beside and nodes.part(scenario.flows, scenario.node) // scenario.threads <= len(beside):
+        raise UsageError(f"each of {1 + len(beside)} targets needs a flow of each thread: ask for more --flows")
+    if len({endpoints[0], *beside}) != 1 + len(beside):
+        raise UsageError(f"target '{scenario.target}' names one address twice")
+    return endpoints, beside
+
+
+def most_connections(scenario: Scenario) -> int:
+    """How many connections a search may try on this host unless told."""
+    endpoint = targets.resolve(scenario.target, protocol(scenario.protocol).port_over(scenario.transport))
+    return capacity.most_connections(scenario, endpoint, capacity.room())
+
+
+def _check_numbers(scenario: Scenario) -> None:
+    if not scenario.profile or scenario.duration_s <= 0:
+        raise UsageError("a load must last longer than 0 s")
+    if not all(_makes_sense(segment) for segment in scenario.profile):
+        raise UsageError("each part of a profile needs a time above 0 s and rates from 0 to 200 M/s")
+    if scenario.threads < 1 or scenario.flows < 1:
+        raise UsageError(f"{scenario.threads} threads and {scenario.flows} flows: give at least one of each")
+    askers = nodes.part(scenario.askers, scenario.node)
+    if scenario.threads > askers:
+        what = "connection" if scenario.streams else "flow"
+        raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
+    if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
+        raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
+    if not 0 <= scenario.warmup_s < math.inf:
+        raise UsageError("the warm-up must be a time from 0 s on")
+    capacity.cpus_of(scenario.cpus)
+
+
+def _check_file(queries: str | None) -> None:
+    """The engine reads it; what is in it is checked there, line by line."""
+    if queries is None:
+        return
+    if not os.access(queries, os.R_OK) or os.path.isdir(queries):
+        raise UsageError(f"the query file '{queries}' cannot be read (is it there, is it yours?)")
+
+
+def _makes_sense(segment: Segment) -> bool:
+    rates = (segment.from_per_s, segment.to_per_s)
+    return 0 < segment.seconds < math.inf and all(0 <= per_s <= units.MOST_PER_S for per_s in rates)
+
+
+def _sources(
+    scenario: Scenario, endpoint: targets.Endpoint, room: capacity.Room
+) -> tuple[Scenario, list[targets.Address], list[str]]:
+    """Where to send from; on loopback chosen here where one address has too few ports, and then said."""
+    wanted = streams.connections(scenario)
+    if scenario.sources or not scenario.streams:
+        return scenario, targets.sources(scenario.sources, wanted, scenario.node), []
+    nodes = scenario.node[1] if scenario.node else 1
+    networks = capacity.loopback_sources(wanted, nodes, endpoint, room)
+    if not networks:
+        return scenario, [], []
+    found = targets.sources(networks, wanted, scenario.node)
+    note = f"{wanted:,} connections need more ports than one address has: sent from {found[0]} to {found[-1]}"
+    return msgspec.structs.replace(scenario, sources=networks), found, [note]
+
+
+def _check_room(
+    scenario: Scenario, sources: list[targets.Address], endpoint: targets.Endpoint, room: capacity.Room
+) -> list[str]:
+    if any(source.version != endpoint.address.version for source in sources):
+        raise UsageError(f"sources and target {endpoint.address} must both be IPv4 or both IPv6")
+    if scenario.sources and not sources:
+        raise UsageError("the sources named contain no address")
+    wanted, what = streams.connections(scenario), "connections" if scenario.streams else "flows"
+    capacity.check_ports(wanted, len(sources), room, what=what)
+    capacity.check_files(wanted, scenario, room, what=what)
+    tight = capacity.check_memory(wanted, endpoint, room) if scenario.streams else None
+    return [tight] if tight else []
+
+
+def _knobs(spoken: Protocol, options: dict[str, Any]) -> Any:
+    try:
+        return spoken.knobs(**options)
+    except TypeError as error:
+        raise UsageError(f"{spoken.name} has no such option: {error}") from error
+
+
+def _engine(
+    scenario: Scenario, spoken: Protocol, knobs: Any, endpoints: list[targets.Endpoint], sources: list[targets.Address]
+) -> dict[str, Any]:
+    return {
+        "protocol": spoken.name,
+        "knobs": spoken.engine_knobs(knobs) if spoken.engine_knobs else list(knob_values(knobs).items()),
+        "lines": _lines(scenario, spoken, knobs),
+        "targets": endpoints,
+        "ticks": (scenario.senders, scenario.spread),
+        "sources": sources,
+        "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],
+        "warmup_ns": round(scenario.warmup_s * 1e9),
+        "timeout_ns": round(scenario.timeout_s * 1e9),
+        "poisson": scenario.arrivals == "poisson",
+        "ping_pong": (scenario.wait, scenario.busy_poll_us) if scenario.ping_pong else None,
+        "seed": scenario.seed % 2**64,
+        "workers": scenario.threads,
+        "cpus": list(scenario.cpus),
+        "stamps": scenario.stamps == "kernel",
+        "segmented": scenario.gso,
+        "log": None if scenario.log is None else (scenario.log, scenario.log_format),
+        **streams.arguments(scenario, split(apart(scenario.target)[0], spoken.port)[0]),
+    }
+
+
+def _lines(scenario: Scenario, spoken: Protocol, knobs: Any) -> list[str]:
+    """What messages are made of, where no query file says it."""
+    if scenario.queries is not None:
+        return []
+    return spoken.lines_of(knobs) if spoken.lines_of else list(spoken.default_lines)

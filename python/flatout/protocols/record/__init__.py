@@ -1,0 +1,115 @@
+"""Records: messages of one fixed layout, sent one way or answered alike; the layout is given as text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flatout.errors import UsageError
+from flatout.protocols.base import Protocol
+from flatout.protocols.record.layout import DEFAULT, Endian, Layout, layout_of
+from flatout.protocols.record.roles import Counter, Random
+
+__all__ = ["PROTOCOL", "Knobs", "Layout", "ServeKnobs", "layout_of"]
+
+_FORMAT_HELP = (
+    "Fields as name:type (u1 u2 u4 u8 i1 i2 i4 i8 f4 f8, 4x for padding), then @identity, @sequence, @sent, or "
+    "=number, =counter, =random; or 'movement'."
+)
+_MOST_SENDERS = 2**32 - 1
+_ENDIAN_HELP = "Byte order of numbers that do not begin with < or >."
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """Settings of `load record` and `limit record`."""
+
+    format: str = dataclasses.field(default=DEFAULT, metadata={"engine": False, "help": _FORMAT_HELP})
+    endian: Endian = dataclasses.field(default="little", metadata={"engine": False, "help": _ENDIAN_HELP})
+    values: str | None = dataclasses.field(
+        default=None,
+        metadata={"engine": False, "help": "File of rows to send in turn: .npy, or CSV with the fields' names on top."},
+    )
+    reply: str | None = dataclasses.field(
+        default=None,
+        metadata={
+            "engine": False,
+            "help": "Answers come back, in this format: their @sequence echoes the request's; "
+            "... at the end: more bytes may follow.",
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeKnobs:
+    """Settings of `serve record`."""
+
+    format: str = dataclasses.field(default=DEFAULT, metadata={"engine": False, "help": _FORMAT_HELP})
+    endian: Endian = dataclasses.field(default="little", metadata={"engine": False, "help": _ENDIAN_HELP})
+
+
+def engine_knobs(knobs: Knobs | ServeKnobs) -> list[tuple[str, int]]:
+    """The layout, and the answer's if there is one, as crates/wire/src/record.rs takes them. Errors: UsageError."""
+    layout = layout_of(knobs.format, knobs.endian)
+    reply = getattr(knobs, "reply", None)
+    if reply is None:
+        return layout.engine_knobs()
+    if layout.field("sequence") is None:
+        raise UsageError("answers are matched by number: the format needs a field with the role @sequence")
+    return [*layout.engine_knobs(), *_reply_knobs(reply, knobs.endian)]
+
+
+def _reply_knobs(text: str, endian: Endian) -> list[tuple[str, int]]:
+    """What the engine checks of an answer; `...` at the end: more may follow."""
+    fixed = text.rstrip().removesuffix("...")
+    reply = layout_of(fixed, endian)
+    echoed = reply.field("sequence")
+    if echoed is None:
+        raise UsageError("the reply needs a field with the role @sequence, where the request's comes back")
+    drawn = [field.text for field in reply.fields if isinstance(field.value, Random | Counter)]
+    if drawn:
+        raise UsageError(f"field '{drawn[0]}' of the reply: answers are read, so a value there is a number, or none")
+    kept = [knob for knob in reply.engine_knobs() if knob[0] in ("identity", "constant", "value")]
+    return [("reply", reply.size), ("echoed", echoed.place), ("longer", int(fixed != text.rstrip())), *kept]
+
+
+def lines_of(knobs: Knobs) -> list[str]:
+    """The rows of the file of values, as hexadecimal digits. Errors: UsageError."""
+    if knobs.values is None:
+        return []
+    from flatout.protocols.record import rows
+
+    return rows.lines(layout_of(knobs.format, knobs.endian), knobs.values)
+
+
+def one_way(knobs: Knobs | ServeKnobs) -> bool:
+    """Whether nothing comes back."""
+    return getattr(knobs, "reply", None) is None
+
+
+def told_apart(knobs: Knobs | ServeKnobs) -> int | None:
+    """How many senders there can be: as many as an identity names; with neither identity nor sequence any number."""
+    layout = layout_of(knobs.format, knobs.endian)
+    identity = layout.field("identity")
+    if identity is not None:
+        return min(1 << 8 * identity.width, _MOST_SENDERS)
+    return None if layout.field("sequence") else _MOST_SENDERS
+
+
+PROTOCOL = Protocol(
+    name="record",
+    title="Record",
+    port=31234,
+    test_port=31234,
+    summary="small messages of one layout, sent one way",
+    knobs=Knobs,
+    serve_knobs=ServeKnobs,
+    words={
+        "replied": "right answers, where answers come back",
+        "wrong_constant": "answers that differ where they must not",
+        "wrong_size": "answers of another length",
+    },
+    engine_knobs=engine_knobs,
+    lines_of=lines_of,
+    one_way=one_way,
+    told_apart=told_apart,
+)

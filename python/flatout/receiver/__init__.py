@@ -1,0 +1,1 @@
+"""Receivers and senders of one-way records."""

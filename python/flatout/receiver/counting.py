@@ -1,0 +1,36 @@
+"""A receiver whose handler only counts: what `serve` is where messages go one way."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flatout.errors import UsageError
+from flatout.protocols import protocol as by_name
+from flatout.protocols.base import Protocol
+from flatout.receiver.receiver import Receiver
+
+
+def drained(protocol: str, listen: str | None = None, *, threads: int | None = None, **options: Any) -> Receiver:
+    """A running receiver; the engine's own handler takes what it hands over, and no Python code runs for it.
+
+    Port 0 takes a free one; default is the protocol's test port on 127.0.0.1. `options`: those of `Receiver`, and the
+    protocol's own. It answers senders who ask how much came, unless `counters=False`. Errors: UsageError,
+    GeneratorError.
+    """
+    spoken = by_name(protocol)
+    knobs = _knobs(spoken, options)
+    at = f"127.0.0.1:{spoken.test_port}" if listen is None else listen
+    asked = {"counters": True, **options}
+    try:
+        receiver = Receiver(at, knobs.format, endian=knobs.endian, threads=1 if threads is None else threads, **asked)
+    except TypeError as error:
+        raise UsageError(f"receiving {protocol} has no such option: {error}") from error
+    receiver.drain()
+    return receiver
+
+
+def _knobs(spoken: Protocol, options: dict[str, Any]) -> Any:
+    """Takes the protocol's own settings out of all options. Errors: UsageError."""
+    names = {field.name for field in dataclasses.fields(spoken.serve_knobs)}
+    return spoken.serve_knobs(**{name: options.pop(name) for name in names & set(options)})

@@ -1,0 +1,1 @@
+"""Results: types, files, requirements, loss, merging."""

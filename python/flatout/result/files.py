@@ -1,0 +1,82 @@
+"""Results as JSON and as files; a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from flatout.errors import OutputError, UsageError
+from flatout.result.model import SCHEMA, LimitResult, LoadResult, Result
+
+
+def to_json(result: Result) -> bytes:
+    """The result as one JSON object, indented, ending in a newline."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"
+
+
+def from_json(data: bytes | str) -> Result:
+    """A result from its JSON. Raises UsageError where it is none, or of another schema."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.schema != SCHEMA:
+            raise UsageError(f"this result says schema '{head.schema}', and this flatout reads '{SCHEMA}'")
+        return msgspec.json.decode(data, type=_KINDS[head.kind])
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
+        raise UsageError(f"this is no result of flatout: {error}") from error
+
+
+class _Head(msgspec.Struct):
+    schema: str
+    kind: Literal["load", "limit"]
+
+
+_KINDS: dict[str, type[LoadResult | LimitResult]] = {"load": LoadResult, "limit": LimitResult}
+
+
+def unfold(title: str, result: Result) -> list[tuple[str, Result]]:
+    """A result and those kept beside it, each with its title."""
+    if not isinstance(result, LimitResult):
+        return [(title, result)]
+    return [(result.title or title, result), *((other.title, other.result) for other in result.beside)]
+
+
+def read(path: str | Path) -> Result:
+    """A result from a file. Raises UsageError where that cannot be."""
+    try:
+        return from_json(Path(path).read_bytes())
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}") from error
+
+
+def write(path: str | Path, data: bytes) -> None:
+    """Writes a file whole or not at all: a full disk never leaves half a result, nor takes an older one away."""
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        _write_through(target, data)
+        return
+    kept: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            kept = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(kept).chmod(0o644)
+        Path(kept).replace(target)
+    except OSError as error:
+        if kept:
+            Path(kept).unlink(missing_ok=True)
+        raise OutputError(f"'{path}' cannot be written: {error.strerror or error}") from error
+
+
+def _write_through(target: Path, data: bytes) -> None:
+    """To a pipe or a device, which cannot be replaced."""
+    try:
+        with target.open("wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise OutputError(f"'{target}' cannot be written: {error.strerror or error}") from error

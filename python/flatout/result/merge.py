@@ -1,0 +1,269 @@
+"""Several hosts' results as one: counts are added, histograms too, so that the sum is exact. Pure.
+
+Method: the results must be of one scenario and of different nodes of it. What cannot be added exactly (a second's
+percentiles) is left out. Nothing is measured here, and no file is read. The counters of a receiver cannot be added:
+each node reads those of all nodes' messages. From the first node's question before to the last one's after, all of them
+have come, and the counters' difference is everybody's: that is compared with what all have sent. Where a node is
+missing the difference counts its messages too, and loss stays unknown.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from flatout._engine import Histogram
+from flatout.errors import FlatoutError, UsageError
+from flatout.result import loss as arrivals
+from flatout.result import requirements
+from flatout.result.histogram import distribution, histogram
+from flatout.result.model import (
+    Connections,
+    Distribution,
+    Interval,
+    Latency,
+    LoadResult,
+    Memory,
+    Node,
+    Outcomes,
+    Rates,
+    Reading,
+    RunVerdict,
+    Trial,
+)
+
+# What may differ between the nodes of one load.
+_OWN = ("node", "sources", "seed", "log")
+# The first of these that any node says is the verdict of all.
+_WORST: tuple[RunVerdict, ...] = ("interrupted", "target-lost", "generator-limited", "ok")
+_TOGETHER_S = 0.05
+_COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
+
+
+def merge(results: Sequence[LoadResult]) -> LoadResult:
+    """Adds the results of nodes up; a missing node is named in `warnings`.
+
+    Errors: UsageError for results of different scenarios, FlatoutError for two of one node.
+    """
+    nodes = sorted(_numbered(results), key=lambda pair: pair[0])
+    missing = _check_nodes([number for number, _ in nodes], _of(results[0]))
+    runs = [run for _, run in nodes]
+    _check_scenarios(runs)
+    told = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
+    outcomes = told.outcomes
+    verdict, why = _verdict(nodes, told.lost)
+    rates = _sum_of(Rates, [run.rate_per_s for run in runs])
+    connections = [run.connections for run in runs if run.connections]
+    latencies = [run.latency_ns for run in runs]
+    merged = LoadResult(
+        scenario=_scenario(runs),
+        host=runs[0].host,
+        started_at=min((run.started_at for run in runs), key=_unix_s),
+        duration_s=max(run.duration_s for run in runs),
+        verdict=verdict,
+        why=why,
+        outcomes=outcomes,
+        unsent_because=_added(run.unsent_because for run in runs),
+        loss=told.loss,
+        rate_per_s=msgspec.structs.replace(rates, received=_per_s(outcomes.received, runs)),
+        latency_ns=Latency(
+            from_due=_distributions(latency.from_due for latency in latencies),
+            from_sent=_distributions(latency.from_sent for latency in latencies),
+        ),
+        lateness_ns=_distributions(run.lateness_ns for run in runs),
+        reading_ns=_distributions(run.reading_ns for run in runs),
+        connect_ns=_distributions(run.connect_ns for run in runs),
+        intervals=_intervals(runs),
+        tallies=_added(run.tallies for run in runs),
+        connections=_sum_of(Connections, connections) if connections else None,
+        carrier=", ".join(dict.fromkeys(run.carrier for run in runs if run.carrier)),
+        memory=_memory([run.memory for run in runs]),
+        cpu_s=_added(run.cpu_s for run in runs),
+        own_drops=sum(run.own_drops for run in runs),
+        receiver=told.arrival,
+        readings=arrivals.widest(_readings(runs)),
+        warnings=[*missing, *_told(nodes, "warnings"), *told.warnings],
+        notes=[*_apart(runs), *told.notes, *_told(nodes, "notes", () if told.arrival is None else (arrivals.SHARED,))],
+        nodes=[_node(number, run) for number, run in nodes],
+        one_way=runs[0].one_way,
+    )
+    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.get("require") or ()]
+    return msgspec.structs.replace(merged, requirements=met)
+
+
+def _numbered(results: Sequence[LoadResult]) -> list[tuple[int, LoadResult]]:
+    if not results:
+        raise UsageError("there is no result to merge")
+    if any(isinstance(result, Trial) or not isinstance(result, LoadResult) for result in results):
+        raise UsageError("only results of a load can be merged, not those of a search")
+    return [(_node_of(result)[0], result) for result in results]
+
+
+def _node_of(result: LoadResult) -> tuple[int, int]:
+    node = result.scenario.get("node")
+    if not node:
+        raise UsageError(
+            f"the result of {result.host.hostname}, {result.started_at}, is no node's: run with --node I/N"
+        )
+    index, of = node
+    return int(index), int(of)
+
+
+def _of(result: LoadResult) -> int:
+    return _node_of(result)[1]
+
+
+def _check_nodes(numbers: Sequence[int], of: int) -> list[str]:
+    """What to say of missing nodes."""
+    twice = [number for number, times in Counter(numbers).items() if times > 1]
+    if twice:
+        raise FlatoutError(f"node {twice[0]} of {of} is there {numbers.count(twice[0])} times: counted once too often")
+    return [f"node {number} of {of} is missing" for number in range(1, of + 1) if number not in numbers]
+
+
+def _check_scenarios(runs: Sequence[LoadResult]) -> None:
+    first, *others = runs
+    for other in others:
+        if _of(other) != _of(first):
+            raise UsageError(f"one result is of {_of(first)} nodes and another of {_of(other)}: they are not one load")
+        names = sorted({*first.scenario, *other.scenario} - set(_OWN))
+        differ = [name for name in names if first.scenario.get(name) != other.scenario.get(name)]
+        if differ:
+            one, two = first.scenario.get(differ[0]), other.scenario.get(differ[0])
+            raise UsageError(
+                f"the results are of different scenarios: '{differ[0]}' is {one!r} in one, {two!r} in another"
+            )
+
+
+def _scenario(runs: Sequence[LoadResult]) -> dict[str, Any]:
+    """The whole load, as one host would run it."""
+    sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.get("sources") or () for run in runs))
+    return {**runs[0].scenario, "node": None, "log": None, "sources": list(sources)}
+
+
+def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple[RunVerdict, str]:
+    if lost is not None:
+        return "target-lost", lost
+    number, run = min(nodes, key=lambda pair: _WORST.index(pair[1].verdict))
+    if run.verdict == "ok":
+        return "ok", f"all {len(nodes)} nodes: {run.why}"
+    return run.verdict, f"node {number} ({run.host.hostname}): {run.why}"
+
+
+def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> arrivals.Account:
+    """What became of all that the nodes sent."""
+    if not runs[0].one_way:
+        return arrivals.answered(outcomes)
+    # A node that was told nothing has no place in time among the others.
+    readings = _readings(runs) if all(run.readings for run in runs) else []
+    return arrivals.account(outcomes, readings, shared=not whole)
+
+
+def _readings(runs: Sequence[LoadResult]) -> list[Reading]:
+    return [reading for run in runs for reading in run.readings]
+
+
+def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:
+    longest_s = max(run.duration_s for run in runs)
+    return None if received is None else received / max(longest_s, 1e-3)
+
+
+def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:
+    """Structs of numbers, added field by field; what one of them does not know stays unknown."""
+    return kind(**{name: _sum(getattr(part, name) for part in parts) for name in kind.__struct_fields__})
+
+
+def _sum(numbers: Iterable[Any]) -> Any:
+    known = list(numbers)
+    return None if None in known else sum(known)
+
+
+def _added(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for part in parts:
+        for name, number in part.items():
+            total[name] = total.get(name, 0) + number
+    return total
+
+
+def _distributions(parts: Iterable[Distribution | None]) -> Distribution | None:
+    total = Histogram()
+    for part in parts:
+        if part is not None:
+            total.add(histogram(part))
+    return distribution(total)
+
+
+def _memory(parts: Sequence[Memory]) -> Memory:
+    """All hosts' memory; a connection takes what it takes on the host where it takes most."""
+    return Memory(
+        peak_rss=sum(part.peak_rss for part in parts),
+        slots=sum(part.slots for part in parts),
+        per_connection=max(part.per_connection for part in parts),
+    )
+
+
+def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
+    seconds: dict[int, list[Interval]] = {}
+    for run in runs:
+        for interval in run.intervals:
+            # The last one may be shorter than a second.
+            seconds.setdefault(math.ceil(interval.t_s - 1e-3), []).append(interval)
+    return [_interval(seconds[number]) for number in sorted(seconds)]
+
+
+def _interval(parts: Sequence[Interval]) -> Interval:
+    """Percentiles of different hosts cannot be added: they stay where one host alone has them."""
+    counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
+    return Interval(
+        t_s=max(part.t_s for part in parts),
+        **counts,
+        p50=_alone(part.p50 for part in parts),
+        p99=_alone(part.p99 for part in parts),
+        lateness_p99=_alone(part.lateness_p99 for part in parts),
+    )
+
+
+def _alone(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return known[0] if len(known) == 1 else None
+
+
+def _apart(runs: Sequence[LoadResult]) -> list[str]:
+    starts = [_unix_s(run.started_at) for run in runs]
+    apart_s = max(starts) - min(starts)
+    if apart_s <= _TOGETHER_S:
+        return []
+    return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and look after their clocks"]
+
+
+def _unix_s(started_at: str) -> float:
+    try:
+        return datetime.datetime.fromisoformat(started_at).timestamp()
+    except ValueError as error:
+        raise UsageError(f"a result says that it began at '{started_at}', which is no time") from error
+
+
+def _told(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:
+    """What the nodes say, but for what is settled now."""
+    texts = [(number, run, text) for number, run in nodes for text in getattr(run, name) if text not in settled]
+    return [f"node {number} ({run.host.hostname}): {text}" for number, run, text in texts]
+
+
+def _node(number: int, run: LoadResult) -> Node:
+    return Node(
+        node=number,
+        hostname=run.host.hostname,
+        started_at=run.started_at,
+        verdict=run.verdict,
+        why=run.why,
+        sent=run.outcomes.sent,
+        answered=run.outcomes.answered,
+        cpu_s=run.cpu_s,
+    )

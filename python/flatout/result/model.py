@@ -1,0 +1,424 @@
+"""What a finished run or search is: typed, to and from JSON, merging exactly.
+
+The field names are the contract with programs (`schema` "flatout/1"): fields may be added, never renamed.
+Nothing here measures, decides or draws.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from flatout.scenario.exchange.wording import Terms, terms_of
+
+if TYPE_CHECKING:
+    import numpy
+    import numpy.typing
+
+SCHEMA = "flatout/1"
+
+RunVerdict = Literal["ok", "generator-limited", "target-lost", "interrupted"]
+TrialVerdict = Literal["held", "failed", "invalid"]
+Axis = Literal["rate", "connections"]
+StoppedBy = Literal["found", "max", "min", "budget", "generator", "target", "interrupted"]
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine the generator ran on."""
+
+    kernel: str
+    cpus: int
+    affinity: list[int]
+    flatout: str
+    python: str
+    hostname: str
+
+
+class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
+    """Every request in exactly one word: planned = sent + unsent; sent = answered + late + lost + refused + invalid.
+
+    `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
+    request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
+    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right
+    messages without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome
+    is known.
+    """
+
+    planned: int
+    sent: int
+    unsent: int
+    answered: int
+    late: int
+    lost: int
+    refused: int
+    invalid: int
+    duplicate: int
+    reordered: int = 0
+    unmatched: int = 0
+    received: int | None = None
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests or answers per second over the counted time; `received` where nothing comes back, but is counted."""
+
+    planned: float
+    sent: float
+    answered: float
+    received: float | None = None
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution of durations in ns; `hdr` is the histogram itself, V2 compressed, base64."""
+
+    count: int
+    min: int
+    mean: float
+    p50: int
+    p90: int
+    p99: int
+    p999: int
+    max: int
+    hdr: str
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Latency in ns, twice: from when the request was due, and from when it left."""
+
+    from_due: Distribution | None
+    from_sent: Distribution | None
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close.
+
+    `received` is what the receiver told in that second to have received since it told before.
+    """
+
+    t_s: float
+    planned: int
+    sent: int
+    unsent: int
+    answered: int
+    late: int
+    lost: int
+    refused: int
+    invalid: int
+    duplicate: int
+    p50: int | None
+    p99: int | None
+    lateness_p99: int | None = None
+    received: int | None = None
+
+
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of connections.
+
+    `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end
+    `refused`, those to which nothing came back (`timed_out`) and those for which this host had no port, descriptor,
+    memory or permission (`local`). Of those that stood the far end `closed` or `reset` some before the end; `broken`
+    were ended here because what came made no sense. `reopened` were begun in the place of others. `peak` stood at
+    once, `live` stood at the end.
+    """
+
+    opened: int = 0
+    established: int = 0
+    failed: int = 0
+    refused: int = 0
+    timed_out: int = 0
+    local: int = 0
+    reset: int = 0
+    closed: int = 0
+    broken: int = 0
+    reopened: int = 0
+    peak: int = 0
+    live: int = 0
+
+    @property
+    def cut_off(self) -> int:
+        """Those that failed in the middle of it: reset, or a handshake that came to nothing."""
+        return self.failed - self.refused - self.timed_out - self.local
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of the receiver at one address of the target, before and after a run, in its own words.
+
+    Its `instance` is a number drawn when it began: the same at all its addresses, another one once it is started again.
+    """
+
+    target: str
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
+
+    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those
+    that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
+    whose numbers jumped too far for that, `untracked` messages of senders that there was no room to follow.
+    `kernel_drops` did not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets
+    explain `lost_in_kernel`, and `lost_elsewhere` is the rest. `arrivals` is how often the kernel handed something
+    over: where these are fewer than `received`, several messages came as one, and its drops are counted so too.
+    """
+
+    received: int
+    parsed: int
+    malformed: int
+    duplicate: int
+    reordered: int
+    missing: int
+    restarts: int
+    untracked: int
+    kernel_drops: int
+    handed_over: int
+    dropped: int
+    queued: int
+    senders: int
+    workers: int
+    size: int
+    arrivals: int = 0
+    lost_in_kernel: int = 0
+    lost_elsewhere: int = 0
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several hosts whose results were added up; `node` counts from 1."""
+
+    node: int
+    hostname: str
+    started_at: str
+    verdict: RunVerdict
+    why: str
+    sent: int
+    answered: int
+    cpu_s: dict[str, float] = {}
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes: the process's peak resident set, the engine's request slots, and what one connection (flow) costs."""
+
+    peak_rss: int
+    slots: int
+    per_connection: int
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """One `--require` expression, the value measured for it (null: no sample) and whether it was met."""
+
+    expression: str
+    value: float | None
+    met: bool
+
+
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    `cpu_s` is the workers' CPU time and what the hypervisor stole meanwhile; `own_drops` are answers that reached
+    this host but were not read in time; `warnings` name what went wrong beside the measurement, such as a log that
+    could not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null
+    without streams, which `carrier` carried. `reading_ns` is how long answers lay in the socket, from the kernel's
+    stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
+    `receiver` is what arrived of messages that nobody answers, made of `readings`; null where they are answered,
+    where nobody counted them, and for one of several nodes, whose messages it counts together. `nodes` are the
+    hosts whose results were added up to this one. `one_way`: nobody answers.
+    """
+
+    schema: str = SCHEMA
+    kind: Literal["load"] = "load"
+    scenario: dict[str, Any]
+    host: Host
+    started_at: str
+    duration_s: float
+    verdict: RunVerdict
+    why: str
+    outcomes: Outcomes
+    unsent_because: dict[str, int] = {}
+    loss: float | None
+    rate_per_s: Rates
+    latency_ns: Latency
+    lateness_ns: Distribution | None
+    reading_ns: Distribution | None = None
+    connect_ns: Distribution | None = None
+    intervals: list[Interval]
+    tallies: dict[str, int]
+    connections: Connections | None = None
+    carrier: str = ""
+    memory: Memory
+    cpu_s: dict[str, float] = {}
+    own_drops: int = 0
+    receiver: Arrival | None = None
+    readings: list[Reading] = []
+    requirements: list[Requirement] = []
+    warnings: list[str] = []
+    notes: list[str] = []
+    nodes: list[Node] = []
+    one_way: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        """How to speak of it."""
+        return terms_of(one_way=self.one_way)
+
+    def to_json(self) -> bytes:
+        """As one JSON object."""
+        from flatout.result import files
+
+        return files.to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the JSON to a file."""
+        from flatout.result import files
+
+        files.write(path, files.to_json(self))
+
+    def interval_array(self) -> numpy.typing.NDArray[numpy.void]:
+        """The intervals as a structured array, one row a second; a missing percentile is NaN."""
+        import numpy
+
+        names = Interval.__struct_fields__
+        rows = [tuple(numpy.nan if (v := getattr(row, n)) is None else v for n in names) for row in self.intervals]
+        floats = {"t_s", "p50", "p99", "lateness_p99", "received"}
+        return numpy.array(rows, dtype=[(name, "f8" if name in floats else "i8") for name in names])
+
+    def _repr_html_(self) -> str:
+        due, rates = self.latency_ns.from_due, self.rate_per_s
+        latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
+        came = rates.received if self.one_way else rates.answered
+        unknown = "not known" if self.outcomes.sent else "nothing sent"
+        rows: list[tuple[str, object]] = [
+            ("verdict", f"{self.verdict}: {self.why}"),
+            (self.terms.came, f"{unknown if came is None else f'{came:,.0f}/s'} of {rates.planned:,.0f}/s planned"),
+            ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
+            *([] if self.one_way else [("latency from due, p50 / p99", latency)]),
+        ]
+        return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
+
+
+class Trial(LoadResult, frozen=True, kw_only=True):
+    """One run inside a search: `verdict` is the trial's, `run_verdict` the run's own.
+
+    `intended_per_s` is the rate asked for; where connections are searched, `intended_connections` is their number.
+    """
+
+    verdict: TrialVerdict  # type: ignore[assignment]
+    run_verdict: RunVerdict
+    intended_per_s: float
+    intended_connections: int | None = None
+    phase: str
+
+    @property
+    def load(self) -> float:
+        """What was asked for on the axis of the search."""
+        return self.intended_per_s if self.intended_connections is None else float(self.intended_connections)
+
+
+class Goal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a load must meet to be held: loss at most `loss`; at most 1 % of answers later than `p99_ns` from due."""
+
+    loss: float
+    p99_ns: int | None = None
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """How the limit is searched: rates per second, `within` as a fraction, `budget_s` of wall time.
+
+    Along the axis of connections both rates are the one rate that is kept, and `min_connections` and `max_connections`
+    bound the search. `one_way`: nobody answers what is sent.
+    """
+
+    goal: Goal
+    min_per_s: float
+    max_per_s: float
+    within: float
+    budget_s: float
+    axis: Axis = "rate"
+    min_connections: int | None = None
+    max_connections: int | None = None
+    one_way: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        """How to speak of what is sent."""
+        return terms_of(one_way=self.one_way)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most that may be tried, on the axis of the search."""
+        if self.axis == "rate":
+            return self.min_per_s, self.max_per_s
+        return float(self.min_connections or 1), float(self.max_connections or 1)
+
+    @property
+    def unit(self) -> str:
+        """What the axis counts."""
+        return f"{self.terms.many}/s" if self.axis == "rate" else "connections"
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim."""
+
+    axis: Axis
+    value: float | None
+    lower: float | None
+    upper: float | None
+    unit: str
+    goal: Goal
+    stopped_by: StoppedBy
+
+
+class Beside(msgspec.Struct, frozen=True, kw_only=True):
+    """Another server's search, done right after and kept in the same file."""
+
+    title: str
+    result: LimitResult
+
+
+class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One search, with all its trials; `beside` are searches of other servers that it is to be compared with."""
+
+    schema: str = SCHEMA
+    kind: Literal["limit"] = "limit"
+    scenario: dict[str, Any]
+    search: Search
+    host: Host
+    started_at: str
+    duration_s: float
+    limit: Limit
+    rate_per_s: float | None
+    trials: list[Trial]
+    sentence: str
+    title: str = ""
+    beside: list[Beside] = []
+
+    @property
+    def terms(self) -> Terms:
+        """How to speak of it."""
+        return self.search.terms
+
+    def to_json(self) -> bytes:
+        """As one JSON object."""
+        from flatout.result import files
+
+        return files.to_json(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the JSON to a file."""
+        from flatout.result import files
+
+        files.write(path, files.to_json(self))
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{trial.intended_per_s:,.0f}/s", f"{trial.verdict}: {trial.why}") for trial in self.trials]
+        return _html_table(self.sentence, rows)
+
+
+Result = LoadResult | LimitResult
+
+
+def _html_table(title: str, rows: Iterable[tuple[str, object]]) -> str:
+    cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows)
+    return f"<table><caption>{html.escape(title)}</caption>{cells}</table>"

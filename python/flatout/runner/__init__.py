@@ -1,0 +1,1 @@
+"""One run: the engine is started, observed, and its result made."""

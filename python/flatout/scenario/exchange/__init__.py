@@ -1,0 +1,1 @@
+"""How requests and replies are exchanged: one-way, ping-pong, and the words for each."""

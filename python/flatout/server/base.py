@@ -1,0 +1,91 @@
+"""What all that serves has: it listens, works on threads of its own, counts, and ends."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from flatout._engine import Receiver as _Receiver
+from flatout._engine import Server as _Server
+from flatout.plan import targets
+from flatout.plan.listen import listen_address, why_not
+
+E = TypeVar("E", _Server, _Receiver)
+
+
+class Server(abc.ABC):
+    """A running server, as `flatout.serve` begins it: one that answers, or one that only receives.
+
+    `protocol` is what it speaks, `transports` over what, `threads` how many workers it has. `address` is where it
+    listens, as text that `load` takes as target.
+    """
+
+    _engine: _Server | _Receiver
+
+    def __init__(self, protocol: str, threads: int, transports: tuple[str, ...] = ("udp",)) -> None:
+        self.protocol = protocol
+        self.threads = threads
+        self.transports = transports
+        self._began = time.monotonic()
+        self._stopped = False
+
+    @property
+    def endpoint(self) -> targets.Endpoint:
+        """Where it listens."""
+        return targets.Endpoint(*self._engine.address, 0)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as text."""
+        return str(self.endpoint)
+
+    @property
+    def alive(self) -> bool:
+        """Whether all its threads are at work."""
+        return not self._stopped and self._engine.alive
+
+    @property
+    def streams(self) -> bool:
+        """Whether it takes connections."""
+        return self.transports != ("udp",)
+
+    @property
+    def carrier(self) -> str:
+        """What carries its connections: "io_uring" or "epoll"; empty where it takes none."""
+        return ""
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections there can be at once."""
+        return 0
+
+    @abc.abstractmethod
+    def stats(self) -> dict[str, Any]:
+        """Cumulative counters."""
+
+    def stop(self) -> None:
+        """Stops all threads and cuts off all connections. The counters stay, and what waits to be taken."""
+        self._stopped = True
+        self._engine.stop()
+
+    def __enter__(self) -> Self:
+        """It runs already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops it."""
+        self.stop()
+
+
+def bound(engine: Callable[..., E], listen: str, **arguments: Any) -> E:
+    """One of the engine's servers, begun at an address given as text. Errors: UsageError, GeneratorError."""
+    at = listen_address(listen)
+    try:
+        return engine(listen=at, **arguments)
+    except OSError as error:
+        raise why_not(error, at) from error

@@ -1,0 +1,233 @@
+"""The tables of the page: rows of finished texts, escaped by the template, never mark-up.
+
+Pure: results in, tables out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from flatout.result.model import Host, LimitResult, LoadResult, Result, Trial
+from flatout.scenario.exchange.wording import ONE_WAY
+from flatout.view import facts, one_way
+from flatout.view import format as fmt
+
+
+class Table(NamedTuple):
+    """A caption, column heads (those that begin with "#" hold numbers), rows of texts, and a note below."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def limits(named: Sequence[tuple[str, Result]]) -> Table:
+    """All results of a page, one a row, the fastest first; latency where any of them has some."""
+    ordered = facts.fastest_first(named)
+    best = facts.reached(ordered[0][1]) or 0.0
+    told = facts.terms([result for _, result in named])
+    latency = () if told is ONE_WAY else ("#p50", "#p99")
+    head = ("", "#reached", "#of the fastest", "#held", "#failed", *latency, "ended")
+    note = f"Reached is the limit of a search or the rate a run had {told.came}"
+    note += "; latency is from due, of the confirming or longest run." if latency else "."
+    rows = [_limit_row(title, result, best, latency) for title, result in ordered]
+    return Table("The results, fastest first", head, rows, note)
+
+
+def _limit_row(title: str, result: Result, best: float, latency: Sequence[str]) -> list[str]:
+    reached, run = facts.reached(result), facts.showcase(result)
+    due = run.latency_ns.from_due if run else None
+    return [
+        title,
+        facts.reached_text(result),
+        f"{100 * (reached or 0.0) / best:.0f} %" if best else fmt.NOTHING,
+        *_held_failed(result),
+        *(fmt.duration(getattr(due, field.lstrip("#"), None)) for field in latency),
+        result.limit.stopped_by if isinstance(result, LimitResult) else result.verdict,
+    ]
+
+
+def _held_failed(result: Result) -> tuple[str, str]:
+    if isinstance(result, LimitResult):
+        return facts.load(result.limit.lower, result.limit.axis), facts.load(result.limit.upper, result.limit.axis)
+    return fmt.NOTHING, fmt.NOTHING
+
+
+def trials(result: LimitResult) -> Table:
+    """Every trial in order."""
+    latency = () if result.search.one_way else ("#p50", "#p99", "#max")
+    head = (
+        "#trial",
+        "phase",
+        "verdict",
+        f"#{facts.asked(result.limit.axis)}",
+        f"#{result.terms.came}",
+        "#loss",
+        *latency,
+        "#lateness p99",
+        "why",
+    )
+    rows = [_trial_row(number, trial, latency) for number, trial in enumerate(result.trials, 1)]
+    return Table("Trials", head, rows)
+
+
+def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:
+    due, late = trial.latency_ns.from_due, trial.lateness_ns
+    return [
+        str(number),
+        trial.phase,
+        trial.verdict,
+        facts.load(trial.load, facts.axis_of(trial)),
+        fmt.rate(facts.came_per_s(trial)),
+        fmt.percent(trial.loss),
+        *(fmt.duration(getattr(due, field.lstrip("#"), None)) for field in latency),
+        fmt.duration(late.p99 if late else None),
+        "" if trial.verdict == "held" else trial.why,
+    ]
+
+
+def of_run(run: LoadResult) -> list[Table]:
+    """List what one run measured."""
+    tables = [distributions(run), outcomes(run)]
+    if run.receiver:
+        tables.append(receiver(run))
+    if run.connections:
+        tables.append(connections(run))
+    if run.tallies and (any(run.tallies.values()) or not run.one_way):
+        tables.append(tallies(run))
+    if run.nodes:
+        tables.append(nodes(run))
+    if run.requirements:
+        tables.append(requirements(run))
+    return tables
+
+
+def outcomes(run: LoadResult) -> Table:
+    """Where everything went, and the equations it must satisfy."""
+    rows = [
+        [row.word, fmt.count(row.number), "" if row.share is None else fmt.percent(row.share), row.meaning]
+        for row in facts.outcome_rows(run)
+    ]
+    reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items() if number)
+    notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_of_loss(run)]
+    return Table("Outcomes", ("outcome", f"#{run.terms.many}", "#share", "meaning"), rows, "; ".join(notes))
+
+
+def _of_loss(run: LoadResult) -> list[str]:
+    """Where messages that go one way were lost, or that nobody knows."""
+    if one_way.unknown(run):
+        return [one_way.WHO_SAYS]
+    note = one_way.lost_note(run)
+    return [f"lost: {note}"] if note else []
+
+
+def receiver(run: LoadResult) -> Table:
+    """What the receiver of messages that go one way counted meanwhile."""
+    rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in one_way.receiver_rows(run)]
+    return Table("The receiver's own count", ("counter", "#count", "meaning"), rows)
+
+
+def distributions(run: LoadResult) -> Table:
+    """Percentiles of all distributions."""
+    fields = ("min", "mean", *(field for _, field in facts.PERCENTILES))
+    rows = [
+        [
+            row.name,
+            fmt.count(row.values.count) if row.values else "0",
+            *(fmt.duration(getattr(row.values, field, None)) for field in fields),
+        ]
+        for row in facts.distribution_rows(run)
+    ]
+    head = ("", "#samples", "#min", "#mean", *(f"#{name}" for name, _ in facts.PERCENTILES))
+    return Table("Percentiles", head, rows)
+
+
+def tallies(run: LoadResult) -> Table:
+    """List the protocol's own counters."""
+    answers = one_way.came(run.outcomes)
+    rows = [
+        [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
+        for name, number in run.tallies.items()
+    ]
+    return Table("The protocol's own tallies", ("tally", "#count", f"#of {run.terms.came}"), rows)
+
+
+def connections(run: LoadResult) -> Table:
+    """What became of the connections."""
+    rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in facts.connection_rows(run)]
+    note = "; ".join([*([f"carried by {run.carrier}"] if run.carrier else []), *run.notes])
+    return Table("Connections", ("connections", "#count", "meaning"), rows, note)
+
+
+def nodes(run: LoadResult) -> Table:
+    """List the hosts whose results were added up; what came of messages that go one way none of them knows alone."""
+    answered = () if run.one_way else ("answered",)
+    rows = [
+        [
+            str(node.node),
+            node.hostname,
+            node.started_at,
+            node.verdict,
+            *(fmt.count(getattr(node, word)) for word in ("sent", *answered)),
+            node.why,
+        ]
+        for node in run.nodes
+    ]
+    head = ("#node", "host", "started at", "verdict", "#sent", *(f"#{word}" for word in answered), "why")
+    return Table("Nodes", head, rows, "; ".join(run.warnings))
+
+
+def requirements(run: LoadResult) -> Table:
+    """List what was required and whether it was met."""
+    rows = [
+        [requirement.expression, facts.requirement_value(requirement), "met" if requirement.met else "not met"]
+        for requirement in run.requirements
+    ]
+    return Table("Requirements", ("requirement", "value", "verdict"), rows)
+
+
+def scenario(result: Result) -> Table:
+    """Everything that was asked, so that it can be asked again."""
+    rows = [[name, value] for name, value in _flat(result.scenario)]
+    if isinstance(result, LimitResult):
+        rows += [[f"search.{name}", value] for name, value in _flat(msgspec.to_builtins(result.search))]
+    return Table("Scenario", ("setting", "value"), rows)
+
+
+def host(host_: Host, run: LoadResult | None, started_at: str, duration_s: float) -> Table:
+    """Describe the machine that asked, and what asking cost it."""
+    rows = [["started at", started_at], ["took", fmt.seconds(duration_s)]]
+    rows += [[name, value] for name, value in _flat(msgspec.to_builtins(host_))]
+    if run is not None:
+        rows += [[f"memory {name.replace('_', ' ')}", fmt.memory(size)] for name, size in _memory(run)]
+        rows += [[f"CPU {name}", fmt.seconds(value)] for name, value in run.cpu_s.items()]
+    return Table("Host", ("", "value"), rows)
+
+
+def _memory(run: LoadResult) -> Iterator[tuple[str, int]]:
+    yield from msgspec.structs.asdict(run.memory).items()
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _setting(value)
+
+
+def _setting(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: fmt.NOTHING}[value]
+    if isinstance(value, int | float):
+        return f"{value:,.12g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_setting(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(_setting, value)) or fmt.NOTHING
+    return str(value)

@@ -1,0 +1,142 @@
+"""What is going on, while it goes on: drawn on standard error from the progress events of a run or a search.
+
+Drawing takes time from the very CPUs that are measured, so it is cheap: a frame is a handful of strings joined and
+written once, at most four times a second, on the thread that calls back. No thread, no timer, no layout engine.
+A frame leaves the cursor at the start of the line below it and every colour ended, and nothing is switched on in the
+terminal, so whatever kills the process, the terminal needs no mending. Where standard error is no terminal there are
+plain lines: one a second of a run, one a trial of a search.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, TextIO
+
+from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.view.terminal import frame
+
+REDRAW_S = 0.25
+Progress = RunProgress | SearchProgress
+
+
+class Live:
+    """A context manager to be passed as the progress callback."""
+
+    def __init__(
+        self,
+        title: str = "",
+        stream: TextIO | None = None,
+        now: Callable[[], float] = time.monotonic,
+        terminal: bool | None = None,
+    ) -> None:
+        """`title` names what is asked of whom; `terminal` overrides what the stream says of itself."""
+        out = sys.stderr if stream is None else stream
+        drawn = _is_terminal(out) if terminal is None else terminal
+        self._view: _Frames | _Lines = _Frames(title, out, now) if drawn else _Lines(title, out)
+
+    def __enter__(self) -> Self:
+        """Nothing is drawn before the first event."""
+        return self
+
+    def __call__(self, progress: Progress) -> None:
+        """Take one event; where nobody can be shown it (standard error is gone) the measurement goes on."""
+        with suppress(OSError):
+            self._view.show(progress)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clear the frame after a good end; leave it to be read after a bad one."""
+        with suppress(OSError):
+            self._view.close(cleared=kind is None)
+
+
+class _Frames:
+    """Draws over its own last frame."""
+
+    def __init__(self, title: str, stream: TextIO, now: Callable[[], float]) -> None:
+        self._stream = stream
+        self._now = now
+        self._memory = frame.Memory(title)
+        self._drawn_at = float("-inf")
+        self._drawn_lines = 0
+        self._colours = "NO_COLOR" not in os.environ
+
+    def show(self, progress: Progress) -> None:
+        milestone = self._memory.note(progress)
+        now = self._now()
+        if milestone or now - self._drawn_at >= REDRAW_S:
+            self._drawn_at = now
+            self._draw(frame.lines(progress, self._memory))
+
+    def close(self, *, cleared: bool) -> None:
+        if self._drawn_lines:
+            self._write((self._to_top() if cleared else "\r") + "\x1b[J")
+            self._drawn_lines = 0
+
+    def _draw(self, lines: Sequence[frame.Line]) -> None:
+        columns, rows = _size(self._stream)
+        shown = [frame.paint(line, columns - 1, colours=self._colours) for line in lines[: max(1, rows - 1)]]
+        # Synchronised update: a terminal that knows it shows no half frame, any other ignores it.
+        self._write(f"\x1b[?2026h{self._to_top()}" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J\x1b[?2026l")
+        self._drawn_lines = len(shown)
+
+    def _to_top(self) -> str:
+        return f"\r\x1b[{self._drawn_lines}A" if self._drawn_lines else "\r"
+
+    def _write(self, data: str) -> None:
+        self._stream.write(data)
+        self._stream.flush()
+
+
+class _Lines:
+    """Writes a plain line when a second of a run, or a trial of a search, is over."""
+
+    def __init__(self, title: str, stream: TextIO) -> None:
+        self._stream = stream
+        self._title = title
+        self._told = 0
+        self._connecting = False
+
+    def show(self, progress: Progress) -> None:
+        line = self._search(progress) if isinstance(progress, SearchProgress) else self._run(progress)
+        if not line:
+            return
+        if self._title:
+            line, self._title = f"{frame.safe(self._title)}\n{line}", ""
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def close(self, *, cleared: bool) -> None:
+        """Lines stay."""
+
+    def _run(self, progress: RunProgress) -> str:
+        if self._connecting != (progress.phase == "connecting"):
+            self._connecting = not self._connecting
+            return frame.connecting_line(progress)
+        if len(progress.intervals) < self._told:
+            self._told = 0  # another run
+        # Several may be over at once: a run's last second and what is left of it.
+        new, self._told = progress.intervals[self._told :], len(progress.intervals)
+        return "\n".join(frame.run_line(second, one_way=progress.one_way) for second in new)
+
+    def _search(self, progress: SearchProgress) -> str | None:
+        if progress.finished is not None:
+            return frame.trial_line(progress.trial, progress.finished, progress)
+        return frame.limit_line(progress.limit) if progress.limit is not None else None
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _size(stream: TextIO) -> os.terminal_size:
+    try:
+        return os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        return os.terminal_size((80, 24))
