@@ -71,10 +71,10 @@ def main() -> None:
     record = Record(arguments.out, "echo_ask")
     clients: dict[str, Client] = {
         "flatout": ours,
-        "ceiling_tcp": lambda *told: ceiling_ask(arguments.ceiling_tcp, *told),
+        "ceiling_tcp": lambda *reported: ceiling_ask(arguments.ceiling_tcp, *reported),
     }
     if arguments.tcpclient:
-        clients["tcpclient"] = lambda *told: tcpclient(arguments.tcpclient, *told)
+        clients["tcpclient"] = lambda *reported: tcpclient(arguments.tcpclient, *reported)
     for number in range(arguments.rounds):
         for connections, climb in CLIMB.items():
             for name, client in clients.items():

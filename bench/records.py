@@ -91,10 +91,10 @@ def main() -> None:
             record.add(round=number, way=way, receiver="ceiling", per_s=round(ceiling(arguments.ceiling, way)))
             record.add(round=number, way=way, receiver="flatout", per_s=round(ours(way)))
             record.add(round=number, way=way, receiver="flatout, NumPy", per_s=round(ours(way, fold=True)))
-    record.finish(told(record, tokio_given=bool(arguments.tokio)))
+    record.finish(reported(record, tokio_given=bool(arguments.tokio)))
 
 
-def told(record: Record, *, tokio_given: bool) -> list[str]:
+def reported(record: Record, *, tokio_given: bool) -> list[str]:
     """Medians, spreads and ratios, side by side."""
     text = [f"Records of {SIZE} bytes a second that reached the handler, receiver on CPU {SERVER} alone:", ""]
     for way in WAYS:

@@ -47,8 +47,8 @@ class Game:
         ids = updates["id"]
         # Numbers wrap: what lies less than half the way behind is older.
         ahead = (updates["seq"] - self.state["seq"][ids]).astype("i4")
-        anew = ~self.known[ids] | (ahead < -_STRAGGLERS) | (now - self.heard[ids] > _SILENT_S)
-        taken = (ahead > 0) | anew
+        reset_sequences = ~self.known[ids] | (ahead < -_STRAGGLERS) | (now - self.heard[ids] > _SILENT_S)
+        taken = (ahead > 0) | reset_sequences
         self.stale += int(np.count_nonzero(~taken))
         ids, updates = ids[taken], updates[taken]
         self.state[ids] = updates
@@ -66,7 +66,7 @@ class Game:
 
 def play(game: Game, receiver: flatout.Receiver, tick_s: float, seconds: float) -> int:
     """Plays for so long; returns how many snapshot datagrams left."""
-    began, told = time.monotonic(), 0
+    began, reported = time.monotonic(), 0
     left = 0
     while (now := time.monotonic() - began) < seconds:
         batch = receiver.take(max((game.tick + 1) * tick_s - now, 0.0))
@@ -74,8 +74,8 @@ def play(game: Game, receiver: flatout.Receiver, tick_s: float, seconds: float) 
             game.ingest(batch, time.monotonic())
         if time.monotonic() - began >= (game.tick + 1) * tick_s:
             left += game.broadcast(receiver, time.monotonic())
-        if now >= told + 1:
-            told += 1
+        if now >= reported + 1:
+            reported += 1
             tell(game, receiver)
     return left
 

@@ -74,13 +74,13 @@ def draw(seen: Seen) -> str:
         points = " ".join(f"{px * scale:.0f},{py * scale:.0f}" for px, py in [*way[::3], way[-1]])
         lines.append(f'<polyline points="{points}" stroke="hsl({hue:.0f} 70% 55%)"/>')
         dots.append(f'<circle cx="{x * scale:.1f}" cy="{y * scale:.1f}" r="2.2" fill="hsl({hue:.0f} 80% 60%)"/>')
-    told = f"{len(dots):,} players, tick {ticks[-1]:,}" if ticks else "nothing was seen"
+    reported = f"{len(dots):,} players, tick {ticks[-1]:,}" if ticks else "nothing was seen"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_PIXELS} {_PIXELS + 24}" font-family="sans-serif">\n'
         f'<rect width="100%" height="100%" fill="#12151c"/>\n'
         f'<g fill="none" stroke-width="0.8" stroke-opacity="0.55">\n{chr(10).join(lines)}\n</g>\n'
         f"{chr(10).join(dots)}\n"
-        f'<text x="8" y="{_PIXELS + 17}" fill="#c8ccd4" font-size="13">{told}</text>\n</svg>\n'
+        f'<text x="8" y="{_PIXELS + 17}" fill="#c8ccd4" font-size="13">{reported}</text>\n</svg>\n'
     )
 
 

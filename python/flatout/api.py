@@ -146,19 +146,19 @@ def serve(
     transports: Sequence[str] | None = None,
     io: Io = "auto",
     connections: int = CONNECTIONS,
-    **knobs: Any,
+    **options: Any,
 ) -> Server:
     """Serves until the `with` block ends. Default address: the protocol's test port on 127.0.0.1.
 
     By default one worker for each CPU that may be used, over all that the protocol speaks but TLS. Where messages go
-    one way it receives and counts them, by default in one thread; `knobs` are then those of `Receiver`, too.
+    one way it receives and counts them, by default in one thread; `options` are then those of `Receiver`, too.
     """
     if by_name(protocol).one_way is not None:
         from flatout.receiver.counting import drained
 
         if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        return drained(protocol, listen, threads=threads, cpus=cpus, **knobs)
+        return drained(protocol, listen, threads=threads, cpus=cpus, **options)
     return Answerer(
         protocol,
         listen,
@@ -167,7 +167,7 @@ def serve(
         transports=transports,
         io=io,
         connections=connections,
-        **knobs,
+        **options,
     )
 
 
@@ -337,7 +337,7 @@ def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
             log=None,
             require=(),
         )
-        sent = run(flat_out, inquire=False)
+        sent = run(flat_out, query_stats=False)
     return sent.rate_per_s.sent or None
 
 

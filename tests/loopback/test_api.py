@@ -153,13 +153,13 @@ def test_ctrl_c_carries_the_result(server: flatout.Server) -> None:
 
 
 def test_ctrl_c_in_a_search_carries_its_trials(server: flatout.Server) -> None:
-    told = threading.Event()
+    reported = threading.Event()
 
     def look(progress: flatout.SearchProgress) -> None:
         if progress.finished:
-            told.set()
+            reported.set()
 
-    thread = interrupt_when(told.is_set)
+    thread = interrupt_when(reported.is_set)
     with pytest.raises(KeyboardInterrupt) as interrupted:
         flatout.limit("ntp", server.address, most=5000, loss=0.5, progress=look)
     thread.join()

@@ -15,11 +15,11 @@ from flatout.protocols import PROTOCOLS
 
 def test_from_a_target_that_echoes_queries_are_right_answers_only_where_that_is_said() -> None:
     with flatout.serve("echo", "127.0.0.1:0", threads=1) as server:
-        told = flatout.load(
+        reported = flatout.load(
             "dns", server.address, transport="tcp", rate=500, duration=0.5, warmup=0, options={"echo": True}
         )
         plain = flatout.load("dns", server.address, transport="tcp", rate=500, duration=0.5, warmup=0)
-    assert told.outcomes.answered == told.tallies["echoed"] == told.outcomes.sent > 0
+    assert reported.outcomes.answered == reported.tallies["echoed"] == reported.outcomes.sent > 0
     assert plain.outcomes.invalid == plain.tallies["not_a_response"] == plain.outcomes.sent > 0
 
 

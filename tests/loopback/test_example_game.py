@@ -123,10 +123,10 @@ class Outlet:
     """Stands for a receiver that sends: notes to whom."""
 
     def __init__(self) -> None:
-        self.told: list[list[int]] = []
+        self.reported: list[list[int]] = []
 
     def send(self, _data: object, to: np.ndarray) -> int:
-        self.told.append(to.tolist())
+        self.reported.append(to.tolist())
         return len(to)
 
 
@@ -136,22 +136,22 @@ def test_who_has_not_asked_for_a_while_is_sent_nothing_more() -> None:
 
     game, outlet = Game(10), Outlet()
 
-    def told(now: float) -> list[list[int]]:
-        outlet.told.clear()
+    def reported(now: float) -> list[list[int]]:
+        outlet.reported.clear()
         game.broadcast(outlet, now)
-        return list(outlet.told)
+        return list(outlet.reported)
 
     game.ingest(batch((1, 0, 5, 5), (SPECTATOR, 0, 0, 0), (SPECTATOR, 0, 0, 0)), NOW)
-    assert told(NOW) == [[1, 2]]
+    assert reported(NOW) == [[1, 2]]
     again = batch((SPECTATOR, 0, 0, 0))
     again.sender[0] = 2
     game.ingest(again, NOW + 2)
-    assert told(NOW + 3) == [[1, 2]]
-    assert told(NOW + 3.1) == [[2]], "the other one's wish is too old"
-    assert told(NOW + 5.1) == []
+    assert reported(NOW + 3) == [[1, 2]]
+    assert reported(NOW + 3.1) == [[2]], "the other one's wish is too old"
+    assert reported(NOW + 5.1) == []
     assert not game.spectators
     game.ingest(again, NOW + 60)
-    assert told(NOW + 60) == [[2]], "and may wish again"
+    assert reported(NOW + 60) == [[2]], "and may wish again"
 
 
 def test_snapshots_are_read_as_they_were_made() -> None:
@@ -206,11 +206,11 @@ def test_bad_use_is_one_line(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         runs(monkeypatch, name, *arguments)
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     assert ended.value.code in (1, 2)
-    assert told.startswith(f"{name}.py: ")
-    assert said in told
-    assert told.count("\n") == 1
+    assert reported.startswith(f"{name}.py: ")
+    assert said in reported
+    assert reported.count("\n") == 1
 
 
 def interrupt(*_: object) -> None:

@@ -107,8 +107,8 @@ def test_overtaken_answers_are_reordered_and_no_loss() -> None:
 def test_all_faults_at_once_are_told_apart() -> None:
     run, done = truth(Faults(drop=SHARE, duplicate=SHARE, corrupt=SHARE, late=SHARE, late_by_s=0.35))
     o = run.outcomes
-    told = {"dropped": o.lost, "duplicated": o.duplicate, "corrupted": o.invalid, "late": o.late}
-    assert told == {name: done[name] for name in told}
+    reported = {"dropped": o.lost, "duplicated": o.duplicate, "corrupted": o.invalid, "late": o.late}
+    assert reported == {name: done[name] for name in reported}
     assert o.answered == o.sent - done["dropped"] - done["corrupted"] - done["late"]
 
 

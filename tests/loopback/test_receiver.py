@@ -91,8 +91,8 @@ def test_numbers_tell_what_is_missing_twice_late_and_begun_again() -> None:
     wrapping = "id:u2 seq:u1"
     made = np.dtype([("id", "<u2"), ("seq", "u1")])
     with flatout.Receiver("127.0.0.1:0", wrapping) as receiver, sending(receiver) as sender:
-        told = {1: [254, 255, 0, 1], 2: [1, 5], 3: [1, 3, 2, 3], 4: [200, 201, 100, 101]}
-        for name, numbers in told.items():
+        reported = {1: [254, 255, 0, 1], 2: [1, 5], 3: [1, 3, 2, 3], 4: [200, 201, 100, 101]}
+        for name, numbers in reported.items():
             sender.each(np.array([(name, number) for number in numbers], made))
         stats = all_came(receiver, 14)
         counted = {name: stats[name] for name in ("missing", "reordered", "duplicate", "restarts", "senders")}

@@ -234,15 +234,15 @@ _HEAD = struct.Struct("<8sBB6xQ")
 _LENGTH = 24 + 8 + 8 + 19 * 8
 
 
-def asked(sender: Sending, anew: bool = False, nonce: int = 7) -> tuple[int, ...] | None:
+def asked(sender: Sending, reset_sequences: bool = False, nonce: int = 7) -> tuple[int, ...] | None:
     """Which receiver tells, where it reads sender and number, and its counters; None where it does not."""
     sender.socket.settimeout(0.3)
     for _ in range(20):
-        sender.socket.send(_HEAD.pack(b"flatout?", 2, anew, nonce).ljust(_LENGTH, b"\0"))
+        sender.socket.send(_HEAD.pack(b"flatout?", 2, reset_sequences, nonce).ljust(_LENGTH, b"\0"))
         with contextlib.suppress(TimeoutError):
             answer = sender.socket.recv(2048)
             assert len(answer) == _LENGTH, "an answer is as long as its question"
-            assert _HEAD.unpack(answer[:24]) == (b"flatout!", 2, anew, nonce)
+            assert _HEAD.unpack(answer[:24]) == (b"flatout!", 2, reset_sequences, nonce)
             return struct.unpack("<21Q", answer[24:])
     return None
 
@@ -252,12 +252,12 @@ def test_the_counters_are_told_to_those_who_ask_and_questions_are_not_counted() 
         sender.each(records(1, [0, 1, 5]))
         sender.one(b"wrong")
         all_came(receiver, 4)
-        told = asked(sender)
-        assert told is not None
-        _, places, received, parsed, malformed, duplicate, reordered, missing = told[:8]
+        reported = asked(sender)
+        assert reported is not None
+        _, places, received, parsed, malformed, duplicate, reordered, missing = reported[:8]
         assert places == 4 << 16 | (4 << 16 | 4) << 32, "4 bytes at 0, 4 bytes at 4"
         assert (received, parsed, malformed, duplicate, reordered, missing) == (4, 3, 1, 0, 0, 3)
-        assert told[-3:] == (2, 24, 32), "workers, size, bits of a number"
+        assert reported[-3:] == (2, 24, 32), "workers, size, bits of a number"
         assert all_came(receiver, 4)["received"] == 4
 
 
@@ -265,7 +265,7 @@ def test_numbers_begin_anew_when_a_sender_asks_for_it() -> None:
     with flatout.Receiver("127.0.0.1:0", counters=True) as receiver, sending(receiver) as sender:
         sender.each(records(1, [5000, 5001]))
         all_came(receiver, 2)
-        assert asked(sender, anew=True)
+        assert asked(sender, reset_sequences=True)
         sender.each(records(1, [0, 1]))
         stats = all_came(receiver, 4)
         assert (stats["restarts"], stats["duplicate"], stats["missing"]) == (0, 0, 0)

@@ -29,7 +29,7 @@ class Receiving(NamedTuple):
     address: str
 
     @property
-    def told(self) -> str:
+    def reported(self) -> str:
         return self.running.err.read_text(encoding="utf-8")
 
     def seconds(self) -> list[Any]:
@@ -55,8 +55,8 @@ def receive(cli: Cli) -> Receive:
     def start(*flags: object) -> Receiving:
         address = f"127.0.0.1:{free_port()}"
         started = Receiving(cli.start("serve", "record", "--listen", address, "--json", "-", *flags), address)
-        wait_until(lambda: "Ctrl-C stops it" in started.told or started.running.process.poll() is not None)
-        assert started.running.process.poll() is None, started.told
+        wait_until(lambda: "Ctrl-C stops it" in started.reported or started.running.process.poll() is not None)
+        assert started.running.process.poll() is None, started.reported
         return started
 
     return start
@@ -181,8 +181,8 @@ def test_row_72_the_receiving_threads_keep_to_the_cpus_named(receive: Receive) -
 
     def kept() -> list[str]:
         found = [task for task in tasks.iterdir() if (task / "comm").read_text() == "flatout-receive\n"]
-        told = "".join((task / "status").read_text() for task in found)
-        return sorted(re.findall(r"^Cpus_allowed_list:\t(.+)$", told, re.MULTILINE))
+        reported = "".join((task / "status").read_text() for task in found)
+        return sorted(re.findall(r"^Cpus_allowed_list:\t(.+)$", reported, re.MULTILINE))
 
     wanted = sorted(str(named[n % len(named)]) for n in range(3))
     wait_until(lambda: kept() == wanted, message=f"on CPUs {wanted}")
@@ -221,11 +221,11 @@ def test_row_74_the_sender_knows_too(cli: Cli, receive: Receive) -> None:
 def test_every_second_has_a_length_and_a_line(cli: Cli, receive: Receive) -> None:
     receiving = receive()
     done = cli("load", "record", receiving.address, "--rate", "1k", "--for", "2s", "--json", "-")
-    told = [second["t_s"] for second in done.json["intervals"]]
-    assert told[:2] == [1.0, 2.0]
-    assert len(set(told)) == len(told), "a rest without length"
+    reported = [second["t_s"] for second in done.json["intervals"]]
+    assert reported[:2] == [1.0, 2.0]
+    assert len(set(reported)) == len(reported), "a rest without length"
     assert [float(line.split()[0]) for line in done.err.splitlines() if "s  asked" in line] == [
-        round(s, 1) for s in told
+        round(s, 1) for s in reported
     ]
 
 
@@ -317,7 +317,7 @@ def test_a_port_in_use_is_said(cli: Cli) -> None:
 def test_served_from_python_like_any_other() -> None:
     with flatout.serve("record", "127.0.0.1:0", format=FORMAT, queue=100) as server:
         send(server.address, *(record(n) for n in range(10)))
-        stats = wait_until(lambda: (told := server.stats())["handed_over"] == 10 and told)
+        stats = wait_until(lambda: (reported := server.stats())["handed_over"] == 10 and reported)
         assert isinstance(server, flatout.Server)
         assert isinstance(server, flatout.Receiver)
         assert server.alive

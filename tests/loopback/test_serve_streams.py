@@ -80,8 +80,8 @@ def message(client: socket.socket) -> bytes:
 
 
 def right(answer: bytes, number: int) -> bool:
-    told, flags, _, answers = struct.unpack(">HHHH", answer[:8])
-    return (told, flags & 0x800F, answers) == (number, 0x8000, 1) and answer.endswith(bytes([192, 0, 2, 1]))
+    reported, flags, _, answers = struct.unpack(">HHHH", answer[:8])
+    return (reported, flags & 0x800F, answers) == (number, 0x8000, 1) and answer.endswith(bytes([192, 0, 2, 1]))
 
 
 def connections(server: Server) -> dict[str, int]:

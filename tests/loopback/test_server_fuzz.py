@@ -40,9 +40,9 @@ def mutated(draw: random.Random) -> bytes:
 def field(draw: random.Random) -> bytes:
     """An extension field (RFC 7822), right or nearly so."""
     length = draw.choice((16, 28, 32, 64))
-    told = length + draw.choice((0, 0, 0, 1, 4))
+    reported = length + draw.choice((0, 0, 0, 1, 4))
     kind = draw.choice((0x0104, 0x0204, 0xF323, draw.randrange(65536)))
-    return kind.to_bytes(2, "big") + told.to_bytes(2, "big") + draw.randbytes(length - 4)
+    return kind.to_bytes(2, "big") + reported.to_bytes(2, "big") + draw.randbytes(length - 4)
 
 
 def datagrams() -> list[bytes]:
@@ -75,7 +75,7 @@ def exchange(asker: socket.socket, batch: list[bytes]) -> list[bytes]:
     return answers
 
 
-def judge(batch: list[bytes], answers: list[bytes]) -> None:
+def evaluate_trial(batch: list[bytes], answers: list[bytes]) -> None:
     """Each answer has a request of this batch whose stamp it echoes; no request has two answers."""
     left = [sent for sent in batch if len(sent) >= HEADER and is_request(sent)]
     for answer in answers:
@@ -96,7 +96,7 @@ def test_a_fuzzer_gets_nothing_it_should_not(listen: str, threads: int) -> None:
         askers = [connected(server) for _ in range(4 * threads)]
         for number, batch in enumerate(batches):
             answers = exchange(askers[number % len(askers)], batch)
-            judge(batch, answers)
+            evaluate_trial(batch, answers)
             answered += len(answers)
         assert all(exchange(asker, []) == [] for asker in askers), "it still answers, and nothing was left over"
         assert server.alive

@@ -39,9 +39,9 @@ def port_of(receiver: flatout.Receiver) -> int:
 @pytest.mark.parametrize("gro", [True, False])
 def test_the_counters_are_told_at_the_address_asked(listen: str, asked: str, gro: bool) -> None:
     with flatout.Receiver(listen, gro=gro, counters=True) as receiver:
-        told = receiver_stats.ask(resolve(f"{asked}:{port_of(receiver)}", 1))
-    assert told is not None
-    assert told["size"] == receiver.layout.size
+        reported = receiver_stats.ask(resolve(f"{asked}:{port_of(receiver)}", 1))
+    assert reported is not None
+    assert reported["size"] == receiver.layout.size
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])

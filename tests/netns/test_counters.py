@@ -153,5 +153,5 @@ def test_a_wildcard_answers_from_the_address_that_was_asked(net: Net, cli: Cli) 
         for address in (net.right_v4, net.right_v6, *others):
             port = PORT + (":" in address)
             assert socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-            told = net.run(net.left, sys.executable, "-c", ASK, address, port)
-            assert told.split() == [address, "48"]
+            reported = net.run(net.left, sys.executable, "-c", ASK, address, port)
+            assert reported.split() == [address, "48"]

@@ -30,9 +30,9 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[flatout.S
         yield running
 
 
-def labels(told: str) -> dict[str, str]:
+def labels(reported: str) -> dict[str, str]:
     """Its statistics by label."""
-    return {label: value.strip() for label, value in re.findall(r"^  ([A-Z][^:\n]+): (.*)$", told, re.MULTILINE)}
+    return {label: value.strip() for label, value in re.findall(r"^  ([A-Z][^:\n]+): (.*)$", reported, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("mode", ["udp", "tcp"])
@@ -45,14 +45,14 @@ def test_dnsperf_gets_every_answer(
     how = ["-c", "4", "-T", "1", "-Q", "500", "-n", "25", "-t", "20", *more]
     done = subprocess.run([*command, *how], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = labels(done.stdout)
-    assert told["Queries sent"] == "100"
-    assert told["Queries completed"] == "100 (100.00%)"
-    assert told["Queries lost"] == "0 (0.00%)"
-    assert told["Response codes"] == "NOERROR 75 (75.00%), NXDOMAIN 25 (25.00%)"
+    reported = labels(done.stdout)
+    assert reported["Queries sent"] == "100"
+    assert reported["Queries completed"] == "100 (100.00%)"
+    assert reported["Queries lost"] == "0 (0.00%)"
+    assert reported["Response codes"] == "NOERROR 75 (75.00%), NXDOMAIN 25 (25.00%)"
     assert "Warning" not in done.stdout + done.stderr
     if mode == "tcp":
-        assert told["Reconnections"] == "0"
+        assert reported["Reconnections"] == "0"
         assert server.stats()["connections"]["accepted"] == 4
 
 

@@ -76,15 +76,15 @@ def kdig(server: flatout.Server, peer: Callable[[str], str]) -> Dig:
     return ask
 
 
-def flags_of(told: str) -> list[str]:
-    found = re.search(r"^;; Flags: ([a-z ]*);", told, re.MULTILINE)
-    assert found, told
+def flags_of(reported: str) -> list[str]:
+    found = re.search(r"^;; Flags: ([a-z ]*);", reported, re.MULTILINE)
+    assert found, reported
     return found[1].split()
 
 
-def squeezed(told: str) -> str:
+def squeezed(reported: str) -> str:
     """Without columns."""
-    return re.sub(r"[ \t]+", " ", told)
+    return re.sub(r"[ \t]+", " ", reported)
 
 
 # A question, its answer's code, and words of its lines in this order.
@@ -106,18 +106,18 @@ ANSWERS: list[tuple[str, str, list[str]]] = [
 @pytest.mark.parametrize("edns", ["+noedns", "+edns", "+dnssec"])
 def test_kdig_reads_every_kind_of_answer(kdig: Dig, how: str, edns: str) -> None:
     for question, status, lines in ANSWERS:
-        told = squeezed(kdig(how, edns, *question.split()))
-        assert f"status: {status};" in told
-        assert f"({'TCP' if how == '+tcp' else 'UDP'})" in told
-        answer = told.lower()
+        reported = squeezed(kdig(how, edns, *question.split()))
+        assert f"status: {status};" in reported
+        assert f"({'TCP' if how == '+tcp' else 'UDP'})" in reported
+        answer = reported.lower()
         for line in lines:
             _, found, answer = answer.partition(line.lower())
-            assert found, f"{line} in {told}"
-        assert ("aa" in flags_of(told)) == (status != "REFUSED"), told
-        assert "tc" not in flags_of(told)
-        assert ("EDNS PSEUDOSECTION" in told) == (edns != "+noedns"), told
+            assert found, f"{line} in {reported}"
+        assert ("aa" in flags_of(reported)) == (status != "REFUSED"), reported
+        assert "tc" not in flags_of(reported)
+        assert ("EDNS PSEUDOSECTION" in reported) == (edns != "+noedns"), reported
         if edns == "+dnssec":
-            assert re.search(r"Version: 0; flags: do;", told), told
+            assert re.search(r"Version: 0; flags: do;", reported), reported
 
 
 def test_what_is_too_long_for_udp_is_truncated_and_comes_whole_over_tcp(kdig: Dig) -> None:
@@ -135,10 +135,10 @@ def test_what_is_too_long_for_udp_is_truncated_and_comes_whole_over_tcp(kdig: Di
 
 
 def test_many_questions_over_one_connection(kdig: Dig) -> None:
-    told = kdig("+tcp", "+keepopen", "www.example.com", "A", "many.example.com", "A", "none.example.com", "A")
-    assert told.count("status: NOERROR") == 2
-    assert told.count("status: NXDOMAIN") == 1
-    assert told.count("192.0.2.1") == 3
+    reported = kdig("+tcp", "+keepopen", "www.example.com", "A", "many.example.com", "A", "none.example.com", "A")
+    assert reported.count("status: NOERROR") == 2
+    assert reported.count("status: NXDOMAIN") == 1
+    assert reported.count("192.0.2.1") == 3
 
 
 # --- dnspython ---

@@ -54,10 +54,12 @@ def test_codes_of_a_query_file_are_tallied(knotd: DnsServer, tmp_path: Path, how
     assert tallies["refused"] == pytest.approx(sent / 5, abs=3)
 
 
-@pytest.mark.parametrize("knobs", [{"edns": True}, {"dnssec_ok": True, "udp_size": 4096, "recursion": False}])
+@pytest.mark.parametrize(
+    "protocol_options", [{"edns": True}, {"dnssec_ok": True, "udp_size": 4096, "recursion": False}]
+)
 @pytest.mark.parametrize("how", [{}, TCP], ids=["udp", "tcp"])
-def test_edns_is_understood(knotd: DnsServer, how: Any, knobs: Any) -> None:
-    asked: Any = {"rate": 300, "duration": 0.3, "warmup": 0, "options": knobs, **how}
+def test_edns_is_understood(knotd: DnsServer, how: Any, protocol_options: Any) -> None:
+    asked: Any = {"rate": 300, "duration": 0.3, "warmup": 0, "options": protocol_options, **how}
     run = until_good(
         lambda: flatout.load("dns", knotd.address, **asked), lambda run: run.outcomes.answered == run.outcomes.sent
     )

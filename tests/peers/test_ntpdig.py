@@ -19,11 +19,11 @@ def test_ntpdig_gets_an_answer(net: Net, peer: Callable[[str], str], cli: Cli, a
     listen = f"[{asked}]:123" if ":" in asked else f"{asked}:123"
     serving = cli.start("serve", "ntp", "--listen", listen, "--json", "totals.json", "--for", "60s", inside=net.right)
     wait_until(lambda: "Ctrl-C" in serving.err.read_text(), message="serving")
-    told = net.run(net.left, peer("ntpdig"), "-t", "10", "-p", "2", asked)
+    reported = net.run(net.left, peer("ntpdig"), "-t", "10", "-p", "2", asked)
     serving.interrupt()
     assert serving.end().code == 0
-    offset = re.search(rf" ([+-]?[\d.]+) \+/- [\d.]+ {re.escape(asked)} s10 no-leap", told)
-    assert offset, told
+    offset = re.search(rf" ([+-]?[\d.]+) \+/- [\d.]+ {re.escape(asked)} s10 no-leap", reported)
+    assert offset, reported
     assert abs(float(offset[1])) < 0.1, "the same clock"
     totals = json.loads((cli.folder / "totals.json").read_text().splitlines()[-1])
     assert totals["received"] == totals["answered"] == 2

@@ -15,10 +15,10 @@ WORDS = (
 
 def counters(parsed: int = 0, malformed: int = 0, **more: int) -> dict[str, int]:
     """Those of a receiver that has got so many right messages and handed all of them over."""
-    told = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32, "instance": 7, "places": USUAL}
+    reported = dict.fromkeys(WORDS, 0) | {"workers": 1, "size": 24, "sequence_bits": 32, "instance": 7, "places": USUAL}
     came = parsed + malformed
-    told |= {"parsed": parsed, "malformed": malformed, "received": came, "arrivals": came, "handed_over": parsed}
-    return told | more
+    reported |= {"parsed": parsed, "malformed": malformed, "received": came, "arrivals": came, "handed_over": parsed}
+    return reported | more
 
 
 def reading(target: str = "127.0.0.1:5", before: dict[str, int] | None = None, **after: int) -> Reading:
@@ -32,9 +32,11 @@ class Teller:
         self.answers = list(answers)
         self.asked: list[tuple[str, bool]] = []
 
-    def __call__(self, endpoint: Endpoint, anew: bool = False, timeout_s: float = 0.0) -> dict[str, int] | None:
+    def __call__(
+        self, endpoint: Endpoint, reset_sequences: bool = False, timeout_s: float = 0.0
+    ) -> dict[str, int] | None:
         assert timeout_s >= 0
-        self.asked.append((str(endpoint), anew))
+        self.asked.append((str(endpoint), reset_sequences))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer

@@ -17,7 +17,7 @@ def sent(number: int, refused: int = 0) -> Outcomes:
     return Outcomes(planned=number, sent=number, refused=refused, **zero)
 
 
-def account(number: int, *readings: Reading, **changes: Any) -> arrivals.Account:
+def account(number: int, *readings: Reading, **changes: Any) -> arrivals.LossAccount:
     return arrivals.account(sent(number), readings, **changes)
 
 
@@ -102,12 +102,12 @@ def of_two(parsed: int) -> Reading:
 
 def test_two_receivers_are_added_and_one_with_two_addresses_is_not() -> None:
     for one, other in ((60, 39), (50, 50), (40, 40)):
-        told = arrivals.together([reading(parsed=one), of_two(other)])
-        assert (told["received"], told["workers"]) == (one + other, 3)
+        reported = arrivals.together([reading(parsed=one), of_two(other)])
+        assert (reported["received"], reported["workers"]) == (one + other, 3)
     for came in (0, 50, 99):
         same = [reading("127.0.0.1:5", parsed=came), reading("127.0.0.2:5", parsed=came)]
-        told = arrivals.together([*same, of_two(7)])
-        assert (told["received"], told["workers"]) == (came + 7, 3)
+        reported = arrivals.together([*same, of_two(7)])
+        assert (reported["received"], reported["workers"]) == (came + 7, 3)
 
 
 def test_drops_of_what_comes_together_are_counted_so() -> None:
@@ -140,9 +140,9 @@ def test_a_receiver_that_was_started_anew_between_two_nodes_counts_twice() -> No
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), min_size=len(WORDS), max_size=len(WORDS)),
     st.integers(1, 3),
 )
-def test_accounts_close_whatever_is_told(number: int, told: list[tuple[int, int]], addresses: int) -> None:
-    before = counters() | {word: first for word, (first, _) in zip(WORDS, told, strict=True)}
-    after = counters() | {word: last for word, (_, last) in zip(WORDS, told, strict=True)}
+def test_accounts_close_whatever_is_told(number: int, reported: list[tuple[int, int]], addresses: int) -> None:
+    before = counters() | {word: first for word, (first, _) in zip(WORDS, reported, strict=True)}
+    after = counters() | {word: last for word, (_, last) in zip(WORDS, reported, strict=True)}
     readings = [Reading(target=f"a:{n}", before=before, after=after) for n in range(addresses)]
     found = account(number, *readings)
     outcomes = found.outcomes

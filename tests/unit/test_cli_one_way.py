@@ -39,10 +39,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_only_one_way_protocols_have_senders(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (CAST, ASKED):
         assert execute([verb, name, "--help"]) == 0
-        told = capsys.readouterr().out
-        assert all((flag in told) == (name == CAST) for flag in FLAGS)
-        assert ("--tick" in told) == (name == CAST and verb == "load")
-        assert ("--count" in told) == (verb == "load")
+        reported = capsys.readouterr().out
+        assert all((flag in reported) == (name == CAST) for flag in FLAGS)
+        assert ("--tick" in reported) == (name == CAST and verb == "load")
+        assert ("--count" in reported) == (verb == "load")
 
 
 def test_the_seeds_run_is_one_command(asked: list[Any]) -> None:

@@ -41,11 +41,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_only_protocols_with_connections_have_their_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (PLAIN, STREAMY, ASKING):
         assert execute([verb, name, "--help"]) == 0
-        told = capsys.readouterr().out
-        assert all((flag in told) == (name != PLAIN) for flag in FLAGS)
-        assert ("--queries" in told) == (name == ASKING)
-        assert ("--search" in told) == (verb == "limit" and name != PLAIN)
-        assert ("--node" in told) == (verb == "load")
+        reported = capsys.readouterr().out
+        assert all((flag in reported) == (name != PLAIN) for flag in FLAGS)
+        assert ("--queries" in reported) == (name == ASKING)
+        assert ("--search" in reported) == (verb == "limit" and name != PLAIN)
+        assert ("--node" in reported) == (verb == "load")
 
 
 def test_flags_become_a_scenario(asked: list[Any]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flatout.errors import UsageError
 from flatout.protocols import PROTOCOLS, layout_of
-from flatout.protocols.record import Knobs, ServeKnobs, engine_knobs, lines_of, one_way
+from flatout.protocols.record import Options, ServeOptions, engine_options, lines_of, one_way
 
 BIG, FLOAT = 1 << 24, 2 << 24
 
@@ -22,15 +22,15 @@ def roles(text: str) -> dict[str, str]:
 
 
 def refused(text: object, **endian: str) -> str:
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as reported:
         layout_of(text, **endian)  # type: ignore[arg-type]
-    return str(told.value)
+    return str(reported.value)
 
 
 def test_the_usual_layout_as_the_engine_takes_it() -> None:
     usual = [("size", 24), ("identity", place(0, 4)), ("sequence", place(4, 4)), ("sent", place(8, 8)), ("unit", 1)]
-    assert layout_of().engine_knobs() == engine_knobs(Knobs()) == engine_knobs(ServeKnobs()) == usual
-    big = engine_knobs(Knobs(endian="big"))
+    assert layout_of().engine_options() == engine_options(Options()) == engine_options(ServeOptions()) == usual
+    big = engine_options(Options(endian="big"))
     assert big == [(name, value if name in ("size", "unit") else value | BIG) for name, value in usual]
     assert layout_of().text == layout_of().text == "id:u4 seq:u4 sent:u8 x:f4 y:f4"
 
@@ -43,11 +43,11 @@ def test_byte_order_by_field() -> None:
 
 
 def test_values_as_the_engine_takes_them() -> None:
-    knobs = layout_of(
+    protocol_options = layout_of(
         "a:u1=0x1f b:i2=-2 c:>f4=0.5 d:u8=counter e:f8=random f:i4=random(-5,5) g:f4=random(-1,1.5) "
         "h:u8=0xffffffffffffffff"
-    ).engine_knobs()
-    assert knobs == [
+    ).engine_options()
+    assert protocol_options == [
         ("size", 39),
         ("constant", place(0, 1)),
         ("value", 31),
@@ -69,8 +69,8 @@ def test_values_as_the_engine_takes_them() -> None:
 
 
 def test_bytes_are_constants_in_pieces() -> None:
-    knobs = layout_of("head:V7=0x01020304050607 tail:S3=0x61").engine_knobs()
-    assert knobs[1:7] == [
+    protocol_options = layout_of("head:V7=0x01020304050607 tail:S3=0x61").engine_options()
+    assert protocol_options[1:7] == [
         ("constant", place(0, 4)),
         ("value", 0x04030201),
         ("constant", place(4, 2)),
@@ -78,7 +78,7 @@ def test_bytes_are_constants_in_pieces() -> None:
         ("constant", place(6, 1)),
         ("value", 7),
     ]
-    assert knobs[7:] == [("constant", place(7, 2)), ("value", 0x61), ("constant", place(9, 1)), ("value", 0)]
+    assert protocol_options[7:] == [("constant", place(7, 2)), ("value", 0x61), ("constant", place(9, 1)), ("value", 0)]
 
 
 def test_roles_by_name() -> None:
@@ -99,7 +99,7 @@ def test_times_of_sending() -> None:
     units = {"a:u8@sent": 1, "a:i4@sent_us": 1000, "a:u4@sent_ms": 10**6, "a:u8@sent_s": 10**9, "a:f8@sent": 0}
     units |= {"a:f8@sent_s": 0, "time:f8": 0, "sent:M8[ms]": 10**6, "a:M8[s]@sent_s": 10**9}
     for text, unit_ns in units.items():
-        assert layout_of(text).engine_knobs()[-1] == ("unit", unit_ns), text
+        assert layout_of(text).engine_options()[-1] == ("unit", unit_ns), text
     for text in ("a:u2@sent", "a:f4@sent", "a:f8@sent_ms", "a:M8[ms]@sent_us", "a:2u8@sent", "a:S8@sent"):
         assert "role sent" in refused(text)
 
@@ -110,7 +110,7 @@ def test_what_is_between_words() -> None:
         assert layout_of(text) == usual
     assert layout_of("4x a:u1 pad:3x b:(2, 3)u1 end:2x").text == "pad:4x a:u1 pad:3x b:(2,3)u1 pad:2x"
     assert layout_of("24x").size == 24
-    assert layout_of("movement").engine_knobs() == [("size", 4), ("constant", place(0, 4)), ("value", 7)]
+    assert layout_of("movement").engine_options() == [("size", 4), ("constant", place(0, 4)), ("value", 7)]
 
 
 @pytest.mark.parametrize(
@@ -163,15 +163,15 @@ def test_a_byte_order_that_is_none() -> None:
 
 
 def test_a_template_and_its_reply() -> None:
-    knobs = Knobs(
+    protocol_options = Options(
         format="flags:u1=0x23 pad:39x stamp:>u8@sequence",
         reply="flags:u1=0x24 who:u2@identity pad:21x origin:>u8@sequence pad:16x",
     )
-    assert not one_way(knobs)
-    assert one_way(Knobs())
-    assert one_way(ServeKnobs())
+    assert not one_way(protocol_options)
+    assert one_way(Options())
+    assert one_way(ServeOptions())
     reply = [("reply", 48), ("echoed", place(24, 8) | BIG), ("longer", 0), ("constant", place(0, 1)), ("value", 0x24)]
-    assert engine_knobs(knobs) == [
+    assert engine_options(protocol_options) == [
         ("size", 48),
         ("constant", place(0, 1)),
         ("value", 0x23),
@@ -179,27 +179,27 @@ def test_a_template_and_its_reply() -> None:
         *reply,
         ("identity", place(1, 2)),
     ]
-    longer = engine_knobs(Knobs(reply="seq:u2 ..."))
+    longer = engine_options(Options(reply="seq:u2 ..."))
     assert longer[-3:] == [("reply", 2), ("echoed", place(0, 2)), ("longer", 1)]
     for broken, said in [
-        (Knobs(format="id:u4", reply="seq:u4"), "the format needs a field with the role @sequence"),
-        (Knobs(reply="id:u4"), "the reply needs a field with the role @sequence"),
-        (Knobs(reply="seq:u4 x:u4=random"), "field 'x:u4=random' of the reply"),
-        (Knobs(format="seq:u4 ..."), "field '...'"),
+        (Options(format="id:u4", reply="seq:u4"), "the format needs a field with the role @sequence"),
+        (Options(reply="id:u4"), "the reply needs a field with the role @sequence"),
+        (Options(reply="seq:u4 x:u4=random"), "field 'x:u4=random' of the reply"),
+        (Options(format="seq:u4 ..."), "field '...'"),
     ]:
         with pytest.raises(UsageError, match=said):
-            engine_knobs(broken)
+            engine_options(broken)
 
 
 def test_no_file_no_lines() -> None:
-    assert lines_of(Knobs()) == []
+    assert lines_of(Options()) == []
 
 
-def test_knobs_are_none_of_the_engines_numbers() -> None:
-    from flatout.protocols.base import knob_values
+def test_options_of_python_alone_are_not_numbers_of_the_engine() -> None:
+    from flatout.protocols.base import option_values
 
-    assert knob_values(Knobs()) == {}
-    assert knob_values(PROTOCOLS["record"].serve_knobs()) == {}
+    assert option_values(Options()) == {}
+    assert option_values(PROTOCOLS["record"].serve_options()) == {}
 
 
 @given(st.text(st.sampled_from("idseqx:u48f@=()<>,. 12randomcounterSV[]0_…\n"), max_size=60) | st.text(max_size=30))

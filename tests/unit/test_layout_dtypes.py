@@ -60,7 +60,7 @@ def test_a_dtype_stays_what_it_was() -> None:
 
 
 def test_roles_and_values_in_metadata() -> None:
-    told = np.dtype(
+    reported = np.dtype(
         [
             ("number", np.dtype("<u4", metadata={"role": "sequence"})),
             ("id", np.dtype("<u4", metadata={"role": "none"})),
@@ -70,10 +70,10 @@ def test_roles_and_values_in_metadata() -> None:
         ]
     )
     text = "number:u4@sequence id:u4@none left:u4@sent_ms kind:u1=7 x:f4=random(-1.0,1.0)"
-    assert layout_of(told) == layout_of(text)
-    assert layout_of(told).text == text
+    assert layout_of(reported) == layout_of(text)
+    assert layout_of(reported).text == text
     made = layout_of(text).dtype
-    assert made == told, "NumPy does not compare metadata"
+    assert made == reported, "NumPy does not compare metadata"
     assert made["number"].metadata["role"] == "sequence"
     assert all(layout_of().dtype[name].metadata is None for name in USUAL.names), "nothing where the names say it all"
 
@@ -94,9 +94,9 @@ def test_roles_and_values_in_metadata() -> None:
     ],
 )
 def test_what_is_said_of_dtypes_that_are_no_layout(dtype: object, said: str) -> None:
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as reported:
         layout_of(dtype)
-    assert said in str(told.value)
+    assert said in str(reported.value)
 
 
 def test_a_dtype_says_its_own_byte_order() -> None:
@@ -107,7 +107,7 @@ def test_a_dtype_says_its_own_byte_order() -> None:
 
 def test_text_needs_no_numpy() -> None:
     source = (
-        "import sys\nfrom flatout.protocols import layout_of\nlayout_of('movement').engine_knobs()\n"
+        "import sys\nfrom flatout.protocols import layout_of\nlayout_of('movement').engine_options()\n"
         "assert 'numpy' not in sys.modules\nlayout_of().dtype\nassert 'numpy' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", source], check=True)
@@ -171,7 +171,7 @@ def test_constants_stand_where_numpy_has_them(text: str) -> None:
         if isinstance(field.value, int | float | bytes):
             row[field.name] = field.value
     record = bytearray(layout.size)
-    for (name, place), (_, value) in itertools.pairwise(layout.engine_knobs()):
+    for (name, place), (_, value) in itertools.pairwise(layout.engine_options()):
         if name == "constant":
             at, width, is_big = place & 0xFFFF, place >> 16 & 0xFF, bool(place >> 24 & 1)
             bits = value % 2 ** (8 * width)

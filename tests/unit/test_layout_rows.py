@@ -9,17 +9,17 @@ import pytest
 
 from flatout.errors import UsageError
 from flatout.protocols import layout_of
-from flatout.protocols.record import Knobs, lines_of
+from flatout.protocols.record import Options, lines_of
 
 
 def lines(path: Path, text: str, endian: str = "little") -> list[str]:
-    return lines_of(Knobs(format=text, endian=endian, values=str(path)))  # type: ignore[arg-type]
+    return lines_of(Options(format=text, endian=endian, values=str(path)))  # type: ignore[arg-type]
 
 
 def refused(path: Path, text: str) -> str:
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as reported:
         lines(path, text)
-    return str(told.value)
+    return str(reported.value)
 
 
 def test_rows_of_a_table(tmp_path: Path) -> None:

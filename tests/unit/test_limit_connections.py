@@ -14,7 +14,7 @@ from flatout import api
 from flatout.errors import UsageError
 from flatout.limit_search.drive import World, find_limit
 from flatout.limit_search.search import Done, Past, decide
-from flatout.limit_search.trial_verdict import Judgement, judge
+from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.protocols import PROTOCOLS
 from flatout.result.files import from_json, to_json
 from flatout.result.model import Connections, Goal, LimitResult, LoadResult, Search
@@ -123,9 +123,9 @@ def test_opening_counts_against_a_step_and_its_confirmation() -> None:
 # --- Verdicts ---
 
 
-def judged(connections: Connections, asked: int = 1000, answered: int | None = None, **more: Any) -> Judgement:
+def judged(connections: Connections, asked: int = 1000, answered: int | None = None, **more: Any) -> TrialEvaluation:
     result = over(run(10_000, answered=answered, **more.pop("run", {})), asked, connections, **more)
-    return judge(result, GOAL, lambda _distribution, _ns: 0.0)
+    return evaluate_trial(result, GOAL, lambda _distribution, _ns: 0.0)
 
 
 ALL = {"opened": 1000, "established": 1000, "peak": 1000, "live": 1000}
@@ -137,43 +137,43 @@ def test_all_connections_and_all_answers_hold() -> None:
 
 
 def test_connections_that_this_host_could_not_open_say_nothing_of_the_server() -> None:
-    judgement = judged(
+    evaluation = judged(
         Connections(opened=1000, established=400, failed=600, local=600, peak=400, live=400), answered=4000
     )
-    assert judgement.verdict == "invalid"
-    assert judgement.why == "this host could not open 600 of 1,000 connections"
+    assert evaluation.verdict == "invalid"
+    assert evaluation.why == "this host could not open 600 of 1,000 connections"
 
 
 def test_connections_that_the_target_refused_fail() -> None:
-    judgement = judged(Connections(opened=1000, established=900, failed=100, refused=100, peak=900, live=900))
-    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.1))
-    assert judgement.why == "only 900 of 1,000 connections were accepted"
+    evaluation = judged(Connections(opened=1000, established=900, failed=100, refused=100, peak=900, live=900))
+    assert (evaluation.verdict, evaluation.loss) == ("failed", pytest.approx(0.1))
+    assert evaluation.why == "only 900 of 1,000 connections were accepted"
 
 
 def test_a_target_that_refuses_all_fails_though_nothing_was_sent() -> None:
     nothing = {"run": {"unsent": 10_000, "verdict": "target-lost"}}
-    judgement = judged(Connections(opened=1000, failed=1000, refused=1000), **nothing)
-    assert (judgement.verdict, judgement.loss) == ("failed", 1.0)
+    evaluation = judged(Connections(opened=1000, failed=1000, refused=1000), **nothing)
+    assert (evaluation.verdict, evaluation.loss) == ("failed", 1.0)
 
 
 def test_connections_that_the_target_ended_fail_even_where_requests_then_stay_behind() -> None:
     behind = {"run": {"unsent": 2000, "verdict": "generator-limited"}}
-    judgement = judged(Connections(**ALL | {"closed": 150, "reset": 50, "live": 800}), **behind)
-    assert (judgement.verdict, judgement.why) == ("failed", "the target ended 200 of 1,000 connections")
+    evaluation = judged(Connections(**ALL | {"closed": 150, "reset": 50, "live": 800}), **behind)
+    assert (evaluation.verdict, evaluation.why) == ("failed", "the target ended 200 of 1,000 connections")
 
 
-def blocked(late_p99_ns: int, late: int = 0) -> Judgement:
+def blocked(late_p99_ns: int, late: int = 0) -> TrialEvaluation:
     behind = run(10_000, unsent=2000 + late, verdict="generator-limited", lateness_p99_ns=20_000)
     lateness = msgspec.structs.replace(behind.lateness_ns, p99=late_p99_ns) if behind.lateness_ns else None
     because = {"blocked": 2000, "late": late}
     result = msgspec.structs.replace(behind, unsent_because=because, lateness_ns=lateness)
-    return judge(over(result, 1000, Connections(**ALL)), GOAL, lambda _distribution, _ns: 0.0)
+    return evaluate_trial(over(result, 1000, Connections(**ALL)), GOAL, lambda _distribution, _ns: 0.0)
 
 
 def test_a_target_that_stops_reading_fails_unless_the_generator_was_slow_itself() -> None:
-    judgement = blocked(20_000)
-    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.2))
-    assert judgement.why == "20 % of requests could not leave because the target took no more"
+    evaluation = blocked(20_000)
+    assert (evaluation.verdict, evaluation.loss) == ("failed", pytest.approx(0.2))
+    assert evaluation.why == "20 % of requests could not leave because the target took no more"
     assert blocked(1_400_000).verdict == "invalid"
     assert blocked(20_000, late=100).verdict == "invalid"
 

@@ -36,7 +36,7 @@ class Virtual:
     probes: int = 0
     sick_until_s: float = 0.0
     dead: bool = False
-    told: list[SearchProgress] = field(default_factory=list)
+    reported: list[SearchProgress] = field(default_factory=list)
 
     def measure(self, rate: float, duration_s: float, tell: Callable[[RunProgress], None]) -> LoadResult:
         self.runs.append((rate, duration_s))
@@ -72,7 +72,7 @@ class Virtual:
             rest=self.rest,
             share_later_than=lambda _distribution, _ns: 0.0,
             stop=lambda: len(self.runs) >= self.stops_at,
-            progress=self.told.append,
+            progress=self.reported.append,
         )
         return find_limit(
             {"protocol": "ntp"},
@@ -131,14 +131,14 @@ def test_the_result_goes_to_json_and_back() -> None:
 def test_progress_tells_each_trial_once_and_the_limit_last() -> None:
     world = Virtual()
     result = world.find(hint_per_s=2e6)
-    assert [p.finished for p in world.told if p.finished is not None] == result.trials
-    assert [p.trial for p in world.told if p.finished is not None] == list(range(1, len(result.trials) + 1))
-    assert [p.trial for p in world.told if p.run is not None] == list(range(1, len(result.trials) + 1))
-    assert [p.limit for p in world.told if p.limit is not None] == [world.told[-1].limit] == [result.limit]
-    assert world.told[-1].lower == result.limit.lower
-    assert world.told[-1].upper == result.limit.upper
-    assert {p.ceiling_hint_per_s for p in world.told} == {2e6}
-    assert world.told[-1].elapsed_s == pytest.approx(result.duration_s)
+    assert [p.finished for p in world.reported if p.finished is not None] == result.trials
+    assert [p.trial for p in world.reported if p.finished is not None] == list(range(1, len(result.trials) + 1))
+    assert [p.trial for p in world.reported if p.run is not None] == list(range(1, len(result.trials) + 1))
+    assert [p.limit for p in world.reported if p.limit is not None] == [world.reported[-1].limit] == [result.limit]
+    assert world.reported[-1].lower == result.limit.lower
+    assert world.reported[-1].upper == result.limit.upper
+    assert {p.ceiling_hint_per_s for p in world.reported} == {2e6}
+    assert world.reported[-1].elapsed_s == pytest.approx(result.duration_s)
 
 
 def test_rests_between_trials_and_probes_after_failed_ones() -> None:
@@ -252,7 +252,7 @@ def test_interrupted_before_anything_was_measured() -> None:
     world = Virtual(raises={0: KeyboardInterrupt()})
     result = world.find()
     assert (result.trials, result.limit.value, result.rate_per_s) == ([], None, None)
-    assert world.told[-1].limit == result.limit
+    assert world.reported[-1].limit == result.limit
     assert result.sentence == "Interrupted. So far: nothing was measured that held or failed."
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from limit_runs import run
 
 from flatout.limit_search.numbers import ms, percent
-from flatout.limit_search.trial_verdict import Judgement, judge
+from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.result.model import Arrival, Distribution, Goal, Latency, LoadResult, RunVerdict
 
 LOSS_ONLY = Goal(loss=0.001)
@@ -23,20 +23,20 @@ def late(share: float):
     return lambda _distribution, _ns: share
 
 
-def judged(result: LoadResult, goal: Goal = LOSS_ONLY, share: float = 0.0) -> Judgement:
-    return judge(result, goal, late(share))
+def judged(result: LoadResult, goal: Goal = LOSS_ONLY, share: float = 0.0) -> TrialEvaluation:
+    return evaluate_trial(result, goal, late(share))
 
 
 def test_loss_up_to_the_goal_holds() -> None:
-    judgement = judged(run(100_000, answered=99_900))
-    assert (judgement.verdict, judgement.loss) == ("held", 0.001)
-    assert judgement.why == "loss 0.1 % (at most 0.1 %)"
+    evaluation = judged(run(100_000, answered=99_900))
+    assert (evaluation.verdict, evaluation.loss) == ("held", 0.001)
+    assert evaluation.why == "loss 0.1 % (at most 0.1 %)"
 
 
 def test_loss_above_the_goal_fails() -> None:
-    judgement = judged(run(100_000, answered=99_600))
-    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.004))
-    assert judgement.why == "loss 0.4 % is above 0.1 %"
+    evaluation = judged(run(100_000, answered=99_600))
+    assert (evaluation.verdict, evaluation.loss) == ("failed", pytest.approx(0.004))
+    assert evaluation.why == "loss 0.4 % is above 0.1 %"
 
 
 def test_a_goal_of_no_loss() -> None:
@@ -46,21 +46,21 @@ def test_a_goal_of_no_loss() -> None:
 
 
 def test_a_lost_target_fails_with_all_lost() -> None:
-    judgement = judged(run(100_000, answered=0, verdict="target-lost"))
-    assert (judgement.verdict, judgement.loss) == ("failed", 1.0)
+    evaluation = judged(run(100_000, answered=0, verdict="target-lost"))
+    assert (evaluation.verdict, evaluation.loss) == ("failed", 1.0)
     assert judged(run(100_000, answered=0), P99).loss == 1.0
 
 
 def test_a_generator_that_fell_behind_is_invalid_whatever_was_lost() -> None:
-    judgement = judged(run(100_000, answered=50_000, unsent=3_000, lateness_p99_ns=1_400_000))
-    assert judgement.verdict == "invalid"
-    assert judgement.why == "the generator fell behind: 3 % of requests unsent, p99 of its lateness 1.4 ms"
+    evaluation = judged(run(100_000, answered=50_000, unsent=3_000, lateness_p99_ns=1_400_000))
+    assert evaluation.verdict == "invalid"
+    assert evaluation.why == "the generator fell behind: 3 % of requests unsent, p99 of its lateness 1.4 ms"
 
 
 def test_a_generator_that_sent_nothing_is_invalid() -> None:
-    judgement = judged(run(100_000, answered=0, unsent=100_000))
-    assert judgement.verdict == "invalid"
-    assert "100 %" in judgement.why
+    evaluation = judged(run(100_000, answered=0, unsent=100_000))
+    assert evaluation.verdict == "invalid"
+    assert "100 %" in evaluation.why
 
 
 def test_an_interrupted_run_is_invalid() -> None:
@@ -71,9 +71,9 @@ def test_an_interrupted_run_is_invalid() -> None:
 
 def test_one_percent_of_answers_may_be_later_than_the_p99_goal() -> None:
     assert judged(run(100_000), P99, share=0.01).verdict == "held"
-    judgement = judged(run(100_000), P99, share=0.0101)
-    assert judgement.verdict == "failed"
-    assert judgement.why == "1.01 % of answers later than 5 ms (at most 1 %)"
+    evaluation = judged(run(100_000), P99, share=0.0101)
+    assert evaluation.verdict == "failed"
+    assert evaluation.why == "1.01 % of answers later than 5 ms (at most 1 %)"
 
 
 def test_a_goal_on_latency_is_not_met_where_none_was_measured() -> None:
@@ -87,13 +87,13 @@ def test_lateness_without_a_goal_on_it_does_not_matter() -> None:
 
 
 def test_both_complaints_are_told() -> None:
-    judgement = judged(run(100_000, answered=99_000), P99, share=0.5)
-    assert judgement.why == "loss 1 % is above 0.1 %; 50 % of answers later than 5 ms (at most 1 %)"
+    evaluation = judged(run(100_000, answered=99_000), P99, share=0.5)
+    assert evaluation.why == "loss 1 % is above 0.1 %; 50 % of answers later than 5 ms (at most 1 %)"
 
 
 def test_what_held_is_told_with_numbers() -> None:
-    judgement = judged(run(100_000, answered=99_980), P99, share=0.002)
-    assert judgement.why == "loss 0.02 % (at most 0.1 %); 0.2 % of answers later than 5 ms (at most 1 %)"
+    evaluation = judged(run(100_000, answered=99_980), P99, share=0.002)
+    assert evaluation.why == "loss 0.02 % (at most 0.1 %); 0.2 % of answers later than 5 ms (at most 1 %)"
 
 
 def test_lateness_counts_as_loss_scaled_to_the_goal() -> None:
@@ -112,10 +112,10 @@ def test_lateness_counts_as_loss_scaled_to_the_goal() -> None:
 def test_effective_loss_is_above_the_goal_just_when_the_trial_failed(
     answered: int, goal_loss: float, share: float
 ) -> None:
-    judgement = judged(run(10_000, answered=answered), Goal(loss=goal_loss, p99_ns=1_000_000), share)
-    assert (judgement.loss > goal_loss) == (judgement.verdict == "failed")
-    assert judgement.verdict == ("failed" if 1 - answered / 10_000 > goal_loss or share > 0.01 else "held")
-    assert 0.0 <= judgement.loss <= 1.0
+    evaluation = judged(run(10_000, answered=answered), Goal(loss=goal_loss, p99_ns=1_000_000), share)
+    assert (evaluation.loss > goal_loss) == (evaluation.verdict == "failed")
+    assert evaluation.verdict == ("failed" if 1 - answered / 10_000 > goal_loss or share > 0.01 else "held")
+    assert 0.0 <= evaluation.loss <= 1.0
 
 
 def share_by_histogram(distribution: Distribution, ns: int) -> float:
@@ -130,9 +130,9 @@ def test_with_a_real_histogram(tail_ns: int, verdict: str) -> None:
     histogram.record_value(200_000, 980)
     histogram.record_value(tail_ns, 20)
     result = run(1_000, hdr=histogram.encode().decode())
-    judgement = judge(result, P99, share_by_histogram)
-    assert judgement.verdict == verdict
-    assert judgement.loss == pytest.approx(0.002 if verdict == "failed" else 0.0)
+    evaluation = evaluate_trial(result, P99, share_by_histogram)
+    assert evaluation.verdict == verdict
+    assert evaluation.loss == pytest.approx(0.002 if verdict == "failed" else 0.0)
 
 
 def test_numbers_in_words() -> None:
@@ -167,22 +167,22 @@ def one_way(sent: int, received: int | None, dropped: int = 0, verdict: RunVerdi
 
 def test_loss_of_what_goes_one_way_is_the_receivers() -> None:
     assert judged(one_way(100_000, 99_900)).verdict == "held"
-    judgement = judged(one_way(100_000, 99_600))
-    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.004))
+    evaluation = judged(one_way(100_000, 99_600))
+    assert (evaluation.verdict, evaluation.loss) == ("failed", pytest.approx(0.004))
 
 
 def test_what_the_receivers_queue_drops_is_not_held() -> None:
     assert judged(one_way(100_000, 100_000, dropped=100)).verdict == "held"
-    judgement = judged(one_way(100_000, 99_950, dropped=2_000))
-    assert (judgement.verdict, judgement.loss) == ("failed", pytest.approx(0.02))
-    assert judgement.why == "the receiver's queue dropped 2 % (at most 0.1 %)"
+    evaluation = judged(one_way(100_000, 99_950, dropped=2_000))
+    assert (evaluation.verdict, evaluation.loss) == ("failed", pytest.approx(0.02))
+    assert evaluation.why == "the receiver's queue dropped 2 % (at most 0.1 %)"
 
 
 def test_a_receiver_that_falls_silent_has_failed() -> None:
-    judgement = judged(one_way(100_000, None, verdict="target-lost"))
-    assert (judgement.verdict, judgement.loss, judgement.why) == ("failed", 1.0, "made by hand")
+    evaluation = judged(one_way(100_000, None, verdict="target-lost"))
+    assert (evaluation.verdict, evaluation.loss, evaluation.why) == ("failed", 1.0, "made by hand")
 
 
 def test_a_run_that_nobody_counted_says_nothing() -> None:
-    judgement = judged(one_way(100_000, None))
-    assert (judgement.verdict, judgement.why) == ("invalid", "nobody told what arrived")
+    evaluation = judged(one_way(100_000, None))
+    assert (evaluation.verdict, evaluation.why) == ("invalid", "nobody told what arrived")

@@ -158,9 +158,9 @@ def test_the_command_names_a_missing_node_and_still_writes(tmp_path: Path, capsy
         part.save(paths[-1])
     out = tmp_path / "all.json"
     assert execute(["merge", *paths, "--json", str(out)]) == 1
-    told = capsys.readouterr()
-    assert "node 2 of 3 is missing" in told.err
-    assert "node 3" in told.out
+    reported = capsys.readouterr()
+    assert "node 2 of 3 is missing" in reported.err
+    assert "node 3" in reported.out
     kept = from_json(out.read_bytes())
     assert isinstance(kept, LoadResult)
     assert kept.outcomes.answered == 20

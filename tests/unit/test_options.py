@@ -37,8 +37,8 @@ def test_defaults_are_filled_in() -> None:
     made = scenario()
     assert (made.flows, made.warmup_s, made.timeout_s, made.seed, made.threads) == (64, 1.0, 1.0, 42, 1)
     assert (made.arrivals, made.stamps, made.sources, made.require) == ("constant", "kernel", (), ())
-    knobs = {field.name for field in PROTOCOLS[NAME].knobs.__dataclass_fields__.values()}
-    assert set(made.options) == knobs
+    protocol_options = {field.name for field in PROTOCOLS[NAME].options.__dataclass_fields__.values()}
+    assert set(made.options) == protocol_options
 
 
 @pytest.mark.parametrize(

@@ -41,21 +41,23 @@ def done(
     monkeypatch: pytest.MonkeyPatch, fake: Casting, teller: Teller, **options: Any
 ) -> tuple[LoadResult, list[RunProgress]]:
     monkeypatch.setattr(running, "LoadRun", fake)
-    monkeypatch.setattr(running, "Inquiry", lambda endpoints: receiver_stats.Inquiry(endpoints, teller, lambda _: None))
-    told: list[RunProgress] = []
+    monkeypatch.setattr(
+        running, "StatsQuery", lambda endpoints: receiver_stats.StatsQuery(endpoints, teller, lambda _: None)
+    )
+    reported: list[RunProgress] = []
     scenario = scenario_of(NAME, "127.0.0.1:5", profile=None, **{"rate": 100, "duration": 2, **options})
-    return running.run(scenario, told.append), told
+    return running.run(scenario, reported.append), reported
 
 
 def test_the_receiver_tells_what_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     last = counters(190, kernel_drops=4)
-    result, told = done(monkeypatch, Casting(), Teller(counters(), counters(95), counters(180), last, last))
+    result, reported = done(monkeypatch, Casting(), Teller(counters(), counters(95), counters(180), last, last))
     assert (result.verdict, result.loss) == ("ok", 0.05)
     assert (result.outcomes.received, result.outcomes.lost, result.rate_per_s.received) == (190, 10, 95.0)
     assert [interval.received for interval in result.intervals] == [95, 95], "what came after the end is the last's"
     assert result.receiver is not None
     assert (result.receiver.lost_in_kernel, result.receiver.lost_elsewhere) == (4, 6)
-    assert (told[0].received, told[-2].received, told[-1].received) == (0, 180, 190)
+    assert (reported[0].received, reported[-2].received, reported[-1].received) == (0, 180, 190)
     assert (result.latency_ns.from_due, result.warnings, result.notes) == (None, [], [])
     assert from_json(to_json(result)) == result
     assert "received" in result._repr_html_()
@@ -68,10 +70,10 @@ def test_seconds_in_which_it_told_nothing_are_made_good_later(monkeypatch: pytes
 
 
 def test_nobody_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, told = done(monkeypatch, Casting(), Teller(None))
+    result, reported = done(monkeypatch, Casting(), Teller(None))
     assert (result.verdict, result.loss, result.outcomes.received, result.receiver) == ("ok", None, None, None)
     assert "loss is not known" in result.notes[0]
-    assert {progress.received for progress in told} == {None}
+    assert {progress.received for progress in reported} == {None}
     assert from_json(to_json(result)) == result
 
 
@@ -89,11 +91,11 @@ def test_a_receiver_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -
 
 def test_refusals_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Casting(refused=150)
-    result, told = done(monkeypatch, fake, Teller(None))
+    result, reported = done(monkeypatch, fake, Teller(None))
     assert fake.stopped
     assert (result.verdict, result.outcomes.refused) == ("target-lost", 0)
     assert "refuses" in result.why
-    assert told[-1].refused == 150
+    assert reported[-1].refused == 150
     assert all(interval.refused == 0 for interval in result.intervals)
 
 
@@ -113,10 +115,10 @@ def test_errors_come_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_of_several_nodes_leaves_the_account_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, told = done(monkeypatch, Casting(), Teller(counters(), counters(590)), node="1/3")
+    result, reported = done(monkeypatch, Casting(), Teller(counters(), counters(590)), node="1/3")
     assert (result.verdict, result.loss, result.receiver) == ("ok", None, None)
     assert [r.after["received"] for r in result.readings] == [590]
-    assert {progress.received for progress in told} == {None}
+    assert {progress.received for progress in reported} == {None}
 
 
 def test_what_is_required_of_arrivals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,18 +26,18 @@ def words(**numbers: int) -> dict[str, int]:
 
 def done(monkeypatch: pytest.MonkeyPatch, fake: FakeRun, **options: Any) -> tuple[LoadResult, list[RunProgress]]:
     monkeypatch.setattr(running, "LoadRun", fake)
-    told: list[RunProgress] = []
+    reported: list[RunProgress] = []
     asked: dict[str, Any] = {"transport": "tcp", "connections": 10, "rate": 100, "duration": 2, **options}
     scenario = scenario_of(NAME, "127.0.0.1:5", profile=None, **asked)
-    return running.run(scenario, told.append), told
+    return running.run(scenario, reported.append), reported
 
 
 def test_connecting_is_a_phase_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     some = words(opened=10, established=4, peak=4, live=4)
     ticks = [(None, some), (None, some), (None, words(**ALL)), (-SECOND // 2, words(**ALL)), (SECOND, words(**ALL))]
-    result, told = done(monkeypatch, FakeRun(ticks, planned=200, sent=200, answered=200))
-    assert [progress.phase for progress in told] == ["connecting", "waiting", "warm-up", "running", "done"]
-    assert (told[0].connections, told[0].connections_asked, told[0].t_s) == (4, 10, -1.0)
+    result, reported = done(monkeypatch, FakeRun(ticks, planned=200, sent=200, answered=200))
+    assert [progress.phase for progress in reported] == ["connecting", "waiting", "warm-up", "running", "done"]
+    assert (reported[0].connections, reported[0].connections_asked, reported[0].t_s) == (4, 10, -1.0)
     assert result.verdict == "ok"
     assert result.connections is not None
     assert (result.connections.established, result.carrier, result.memory.per_connection) == (10, "io_uring", 2560)
@@ -50,9 +50,9 @@ def test_connecting_is_a_phase_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 def test_connecting_takes_its_time_and_the_target_is_not_lost_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = words(opened=10)
     ticks = [(None, nobody)] * 100 + [(SECOND, words(**ALL)), (2 * SECOND, words(**ALL))]
-    result, told = done(monkeypatch, FakeRun(ticks, planned=200, sent=200, answered=200))
+    result, reported = done(monkeypatch, FakeRun(ticks, planned=200, sent=200, answered=200))
     assert result.verdict == "ok"
-    assert {progress.phase for progress in told[:-3]} == {"connecting"}
+    assert {progress.phase for progress in reported[:-3]} == {"connecting"}
 
 
 def test_a_target_that_accepts_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

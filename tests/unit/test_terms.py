@@ -13,7 +13,7 @@ import results
 
 from flatout.cli import execute
 from flatout.limit_search.sentence import sentence
-from flatout.limit_search.trial_verdict import judge
+from flatout.limit_search.trial_verdict import evaluate_trial
 from flatout.protocols import PROTOCOLS
 from flatout.result.model import Distribution, LimitResult, LoadResult, Node, Result, StoppedBy
 from flatout.runner import verdict as health
@@ -106,7 +106,7 @@ def test_what_a_search_says(stopped_by: StoppedBy, value: float | None, upper: f
 
 def test_a_trial_that_could_not_be_driven() -> None:
     goal = one_way_results.limit().search.goal
-    why = judge(one_way_results.behind(), goal, lambda *_: 0.0).why
+    why = evaluate_trial(one_way_results.behind(), goal, lambda *_: 0.0).why
     assert "of messages unsent" in why
 
 
@@ -123,14 +123,14 @@ def test_lateness_that_is_too_much() -> None:
 def test_help_has_the_protocols_words(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name, protocol in PROTOCOLS.items():
         assert execute([verb, name, "--help"]) == 0
-        told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        reported = " ".join(capsys.readouterr().out.replace("│", " ").split())
         things = "requests" if protocol.one_way is None else "messages"
-        assert f"How many {things} per second" in told or f"share of {things}" in told
-        assert "{" not in told
-        assert protocol.one_way is None or "requests" not in told
+        assert f"How many {things} per second" in reported or f"share of {things}" in reported
+        assert "{" not in reported
+        assert protocol.one_way is None or "requests" not in reported
 
 
 def test_a_stored_result_is_told_alike() -> None:
     for result in (one_way_results.run(), one_way_results.limit()):
         again = msgspec.json.decode(result.to_json(), type=type(result))
-        assert cast("LoadResult | LimitResult", again).terms == result.terms
+        assert cast("LoadResult | LimitResult", again).wording == result.wording

@@ -52,8 +52,8 @@ def test_where_nobody_counted_nothing_is_claimed() -> None:
 def test_no_view_speaks_of_latency_or_answers(run: LoadResult | LimitResult) -> None:
     pytest.importorskip("bokeh")
     drawn = page.render(run).split("<footer>")[0]
-    for told in (summary.text(run), re.sub(r"<style>.*?</style>", "", drawn, flags=re.DOTALL)):
-        assert not re.search(r"\banswered\b(?!_)|latency (p50|from)|Latency (by|over)", told)
+    for reported in (summary.text(run), re.sub(r"<style>.*?</style>", "", drawn, flags=re.DOTALL)):
+        assert not re.search(r"\banswered\b(?!_)|latency (p50|from)|Latency (by|over)", reported)
 
 
 def test_the_page_shows_what_the_receiver_counted() -> None:

@@ -16,8 +16,8 @@ import dns.rdatatype
 import pytest
 
 from flatout.errors import UsageError
-from flatout.protocols.base import knob_values
-from flatout.protocols.dns import PROTOCOL, ServeKnobs, serve_entries
+from flatout.protocols.base import option_values
+from flatout.protocols.dns import PROTOCOL, ServeOptions, serve_entries
 from flatout.protocols.dns.zone import zone_entries
 
 ZONE = """\
@@ -173,26 +173,26 @@ def test_a_file_that_is_no_zone(tmp_path: Path) -> None:
 
 
 def test_one_answer_for_any_name() -> None:
-    known = dict(serve_entries(ServeKnobs()))
+    known = dict(serve_entries(ServeOptions()))
     assert lines(said(known[b"\xff\0\1"], "x.", 1).answer) == ["x. 3600 IN A 192.0.2.1"]
     assert lines(said(known[b"\xff\0\x1c"], "x.", 28).answer) == ["x. 3600 IN AAAA 2001:db8::1"]
     assert said(known[b"\xff\0\0"], "x.", 16).rcode() == dns.rcode.NOERROR
-    only = dict(serve_entries(ServeKnobs(answer="2001:db8::7")))
+    only = dict(serve_entries(ServeOptions(answer="2001:db8::7")))
     assert only.keys() == {b"\xff\0\0", b"\xff\0\x1c"}
     with pytest.raises(UsageError, match=r"answer '192\.0\.2': give an IPv4 or IPv6 address"):
-        serve_entries(ServeKnobs(answer="192.0.2"))
+        serve_entries(ServeOptions(answer="192.0.2"))
 
 
 def test_a_zone_alone_answers_nothing_else(zone: Path) -> None:
-    known = dict(serve_entries(ServeKnobs(zone=str(zone))))
+    known = dict(serve_entries(ServeOptions(zone=str(zone))))
     assert not any(key.startswith(b"\xff") for key in known)
-    both = dict(serve_entries(ServeKnobs(zone=str(zone), answer="192.0.2.5")))
+    both = dict(serve_entries(ServeOptions(zone=str(zone), answer="192.0.2.5")))
     assert both.keys() == known.keys() | {b"\xff\0\0", b"\xff\0\1"}
 
 
 def test_only_numbers_go_to_the_engine() -> None:
-    assert knob_values(ServeKnobs(zone="file", answer="192.0.2.1")) == {"udp_size": 1232}
-    assert knob_values(PROTOCOL.knobs()) == {
+    assert option_values(ServeOptions(zone="file", answer="192.0.2.1")) == {"udp_size": 1232}
+    assert option_values(PROTOCOL.options()) == {
         "edns": 0,
         "dnssec_ok": 0,
         "udp_size": 1232,

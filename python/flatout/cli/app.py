@@ -10,9 +10,9 @@ from flatout.host.describe import VERSION
 from flatout.protocols import PROTOCOLS
 
 _VERBS = (
-    (load, "knobs", "Send requests, or messages that go one way, at a set rate and say where each one went."),
-    (limit, "knobs", "Find the highest load that a server or a receiver holds."),
-    (serve, "serve_knobs", "Answer requests, or receive messages that go one way, for tests."),
+    (load, "options", "Send requests, or messages that go one way, at a set rate and say where each one went."),
+    (limit, "options", "Find the highest load that a server or a receiver holds."),
+    (serve, "serve_options", "Answer requests, or receive messages that go one way, for tests."),
 )
 
 
@@ -24,10 +24,10 @@ def build() -> App:
         version=VERSION,
         help_format="markdown",
     )
-    for module, knobs, summary in _VERBS:
+    for module, protocol_options, summary in _VERBS:
         verb = App(name=module.__name__.rpartition(".")[2], help=summary)
         for protocol in PROTOCOLS.values():
-            own = flags.knob_flags(protocol, getattr(protocol, knobs))
+            own = flags.option_flags(protocol, getattr(protocol, protocol_options))
             # Who gets no answers is served by receiving.
             chosen = receive if module is serve and protocol.one_way is not None else module
             verb.command(chosen.command(protocol, own), name=protocol.name)

@@ -12,12 +12,12 @@ from cyclopts import Group, Parameter
 from flatout import api
 from flatout.cli import output as out
 from flatout.cli.flags.connections import Connecting, Querying, help_of, shown
-from flatout.cli.flags.one_way import Casting, asking_flags, target_help
+from flatout.cli.flags.one_way import Casting, load_flags, target_help
 from flatout.cli.flags.shared import Asking, Output, flattened, worded
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
-from flatout.scenario.exchange.wording import terms_of
+from flatout.scenario.exchange.wording import wording_of
 from flatout.scenario.model import Scenario
 
 GOAL = Group("What to search", sort_key=1)
@@ -82,7 +82,7 @@ class Along:
     ] = None
 
 
-def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
+def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
     def limit(
@@ -95,10 +95,10 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         asking: Asking = Asking(),
         connecting: Connecting = Connecting(),
         querying: Querying = Querying(),
-        knobs: Any = knobs(),
+        protocol_options: Any = protocol_options(),
         output: Output = Output(),
     ) -> int:
-        options = asking.options(knobs)
+        options = asking.options(protocol_options)
         options["require"] = seeking.require
         if streams.has_streams(protocol):
             options.update(connecting.options())
@@ -111,17 +111,17 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
 
-    told = terms_of(one_way=protocol.one_way is not None)
+    reported = wording_of(one_way=protocol.one_way is not None)
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
         "target": Annotated[str, Parameter(help=target_help(protocol))],
-        "seeking": flattened(worded(Seeking, told)),
+        "seeking": flattened(worded(Seeking, reported)),
         "along": shown(Along, when=streams.has_streams(protocol)),
         "casting": shown(Casting, when=protocol.one_way is not None),
-        "asking": flattened(worded(asking_flags(protocol), told)),
+        "asking": flattened(worded(load_flags(protocol), reported)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
-        "knobs": flattened(knobs),
+        "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
         "return": int,
     }

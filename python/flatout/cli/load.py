@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags.connections import Connecting, Querying, Sharing, absolute, help_of, shown
-from flatout.cli.flags.one_way import Casting, Ticking, asking_flags, target_help
+from flatout.cli.flags.one_way import Casting, Ticking, load_flags, target_help
 from flatout.cli.flags.shared import Asking, Output, flattened, worded
 from flatout.errors import Interrupted, UsageError
 from flatout.protocols.base import Protocol
@@ -20,7 +20,7 @@ from flatout.runner.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario import streams
 from flatout.scenario.build import LoadOptions, scenario_of
-from flatout.scenario.exchange.wording import terms_of
+from flatout.scenario.exchange.wording import wording_of
 from flatout.scenario.model import LogFormat, Scenario, Wait
 
 WHAT = Group("How fast, how long", sort_key=1)
@@ -123,7 +123,7 @@ class Pace:
         return {"rate": self.rate if tick or ping_pong else self.rate or "10k", "duration": seconds}
 
 
-def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
+def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
     def load(
@@ -137,10 +137,10 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         connecting: Connecting = Connecting(),
         querying: Querying = Querying(),
         sharing: Sharing = Sharing(),
-        knobs: Any = knobs(),
+        protocol_options: Any = protocol_options(),
         output: Output = Output(),
     ) -> int:
-        options = asking.options(knobs)
+        options = asking.options(protocol_options)
         options.update(pace.options())
         options.update(sharing.options())
         if streams.has_streams(protocol):
@@ -159,18 +159,18 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
         out.check_writable(output)
         return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
 
-    told = terms_of(one_way=protocol.one_way is not None)
+    reported = wording_of(one_way=protocol.one_way is not None)
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
         "target": Annotated[str, Parameter(help=target_help(protocol))],
-        "pace": flattened(worded(Pace, told)),
+        "pace": flattened(worded(Pace, reported)),
         "casting": shown(Casting, when=protocol.one_way is not None),
         "ticking": shown(Ticking, when=protocol.one_way is not None),
-        "asking": flattened(worded(asking_flags(protocol), told)),
+        "asking": flattened(worded(load_flags(protocol), reported)),
         "connecting": shown(Connecting, when=streams.has_streams(protocol)),
         "querying": shown(Querying, when=bool(protocol.default_lines)),
         "sharing": flattened(Sharing),
-        "knobs": flattened(knobs),
+        "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
         "return": int,
     }

@@ -103,14 +103,14 @@ class Receiving:
         }
 
 
-def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
+def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
-    def serve(*, receiving: Receiving = Receiving(), knobs: Any = knobs()) -> int:
+    def serve(*, receiving: Receiving = Receiving(), protocol_options: Any = protocol_options()) -> int:
         seconds = None if receiving.for_ is None else units.duration(receiving.for_)
         stop = Stop()
         options = receiving.options()
-        with drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(knobs)) as server:
+        with drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(protocol_options)) as server:
             if not receiving.quiet:
                 for line in _beginning(protocol, server, receiving):
                     out.say(line)
@@ -118,7 +118,11 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             return attend(server, lines, stop, seconds=seconds, json=receiving.json)
 
     serve.__doc__ = _HELP.format(protocol=protocol)
-    serve.__annotations__ = {"receiving": flattened(Receiving), "knobs": flattened(knobs), "return": int}
+    serve.__annotations__ = {
+        "receiving": flattened(Receiving),
+        "protocol_options": flattened(protocol_options),
+        "return": int,
+    }
     return serve
 
 

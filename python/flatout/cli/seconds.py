@@ -124,17 +124,17 @@ def attend(
     """A line a second until somebody or the clock ends it; returns the exit code."""
     left = seconds if seconds is not None else float("inf")
     with contextlib.ExitStack() as opened:
-        told = lines(_objects(json, opened))
+        reported = lines(_objects(json, opened))
         # From nothing, not from a first look: what came before that would be in no second.
         before = _nothing(running.stats())
         while left > 0 and running.alive and not stop.wait(min(1.0, left)):
             left -= 1.0
             now = running.stats()
-            told.second(before, now)
+            reported.second(before, now)
             before = now
         died = not running.alive
         running.stop()
-        told.last(running.stats())
+        reported.last(running.stats())
     if died:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
     return out.GENERATOR if died else out.DONE

@@ -40,10 +40,10 @@ class Serving:
     quiet: Quiet = False
 
 
-def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
+def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
-    def serve(*, serving: Serving = Serving(), knobs: Any = knobs()) -> int:
+    def serve(*, serving: Serving = Serving(), protocol_options: Any = protocol_options()) -> int:
         seconds = None if serving.for_ is None else units.duration(serving.for_)
         stop = Stop()
         server = Answerer(
@@ -54,7 +54,7 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             transports=serving.transport or None,
             io=serving.io,
             connections=units.count(serving.connections),
-            **dataclasses.asdict(knobs),
+            **dataclasses.asdict(protocol_options),
         )
         with server:
             if not serving.quiet:
@@ -64,11 +64,11 @@ def command(protocol: Protocol, knobs: Any) -> Callable[..., int]:
             return attend(server, lines, stop, seconds=seconds, json=serving.json)
 
     links = [link for link in protocol.links if link != "tls"]
-    told = _HELP_STREAMS if "tcp" in links else ""
-    serve.__doc__ = _HELP.format(protocol=protocol, links=" and ".join(map(str.upper, links)), streams=told)
+    reported = _HELP_STREAMS if "tcp" in links else ""
+    serve.__doc__ = _HELP.format(protocol=protocol, links=" and ".join(map(str.upper, links)), streams=reported)
     serve.__annotations__ = {
         "serving": flattened(Serving),
-        "knobs": flattened(knobs),
+        "protocol_options": flattened(protocol_options),
         "return": int,
     }
     return serve
@@ -144,8 +144,8 @@ def _of_life(totals: dict[str, Any]) -> str:
     if connections is None:
         return ""
     words = ("ended", "resets", "stalled", "broken", "errors")
-    told = ", ".join(f"{word} {connections[word]:,}" for word in words)
-    return f"; connections: accepted {connections['accepted']:,}, {told}"
+    reported = ", ".join(f"{word} {connections[word]:,}" for word in words)
+    return f"; connections: accepted {connections['accepted']:,}, {reported}"
 
 
 # What a worker holds now: no events, so there is nothing to subtract.

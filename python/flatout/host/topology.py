@@ -93,12 +93,12 @@ def _read(path: Path) -> str:
 
 def sentence(address: str, sys: Path = SYS, proc: Path = PROC) -> str:
     """All of it in one line; empty where nothing can be told."""
-    told = [f"NUMA node {node.number} has CPUs {node.cpus}" for node in nodes(sys)]
+    reported = [f"NUMA node {node.number} has CPUs {node.cpus}" for node in nodes(sys)]
     for interface in interfaces(address, sys, proc)[:_MOST_INTERFACES]:
         queues = "1 RX queue" if interface.queues == 1 else f"{interface.queues} RX queues"
         node = "" if interface.node is None else f" on node {interface.node}"
-        told.append(f"{interface.name} has {queues}{node}")
-    return "; ".join(told)
+        reported.append(f"{interface.name} has {queues}{node}")
+    return "; ".join(reported)
 
 
 def far_cpus(address: str, cpus: Sequence[int], sys: Path = SYS, proc: Path = PROC) -> list[int]:

@@ -17,7 +17,7 @@ import msgspec
 from flatout.errors import GeneratorError, TargetError
 from flatout.limit_search.search import Done, Measure, Opening, Past, conclude, decide, no_opening
 from flatout.limit_search.sentence import sentence
-from flatout.limit_search.trial_verdict import Judgement, ShareLaterThan, judge
+from flatout.limit_search.trial_verdict import ShareLaterThan, TrialEvaluation, evaluate_trial
 from flatout.result.model import Host, Limit, LimitResult, LoadResult, Search, StoppedBy, Trial
 from flatout.runner.progress import RunProgress, SearchProgress
 
@@ -97,11 +97,11 @@ class _Drive:
         except TargetError as error:
             return self._keep_or_raise(error, _End("target", str(error)))
         except GeneratorError as error:
-            self._remember(step, Judgement(verdict="invalid", loss=0.0, why=str(error)))
+            self._remember(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error)))
             return self._keep_or_raise(error, None)
-        judgement = judge(result, self.search.goal, self.world.share_later_than)
-        self._remember(step, judgement)
-        self.trials.append(_trial(result, judgement, step, self.search))
+        evaluation = evaluate_trial(result, self.search.goal, self.world.share_later_than)
+        self._remember(step, evaluation)
+        self.trials.append(_trial(result, evaluation, step, self.search))
         self._tell(step, finished=self.trials[-1])
         return _End("interrupted") if result.verdict == "interrupted" else None
 
@@ -110,9 +110,9 @@ class _Drive:
             raise error
         return end
 
-    def _remember(self, step: Measure, judgement: Judgement) -> None:
-        self.trouble = judgement.why if judgement.verdict == "invalid" else self.trouble
-        past = Past(step.load, step.duration_s, judgement.verdict, judgement.loss, step.phase, judgement.disturbed)
+    def _remember(self, step: Measure, evaluation: TrialEvaluation) -> None:
+        self.trouble = evaluation.why if evaluation.verdict == "invalid" else self.trouble
+        past = Past(step.load, step.duration_s, evaluation.verdict, evaluation.loss, step.phase, evaluation.disturbed)
         self.past.append(past)
 
     def _settle_down(self) -> _End | None:
@@ -130,7 +130,7 @@ class _Drive:
                 self.world.rest(pause_s)
         load = self.past[-1].load
         unit = "/s" if self.search.axis == "rate" else " connections"
-        return _End("target", f"{self.search.terms.poorly} at a low rate after the trial at {load:,}{unit}")
+        return _End("target", f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}")
 
     def _invalid_in_a_row(self) -> int:
         """What disturbs a machine lasts: the next trial should not meet the same moment."""
@@ -220,12 +220,12 @@ def _last(drive: _Drive) -> Measure:
     return Measure(past.load, past.duration_s, past.phase)
 
 
-def _trial(result: LoadResult, judgement: Judgement, step: Measure, search: Search) -> Trial:
+def _trial(result: LoadResult, evaluation: TrialEvaluation, step: Measure, search: Search) -> Trial:
     run = msgspec.structs.asdict(result)
     run |= {
         "run_verdict": result.verdict,
-        "verdict": judgement.verdict,
-        "why": judgement.why,
+        "verdict": evaluation.verdict,
+        "why": evaluation.why,
         "intended_per_s": float(step.load) if search.axis == "rate" else search.min_per_s,
         "intended_connections": step.load if search.axis == "connections" else None,
         "phase": step.phase,

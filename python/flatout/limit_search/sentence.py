@@ -64,7 +64,7 @@ def _min(limit: Limit, search: Search, because: str | None) -> str:
 
 
 def _generator(limit: Limit, search: Search, because: str | None) -> str:
-    far_end, reason = search.terms.far_end, _reason(because)
+    far_end, reason = search.wording.far_end, _reason(because)
     if limit.value is None:
         low = f"{whole(search.bounds[0])} {limit.unit}{_kept(search)}"
         return f"Nothing is known of the {far_end}: this generator cannot drive even {low}{reason}."
@@ -91,7 +91,7 @@ def _budget(limit: Limit, search: Search, because: str | None) -> str:
 
 def _target(limit: Limit, search: Search, because: str | None) -> str:
     until_then = _lower_first(_so_far(limit, search, None))
-    return f"{search.terms.silent}{_reason(because)}. Until then: {until_then}."
+    return f"{search.wording.silent}{_reason(because)}. Until then: {until_then}."
 
 
 def _interrupted(limit: Limit, search: Search, because: str | None) -> str:

@@ -28,7 +28,7 @@ _ALLOWED_UNSENT, _ALLOWED_LATENESS_NS = 0.001, 1_000_000
 _UNMET_AS_LOSS = 0.01
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing).
 
     `disturbed`: invalid, yet most requests left on time and the server kept up. Something held the generator up.
@@ -40,18 +40,18 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     disturbed: bool = False
 
 
-def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> Judgement:
+def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
     unopened = _unopened(result)
     if unopened is not None:
-        return Judgement(verdict="invalid", loss=0.0, why=unopened)
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=unopened)
     given_up = None if result.verdict == "interrupted" else _given_up(result, goal)
     if given_up is not None:
         return given_up
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
         why = unusable or ("nobody told what arrived" if result.outcomes.sent else "nothing was sent")
-        return Judgement(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
     late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
     dropped = _dropped_share(result)
     unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
@@ -59,22 +59,22 @@ def judge(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> J
     loss = max(result.loss, _late_as_loss(late, goal.loss), dropped)
     if complaints:
         loss = max(loss, goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
-        return Judgement(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
-    return Judgement(verdict="held", loss=loss, why=_praise(result, goal, late))
+        return TrialEvaluation(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
+    return TrialEvaluation(verdict="held", loss=loss, why=_praise(result, goal, late))
 
 
-def _given_up(result: LoadResult, goal: Goal) -> Judgement | None:
+def _given_up(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
     """A target that did not take connections or requests has failed, however the generator fared."""
     loss = result.loss or 0.0
     missing, complaint = _missing(result, goal)
     if complaint:
-        return Judgement(verdict="failed", loss=min(max(missing, loss), 1.0), why=complaint)
+        return TrialEvaluation(verdict="failed", loss=min(max(missing, loss), 1.0), why=complaint)
     blocked = _blocked_share(result)
     if blocked > goal.loss:
-        why = f"{percent(blocked)} of {result.terms.many} could not leave because the target took no more"
-        return Judgement(verdict="failed", loss=min(max(blocked, loss), 1.0), why=why)
+        why = f"{percent(blocked)} of {result.wording.many} could not leave because the target took no more"
+        return TrialEvaluation(verdict="failed", loss=min(max(blocked, loss), 1.0), why=why)
     if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
-        return Judgement(verdict="failed", loss=1.0, why=result.why)
+        return TrialEvaluation(verdict="failed", loss=1.0, why=result.why)
     return None
 
 
@@ -137,7 +137,7 @@ def _unusable(result: LoadResult) -> str | None:
     outcomes, lateness = result.outcomes, result.lateness_ns
     unsent = percent(outcomes.unsent / outcomes.planned) if outcomes.planned else "all"
     p99 = "unknown (nothing left)" if lateness is None else ms(lateness.p99)
-    return f"the generator fell behind: {unsent} of {result.terms.many} unsent, p99 of its lateness {p99}"
+    return f"the generator fell behind: {unsent} of {result.wording.many} unsent, p99 of its lateness {p99}"
 
 
 def _late_share(from_due: Distribution | None, p99_ns: int, share_later_than: ShareLaterThan) -> float:

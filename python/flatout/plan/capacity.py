@@ -139,13 +139,13 @@ def check_memory(connections: int, endpoint: targets.Endpoint, room: Room) -> st
         return None
     ends = 2 if endpoint.address.is_loopback else 1
     needed = connections * ends * BYTES_PER_END
-    told = (
+    reported = (
         f"{connections:,} connections take about {needed / 2**30:.1f} GiB of kernel memory"
         f"{' (both ends are on this host)' if ends == 2 else ''}, and {room.memory / 2**30:.1f} GiB are available"
     )
     if needed > room.memory:
-        raise UsageError(f"{told}: ask for fewer connections")
-    return told if needed > _WARN_SHARE * room.memory else None
+        raise UsageError(f"{reported}: ask for fewer connections")
+    return reported if needed > _WARN_SHARE * room.memory else None
 
 
 def most_connections(scenario: Scenario, endpoint: targets.Endpoint, room: Room) -> int:

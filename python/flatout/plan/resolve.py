@@ -12,7 +12,7 @@ from flatout import units
 from flatout.errors import UsageError
 from flatout.plan import capacity, targets
 from flatout.protocols import protocol
-from flatout.protocols.base import Protocol, knob_values
+from flatout.protocols.base import Protocol, option_values
 from flatout.scenario import nodes, requirement, streams
 from flatout.scenario.exchange import one_way as ways
 from flatout.scenario.exchange import ping_pong
@@ -50,14 +50,14 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def places(self) -> int:
         """Where messages say who sent them (low half) and their number (high half), as the engine is told."""
-        knobs = dict(self.engine["knobs"])
-        return int(knobs.get("identity", 0)) | int(knobs.get("sequence", 0)) << 32
+        protocol_options = dict(self.engine["knobs"])
+        return int(protocol_options.get("identity", 0)) | int(protocol_options.get("sequence", 0)) << 32
 
 
 def is_one_way(scenario: Scenario) -> bool:
     """Whether nobody answers its messages."""
     spoken = protocol(scenario.protocol)
-    return ways.is_one_way(spoken, _knobs(spoken, scenario.options))
+    return ways.is_one_way(spoken, _options(spoken, scenario.options))
 
 
 def make(scenario: Scenario, which: int = 0) -> Plan:
@@ -66,10 +66,10 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     Errors: UsageError (nothing is sent), TargetError for an unknown name.
     """
     spoken = protocol(scenario.protocol)
-    knobs = _knobs(spoken, scenario.options)
-    one_way = ways.is_one_way(spoken, knobs)
+    protocol_options = _options(spoken, scenario.options)
+    one_way = ways.is_one_way(spoken, protocol_options)
     streams.check(scenario, spoken)
-    ways.check(scenario, spoken, knobs, one_way=one_way, targets=len(apart(scenario.target)))
+    ways.check(scenario, spoken, protocol_options, one_way=one_way, targets=len(apart(scenario.target)))
     ping_pong.check(scenario, one_way=one_way)
     _check_numbers(scenario)
     _check_file(scenario.queries)
@@ -82,7 +82,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = _engine(scenario, spoken, knobs, [endpoint, *beside], sources)
+    engine = _engine(scenario, spoken, protocol_options, [endpoint, *beside], sources)
     receivers = [endpoint, *beside] if one_way else []
     notes += [*tight, *_crowded(scenario), *ping_pong.notes(scenario, loopback=endpoint.address.is_loopback)]
     return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
@@ -180,20 +180,26 @@ def _check_room(
     return [tight] if tight else []
 
 
-def _knobs(spoken: Protocol, options: dict[str, Any]) -> Any:
+def _options(spoken: Protocol, options: dict[str, Any]) -> Any:
     try:
-        return spoken.knobs(**options)
+        return spoken.options(**options)
     except TypeError as error:
         raise UsageError(f"{spoken.name} has no such option: {error}") from error
 
 
 def _engine(
-    scenario: Scenario, spoken: Protocol, knobs: Any, endpoints: list[targets.Endpoint], sources: list[targets.Address]
+    scenario: Scenario,
+    spoken: Protocol,
+    protocol_options: Any,
+    endpoints: list[targets.Endpoint],
+    sources: list[targets.Address],
 ) -> dict[str, Any]:
     return {
         "protocol": spoken.name,
-        "knobs": spoken.engine_knobs(knobs) if spoken.engine_knobs else list(knob_values(knobs).items()),
-        "lines": _lines(scenario, spoken, knobs),
+        "knobs": spoken.engine_options(protocol_options)
+        if spoken.engine_options
+        else list(option_values(protocol_options).items()),
+        "lines": _lines(scenario, spoken, protocol_options),
         "targets": endpoints,
         "ticks": (scenario.senders, scenario.spread),
         "sources": sources,
@@ -212,8 +218,8 @@ def _engine(
     }
 
 
-def _lines(scenario: Scenario, spoken: Protocol, knobs: Any) -> list[str]:
+def _lines(scenario: Scenario, spoken: Protocol, protocol_options: Any) -> list[str]:
     """What messages are made of, where no query file says it."""
     if scenario.queries is not None:
         return []
-    return spoken.lines_of(knobs) if spoken.lines_of else list(spoken.default_lines)
+    return spoken.lines_of(protocol_options) if spoken.lines_of else list(spoken.default_lines)

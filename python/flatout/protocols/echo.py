@@ -8,7 +8,7 @@ from flatout.protocols.base import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
-class Knobs:
+class Options:
     """Settings of `load echo` and `limit echo`."""
 
     size: int = dataclasses.field(default=31, metadata={"help": "Bytes of each message, 1 to 65507."})
@@ -20,7 +20,7 @@ PROTOCOL = Protocol(
     port=7,
     test_port=4242,
     summary="messages that come back as they went",
-    knobs=Knobs,
+    options=Options,
     words={
         "echoed": "the message, byte for byte",
         "altered": "the message with other bytes or another length",

@@ -9,7 +9,7 @@ from flatout.protocols.base import Protocol
 
 
 @dataclasses.dataclass(frozen=True)
-class Knobs:
+class Options:
     """Settings of `load ntp` and `limit ntp`."""
 
     version: Literal[1, 2, 3, 4] = dataclasses.field(
@@ -23,7 +23,7 @@ PROTOCOL = Protocol(
     port=123,
     test_port=1123,
     summary="NTP client requests over UDP",
-    knobs=Knobs,
+    options=Options,
     words={
         "basic": "right answers in basic mode",
         "kiss_rate": "kiss-o'-death RATE: the server limits this client's rate",

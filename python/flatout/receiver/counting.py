@@ -19,18 +19,24 @@ def drained(protocol: str, listen: str | None = None, *, threads: int | None = N
     GeneratorError.
     """
     spoken = by_name(protocol)
-    knobs = _knobs(spoken, options)
+    protocol_options = _options(spoken, options)
     at = f"127.0.0.1:{spoken.test_port}" if listen is None else listen
     asked = {"counters": True, **options}
     try:
-        receiver = Receiver(at, knobs.format, endian=knobs.endian, threads=1 if threads is None else threads, **asked)
+        receiver = Receiver(
+            at,
+            protocol_options.format,
+            endian=protocol_options.endian,
+            threads=1 if threads is None else threads,
+            **asked,
+        )
     except TypeError as error:
         raise UsageError(f"receiving {protocol} has no such option: {error}") from error
     receiver.drain()
     return receiver
 
 
-def _knobs(spoken: Protocol, options: dict[str, Any]) -> Any:
+def _options(spoken: Protocol, options: dict[str, Any]) -> Any:
     """Takes the protocol's own settings out of all options. Errors: UsageError."""
-    names = {field.name for field in dataclasses.fields(spoken.serve_knobs)}
-    return spoken.serve_knobs(**{name: options.pop(name) for name in names & set(options)})
+    names = {field.name for field in dataclasses.fields(spoken.serve_options)}
+    return spoken.serve_options(**{name: options.pop(name) for name in names & set(options)})

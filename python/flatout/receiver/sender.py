@@ -104,19 +104,19 @@ class Sender:
     @property
     def sent(self) -> int:
         """Records that have left."""
-        return self._told()["sent"]
+        return self._collected()["sent"]
 
     @property
     def refused(self) -> int:
         """Refusals that came back: nobody listens there. With `gso` records of one call may be refused as one."""
-        return self._told()["refused"]
+        return self._collected()["refused"]
 
     @property
     def dropped(self) -> int:
         """Records that this machine's own queue dropped."""
-        return self._told()["dropped"]
+        return self._collected()["dropped"]
 
-    def _told(self) -> dict[str, int]:
+    def _collected(self) -> dict[str, int]:
         return self._counts if self._closed else self._engine.counts()
 
     def close(self) -> None:

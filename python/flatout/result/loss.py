@@ -28,7 +28,7 @@ _DIFFERENCES = (
 _BEHIND = 64
 
 
-class Account(NamedTuple):
+class LossAccount(NamedTuple):
     """What became of all that was sent; `lost` says why that is not known any more."""
 
     outcomes: Outcomes
@@ -39,12 +39,12 @@ class Account(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def answered(outcomes: Outcomes) -> Account:
+def answered(outcomes: Outcomes) -> LossAccount:
     """Of requests that are answered: what the engine has seen."""
-    return Account(outcomes, (outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None)
+    return LossAccount(outcomes, (outcomes.sent - outcomes.answered) / outcomes.sent if outcomes.sent else None)
 
 
-def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = False) -> Account:
+def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = False) -> LossAccount:
     """Of messages that nobody answers: what their receiver has counted.
 
     `shared`: other nodes' messages are among those counted.
@@ -53,18 +53,18 @@ def account(outcomes: Outcomes, readings: Sequence[Reading], *, shared: bool = F
         outcomes, answered=0, late=0, lost=0, refused=0, invalid=0, duplicate=0, reordered=0
     )
     warnings = (f"{outcomes.refused:,} times messages were refused: nobody listened there",) if outcomes.refused else ()
-    found = Account(plain, None, warnings=warnings)
+    found = LossAccount(plain, None, warnings=warnings)
     if not readings:
         return found._replace(notes=("loss is not known: nobody at the target told what arrived",))
-    if anew := begun_anew(readings):
-        return found._replace(lost=anew)
+    if reset_sequences := restarted(readings):
+        return found._replace(lost=reset_sequences)
     if shared:
         return found._replace(notes=(SHARED,))
     bits = min(reading.after["sequence_bits"] for reading in readings)
     return _settled(found, together(readings), bits)
 
 
-def begun_anew(readings: Sequence[Reading]) -> str | None:
+def restarted(readings: Sequence[Reading]) -> str | None:
     """Why two readings do not belong together: another receiver told the second one."""
     others = [reading.target for reading in readings if reading.before["instance"] != reading.after["instance"]]
     if not others:
@@ -72,36 +72,36 @@ def begun_anew(readings: Sequence[Reading]) -> str | None:
     return f"the receiver at {others[0]} was started anew during the run: none knows what became of the messages"
 
 
-def _settled(found: Account, told: Words, bits: int) -> Account:
+def _settled(found: LossAccount, reported: Words, bits: int) -> LossAccount:
     sent = found.outcomes.sent
-    duplicate = max(told["duplicate"], 0)
-    untold = _came_round(told, sent, bits)
-    came = told["parsed"] if untold else max(told["parsed"] - duplicate, 0)
+    duplicate = max(reported["duplicate"], 0)
+    uncounted = _came_round(reported, sent, bits)
+    came = reported["parsed"] if uncounted else max(reported["parsed"] - duplicate, 0)
     received = min(came, sent)
-    malformed = max(told["malformed"], 0)
+    malformed = max(reported["malformed"], 0)
     invalid = min(malformed, sent - received)
     lost = sent - received - invalid
-    in_kernel, notes = _in_kernel(told, lost)
-    arrival = Arrival(**told, lost_in_kernel=in_kernel, lost_elsewhere=lost - in_kernel)
+    in_kernel, notes = _in_kernel(reported, lost)
+    arrival = Arrival(**reported, lost_in_kernel=in_kernel, lost_elsewhere=lost - in_kernel)
     outcomes = msgspec.structs.replace(
         found.outcomes,
         received=received,
         lost=lost,
         invalid=invalid,
         duplicate=duplicate,
-        reordered=max(told["reordered"], 0),
+        reordered=max(reported["reordered"], 0),
     )
     strange = came + malformed - sent
     more = f"others send to this receiver too: it got {strange:,} messages more than were sent from here"
-    warnings = (*found.warnings, *((more,) if strange > 0 else ()), *((untold,) if untold else ()))
+    warnings = (*found.warnings, *((more,) if strange > 0 else ()), *((uncounted,) if uncounted else ()))
     loss = (sent - received) / sent if sent else None
     return found._replace(outcomes=outcomes, loss=loss, arrival=arrival, warnings=warnings, notes=notes)
 
 
-def _came_round(told: Words, sent: int, bits: int) -> str | None:
+def _came_round(reported: Words, sent: int, bits: int) -> str | None:
     """Why duplicates are no fact: one gap may have been so long that the numbers after it are those from before."""
-    missing = sent - told["parsed"] - max(told["malformed"], 0)
-    if not bits or missing < 2**bits - _BEHIND or not told["duplicate"] + told["reordered"]:
+    missing = sent - reported["parsed"] - max(reported["malformed"], 0)
+    if not bits or missing < 2**bits - _BEHIND or not reported["duplicate"] + reported["reordered"]:
         return None
     return (
         f"sequence numbers of {bits} bits come round within a gap of {2**bits:,}, and {missing:,} messages did not "
@@ -109,15 +109,15 @@ def _came_round(told: Words, sent: int, bits: int) -> str | None:
     )
 
 
-def _in_kernel(told: Words, lost: int) -> tuple[int, tuple[str, ...]]:
+def _in_kernel(reported: Words, lost: int) -> tuple[int, tuple[str, ...]]:
     """How many of the lost messages the receiver's sockets dropped, and what to say of that.
 
     What the kernel would have handed over as one message it drops as one, and counts once (UDP_GRO).
     """
-    drops = max(told["kernel_drops"], 0)
-    if not drops or told["arrivals"] >= told["received"]:
+    drops = max(reported["kernel_drops"], 0)
+    if not drops or reported["arrivals"] >= reported["received"]:
         return min(lost, drops), ()
-    together = told["received"] / max(told["arrivals"], 1)
+    together = reported["received"] / max(reported["arrivals"], 1)
     note = (
         f"the receiver's kernel handed over {together:.1f} messages at a time and counts what it drops so: how many of "
         "the lost it dropped is an estimate"
@@ -133,8 +133,8 @@ def together(readings: Sequence[Reading]) -> Words:
 
 
 def _difference(reading: Reading) -> Words:
-    told = {name: reading.after[name] - reading.before[name] for name in _DIFFERENCES}
-    return told | {name: reading.after[name] for name in ("workers", "size")}
+    reported = {name: reading.after[name] - reading.before[name] for name in _DIFFERENCES}
+    return reported | {name: reading.after[name] for name in ("workers", "size")}
 
 
 def widest(readings: Sequence[Reading]) -> list[Reading]:

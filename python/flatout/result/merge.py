@@ -55,9 +55,9 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
     missing = _check_nodes([number for number, _ in nodes], _of(results[0]))
     runs = [run for _, run in nodes]
     _check_scenarios(runs)
-    told = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
-    outcomes = told.outcomes
-    verdict, why = _verdict(nodes, told.lost)
+    reported = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
+    outcomes = reported.outcomes
+    verdict, why = _verdict(nodes, reported.lost)
     rates = _sum_of(Rates, [run.rate_per_s for run in runs])
     connections = [run.connections for run in runs if run.connections]
     latencies = [run.latency_ns for run in runs]
@@ -70,7 +70,7 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         why=why,
         outcomes=outcomes,
         unsent_because=_added(run.unsent_because for run in runs),
-        loss=told.loss,
+        loss=reported.loss,
         rate_per_s=msgspec.structs.replace(rates, received=_per_s(outcomes.received, runs)),
         latency_ns=Latency(
             from_due=_distributions(latency.from_due for latency in latencies),
@@ -86,10 +86,14 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         memory=_memory([run.memory for run in runs]),
         cpu_s=_added(run.cpu_s for run in runs),
         own_drops=sum(run.own_drops for run in runs),
-        receiver=told.arrival,
+        receiver=reported.arrival,
         readings=arrivals.widest(_readings(runs)),
-        warnings=[*missing, *_told(nodes, "warnings"), *told.warnings],
-        notes=[*_apart(runs), *told.notes, *_told(nodes, "notes", () if told.arrival is None else (arrivals.SHARED,))],
+        warnings=[*missing, *_collected(nodes, "warnings"), *reported.warnings],
+        notes=[
+            *_apart(runs),
+            *reported.notes,
+            *_collected(nodes, "notes", () if reported.arrival is None else (arrivals.SHARED,)),
+        ],
         nodes=[_node(number, run) for number, run in nodes],
         one_way=runs[0].one_way,
     )
@@ -156,7 +160,7 @@ def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple
     return run.verdict, f"node {number} ({run.host.hostname}): {run.why}"
 
 
-def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> arrivals.Account:
+def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> arrivals.LossAccount:
     """What became of all that the nodes sent."""
     if not runs[0].one_way:
         return arrivals.answered(outcomes)
@@ -250,7 +254,7 @@ def _unix_s(started_at: str) -> float:
         raise UsageError(f"a result says that it began at '{started_at}', which is no time") from error
 
 
-def _told(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:
+def _collected(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:
     """What the nodes say, but for what is settled now."""
     texts = [(number, run, text) for number, run in nodes for text in getattr(run, name) if text not in settled]
     return [f"node {number} ({run.host.hostname}): {text}" for number, run, text in texts]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from flatout.scenario.exchange.wording import Terms, terms_of
+from flatout.scenario.exchange.wording import Wording, wording_of
 
 if TYPE_CHECKING:
     import numpy
@@ -259,9 +259,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     one_way: bool = False
 
     @property
-    def terms(self) -> Terms:
+    def wording(self) -> Wording:
         """How to speak of it."""
-        return terms_of(one_way=self.one_way)
+        return wording_of(one_way=self.one_way)
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -291,7 +291,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         unknown = "not known" if self.outcomes.sent else "nothing sent"
         rows: list[tuple[str, object]] = [
             ("verdict", f"{self.verdict}: {self.why}"),
-            (self.terms.came, f"{unknown if came is None else f'{came:,.0f}/s'} of {rates.planned:,.0f}/s planned"),
+            (self.wording.came, f"{unknown if came is None else f'{came:,.0f}/s'} of {rates.planned:,.0f}/s planned"),
             ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
             *([] if self.one_way else [("latency from due, p50 / p99", latency)]),
         ]
@@ -341,9 +341,9 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     one_way: bool = False
 
     @property
-    def terms(self) -> Terms:
+    def wording(self) -> Wording:
         """How to speak of what is sent."""
-        return terms_of(one_way=self.one_way)
+        return wording_of(one_way=self.one_way)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -355,7 +355,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unit(self) -> str:
         """What the axis counts."""
-        return f"{self.terms.many}/s" if self.axis == "rate" else "connections"
+        return f"{self.wording.many}/s" if self.axis == "rate" else "connections"
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -395,9 +395,9 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     beside: list[Beside] = []
 
     @property
-    def terms(self) -> Terms:
+    def wording(self) -> Wording:
         """How to speak of it."""
-        return self.search.terms
+        return self.search.wording
 
     def to_json(self) -> bytes:
         """As one JSON object."""

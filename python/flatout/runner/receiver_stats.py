@@ -30,10 +30,10 @@ _BACKLOG_S = 10.0
 _SETTLED = ("instance", "received", "parsed", "malformed", "duplicate", "reordered", "missing", "kernel_drops")
 
 
-def ask(endpoint: Endpoint, anew: bool = False, timeout_s: float = _PATIENCE_S) -> Words | None:
+def ask(endpoint: Endpoint, reset_sequences: bool = False, timeout_s: float = _PATIENCE_S) -> Words | None:
     """The counters of the receiver there; None: nobody tells. Errors: TargetError where nobody listens."""
     try:
-        return _engine.arrived(endpoint, anew, timeout_s)
+        return _engine.arrived(endpoint, reset_sequences, timeout_s)
     except ConnectionRefusedError as error:
         remedy = "start a receiver there (flatout serve …, or flatout.Receiver)"
         raise TargetError(f"nobody listens at {endpoint}: {remedy}") from error
@@ -42,7 +42,7 @@ def ask(endpoint: Endpoint, anew: bool = False, timeout_s: float = _PATIENCE_S) 
         return None
 
 
-class Inquiry:
+class StatsQuery:
     """Asks a run's receiver at each of its addresses. `lost`: why it told nothing at the end, where it did before."""
 
     def __init__(
@@ -66,13 +66,13 @@ class Inquiry:
         Errors: TargetError where nobody listens, UsageError for one of other messages.
         """
         found = [self._ask(endpoint, True, _PATIENCE_S) for endpoint in self.endpoints]
-        for endpoint, told in zip(self.endpoints, found, strict=True):
-            if told is not None and size is not None and told["size"] != size:
+        for endpoint, reported in zip(self.endpoints, found, strict=True):
+            if reported is not None and size is not None and reported["size"] != size:
                 raise UsageError(
-                    f"the receiver at {endpoint} takes messages of {told['size']} bytes, and these have {size}: "
+                    f"the receiver at {endpoint} takes messages of {reported['size']} bytes, and these have {size}: "
                     "give both ends the same format"
                 )
-            if told is not None and told["sequence_bits"] and places not in (None, told["places"]):
+            if reported is not None and reported["sequence_bits"] and places not in (None, reported["places"]):
                 raise UsageError(
                     f"the receiver at {endpoint} looks elsewhere in a message for who sent it and for its number, and "
                     "would take these for others' and lost ones: give both ends the same format and byte order"
@@ -84,7 +84,7 @@ class Inquiry:
     def received(self) -> int | None:
         """How many messages have come since the run began; None where that is not told just now."""
         now = self._readings(self._after or self._all(_GLANCE_S, last=False))
-        return arrivals.together(now)["received"] if now and not arrivals.begun_anew(now) else None
+        return arrivals.together(now)["received"] if now and not arrivals.restarted(now) else None
 
     def end(self, sent: int) -> None:
         """Asks after the run until nothing more comes."""
@@ -112,13 +112,13 @@ class Inquiry:
         found = []
         for endpoint in self.endpoints if self.counted else []:
             try:
-                told = self._ask(endpoint, False, timeout_s)
+                reported = self._ask(endpoint, False, timeout_s)
             except TargetError:
                 self.lost = f"nobody listens at {endpoint} any more" if last else None
                 return []
-            if told is None:
+            if reported is None:
                 return []
-            found.append(told)
+            found.append(reported)
         return found
 
     def _readings(self, after: Sequence[Words]) -> list[Reading]:

@@ -26,7 +26,7 @@ from flatout.result.model import Connections, Interval, Latency, LoadResult, Mem
 from flatout.runner import target_monitor
 from flatout.runner import verdict as health
 from flatout.runner.progress import Phase, RunProgress
-from flatout.runner.receiver_stats import Inquiry
+from flatout.runner.receiver_stats import StatsQuery
 from flatout.scenario import streams
 from flatout.scenario.model import Scenario
 
@@ -46,7 +46,7 @@ def run(
     progress: OnProgress = quiet,
     stop: threading.Event | None = None,
     *,
-    inquire: bool = True,
+    query_stats: bool = True,
 ) -> LoadResult:
     """Does the scenario once. Where connections can be had at none of them, the target's addresses are tried in turn.
 
@@ -58,22 +58,22 @@ def run(
     passed: list[str] = []
     while True:
         plan = planning.make(scenario, len(passed))
-        result = _run(plan, progress, stop, passed, inquire=inquire)
+        result = _run(plan, progress, stop, passed, query_stats=query_stats)
         if not plan.others or result.connections is None or result.connections.established or stop.is_set():
             return result
         passed.append(f"nobody could be connected to at {plan.endpoint}: tried {plan.others[0]}")
 
 
 def _run(
-    plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str], *, inquire: bool
+    plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str], *, query_stats: bool
 ) -> LoadResult:
-    inquiry = Inquiry(plan.receivers if inquire else [])
-    inquiry.begin(plan.message_bytes, plan.places)
+    stats_query = StatsQuery(plan.receivers if query_stats else [])
+    stats_query.begin(plan.message_bytes, plan.places)
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = host.stolen_s()
     running = _start(plan)
-    watch = Attendance(running, plan, progress, stop, inquiry)
+    watch = RunMonitor(running, plan, progress, stop, stats_query)
     interrupted = watch.attend()
     result = _result(plan, running, watch, host.stolen_s() - stolen)
     result = msgspec.structs.replace(result, notes=[*passed, *result.notes])
@@ -113,7 +113,7 @@ def _why_not(error: OSError, plan: planning.Plan) -> FlatoutError:
     return GeneratorError(f"this host cannot open {streams.connections(plan.scenario):,} {what}: {text}")
 
 
-class Attendance:
+class RunMonitor:
     """Attends a run: tells its progress, notices a lost target, passes on the wish to stop."""
 
     def __init__(
@@ -122,7 +122,7 @@ class Attendance:
         plan: planning.Plan,
         progress: OnProgress,
         stop: threading.Event,
-        inquiry: Inquiry,
+        stats_query: StatsQuery,
     ) -> None:
         self.running = running
         self.plan = plan
@@ -132,8 +132,8 @@ class Attendance:
         self.lost: str | None = None
         self.stopped = False
         self.ended_s: float | None = None
-        self.inquiry = inquiry
-        self.received: int | None = 0 if inquiry.counted and not _shared(plan.scenario) else None
+        self.stats_query = stats_query
+        self.received: int | None = 0 if stats_query.counted and not _shared(plan.scenario) else None
         self._health = _watch(plan)
 
     def attend(self) -> bool:
@@ -151,7 +151,7 @@ class Attendance:
                 self._stop()
                 raise
         try:
-            self.inquiry.end(self.running.counts()["sent"])
+            self.stats_query.end(self.running.counts()["sent"])
         except KeyboardInterrupt:
             interrupted = self.stopped = True
         self._collect()
@@ -225,11 +225,11 @@ class Attendance:
         """What the receiver has got since it was asked before; None where it does not tell now."""
         if self.received is None:
             return None
-        told = self.inquiry.received()
-        if told is None:
+        reported = self.stats_query.received()
+        if reported is None:
             return None
-        before, self.received = self.received, told
-        return max(told - before, 0)
+        before, self.received = self.received, reported
+        return max(reported - before, 0)
 
     def _tell(self, phase: Phase) -> None:
         counts = self.running.counts()
@@ -270,14 +270,14 @@ def rate_at(scenario: Scenario, t_s: float) -> float | None:
     return 0.0
 
 
-def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: float) -> LoadResult:
+def _result(plan: planning.Plan, running: LoadRun, watch: RunMonitor, stolen_s: float) -> LoadResult:
     counts = running.counts()
     outcomes = Outcomes(**{name: counts[name] for name in _OUTCOMES if name in counts})
     if plan.one_way:
-        told = arrivals.account(outcomes, watch.inquiry.readings(), shared=_shared(plan.scenario))
+        reported = arrivals.account(outcomes, watch.stats_query.readings(), shared=_shared(plan.scenario))
     else:
-        told = arrivals.answered(outcomes)
-    outcomes = told.outcomes
+        reported = arrivals.answered(outcomes)
+    outcomes = reported.outcomes
     from_due, from_sent, late, reading, connecting = map(distribution, running.distributions())
     connections = _connections(plan.scenario, running)
     verdict, why = health.verdict(
@@ -285,8 +285,8 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         late,
         counts["own_drops"],
         lost=watch.lost
-        or watch.inquiry.lost
-        or told.lost
+        or watch.stats_query.lost
+        or reported.lost
         or health.unconnected(connections, streams.connections(plan.scenario)),
         interrupted=watch.stopped and not watch.lost,
         connections=connections,
@@ -306,7 +306,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         why=why,
         outcomes=outcomes,
         unsent_because=running.unsent_because(),
-        loss=told.loss,
+        loss=reported.loss,
         rate_per_s=_rates(outcomes, seconds),
         latency_ns=Latency(from_due=from_due, from_sent=from_sent),
         lateness_ns=late,
@@ -319,10 +319,10 @@ def _result(plan: planning.Plan, running: LoadRun, watch: Attendance, stolen_s: 
         memory=_memory(plan.scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
         own_drops=counts["own_drops"],
-        receiver=told.arrival,
-        readings=watch.inquiry.readings(),
-        warnings=[*running.failures, *([] if watch.stopped else fewer), *told.warnings],
-        notes=[*plan.notes, *ended, *told.notes],
+        receiver=reported.arrival,
+        readings=watch.stats_query.readings(),
+        warnings=[*running.failures, *([] if watch.stopped else fewer), *reported.warnings],
+        notes=[*plan.notes, *ended, *reported.notes],
         one_way=plan.one_way,
     )
     met = [requirements.evaluate(expression, result) for expression in plan.scenario.require]
@@ -357,7 +357,7 @@ def plain(scenario: Scenario) -> dict[str, Any]:
     return found
 
 
-def _counted_s(scenario: Scenario, watch: Attendance) -> float:
+def _counted_s(scenario: Scenario, watch: RunMonitor) -> float:
     """The time in which requests were planned: the schedule's, or less where it was cut short."""
     if watch.ended_s is None:
         return scenario.duration_s

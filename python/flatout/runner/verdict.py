@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flatout.result.model import Connections, Distribution, Outcomes, RunVerdict
 from flatout.runner.target_monitor import ENOUGH
-from flatout.scenario.exchange.wording import terms_of
+from flatout.scenario.exchange.wording import wording_of
 
 UNSENT_SHARE = 0.001
 LATENESS_NS = 1_000_000
@@ -20,8 +20,8 @@ def unconnected(connections: Connections | None, asked: int) -> str | None:
         (connections.cut_off, "broken off"),
         (connections.local, "not possible from here"),
     ]
-    told = ", ".join(f"{number:,} {word}" for number, word in reasons if number) or "nothing came back"
-    return f"none of {asked:,} connections could be established: {told}"
+    reported = ", ".join(f"{number:,} {word}" for number, word in reasons if number) or "nothing came back"
+    return f"none of {asked:,} connections could be established: {reported}"
 
 
 def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> tuple[list[str], list[str]]:
@@ -33,9 +33,9 @@ def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> t
         return [], []
     fewer = [] if churn or connections.peak >= asked or not connections.established else [_fewer(connections, asked)]
     ended = connections.closed + connections.reset
-    told = f"the target ended {ended:,} of {connections.established:,} connections ({connections.closed:,} closed, "
+    reported = f"the target ended {ended:,} of {connections.established:,} connections ({connections.closed:,} closed, "
     again = f"; {connections.reopened:,} were opened again" if connections.reopened and not churn else ""
-    return fewer, [f"{told}{connections.reset:,} reset){again}"] if ended and connections.established else []
+    return fewer, [f"{reported}{connections.reset:,} reset){again}"] if ended and connections.established else []
 
 
 def _fewer(connections: Connections, asked: int) -> str:
@@ -45,8 +45,8 @@ def _fewer(connections: Connections, asked: int) -> str:
         (connections.cut_off, "broken off"),
         (connections.local, "not possible from here"),
     ]
-    told = ", ".join(f"{number:,} {word}" for number, word in reasons if number)
-    return f"only {connections.peak:,} of {asked:,} connections stood at once{': ' if told else ''}{told}"
+    reported = ", ".join(f"{number:,} {word}" for number, word in reasons if number)
+    return f"only {connections.peak:,} of {asked:,} connections stood at once{': ' if reported else ''}{reported}"
 
 
 def verdict(
@@ -73,7 +73,7 @@ def verdict(
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _deserted(connections)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops, blocked, terms_of(one_way=one_way).many):
+    if why := generator_limited(outcomes, lateness, own_drops, blocked, wording_of(one_way=one_way).many):
         return "generator-limited", why
     return "ok", "the generator kept its schedule"
 

@@ -38,7 +38,7 @@ class LoadOptions(TypedDict, total=False):
     `count`: so many requests instead of a duration; `senders`, `spread`: numbers or text, `tick`: times a second that
     each sender sends, so that the rate is `senders` x `tick`; `wait`, `busy_poll` (s or text): how the answer is
     awaited where `arrivals` is "ping-pong", which has no rate; `node`: "2/3" or (2, 3); `start_at`: Unix time in s,
-    or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own knobs by name.
+    or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own options by name.
     """
 
     warmup: Number
@@ -93,7 +93,7 @@ def scenario_of(
     for name, (field, meant) in _TEXTS.items():
         if given.get(name) is not None:
             given[field] = meant(given.pop(name))
-    given["options"] = _all_knobs(protocol, given.get("options", {}))
+    given["options"] = _all_options(protocol, given.get("options", {}))
     tick, many = given.pop("tick", None), given.pop("count", None)
     if tick is not None:
         rate = _ticking(rate, profile, given.get("senders"), tick)
@@ -104,11 +104,11 @@ def scenario_of(
             raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
         segments = _counted(segments[0].from_per_s, many, given.get("arrivals"))
     spoken = by_name(protocol)
-    knobs = spoken.knobs(**given["options"])
-    if spoken.engine_knobs is not None:
-        spoken.engine_knobs(knobs)  # what is wrong with them comes out here
-    if ways.is_one_way(spoken, knobs):
-        given = ways.completed(given, len(apart(target)), spoken, knobs)
+    protocol_options = spoken.options(**given["options"])
+    if spoken.engine_options is not None:
+        spoken.engine_options(protocol_options)  # what is wrong with them comes out here
+    if ways.is_one_way(spoken, protocol_options):
+        given = ways.completed(given, len(apart(target)), spoken, protocol_options)
     if closed and (given.get("transport") or spoken.links[0]) == "udp":
         given = ping_pong.completed(given, len(apart(target)))
     fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
@@ -210,11 +210,11 @@ def _profile(
     return profiles.steady(_rate(rate), seconds(duration))
 
 
-def _all_knobs(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+def _all_options(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     """The protocol's knobs with defaults filled in and types checked."""
-    knobs = by_name(protocol).knobs
-    hints = get_type_hints(knobs)
-    names = {field.name for field in dataclasses.fields(knobs)}
+    protocol_options = by_name(protocol).options
+    hints = get_type_hints(protocol_options)
+    names = {field.name for field in dataclasses.fields(protocol_options)}
     if unknown := set(given) - names:
         raise UsageError(
             f"{protocol} has no option {', '.join(sorted(unknown))} (it has: {', '.join(sorted(names)) or 'none'})"
@@ -223,4 +223,4 @@ def _all_knobs(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
         checked = {name: msgspec.convert(value, hints[name]) for name, value in given.items()}
     except msgspec.ValidationError as error:
         raise UsageError(f"options of {protocol}: {error}") from error
-    return dataclasses.asdict(knobs(**checked))
+    return dataclasses.asdict(protocol_options(**checked))

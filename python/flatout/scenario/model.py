@@ -38,7 +38,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """One load: whom to ask what, how fast, how long and from where. Durations in s, `profile` in order.
 
     `flows` are source sockets that the far end can tell apart; `sources` are networks or addresses to send from;
-    `options` are the protocol's own knobs. Over streams there are `connections` instead of flows: opened at
+    `options` are the protocol's own options. Over streams there are `connections` instead of flows: opened at
     `connect_rate_per_s`, each replaced after `churn` requests (0: never), `hold` idle ones kept beside them.
     Where nothing comes back, messages are numbered by `senders`, each of which sends once a tick (the time in which the
     profile passes one message of each), all of them within the share `spread` of it.

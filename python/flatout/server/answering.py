@@ -13,7 +13,7 @@ from flatout.errors import UsageError
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
 from flatout.protocols import protocol as by_name
-from flatout.protocols.base import Protocol, knob_values
+from flatout.protocols.base import Protocol, option_values
 from flatout.scenario.model import Io
 from flatout.server.base import Server, bound
 
@@ -35,7 +35,7 @@ class Answerer(Server):
         transports: Sequence[str] | None = None,
         io: Io = "auto",
         connections: int = CONNECTIONS,
-        **knobs: Any,
+        **protocol_options: Any,
     ) -> None:
         """Binds and starts. Port 0 takes a free one; default is the protocol's test port on 127.0.0.1.
 
@@ -60,7 +60,7 @@ class Answerer(Server):
             _Server,
             f"127.0.0.1:{spoken.test_port}" if listen is None else listen,
             protocol=protocol,
-            **_knobs(spoken, knobs),
+            **_options(spoken, protocol_options),
             links=list(links),
             io=io,
             connections=connections,
@@ -137,11 +137,11 @@ def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ..
     return tuple(dict.fromkeys(wanted))
 
 
-def _knobs(spoken: Protocol, knobs: dict[str, Any]) -> dict[str, Any]:
+def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, Any]:
     """A protocol's own settings, as the engine takes them. Errors: UsageError."""
     try:
-        filled = spoken.serve_knobs(**knobs)
+        filled = spoken.serve_options(**protocol_options)
     except TypeError as error:
         raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
-    return {"knobs": list(knob_values(filled).items()), "entries": entries}
+    return {"knobs": list(option_values(filled).items()), "entries": entries}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatout.result.model import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.scenario.exchange.wording import ONE_WAY, Terms, terms_of
+from flatout.scenario.exchange.wording import ONE_WAY, Wording, wording_of
 from flatout.view import format as fmt
 from flatout.view import one_way
 
@@ -129,9 +129,9 @@ def reached(result: Result) -> float | None:
     return result.limit.value if isinstance(result, LimitResult) else came_per_s(result)
 
 
-def terms(results: Sequence[Result]) -> Terms:
+def wording(results: Sequence[Result]) -> Wording:
     """How to speak of several results; of those of both kinds as of requests."""
-    return terms_of(one_way=all(result.terms is ONE_WAY for result in results))
+    return wording_of(one_way=all(result.wording is ONE_WAY for result in results))
 
 
 def came_per_s(run: LoadResult) -> float | None:
@@ -169,7 +169,7 @@ def run_sentence(run: LoadResult) -> str:
     why = fmt.plain(run.why)
     if run.verdict == "ok":
         return f"{found} {why[:1].upper()}{why[1:]}." if why else found
-    words = VERDICTS.get(run.verdict, run.verdict).format(far_end=run.terms.far_end)
+    words = VERDICTS.get(run.verdict, run.verdict).format(far_end=run.wording.far_end)
     return f"{words}: {why}. {found}" if why else f"{words}. {found}"
 
 

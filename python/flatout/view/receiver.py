@@ -50,7 +50,7 @@ def second(before: Stats, now: Stats, span: float) -> list[str]:
         f"  handed over {fmt.rate_short(came['handed_over'] / span):>8}"
     )
     shares = _shares(came)
-    return [line + "".join(f"  {told}" for told in _amiss(came)), *([f"{'':10} {shares}"] if shares else [])]
+    return [line + "".join(f"  {reported}" for reported in _amiss(came)), *([f"{'':10} {shares}"] if shares else [])]
 
 
 def throughput(per_s: float, bytes_per_s: float) -> str:
@@ -96,18 +96,18 @@ def totals(stats: Stats) -> list[str]:
 
 
 def _reasons(malformed: dict[str, int]) -> str:
-    told = [f"{_REASONS.get(reason, reason)} {number:,}" for reason, number in malformed.items() if number]
-    return f" ({', '.join(told)})" if told else ""
+    reported = [f"{_REASONS.get(reason, reason)} {number:,}" for reason, number in malformed.items() if number]
+    return f" ({', '.join(reported)})" if reported else ""
 
 
 def _by_sequence(stats: Stats) -> str:
     senders = "1 sender" if stats["senders"] == 1 else f"{stats['senders']:,} senders"
     if not _sequence_bits(stats):
         return f"{senders}; the records carry no sequence number, so what is missing is not known"
-    told = [f"lost {stats['missing']:,}", f"duplicate {stats['duplicate']:,}", f"reordered {stats['reordered']:,}"]
-    told += [f"begun anew {stats['restarts']:,}"] if stats["restarts"] else []
-    told += [f"not followed for want of room {stats['untracked']:,}"] if stats["untracked"] else []
-    return f"by the sequence numbers of {senders}: {', '.join(told)}"
+    reported = [f"lost {stats['missing']:,}", f"duplicate {stats['duplicate']:,}", f"reordered {stats['reordered']:,}"]
+    reported += [f"begun anew {stats['restarts']:,}"] if stats["restarts"] else []
+    reported += [f"not followed for want of room {stats['untracked']:,}"] if stats["untracked"] else []
+    return f"by the sequence numbers of {senders}: {', '.join(reported)}"
 
 
 def _sequence_bits(stats: Stats) -> int:
@@ -124,9 +124,9 @@ def _delay(stats: Stats) -> str:
             f"one-way delay: not known, for {ahead:,} records came before the time they carry: the senders' clocks "
             "are ahead of this one"
         )
-    told = ", ".join(f"{name} {fmt.duration(getattr(delay, field))}" for name, field in _PERCENTILES)
+    reported = ", ".join(f"{name} {fmt.duration(getattr(delay, field))}" for name, field in _PERCENTILES)
     left_out = f"; {ahead:,} came before the time they carry and are left out" if ahead else ""
-    return f"one-way delay: {told} (two hosts' clocks may differ by more){left_out}"
+    return f"one-way delay: {reported} (two hosts' clocks may differ by more){left_out}"
 
 
 _PERCENTILES = (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))

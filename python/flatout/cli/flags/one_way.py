@@ -82,7 +82,7 @@ class AskingOrCasting(Asking):
     ] = "kernel"
 
 
-def asking_flags(protocol: Protocol) -> type[Asking]:
+def load_flags(protocol: Protocol) -> type[Asking]:
     """How to ask, told as it is for the protocol."""
     return Asking if protocol.one_way is None else AskingOrCasting
 

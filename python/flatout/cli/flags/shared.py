@@ -1,6 +1,6 @@
 """What may be typed: the flags of `load` and `limit`, as text, with their help. What they mean is in scenario.
 
-A protocol's own knobs join them from its own file; no protocol is named here.
+A protocol's own options join them from its own file; no protocol is named here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from flatout import units
 from flatout.protocols.base import Protocol
 from flatout.scenario.build import LoadOptions
-from flatout.scenario.exchange.wording import Terms
+from flatout.scenario.exchange.wording import Wording
 
 HOW = Group("How to send", sort_key=2)
 OUTPUT = Group("Output", sort_key=6)
@@ -94,7 +94,7 @@ class Asking:
         ),
     ] = False
 
-    def options(self, knobs: Any) -> LoadOptions:
+    def options(self, protocol_options: Any) -> LoadOptions:
         """As keyword arguments of the Python API."""
         given: LoadOptions = {
             "sources": self.sources,
@@ -105,7 +105,7 @@ class Asking:
             "stamps": self.stamps,
             "gso": self.gso,
             "allow_public": self.allow_public,
-            "options": dataclasses.asdict(knobs),
+            "options": dataclasses.asdict(protocol_options),
         }
         if self.flows is not None:
             given["flows"] = self.flows
@@ -116,27 +116,27 @@ class Asking:
         return given
 
 
-def knob_flags(protocol: Protocol, knobs: type[Any]) -> Any:
+def option_flags(protocol: Protocol, protocol_options: type[Any]) -> Any:
     """A protocol's knobs as flags: the same dataclass with help for the command line."""
-    hints = get_type_hints(knobs)
+    hints = get_type_hints(protocol_options)
     group = Group(f"{protocol.title} options", sort_key=4)
     fields = []
-    for knob in dataclasses.fields(knobs):
-        told = Parameter(group=group, help=knob.metadata.get("help", ""), name=knob.metadata.get("flag"))
-        fields.append((knob.name, Annotated[hints[knob.name], told], field(default=knob.default)))
+    for option in dataclasses.fields(protocol_options):
+        reported = Parameter(group=group, help=option.metadata.get("help", ""), name=option.metadata.get("flag"))
+        fields.append((option.name, Annotated[hints[option.name], reported], field(default=option.default)))
     made = dataclasses.make_dataclass(f"{protocol.name.title()}Flags", fields)
     # The parser takes classes of the standard library's own modules, where make_dataclass puts it, for plain values.
     made.__module__ = __name__
     return made
 
 
-def worded(flags: type[Any], told: Terms) -> Any:
+def worded(flags: type[Any], reported: Wording) -> Any:
     """The same flags; where their help names one of the terms, it has the protocol's word."""
     hints = get_type_hints(flags, include_extras=True)
     fields = []
     for flag in dataclasses.fields(flags):
         text = Parameter.combine(*get_args(hints[flag.name])[1:]).help or ""
-        again = Parameter(help=text.format_map(told._asdict()))
+        again = Parameter(help=text.format_map(reported._asdict()))
         usual = field(default=flag.default, default_factory=flag.default_factory)
         fields.append((flag.name, Annotated[hints[flag.name], again], usual))
     made = dataclasses.make_dataclass(flags.__name__, fields, bases=(flags,))

@@ -10,7 +10,7 @@ Entries = list[tuple[bytes, bytes]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Knobs:
+class Options:
     """Settings of `load dns` and `limit dns`."""
 
     edns: bool = dataclasses.field(default=False, metadata={"help": "Send EDNS (version 0) with each query."})
@@ -31,7 +31,7 @@ class Knobs:
 
 
 @dataclasses.dataclass(frozen=True)
-class ServeKnobs:
+class ServeOptions:
     """Settings of `serve dns`."""
 
     zone: str | None = dataclasses.field(
@@ -50,17 +50,17 @@ class ServeKnobs:
     )
 
 
-def serve_entries(knobs: ServeKnobs) -> Entries:
+def serve_entries(protocol_options: ServeOptions) -> Entries:
     """What the engine looks answers up in; the layout is in crates/wire/src/dns.rs. Errors: UsageError."""
     # dnspython takes a while to import, and only servers need it.
     from flatout.protocols.dns import zone
 
     entries: Entries = []
-    if knobs.zone is not None:
-        entries += zone.zone_entries(knobs.zone)
-    if knobs.answer is not None:
-        entries += zone.answer_entries(knobs.answer)
-    elif knobs.zone is None:
+    if protocol_options.zone is not None:
+        entries += zone.zone_entries(protocol_options.zone)
+    if protocol_options.answer is not None:
+        entries += zone.answer_entries(protocol_options.answer)
+    elif protocol_options.zone is None:
         entries += zone.answer_entries("192.0.2.1", "2001:db8::1")
     return entries
 
@@ -72,8 +72,8 @@ PROTOCOL = Protocol(
     tls_port=853,
     test_port=1053,
     summary="DNS queries over UDP, TCP or TLS",
-    knobs=Knobs,
-    serve_knobs=ServeKnobs,
+    options=Options,
+    serve_options=ServeOptions,
     words={
         "noerror": "answers with code NOERROR",
         "formerr": "FORMERR: the server could not read the query",

@@ -20,7 +20,7 @@ _ENDIAN_HELP = "Byte order of numbers that do not begin with < or >."
 
 
 @dataclasses.dataclass(frozen=True)
-class Knobs:
+class Options:
     """Settings of `load record` and `limit record`."""
 
     format: str = dataclasses.field(default=DEFAULT, metadata={"engine": False, "help": _FORMAT_HELP})
@@ -40,25 +40,25 @@ class Knobs:
 
 
 @dataclasses.dataclass(frozen=True)
-class ServeKnobs:
+class ServeOptions:
     """Settings of `serve record`."""
 
     format: str = dataclasses.field(default=DEFAULT, metadata={"engine": False, "help": _FORMAT_HELP})
     endian: Endian = dataclasses.field(default="little", metadata={"engine": False, "help": _ENDIAN_HELP})
 
 
-def engine_knobs(knobs: Knobs | ServeKnobs) -> list[tuple[str, int]]:
+def engine_options(protocol_options: Options | ServeOptions) -> list[tuple[str, int]]:
     """The layout, and the answer's if there is one, as crates/wire/src/record.rs takes them. Errors: UsageError."""
-    layout = layout_of(knobs.format, knobs.endian)
-    reply = getattr(knobs, "reply", None)
+    layout = layout_of(protocol_options.format, protocol_options.endian)
+    reply = getattr(protocol_options, "reply", None)
     if reply is None:
-        return layout.engine_knobs()
+        return layout.engine_options()
     if layout.field("sequence") is None:
         raise UsageError("answers are matched by number: the format needs a field with the role @sequence")
-    return [*layout.engine_knobs(), *_reply_knobs(reply, knobs.endian)]
+    return [*layout.engine_options(), *_reply_options(reply, protocol_options.endian)]
 
 
-def _reply_knobs(text: str, endian: Endian) -> list[tuple[str, int]]:
+def _reply_options(text: str, endian: Endian) -> list[tuple[str, int]]:
     """What the engine checks of an answer; `...` at the end: more may follow."""
     fixed = text.rstrip().removesuffix("...")
     reply = layout_of(fixed, endian)
@@ -68,27 +68,27 @@ def _reply_knobs(text: str, endian: Endian) -> list[tuple[str, int]]:
     drawn = [field.text for field in reply.fields if isinstance(field.value, Random | Counter)]
     if drawn:
         raise UsageError(f"field '{drawn[0]}' of the reply: answers are read, so a value there is a number, or none")
-    kept = [knob for knob in reply.engine_knobs() if knob[0] in ("identity", "constant", "value")]
+    kept = [option for option in reply.engine_options() if option[0] in ("identity", "constant", "value")]
     return [("reply", reply.size), ("echoed", echoed.place), ("longer", int(fixed != text.rstrip())), *kept]
 
 
-def lines_of(knobs: Knobs) -> list[str]:
+def lines_of(protocol_options: Options) -> list[str]:
     """The rows of the file of values, as hexadecimal digits. Errors: UsageError."""
-    if knobs.values is None:
+    if protocol_options.values is None:
         return []
     from flatout.protocols.record import rows
 
-    return rows.lines(layout_of(knobs.format, knobs.endian), knobs.values)
+    return rows.lines(layout_of(protocol_options.format, protocol_options.endian), protocol_options.values)
 
 
-def one_way(knobs: Knobs | ServeKnobs) -> bool:
+def one_way(protocol_options: Options | ServeOptions) -> bool:
     """Whether nothing comes back."""
-    return getattr(knobs, "reply", None) is None
+    return getattr(protocol_options, "reply", None) is None
 
 
-def told_apart(knobs: Knobs | ServeKnobs) -> int | None:
+def max_senders(protocol_options: Options | ServeOptions) -> int | None:
     """How many senders there can be: as many as an identity names; with neither identity nor sequence any number."""
-    layout = layout_of(knobs.format, knobs.endian)
+    layout = layout_of(protocol_options.format, protocol_options.endian)
     identity = layout.field("identity")
     if identity is not None:
         return min(1 << 8 * identity.width, _MOST_SENDERS)
@@ -101,15 +101,15 @@ PROTOCOL = Protocol(
     port=31234,
     test_port=31234,
     summary="small messages of one layout, sent one way",
-    knobs=Knobs,
-    serve_knobs=ServeKnobs,
+    options=Options,
+    serve_options=ServeOptions,
     words={
         "replied": "right answers, where answers come back",
         "wrong_constant": "answers that differ where they must not",
         "wrong_size": "answers of another length",
     },
-    engine_knobs=engine_knobs,
+    engine_options=engine_options,
     lines_of=lines_of,
     one_way=one_way,
-    told_apart=told_apart,
+    max_senders=max_senders,
 )

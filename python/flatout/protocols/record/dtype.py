@@ -15,8 +15,8 @@ from flatout.protocols.record.roles import (
     code_swaps,
     is_code,
     is_name,
-    told_role,
-    told_value,
+    role_text,
+    value_text,
     with_role,
     with_value,
 )
@@ -38,10 +38,10 @@ def dtype_of(fields: Sequence[Field], size: int) -> np.dtype[Any]:
 def _field_dtype(field: Field) -> np.dtype[Any]:
     order = (">" if field.big else "<") if code_swaps(field.code) else "|"
     base = np.dtype(f"{order}{field.code}")
-    told = {"role": told_role(field), "value": told_value(field.value)}
-    told = {key: word for key, word in told.items() if word}
-    if told:
-        base = np.dtype(base, metadata=told)
+    reported = {"role": role_text(field), "value": value_text(field.value)}
+    reported = {key: word for key, word in reported.items() if word}
+    if reported:
+        base = np.dtype(base, metadata=reported)
     return np.dtype((base, field.shape)) if field.shape else base
 
 
@@ -59,10 +59,10 @@ def read_dtype(given: Any) -> tuple[list[Field], set[str], np.dtype[Any]]:
     explicit: set[str] = set()
     for name in dtype.names:
         kind, offset = dtype.fields[name][:2]
-        field, told = _read_field(name, kind, offset)
+        field, reported = _read_field(name, kind, offset)
         if field is None:
             continue
-        if told:
+        if reported:
             explicit.add(name)
         fields.append(field)
     fields.sort(key=lambda field: field.offset)
@@ -84,9 +84,9 @@ def _read_field(name: str, kind: np.dtype[Any], offset: int) -> tuple[Field | No
     # Structures within, and types that only NumPy has, are so many bytes.
     code = code if base.names is None and is_code(code) else f"V{base.itemsize}"
     field = Field(name, code, offset, code_swaps(code) and base.str[0] == ">", shape)
-    told = dict(base.metadata or {})
-    if "value" in told:
-        return with_value(field, str(told["value"])), True
-    if "role" in told:
-        return with_role(field, str(told["role"])), True
+    reported = dict(base.metadata or {})
+    if "value" in reported:
+        return with_value(field, str(reported["value"])), True
+    if "role" in reported:
+        return with_role(field, str(reported["role"])), True
     return field, False

@@ -1,6 +1,6 @@
 """Where the fields of a fixed-size message lie and what each is for: layouts, read from a line of text.
 
-Method: text and NumPy dtypes both become a `Layout`; the engine gets it as knobs (crates/wire/src/record.rs has the
+Method: text and NumPy dtypes both become a `Layout`; the engine gets it as options (crates/wire/src/record.rs has the
 other end), Python as the dtype. NumPy itself is imported only where a dtype is made: see `dtype.py`.
 """
 
@@ -59,9 +59,9 @@ class Layout:
         """The field of a role."""
         return next((field for field in self.fields if field.role == role), None)
 
-    def engine_knobs(self) -> list[tuple[str, int]]:
+    def engine_options(self) -> list[tuple[str, int]]:
         """The layout as the engine takes it."""
-        return [("size", self.size), *(knob for field in self.fields for knob in _field_knobs(field))]
+        return [("size", self.size), *(option for field in self.fields for option in _field_options(field))]
 
 
 def layout_of(described: Any = None, endian: Endian = "little") -> Layout:
@@ -98,10 +98,10 @@ def _read_text(text: str, big: bool) -> Layout:
         if padding:
             at += int(padding[1])
             continue
-        field, told = read_field(word, at, big)
+        field, reported = read_field(word, at, big)
         if field.name in fields:
             raise UsageError(f"format '{text}': two fields are called '{field.name}'")
-        if told:
+        if reported:
             explicit.add(field.name)
         fields[field.name] = field
         at += field.size
@@ -145,7 +145,7 @@ def _signed(bits: int) -> int:
     return bits - (1 << 64) if bits >> 63 else bits
 
 
-def _field_knobs(field: Field) -> list[tuple[str, int]]:
+def _field_options(field: Field) -> list[tuple[str, int]]:
     if field.role != "none":
         unit = [("unit", field.unit_ns)] if field.role == "sent" else []
         return [(field.role, field.place), *unit]
@@ -160,7 +160,7 @@ def _field_knobs(field: Field) -> list[tuple[str, int]]:
         case Random(low, high):
             found = [("random", place), ("low", _bound(field, low)), ("high", _bound(field, high))]
         case bytes(data):
-            found = [knob for piece in _pieces(field, data) for knob in piece]
+            found = [option for piece in _pieces(field, data) for option in piece]
         case number:
             found = [("constant", place), ("value", _signed(number_bits(field.code, number)))]
     return found
@@ -186,7 +186,7 @@ def _checked(layout: Layout) -> Layout:
     """The layout, if the engine can take it. Errors: UsageError."""
     if not 1 <= layout.size <= LONGEST:
         raise UsageError(f"a message of {layout.size} bytes: it needs at least 1 and at most {LONGEST}")
-    counted = [name for name, _ in layout.engine_knobs()]
+    counted = [name for name, _ in layout.engine_options()]
     for kind, most in _MOST.items():
         if counted.count(kind) > most:
             raise UsageError(f"{counted.count(kind)} fields are {kind}: there is room for {most}")

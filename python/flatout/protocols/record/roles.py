@@ -88,7 +88,7 @@ class Field:
     @property
     def text(self) -> str:
         """The field as text, for little endian; `read_field` makes it of that."""
-        role, value = told_role(self), told_value(self.value)
+        role, value = role_text(self), value_text(self.value)
         return f"{self.name}:{self.type_text}{role and f'@{role}'}{value and f'={value}'}"
 
 
@@ -201,7 +201,7 @@ def by_name(field: Field) -> Field:
     return _suited(field, role) or field
 
 
-def told_role(field: Field) -> str:
+def role_text(field: Field) -> str:
     """The role's word where the field's name does not imply it."""
     bare = dataclasses.replace(field, role="none", unit_ns=1)
     if by_name(bare) == field or field.value is not None:
@@ -285,7 +285,7 @@ def number_bits(code: str, number: int | float) -> int:
     return int.from_bytes(packed, "little")
 
 
-def told_value(value: Value) -> str:
+def value_text(value: Value) -> str:
     """A value as text; nothing for none."""
     match value:
         case None:

@@ -20,12 +20,12 @@ _MOST_SENDERS = 2**32 - 1
 _SENDERS = 10_000
 
 
-def is_one_way(spoken: Protocol, knobs: Any) -> bool:
+def is_one_way(spoken: Protocol, protocol_options: Any) -> bool:
     """Whether nothing comes back for messages with these knobs."""
-    return spoken.one_way is not None and spoken.one_way(knobs)
+    return spoken.one_way is not None and spoken.one_way(protocol_options)
 
 
-def check(scenario: Scenario, spoken: Protocol, knobs: Any, *, one_way: bool, targets: int) -> None:
+def check(scenario: Scenario, spoken: Protocol, protocol_options: Any, *, one_way: bool, targets: int) -> None:
     """Errors: UsageError for settings that do not fit together."""
     if not one_way:
         for name, flag in _SETTINGS.items():
@@ -40,7 +40,7 @@ def check(scenario: Scenario, spoken: Protocol, knobs: Any, *, one_way: bool, ta
                 f"requirement '{expression}': {spoken.name} messages are not answered, so it has no meaning"
             )
     _check_senders(scenario)
-    _check_told_apart(scenario, spoken, knobs)
+    _check_distinct_senders(scenario, spoken, protocol_options)
     needed = scenario.threads * (scenario.node[1] if scenario.node else 1) * targets
     if targets > 1 and scenario.senders < needed:
         raise UsageError(f"each of {targets} targets needs a sender of each thread: ask for --players {needed} or more")
@@ -58,9 +58,9 @@ def _check_senders(scenario: Scenario) -> None:
         raise UsageError("--spread moves senders within their tick, and random arrivals have none: leave one out")
 
 
-def _check_told_apart(scenario: Scenario, spoken: Protocol, knobs: Any) -> None:
+def _check_distinct_senders(scenario: Scenario, spoken: Protocol, protocol_options: Any) -> None:
     """Senders that a receiver takes for one would seem to repeat each other's numbers."""
-    names = spoken.told_apart(knobs) if spoken.told_apart is not None else None
+    names = spoken.max_senders(protocol_options) if spoken.max_senders is not None else None
     if scenario.senders <= (scenario.flows if names is None else names):
         return
     if names is None:
@@ -76,7 +76,7 @@ def _check_number(senders: int) -> None:
         raise UsageError(f"the number of senders (--players) goes from 1 to {_MOST_SENDERS:,}")
 
 
-def completed(given: dict[str, Any], targets: int, spoken: Protocol, knobs: Any) -> dict[str, Any]:
+def completed(given: dict[str, Any], targets: int, spoken: Protocol, protocol_options: Any) -> dict[str, Any]:
     """The arguments of such a load with what it has instead of the usual defaults."""
     if "timeout_s" in given:
         raise UsageError("nothing comes back, so there is no time-out to set: leave it out")
@@ -84,7 +84,7 @@ def completed(given: dict[str, Any], targets: int, spoken: Protocol, knobs: Any)
         _check_number(given["senders"])
     node = given.get("node")
     threads = given.get("threads", _PLAIN.threads) * (node[1] if node else 1)
-    names = spoken.told_apart(knobs) if spoken.told_apart is not None else None
+    names = spoken.max_senders(protocol_options) if spoken.max_senders is not None else None
     flows = given["flows"] if isinstance(given.get("flows"), int) else _PLAIN.flows
     usual = max(min(_SENDERS, flows if names is None else names), threads * targets)
     filled = {"warmup_s": 0.0, "senders": usual, **given}

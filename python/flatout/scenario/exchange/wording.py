@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Terms(NamedTuple):
+class Wording(NamedTuple):
     """`one` and `many` are what is sent, `came` is what good ones did, `missed` what is said of bad ones.
 
     `far_end`: whom it is sent to. `silent`: how one begins to say that the far end is gone; `poorly`: that it does not
@@ -25,7 +25,7 @@ class Terms(NamedTuple):
     poorly: str
 
 
-ANSWERED = Terms(
+ANSWERED = Wording(
     one="request",
     many="requests",
     came="answered",
@@ -34,7 +34,7 @@ ANSWERED = Terms(
     silent="The target stopped answering",
     poorly="no proper answers",
 )
-ONE_WAY = Terms(
+ONE_WAY = Wording(
     one="message",
     many="messages",
     came="received",
@@ -45,6 +45,6 @@ ONE_WAY = Terms(
 )
 
 
-def terms_of(*, one_way: bool) -> Terms:
+def wording_of(*, one_way: bool) -> Wording:
     """The words for a load; `one_way`: nobody answers."""
     return ONE_WAY if one_way else ANSWERED

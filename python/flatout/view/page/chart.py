@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from flatout.result.model import Distribution, Interval, LimitResult, LoadResult, Trial
-from flatout.scenario.exchange.wording import ONE_WAY, Terms
+from flatout.scenario.exchange.wording import ONE_WAY, Wording
 from flatout.view import facts, one_way
 from flatout.view import format as fmt
 from flatout.view.page.plot import Axis, Chart, Dash, Plot, Scale, Shape, Values
@@ -50,9 +50,9 @@ def limits(named: Sequence[tuple[str, LimitResult]]) -> list[Chart]:
     return charts
 
 
-def _terms(results: Sequence[Named]) -> Terms:
+def _terms(results: Sequence[Named]) -> Wording:
     """How to speak of all results."""
-    return facts.terms([named.result for named in results])
+    return facts.wording([named.result for named in results])
 
 
 def _load_axis(results: Sequence[Named], loads: Values) -> Axis:
@@ -68,8 +68,8 @@ def _name(results: Sequence[Named], name: str) -> str:
 
 def answered(results: Sequence[Named]) -> Chart:
     """Rate asked against rate answered, or received where messages go one way."""
-    told = _terms(results)
-    word = told.came
+    reported = _terms(results)
+    word = reported.came
     trials = [t for named in results for t in named.result.trials]
     top = max((t.intended_per_s for t in trials), default=0.0)
     plot = Plot(
@@ -88,7 +88,7 @@ def answered(results: Sequence[Named]) -> Chart:
         _name(results, word),
         f"Asked and {word}",
         f"Each mark is a trial: how much was asked and how much of it was {word}. On the dashed line everything is "
-        f"{word}; where the marks leave it, the {told.far_end} or what lies between is at its end. A dot held, a "
+        f"{word}; where the marks leave it, the {reported.far_end} or what lies between is at its end. A dot held, a "
         "cross failed, an open diamond counts neither way because the generator could not drive it.",
         "; ".join(_in_words(named) for named in results),
     )
@@ -97,7 +97,7 @@ def answered(results: Sequence[Named]) -> Chart:
 def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
     trials = sorted(named.result.trials, key=lambda t: t.load)
     driven = [t for t in trials if t.verdict != "invalid"]
-    label = named.result.terms.came if alone else named.title
+    label = named.result.wording.came if alone else named.title
     plot.line(_loads(driven), [facts.came_per_s(t) for t in driven], label, named.colour)
     for verdict, shape in SHAPES.items():
         some = [t for t in trials if t.verdict == verdict]
@@ -166,17 +166,17 @@ def lateness(results: Sequence[Named]) -> Chart:
         Axis("lateness", "duration-log", [LATE_NS, *_spread([t.lateness_ns for t in trials])]),
     )
     names = ("p50", "p99", "max") if len(results) == 1 else ("p99",)
-    told = _terms(results)
-    bound = "" if told is ONE_WAY else " It must stay well below any latency measured."
+    reported = _terms(results)
+    bound = "" if reported is ONE_WAY else " It must stay well below any latency measured."
     for named in results:
         _lateness(plot, named, names, alone=len(results) == 1)
     plot.level(LATE_NS, "1 ms: p99 above is invalid", "invalid")
     return plot.chart(
         _name(results, "lateness"),
         "The generator's own lateness by load",
-        f"How long after they were due {told.many} left this machine.{bound} A p99 above the 1 ms line says that the "
-        f"generator, not the {told.far_end}, was at its end: such trials (open diamonds) do not count and are off the "
-        "line.",
+        f"How long after they were due {reported.many} left this machine.{bound} A p99 above the 1 ms line says that "
+        f"the generator, not the {reported.far_end}, was at its end: such trials (open diamonds) do not count and are "
+        "off the line.",
         f"{len(trials)} trials with lateness; worst p99 "
         + fmt.duration(max((t.lateness_ns.p99 for t in trials if t.lateness_ns), default=None)),
     )
@@ -241,14 +241,14 @@ def course(run: LoadResult, name: str) -> list[Chart]:
     return [_rates(run, name), *([_missing(run, name)] if missing else []), _waiting(run, name), profile(run, name)]
 
 
-def _while_asked(run: LoadResult) -> Sequence[Interval]:
+def _while_queried(run: LoadResult) -> Sequence[Interval]:
     """Up to the last second in which something was due: late answers after it would look like a breakdown."""
     last = max((i for i, second in enumerate(run.intervals) if second.planned), default=len(run.intervals))
     return run.intervals[: last + 1]
 
 
 def _rates(run: LoadResult, name: str) -> Chart:
-    seconds, came = _while_asked(run), run.terms.came
+    seconds, came = _while_queried(run), run.wording.came
     counted = any(s.received is not None for s in seconds) or not run.one_way
     times, words = _times(seconds), ("planned", "sent", *([came] if counted else []))
     dashes: tuple[Dash, ...] = ("dashed", "dotted", "solid")
@@ -281,7 +281,7 @@ def _missing(run: LoadResult, name: str) -> Chart:
         if tops != bottoms:
             plot.bars(_times(seconds), bottoms, tops, word, f"series-{i}", hatch=HATCHES[word])
         bottoms = tops
-    came = run.terms.came
+    came = run.wording.came
     plot.course(_times(seconds), heights, _second_tips(seconds, ("planned", "sent", came)))
     what = came if run.one_way else f"{came} in time"
     return plot.chart(
@@ -303,14 +303,14 @@ def _waiting(run: LoadResult, name: str) -> Chart:
         plot.line(times, [s.p99 for s in seconds], "p99", "rank-2", "dashed")
         plot.line(times, [s.p50 for s in seconds], "p50", "rank-0")
     plot.line(times, [s.lateness_p99 for s in seconds], "generator lateness p99", "muted", "dotted")
-    tips = _second_tips(seconds, ("planned", "sent", run.terms.came))
+    tips = _second_tips(seconds, ("planned", "sent", run.wording.came))
     plot.course(times, [s.p50 or s.lateness_p99 for s in seconds], tips)
     if not answers:
         return plot.chart(
             f"{name}-waiting",
             "The generator's own lateness over time",
-            f"How long after they were due {run.terms.many} left this machine; all but one in a hundred of each second "
-            "left sooner.",
+            f"How long after they were due {run.wording.many} left this machine; all but one in a hundred of each "
+            "second left sooner.",
             f"{len(seconds)} seconds; over the whole run {_p50_p99(run.lateness_ns)}",
         )
     return plot.chart(
@@ -346,7 +346,7 @@ def profile(run: LoadResult, name: str) -> Chart:
     return plot.chart(
         f"{name}-profile",
         "Percentiles of the whole run",
-        "From the middle (p50) to the worst (max). " + _PROFILES[run.terms.came],
+        "From the middle (p50) to the worst (max). " + _PROFILES[run.wording.came],
         "; ".join(f"{row.name}: {_p50_p99(row.values)}" for row in rows) or "no distribution",
     )
 
@@ -378,7 +378,7 @@ def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
 def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, list[str]]:
     tips: dict[str, Callable[[Trial], str]] = {
         facts.asked(named.result.limit.axis): lambda t: facts.load(t.load, named.result.limit.axis),
-        named.result.terms.came: lambda t: fmt.rate(facts.came_per_s(t)),
+        named.result.wording.came: lambda t: fmt.rate(facts.came_per_s(t)),
         "loss": lambda t: fmt.percent(t.loss),
         "latency": lambda t: _p50_p99(t.latency_ns.from_due),
         "lateness": lambda t: _p50_p99(t.lateness_ns),

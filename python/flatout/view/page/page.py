@@ -67,7 +67,7 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "subject": "" if several else facts.subject(named[0][1]),
         "started_at": named[0][1].started_at,
         "version": named[0][1].host.flatout,
-        "reading": _READING[facts.terms([result for _, result in named]).came],
+        "reading": _READING[facts.wording([result for _, result in named]).came],
     }
 
 

@@ -29,10 +29,10 @@ def limits(named: Sequence[tuple[str, Result]]) -> Table:
     """All results of a page, one a row, the fastest first; latency where any of them has some."""
     ordered = facts.fastest_first(named)
     best = facts.reached(ordered[0][1]) or 0.0
-    told = facts.terms([result for _, result in named])
-    latency = () if told is ONE_WAY else ("#p50", "#p99")
+    reported = facts.wording([result for _, result in named])
+    latency = () if reported is ONE_WAY else ("#p50", "#p99")
     head = ("", "#reached", "#of the fastest", "#held", "#failed", *latency, "ended")
-    note = f"Reached is the limit of a search or the rate a run had {told.came}"
+    note = f"Reached is the limit of a search or the rate a run had {reported.came}"
     note += "; latency is from due, of the confirming or longest run." if latency else "."
     rows = [_limit_row(title, result, best, latency) for title, result in ordered]
     return Table("The results, fastest first", head, rows, note)
@@ -65,7 +65,7 @@ def trials(result: LimitResult) -> Table:
         "phase",
         "verdict",
         f"#{facts.asked(result.limit.axis)}",
-        f"#{result.terms.came}",
+        f"#{result.wording.came}",
         "#loss",
         *latency,
         "#lateness p99",
@@ -114,7 +114,7 @@ def outcomes(run: LoadResult) -> Table:
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items() if number)
     notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_of_loss(run)]
-    return Table("Outcomes", ("outcome", f"#{run.terms.many}", "#share", "meaning"), rows, "; ".join(notes))
+    return Table("Outcomes", ("outcome", f"#{run.wording.many}", "#share", "meaning"), rows, "; ".join(notes))
 
 
 def _of_loss(run: LoadResult) -> list[str]:
@@ -153,7 +153,7 @@ def tallies(run: LoadResult) -> Table:
         [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
         for name, number in run.tallies.items()
     ]
-    return Table("The protocol's own tallies", ("tally", "#count", f"#of {run.terms.came}"), rows)
+    return Table("The protocol's own tallies", ("tally", "#count", f"#of {run.wording.came}"), rows)
 
 
 def connections(run: LoadResult) -> Table:

@@ -46,9 +46,9 @@ def _share(number: int, of: int) -> str:
 def _answers(run: LoadResult, codes: Mapping[str, str]) -> list[str]:
     counted = {label: run.tallies.get(name, 0) for name, label in codes.items()}
     total = sum(counted.values())
-    told = ", ".join(f"{label} {_share(number, total)}" for label, number in counted.items() if number)
+    reported = ", ".join(f"{label} {_share(number, total)}" for label, number in counted.items() if number)
     return [
-        *([_line("Response codes", told)] if told else []),
+        *([_line("Response codes", reported)] if reported else []),
         _line("Run time (s)", f"{run.duration_s:.6f}"),
         _line("Queries per second", f"{_completed(run) / run.duration_s:.6f}"),
     ]
@@ -73,6 +73,6 @@ def _connections(run: LoadResult) -> list[str]:
     if connections is None:
         return []
     good = 100 * connections.established / connections.opened if connections.opened else 0.0
-    told = f"{connections.opened} ({connections.established} successful, {good:.2f}%)"
-    lines = ["Connection Statistics:", "", _line("Connection attempts", told)]
+    reported = f"{connections.opened} ({connections.established} successful, {good:.2f}%)"
+    lines = ["Connection Statistics:", "", _line("Connection attempts", reported)]
     return [*lines, *([_line("Average Latency (s)", _mean(run.connect_ns))] if run.connect_ns else [])]

@@ -100,7 +100,7 @@ class _Lines:
     def __init__(self, title: str, stream: TextIO) -> None:
         self._stream = stream
         self._title = title
-        self._told = 0
+        self._collected = 0
         self._connecting = False
 
     def show(self, progress: Progress) -> None:
@@ -119,10 +119,10 @@ class _Lines:
         if self._connecting != (progress.phase == "connecting"):
             self._connecting = not self._connecting
             return frame.connecting_line(progress)
-        if len(progress.intervals) < self._told:
-            self._told = 0  # another run
+        if len(progress.intervals) < self._collected:
+            self._collected = 0  # another run
         # Several may be over at once: a run's last second and what is left of it.
-        new, self._told = progress.intervals[self._told :], len(progress.intervals)
+        new, self._collected = progress.intervals[self._collected :], len(progress.intervals)
         return "\n".join(frame.run_line(second, one_way=progress.one_way) for second in new)
 
     def _search(self, progress: SearchProgress) -> str | None:

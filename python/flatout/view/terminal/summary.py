@@ -88,7 +88,7 @@ def _rates(run: LoadResult) -> Table:
     rates = run.rate_per_s
     came = fmt.rate(facts.came_per_s(run))
     asked = () if facts.one_at_a_time(run) else ("asked", fmt.rate(rates.planned))
-    _row(table, *asked, "sent", fmt.rate(rates.sent), run.terms.came, came)
+    _row(table, *asked, "sent", fmt.rate(rates.sent), run.wording.came, came)
     _row(
         table,
         "loss",
@@ -193,7 +193,7 @@ def _load_words(load: float | None, axis: Axis) -> str:
 def _trials(result: LimitResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     latency = () if result.search.one_way else ("p50", "p99")
-    for name in ("#", facts.asked(result.limit.axis), result.terms.came, "loss", *latency, "late p99"):
+    for name in ("#", facts.asked(result.limit.axis), result.wording.came, "loss", *latency, "late p99"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for number, trial in enumerate(result.trials, 1):
