@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-rust test-python lint format wheel schema bench clean
+.PHONY: help demo test test-rust test-python lint format wheel schema code-map bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ format: $(VENV)/.developed ## formats all sources
 
 wheel: $(VENV)/.developed ## builds dist/*.whl
 	$(BIN)/maturin build --release --out dist
+
+code-map: $(VENV)/.developed ## writes the code map of ARCHITECTURE.md again
+	$(BIN)/python tests/code_map.py
 
 schema: $(VENV)/.developed ## writes the published JSON Schema again
 	$(BIN)/python -m flatout.schema > docs/schema.json

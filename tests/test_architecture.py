@@ -96,7 +96,8 @@ def test_all_lists_of_protocols_agree() -> None:
     assert set(re.findall(r"\$crate::(\w+)::", wire)) == known, "the wire registry"
     files = {name for name in names(CRATES / "wire" / "src", ".rs") if not is_test(Path(f"{name}.rs"))}
     assert files - {"lib", "arrived", "scramble", "table"} == known, "the wire files"
-    assert names(PYTHON / "protocols", ".py") - {"base"} == known, "the Python files"
+    python = names(PYTHON / "protocols", ".py") | names(PYTHON / "protocols")
+    assert python - {"base"} == known, "the Python files or folders"
     assert names(ROOT / "tests" / "packets") == known, "the golden packets"
     assert names(ROOT / "docs" / "protocols", ".md") == known, "the docs pages"
     targets = names(ROOT / "fuzz" / "fuzz_targets", ".rs")

@@ -160,31 +160,6 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
     assert missing == []
 
 
-def code_map() -> set[str]:
-    """The paths in the first column of ARCHITECTURE's code map."""
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    section = text.split("## Code map\n", 1)[1].split("\n## ", 1)[0]
-    return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
-
-
-def test_everything_on_the_code_map_exists() -> None:
-    assert [path for path in sorted(code_map()) if not (ROOT / path).exists()] == []
-
-
-def test_every_public_module_is_on_the_code_map() -> None:
-    modules = {path for path in (ROOT / "python" / "flatout").rglob("*.py") if "__pycache__" not in path.parts}
-    public = {path.relative_to(ROOT).as_posix() for path in modules if not re.match(r"_[^_]", path.name)}
-    assert public - code_map() == set()
-
-
-def test_every_rust_file_is_on_the_code_map() -> None:
-    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "crates").glob("*/src/**/*.rs")}
-    named = code_map()
-    folders = tuple(path for path in named if path.endswith("/"))
-    tests = {path for path in sources if re.search(r"([/_]tests|_golden)\.rs$", path)}
-    assert {path for path in sources - tests - named if not path.startswith(folders)} == set()
-
-
 def test_the_readme_is_short_and_begins_with_two_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) < 150
