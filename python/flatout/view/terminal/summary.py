@@ -17,7 +17,7 @@ from rich.text import Text
 from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Result, Trial
 from flatout.view import facts, one_way
 from flatout.view import format as fmt
-from flatout.view.terminal import dnsperf as labels
+from flatout.view.terminal import labels
 
 STYLES = {
     "ok": "bold green",
