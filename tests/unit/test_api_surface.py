@@ -58,5 +58,6 @@ def test_the_version_is_the_packages() -> None:
 
     from conftest import ROOT
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert flatout.__version__ == project["version"]
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))["workspace"]
+    assert flatout.__version__ == workspace["package"]["version"]
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dynamic"] == ["version"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from importlib import metadata
 from pathlib import Path
 
 from flatout.result.model import Host
 
-VERSION = "0.1.0"
+# Cargo.toml has it; the build writes it into the package.
+VERSION = metadata.version("flatout")
 
 
 def describe() -> Host:
