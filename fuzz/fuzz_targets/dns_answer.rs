@@ -12,7 +12,7 @@
 #![no_main]
 
 use flatout_wire::dns::Dns;
-use flatout_wire::{Answer, Ask, Moment, Protocol, Reading, Refusal, Table};
+use flatout_wire::{Client, DropReason, Protocol, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 const ADDRESS: &[u8] = b"\0\x01\0\0\x01\0\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
@@ -49,7 +49,7 @@ fn check(request: &[u8], entries: &[(&[u8], &[u8])], sound: bool) {
         bytes.extend((value.len() as u32).to_le_bytes());
         bytes.extend([*key, *value].concat());
     }
-    let mut places = vec![0; Table::places(entries.len())];
+    let mut places = vec![0; Table::slots(entries.len())];
     let longest = Table::build(&mut places, &bytes).expect("laid out just now");
     let table = Table::new(&places, &bytes, longest);
     for stream in [false, true] {
@@ -58,18 +58,18 @@ fn check(request: &[u8], entries: &[(&[u8], &[u8])], sound: bool) {
 }
 
 fn exchange(request: &[u8], table: Table<'_>, stream: bool, sound: bool) {
-    let server = Dns::answerer(&[]).expect("no knobs");
-    let moment = Moment { peer_port: 40_000, stream, ..Moment::default() };
+    let server = Dns::responder(&[]).expect("no options");
+    let context = RequestContext { peer_port: 40_000, stream, ..RequestContext::default() };
     let room = if stream { server.room(table, request) } else { Dns::DATAGRAM_MAX.max(request.len()) };
     assert!(room >= request.len());
     // Behind the room lie the bytes of others.
     let mut packet = vec![0xa5; room + 16];
     packet[..request.len()].copy_from_slice(request);
-    match server.answer(table, &moment, &mut packet[..room], request.len()) {
+    match server.answer(table, &context, &mut packet[..room], request.len()) {
         Ok(length) => check_answer(request, &packet[..length], stream, sound),
         Err(refusal) => {
             assert_eq!(packet[..request.len()], *request);
-            assert_eq!(refusal, if request.len() < 12 { Refusal::Short } else { Refusal::NotARequest });
+            assert_eq!(refusal, if request.len() < 12 { DropReason::Short } else { DropReason::NotARequest });
             assert!(request.len() < 12 || request[2] & 0x80 != 0);
         }
     }
@@ -89,8 +89,8 @@ fn check_answer(request: &[u8], answer: &[u8], stream: bool, sound: bool) {
     let cut = answer[2] & 2 != 0;
     assert!(!cut || answer[6..10] == [0; 4] && answer.len() <= request.len());
     if sound && answer[2] & 0x78 == 0 {
-        let asker = Dns::asker(&[], 7).expect("no knobs");
-        let (Reading::Answer { tally, .. } | Reading::Wrong { tally, .. }) = asker.read(0, answer) else {
+        let client = Dns::client(&[], 7).expect("no options");
+        let (Reply::Valid { tally, .. } | Reply::Invalid { tally, .. }) = client.read(0, answer) else {
             panic!("an answer has an id")
         };
         assert_ne!(tally, MALFORMED, "{answer:x?}");

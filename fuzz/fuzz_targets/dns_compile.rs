@@ -2,16 +2,16 @@
 //!
 //! Invariant: it does not panic; what it takes is one question, which
 //! - has labels of 1 to 63 bytes, a name of at most 255, a class that is IN, and no byte behind;
-//! - a server repeats, and the asker finds to fit;
+//! - a server repeats, and the client finds to fit;
 //! - comes out the same after its name and type were written as digits.
 #![no_main]
 
 use flatout_wire::dns::{Dns, QUERY_MAX};
-use flatout_wire::{Answer, Ask, Moment, Protocol, SUBJECT_MAX, Table};
+use flatout_wire::{Client, Protocol, QUERY_LEN_MAX, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {
-    let mut out = [0xa5; SUBJECT_MAX];
+    let mut out = [0xa5; QUERY_LEN_MAX];
     let Ok(length) = Dns::compile(line, &mut out) else { return };
     assert!(out[length.max(259)..].iter().all(|byte| *byte == 0xa5), "written behind the longest question");
     if length == 0 {
@@ -19,7 +19,7 @@ fuzz_target!(|line: &[u8]| {
     }
     let question = &out[..length];
     let written = spelled(question);
-    let mut again = [0; SUBJECT_MAX];
+    let mut again = [0; QUERY_LEN_MAX];
     assert_eq!(Dns::compile(written.as_bytes(), &mut again), Ok(length), "{written}");
     assert_eq!(again[..length], *question, "{written}");
     answered(question);
@@ -44,11 +44,11 @@ fn spelled(question: &[u8]) -> String {
 }
 
 fn answered(question: &[u8]) {
-    let (asker, server) = (Dns::asker(&[], 7).expect("no knobs"), Dns::answerer(&[]).expect("no knobs"));
+    let (client, server) = (Dns::client(&[], 7).expect("no options"), Dns::responder(&[]).expect("no options"));
     let mut packet = [0; QUERY_MAX];
-    let length = asker.fill(1, 2, question, &mut packet);
+    let length = client.fill(1, 2, question, &mut packet);
     assert_eq!(length, 12 + question.len());
-    let moment = Moment { peer_port: 40_000, ..Moment::default() };
-    let length = server.answer(Table::default(), &moment, &mut packet, length).expect("a query is answered");
-    assert!(asker.fits(question, &packet[..length]));
+    let context = RequestContext { peer_port: 40_000, ..RequestContext::default() };
+    let length = server.answer(Table::default(), &context, &mut packet, length).expect("a query is answered");
+    assert!(client.matches_query(question, &packet[..length]));
 }

@@ -6,20 +6,20 @@
 #![no_main]
 
 use flatout_wire::dns::Dns;
-use flatout_wire::{Answer, Ask, Frame, Protocol};
+use flatout_wire::{Client, Frame, Protocol, Responder};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let (asker, server) = (Dns::asker(&[], 7).expect("no knobs"), Dns::answerer(&[]).expect("no knobs"));
+    let (client, server) = (Dns::client(&[], 7).expect("no options"), Dns::responder(&[]).expect("no options"));
     let mut rest = bytes;
     loop {
-        let frame = asker.frame(rest);
+        let frame = client.frame(rest);
         assert_eq!(frame, server.frame(rest));
         match frame {
             Frame::Whole { start, end } => {
                 assert!(start == 2 && end >= 14 && end <= rest.len());
                 for piece in [0, 1, 2, 13, end / 2, end - 1] {
-                    let Frame::Short { need } = asker.frame(&rest[..piece]) else { panic!("whole without its end") };
+                    let Frame::Short { need } = client.frame(&rest[..piece]) else { panic!("whole without its end") };
                     assert!(need > piece && need <= end);
                 }
                 rest = &rest[end..];
@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
                 assert!(need > rest.len());
                 let mut longer = rest.to_vec();
                 longer.resize(need - 1, 0);
-                assert!(!matches!(asker.frame(&longer), Frame::Whole { .. }));
+                assert!(!matches!(client.frame(&longer), Frame::Whole { .. }));
                 break;
             }
             Frame::Broken => {
@@ -42,6 +42,6 @@ fuzz_target!(|bytes: &[u8]| {
         Dns::prefix(bytes.len(), &mut framed);
         framed.extend_from_slice(bytes);
         framed.push(0xa5);
-        assert_eq!(asker.frame(&framed), Frame::Whole { start: 2, end: 2 + bytes.len() });
+        assert_eq!(client.frame(&framed), Frame::Whole { start: 2, end: 2 + bytes.len() });
     }
 });

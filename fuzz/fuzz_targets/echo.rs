@@ -1,20 +1,20 @@
 //! echo, both ends, given any bytes.
 //!
 //! Invariant: neither end panics; what comes is sent back as it came, but over UDP not to a port where another echo may
-//! sit; the asker takes for right the very message of that request, flow and run, and nothing else; a message altered
+//! sit; the client takes for right the very message of that request, flow and run, and nothing else; a message altered
 //! in its pattern alone is told as altered where enough of it is left.
 #![no_main]
 
-use flatout_wire::echo::{Echo, EchoAsker};
-use flatout_wire::{Answer, Ask, Frame, Knob, Moment, Protocol, Reading, Table};
+use flatout_wire::echo::{Echo, EchoClient};
+use flatout_wire::{Client, Frame, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let server = Echo::answerer(&[]).expect("no knobs");
+    let server = Echo::responder(&[]).expect("no options");
     for (peer_port, stream) in [(40_000, false), (40_000, true), (7, false), (4242, false), (4242, true)] {
-        let moment = Moment { peer_port, own_port: 4242, stream, ..Moment::default() };
+        let context = RequestContext { peer_port, own_port: 4242, stream, ..RequestContext::default() };
         let mut packet = bytes.to_vec();
-        let answered = server.answer(Table::default(), &moment, &mut packet, bytes.len());
+        let answered = server.answer(Table::default(), &context, &mut packet, bytes.len());
         assert_eq!(answered.is_ok(), stream || peer_port == 40_000);
         assert!(packet == bytes && answered.is_ok_and(|length| length == bytes.len()) || answered.is_err());
     }
@@ -27,26 +27,26 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn asked(size: usize, bytes: &[u8]) {
-    let asker = Echo::asker(&[Knob { name: "size", value: size as i64 }], 7).expect("1 to 65507");
+    let client = Echo::client(&[ProtocolOption { name: "size", value: size as i64 }], 7).expect("1 to 65507");
     let flow = u32::from(bytes.first().copied().unwrap_or(0));
-    if let Reading::Answer { index, .. } = asker.read(flow, bytes) {
-        assert_eq!(bytes, message(&asker, flow, index));
+    if let Reply::Valid { index, .. } = client.read(flow, bytes) {
+        assert_eq!(bytes, message(&client, flow, index));
     }
     let index = bytes.iter().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
-    let named = index & u32::MAX >> (32 - asker.index_bits());
-    let mut ours = message(&asker, flow, index);
-    assert_eq!(asker.read(flow, &ours), Reading::Answer { index: named, tally: 0 });
+    let named = index & u32::MAX >> (32 - client.index_bits());
+    let mut ours = message(&client, flow, index);
+    assert_eq!(client.read(flow, &ours), Reply::Valid { index: named, tally: 0 });
     for (byte, noise) in ours.iter_mut().skip(12).zip(bytes) {
         *byte ^= noise;
     }
-    let same = ours == message(&asker, flow, index);
+    let same = ours == message(&client, flow, index);
     let expected =
-        if same { Reading::Answer { index: named, tally: 0 } } else { Reading::Wrong { index: named, tally: 1 } };
-    assert_eq!(asker.read(flow, &ours), expected, "bytes 4 to 11 speak for the index");
+        if same { Reply::Valid { index: named, tally: 0 } } else { Reply::Invalid { index: named, tally: 1 } };
+    assert_eq!(client.read(flow, &ours), expected, "bytes 4 to 11 speak for the index");
 }
 
-fn message(asker: &EchoAsker, flow: u32, index: u32) -> Vec<u8> {
-    let mut message = vec![0xa5; asker.longest()];
-    assert_eq!(asker.fill(flow, index, &[], &mut message), asker.longest());
+fn message(client: &EchoClient, flow: u32, index: u32) -> Vec<u8> {
+    let mut message = vec![0xa5; client.longest()];
+    assert_eq!(client.fill(flow, index, &[], &mut message), client.longest());
     message
 }

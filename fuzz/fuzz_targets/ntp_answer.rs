@@ -10,7 +10,7 @@
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, from_unix};
-use flatout_wire::{Answer, Moment, Protocol, Table};
+use flatout_wire::{Protocol, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {
@@ -20,14 +20,14 @@ fuzz_target!(|datagram: &[u8]| {
     {
         for peer_port in [own_port, 123, 40_000] {
             let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
-            let moment = Moment { received_unix_ns, now_unix_ns, peer_port, ..Moment::default() };
-            check(datagram, &moment);
-            // An asker whose stamp is the very time of ours: guessing would take a fuzzer for ever.
+            let context = RequestContext { received_unix_ns, now_unix_ns, peer_port, ..RequestContext::default() };
+            check(datagram, &context);
+            // An client whose stamp is the very time of ours: guessing would take a fuzzer for ever.
             for same in [received_unix_ns, now_unix_ns] {
                 let mut datagram = datagram.to_vec();
                 if let Some(transmit) = datagram.get_mut(40..HEADER) {
                     transmit.copy_from_slice(&from_unix(same).to_be_bytes());
-                    check(&datagram, &moment);
+                    check(&datagram, &context);
                 }
             }
         }
@@ -40,15 +40,15 @@ fn number(datagram: &[u8], from_end: usize) -> u64 {
     rest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-fn check(datagram: &[u8], moment: &Moment) {
-    let answerer = Ntp::answerer(&[]).expect("no knobs");
+fn check(datagram: &[u8], context: &RequestContext) {
+    let responder = Ntp::responder(&[]).expect("no options");
     // A receive buffer is longer than what came: bytes of earlier datagrams lie behind it.
     let mut packet = [0xa5; Ntp::DATAGRAM_MAX];
     packet[..datagram.len()].copy_from_slice(datagram);
-    match answerer.answer(Table::default(), moment, &mut packet, datagram.len()) {
+    match responder.answer(Table::default(), context, &mut packet, datagram.len()) {
         Ok(length) => {
             assert!(length == HEADER && length <= datagram.len(), "{length} bytes for {}", datagram.len());
-            check_answer(datagram, &packet[..length], moment.peer_port);
+            check_answer(datagram, &packet[..length], context.peer_port);
         }
         Err(_) => assert_eq!(&packet[..datagram.len()], datagram, "a refused datagram is left as it came"),
     }

@@ -7,8 +7,8 @@
 //! - it is nobody's answer once its origin changes, or in another flow.
 #![no_main]
 
-use flatout_wire::ntp::{HEADER, Ntp, NtpAsker};
-use flatout_wire::{Answer, Ask, Moment, Protocol, Reading, Table};
+use flatout_wire::ntp::{HEADER, Ntp, NtpClient};
+use flatout_wire::{Client, Protocol, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 const SECRET: u64 = 0x0123_4567_89ab_cdef;
@@ -19,36 +19,41 @@ const UNCHECKED: core::ops::Range<usize> = 2..24;
 
 fuzz_target!(|reply: &[u8]| {
     for version in 1..=4 {
-        let knob = flatout_wire::Knob { name: "version", value: version };
-        let asker = Ntp::asker(&[knob], SECRET).expect("a version that is spoken");
-        any_reply(&asker, reply);
-        own_answer(&asker, reply);
+        let option = flatout_wire::ProtocolOption { name: "version", value: version };
+        let client = Ntp::client(&[option], SECRET).expect("a version that is spoken");
+        any_reply(&client, reply);
+        own_answer(&client, reply);
     }
 });
 
-fn any_reply(asker: &NtpAsker, reply: &[u8]) {
+fn any_reply(client: &NtpClient, reply: &[u8]) {
     for flow in [0, 1, u32::MAX] {
-        match asker.read(flow, reply) {
-            Reading::Answer { index, tally } | Reading::Wrong { index, tally } => {
+        match client.read(flow, reply) {
+            Reply::Valid { index, tally } | Reply::Invalid { index, tally } => {
                 assert!(tally < Ntp::TALLIES.len());
-                assert_eq!(reply[ORIGIN], request(asker, flow, index)[40..48], "a reply to another request");
+                assert_eq!(reply[ORIGIN], request(client, flow, index)[40..48], "a reply to another request");
             }
-            Reading::Stranger => {}
+            Reply::Unmatched => {}
         }
-        if let Some(index) = asker.recognise(flow, reply) {
-            assert_eq!(reply[40..48], request(asker, flow, index)[40..48], "a quote of another request");
+        if let Some(index) = client.recognise(flow, reply) {
+            assert_eq!(reply[40..48], request(client, flow, index)[40..48], "a quote of another request");
         }
     }
 }
 
-fn own_answer(asker: &NtpAsker, noise: &[u8]) {
+fn own_answer(client: &NtpClient, noise: &[u8]) {
     let (flow, index) = (number(noise, 0), number(noise, 4));
-    let mut packet = request(asker, flow, index).to_vec();
-    let moment = Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000, ..Moment::default() };
-    let answerer = Ntp::answerer(&[]).expect("no knobs");
-    answerer.answer(Table::default(), &moment, &mut packet, HEADER).expect("an asker's request is answered");
-    let right = Reading::Answer { index, tally: 0 };
-    assert_eq!(asker.read(flow, &packet), right);
+    let mut packet = request(client, flow, index).to_vec();
+    let context = RequestContext {
+        received_unix_ns: NOW - 1000,
+        now_unix_ns: NOW,
+        peer_port: 40_000,
+        ..RequestContext::default()
+    };
+    let responder = Ntp::responder(&[]).expect("no options");
+    responder.answer(Table::default(), &context, &mut packet, HEADER).expect("an asker's request is answered");
+    let right = Reply::Valid { index, tally: 0 };
+    assert_eq!(client.read(flow, &packet), right);
 
     for (byte, noise) in packet[UNCHECKED].iter_mut().zip(noise) {
         *byte ^= noise;
@@ -56,20 +61,20 @@ fn own_answer(asker: &NtpAsker, noise: &[u8]) {
     packet[0] = packet[0] & 0x3f | (noise.first().unwrap_or(&0) % 3) << 6;
     packet[1] = noise.get(1).unwrap_or(&0) % 15 + 1;
     packet.extend_from_slice(noise);
-    assert_eq!(asker.read(flow, &packet), right, "after bytes changed that nobody checks");
+    assert_eq!(client.read(flow, &packet), right, "after bytes changed that nobody checks");
 
-    assert_eq!(asker.read(flow ^ 1, &packet), Reading::Stranger, "in another flow");
+    assert_eq!(client.read(flow ^ 1, &packet), Reply::Unmatched, "in another flow");
     for (byte, noise) in packet[ORIGIN].iter_mut().zip(noise) {
         *byte ^= noise;
     }
     let same = noise.iter().take(8).all(|byte| *byte == 0);
-    assert!(same || asker.read(flow, &packet) != right, "another origin, the same request");
+    assert!(same || client.read(flow, &packet) != right, "another origin, the same request");
 }
 
-fn request(asker: &NtpAsker, flow: u32, index: u32) -> [u8; HEADER] {
+fn request(client: &NtpClient, flow: u32, index: u32) -> [u8; HEADER] {
     let mut packet = [0xa5; HEADER];
-    assert_eq!(asker.fill(flow, index, &[], &mut packet), HEADER);
-    assert_eq!(asker.recognise(flow, &packet), Some(index), "its own request");
+    assert_eq!(client.fill(flow, index, &[], &mut packet), HEADER);
+    assert_eq!(client.recognise(flow, &packet), Some(index), "its own request");
     packet
 }
 

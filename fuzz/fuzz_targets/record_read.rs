@@ -5,8 +5,8 @@
 //! stranger's with another length or another constant. A row of any text is its bytes, or refused.
 #![no_main]
 
-use flatout_wire::record::{LONGEST, Record, RecordAsker};
-use flatout_wire::{Ask, Knob, Protocol, Reading};
+use flatout_wire::record::{LONGEST, Record, RecordClient};
+use flatout_wire::{Client, Protocol, ProtocolOption, Reply};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -26,26 +26,26 @@ fuzz_target!(|bytes: &[u8]| {
         ("value", part(6)),
         ("longer", part(7) & 1),
     ];
-    let Ok(asker) = Record::asker(&list.map(|(name, value)| Knob { name, value }), 7) else { return };
-    judged(&asker, bytes, number(bytes, echoed), number(bytes, constant) == part(6) as u64, part(7) & 1 == 1);
+    let Ok(client) = Record::client(&list.map(|(name, value)| ProtocolOption { name, value }), 7) else { return };
+    judged(&client, bytes, number(bytes, echoed), number(bytes, constant) == part(6) as u64, part(7) & 1 == 1);
 });
 
-fn judged(asker: &RecordAsker, reply: &[u8], echoed: u64, constant: bool, longer: bool) {
-    let index = (echoed & ((1_u64 << asker.index_bits()) - 1)) as u32;
-    let right = Reading::Answer { index, tally: 0 };
-    let reading = asker.read(1, reply);
-    assert_eq!(reading, if constant { right } else { Reading::Wrong { index, tally: 1 } });
+fn judged(client: &RecordClient, reply: &[u8], echoed: u64, constant: bool, longer: bool) {
+    let index = (echoed & ((1_u64 << client.index_bits()) - 1)) as u32;
+    let right = Reply::Valid { index, tally: 0 };
+    let reading = client.read(1, reply);
+    assert_eq!(reading, if constant { right } else { Reply::Invalid { index, tally: 1 } });
     let more = [reply, &[0]].concat();
-    match asker.read(1, &more) {
-        Reading::Wrong { index: named, tally: 2 } => assert!(!longer && named == index),
+    match client.read(1, &more) {
+        Reply::Invalid { index: named, tally: 2 } => assert!(!longer && named == index),
         same => assert!(longer && same == reading),
     }
-    let less = asker.read(1, &reply[..reply.len() - 1]);
-    assert!(less == Reading::Stranger || less == Reading::Wrong { index, tally: 2 });
+    let less = client.read(1, &reply[..reply.len() - 1]);
+    assert!(less == Reply::Unmatched || less == Reply::Invalid { index, tally: 2 });
     let mut request = [0xa5; LONGEST];
-    let length = asker.fill(1, index, &[], &mut request);
-    assert_eq!(asker.recognise(1, &request[..length]), Some(index), "its own request");
-    asker.recognise(1, reply);
+    let length = client.fill(1, index, &[], &mut request);
+    assert_eq!(client.recognise(1, &request[..length]), Some(index), "its own request");
+    client.recognise(1, reply);
 }
 
 fn row(line: &[u8]) {

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use flatout_wire::{Protocol, SUBJECT_MAX};
+use flatout_wire::{Protocol, QUERY_LEN_MAX};
 
 /// Length of a subject's length.
 const HEAD: usize = 2;
@@ -71,7 +71,7 @@ impl Corpus {
     }
 
     fn add<P: Protocol>(&mut self, line: &[u8]) -> Result<(), String> {
-        let mut subject = [0; SUBJECT_MAX];
+        let mut subject = [0; QUERY_LEN_MAX];
         let length = P::compile(line, &mut subject).map_err(|bad| format!("expected {}", bad.expected))?;
         let Some(subject) = subject.get(..length).filter(|subject| !subject.is_empty()) else { return Ok(()) };
         let offset = u32::try_from(self.arena.len()).map_err(|_| "too many queries: 4 GiB of them".to_owned())?;

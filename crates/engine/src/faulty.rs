@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flatout_net::{Batch, Server};
-use flatout_wire::{Answer, Moment, Protocol, Table};
+use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
 use crate::clock::unix_now;
 use crate::crew::Crew;
@@ -83,9 +83,9 @@ pub struct Faulty {
 impl Faulty {
     /// Binds and starts.
     pub fn start<P: Protocol>(plan: &ServePlan, faults: Faults) -> io::Result<Self> {
-        let invalid = |bad: flatout_wire::BadKnob| io::Error::new(io::ErrorKind::InvalidInput, bad.expected);
-        let answerer = P::answerer(&[]).map_err(invalid)?;
-        flatout_net::vacant(plan.listen)?;
+        let invalid = |bad: flatout_wire::InvalidOption| io::Error::new(io::ErrorKind::InvalidInput, bad.expected);
+        let responder = P::responder(&[]).map_err(invalid)?;
+        flatout_net::check_address_free(plan.listen)?;
         let socket = Server::bind(plan.listen, Duration::from_millis(50))?;
         let address = socket.address()?;
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Done>>::default());
@@ -97,8 +97,8 @@ impl Faulty {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
-            flatout_net::prefer(-10);
-            Worker::<P>::new(socket, answerer, faults).run(&their_stop, &their_done);
+            flatout_net::raise_priority(-10);
+            Worker::<P>::new(socket, responder, faults).run(&their_stop, &their_done);
         })?;
         Ok(Self { address, stop, done, worker })
     }
@@ -133,7 +133,7 @@ type Waiting = Reverse<(u64, u64, SocketAddr, Vec<u8>)>;
 
 struct Worker<P: Protocol> {
     socket: Server,
-    answerer: P::Answerer,
+    responder: P::Responder,
     faults: Faults,
     random: Random,
     batch: Batch,
@@ -157,10 +157,10 @@ enum Fate {
 }
 
 impl<P: Protocol> Worker<P> {
-    fn new(socket: Server, answerer: P::Answerer, faults: Faults) -> Self {
+    fn new(socket: Server, responder: P::Responder, faults: Faults) -> Self {
         Self {
             socket,
-            answerer,
+            responder,
             faults,
             random: Random::new(faults.seed),
             batch: Batch::new(32, P::DATAGRAM_MAX, true),
@@ -200,9 +200,15 @@ impl<P: Protocol> Worker<P> {
             self.stall_at = (self.faults.stall_ns > 0).then_some(came + self.faults.stall_after_ns);
         }
         self.done.received += 1;
-        let moment =
-            Moment { received_unix_ns: came, now_unix_ns: now.max(came), peer_port: peer.port(), ..Moment::default() };
-        let Ok(answer) = self.answerer.answer(Table::default(), &moment, self.batch.slot(slot), length) else { return };
+        let context = RequestContext {
+            received_unix_ns: came,
+            now_unix_ns: now.max(came),
+            peer_port: peer.port(),
+            ..RequestContext::default()
+        };
+        let Ok(answer) = self.responder.answer(Table::default(), &context, self.batch.slot(slot), length) else {
+            return;
+        };
         let bytes = self.batch.slot(slot).get(..answer).unwrap_or_default().to_vec();
         let dead = self.faults.die_after > 0 && self.done.received > self.faults.die_after;
         if !dead && self.has_capacity(came) {

@@ -1,7 +1,7 @@
 //! The bounded queue between the workers that receive and whoever handles what they received.
 //!
 //! Method: each worker has a lane of blocks behind a lock of its own, taken once for all that one receive call brought.
-//! A block goes to its taker whole: nothing is copied twice but what fills less than half of one. One counter bounds
+//! A block goes to its decoder whole: nothing is copied twice but what fills less than half of one. One counter bounds
 //! all lanes together.
 //!
 //! Laws: of each lane, `parsed = handed_over + dropped + queued`, at any time; what one lane took in leaves it in that
@@ -213,7 +213,7 @@ impl Handover {
 
     /// Takes up to `most` messages of one lane. Waits up to `wait` for the first, then up to `linger` for more.
     ///
-    /// Nothing: none came in that time, another taker was quicker, or none will come any more.
+    /// Nothing: none came in that time, another decoder was quicker, or none will come any more.
     pub fn take(&self, most: usize, wait: Duration, linger: Duration) -> Option<Handed> {
         self.await_some(most, wait, linger);
         let handed = self.take_now(most.max(1));
@@ -311,7 +311,7 @@ impl Handover {
         self.call.descriptor()
     }
 
-    /// Nothing more will come: nobody waits any more, neither workers nor takers.
+    /// Nothing more will come: nobody waits any more, neither workers nor decoders.
     pub fn stop(&self) {
         self.call.stop();
         for lane in &self.lanes {

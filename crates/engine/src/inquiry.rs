@@ -7,8 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use flatout_net::Line;
-use flatout_wire::arrived::{LENGTH, Question, Told};
+use flatout_net::QuerySocket;
+use flatout_wire::receiver_stats::{LENGTH, StatsReply, StatsRequest};
 
 use crate::clock::{Clock, SystemClock, unique};
 
@@ -17,11 +17,11 @@ const AGAIN: Duration = Duration::from_millis(40);
 
 /// What the receiver at `target` tells; nothing where no answer comes within `at_most`.
 ///
-/// `anew`: it shall take sequence numbers that come from now on for new ones. Errors are the kernel's; ECONNREFUSED:
+/// `reset_sequences`: it shall take sequence numbers that come from now on for new ones. Errors are the kernel's; ECONNREFUSED:
 /// nobody listens there.
-pub fn ask(target: SocketAddr, anew: bool, at_most: Duration) -> io::Result<Option<Told>> {
-    let question = Question { anew, nonce: unique() };
-    let line = Line::open(target)?;
+pub fn ask(target: SocketAddr, reset_sequences: bool, at_most: Duration) -> io::Result<Option<StatsReply>> {
+    let question = StatsRequest { reset_sequences, nonce: unique() };
+    let line = QuerySocket::open(target)?;
     let clock = SystemClock::begin();
     let mut datagram = [0; LENGTH + 1];
     while let Some(left) = at_most.checked_sub(Duration::from_nanos(clock.now())).filter(|left| !left.is_zero()) {
@@ -30,7 +30,7 @@ pub fn ask(target: SocketAddr, anew: bool, at_most: Duration) -> io::Result<Opti
         let patience = AGAIN.min(left);
         while let Some(wait) = patience.checked_sub(Duration::from_nanos(clock.now() - asked)) {
             let Some(length) = line.receive(&mut datagram, wait)? else { continue };
-            if let Some(told) = datagram.get(..length).and_then(|datagram| question.answered(datagram)) {
+            if let Some(told) = datagram.get(..length).and_then(|datagram| question.read_reply(datagram)) {
                 return Ok(Some(told));
             }
         }

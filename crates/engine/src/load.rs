@@ -17,8 +17,8 @@ pub mod stream;
 
 use std::sync::Arc;
 
-use flatout_net::{Batch, Datagrams, Sent};
-use flatout_wire::{Ask, Protocol};
+use flatout_net::{Batch, Datagrams, SendResult};
+use flatout_wire::{Client, Protocol};
 
 use crate::clock::Clock;
 use crate::corpus::Cursor;
@@ -83,7 +83,7 @@ pub struct Manner {
 /// What a worker is made of.
 pub struct Parts<P: Protocol, L, C> {
     /// The protocol's asking end.
-    pub asker: P::Asker,
+    pub client: P::Client,
     /// What to ask about.
     pub cursor: Cursor,
     /// What carries datagrams.
@@ -106,7 +106,7 @@ pub struct Parts<P: Protocol, L, C> {
 
 /// A worker that asks.
 pub struct Asking<P: Protocol, L, C> {
-    asker: P::Asker,
+    client: P::Client,
     link: L,
     clock: C,
     manner: Manner,
@@ -128,12 +128,12 @@ pub struct Asking<P: Protocol, L, C> {
 impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: Parts<P, L, C>) -> Self {
-        let slots = parts.manner.slots.max(16).min(1 << parts.asker.index_bits().min(24));
+        let slots = parts.manner.slots.max(16).min(1 << parts.client.index_bits().min(24));
         let rings = Rings::new(parts.link.flows(), slots);
         Self {
-            outgoing: Batch::new(GROUP, parts.asker.longest(), false),
+            outgoing: Batch::new(GROUP, parts.client.longest(), false),
             incoming: Batch::new(ARRIVALS_A_CALL, P::DATAGRAM_MAX, false),
-            asker: parts.asker,
+            client: parts.client,
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
             clock: parts.clock,
@@ -217,9 +217,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
             let Some(index) = self.book.rings.of(self.flow).vacancy(count as u32) else { break };
             let subject = self.cursor.next();
-            length = self.asker.fill(name, index, self.cursor.subject(subject), self.outgoing.slot(count));
-            if self.asker.stamped() {
-                self.asker.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
+            length = self.client.fill(name, index, self.cursor.subject(subject), self.outgoing.slot(count));
+            if self.client.stamped() {
+                self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
             }
             self.outgoing.set_length(count, length);
             self.subjects.push(subject);
@@ -232,22 +232,22 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         self.note_sent(sent, now)
     }
 
-    fn note_sent(&mut self, sent: Sent, now: u64) -> usize {
+    fn note_sent(&mut self, sent: SendResult, now: u64) -> usize {
         match sent {
-            Sent::Left(count) => {
+            SendResult::Sent(count) => {
                 for n in 0..count {
                     self.left(now, self.subjects[n]);
                 }
                 count
             }
-            Sent::Full => 0,
-            Sent::Dropped => self.stays(now, Unsent::Dropped),
-            Sent::Refused => {
+            SendResult::Full => 0,
+            SendResult::Dropped => self.stays(now, Unsent::Dropped),
+            SendResult::Refused => {
                 self.hear_refusals(self.flow);
                 self.end_turn();
                 0
             }
-            Sent::Failed(errno) => {
+            SendResult::Failed(errno) => {
                 self.book.board.fail(std::io::Error::from_raw_os_error(errno).to_string());
                 self.stays(now, Unsent::Failed)
             }
@@ -288,7 +288,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     /// The work of each ms; returns whether the run is over.
     fn tick(&mut self, now: u64) -> bool {
         self.book.tick(now);
-        if self.asker.stamped() {
+        if self.client.stamped() {
             self.unix_offset = self.clock.unix_offset();
         }
         if self.book.stop_at.is_some() {

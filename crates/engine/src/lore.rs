@@ -25,7 +25,7 @@ impl Lore {
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(value);
         }
-        let mut places = vec![0; Table::places(entries.len())];
+        let mut places = vec![0; Table::slots(entries.len())];
         let longest = Table::build(&mut places, &bytes).ok_or_else(|| too("more than 4 GiB to answer from"))?;
         Ok(Self { places, entries: bytes, longest })
     }

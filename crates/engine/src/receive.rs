@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Intake, IntakeWays, Process};
-use flatout_wire::arrived::LENGTH;
-use flatout_wire::{Protocol, Take};
+use flatout_net::{Process, ReceiveOptions, ReceiveRing, ReceiveSocket};
+use flatout_wire::receiver_stats::LENGTH;
+use flatout_wire::{Decode, Protocol};
 
 pub use books::Received;
 use books::{Books, Drops, Following, lock};
@@ -46,7 +46,7 @@ pub struct Receiving {
     size: usize,
     books: Arc<Books>,
     /// None once it is stopped.
-    intake: Mutex<Option<Arc<Intake>>>,
+    intake: Mutex<Option<Arc<ReceiveSocket>>>,
     stop: Arc<AtomicBool>,
     threads: Mutex<Crew<()>>,
     /// At most one.
@@ -56,17 +56,18 @@ pub struct Receiving {
 impl Receiving {
     /// Binds all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
     pub fn start<P: Protocol>(plan: &ReceivePlan) -> io::Result<Self> {
-        let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| flatout_wire::Knob { name, value: *value }).collect();
+        let knobs: Vec<_> =
+            plan.knobs.iter().map(|(name, value)| flatout_wire::ProtocolOption { name, value: *value }).collect();
         let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
-        let taker = P::taker(&knobs).map_err(|bad| invalid(bad.expected))?;
+        let decoder = P::decoder(&knobs).map_err(|bad| invalid(bad.expected))?;
         let workers = plan.workers.max(1);
         let intakes = bind(plan, workers)?;
         let address = intakes.first().map_or_else(|| Ok(plan.listen), |intake| intake.address())?;
-        let books = books(plan, workers, &taker, &intakes)?;
+        let books = books(plan, workers, &decoder, &intakes)?;
         let receiving = Self {
             process: Process::this(),
             address,
-            size: taker.size(),
+            size: decoder.size(),
             books,
             intake: Mutex::new(intakes.first().cloned()),
             stop: Arc::default(),
@@ -75,16 +76,16 @@ impl Receiving {
         };
         for (number, intake) in intakes.iter().cycle().take(workers).enumerate() {
             // One byte more than any message has, so that a longer one is noticed.
-            let longest = taker.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
-            let arrivals = Arrivals::new(longest, intake.coalesced(), intake.noted());
+            let longest = decoder.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
+            let arrivals = ReceiveRing::new(longest, intake.coalesced(), intake.has_control_messages());
             let inflow = (Arc::clone(intake), arrivals);
-            let worker = Worker::new(number, taker.clone(), inflow, Arc::clone(&receiving.books), plan.tells);
+            let worker = Worker::new(number, decoder.clone(), inflow, Arc::clone(&receiving.books), plan.tells);
             receiving.spawn(plan.cpus.get(number % plan.cpus.len().max(1)).copied(), worker)?;
         }
         Ok(receiving)
     }
 
-    fn spawn<T: Take>(&self, cpu: Option<usize>, worker: Worker<T, Arc<Intake>>) -> io::Result<()> {
+    fn spawn<T: Decode>(&self, cpu: Option<usize>, worker: Worker<T, Arc<ReceiveSocket>>) -> io::Result<()> {
         let stop = Arc::clone(&self.stop);
         lock(&self.threads).start("flatout-receive", move || {
             if let Some(cpu) = cpu {
@@ -197,29 +198,34 @@ impl Drop for Receiving {
 }
 
 /// One socket a worker, or one for all.
-fn bind(plan: &ReceivePlan, workers: usize) -> io::Result<Vec<Arc<Intake>>> {
-    let ways = IntakeWays { wait: WAIT, buffer: plan.buffer, stamps: plan.stamps, coalesced: plan.coalesced };
-    flatout_net::vacant(plan.listen)?;
-    let first = Intake::bind(plan.listen, ways)?;
+fn bind(plan: &ReceivePlan, workers: usize) -> io::Result<Vec<Arc<ReceiveSocket>>> {
+    let ways = ReceiveOptions { wait: WAIT, buffer: plan.buffer, stamps: plan.stamps, coalesced: plan.coalesced };
+    flatout_net::check_address_free(plan.listen)?;
+    let first = ReceiveSocket::bind(plan.listen, ways)?;
     let address = first.address()?;
     let mut intakes = vec![Arc::new(first)];
     for _ in 1..if plan.shared { 1 } else { workers } {
-        intakes.push(Arc::new(Intake::bind(address, ways)?));
+        intakes.push(Arc::new(ReceiveSocket::bind(address, ways)?));
     }
     Ok(intakes)
 }
 
-fn books<T: Take>(plan: &ReceivePlan, workers: usize, taker: &T, intakes: &[Arc<Intake>]) -> io::Result<Arc<Books>> {
-    let bits = taker.sequence_bits();
+fn books<T: Decode>(
+    plan: &ReceivePlan,
+    workers: usize,
+    decoder: &T,
+    intakes: &[Arc<ReceiveSocket>],
+) -> io::Result<Arc<Books>> {
+    let bits = decoder.sequence_bits();
     let most = if bits > 0 { plan.followed } else { 1 };
     let followings =
         intakes.iter().map(|_| Following::new(Follower::new(most, bits, plan.shared && workers > 1))).collect();
-    let drops = |intake: &Arc<Intake>| {
+    let drops = |intake: &Arc<ReceiveSocket>| {
         let intake = Arc::clone(intake);
         Drops::new(move || intake.memory().drops)
     };
-    let handover = Handover::new(workers, taker.size(), plan.queue, plan.when_full)?;
-    let shape = (taker.size(), bits, taker.places());
+    let handover = Handover::new(workers, decoder.size(), plan.queue, plan.when_full)?;
+    let shape = (decoder.size(), bits, decoder.field_layout());
     let sources = Sources::new(plan.followed);
     Ok(Books::new(handover, sources, (workers, followings, intakes.iter().map(drops).collect()), shape))
 }

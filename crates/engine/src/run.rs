@@ -110,7 +110,7 @@ impl LoadRun {
     }
 
     fn start_with<P: Protocol>(plan: &LoadPlan) -> io::Result<Self> {
-        flatout_net::be_brief();
+        flatout_net::shorten_timeslice();
         let clock = SystemClock::begin();
         let gate = start::gate(plan, clock);
         let form = if plan.log.as_ref().is_some_and(|log| log.tcpscaler) {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use flatout_net::{Epoll, Listener, Streams, Uring};
-use flatout_wire::{Protocol, Refusal};
+use flatout_wire::{DropReason, Protocol};
 
 use crate::clock::SystemClock;
 use crate::crew::Crew;
@@ -30,11 +30,11 @@ pub(crate) use streams::Worker as Answering;
 const WAIT: Duration = Duration::from_millis(50);
 /// How often a busy worker leaves its counters.
 const PUBLISH_NS: u64 = 10_000_000;
-const REASONS: usize = Refusal::WORDS.len() + 3;
+const REASONS: usize = DropReason::WORDS.len() + 3;
 
 /// Why a request got no answer: the protocol's reasons first, then those of datagrams.
 pub const DROPPED: [&str; REASONS] = reasons();
-const TOO_LONG: usize = Refusal::WORDS.len();
+const TOO_LONG: usize = DropReason::WORDS.len();
 const NOT_UNICAST: usize = TOO_LONG + 1;
 const UNSENT: usize = TOO_LONG + 2;
 
@@ -42,7 +42,7 @@ const fn reasons() -> [&'static str; REASONS] {
     let mut all = [""; REASONS];
     let mut n = 0;
     while n < TOO_LONG {
-        all[n] = Refusal::WORDS[n];
+        all[n] = DropReason::WORDS[n];
         n += 1;
     }
     (all[TOO_LONG], all[NOT_UNICAST], all[UNSENT]) = ("too_long", "not_unicast", "unsent");
@@ -140,7 +140,7 @@ pub struct Serving {
 
 /// What all threads share.
 struct Shared<P: Protocol> {
-    answerer: Arc<P::Answerer>,
+    responder: Arc<P::Responder>,
     lore: Arc<Lore>,
     address: SocketAddr,
     io: Io,
@@ -151,9 +151,10 @@ struct Shared<P: Protocol> {
 impl Serving {
     /// Binds all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
     pub fn start<P: Protocol>(plan: &ServePlan) -> io::Result<Self> {
-        let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| flatout_wire::Knob { name, value: *value }).collect();
+        let knobs: Vec<_> =
+            plan.knobs.iter().map(|(name, value)| flatout_wire::ProtocolOption { name, value: *value }).collect();
         let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
-        let answerer = Arc::new(P::answerer(&knobs).map_err(|bad| invalid(bad.expected))?);
+        let responder = Arc::new(P::responder(&knobs).map_err(|bad| invalid(bad.expected))?);
         if plan.links.is_empty() || !plan.links.iter().all(|link| P::LINKS.contains(link)) {
             return Err(invalid("a link that the protocol speaks"));
         }
@@ -161,7 +162,7 @@ impl Serving {
         let bound = bind::all(plan)?;
         let (address, workers) = (bound.address, plan.workers.max(1));
         let shared =
-            Shared::<P> { answerer, lore, address, io: plan.io, connections: plan.connections.div_ceil(workers) };
+            Shared::<P> { responder, lore, address, io: plan.io, connections: plan.connections.div_ceil(workers) };
         let mut serving = Self {
             address,
             carrier: "",
@@ -174,7 +175,7 @@ impl Serving {
         for (n, socket) in bound.sockets.into_iter().enumerate() {
             let worker = datagrams::Worker::<P>::new(
                 socket,
-                Arc::clone(&shared.answerer),
+                Arc::clone(&shared.responder),
                 Arc::clone(&shared.lore),
                 address.port(),
             );
@@ -215,11 +216,11 @@ impl Serving {
         shared: &Shared<P>,
         listener: Listener,
     ) -> io::Result<()> {
-        let (answerer, lore) = (Arc::clone(&shared.answerer), Arc::clone(&shared.lore));
+        let (responder, lore) = (Arc::clone(&shared.responder), Arc::clone(&shared.lore));
         let (io, connections, address) = (shared.io, shared.connections, shared.address);
         let (tell, told) = mpsc::channel();
         self.spawn(n, cpu, move |stop, board| {
-            let begin = Begin::<P> { answerer, lore, address, connections, stop, board, tell: &tell };
+            let begin = Begin::<P> { responder, lore, address, connections, stop, board, tell: &tell };
             if let Err(error) = begin.run(io, listener) {
                 // Whoever started it waits for this word.
                 let _ = tell.send(Err(error));
@@ -290,7 +291,7 @@ impl Drop for Serving {
 
 /// What a thread for streams needs besides its carrier.
 struct Begin<'a, P: Protocol> {
-    answerer: Arc<P::Answerer>,
+    responder: Arc<P::Responder>,
     lore: Arc<Lore>,
     address: SocketAddr,
     connections: usize,
@@ -322,7 +323,7 @@ impl<P: Protocol> Begin<'_, P> {
         // Whoever started it waits for this word.
         let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
         let clock = SystemClock::begin();
-        streams::Worker::<P, _, _>::new(streams, clock, self.answerer, self.lore, self.address.port())
+        streams::Worker::<P, _, _>::new(streams, clock, self.responder, self.lore, self.address.port())
             .run(self.stop, self.board);
     }
 }

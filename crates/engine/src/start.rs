@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use flatout_net::{Epoll, Flows, Streams, Uring, Ways};
-use flatout_wire::{Ask, Knob, Link, Protocol, Take};
+use flatout_net::{Epoll, FlowOptions, Flows, Streams, Uring};
+use flatout_wire::{Client, Decode, Link, Protocol, ProtocolOption};
 
 use crate::clock::{Clock, SystemClock, unix_now};
 use crate::corpus::{Corpus, Cursor};
@@ -47,7 +47,7 @@ struct Common<'a, P: Protocol> {
     clock: SystemClock,
     gate: &'a Arc<Gate>,
     log: Option<&'a Log>,
-    asker: P::Asker,
+    client: P::Client,
     corpus: Arc<Corpus>,
 }
 
@@ -73,14 +73,14 @@ pub(crate) fn workers<P: Protocol>(
     }
     let Some(target) = plan.targets.first() else { return Err(invalid("a target")) };
     let secret = Random::new(unix_now() ^ plan.seed).bits();
-    let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
-    let asker = P::asker(&knobs, secret).map_err(|bad| invalid(bad.expected))?;
+    let knobs: Vec<_> = plan.knobs.iter().map(|(name, value)| ProtocolOption { name, value: *value }).collect();
+    let client = P::client(&knobs, secret).map_err(|bad| invalid(bad.expected))?;
     let corpus = Corpus::compile::<P>(&plan.lines, plan.queries.as_deref())?;
-    let common = Common::<P> { plan, target: *target, clock, gate, log, asker, corpus };
+    let common = Common::<P> { plan, target: *target, clock, gate, log, client, corpus };
     match plan.link {
-        Link::Udp if common.asker.one_way() => {
-            let taker = P::taker(&knobs).map_err(|bad| invalid(bad.expected))?;
-            common.one_way(taker.names_sender())
+        Link::Udp if common.client.one_way() => {
+            let decoder = P::decoder(&knobs).map_err(|bad| invalid(bad.expected))?;
+            common.one_way(decoder.carries_sender_id())
         }
         Link::Udp => common.over_datagrams(),
         Link::Tcp => common.over_streams(&Plain),
@@ -102,7 +102,7 @@ impl<P: Protocol> Common<'_, P> {
             let flows = flatout_net::Datagrams::flows(&link) as u32;
             let board = Arc::<Board>::default();
             let asking = Asking::<P, _, _>::new(Parts {
-                asker: self.asker.clone(),
+                client: self.client.clone(),
                 cursor: self.cursor(n),
                 manner: Manner {
                     stamps: self.plan.stamps,
@@ -135,7 +135,7 @@ impl<P: Protocol> Common<'_, P> {
             let flows = flatout_net::Datagrams::flows(&link);
             let board = Arc::<Board>::default();
             let casting = Casting::<P, _, _>::new(CastParts {
-                asker: self.asker.clone(),
+                client: self.client.clone(),
                 cursor: self.cursor(n),
                 link,
                 clock: self.clock,
@@ -223,7 +223,7 @@ impl<P: Protocol> Common<'_, P> {
             reconnect: plan.life.reconnect,
         };
         Making {
-            asker: self.asker.clone(),
+            client: self.client.clone(),
             cursor: self.cursor(n),
             wrap,
             clock: self.clock,
@@ -297,7 +297,7 @@ impl<P: Protocol> Common<'_, P> {
 
 /// A worker over streams, all but its streams.
 struct Making<P: Protocol, W> {
-    asker: P::Asker,
+    client: P::Client,
     cursor: Cursor,
     wrap: W,
     clock: SystemClock,
@@ -319,7 +319,7 @@ impl<P: Protocol, W: Wrap> Making<P, W> {
     fn run<S: Streams>(self, carry: impl FnOnce(usize) -> io::Result<S>) -> io::Result<Counts> {
         let streams = carry(self.places)?;
         Ok(Streaming::<P, S, SystemClock, W>::new(StreamParts {
-            asker: self.asker,
+            client: self.client,
             cursor: self.cursor,
             streams,
             wrap: self.wrap,
@@ -346,7 +346,7 @@ fn spawn(cpu: Option<usize>, work: impl FnOnce() -> Counts + Send + 'static) -> 
             // A CPU that has gone since the plan was made: the scheduler's choice will do.
             let _ = flatout_net::pin(cpu);
         }
-        flatout_net::prefer(NICENESS);
+        flatout_net::raise_priority(NICENESS);
         work()
     })
 }
@@ -363,7 +363,7 @@ fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
 
 fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
     let busy_poll_us = plan.ping_pong.map_or(0, |how| how.busy_poll_us);
-    let ways = Ways { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us };
+    let ways = FlowOptions { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us };
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {

@@ -95,9 +95,9 @@ pub(crate) struct Outgoing {
     filling: u32,
     /// Bytes in the filling block.
     pub(crate) filled: u32,
-    flying: u32,
+    submitted: u32,
     /// Bytes in the flying block.
-    pub(crate) flown: u32,
+    pub(crate) submitted_len: u32,
 }
 
 /// What stands against more bytes.
@@ -113,16 +113,16 @@ pub(crate) enum Reserve {
 
 impl Outgoing {
     /// Nothing on its way.
-    pub(crate) const EMPTY: Self = Self { filling: NONE, filled: 0, flying: NONE, flown: 0 };
+    pub(crate) const EMPTY: Self = Self { filling: NONE, filled: 0, submitted: NONE, submitted_len: 0 };
 
     /// Whether nothing waits or flies.
     pub(crate) fn is_empty(&self) -> bool {
-        self.filled == 0 && self.flying == NONE
+        self.filled == 0 && self.submitted == NONE
     }
 
     /// Whether a block flies.
-    pub(crate) fn is_flying(&self) -> bool {
-        self.flying != NONE
+    pub(crate) fn is_submitted(&self) -> bool {
+        self.submitted != NONE
     }
 
     /// Makes room for `need` bytes if that can be had.
@@ -131,7 +131,7 @@ impl Outgoing {
             if blocks.at(self.filling).1 - self.filled as usize >= need {
                 return Reserve::Ready;
             }
-            match (self.filled, self.flying) {
+            match (self.filled, self.submitted) {
                 (0, _) => blocks.give_back(self.filling),
                 (_, NONE) => return Reserve::MustLeave,
                 _ => return Reserve::Full,
@@ -154,32 +154,32 @@ impl Outgoing {
     }
 
     /// Makes the filling block the flying one; tells where it is and how long, if there is one to fly.
-    pub(crate) fn take_off(&mut self, blocks: &mut Blocks) -> Option<(*const u8, u32)> {
-        if self.flying != NONE || self.filling == NONE {
+    pub(crate) fn submit(&mut self, blocks: &mut Blocks) -> Option<(*const u8, u32)> {
+        if self.submitted != NONE || self.filling == NONE {
             return None;
         }
         if self.filled == 0 {
             self.discard(blocks);
             return None;
         }
-        (self.flying, self.flown) = (self.filling, self.filled);
+        (self.submitted, self.submitted_len) = (self.filling, self.filled);
         (self.filling, self.filled) = (NONE, 0);
-        Some((blocks.at(self.flying).0, self.flown))
+        Some((blocks.at(self.submitted).0, self.submitted_len))
     }
 
     /// The flying block from byte `from` on.
     pub(crate) fn rest(&self, blocks: &Blocks, from: u32) -> (*const u8, usize) {
-        let (start, from) = (blocks.at(self.flying).0, from.min(self.flown) as usize);
-        (start.wrapping_add(from), self.flown as usize - from)
+        let (start, from) = (blocks.at(self.submitted).0, from.min(self.submitted_len) as usize);
+        (start.wrapping_add(from), self.submitted_len as usize - from)
     }
 
     /// The flying block has arrived, or never will; returns how long it was.
-    pub(crate) fn land(&mut self, blocks: &mut Blocks) -> u32 {
-        if self.flying != NONE {
-            blocks.give_back(self.flying);
+    pub(crate) fn complete(&mut self, blocks: &mut Blocks) -> u32 {
+        if self.submitted != NONE {
+            blocks.give_back(self.submitted);
         }
-        self.flying = NONE;
-        std::mem::take(&mut self.flown)
+        self.submitted = NONE;
+        std::mem::take(&mut self.submitted_len)
     }
 
     /// Drops what waits.

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 
-/// Carries datagrams between this end's flows and one far end. Nothing here blocks but [`Datagrams::listen`].
+/// Carries datagrams between this end's flows and one far end. Nothing here blocks but [`Datagrams::poll`].
 pub trait Datagrams {
     /// How many flows there are; they are named by number from 0.
     fn flows(&self) -> usize;
     /// Sends the first `count` slots over `flow`, all of them `length` bytes long.
-    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> Sent;
+    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> SendResult;
     /// Waits up to `wait` for arrivals or refusals and returns how many flows have some.
     ///
     /// A flow is named once: it must be received from until that returns less than the batch holds.
-    fn listen(&mut self, wait: Duration) -> usize;
+    fn poll(&mut self, wait: Duration) -> usize;
     /// The n-th flow that the last `listen` named, and whether it has refusals to read.
-    fn heard(&self, n: usize) -> (usize, bool);
+    fn ready(&self, n: usize) -> (usize, bool);
     /// Receives arrivals of `flow` into the batch, from slot 0 on; returns how many.
     fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize;
     /// The next refusal that came back to `flow`, the datagram it quotes in `quote`.
@@ -26,9 +26,9 @@ pub trait Datagrams {
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendResult {
     /// So many datagrams left, from the first on.
-    Left(usize),
+    Sent(usize),
     /// The socket's send buffer is full: try again.
     Full,
     /// This machine's own queue dropped the first datagram (ENOBUFS): it never left.

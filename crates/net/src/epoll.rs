@@ -15,7 +15,7 @@ use crate::blocks::{Blocks, Reserve};
 use crate::option;
 use crate::pool::Pool;
 use crate::socket::{self, check, own};
-use crate::streams::{Carried, Conn, Event, How, Reason, Refuse, Slip, Streams};
+use crate::streams::{CloseMode, CloseReason, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
 use crate::tcp::{self, Listener};
 
 mod flow;
@@ -49,7 +49,7 @@ pub(crate) struct Sizes {
 
 /// Whether the listener is listened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+enum AcceptQueue {
     /// It is; so many may still come in at this turn.
     Watched(u32),
     /// Not for so many turns, or until a connection ends.
@@ -60,7 +60,7 @@ enum Door {
 pub struct Epoll {
     epoll: OwnedFd,
     listener: Option<Listener>,
-    door: Door,
+    door: AcceptQueue,
     slots: Vec<Slot>,
     free: Vec<u32>,
     capacity: usize,
@@ -75,7 +75,7 @@ pub struct Epoll {
     dirty: Vec<u32>,
     /// What was found out of turn.
     later: VecDeque<Event>,
-    carried: Carried,
+    stats: StreamStats,
 }
 
 impl Epoll {
@@ -93,7 +93,7 @@ impl Epoll {
         Ok(Self {
             epoll,
             listener,
-            door: Door::Watched(0),
+            door: AcceptQueue::Watched(0),
             slots: Vec::new(),
             free: Vec::new(),
             capacity: capacity.clamp(1, u32::MAX as usize >> 1),
@@ -104,12 +104,12 @@ impl Epoll {
             unread: VecDeque::new(),
             dirty: Vec::new(),
             later: VecDeque::new(),
-            carried: Carried::default(),
+            stats: StreamStats::default(),
         })
     }
 
     fn conn(&self, place: u32) -> Conn {
-        Conn { place, generation: self.slots.get(place as usize).map_or(0, |slot| slot.generation) }
+        Conn { index: place, generation: self.slots.get(place as usize).map_or(0, |slot| slot.generation) }
     }
 
     fn is_full(&self) -> bool {
@@ -128,7 +128,7 @@ impl Epoll {
         };
         let conn = self.conn(place);
         let name = u64::from(place) << 32 | u64::from(conn.generation);
-        self.carried.calls += 1;
+        self.stats.calls += 1;
         if let Err(error) = control(&self.epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), EDGES, name) {
             self.free.push(place);
             return Err(error);
@@ -140,27 +140,27 @@ impl Epoll {
     }
 
     /// Listens to the listener again, or not for now: level-triggered it would be told of at every wait.
-    fn watch_door(&mut self, door: Door) {
+    fn watch_door(&mut self, door: AcceptQueue) {
         let Some(listener) = &self.listener else { return };
-        let events = if matches!(door, Door::Watched(_)) { libc::EPOLLIN as u32 } else { 0 };
-        self.carried.calls += 1;
+        let events = if matches!(door, AcceptQueue::Watched(_)) { libc::EPOLLIN as u32 } else { 0 };
+        self.stats.calls += 1;
         // Failing here means that nobody is let in until the next try, which comes.
         self.door = match control(&self.epoll, libc::EPOLL_CTL_MOD, listener.fd(), events, DOOR) {
             Ok(()) => door,
-            Err(_) => Door::Shut(PAUSE),
+            Err(_) => AcceptQueue::Shut(PAUSE),
         };
     }
 
     /// Somebody from the listener's queue, if anybody is there and may come in.
     fn accept(&mut self) -> Option<Event> {
         let fd = self.listener.as_ref()?.fd();
-        while let Door::Watched(left @ 1..) = self.door {
+        while let AcceptQueue::Watched(left @ 1..) = self.door {
             if self.is_full() {
-                self.watch_door(Door::Shut(u32::MAX));
+                self.watch_door(AcceptQueue::Shut(u32::MAX));
                 return None;
             }
-            self.door = Door::Watched(left - 1);
-            self.carried.calls += 1;
+            self.door = AcceptQueue::Watched(left - 1);
+            self.stats.calls += 1;
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             // SAFETY: null pointers mean that the peer's address is not wanted.
             let came = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
@@ -174,20 +174,20 @@ impl Epoll {
 
     fn not_let_in(&mut self, errno: i32) {
         if errno == libc::EAGAIN {
-            self.door = Door::Watched(0);
+            self.door = AcceptQueue::Watched(0);
             return;
         }
-        self.carried.accept_errors += 1;
+        self.stats.accept_errors += 1;
         if tcp::exhausted(errno) {
-            self.watch_door(Door::Shut(PAUSE));
+            self.watch_door(AcceptQueue::Shut(PAUSE));
         }
     }
 
     /// One turn nearer to letting somebody in again.
     fn near_the_door(&mut self) {
         match self.door {
-            Door::Shut(0) => self.watch_door(Door::Watched(0)),
-            Door::Shut(turns) if turns < u32::MAX => self.door = Door::Shut(turns - 1),
+            AcceptQueue::Shut(0) => self.watch_door(AcceptQueue::Watched(0)),
+            AcceptQueue::Shut(turns) if turns < u32::MAX => self.door = AcceptQueue::Shut(turns - 1),
             _ => {}
         }
     }
@@ -196,7 +196,7 @@ impl Epoll {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
         self.told.clear();
         self.heard = 0;
-        self.carried.calls += 1;
+        self.stats.calls += 1;
         let (events, room) = (self.told.as_mut_ptr(), self.told.capacity().min(EVENTS) as libc::c_int);
         // SAFETY: the kernel writes at most `room` events into the vector's own memory, and tells how many.
         let told =
@@ -238,14 +238,14 @@ impl Streams for Epoll {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken"));
         }
         let fd = tcp::stream(to.ip())?;
-        self.carried.calls += if source.is_some() { 5 } else { 3 };
+        self.stats.calls += if source.is_some() { 5 } else { 3 };
         let begun = begin(&fd, source, to).map_err(|error| error.raw_os_error().unwrap_or(0));
         let conn = self.add(fd, State::Opening)?;
         match begun {
             Ok(()) | Err(libc::EINPROGRESS) => {}
             // To fail at once is no other thing than to fail later.
             Err(errno) => {
-                let event = self.over(conn.place, Reason::of(errno));
+                let event = self.over(conn.index, CloseReason::of(errno));
                 self.later.extend(event);
             }
         }
@@ -279,10 +279,10 @@ impl Streams for Epoll {
                 let (name, events) = (told.u64, told.events);
                 self.heard += 1;
                 if name == DOOR {
-                    if let Door::Watched(_) = self.door {
-                        self.door = Door::Watched(NEWCOMERS);
+                    if let AcceptQueue::Watched(_) = self.door {
+                        self.door = AcceptQueue::Watched(NEWCOMERS);
                     }
-                } else if let Some(event) = self.heed((name >> 32) as u32, name as u32, events) {
+                } else if let Some(event) = self.on_completion((name >> 32) as u32, name as u32, events) {
                     return Some(event);
                 }
                 continue;
@@ -294,33 +294,33 @@ impl Streams for Epoll {
         }
     }
 
-    fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse> {
+    fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError> {
         if !self.is_open(conn) {
-            return Err(Refuse::Gone);
+            return Err(WriteError::Closed);
         }
-        let mut reserve = self.reserve(conn.place, need);
+        let mut reserve = self.reserve(conn.index, need);
         if reserve == Reserve::MustLeave {
-            self.write(conn.place);
+            self.write(conn.index);
             if !self.is_open(conn) {
-                return Err(Refuse::Gone);
+                return Err(WriteError::Closed);
             }
-            reserve = self.reserve(conn.place, need);
+            reserve = self.reserve(conn.index, need);
         }
-        let slot = self.slots.get_mut(conn.place as usize).ok_or(Refuse::Gone)?;
+        let slot = self.slots.get_mut(conn.index as usize).ok_or(WriteError::Closed)?;
         if reserve != Reserve::Ready {
             slot.wants = true;
-            return Err(Refuse::Full);
+            return Err(WriteError::Full);
         }
         if !slot.dirty {
             slot.dirty = true;
-            self.dirty.push(conn.place);
+            self.dirty.push(conn.index);
         }
         let (room, length) = slot.out.room(&mut self.blocks);
-        Ok(Slip::new(room, length))
+        Ok(WriteGuard::new(room, length))
     }
 
     fn pause(&mut self, conn: Conn) {
-        if let Some(slot) = self.slots.get_mut(conn.place as usize)
+        if let Some(slot) = self.slots.get_mut(conn.index as usize)
             && slot.is(conn.generation, State::Open)
         {
             slot.paused = true;
@@ -328,21 +328,21 @@ impl Streams for Epoll {
     }
 
     fn resume(&mut self, conn: Conn) {
-        if let Some(slot) = self.slots.get_mut(conn.place as usize)
+        if let Some(slot) = self.slots.get_mut(conn.index as usize)
             && slot.is(conn.generation, State::Open)
             && std::mem::take(&mut slot.paused)
         {
             // Edges that came meanwhile were passed over.
-            self.line_up(conn.place);
+            self.line_up(conn.index);
         }
     }
 
-    fn close(&mut self, conn: Conn, how: How) {
-        self.end(conn.place, conn.generation, how);
+    fn close(&mut self, conn: Conn, how: CloseMode) {
+        self.end(conn.index, conn.generation, how);
     }
 
-    fn carried(&self) -> Carried {
-        self.carried
+    fn stats(&self) -> StreamStats {
+        self.stats
     }
 
     fn bytes(&self) -> usize {

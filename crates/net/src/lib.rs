@@ -7,19 +7,19 @@
 compile_error!("flatout runs on Linux only: it is built on Linux's own system calls");
 
 mod address;
-mod arrivals;
 mod batch;
-mod bell;
+mod batch_sender;
 mod blocks;
 mod datagrams;
 mod epoll;
-mod intake;
-mod line;
+mod event_fd;
 mod memory;
 mod option;
-mod outlet;
 mod pool;
 mod probe;
+mod query_socket;
+mod receive_socket;
+mod recv_ring;
 mod socket;
 mod stamp;
 mod streams;
@@ -28,21 +28,21 @@ mod thread;
 mod udp;
 mod uring;
 
-pub use arrivals::Arrivals;
 pub use batch::{Batch, Meta};
-pub use bell::Bell;
-pub use datagrams::{Datagrams, Refused, Sent};
+pub use batch_sender::{BatchSender, SendSummary};
+pub use datagrams::{Datagrams, Refused, SendResult};
 pub use epoll::Epoll;
-pub use intake::{Inflow, Intake, IntakeWays};
-pub use line::Line;
+pub use event_fd::EventFd;
 pub use option::SocketMemory;
-pub use outlet::{Gone, Outlet};
 pub use probe::{Kernel, kernel};
+pub use query_socket::QuerySocket;
+pub use receive_socket::{DatagramReceiver, ReceiveOptions, ReceiveSocket};
+pub use recv_ring::ReceiveRing;
 pub use stamp::{Local, Peer};
-pub use streams::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
+pub use streams::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
 pub use tcp::Listener;
-pub use thread::{Process, affinity, be_brief, pin, prefer, raise_descriptor_limit, thread_cpu_ns};
-pub use udp::{Ears, Flow, Flows, Server, Ways, vacant};
+pub use thread::{Process, affinity, pin, raise_descriptor_limit, raise_priority, shorten_timeslice, thread_cpu_ns};
+pub use udp::{Flow, FlowOptions, Flows, Poller, Server, check_address_free};
 pub use uring::Uring;
 
 #[cfg(test)]

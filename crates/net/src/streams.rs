@@ -15,7 +15,7 @@ use crate::pool::Loan;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conn {
     /// Its place among all connections at once, from 0, densely: the engine's arrays are indexed by it.
-    pub place: u32,
+    pub index: u32,
     /// Which of the connections that have been at this place.
     pub generation: u32,
 }
@@ -28,16 +28,16 @@ pub enum Event {
     /// Somebody has connected to us.
     Accepted(Conn),
     /// Bytes have come.
-    Received(Conn, Lent),
-    /// There is room again after [`Refuse::Full`].
+    Received(Conn, RecvBuf),
+    /// There is room again after [`WriteError::Full`].
     Writable(Conn),
     /// It is over, or never stood. The name is dead.
-    Closed(Conn, Reason),
+    Closed(Conn, CloseReason),
 }
 
 /// Why a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum CloseReason {
     /// The far end has said that it sends no more.
     Ended,
     /// The far end has cut it off.
@@ -50,7 +50,7 @@ pub enum Reason {
     Failed(i32),
 }
 
-impl Reason {
+impl CloseReason {
     /// Whether it is this host that had no port, descriptor, memory or permission for the connection.
     #[must_use]
     pub fn is_local(self) -> bool {
@@ -74,16 +74,16 @@ impl Reason {
 
 /// Why nothing can be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refuse {
+pub enum WriteError {
     /// The connection is over, or being closed.
-    Gone,
+    Closed,
     /// What waits to leave fills its block: [`Event::Writable`] tells when to try again.
     Full,
 }
 
 /// How to end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum CloseMode {
     /// What has been appended still leaves, then it ends (FIN).
     Flush,
     /// At once, with a reset: leaves no TIME_WAIT behind.
@@ -92,9 +92,9 @@ pub enum How {
 
 /// Bytes received, borrowed from a pool that they return to when dropped.
 #[derive(Debug)]
-pub struct Lent(pub(crate) Loan);
+pub struct RecvBuf(pub(crate) Loan);
 
-impl Deref for Lent {
+impl Deref for RecvBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -102,7 +102,7 @@ impl Deref for Lent {
     }
 }
 
-impl Lent {
+impl RecvBuf {
     /// Bytes of one's own in the same form: for fakes.
     #[must_use]
     pub fn owned(bytes: Vec<u8>) -> Self {
@@ -110,14 +110,14 @@ impl Lent {
     }
 }
 
-/// Room at the end of what a connection is about to send. Dropped without [`Slip::commit`], it sends nothing.
+/// Room at the end of what a connection is about to send. Dropped without [`WriteGuard::commit`], it sends nothing.
 #[derive(Debug)]
-pub struct Slip<'a> {
+pub struct WriteGuard<'a> {
     room: &'a mut [u8],
     length: &'a mut u32,
 }
 
-impl<'a> Slip<'a> {
+impl<'a> WriteGuard<'a> {
     /// A slip over `room`; committing adds to `length`.
     pub fn new(room: &'a mut [u8], length: &'a mut u32) -> Self {
         Self { room, length }
@@ -136,7 +136,7 @@ impl<'a> Slip<'a> {
 
 /// What the carrying itself has cost and met; cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
+pub struct StreamStats {
     /// System calls.
     pub calls: u64,
     /// Receives that found no free buffer and had to wait for one.
@@ -151,7 +151,7 @@ pub struct Carried {
 
 /// Carries byte streams over many connections. Nothing here blocks but [`Streams::turn`]. One thread's own.
 pub trait Streams {
-    /// How many connections there may be at once: every [`Conn::place`] is below it.
+    /// How many connections there may be at once: every [`Conn::index`] is below it.
     fn capacity(&self) -> usize;
     /// Begins to connect to `to`, from `source` with a port of the kernel's choice; [`Event::Opened`] or
     /// [`Event::Closed`] follows. Errors: `StorageFull` where all places are taken, if only by connections whose end is
@@ -164,16 +164,16 @@ pub trait Streams {
     /// Room for at least `need` bytes (up to 64 KiB and a prefix) behind what the connection is about to send.
     ///
     /// Many small messages are appended to one block and leave in one call.
-    fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse>;
+    fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError>;
     /// Receives nothing more on it until [`Streams::resume`]; what was already taken in still comes. That the far end
     /// has said its last word is told only after that, too.
     fn pause(&mut self, conn: Conn);
     /// Receives again.
     fn resume(&mut self, conn: Conn);
     /// Ends it; the name is dead at once and no event follows.
-    fn close(&mut self, conn: Conn, how: How);
+    fn close(&mut self, conn: Conn, how: CloseMode);
     /// What the carrying has cost.
-    fn carried(&self) -> Carried;
+    fn stats(&self) -> StreamStats;
     /// Memory held for connections and buffers, in bytes.
     fn bytes(&self) -> usize;
     /// The word for how it is done: "io_uring", "epoll".

@@ -43,7 +43,7 @@ impl Listener {
     /// Whether one could listen at `at`: errors as [`Listener::bind`], and where somebody listens who shares.
     ///
     /// A server that shares an address by mistake would get a part of its connections, without a word.
-    pub fn vacant(at: SocketAddr) -> io::Result<()> {
+    pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
         let socket = stream(at.ip())?;
         option::reuse_address(socket.as_fd())?;
         if at.is_ipv6() && at.ip().is_unspecified() {

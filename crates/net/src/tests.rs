@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::{Batch, Datagrams, Ears, Flow, Flows, Meta, Sent, Server, Ways, address, thread};
+use crate::{Batch, Datagrams, Flow, FlowOptions, Flows, Meta, Poller, SendResult, Server, address, thread};
 
-mod intake;
-mod outlet;
+mod batch_sender;
+mod receive_socket;
 mod streams;
 
 /// How long a test waits for what should be there at once.
@@ -42,10 +42,10 @@ fn received(server: &Server, count: usize) -> Vec<(u8, usize)> {
 
 /// Waits until `flow` has something to read; tells if that is an error.
 fn heard(flow: &Flow) -> bool {
-    let mut ears = Ears::new(1).unwrap();
-    ears.hear(flow, 7).unwrap();
-    assert_eq!(ears.listen(PATIENCE), 1);
-    let (name, error) = ears.ready(0);
+    let mut poller = Poller::new(1).unwrap();
+    poller.hear(flow, 7).unwrap();
+    assert_eq!(poller.poll(PATIENCE), 1);
+    let (name, error) = poller.ready(0);
     assert_eq!(name, 7);
     error
 }
@@ -54,7 +54,7 @@ fn heard(flow: &Flow) -> bool {
 fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
     let flow = Flow::open(SocketAddr::new(asked, server.address().unwrap().port()), None, false);
     let mut flow = flow.unwrap();
-    assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1));
+    assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
     let mut batch = Batch::new(4, 2048, true);
     assert_eq!(server.receive(&mut batch), 1);
     assert_eq!(batch.peer_port(0), flow.source().unwrap().port());
@@ -84,9 +84,9 @@ fn closed_port() -> (UdpSocket, SocketAddr) {
 fn datagrams_of_one_call_arrive_each_by_itself() {
     let server = server(ANY_PORT);
     let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
-    assert_eq!(flow.send(&mut numbered(3, 48), 3), Sent::Left(3));
+    assert_eq!(flow.send(&mut numbered(3, 48), 3), SendResult::Sent(3));
     assert_eq!(received(&server, 3), [(1, 48), (2, 48), (3, 48)]);
-    assert_eq!(flow.send(&mut numbered(3, 48), 2), Sent::Left(2));
+    assert_eq!(flow.send(&mut numbered(3, 48), 2), SendResult::Sent(2));
     assert_eq!(received(&server, 2), [(1, 48), (2, 48)]);
 }
 
@@ -94,11 +94,11 @@ fn datagrams_of_one_call_arrive_each_by_itself() {
 fn the_kernel_cuts_a_segmented_call_into_datagrams() {
     let server = server(ANY_PORT);
     let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
-    assert_eq!(flow.send_segmented(&mut numbered(5, 48), 5, 48), Sent::Left(5));
+    assert_eq!(flow.send_segmented(&mut numbered(5, 48), 5, 48), SendResult::Sent(5));
     assert_eq!(received(&server, 5), [(1, 48), (2, 48), (3, 48), (4, 48), (5, 48)]);
-    assert_eq!(flow.send_segmented(&mut numbered(3, 20), 3, 20), Sent::Left(3));
+    assert_eq!(flow.send_segmented(&mut numbered(3, 20), 3, 20), SendResult::Sent(3));
     assert_eq!(received(&server, 3), [(1, 20), (2, 20), (3, 20)]);
-    assert_eq!(flow.send_segmented(&mut numbered(100, 20), 100, 20), Sent::Left(64));
+    assert_eq!(flow.send_segmented(&mut numbered(100, 20), 100, 20), SendResult::Sent(64));
     assert_eq!(received(&server, 64).last(), Some(&(64, 20)));
     assert_eq!(server.memory().queued, 0);
 }
@@ -132,9 +132,9 @@ fn a_server_on_one_address_answers_too() {
 #[test]
 fn what_was_sent_to_a_broadcast_address_is_told_apart() {
     let server = server("0.0.0.0:0");
-    let asker = UdpSocket::bind(ANY_PORT).unwrap();
-    asker.set_broadcast(true).unwrap();
-    asker.send_to(b"anybody", ("127.255.255.255", server.address().unwrap().port())).unwrap();
+    let client = UdpSocket::bind(ANY_PORT).unwrap();
+    client.set_broadcast(true).unwrap();
+    client.send_to(b"anybody", ("127.255.255.255", server.address().unwrap().port())).unwrap();
     let mut batch = Batch::new(1, 64, true);
     assert_eq!(server.receive(&mut batch), 1);
     assert!(!batch.meta(0).unicast);
@@ -165,14 +165,14 @@ fn an_answer_that_cannot_leave_stops_no_other() {
 fn a_closed_port_refuses_and_quotes_the_datagram() {
     let (_held, closed) = closed_port();
     let mut flow = Flow::open(closed, None, false).unwrap();
-    assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1));
+    assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
     assert!(heard(&flow), "a refusal is an error to read");
     let mut quote = [0; 576];
     let refused = flow.refused(&mut quote).unwrap();
     assert_eq!((refused.quoted, refused.errno), (48, libc::ECONNREFUSED));
     assert_eq!(quote[..48], [1; 48]);
     assert!(flow.refused(&mut quote).is_none());
-    assert_eq!(flow.send(&mut numbered(1, 48), 1), Sent::Left(1), "a refusal that was read spoils no call");
+    assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1), "a refusal that was read spoils no call");
 }
 
 #[test]
@@ -180,9 +180,9 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
     let (_held, closed) = closed_port();
     let mut flow = Flow::open(closed, None, true).unwrap();
     let mut batch = numbered(1, 48);
-    assert_eq!(flow.send(&mut batch, 1), Sent::Left(1));
-    assert_eq!(flow.send(&mut batch, 1), Sent::Refused);
-    assert_eq!(flow.send(&mut batch, 1), Sent::Left(1));
+    assert_eq!(flow.send(&mut batch, 1), SendResult::Sent(1));
+    assert_eq!(flow.send(&mut batch, 1), SendResult::Refused);
+    assert_eq!(flow.send(&mut batch, 1), SendResult::Sent(1));
     let mut quote = [0; 16];
     let quoted: Vec<_> = std::iter::from_fn(|| flow.refused(&mut quote)).map(|refused| refused.quoted).collect();
     assert_eq!(quoted, [16, 16]);
@@ -191,13 +191,14 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
 #[test]
 fn a_flow_is_named_again_while_refusals_are_left() {
     let (_held, closed) = closed_port();
-    let mut flows = Flows::open(&[closed], &[], 1, Ways { stamps: true, segmented: false, busy_poll_us: 0 }).unwrap();
+    let mut flows =
+        Flows::open(&[closed], &[], 1, FlowOptions { stamps: true, segmented: false, busy_poll_us: 0 }).unwrap();
     let mut batch = numbered(1, 48);
-    let left = (0..10).filter(|_| flows.send(0, &mut batch, 1, 48) == Sent::Left(1)).count();
+    let left = (0..10).filter(|_| flows.send(0, &mut batch, 1, 48) == SendResult::Sent(1)).count();
     assert_eq!(left, 5, "every other call only tells of a refusal");
     let mut quote = [0; 64];
     for _ in 0..5 {
-        assert_eq!((flows.listen(PATIENCE), flows.heard(0)), (1, (0, true)));
+        assert_eq!((flows.poll(PATIENCE), flows.ready(0)), (1, (0, true)));
         assert!(flows.refused(0, &mut quote).is_some());
     }
     assert!(flows.refused(0, &mut quote).is_none());
@@ -210,7 +211,7 @@ fn what_a_full_queue_drops_is_counted() {
         &[far_end.local_addr().unwrap()],
         &[],
         1,
-        Ways { stamps: false, segmented: false, busy_poll_us: 0 },
+        FlowOptions { stamps: false, segmented: false, busy_poll_us: 0 },
     );
     let mut flows = flows.unwrap();
     let mut batch = numbered(32, 8);
@@ -265,13 +266,13 @@ fn arrivals_carry_the_kernel_s_stamp_where_asked() {
 fn flows_leave_from_the_sources_in_turn() {
     let server = server(ANY_PORT);
     let sources = [IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 3])];
-    let ways = Ways { stamps: true, segmented: true, busy_poll_us: 0 };
-    let mut flows = Flows::open(&[server.address().unwrap()], &sources, 3, ways).unwrap();
+    let options = FlowOptions { stamps: true, segmented: true, busy_poll_us: 0 };
+    let mut flows = Flows::open(&[server.address().unwrap()], &sources, 3, options).unwrap();
     assert_eq!(flows.flows(), 3);
     let mut batch = Batch::new(4, 2048, true);
     let mut ports = Vec::new();
     for (flow, last) in [(0, 2), (1, 3), (2, 2)] {
-        assert_eq!(flows.send(flow, &mut numbered(2, 48), 2, 48), Sent::Left(2));
+        assert_eq!(flows.send(flow, &mut numbered(2, 48), 2, 48), SendResult::Sent(2));
         received(&server, 1);
         assert_eq!(server.receive(&mut batch), 1);
         let peer = batch.peer(0).unwrap();
@@ -286,18 +287,22 @@ fn flows_leave_from_the_sources_in_turn() {
 #[test]
 fn a_flow_is_named_once_for_what_has_come() {
     let server = server(ANY_PORT);
-    let mut flows =
-        Flows::open(&[server.address().unwrap()], &[], 3, Ways { stamps: true, segmented: false, busy_poll_us: 0 })
-            .unwrap();
+    let mut flows = Flows::open(
+        &[server.address().unwrap()],
+        &[],
+        3,
+        FlowOptions { stamps: true, segmented: false, busy_poll_us: 0 },
+    )
+    .unwrap();
     let mut batch = Batch::new(4, 2048, true);
     flows.send(1, &mut numbered(1, 48), 1, 48);
     assert_eq!(server.receive(&mut batch), 1);
-    assert_eq!(flows.listen(Duration::ZERO), 0);
+    assert_eq!(flows.poll(Duration::ZERO), 0);
     server.send_to(&[1; 8], batch.peer(0).unwrap());
-    assert_eq!((flows.listen(PATIENCE), flows.heard(0)), (1, (1, false)));
-    assert_eq!(flows.listen(Duration::ZERO), 0);
+    assert_eq!((flows.poll(PATIENCE), flows.ready(0)), (1, (1, false)));
+    assert_eq!(flows.poll(Duration::ZERO), 0);
     assert_eq!((flows.receive(1, &mut batch), flows.receive(1, &mut batch), flows.receive(0, &mut batch)), (1, 0, 0));
-    assert_eq!(flows.send(3, &mut batch, 1, 48), Sent::Failed(libc::EBADF));
+    assert_eq!(flows.send(3, &mut batch, 1, 48), SendResult::Failed(libc::EBADF));
 }
 
 #[test]
@@ -352,15 +357,15 @@ fn a_thread_knows_its_cpus_and_what_it_used() {
 fn only_what_is_even_now_is_cut_apart() {
     let far_end = UdpSocket::bind(ANY_PORT).unwrap();
     far_end.set_read_timeout(Some(PATIENCE)).unwrap();
-    let ways = Ways { stamps: false, segmented: true, busy_poll_us: 0 };
-    let mut flows = Flows::open(&[far_end.local_addr().unwrap()], &[], 1, ways).unwrap();
+    let options = FlowOptions { stamps: false, segmented: true, busy_poll_us: 0 };
+    let mut flows = Flows::open(&[far_end.local_addr().unwrap()], &[], 1, options).unwrap();
     let mut buffer = [0; 64];
     for lengths in [[8, 8, 8], [8, 8, 8], [4, 8, 8], [8, 4, 8], [8, 8, 4]] {
         let mut batch = numbered(3, 8);
         for send in 0..2 {
             let lengths = if send == 0 { [8, 8, 8] } else { lengths };
             (0..3).for_each(|slot| batch.set_length(slot, lengths[slot]));
-            assert_eq!(flows.send(0, &mut batch, 3, lengths[2]), Sent::Left(3));
+            assert_eq!(flows.send(0, &mut batch, 3, lengths[2]), SendResult::Sent(3));
             for (slot, length) in lengths.into_iter().enumerate() {
                 assert_eq!(far_end.recv(&mut buffer).unwrap(), length);
                 assert_eq!(buffer[..length], vec![slot as u8 + 1; length]);

@@ -55,7 +55,7 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 /// Makes the calling thread's timers exact to 1 µs and, where that is allowed, raises its priority.
 ///
 /// Returns whether the priority was granted (CAP_SYS_NICE or RLIMIT_NICE).
-pub fn prefer(niceness: i32) -> bool {
+pub fn raise_priority(niceness: i32) -> bool {
     // SAFETY: PR_SET_TIMERSLACK takes a number of ns and no pointer.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_usize, 0_usize, 0_usize, 0_usize) };
     let granted = set_slice(niceness);
@@ -68,7 +68,7 @@ pub fn prefer(niceness: i32) -> bool {
 /// Makes the calling thread give way soon: what it has to do comes in slices of 0.1 ms (Linux 6.12), at its own niceness.
 ///
 /// Python's thread shares the CPUs with spinning workers, which should not wait for it for whole ms.
-pub fn be_brief() {
+pub fn shorten_timeslice() {
     // SAFETY: getpriority takes no pointers.
     let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     set_slice(nice);

@@ -1,4 +1,4 @@
-//! UDP sockets: a [`Flow`] asks one target, a [`Server`] answers everybody, [`Ears`] hear many flows at once.
+//! UDP sockets: a [`Flow`] asks one target, a [`Server`] answers everybody, [`Poller`] hear many flows at once.
 
 use std::io;
 use std::mem::zeroed;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::address;
 use crate::batch::Batch;
-use crate::datagrams::{Datagrams, Refused, Sent};
+use crate::datagrams::{Datagrams, Refused, SendResult};
 use crate::option::{self, SocketMemory};
 use crate::socket::{bind, check, connect, local_address, own};
 use crate::stamp;
@@ -62,7 +62,7 @@ impl Flow {
     }
 
     /// Sends the first `count` slots, each its own datagram.
-    pub fn send(&mut self, batch: &mut Batch, count: usize) -> Sent {
+    pub fn send(&mut self, batch: &mut Batch, count: usize) -> SendResult {
         let count = count.min(batch.slots());
         let header = batch.headers.as_mut_ptr();
         let fd = self.socket.as_raw_fd();
@@ -77,7 +77,7 @@ impl Flow {
     }
 
     /// Sends the first `count` slots, all `length` bytes long, in one call that the kernel cuts apart (UDP_SEGMENT).
-    pub fn send_segmented(&mut self, batch: &mut Batch, count: usize, length: usize) -> Sent {
+    pub fn send_segmented(&mut self, batch: &mut Batch, count: usize, length: usize) -> SendResult {
         let count = count.min(SEGMENTS).min(batch.slots());
         let mut control = [0; stamp::WORDS];
         let mut header = batch.gathered(count, length);
@@ -117,15 +117,15 @@ impl Flow {
 }
 
 /// What became of so many datagrams, from what a sending call returned.
-pub(crate) fn outcome(sent: isize, count: usize) -> Sent {
+pub(crate) fn outcome(sent: isize, count: usize) -> SendResult {
     if sent >= 0 {
-        return Sent::Left(count);
+        return SendResult::Sent(count);
     }
     match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
-        libc::EAGAIN | libc::EINTR => Sent::Full,
-        libc::ENOBUFS => Sent::Dropped,
-        libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO => Sent::Refused,
-        errno => Sent::Failed(errno),
+        libc::EAGAIN | libc::EINTR => SendResult::Full,
+        libc::ENOBUFS => SendResult::Dropped,
+        libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO => SendResult::Refused,
+        errno => SendResult::Failed(errno),
     }
 }
 
@@ -145,12 +145,12 @@ fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> io::Resul
 }
 
 /// Hears which of many flows have something to read.
-pub struct Ears {
+pub struct Poller {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
-impl Ears {
+impl Poller {
     /// Hears up to `at_once` flows a call.
     pub fn new(at_once: usize) -> io::Result<Self> {
         // SAFETY: epoll_create1 takes no pointers.
@@ -185,8 +185,8 @@ impl Ears {
         }
     }
 
-    /// Waits up to `wait` and returns how many flows are ready; [`Ears::ready`] names them.
-    pub fn listen(&mut self, wait: Duration) -> usize {
+    /// Waits up to `wait` and returns how many flows are ready; [`Poller::ready`] names them.
+    pub fn poll(&mut self, wait: Duration) -> usize {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
         let (events, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
         let epoll = self.epoll.as_raw_fd();
@@ -206,31 +206,31 @@ impl Ears {
 /// Many flows to one far end, and ears for them all.
 pub struct Flows {
     flows: Vec<Flow>,
-    ears: Ears,
+    poller: Poller,
     segmented: bool,
 }
 
 impl Flows {
     /// Opens `count` flows to the far end's addresses in turn (at least one), the n-th from `sources[n % len]` (empty:
     /// the kernel chooses).
-    pub fn open(targets: &[SocketAddr], sources: &[IpAddr], count: usize, ways: Ways) -> io::Result<Self> {
-        let ears = Ears::new(count.min(256))?;
-        ears.poll_busily(ways.busy_poll_us)?;
+    pub fn open(targets: &[SocketAddr], sources: &[IpAddr], count: usize, options: FlowOptions) -> io::Result<Self> {
+        let poller = Poller::new(count.min(256))?;
+        poller.poll_busily(options.busy_poll_us)?;
         let mut flows = Vec::with_capacity(count);
         for (n, target) in targets.iter().cycle().take(count).enumerate() {
             let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
-            let flow = Flow::open(*target, source, ways.stamps)?;
-            option::busy_poll(flow.socket.as_fd(), ways.busy_poll_us)?;
-            ears.hear(&flow, n)?;
+            let flow = Flow::open(*target, source, options.stamps)?;
+            option::busy_poll(flow.socket.as_fd(), options.busy_poll_us)?;
+            poller.hear(&flow, n)?;
             flows.push(flow);
         }
-        Ok(Self { flows, ears, segmented: ways.segmented })
+        Ok(Self { flows, poller, segmented: options.segmented })
     }
 }
 
 /// How flows send and receive.
 #[derive(Clone, Copy, Debug)]
-pub struct Ways {
+pub struct FlowOptions {
     /// Arrivals carry the kernel's stamp.
     pub stamps: bool,
     /// Several equal datagrams of one flow leave in one call that the kernel cuts apart.
@@ -244,22 +244,22 @@ impl Datagrams for Flows {
         self.flows.len()
     }
 
-    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> Sent {
+    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> SendResult {
         // The kernel cuts into equal parts, and requests about different subjects may differ in length.
         let segmented = self.segmented && count > 1 && batch.is_even(count, length);
         match self.flows.get_mut(flow) {
             Some(flow) if segmented => flow.send_segmented(batch, count, length),
             Some(flow) => flow.send(batch, count),
-            None => Sent::Failed(libc::EBADF),
+            None => SendResult::Failed(libc::EBADF),
         }
     }
 
-    fn listen(&mut self, wait: Duration) -> usize {
-        self.ears.listen(wait)
+    fn poll(&mut self, wait: Duration) -> usize {
+        self.poller.poll(wait)
     }
 
-    fn heard(&self, n: usize) -> (usize, bool) {
-        self.ears.ready(n)
+    fn ready(&self, n: usize) -> (usize, bool) {
+        self.poller.ready(n)
     }
 
     fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize {
@@ -278,7 +278,7 @@ impl Datagrams for Flows {
 /// Whether `at` can be had by itself: the error is the kernel's, EADDRINUSE where somebody listens there.
 ///
 /// Sockets that share an address would split its traffic with a server that is already there, without a word.
-pub fn vacant(at: SocketAddr) -> io::Result<()> {
+pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
     let socket = socket(at.ip())?;
     if at.is_ipv6() && at.ip().is_unspecified() {
         option::dual_stack(socket.as_fd())?;

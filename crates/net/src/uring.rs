@@ -14,17 +14,17 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use crate::blocks::{Blocks, Reserve};
-use crate::streams::{Carried, Conn, Event, How, Refuse, Slip, Streams};
+use crate::streams::{CloseMode, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
 use crate::tcp::Listener;
 
-mod bell;
-mod door;
-mod ends;
-mod heed;
+mod accept_queue;
+mod close;
+mod completion;
+mod event_fd;
 mod ring;
 mod slots;
 
-use door::Door;
+use accept_queue::AcceptQueue;
 use ring::Ring;
 pub(crate) use ring::works;
 use slots::State;
@@ -57,8 +57,8 @@ pub(crate) struct Shared {
     blocks: Blocks,
     /// Places with bytes to send.
     dirty: Vec<u32>,
-    carried: Carried,
-    door: Door,
+    stats: StreamStats,
+    door: AcceptQueue,
     /// No ring before this one has a free slot.
     first_room: usize,
 }
@@ -95,7 +95,7 @@ impl Uring {
                 Err(error) => return Err(error),
             }
         };
-        let shared = Shared { door: Door::new(capacity), ..Shared::default() };
+        let shared = Shared { door: AcceptQueue::new(capacity), ..Shared::default() };
         let (rings, ready) = (vec![first], VecDeque::new());
         Ok(Self { rings, shared, sizes, capacity, listener, ready, bell: None, round: 0 })
     }
@@ -151,7 +151,7 @@ impl Uring {
                 if !ring.has_work() {
                     break;
                 }
-                ring.enter(None, &mut self.shared.carried)?;
+                ring.enter(None, &mut self.shared.stats)?;
             }
         }
         self.collect();
@@ -165,7 +165,7 @@ impl Uring {
         // What the kernel posted before it saw the bell must be seen by us now.
         fence(Ordering::SeqCst);
         if !self.rings.iter_mut().any(|ring| ring.has_work() || ring.has_completions()) {
-            self.shared.carried.calls += bell::wait(bell, wait);
+            self.shared.stats.calls += event_fd::wait(bell, wait);
         }
         self.rings.iter_mut().for_each(|ring| ring.ring_bell(false));
         // The kernel may keep work back without a sign of it (6.13 on): in its turn, each ring is entered without one.
@@ -188,7 +188,7 @@ impl Streams for Uring {
         };
         let number = ring.number;
         let ring = self.rings.get_mut(number).ok_or(io::ErrorKind::NotFound)?;
-        ring.open(source, to, &mut self.shared.carried)
+        ring.open(source, to, &mut self.shared.stats)
     }
 
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
@@ -197,7 +197,7 @@ impl Streams for Uring {
         let wait = if self.ready.is_empty() { wait } else { Duration::ZERO };
         match self.rings.as_mut_slice() {
             [only] if !wait.is_zero() => {
-                only.enter(Some(wait), &mut self.shared.carried)?;
+                only.enter(Some(wait), &mut self.shared.stats)?;
                 self.collect();
                 Ok(())
             }
@@ -212,7 +212,7 @@ impl Streams for Uring {
         while let Some(&number) = self.ready.front() {
             let ring = self.rings.get_mut(number as usize)?;
             while let Some(completion) = ring.next() {
-                if let Some(event) = ring.heed(&completion, &mut self.shared) {
+                if let Some(event) = ring.on_completion(&completion, &mut self.shared) {
                     return Some(event);
                 }
             }
@@ -222,53 +222,53 @@ impl Streams for Uring {
         None
     }
 
-    fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse> {
-        let (ring, index, shared) = self.locate(conn.place).ok_or(Refuse::Gone)?;
-        let slot = ring.slots.get_mut(index as usize).ok_or(Refuse::Gone)?;
+    fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError> {
+        let (ring, index, shared) = self.locate(conn.index).ok_or(WriteError::Closed)?;
+        let slot = ring.slots.get_mut(index as usize).ok_or(WriteError::Closed)?;
         if slot.generation != conn.generation || slot.state != State::Open || slot.cut {
-            return Err(Refuse::Gone);
+            return Err(WriteError::Closed);
         }
         let mut reserve = slot.out.reserve(&mut shared.blocks, need);
         if reserve == Reserve::MustLeave {
-            ring.fly(index, shared);
+            ring.submit_send(index, shared);
             reserve = match ring.slots.get_mut(index as usize) {
                 Some(slot) => slot.out.reserve(&mut shared.blocks, need),
                 None => Reserve::Full,
             };
         }
-        let slot = ring.slots.get_mut(index as usize).ok_or(Refuse::Gone)?;
+        let slot = ring.slots.get_mut(index as usize).ok_or(WriteError::Closed)?;
         if reserve != Reserve::Ready {
             slot.wants = true;
-            return Err(Refuse::Full);
+            return Err(WriteError::Full);
         }
         if !slot.dirty {
             slot.dirty = true;
-            shared.dirty.push(conn.place);
+            shared.dirty.push(conn.index);
         }
         let (room, length) = slot.out.room(&mut shared.blocks);
-        Ok(Slip::new(room, length))
+        Ok(WriteGuard::new(room, length))
     }
 
     fn pause(&mut self, conn: Conn) {
-        if let Some((ring, index, _)) = self.locate(conn.place) {
+        if let Some((ring, index, _)) = self.locate(conn.index) {
             ring.pause(index, conn.generation);
         }
     }
 
     fn resume(&mut self, conn: Conn) {
-        if let Some((ring, index, _)) = self.locate(conn.place) {
+        if let Some((ring, index, _)) = self.locate(conn.index) {
             ring.resume(index, conn.generation);
         }
     }
 
-    fn close(&mut self, conn: Conn, how: How) {
-        if let Some((ring, index, shared)) = self.locate(conn.place) {
+    fn close(&mut self, conn: Conn, how: CloseMode) {
+        if let Some((ring, index, shared)) = self.locate(conn.index) {
             ring.close(index, conn.generation, how, shared);
         }
     }
 
-    fn carried(&self) -> Carried {
-        self.shared.carried
+    fn stats(&self) -> StreamStats {
+        self.shared.stats
     }
 
     fn bytes(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flatout_engine::inquiry;
-use flatout_engine::net::Outlet;
+use flatout_engine::net::BatchSender;
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ use super::raise;
 /// Flows that send whole records out of arrays. Threads that share one take turns.
 #[pyclass(module = "flatout._engine", frozen)]
 pub struct Sender {
-    outlet: Mutex<Option<Outlet>>,
+    outlet: Mutex<Option<BatchSender>>,
     size: usize,
 }
 
@@ -33,7 +33,7 @@ impl Sender {
         segmented: bool,
     ) -> PyResult<Self> {
         let targets: Vec<_> = std::iter::once(target).chain(others).map(address).collect();
-        let outlet = Outlet::open(&targets, &sources, flows, size, segmented).map_err(raise)?;
+        let outlet = BatchSender::open(&targets, &sources, flows, size, segmented).map_err(raise)?;
         Ok(Self { outlet: Mutex::new(Some(outlet)), size })
     }
 
@@ -47,8 +47,8 @@ impl Sender {
         while !rest.is_empty() {
             let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(rest)));
             let gone = gone.ok_or_else(|| PyValueError::new_err("this sender is closed"))?.map_err(raise)?;
-            left += gone.left;
-            rest = rest.get(gone.dealt * self.size..).unwrap_or_default();
+            left += gone.sent;
+            rest = rest.get(gone.processed * self.size..).unwrap_or_default();
             py.check_signals()?;
         }
         Ok(left)
@@ -56,7 +56,7 @@ impl Sender {
 
     /// Records that have left, that came back as refused, and that this machine's own queue dropped.
     fn counts(&self, py: Python<'_>) -> Words {
-        let counts = |outlet: &mut Outlet| (outlet.sent(), outlet.refused(), outlet.dropped());
+        let counts = |outlet: &mut BatchSender| (outlet.sent(), outlet.refused(), outlet.dropped());
         let (sent, refused, dropped) = py.detach(|| self.lock().as_mut().map(counts)).unwrap_or_default();
         Words::from([("sent", sent), ("refused", refused), ("dropped", dropped)])
     }
@@ -68,7 +68,7 @@ impl Sender {
 }
 
 impl Sender {
-    fn lock(&self) -> MutexGuard<'_, Option<Outlet>> {
+    fn lock(&self) -> MutexGuard<'_, Option<BatchSender>> {
         self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,6 +82,6 @@ pub fn arrived(py: Python<'_>, target: (IpAddr, u16, u32), anew: bool, timeout_s
     let at_most = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
     let found = py.detach(|| inquiry::ask(address(target), anew, at_most)).map_err(raise)?;
     Ok(found.map(|told| {
-        told.arrived.words().into_iter().chain([("instance", told.instance), ("places", told.places)]).collect()
+        told.counters.words().into_iter().chain([("instance", told.instance), ("places", told.field_layout)]).collect()
     }))
 }

@@ -1,8 +1,8 @@
 //! DNS (RFC 1035) over UDP, TCP and TLS, with EDNS (RFC 6891): queries out, answers judged; and a test server.
 //!
-//! Method: the asker copies a subject (a question compiled before the run) behind a header whose id is the request's
+//! Method: the client copies a query (a question compiled before the run) behind a header whose id is the request's
 //! number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It walks over each
-//! answer once to see that it is whole, and compares the question. The answerer looks up what others compiled: it
+//! answer once to see that it is whole, and compares the question. The responder looks up what others compiled: it
 //! knows no zones and no records, only keys and values, as laid out below.
 //!
 //! ```text
@@ -21,16 +21,16 @@
 //!
 //! Delegations, zone transfers, DNSSEC (beyond records that are simply in the zone) and dynamic updates are not here.
 
-mod answer;
-mod ask;
+mod client;
 mod message;
 mod query;
+mod responder;
 mod types;
 
-pub use answer::DnsAnswerer;
-pub use ask::DnsAsker;
+pub use client::DnsClient;
+pub use responder::DnsResponder;
 
-use crate::{BadKnob, BadLine, Frame, Knob, Link, Protocol};
+use crate::{Frame, InvalidLine, InvalidOption, Link, Protocol, ProtocolOption};
 use message::{HEADER, OPT, QUESTION_MAX};
 
 /// What EDNS announces unless told otherwise: fits every path (DNS flag day 2020).
@@ -38,7 +38,7 @@ const UDP_SIZE: u16 = 1232;
 /// The smallest that may be announced, and what fits without EDNS.
 const UDP_LEAST: u16 = 512;
 const UDP_MOST: u16 = 4096;
-const BAD_SIZE: BadKnob = BadKnob { expected: "udp_size: 512 to 4096 bytes" };
+const BAD_SIZE: InvalidOption = InvalidOption { expected: "udp_size: 512 to 4096 bytes" };
 
 /// No query is longer (bytes).
 pub const QUERY_MAX: usize = HEADER + QUESTION_MAX + OPT;
@@ -80,20 +80,20 @@ impl Protocol for Dns {
         "wrong_question",
         "echoed",
     ];
-    const MISFIT: usize = Tally::WrongQuestion as usize;
+    const MISMATCH: usize = Tally::WrongQuestion as usize;
     const LINKS: &'static [Link] = &[Link::Udp, Link::Tcp, Link::Tls];
     const PREFIX: usize = 2;
-    const GROWS: bool = true;
-    type Asker = DnsAsker;
-    type Answerer = DnsAnswerer;
-    type Taker = crate::Untaken;
+    const AMPLIFIES: bool = true;
+    type Client = DnsClient;
+    type Responder = DnsResponder;
+    type Decoder = crate::NoDecoder;
 
-    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<DnsAsker, BadKnob> {
-        DnsAsker::new(knobs, secret)
+    fn client(options: &[ProtocolOption<'_>], secret: u64) -> Result<DnsClient, InvalidOption> {
+        DnsClient::new(options, secret)
     }
 
-    fn answerer(knobs: &[Knob<'_>]) -> Result<DnsAnswerer, BadKnob> {
-        DnsAnswerer::new(knobs)
+    fn responder(options: &[ProtocolOption<'_>]) -> Result<DnsResponder, InvalidOption> {
+        DnsResponder::new(options)
     }
 
     fn prefix(length: usize, out: &mut [u8]) {
@@ -102,7 +102,7 @@ impl Protocol for Dns {
         }
     }
 
-    fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, BadLine> {
+    fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, InvalidLine> {
         query::compile(line, out)
     }
 }
@@ -118,18 +118,18 @@ fn frame(bytes: &[u8]) -> Frame {
     }
 }
 
-/// The value of a knob that is a size of datagrams.
-fn udp_size(knob: &Knob<'_>) -> Result<u16, BadKnob> {
-    u16::try_from(knob.value).ok().filter(|size| (UDP_LEAST..=UDP_MOST).contains(size)).ok_or(BAD_SIZE)
+/// The value of a option that is a size of datagrams.
+fn udp_size(option: &ProtocolOption<'_>) -> Result<u16, InvalidOption> {
+    u16::try_from(option.value).ok().filter(|size| (UDP_LEAST..=UDP_MOST).contains(size)).ok_or(BAD_SIZE)
 }
 
 #[cfg(test)]
-#[path = "dns/ask_tests.rs"]
-mod ask_tests;
+#[path = "dns/client_tests.rs"]
+mod client_tests;
 
 #[cfg(test)]
-#[path = "dns/answer_tests.rs"]
-mod answer_tests;
+#[path = "dns/responder_tests.rs"]
+mod responder_tests;
 
 #[cfg(test)]
 #[path = "dns/query_tests.rs"]

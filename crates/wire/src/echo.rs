@@ -2,10 +2,12 @@
 //!
 //! Method: a message begins with its request's index, as many of its low bytes as there is room for, and goes on with a
 //! pattern that only this run, flow and index have; so a message that came back altered is told from somebody else's.
-//! The answering end looks at nothing: it sends back what came. Any echo server will do as target, and any asker here.
+//! The answering end looks at nothing: it sends back what came. Any echo server will do as target, and any client here.
 
 use crate::scramble::scramble;
-use crate::{Answer, Ask, BadKnob, Frame, Knob, Link, Moment, Protocol, Reading, Refusal, Table};
+use crate::{
+    Client, DropReason, Frame, InvalidOption, Link, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table,
+};
 
 /// The longest message: what a datagram of IPv4 carries.
 const LONGEST: usize = 65_507;
@@ -23,14 +25,14 @@ pub struct Echo;
 
 /// The asking end.
 #[derive(Clone, Debug)]
-pub struct EchoAsker {
+pub struct EchoClient {
     size: usize,
     key: u64,
 }
 
 /// The answering end.
 #[derive(Clone, Debug)]
-pub struct EchoAnswerer;
+pub struct EchoResponder;
 
 #[derive(Clone, Copy)]
 #[repr(usize)]
@@ -43,32 +45,32 @@ impl Protocol for Echo {
     const NAME: &'static str = "echo";
     const DATAGRAM_MAX: usize = LONGEST;
     const TALLIES: &'static [&'static str] = &["echoed", "altered"];
-    const MISFIT: usize = Tally::Altered as usize;
+    const MISMATCH: usize = Tally::Altered as usize;
     const LINKS: &'static [Link] = &[Link::Tcp, Link::Udp];
-    type Asker = EchoAsker;
-    type Answerer = EchoAnswerer;
-    type Taker = crate::Untaken;
+    type Client = EchoClient;
+    type Responder = EchoResponder;
+    type Decoder = crate::NoDecoder;
 
-    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<EchoAsker, BadKnob> {
+    fn client(options: &[ProtocolOption<'_>], secret: u64) -> Result<EchoClient, InvalidOption> {
         let mut size = SIZE;
-        for knob in knobs {
-            match (knob.name, usize::try_from(knob.value)) {
+        for option in options {
+            match (option.name, usize::try_from(option.value)) {
                 ("size", Ok(bytes @ 1..=LONGEST)) => size = bytes,
-                _ => return Err(BadKnob { expected: "size: 1 to 65507 bytes" }),
+                _ => return Err(InvalidOption { expected: "size: 1 to 65507 bytes" }),
             }
         }
-        Ok(EchoAsker { size, key: secret })
+        Ok(EchoClient { size, key: secret })
     }
 
-    fn answerer(knobs: &[Knob<'_>]) -> Result<EchoAnswerer, BadKnob> {
-        match knobs {
-            [] => Ok(EchoAnswerer),
-            _ => Err(BadKnob { expected: "no knob: what comes is sent back" }),
+    fn responder(options: &[ProtocolOption<'_>]) -> Result<EchoResponder, InvalidOption> {
+        match options {
+            [] => Ok(EchoResponder),
+            _ => Err(InvalidOption { expected: "no option: what comes is sent back" }),
         }
     }
 }
 
-impl Ask for EchoAsker {
+impl Client for EchoClient {
     fn index_bits(&self) -> u32 {
         8 * self.size.min(INDEX) as u32
     }
@@ -89,16 +91,16 @@ impl Ask for EchoAsker {
         self.size
     }
 
-    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
-        let Some(index) = self.index(reply) else { return Reading::Stranger };
+    fn read(&self, flow: u32, reply: &[u8]) -> Reply {
+        let Some(index) = self.index(reply) else { return Reply::Unmatched };
         let base = self.base(flow, index);
         let pattern = reply.get(INDEX..).unwrap_or_default();
         if reply.len() == self.size && intact(base, pattern) {
-            return Reading::Answer { index, tally: Tally::Echoed as usize };
+            return Reply::Valid { index, tally: Tally::Echoed as usize };
         }
         // Nothing names the request but its index: where that may be what was altered, the rest must speak for it.
         let told = self.size <= INDEX || pattern.chunks_exact(8).enumerate().any(|(n, bytes)| bytes == word(base, n));
-        if told { Reading::Wrong { index, tally: Tally::Altered as usize } } else { Reading::Stranger }
+        if told { Reply::Invalid { index, tally: Tally::Altered as usize } } else { Reply::Unmatched }
     }
 
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
@@ -116,7 +118,7 @@ impl Ask for EchoAsker {
     }
 }
 
-impl EchoAsker {
+impl EchoClient {
     /// The bits of an index that a message has room for.
     fn named(&self) -> u32 {
         u32::MAX >> (32 - self.index_bits())
@@ -143,14 +145,20 @@ fn intact(base: u64, pattern: &[u8]) -> bool {
     whole && word(base, pattern.len() / 8).starts_with(words.remainder())
 }
 
-impl Answer for EchoAnswerer {
-    fn answer(&self, _: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+impl Responder for EchoResponder {
+    fn answer(
+        &self,
+        _: Table<'_>,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
         if length > packet.len() {
-            return Err(Refusal::Malformed);
+            return Err(DropReason::Malformed);
         }
         // Two of these, or one and an old service, would send a datagram to and fro for ever.
-        let loops = moment.peer_port == moment.own_port || moment.peer_port < RESERVED;
-        if loops && !moment.stream { Err(Refusal::NotARequest) } else { Ok(length) }
+        let loops = context.peer_port == context.own_port || context.peer_port < RESERVED;
+        if loops && !context.stream { Err(DropReason::NotARequest) } else { Ok(length) }
     }
 
     fn frame(&self, bytes: &[u8]) -> Frame {

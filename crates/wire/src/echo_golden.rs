@@ -11,13 +11,13 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn golden_packets_both_ways() {
     let asked = bytes(include_str!("../../../tests/packets/echo/tcpserver_request.hex"));
     let answered = bytes(include_str!("../../../tests/packets/echo/tcpserver_answer.hex"));
-    let asker = Echo::asker(&[], 0x0123_4567_89ab_cdef).expect("no knobs");
+    let client = Echo::client(&[], 0x0123_4567_89ab_cdef).expect("no options");
     let mut message = [0; SIZE];
-    assert_eq!(asker.fill(5, 42, &[], &mut message), SIZE);
+    assert_eq!(client.fill(5, 42, &[], &mut message), SIZE);
     assert_eq!(message[..], asked);
-    assert_eq!(asker.frame(&answered), Frame::Whole { start: 0, end: SIZE });
-    assert_eq!(asker.read(5, &answered), Reading::Answer { index: 42, tally: 0 });
-    let moment = Moment { peer_port: 40_000, own_port: 4242, ..Moment::default() };
-    assert_eq!(EchoAnswerer.answer(Table::default(), &moment, &mut message, SIZE), Ok(SIZE));
+    assert_eq!(client.frame(&answered), Frame::Whole { start: 0, end: SIZE });
+    assert_eq!(client.read(5, &answered), Reply::Valid { index: 42, tally: 0 });
+    let context = RequestContext { peer_port: 40_000, own_port: 4242, ..RequestContext::default() };
+    assert_eq!(EchoResponder.answer(Table::default(), &context, &mut message, SIZE), Ok(SIZE));
     assert_eq!(message[..], answered);
 }

@@ -6,41 +6,41 @@ use std::vec::Vec;
 const FLOW: u32 = 7;
 const SIZES: [usize; 12] = [1, 2, 3, 4, 5, 11, 12, 20, 31, 64, 1472, LONGEST];
 
-fn asker(size: usize) -> EchoAsker {
-    let knob = Knob { name: "size", value: size as i64 };
-    Echo::asker(&[knob], 0x0123_4567_89ab_cdef).expect("a size from 1 to 65507")
+fn client(size: usize) -> EchoClient {
+    let option = ProtocolOption { name: "size", value: size as i64 };
+    Echo::client(&[option], 0x0123_4567_89ab_cdef).expect("a size from 1 to 65507")
 }
 
 fn message(size: usize, flow: u32, index: u32) -> Vec<u8> {
     let mut message = std::vec![0; size];
-    assert_eq!(asker(size).fill(flow, index, &[], &mut message), size);
+    assert_eq!(client(size).fill(flow, index, &[], &mut message), size);
     message
 }
 
-fn over(peer_port: u16, stream: bool) -> Moment {
-    Moment { peer_port, own_port: 4242, stream, ..Moment::default() }
+fn over(peer_port: u16, stream: bool) -> RequestContext {
+    RequestContext { peer_port, own_port: 4242, stream, ..RequestContext::default() }
 }
 
 #[test]
 fn what_came_back_names_its_request() {
     for size in SIZES {
         for index in [0, 1, 255, 256, 65_535, 16_777_216, u32::MAX] {
-            let named = index & asker(size).named();
+            let named = index & client(size).named();
             let message = message(size, FLOW, index);
-            assert_eq!(asker(size).read(FLOW, &message), Reading::Answer { index: named, tally: 0 }, "{size}");
-            assert_eq!(asker(size).recognise(FLOW, &message), Some(named));
+            assert_eq!(client(size).read(FLOW, &message), Reply::Valid { index: named, tally: 0 }, "{size}");
+            assert_eq!(client(size).recognise(FLOW, &message), Some(named));
         }
     }
-    assert_eq!(SIZES.map(|size| asker(size).index_bits())[..5], [8, 16, 24, 32, 32]);
-    assert_eq!(asker(31).longest(), 31);
+    assert_eq!(SIZES.map(|size| client(size).index_bits())[..5], [8, 16, 24, 32, 32]);
+    assert_eq!(client(31).longest(), 31);
 }
 
 #[test]
 fn another_flow_and_another_run_are_strangers() {
     let ours = message(31, FLOW, 9);
-    assert_eq!(asker(31).read(FLOW + 1, &ours), Reading::Stranger);
-    assert_eq!(asker(31).recognise(FLOW + 1, &ours), None);
-    assert_eq!(Echo::asker(&[], 1).expect("no knobs").read(FLOW, &ours), Reading::Stranger);
+    assert_eq!(client(31).read(FLOW + 1, &ours), Reply::Unmatched);
+    assert_eq!(client(31).recognise(FLOW + 1, &ours), None);
+    assert_eq!(Echo::client(&[], 1).expect("no options").read(FLOW, &ours), Reply::Unmatched);
 }
 
 #[test]
@@ -50,11 +50,11 @@ fn every_changed_byte_is_seen() {
         for at in 0..size {
             let mut spoiled = whole.clone();
             spoiled[at] ^= 0x10;
-            let wrong = Reading::Wrong { index: 3, tally: Tally::Altered as usize };
-            match asker(size).read(FLOW, &spoiled) {
-                Reading::Stranger => assert!(at < INDEX && size > INDEX || size < 20, "byte {at} of {size}"),
+            let wrong = Reply::Invalid { index: 3, tally: Tally::Altered as usize };
+            match client(size).read(FLOW, &spoiled) {
+                Reply::Unmatched => assert!(at < INDEX && size > INDEX || size < 20, "byte {at} of {size}"),
                 // Without room for a pattern the changed index is that of another request.
-                Reading::Answer { index, .. } => assert!(size <= INDEX && index != 3, "byte {at} of {size}"),
+                Reply::Valid { index, .. } => assert!(size <= INDEX && index != 3, "byte {at} of {size}"),
                 reading => assert_eq!(reading, wrong, "byte {at} of {size}"),
             }
         }
@@ -65,13 +65,13 @@ fn every_changed_byte_is_seen() {
 fn another_length_is_altered() {
     let mut longer = message(31, FLOW, 3);
     longer.push(0);
-    let wrong = Reading::Wrong { index: 3, tally: Tally::Altered as usize };
-    assert_eq!(asker(31).read(FLOW, &longer), wrong);
-    assert_eq!(asker(31).read(FLOW, &longer[..30]), wrong);
-    assert_eq!(asker(31).read(FLOW, &longer[..11]), Reading::Stranger, "too little to speak for the index");
-    assert_eq!(asker(31).read(FLOW, &[]), Reading::Stranger);
-    assert_eq!(asker(31).recognise(FLOW, &longer[..14]), Some(3), "an ICMP error quotes the beginning");
-    assert_eq!(asker(31).recognise(FLOW, &longer), None);
+    let wrong = Reply::Invalid { index: 3, tally: Tally::Altered as usize };
+    assert_eq!(client(31).read(FLOW, &longer), wrong);
+    assert_eq!(client(31).read(FLOW, &longer[..30]), wrong);
+    assert_eq!(client(31).read(FLOW, &longer[..11]), Reply::Unmatched, "too little to speak for the index");
+    assert_eq!(client(31).read(FLOW, &[]), Reply::Unmatched);
+    assert_eq!(client(31).recognise(FLOW, &longer[..14]), Some(3), "an ICMP error quotes the beginning");
+    assert_eq!(client(31).recognise(FLOW, &longer), None);
 }
 
 #[test]
@@ -85,36 +85,36 @@ fn patterns_differ_from_request_to_request() {
 #[test]
 fn messages_are_cut_at_their_length() {
     let bytes = [message(31, FLOW, 1), message(31, FLOW, 2)].concat();
-    assert_eq!(asker(31).frame(&bytes[..30]), Frame::Short { need: 31 });
-    assert_eq!(asker(31).frame(&bytes), Frame::Whole { start: 0, end: 31 });
+    assert_eq!(client(31).frame(&bytes[..30]), Frame::Short { need: 31 });
+    assert_eq!(client(31).frame(&bytes), Frame::Whole { start: 0, end: 31 });
 }
 
 #[test]
 fn the_server_sends_back_what_came() {
     for length in [0, 1, 31, 500] {
         let mut packet = [7; 500];
-        assert_eq!(EchoAnswerer.answer(Table::default(), &over(40_000, false), &mut packet, length), Ok(length));
+        assert_eq!(EchoResponder.answer(Table::default(), &over(40_000, false), &mut packet, length), Ok(length));
         assert_eq!(packet, [7; 500]);
     }
-    assert_eq!(EchoAnswerer.frame(b"abc"), Frame::Whole { start: 0, end: 3 });
-    assert_eq!(EchoAnswerer.frame(b""), Frame::Short { need: 1 });
+    assert_eq!(EchoResponder.frame(b"abc"), Frame::Whole { start: 0, end: 3 });
+    assert_eq!(EchoResponder.frame(b""), Frame::Short { need: 1 });
 }
 
 #[test]
 fn the_server_is_in_no_loop() {
-    let answer = |moment: Moment| EchoAnswerer.answer(Table::default(), &moment, &mut [0; 9], 9);
-    assert_eq!(answer(over(4242, false)), Err(Refusal::NotARequest), "another one of its kind");
-    assert_eq!(answer(over(7, false)), Err(Refusal::NotARequest), "the system's echo");
+    let answer = |context: RequestContext| EchoResponder.answer(Table::default(), &context, &mut [0; 9], 9);
+    assert_eq!(answer(over(4242, false)), Err(DropReason::NotARequest), "another one of its kind");
+    assert_eq!(answer(over(7, false)), Err(DropReason::NotARequest), "the system's echo");
     assert_eq!(answer(over(4242, true)), Ok(9), "a stream has one asker");
     assert_eq!(answer(over(1024, false)), Ok(9));
 }
 
 #[test]
-fn knobs() {
-    let size = |value| Echo::asker(&[Knob { name: "size", value }], 0).map(|asker| asker.size);
+fn options() {
+    let size = |value| Echo::client(&[ProtocolOption { name: "size", value }], 0).map(|client| client.size);
     assert_eq!((size(1), size(65_507)), (Ok(1), Ok(65_507)));
     assert!(size(0).is_err() && size(65_508).is_err() && size(-1).is_err());
-    assert_eq!(Echo::asker(&[], 0).map(|asker| asker.size), Ok(31));
-    assert!(Echo::asker(&[Knob { name: "bytes", value: 1 }], 0).is_err());
-    assert!(Echo::answerer(&[Knob { name: "size", value: 1 }]).is_err());
+    assert_eq!(Echo::client(&[], 0).map(|client| client.size), Ok(31));
+    assert!(Echo::client(&[ProtocolOption { name: "bytes", value: 1 }], 0).is_err());
+    assert!(Echo::responder(&[ProtocolOption { name: "size", value: 1 }]).is_err());
 }

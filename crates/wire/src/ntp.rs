@@ -1,12 +1,12 @@
 //! NTP over UDP, versions 1 to 4 (RFC 5905, RFC 1059 for version 1): the 48 bytes, both ends.
 //!
-//! Method: the asker puts a keyed permutation of (flow, request number) in its transmit stamp, which looks random and
-//! which every server echoes as origin; so matching an answer is arithmetic. The answerer follows RFC 5905 figure 31:
+//! Method: the client puts a keyed permutation of (flow, request number) in its transmit stamp, which looks random and
+//! which every server echoes as origin; so matching an answer is arithmetic. The responder follows RFC 5905 figure 31:
 //! it answers requests only, with the version and poll that it was asked with, and never more than 48 bytes.
 //! Key exchange, MACs and interleaved mode are not here; a request that needs them is refused and counted.
 
 use crate::scramble::{scramble, unscramble};
-use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table};
+use crate::{Client, DropReason, InvalidOption, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
 
 /// Bytes of the header, and of every plain request and answer.
 pub const HEADER: usize = 48;
@@ -32,14 +32,14 @@ pub struct Ntp;
 
 /// The asking end: a basic-mode client that reveals nothing but its request number.
 #[derive(Clone, Debug)]
-pub struct NtpAsker {
+pub struct NtpClient {
     first_byte: u8,
     key: u64,
 }
 
 /// The answering end: a clock labelled as a test clock.
 #[derive(Clone, Debug)]
-pub struct NtpAnswerer;
+pub struct NtpResponder;
 
 #[derive(Clone, Copy)]
 #[repr(usize)]
@@ -69,30 +69,30 @@ impl Protocol for Ntp {
         "zero_transmit",
         "ticked_backwards",
     ];
-    type Asker = NtpAsker;
-    type Answerer = NtpAnswerer;
-    type Taker = crate::Untaken;
+    type Client = NtpClient;
+    type Responder = NtpResponder;
+    type Decoder = crate::NoDecoder;
 
-    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<NtpAsker, BadKnob> {
+    fn client(options: &[ProtocolOption<'_>], secret: u64) -> Result<NtpClient, InvalidOption> {
         let mut version = 4;
-        for knob in knobs {
-            match (knob.name, knob.value) {
+        for option in options {
+            match (option.name, option.value) {
                 ("version", v @ 1..=4) => version = v as u8,
-                _ => return Err(BadKnob { expected: "version: 1 to 4" }),
+                _ => return Err(InvalidOption { expected: "version: 1 to 4" }),
             }
         }
-        Ok(NtpAsker { first_byte: version << 3 | CLIENT, key: secret })
+        Ok(NtpClient { first_byte: version << 3 | CLIENT, key: secret })
     }
 
-    fn answerer(knobs: &[Knob<'_>]) -> Result<NtpAnswerer, BadKnob> {
-        match knobs {
-            [] => Ok(NtpAnswerer),
-            _ => Err(BadKnob { expected: "no knob: the test clock has none" }),
+    fn responder(options: &[ProtocolOption<'_>]) -> Result<NtpResponder, InvalidOption> {
+        match options {
+            [] => Ok(NtpResponder),
+            _ => Err(InvalidOption { expected: "no option: the test clock has none" }),
         }
     }
 }
 
-impl Ask for NtpAsker {
+impl Client for NtpClient {
     fn longest(&self) -> usize {
         HEADER
     }
@@ -106,12 +106,12 @@ impl Ask for NtpAsker {
         HEADER
     }
 
-    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
-        let Some(packet) = reply.first_chunk::<HEADER>() else { return Reading::Stranger };
-        let Some(index) = self.index(flow, stamp(packet, ORIGIN)) else { return Reading::Stranger };
+    fn read(&self, flow: u32, reply: &[u8]) -> Reply {
+        let Some(packet) = reply.first_chunk::<HEADER>() else { return Reply::Unmatched };
+        let Some(index) = self.index(flow, stamp(packet, ORIGIN)) else { return Reply::Unmatched };
         match self.judge(packet) {
-            Tally::Basic => Reading::Answer { index, tally: Tally::Basic as usize },
-            wrong => Reading::Wrong { index, tally: wrong as usize },
+            Tally::Basic => Reply::Valid { index, tally: Tally::Basic as usize },
+            wrong => Reply::Invalid { index, tally: wrong as usize },
         }
     }
 
@@ -121,7 +121,7 @@ impl Ask for NtpAsker {
     }
 }
 
-impl NtpAsker {
+impl NtpClient {
     fn index(&self, flow: u32, echoed: u64) -> Option<u32> {
         let plain = unscramble(echoed, self.key);
         ((plain >> 32) as u32 == flow).then_some(plain as u32)
@@ -153,66 +153,72 @@ fn kiss(code: &[u8]) -> Tally {
     }
 }
 
-impl Answer for NtpAnswerer {
-    fn answer(&self, _shared: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
-        let request = packet.get(..length).ok_or(Refusal::Malformed)?;
-        let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(Refusal::Short)?;
-        let mode = answer_mode(header[0], moment.peer_port)?;
+impl Responder for NtpResponder {
+    fn answer(
+        &self,
+        _shared: Table<'_>,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        let request = packet.get(..length).ok_or(DropReason::Malformed)?;
+        let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(DropReason::Short)?;
+        let mode = answer_mode(header[0], context.peer_port)?;
         let version = header[0] >> 3 & 7;
         trailer(version, rest)?;
         let origin = stamp(header, TRANSMIT);
         let poll = header[2];
-        let Some(out) = packet.first_chunk_mut::<HEADER>() else { return Err(Refusal::Short) };
-        write_answer(out, version << 3 | mode, poll, origin, moment);
+        let Some(out) = packet.first_chunk_mut::<HEADER>() else { return Err(DropReason::Short) };
+        write_answer(out, version << 3 | mode, poll, origin, context);
         Ok(HEADER)
     }
 }
 
 /// RFC 5905 figure 31's dispatch, with version 1's modeless client (RFC 1059) and mode 1 from a stranger.
-fn answer_mode(first_byte: u8, peer_port: u16) -> Result<u8, Refusal> {
+fn answer_mode(first_byte: u8, peer_port: u16) -> Result<u8, DropReason> {
     let (version, mode) = (first_byte >> 3 & 7, first_byte & 7);
     match (version, mode) {
-        (0 | 5.., _) => Err(Refusal::Version),
+        (0 | 5.., _) => Err(DropReason::Version),
         (_, 3) => Ok(SERVER),
         (_, 1) => Ok(2),
         (1, 0) if peer_port != 123 => Ok(SERVER),
-        _ => Err(Refusal::NotARequest),
+        _ => Err(DropReason::NotARequest),
     }
 }
 
 /// What follows the header (RFC 7822): unknown extension fields are passed over, authentication is refused.
-fn trailer(version: u8, mut rest: &[u8]) -> Result<(), Refusal> {
+fn trailer(version: u8, mut rest: &[u8]) -> Result<(), DropReason> {
     if rest.is_empty() {
         return Ok(());
     }
     if version < 4 {
-        return Err(Refusal::Authenticated);
+        return Err(DropReason::Authenticated);
     }
     while !rest.is_empty() {
         match rest.len() {
-            4 | 20 | 24 => return Err(Refusal::Authenticated),
-            0..16 => return Err(Refusal::Malformed),
+            4 | 20 | 24 => return Err(DropReason::Authenticated),
+            0..16 => return Err(DropReason::Malformed),
             _ => rest = field(rest)?,
         }
     }
     Ok(())
 }
 
-fn field(rest: &[u8]) -> Result<&[u8], Refusal> {
-    let &[a, b, c, d, ..] = rest else { return Err(Refusal::Malformed) };
+fn field(rest: &[u8]) -> Result<&[u8], DropReason> {
+    let &[a, b, c, d, ..] = rest else { return Err(DropReason::Malformed) };
     let (kind, length) = (u16::from_be_bytes([a, b]), usize::from(u16::from_be_bytes([c, d])));
     if NTS_FIELDS.contains(&kind) {
-        return Err(Refusal::Authenticated);
+        return Err(DropReason::Authenticated);
     }
     if length < 16 || length % 4 != 0 {
-        return Err(Refusal::Malformed);
+        return Err(DropReason::Malformed);
     }
-    rest.get(length..).ok_or(Refusal::Malformed)
+    rest.get(length..).ok_or(DropReason::Malformed)
 }
 
-fn write_answer(out: &mut [u8; HEADER], first_byte: u8, poll: u8, origin: u64, moment: &Moment) {
-    let receive = distinct(from_unix(moment.received_unix_ns), origin);
-    let transmit = later(from_unix(moment.now_unix_ns), receive, origin);
+fn write_answer(out: &mut [u8; HEADER], first_byte: u8, poll: u8, origin: u64, context: &RequestContext) {
+    let receive = distinct(from_unix(context.received_unix_ns), origin);
+    let transmit = later(from_unix(context.now_unix_ns), receive, origin);
     *out = [0; HEADER];
     out[0] = first_byte;
     out[1] = STRATUM;

@@ -20,16 +20,16 @@ fn first(packet: &[u8]) -> &[u8; HEADER] {
     packet.first_chunk().expect("48 bytes")
 }
 
-fn asker(version: i64) -> NtpAsker {
-    Ntp::asker(&[Knob { name: "version", value: version }], 0xfeed).expect("a version from 1 to 4")
+fn client(version: i64) -> NtpClient {
+    Ntp::client(&[ProtocolOption { name: "version", value: version }], 0xfeed).expect("a version from 1 to 4")
 }
 
 /// A captured answer as if it had been to request INDEX of ours: only its origin is ours.
-fn judged(version: i64, mut answer: Vec<u8>) -> Reading {
+fn judged(version: i64, mut answer: Vec<u8>) -> Reply {
     let mut ours = [0; HEADER];
-    asker(version).fill(FLOW, INDEX, &[], &mut ours);
+    client(version).fill(FLOW, INDEX, &[], &mut ours);
     answer[ORIGIN..RECEIVE].copy_from_slice(&ours[TRANSMIT..]);
-    asker(version).read(FLOW, &answer)
+    client(version).read(FLOW, &answer)
 }
 
 #[test]
@@ -40,16 +40,16 @@ fn requests_of_others_are_answered() {
         packet!("chrony_interleaved_request"),
         packet!("ntpdig_request"),
     ];
-    let moment = Moment {
+    let context = RequestContext {
         received_unix_ns: 1_795_000_000_000_000_000,
         now_unix_ns: 1_795_000_000_000_001_000,
         peer_port: 4242,
-        ..Moment::default()
+        ..RequestContext::default()
     };
     for request in requests {
         let mut packet = request.clone();
         let length = packet.len();
-        assert_eq!(NtpAnswerer.answer(Table::default(), &moment, &mut packet, length), Ok(HEADER));
+        assert_eq!(NtpResponder.answer(Table::default(), &context, &mut packet, length), Ok(HEADER));
         assert_eq!(packet[0], (request[0] & 0x38) | SERVER, "leap 0, the version that was asked with, mode 4");
         assert_eq!(packet[1], STRATUM);
         assert_eq!(packet[2], request[2], "the poll that was asked with");
@@ -59,18 +59,18 @@ fn requests_of_others_are_answered() {
 
 #[test]
 fn answers_of_others_are_not_answered() {
-    let moment = Moment { received_unix_ns: 1, now_unix_ns: 2, peer_port: 4242, ..Moment::default() };
+    let context = RequestContext { received_unix_ns: 1, now_unix_ns: 2, peer_port: 4242, ..RequestContext::default() };
     for mut answer in
         [packet!("chrony_v4_answer"), packet!("chrony_v3_answer"), packet!("chrony_unsynchronised_answer")]
     {
         let length = answer.len();
-        assert_eq!(NtpAnswerer.answer(Table::default(), &moment, &mut answer, length), Err(Refusal::NotARequest));
+        assert_eq!(NtpResponder.answer(Table::default(), &context, &mut answer, length), Err(DropReason::NotARequest));
     }
 }
 
 #[test]
 fn answers_of_others_are_right() {
-    let right = Reading::Answer { index: INDEX, tally: Tally::Basic as usize };
+    let right = Reply::Valid { index: INDEX, tally: Tally::Basic as usize };
     assert_eq!(judged(4, packet!("chrony_v4_answer")), right);
     assert_eq!(judged(3, packet!("chrony_v3_answer")), right);
     assert_eq!(judged(4, packet!("ntpdig_answer")), right);
@@ -78,14 +78,14 @@ fn answers_of_others_are_right() {
 
 #[test]
 fn answers_of_others_that_are_not_right_are_told_apart() {
-    let wrong = |tally: Tally| Reading::Wrong { index: INDEX, tally: tally as usize };
+    let wrong = |tally: Tally| Reply::Invalid { index: INDEX, tally: tally as usize };
     assert_eq!(judged(4, packet!("chrony_unsynchronised_answer")), wrong(Tally::Unsynchronised));
     assert_eq!(judged(4, packet!("chrony_v3_answer")), wrong(Tally::WrongVersion));
     // In interleaved mode the transmit stamp is that of the answer before.
     assert_eq!(judged(4, packet!("chrony_interleaved_answer")), wrong(Tally::TickedBackwards));
     assert_eq!(judged(3, packet!("chrony_v4_answer")), wrong(Tally::WrongVersion));
     assert_eq!(judged(4, packet!("chrony_v4_request")), wrong(Tally::WrongMode));
-    assert_eq!(asker(4).read(FLOW, &packet!("chrony_v4_answer")), Reading::Stranger, "an answer to somebody else");
+    assert_eq!(client(4).read(FLOW, &packet!("chrony_v4_answer")), Reply::Unmatched, "an answer to somebody else");
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::vec::Vec;
 
 const NOW: u64 = 1_800_000_000_123_456_789;
 
-fn asker() -> NtpAsker {
-    Ntp::asker(&[], 0x1234_5678_9abc_def0).expect("no knobs")
+fn client() -> NtpClient {
+    Ntp::client(&[], 0x1234_5678_9abc_def0).expect("no options")
 }
 
-fn moment() -> Moment {
-    Moment { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000, ..Moment::default() }
+fn context() -> RequestContext {
+    RequestContext { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000, ..RequestContext::default() }
 }
 
 fn request(first_byte: u8, extra: &[u8]) -> Vec<u8> {
@@ -22,34 +22,34 @@ fn request(first_byte: u8, extra: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn ask(first_byte: u8, extra: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn ask(first_byte: u8, extra: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut packet = request(first_byte, extra);
     let length = packet.len();
-    NtpAnswerer.answer(Table::default(), &moment(), &mut packet, length).map(|n| packet[..n].to_vec())
+    NtpResponder.answer(Table::default(), &context(), &mut packet, length).map(|n| packet[..n].to_vec())
 }
 
 fn exchange(flow: u32, index: u32) -> [u8; HEADER] {
     let mut packet = [0; HEADER];
-    let length = asker().fill(flow, index, &[], &mut packet);
-    NtpAnswerer.answer(Table::default(), &moment(), &mut packet, length).expect("a request is answered");
+    let length = client().fill(flow, index, &[], &mut packet);
+    NtpResponder.answer(Table::default(), &context(), &mut packet, length).expect("a request is answered");
     packet
 }
 
 #[test]
 fn an_answer_names_its_request() {
     for (flow, index) in [(0, 0), (7, 123_456), (u32::MAX, u32::MAX)] {
-        assert_eq!(asker().read(flow, &exchange(flow, index)), Reading::Answer { index, tally: 0 });
-        assert_eq!(asker().read(flow ^ 1, &exchange(flow, index)), Reading::Stranger);
+        assert_eq!(client().read(flow, &exchange(flow, index)), Reply::Valid { index, tally: 0 });
+        assert_eq!(client().read(flow ^ 1, &exchange(flow, index)), Reply::Unmatched);
     }
 }
 
 #[test]
 fn a_quoted_request_is_recognised() {
     let mut packet = [0; HEADER];
-    asker().fill(3, 99, &[], &mut packet);
-    assert_eq!(asker().recognise(3, &packet), Some(99));
-    assert_eq!(asker().recognise(4, &packet), None);
-    assert_eq!(asker().recognise(3, &packet[..47]), None);
+    client().fill(3, 99, &[], &mut packet);
+    assert_eq!(client().recognise(3, &packet), Some(99));
+    assert_eq!(client().recognise(4, &packet), None);
+    assert_eq!(client().recognise(3, &packet[..47]), None);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn requests_look_random() {
     let mut seen = Vec::new();
     for index in 0..1000 {
         let mut packet = [0; HEADER];
-        asker().fill(0, index, &[], &mut packet);
+        client().fill(0, index, &[], &mut packet);
         seen.push(stamp(&packet, TRANSMIT));
     }
     let ones: u32 = seen.iter().map(|s| s.count_ones()).sum();
@@ -88,21 +88,21 @@ fn versions_and_modes() {
         assert_eq!(ask(version << 3 | 3, &[]).expect("client")[0], version << 3 | 4);
         assert_eq!(ask(version << 3 | 1, &[]).expect("symmetric active")[0], version << 3 | 2);
         for mode in [2, 4, 5, 6, 7] {
-            assert_eq!(ask(version << 3 | mode, &[]), Err(Refusal::NotARequest));
+            assert_eq!(ask(version << 3 | mode, &[]), Err(DropReason::NotARequest));
         }
     }
     for version in [0, 5, 6, 7u8] {
-        assert_eq!(ask(version << 3 | 3, &[]), Err(Refusal::Version));
+        assert_eq!(ask(version << 3 | 3, &[]), Err(DropReason::Version));
     }
     assert_eq!(ask(1 << 3, &[]).expect("version 1 has no modes")[0], 1 << 3 | 4);
-    assert_eq!(ask(2 << 3, &[]), Err(Refusal::NotARequest));
+    assert_eq!(ask(2 << 3, &[]), Err(DropReason::NotARequest));
 }
 
 #[test]
 fn a_modeless_packet_from_a_server_port_is_not_answered() {
     let mut packet = request(1 << 3, &[]);
-    let at = Moment { peer_port: 123, ..moment() };
-    assert_eq!(NtpAnswerer.answer(Table::default(), &at, &mut packet, HEADER), Err(Refusal::NotARequest));
+    let at = RequestContext { peer_port: 123, ..context() };
+    assert_eq!(NtpResponder.answer(Table::default(), &at, &mut packet, HEADER), Err(DropReason::NotARequest));
 }
 
 #[test]
@@ -110,16 +110,16 @@ fn trailing_bytes() {
     let mut unknown = [0u8; 28];
     unknown[..4].copy_from_slice(&[0xF3, 0x23, 0, 28]);
     assert_eq!(ask(0x23, &unknown).expect("an unknown field is passed over").len(), HEADER);
-    assert_eq!(ask(0x1b, &unknown), Err(Refusal::Authenticated), "version 3 has no fields");
+    assert_eq!(ask(0x1b, &unknown), Err(DropReason::Authenticated), "version 3 has no fields");
     let mut nts = unknown;
     nts[..2].copy_from_slice(&[0x01, 0x04]);
-    assert_eq!(ask(0x23, &nts), Err(Refusal::Authenticated));
-    assert_eq!(ask(0x23, &[0; 20]), Err(Refusal::Authenticated));
-    assert_eq!(ask(0x23, &[0; 24]), Err(Refusal::Authenticated));
-    assert_eq!(ask(0x23, &[0; 28]), Err(Refusal::Malformed));
-    assert_eq!(ask(0x23, &[0; 3]), Err(Refusal::Malformed));
+    assert_eq!(ask(0x23, &nts), Err(DropReason::Authenticated));
+    assert_eq!(ask(0x23, &[0; 20]), Err(DropReason::Authenticated));
+    assert_eq!(ask(0x23, &[0; 24]), Err(DropReason::Authenticated));
+    assert_eq!(ask(0x23, &[0; 28]), Err(DropReason::Malformed));
+    assert_eq!(ask(0x23, &[0; 3]), Err(DropReason::Malformed));
     unknown[3] = 32;
-    assert_eq!(ask(0x23, &unknown), Err(Refusal::Malformed), "a field longer than the packet");
+    assert_eq!(ask(0x23, &unknown), Err(DropReason::Malformed), "a field longer than the packet");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn no_bytes_are_answered_longer_than_they_came_and_none_panics() {
                 })
                 .collect();
             let first = packet.first().copied().unwrap_or(0);
-            if let Ok(answer) = NtpAnswerer.answer(Table::default(), &moment(), &mut packet, length) {
+            if let Ok(answer) = NtpResponder.answer(Table::default(), &context(), &mut packet, length) {
                 assert!(answer <= length && answer == HEADER);
                 assert!(matches!(first & 7, 0 | 1 | 3), "answered mode {}", first & 7);
             }
@@ -147,25 +147,25 @@ fn wrong_answers_are_told_apart() {
     let spoiled = |at: usize, value: u8| {
         let mut packet = exchange(5, 6);
         packet[at] = value;
-        asker().read(5, &packet)
+        client().read(5, &packet)
     };
-    let wrong = |tally: Tally| Reading::Wrong { index: 6, tally: tally as usize };
+    let wrong = |tally: Tally| Reply::Invalid { index: 6, tally: tally as usize };
     assert_eq!(spoiled(0, 0x23), wrong(Tally::WrongMode));
     assert_eq!(spoiled(0, 0x1c), wrong(Tally::WrongVersion));
     assert_eq!(spoiled(0, 0xe4), wrong(Tally::Unsynchronised));
     assert_eq!(spoiled(1, 16), wrong(Tally::Unsynchronised));
     assert_eq!(spoiled(1, 0), wrong(Tally::KissOther));
     assert_eq!(spoiled(RECEIVE, 0xff), wrong(Tally::TickedBackwards));
-    assert_eq!(spoiled(ORIGIN, 0), Reading::Stranger);
-    assert_eq!(asker().read(5, &exchange(5, 6)[..47]), Reading::Stranger);
+    assert_eq!(spoiled(ORIGIN, 0), Reply::Unmatched);
+    assert_eq!(client().read(5, &exchange(5, 6)[..47]), Reply::Unmatched);
 }
 
 #[test]
 fn stamps_are_distinct_and_ordered_whatever_the_clock_does() {
-    let same = Moment { received_unix_ns: NOW, now_unix_ns: NOW, peer_port: 1, ..Moment::default() };
+    let same = RequestContext { received_unix_ns: NOW, now_unix_ns: NOW, peer_port: 1, ..RequestContext::default() };
     let mut packet = request(0x23, &[]);
     packet[TRANSMIT..].copy_from_slice(&from_unix(NOW).to_be_bytes());
-    NtpAnswerer.answer(Table::default(), &same, &mut packet, HEADER).expect("answered");
+    NtpResponder.answer(Table::default(), &same, &mut packet, HEADER).expect("answered");
     let answer: &[u8; HEADER] = packet.first_chunk().expect("48 bytes");
     let (origin, receive, transmit) = (stamp(answer, ORIGIN), stamp(answer, RECEIVE), stamp(answer, TRANSMIT));
     assert!(receive != origin && transmit != origin && receive < transmit);
@@ -180,9 +180,9 @@ fn time_goes_on_after_2036() {
 }
 
 #[test]
-fn knobs() {
-    let version = |value| Ntp::asker(&[Knob { name: "version", value }], 0).map(|a| a.first_byte);
+fn options() {
+    let version = |value| Ntp::client(&[ProtocolOption { name: "version", value }], 0).map(|a| a.first_byte);
     assert_eq!(version(3), Ok(0x1b));
     assert!(version(5).is_err() && version(0).is_err());
-    assert!(Ntp::answerer(&[Knob { name: "stratum", value: 1 }]).is_err());
+    assert!(Ntp::responder(&[ProtocolOption { name: "stratum", value: 1 }]).is_err());
 }

@@ -1,4 +1,4 @@
-//! Records: small messages of one fixed layout, sent one way, such as a game's updates. The layout comes as knobs.
+//! Records: small messages of one fixed layout, sent one way, such as a game's updates. The layout comes as options.
 //!
 //! ```text
 //! size N                  bytes of every record; comes first
@@ -22,34 +22,34 @@ mod field;
 mod layout;
 
 use crate::{
-    Answer, Ask, BadKnob, BadLine, Knob, Link, Malformed, Moment, Protocol, Reading, Refusal, SUBJECT_MAX, Table, Take,
-    Taken,
+    Client, Decode, Decoded, DropReason, InvalidLine, InvalidOption, Link, Malformed, Protocol, ProtocolOption,
+    QUERY_LEN_MAX, Reply, RequestContext, Responder, Table,
 };
 pub use field::Field;
-use layout::{Layout, Reply, read_knobs};
+use layout::{Layout, ReplyLayout, read_options};
 
 /// The longest record.
-pub const LONGEST: usize = SUBJECT_MAX;
+pub const LONGEST: usize = QUERY_LEN_MAX;
 
 /// The protocol.
 pub struct Record;
 
 /// The sending end.
 #[derive(Clone, Debug)]
-pub struct RecordAsker {
+pub struct RecordClient {
     layout: Layout,
     template: [u8; LONGEST],
-    reply: Option<Reply>,
+    reply: Option<ReplyLayout>,
     key: u64,
 }
 
 /// Records are received, not answered.
 #[derive(Clone, Debug)]
-pub struct RecordAnswerer;
+pub struct RecordResponder;
 
 /// The receiving end.
 #[derive(Clone, Debug)]
-pub struct RecordTaker {
+pub struct RecordDecoder {
     layout: Layout,
 }
 
@@ -66,34 +66,34 @@ impl Protocol for Record {
     const DATAGRAM_MAX: usize = LONGEST + 1;
     const TALLIES: &'static [&'static str] = &["replied", "wrong_constant", "wrong_size"];
     const LINKS: &'static [Link] = &[Link::Udp];
-    type Asker = RecordAsker;
-    type Answerer = RecordAnswerer;
-    type Taker = RecordTaker;
+    type Client = RecordClient;
+    type Responder = RecordResponder;
+    type Decoder = RecordDecoder;
 
-    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<RecordAsker, BadKnob> {
-        let (layout, reply) = read_knobs(knobs)?;
-        Ok(RecordAsker { template: layout.template(), layout, reply, key: secret })
+    fn client(options: &[ProtocolOption<'_>], secret: u64) -> Result<RecordClient, InvalidOption> {
+        let (layout, reply) = read_options(options)?;
+        Ok(RecordClient { template: layout.template(), layout, reply, key: secret })
     }
 
-    fn answerer(_: &[Knob<'_>]) -> Result<RecordAnswerer, BadKnob> {
-        Err(BadKnob { expected: "another protocol: records are received, not answered" })
+    fn responder(_: &[ProtocolOption<'_>]) -> Result<RecordResponder, InvalidOption> {
+        Err(InvalidOption { expected: "another protocol: records are received, not answered" })
     }
 
-    fn taker(knobs: &[Knob<'_>]) -> Result<RecordTaker, BadKnob> {
-        Ok(RecordTaker { layout: read_knobs(knobs)?.0 })
+    fn decoder(options: &[ProtocolOption<'_>]) -> Result<RecordDecoder, InvalidOption> {
+        Ok(RecordDecoder { layout: read_options(options)?.0 })
     }
 
     /// A row: hexadecimal digits, two a byte.
-    fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, BadLine> {
+    fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, InvalidLine> {
         let line = line.trim_ascii();
         let (pairs, rest) = line.as_chunks::<2>();
         if !rest.is_empty() || pairs.len() > out.len() || pairs.len() > LONGEST {
-            return Err(BadLine { expected: "a record of up to 512 bytes in hexadecimal digits" });
+            return Err(InvalidLine { expected: "a record of up to 512 bytes in hexadecimal digits" });
         }
         for (byte, pair) in out.iter_mut().zip(pairs) {
             let digit = |at: usize| char::from(pair[at]).to_digit(16);
             let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-                return Err(BadLine { expected: "hexadecimal digits" });
+                return Err(InvalidLine { expected: "hexadecimal digits" });
             };
             *byte = (high << 4 | low) as u8;
         }
@@ -101,7 +101,7 @@ impl Protocol for Record {
     }
 }
 
-impl Ask for RecordAsker {
+impl Client for RecordClient {
     fn index_bits(&self) -> u32 {
         let bits = |field: Option<Field>| field.map_or(32, |field| field.bits());
         bits(self.layout.sequence).min(bits(self.reply.as_ref().map(|reply| reply.echoed))).min(32)
@@ -112,8 +112,8 @@ impl Ask for RecordAsker {
     }
 
     #[inline]
-    fn fill(&self, flow: u32, index: u32, subject: &[u8], out: &mut [u8]) -> usize {
-        self.cast(flow, u64::from(index), subject, out)
+    fn fill(&self, flow: u32, index: u32, query: &[u8], out: &mut [u8]) -> usize {
+        self.fill_one_way(flow, u64::from(index), query, out)
     }
 
     fn one_way(&self) -> bool {
@@ -121,9 +121,9 @@ impl Ask for RecordAsker {
     }
 
     #[inline]
-    fn cast(&self, sender: u32, sequence: u64, subject: &[u8], out: &mut [u8]) -> usize {
+    fn fill_one_way(&self, sender: u32, sequence: u64, query: &[u8], out: &mut [u8]) -> usize {
         let size = self.layout.size;
-        let Some(row) = subject.get(..size).or_else(|| self.template.get(..size)) else { return 0 };
+        let Some(row) = query.get(..size).or_else(|| self.template.get(..size)) else { return 0 };
         let Some(record) = out.get_mut(..size) else { return 0 };
         record.copy_from_slice(row);
         self.layout.vary(sender, sequence, self.key, record);
@@ -142,21 +142,21 @@ impl Ask for RecordAsker {
         }
     }
 
-    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
-        let Some(expected) = &self.reply else { return Reading::Stranger };
+    fn read(&self, flow: u32, reply: &[u8]) -> Reply {
+        let Some(expected) = &self.reply else { return Reply::Unmatched };
         let layout = &expected.layout;
         let others = layout.identity.is_some_and(|field| field.read(reply) != field.held(flow.into()));
         if others || reply.len() < expected.echoed.end() {
-            return Reading::Stranger;
+            return Reply::Unmatched;
         }
         let index = self.named(expected.echoed.read(reply));
         let long = reply.len() > layout.size && !expected.longer;
         if long || reply.len() < layout.size {
-            Reading::Wrong { index, tally: Tally::WrongSize as usize }
+            Reply::Invalid { index, tally: Tally::WrongSize as usize }
         } else if layout.constants_hold(reply) {
-            Reading::Answer { index, tally: Tally::Replied as usize }
+            Reply::Valid { index, tally: Tally::Replied as usize }
         } else {
-            Reading::Wrong { index, tally: Tally::WrongConstant as usize }
+            Reply::Invalid { index, tally: Tally::WrongConstant as usize }
         }
     }
 
@@ -168,20 +168,20 @@ impl Ask for RecordAsker {
     }
 }
 
-impl RecordAsker {
+impl RecordClient {
     /// The bits of an index that both ends have room for.
     fn named(&self, sequence: u64) -> u32 {
         sequence as u32 & u32::MAX >> (32 - self.index_bits())
     }
 }
 
-impl Answer for RecordAnswerer {
-    fn answer(&self, _: Table<'_>, _: &Moment, _: &mut [u8], _: usize) -> Result<usize, Refusal> {
-        Err(Refusal::NotARequest)
+impl Responder for RecordResponder {
+    fn answer(&self, _: Table<'_>, _: &RequestContext, _: &mut [u8], _: usize) -> Result<usize, DropReason> {
+        Err(DropReason::NotARequest)
     }
 }
 
-impl Take for RecordTaker {
+impl Decode for RecordDecoder {
     fn size(&self) -> usize {
         self.layout.size
     }
@@ -190,17 +190,17 @@ impl Take for RecordTaker {
         self.layout.sequence.map_or(0, |field| field.bits())
     }
 
-    fn names_sender(&self) -> bool {
+    fn carries_sender_id(&self) -> bool {
         self.layout.identity.is_some()
     }
 
-    fn places(&self) -> u64 {
+    fn field_layout(&self) -> u64 {
         let packed = |field: Option<Field>| field.map_or(0, |field| field.packed());
         packed(self.layout.identity) | packed(self.layout.sequence) << 32
     }
 
     #[inline]
-    fn take(&self, message: &[u8]) -> Result<Taken, Malformed> {
+    fn decode(&self, message: &[u8]) -> Result<Decoded, Malformed> {
         if message.len() != self.layout.size {
             return Err(if message.len() < self.layout.size { Malformed::Short } else { Malformed::Long });
         }
@@ -208,12 +208,12 @@ impl Take for RecordTaker {
             return Err(Malformed::Constant);
         }
         let Layout { identity, sequence, .. } = self.layout;
-        Ok(Taken { sender: number(identity, message), sequence: number(sequence, message) })
+        Ok(Decoded { sender: number(identity, message), sequence: number(sequence, message) })
     }
 
     /// The usual fields are read by code of their own, so that nothing is decided anew for each message.
     #[inline]
-    fn take_all(&self, messages: &[u8], tell: impl FnMut(Taken)) -> usize {
+    fn decode_all(&self, messages: &[u8], tell: impl FnMut(Decoded)) -> usize {
         match self.layout.identity.map(|field| field.usual()) {
             Some(Some(at)) => self.take_of(messages, |message| word(message, at), tell),
             _ => self.take_of(messages, |message| number(self.layout.identity, message), tell),
@@ -226,9 +226,9 @@ impl Take for RecordTaker {
     }
 }
 
-impl RecordTaker {
+impl RecordDecoder {
     #[inline]
-    fn take_of(&self, messages: &[u8], sender: impl Fn(&[u8]) -> u64, tell: impl FnMut(Taken)) -> usize {
+    fn take_of(&self, messages: &[u8], sender: impl Fn(&[u8]) -> u64, tell: impl FnMut(Decoded)) -> usize {
         match self.layout.sequence.map(|field| field.usual()) {
             Some(Some(at)) => self.take_with(messages, (sender, |message: &[u8]| word(message, at)), tell),
             _ => self.take_with(messages, (sender, |message: &[u8]| number(self.layout.sequence, message)), tell),
@@ -240,7 +240,7 @@ impl RecordTaker {
         &self,
         messages: &[u8],
         (sender, sequence): (impl Fn(&[u8]) -> u64, impl Fn(&[u8]) -> u64),
-        mut tell: impl FnMut(Taken),
+        mut tell: impl FnMut(Decoded),
     ) -> usize {
         let plain = !self.layout.has_constants();
         let mut count = 0;
@@ -248,7 +248,7 @@ impl RecordTaker {
             if !plain && !self.layout.constants_hold(message) {
                 break;
             }
-            tell(Taken { sender: sender(message), sequence: sequence(message) });
+            tell(Decoded { sender: sender(message), sequence: sequence(message) });
             count += 1;
         }
         count

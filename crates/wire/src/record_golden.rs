@@ -16,22 +16,23 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 /// id:u4 seq:u4 sent:u8 x:f4 y:f4
-fn usual(big: i64) -> [Knob<'static>; 5] {
+fn usual(big: i64) -> [ProtocolOption<'static>; 5] {
     let place = |at: i64, width: i64| at | width << 16 | big << 24;
     [("size", 24), ("identity", place(0, 4)), ("sequence", place(4, 4)), ("sent", place(8, 8)), ("unit", 1)]
-        .map(|(name, value)| Knob { name, value })
+        .map(|(name, value)| ProtocolOption { name, value })
 }
 
 #[track_caller]
 fn both_ways(big: i64, sequence: u64, golden: &[u8]) {
-    let (asker, taker) = (Record::asker(&usual(big), 9).expect("a layout"), Record::taker(&usual(big)).expect("one"));
+    let (client, decoder) =
+        (Record::client(&usual(big), 9).expect("a layout"), Record::decoder(&usual(big)).expect("one"));
     let mut record = [0xa5; 24];
-    assert_eq!(asker.cast(5, sequence, &[&[0; 16], &golden[16..]].concat(), &mut record), 24);
-    asker.stamp(SENT, &mut record);
+    assert_eq!(client.fill_one_way(5, sequence, &[&[0; 16], &golden[16..]].concat(), &mut record), 24);
+    client.stamp(SENT, &mut record);
     assert_eq!(record[..], *golden);
-    assert_eq!(taker.take(golden), Ok(Taken { sender: 5, sequence: sequence & 0xffff_ffff }));
-    assert_eq!(taker.delay_ns(golden, SENT + 1000), Some(1000));
-    assert_eq!(taker.delay_ns(golden, SENT - 1000), Some(-1000), "the clocks differ");
+    assert_eq!(decoder.decode(golden), Ok(Decoded { sender: 5, sequence: sequence & 0xffff_ffff }));
+    assert_eq!(decoder.delay_ns(golden, SENT + 1000), Some(1000));
+    assert_eq!(decoder.delay_ns(golden, SENT - 1000), Some(-1000), "the clocks differ");
 }
 
 #[test]
@@ -42,8 +43,8 @@ fn usual_layout_little_endian() {
 #[test]
 fn usual_layout_big_endian() {
     both_ways(1, 77, &packet!("big"));
-    let taken = Record::taker(&usual(0)).expect("a layout").take(&packet!("big"));
-    assert_eq!(taken, Ok(Taken { sender: 5 << 24, sequence: 77 << 24 }), "read in the wrong order");
+    let taken = Record::decoder(&usual(0)).expect("a layout").decode(&packet!("big"));
+    assert_eq!(taken, Ok(Decoded { sender: 5 << 24, sequence: 77 << 24 }), "read in the wrong order");
 }
 
 #[test]
@@ -54,22 +55,23 @@ fn number_that_has_wrapped() {
 #[test]
 fn message_of_the_tokio_server() {
     let golden = packet!("movement");
-    let knobs = [("size", 4), ("constant", 4 << 16), ("value", 7)].map(|(name, value)| Knob { name, value });
-    let asker = Record::asker(&knobs, 1).expect("a layout");
+    let options =
+        [("size", 4), ("constant", 4 << 16), ("value", 7)].map(|(name, value)| ProtocolOption { name, value });
+    let client = Record::client(&options, 1).expect("a layout");
     let mut record = [0xa5; 4];
-    assert_eq!(asker.cast(3, 99, &[], &mut record), 4);
-    assert_eq!((record[..].to_vec(), asker.stamped(), asker.one_way()), (golden.clone(), false, true));
-    let taker = Record::taker(&knobs).expect("a layout");
-    assert_eq!(taker.take(&golden), Ok(Taken::default()));
-    assert_eq!((taker.sequence_bits(), taker.names_sender()), (0, false));
-    assert_eq!(taker.take(&[0, 0, 0, 7]), Err(Malformed::Constant), "the other byte order");
+    assert_eq!(client.fill_one_way(3, 99, &[], &mut record), 4);
+    assert_eq!((record[..].to_vec(), client.stamped(), client.one_way()), (golden.clone(), false, true));
+    let decoder = Record::decoder(&options).expect("a layout");
+    assert_eq!(decoder.decode(&golden), Ok(Decoded::default()));
+    assert_eq!((decoder.sequence_bits(), decoder.carries_sender_id()), (0, false));
+    assert_eq!(decoder.decode(&[0, 0, 0, 7]), Err(Malformed::Constant), "the other byte order");
 }
 
 #[test]
 fn a_time_service_as_template_and_reply() {
     let asked = bytes(include_str!("../../../tests/packets/ntp/ntpdig_request.hex"));
     let answered = bytes(include_str!("../../../tests/packets/ntp/ntpdig_answer.hex"));
-    let knobs = [
+    let options = [
         ("size", 48),
         ("constant", 1 << 16),
         ("value", i64::from(asked[0])),
@@ -79,12 +81,12 @@ fn a_time_service_as_template_and_reply() {
         ("constant", 1 << 16),
         ("value", i64::from(answered[0])),
     ];
-    let asker = Record::asker(&knobs.map(|(name, value)| Knob { name, value }), 1).expect("a layout");
+    let client = Record::client(&options.map(|(name, value)| ProtocolOption { name, value }), 1).expect("a layout");
     let stamp = u64::from_be_bytes(asked[40..48].try_into().expect("8 bytes"));
-    assert_eq!(asker.read(0, &answered), Reading::Answer { index: stamp as u32, tally: 0 }, "the real answer");
-    assert_eq!(asker.recognise(0, &asked), Some(stamp as u32));
+    assert_eq!(client.read(0, &answered), Reply::Valid { index: stamp as u32, tally: 0 }, "the real answer");
+    assert_eq!(client.recognise(0, &asked), Some(stamp as u32));
     let mut ours = [0xa5; 48];
-    asker.fill(0, 0xfeed, &[], &mut ours);
+    client.fill(0, 0xfeed, &[], &mut ours);
     assert_eq!((ours[0], ours[1..40].iter().all(|byte| *byte == 0)), (asked[0], true));
     assert_eq!(ours[40..], [0, 0, 0, 0, 0, 0, 0xfe, 0xed]);
 }

@@ -11,21 +11,21 @@ fn place(at: i64, width: i64) -> i64 {
     at | width << 16
 }
 
-fn knobs(list: &[(&'static str, i64)]) -> Vec<Knob<'static>> {
-    list.iter().map(|(name, value)| Knob { name, value: *value }).collect()
+fn options(list: &[(&'static str, i64)]) -> Vec<ProtocolOption<'static>> {
+    list.iter().map(|(name, value)| ProtocolOption { name, value: *value }).collect()
 }
 
-fn asker(list: &[(&'static str, i64)]) -> RecordAsker {
-    Record::asker(&knobs(list), 0x0123_4567_89ab_cdef).expect("a layout")
+fn client(list: &[(&'static str, i64)]) -> RecordClient {
+    Record::client(&options(list), 0x0123_4567_89ab_cdef).expect("a layout")
 }
 
-fn taker(list: &[(&'static str, i64)]) -> RecordTaker {
-    Record::taker(&knobs(list)).expect("a layout")
+fn decoder(list: &[(&'static str, i64)]) -> RecordDecoder {
+    Record::decoder(&options(list)).expect("a layout")
 }
 
-fn record(asker: &RecordAsker, sender: u32, sequence: u64) -> Vec<u8> {
-    let mut out = std::vec![0xa5; asker.longest()];
-    assert_eq!(asker.cast(sender, sequence, &[], &mut out), out.len());
+fn record(client: &RecordClient, sender: u32, sequence: u64) -> Vec<u8> {
+    let mut out = std::vec![0xa5; client.longest()];
+    assert_eq!(client.fill_one_way(sender, sequence, &[], &mut out), out.len());
     out
 }
 
@@ -39,12 +39,12 @@ fn what_was_sent_is_taken() {
                 ("sequence", place(size - sequence, sequence) | order),
             ];
             for number in [0, 1, 255, 256, u64::from(u32::MAX), u64::MAX] {
-                let sent = record(&asker(&list), 0xfedc_ba98, number);
+                let sent = record(&client(&list), 0xfedc_ba98, number);
                 let held = |width: i64, value: u64| value & u64::MAX >> (64 - 8 * width);
-                let expected = Taken { sender: held(identity, 0xfedc_ba98), sequence: held(sequence, number) };
-                assert_eq!(taker(&list).take(&sent), Ok(expected), "{list:?}");
+                let expected = Decoded { sender: held(identity, 0xfedc_ba98), sequence: held(sequence, number) };
+                assert_eq!(decoder(&list).decode(&sent), Ok(expected), "{list:?}");
             }
-            assert_eq!(taker(&list).sequence_bits(), 8 * sequence as u32);
+            assert_eq!(decoder(&list).sequence_bits(), 8 * sequence as u32);
         }
     }
 }
@@ -53,16 +53,16 @@ fn what_was_sent_is_taken() {
 fn length_and_constants_are_checked() {
     let list =
         [("size", 12), ("constant", place(4, 8) | BIG), ("value", -2), ("constant", place(3, 1)), ("value", 0x109)];
-    let sent = record(&asker(&list), 0, 0);
+    let sent = record(&client(&list), 0, 0);
     assert_eq!(sent, [0, 0, 0, 9, 255, 255, 255, 255, 255, 255, 255, 254], "constants and zeros");
-    let taker = taker(&list);
-    assert_eq!(taker.take(&sent), Ok(Taken::default()));
-    assert_eq!((taker.take(&[]), taker.take(&sent[..11])), (Err(Malformed::Short), Err(Malformed::Short)));
-    assert_eq!(taker.take(&[&sent[..], &[0]].concat()), Err(Malformed::Long));
+    let decoder = decoder(&list);
+    assert_eq!(decoder.decode(&sent), Ok(Decoded::default()));
+    assert_eq!((decoder.decode(&[]), decoder.decode(&sent[..11])), (Err(Malformed::Short), Err(Malformed::Short)));
+    assert_eq!(decoder.decode(&[&sent[..], &[0]].concat()), Err(Malformed::Long));
     for at in 3..12 {
         let mut spoiled = sent.clone();
         spoiled[at] ^= 1;
-        assert_eq!(taker.take(&spoiled), Err(Malformed::Constant), "byte {at}");
+        assert_eq!(decoder.decode(&spoiled), Err(Malformed::Constant), "byte {at}");
     }
 }
 
@@ -72,27 +72,27 @@ fn a_whole_record_of_constants() {
     for at in 0..64 {
         list.extend([("constant", place(8 * at, 8)), ("value", at)]);
     }
-    let sent = record(&asker(&list), 1, 1);
-    assert!(taker(&list).take(&sent).is_ok());
+    let sent = record(&client(&list), 1, 1);
+    assert!(decoder(&list).decode(&sent).is_ok());
     assert_eq!(sent[504..], 63_u64.to_le_bytes());
     list.extend([("constant", place(0, 1)), ("value", 0)]);
-    assert!(Record::taker(&knobs(&list)).is_err(), "one too many");
+    assert!(Record::decoder(&options(&list)).is_err(), "one too many");
 }
 
 #[test]
 fn rows_are_sent_but_for_what_varies() {
-    let asker = asker(&[("size", 6), ("sequence", place(1, 2)), ("counter", place(4, 1)), ("constant", place(0, 1))]);
-    let mut row = [0; SUBJECT_MAX];
+    let client = client(&[("size", 6), ("sequence", place(1, 2)), ("counter", place(4, 1)), ("constant", place(0, 1))]);
+    let mut row = [0; QUERY_LEN_MAX];
     let length = Record::compile(b" 0a0b0C0d0E0f \n", &mut row).expect("a row");
     let mut out = [0; 8];
-    assert_eq!(asker.cast(0, 0x1234, &row[..length], &mut out), 6);
+    assert_eq!(client.fill_one_way(0, 0x1234, &row[..length], &mut out), 6);
     assert_eq!(out, [0x0a, 0x34, 0x12, 0x0d, 0x34, 0x0f, 0, 0]);
-    assert_eq!(asker.cast(0, 0, &row[..length], &mut [0; 5]), 0, "no room, nothing written");
+    assert_eq!(client.fill_one_way(0, 0, &row[..length], &mut [0; 5]), 0, "no room, nothing written");
 }
 
 #[test]
 fn rows_that_are_none() {
-    let mut out = [0; SUBJECT_MAX];
+    let mut out = [0; QUERY_LEN_MAX];
     assert_eq!(Record::compile(b"  ", &mut out), Ok(0));
     for line in [&b"abc"[..], b"0g", b"0x00", b"00 11", "é".as_bytes(), &[b'0'; 1026]] {
         assert!(Record::compile(line, &mut out).is_err(), "{line:?}");
@@ -116,8 +116,8 @@ fn random_numbers_reach_their_whole_range_and_no_further() {
         ("low", 7),
         ("high", 7),
     ];
-    let asker = asker(&list);
-    let drawn: Vec<_> = (0..2000).map(|n| record(&asker, n % 7, u64::from(n))).collect();
+    let client = client(&list);
+    let drawn: Vec<_> = (0..2000).map(|n| record(&client, n % 7, u64::from(n))).collect();
     let bytes: std::collections::BTreeSet<_> = drawn.iter().map(|record| record[0]).collect();
     assert_eq!(bytes.len(), 256, "all of a byte");
     let whole = drawn.iter().map(|record| i64::from_le_bytes(record[1..9].try_into().expect("8 bytes")));
@@ -137,11 +137,11 @@ fn random_numbers_reach_their_whole_range_and_no_further() {
 #[test]
 fn random_fields_differ_from_each_other_and_from_run_to_run() {
     let list = [("size", 32), ("random", 8 << 16), ("random", place(8, 8)), ("random", place(16, 8))];
-    let one = record(&asker(&list), 1, 1);
-    assert_eq!(one, record(&asker(&list), 1, 1));
+    let one = record(&client(&list), 1, 1);
+    assert_eq!(one, record(&client(&list), 1, 1));
     assert!(one[..8] != one[8..16] && one[8..16] != one[16..24]);
-    let other = Record::asker(&knobs(&list), 1).expect("a layout");
-    for others in [record(&asker(&list), 2, 1), record(&asker(&list), 1, 2), record(&other, 1, 1)] {
+    let other = Record::client(&options(&list), 1).expect("a layout");
+    for others in [record(&client(&list), 2, 1), record(&client(&list), 1, 2), record(&other, 1, 1)] {
         assert!(one.chunks(8).zip(others.chunks(8)).take(3).all(|(ours, theirs)| ours != theirs));
     }
 }
@@ -157,72 +157,72 @@ fn times_in_their_units() {
     ] {
         let list = [("size", 8), ("sent", field), ("unit", unit)];
         let mut sent = [0; 8];
-        asker(&list).stamp(NOW, &mut sent);
+        client(&list).stamp(NOW, &mut sent);
         assert_eq!(Field::of(field, 8).expect("a place").read(&sent), written);
         for late in [0, 1_500_000, -1_500_000, 900_000_000] {
-            let delay = taker(&list).delay_ns(&sent, NOW.saturating_add_signed(late)).expect("a time");
+            let delay = decoder(&list).delay_ns(&sent, NOW.saturating_add_signed(late)).expect("a time");
             assert!((delay - late).abs() <= resolution, "{delay} for {late} in units of {unit}");
         }
-        assert!(asker(&list).stamped());
-        assert_eq!(taker(&list).delay_ns(&[0; 8], NOW), None, "nobody wrote a time");
+        assert!(client(&list).stamped());
+        assert_eq!(decoder(&list).delay_ns(&[0; 8], NOW), None, "nobody wrote a time");
     }
-    assert_eq!(taker(&[("size", 8)]).delay_ns(&[1; 8], NOW), None);
+    assert_eq!(decoder(&[("size", 8)]).delay_ns(&[1; 8], NOW), None);
     let seconds = [("size", 8), ("sent", place(0, 8) | FLOAT), ("unit", 0)];
-    assert_eq!(taker(&seconds).delay_ns(&f64::NAN.to_le_bytes(), NOW), None);
-    assert_eq!(taker(&seconds).delay_ns(&f64::INFINITY.to_le_bytes(), NOW), None);
+    assert_eq!(decoder(&seconds).delay_ns(&f64::NAN.to_le_bytes(), NOW), None);
+    assert_eq!(decoder(&seconds).delay_ns(&f64::INFINITY.to_le_bytes(), NOW), None);
 }
 
 const ASKED: [(&str, i64); 3] = [("size", 8), ("identity", 1 << 16), ("sequence", 1 | 2 << 16)];
 
-fn replied(more: &[(&'static str, i64)]) -> RecordAsker {
+fn replied(more: &[(&'static str, i64)]) -> RecordClient {
     let reply = [("reply", 6), ("echoed", 2 | 4 << 16), ("constant", 1 << 16), ("value", 0x24)];
-    asker(&[&ASKED[..], &reply, more].concat())
+    client(&[&ASKED[..], &reply, more].concat())
 }
 
 #[test]
 fn answers_are_matched_by_what_they_echo() {
-    let asker = replied(&[]);
-    assert_eq!((asker.one_way(), asker.index_bits()), (false, 16), "as few as the request has");
-    let right = |index| Reading::Answer { index, tally: Tally::Replied as usize };
-    assert_eq!(asker.read(5, &[0x24, 9, 0x34, 0x12, 0, 0]), right(0x1234));
-    assert_eq!(asker.read(5, &[0x24, 9, 0x34, 0x12, 7, 7]), right(0x1234), "of the echo those bits alone");
-    let wrong = |tally: Tally| Reading::Wrong { index: 0x1234, tally: tally as usize };
-    assert_eq!(asker.read(5, &[0x25, 9, 0x34, 0x12, 0, 0]), wrong(Tally::WrongConstant));
-    assert_eq!(asker.read(5, &[0x24, 9, 0x34, 0x12, 0, 0, 0]), wrong(Tally::WrongSize));
-    assert_eq!(asker.read(5, &[0x24, 9, 0x34, 0x12, 0]), Reading::Stranger, "too short for an echo");
-    assert_eq!(asker.read(5, &[]), Reading::Stranger);
-    assert_eq!(asker_of_one_way().read(5, &[0; 8]), Reading::Stranger);
+    let client = replied(&[]);
+    assert_eq!((client.one_way(), client.index_bits()), (false, 16), "as few as the request has");
+    let right = |index| Reply::Valid { index, tally: Tally::Replied as usize };
+    assert_eq!(client.read(5, &[0x24, 9, 0x34, 0x12, 0, 0]), right(0x1234));
+    assert_eq!(client.read(5, &[0x24, 9, 0x34, 0x12, 7, 7]), right(0x1234), "of the echo those bits alone");
+    let wrong = |tally: Tally| Reply::Invalid { index: 0x1234, tally: tally as usize };
+    assert_eq!(client.read(5, &[0x25, 9, 0x34, 0x12, 0, 0]), wrong(Tally::WrongConstant));
+    assert_eq!(client.read(5, &[0x24, 9, 0x34, 0x12, 0, 0, 0]), wrong(Tally::WrongSize));
+    assert_eq!(client.read(5, &[0x24, 9, 0x34, 0x12, 0]), Reply::Unmatched, "too short for an echo");
+    assert_eq!(client.read(5, &[]), Reply::Unmatched);
+    assert_eq!(asker_of_one_way().read(5, &[0; 8]), Reply::Unmatched);
 }
 
-fn asker_of_one_way() -> RecordAsker {
-    asker(&ASKED)
+fn asker_of_one_way() -> RecordClient {
+    client(&ASKED)
 }
 
 #[test]
 fn answers_may_be_longer_where_that_was_said() {
-    let asker = replied(&[("longer", 1)]);
-    assert_eq!(asker.read(0, &[0x24, 9, 1, 0, 0, 0, 8, 8]), Reading::Answer { index: 1, tally: 0 });
+    let client = replied(&[("longer", 1)]);
+    assert_eq!(client.read(0, &[0x24, 9, 1, 0, 0, 0, 8, 8]), Reply::Valid { index: 1, tally: 0 });
     let echo_first = [&ASKED[..], &[("reply", 6), ("echoed", 1 << 16), ("longer", 1)]].concat();
-    let wrong = Reading::Wrong { index: 1, tally: Tally::WrongSize as usize };
-    assert_eq!(self::asker(&echo_first).read(0, &[1, 0, 0, 0, 0]), wrong, "but not shorter");
+    let wrong = Reply::Invalid { index: 1, tally: Tally::WrongSize as usize };
+    assert_eq!(self::client(&echo_first).read(0, &[1, 0, 0, 0, 0]), wrong, "but not shorter");
 }
 
 #[test]
 fn answers_to_another_flow_are_strangers() {
-    let asker = replied(&[("identity", 1 | 1 << 16)]);
-    assert_eq!(asker.read(0x105, &[0x24, 5, 1, 0, 0, 0]), Reading::Answer { index: 1, tally: 0 });
-    assert_eq!(asker.read(6, &[0x24, 5, 1, 0, 0, 0]), Reading::Stranger);
+    let client = replied(&[("identity", 1 | 1 << 16)]);
+    assert_eq!(client.read(0x105, &[0x24, 5, 1, 0, 0, 0]), Reply::Valid { index: 1, tally: 0 });
+    assert_eq!(client.read(6, &[0x24, 5, 1, 0, 0, 0]), Reply::Unmatched);
 }
 
 #[test]
 fn quotes_of_requests() {
-    let asker = replied(&[]);
-    let request = record(&asker, 5, 0x1_4321);
-    assert_eq!(asker.recognise(5, &request), Some(0x4321));
-    assert_eq!(asker.recognise(5, &request[..3]), Some(0x4321), "an ICMP error quotes the beginning");
-    assert_eq!(asker.recognise(5, &request[..2]), None);
-    assert_eq!(asker.recognise(6, &request), None, "another flow's");
-    assert_eq!(asker.recognise(5, &[&request[..], &[0]].concat()), None);
+    let client = replied(&[]);
+    let request = record(&client, 5, 0x1_4321);
+    assert_eq!(client.recognise(5, &request), Some(0x4321));
+    assert_eq!(client.recognise(5, &request[..3]), Some(0x4321), "an ICMP error quotes the beginning");
+    assert_eq!(client.recognise(5, &request[..2]), None);
+    assert_eq!(client.recognise(6, &request), None, "another flow's");
+    assert_eq!(client.recognise(5, &[&request[..], &[0]].concat()), None);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn layouts_that_are_none() {
         &[("size", 8), ("sequence", place(0, 4)), ("reply", 8), ("echoed", place(6, 4))],
         &[("size", 8), ("reply", 8), ("echoed", place(0, 4))],
     ] {
-        assert!(Record::asker(&knobs(list), 0).is_err(), "{list:?}");
+        assert!(Record::client(&options(list), 0).is_err(), "{list:?}");
     }
-    assert!(Record::answerer(&[]).is_err(), "records are received");
+    assert!(Record::responder(&[]).is_err(), "records are received");
 }

@@ -1,7 +1,7 @@
 //! Values by key, for what a server answers from: built once, lent to every answer, looked up without allocation.
 //!
 //! Method: open addressing with linear probing over FNV-1a; entries lie one after another in one run of bytes, each
-//! as key length (u16), value length (u32), key, value, little endian; a place holds where its entry begins, plus one.
+//! as key length (u16), value length (u32), key, value, little endian; a slot holds where its entry begins, plus one.
 
 /// Length of an entry before its key.
 const HEAD: usize = 6;
@@ -9,7 +9,7 @@ const HEAD: usize = 6;
 /// A table that somebody else owns. The default one is empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Table<'a> {
-    places: &'a [u32],
+    slots: &'a [u32],
     entries: &'a [u8],
     longest: usize,
 }
@@ -17,8 +17,8 @@ pub struct Table<'a> {
 impl<'a> Table<'a> {
     /// The table that [`Table::build`] has laid out; `longest` is what it returned.
     #[must_use]
-    pub fn new(places: &'a [u32], entries: &'a [u8], longest: usize) -> Self {
-        Self { places, entries, longest }
+    pub fn new(slots: &'a [u32], entries: &'a [u8], longest: usize) -> Self {
+        Self { slots, entries, longest }
     }
 
     /// No value is longer (bytes).
@@ -27,29 +27,29 @@ impl<'a> Table<'a> {
         self.longest
     }
 
-    /// How many places a table of so many entries needs: a power of two, at most half of them taken.
+    /// How many slots a table of so many entries needs: a power of two, at most half of them taken.
     #[must_use]
-    pub fn places(entries: usize) -> usize {
+    pub fn slots(entries: usize) -> usize {
         if entries == 0 { 0 } else { (entries * 2).next_power_of_two() }
     }
 
-    /// Fills `places` (zeroed, as many as [`Table::places`] says) so that `entries` can be looked up.
+    /// Fills `slots` (zeroed, as many as [`Table::slots`] says) so that `entries` can be looked up.
     ///
     /// Of several entries with one key the first is found. Returns the longest value, or `None` where the entries are
-    /// damaged, more than `places` can hold, or longer than 4 GiB.
-    pub fn build(places: &mut [u32], entries: &[u8]) -> Option<usize> {
+    /// damaged, more than `slots` can hold, or longer than 4 GiB.
+    pub fn build(slots: &mut [u32], entries: &[u8]) -> Option<usize> {
         let (mut at, mut longest) = (0, 0);
         u32::try_from(entries.len()).ok()?;
-        let mut left = places.len() / 2;
+        let mut left = slots.len() / 2;
         while at < entries.len() {
             let (key, value) = entry(entries, at)?;
             left = left.checked_sub(1)?;
-            let mask = places.len() - 1;
-            let mut place = hash(key) as usize & mask;
-            while places[place] != 0 {
-                place = (place + 1) & mask;
+            let mask = slots.len() - 1;
+            let mut slot = hash(key) as usize & mask;
+            while slots[slot] != 0 {
+                slot = (slot + 1) & mask;
             }
-            places[place] = at as u32 + 1;
+            slots[slot] = at as u32 + 1;
             longest = longest.max(value.len());
             at += HEAD + key.len() + value.len();
         }
@@ -59,16 +59,16 @@ impl<'a> Table<'a> {
     /// The value of `key`.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<&'a [u8]> {
-        let mask = self.places.len().checked_sub(1)?;
-        let mut place = hash(key) as usize & mask;
-        // At most once around: a table without a free place is no reason to spin.
-        for _ in 0..self.places.len() {
-            let at = (*self.places.get(place)?).checked_sub(1)?;
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut slot = hash(key) as usize & mask;
+        // At most once around: a table without a free slot is no reason to spin.
+        for _ in 0..self.slots.len() {
+            let at = (*self.slots.get(slot)?).checked_sub(1)?;
             let (its, value) = entry(self.entries, at as usize)?;
             if its == key {
                 return Some(value);
             }
-            place = (place + 1) & mask;
+            slot = (slot + 1) & mask;
         }
         None
     }

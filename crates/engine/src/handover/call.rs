@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use flatout_net::Bell;
+use flatout_net::EventFd;
 
 /// Nobody lingers.
 const NOBODY: usize = usize::MAX;
@@ -28,7 +28,7 @@ pub(super) struct Call {
     gate: Mutex<usize>,
     came: Condvar,
     more: Condvar,
-    bell: Bell,
+    bell: EventFd,
 }
 
 impl Call {
@@ -42,7 +42,7 @@ impl Call {
             gate: Mutex::new(0),
             came: Condvar::new(),
             more: Condvar::new(),
-            bell: Bell::new()?,
+            bell: EventFd::new()?,
         })
     }
 
@@ -59,7 +59,7 @@ impl Call {
             self.more.notify_all();
         }
         if self.armed.load(Ordering::SeqCst) && self.armed.swap(false, Ordering::SeqCst) {
-            self.bell.ring();
+            self.bell.notify();
         }
     }
 
@@ -102,11 +102,11 @@ impl Call {
         if self.stopped() {
             return false;
         }
-        self.bell.silence();
+        self.bell.drain();
         self.armed.store(true, Ordering::SeqCst);
         if self.stopped() {
             // The ring that told the others may be the one that was silenced.
-            self.bell.ring();
+            self.bell.notify();
             return false;
         }
         ready.load(Ordering::SeqCst) == 0
@@ -123,7 +123,7 @@ impl Call {
         self.pass_gate();
         self.came.notify_all();
         self.more.notify_all();
-        self.bell.ring();
+        self.bell.notify();
     }
 
     /// Whether nothing more will come.

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use flatout_net::{Batch, Datagrams, Sent};
-use flatout_wire::{Ask, Protocol};
+use flatout_net::{Batch, Datagrams, SendResult};
+use flatout_wire::{Client, Protocol};
 
 use super::book::Book;
 use super::schedule::Schedule;
@@ -29,7 +29,7 @@ const REFUSALS_A_TURN: usize = 64;
 /// What such a worker is made of.
 pub struct CastParts<P: Protocol, L, C> {
     /// The protocol's sending end.
-    pub asker: P::Asker,
+    pub client: P::Client,
     /// What messages are made of, where they are made of rows.
     pub cursor: Cursor,
     /// What carries datagrams.
@@ -52,7 +52,7 @@ pub struct CastParts<P: Protocol, L, C> {
 
 /// A worker that sends one way.
 pub struct Casting<P: Protocol, L, C> {
-    asker: P::Asker,
+    client: P::Client,
     cursor: Cursor,
     link: L,
     clock: C,
@@ -73,8 +73,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
         let no_warmup = Pacer::nothing();
         let manner = Manner { stamps: false, slots: 0, first_flow: parts.first_flow, rally: None };
         Self {
-            outgoing: Batch::new(GROUP, parts.asker.longest(), false),
-            asker: parts.asker,
+            outgoing: Batch::new(GROUP, parts.client.longest(), false),
+            client: parts.client,
             cursor: parts.cursor,
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
@@ -146,14 +146,14 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
     /// Sends what is due now and goes over the flow whose turn it is; returns how many messages it dealt with.
     fn send_group(&mut self, due: u64, now: u64) -> usize {
         let flow = self.senders.flow();
-        let unix_ns = self.asker.stamped().then(|| now.wrapping_add(self.unix_offset));
+        let unix_ns = self.client.stamped().then(|| now.wrapping_add(self.unix_offset));
         let (mut count, mut length) = (0, 0);
         while count < GROUP && self.senders.flow() == flow && self.schedule.due(count).is_some_and(|due| due <= now) {
             let (sender, sequence) = self.senders.number();
             let (subject, slot) = (self.cursor.next(), self.outgoing.slot(count));
-            length = self.asker.cast(sender, sequence, self.cursor.subject(subject), slot);
+            length = self.client.fill_one_way(sender, sequence, self.cursor.subject(subject), slot);
             if let Some(unix_ns) = unix_ns {
-                self.asker.stamp(unix_ns, slot);
+                self.client.stamp(unix_ns, slot);
             }
             self.outgoing.set_length(count, length);
             if let Some(place) = self.sequences.get_mut(count) {
@@ -162,7 +162,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
             count += 1;
         }
         let sent = self.link.send(flow, &mut self.outgoing, count, length);
-        let left = if let Sent::Left(left) = sent { left.min(count) } else { 0 };
+        let left = if let SendResult::Sent(left) = sent { left.min(count) } else { 0 };
         self.senders.take_back(count - left);
         if left > 0 {
             self.note_left(flow, left, due, now);
@@ -180,16 +180,16 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
     }
 
     /// What became of the first message of a group that did not leave; returns how many it dealt with.
-    fn note_stayed(&mut self, flow: usize, sent: Sent, now: u64) -> usize {
+    fn note_stayed(&mut self, flow: usize, sent: SendResult, now: u64) -> usize {
         let why = match sent {
-            Sent::Full => return 0,
+            SendResult::Full => return 0,
             // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
-            Sent::Left(_) | Sent::Refused => {
+            SendResult::Sent(_) | SendResult::Refused => {
                 self.hear_refusals(flow);
                 return 0;
             }
-            Sent::Dropped => Unsent::Dropped,
-            Sent::Failed(errno) => {
+            SendResult::Dropped => Unsent::Dropped,
+            SendResult::Failed(errno) => {
                 self.book.board.fail(std::io::Error::from_raw_os_error(errno).to_string());
                 Unsent::Failed
             }
@@ -224,8 +224,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Casting<P, L, C> {
     fn idle(&mut self) {
         let now = self.clock.now();
         if let Some(lull) = self.schedule.lull(now, self.book.next_tick) {
-            for n in 0..self.link.listen(lull) {
-                let (flow, refusals) = self.link.heard(n);
+            for n in 0..self.link.poll(lull) {
+                let (flow, refusals) = self.link.ready(n);
                 if refusals {
                     self.hear_refusals(flow);
                 }

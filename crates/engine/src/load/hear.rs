@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flatout_net::Datagrams;
-use flatout_wire::{Ask, Protocol};
+use flatout_wire::{Client, Protocol};
 
 use super::book::Event;
 use super::judge::judge;
@@ -60,7 +60,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         }
         self.ears.listened = now;
         self.ears.at = 0;
-        self.ears.heard = self.link.listen(wait);
+        self.ears.heard = self.link.poll(wait);
         if self.manner.stamps && self.ears.heard > 0 {
             self.ears.unix_offset = self.clock.unix_offset();
         }
@@ -68,7 +68,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
     }
 
     fn hear_flow(&mut self) {
-        let (flow, refusals) = self.link.heard(self.ears.at);
+        let (flow, refusals) = self.link.ready(self.ears.at);
         if refusals {
             self.hear_refusals(flow);
         }
@@ -86,7 +86,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
         let stamp = self.stamp(slot, now);
         let name = self.manner.first_flow + flow as u32;
         let ring = self.book.rings.of(flow);
-        let said = judge::<P>(&self.asker, &self.cursor, &ring, name, self.incoming.packet(slot));
+        let said = judge::<P>(&self.client, &self.cursor, &ring, name, self.incoming.packet(slot));
         let Some((index, outcome, tally)) = said else {
             self.book.stranger(flow, now);
             return;
@@ -119,7 +119,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Asking<P, L, C> {
             let Some(refused) = self.link.refused(flow, &mut quote) else { return };
             let name = self.manner.first_flow + flow as u32;
             let quoted = quote.get(..refused.quoted).unwrap_or_default();
-            if let Some(index) = self.asker.recognise(name, quoted) {
+            if let Some(index) = self.client.recognise(name, quoted) {
                 let seen = self.clock.now();
                 self.settle(&Event { flow, index, seen, reading: None, outcome: Outcome::Refused, tally: None });
             }

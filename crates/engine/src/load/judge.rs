@@ -1,6 +1,6 @@
 //! What an arrival makes of which request.
 
-use flatout_wire::{Ask, Protocol, Reading};
+use flatout_wire::{Client, Protocol, Reply};
 
 use crate::corpus::Cursor;
 use crate::flow::Ring;
@@ -8,25 +8,25 @@ use crate::tally::Outcome;
 
 /// Which request of the flow `reply` answers, how that ends it, and the protocol's own counter; nothing for a stranger.
 pub(super) fn judge<P: Protocol>(
-    asker: &P::Asker,
+    client: &P::Client,
     cursor: &Cursor,
     ring: &Ring<'_>,
     flow: u32,
     reply: &[u8],
 ) -> Option<(u32, Outcome, usize)> {
-    let bits = asker.index_bits();
-    let (low, right, tally) = match asker.read(flow, reply) {
-        Reading::Answer { index, tally } => (index, true, tally),
-        Reading::Wrong { index, tally } => (index, false, tally),
-        Reading::Stranger => return None,
+    let bits = client.index_bits();
+    let (low, right, tally) = match client.read(flow, reply) {
+        Reply::Valid { index, tally } => (index, true, tally),
+        Reply::Invalid { index, tally } => (index, false, tally),
+        Reply::Unmatched => return None,
     };
     let index = ring.widen(low, bits);
     if bits < 32 && ring.never_asked(index) {
         return None;
     }
     let about = |subject| cursor.subject(subject);
-    if right && !ring.subject(index).is_none_or(|subject| asker.fits(about(subject), reply)) {
-        return Some((index, Outcome::Invalid, P::MISFIT));
+    if right && !ring.subject(index).is_none_or(|subject| client.matches_query(about(subject), reply)) {
+        return Some((index, Outcome::Invalid, P::MISMATCH));
     }
     Some((index, if right { Outcome::Answered } else { Outcome::Invalid }, tally))
 }

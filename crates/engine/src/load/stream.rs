@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flatout_net::{Conn, How, Refuse, Streams};
-use flatout_wire::{Ask, Protocol};
+use flatout_net::{CloseMode, Conn, Streams, WriteError};
+use flatout_wire::{Client, Protocol};
 
 use super::book::Book;
 use super::gate::{Begin, Gate};
@@ -68,7 +68,7 @@ impl Lengths {
 /// What a worker is made of.
 pub struct StreamParts<P: Protocol, S, C, W> {
     /// The protocol's asking end.
-    pub asker: P::Asker,
+    pub client: P::Client,
     /// What to ask about.
     pub cursor: Cursor,
     /// What carries bytes.
@@ -103,7 +103,7 @@ pub struct StreamParts<P: Protocol, S, C, W> {
 
 /// A worker that asks over connections.
 pub struct Streaming<P: Protocol, S, C, W: Wrap> {
-    asker: P::Asker,
+    client: P::Client,
     cursor: Cursor,
     streams: S,
     wrap: W,
@@ -135,12 +135,12 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     pub fn new(parts: StreamParts<P, S, C, W>) -> Self {
         let now = parts.clock.now();
         let places = parts.streams.capacity();
-        let most = 1 << parts.asker.index_bits().min(24);
+        let most = 1 << parts.client.index_bits().min(24);
         let rings = Rings::new(places, parts.manner.slots.min(most));
         // Until the gate opens nothing is due, and nothing counts.
         let later = Times { begin: u64::MAX, counted_from: u64::MAX, end: u64::MAX, timeout: parts.lengths.timeout };
         Self {
-            message: vec![0; P::PREFIX + parts.asker.longest()].into_boxed_slice(),
+            message: vec![0; P::PREFIX + parts.client.longest()].into_boxed_slice(),
             wrapped: Vec::new(),
             plain: Vec::new(),
             schedule: Schedule::new(parts.warmup, parts.pacer, later),
@@ -150,7 +150,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
             retired: VecDeque::new(),
             connections: Connections::default(),
             connect: Durations::default(),
-            asker: parts.asker,
+            client: parts.client,
             cursor: parts.cursor,
             streams: parts.streams,
             wrap: parts.wrap,
@@ -292,8 +292,8 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
                 self.book.left(place, due, now, subject);
                 self.asked(place, now);
             }
-            Err(Refuse::Full) => self.unsent(place, now, Unsent::Blocked),
-            Err(Refuse::Gone) => self.unsent(place, now, Unsent::NoConnection),
+            Err(WriteError::Full) => self.unsent(place, now, Unsent::Blocked),
+            Err(WriteError::Closed) => self.unsent(place, now, Unsent::NoConnection),
         }
     }
 
@@ -301,36 +301,36 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     fn fill(&mut self, place: usize, index: u32, subject: u32) -> usize {
         let (prefix, body) = self.message.split_at_mut(P::PREFIX);
         let name = self.first_flow + place as u32;
-        let length = self.asker.fill(name, index, self.cursor.subject(subject), body);
+        let length = self.client.fill(name, index, self.cursor.subject(subject), body);
         P::prefix(length, prefix);
         P::PREFIX + length
     }
 
     /// Appends the first `length` bytes of `message` to what the connection is about to send.
-    fn append(&mut self, place: usize, length: usize, now: u64) -> Result<(), Refuse> {
+    fn append(&mut self, place: usize, length: usize, now: u64) -> Result<(), WriteError> {
         let conn = self.peers.conn(place);
         let message = &self.message[..length];
         if W::PLAIN {
-            let mut slip = self.streams.lend(conn, length)?;
-            slip.room()[..length].copy_from_slice(message);
-            slip.commit(length);
+            let mut guard = self.streams.reserve(conn, length)?;
+            guard.room()[..length].copy_from_slice(message);
+            guard.commit(length);
             return Ok(());
         }
         // Room comes first: what a wrap has said once must be heard, or nothing after it can be.
-        let mut slip = self.streams.lend(conn, length + WRAPPED_MORE)?;
+        let mut guard = self.streams.reserve(conn, length + WRAPPED_MORE)?;
         self.wrapped.clear();
         let said = self.wrap.say(&mut self.peers.at(place).wrap, message, &mut self.wrapped);
-        let trouble = match (said, slip.room().get_mut(..self.wrapped.len())) {
+        let trouble = match (said, guard.room().get_mut(..self.wrapped.len())) {
             (Ok(()), Some(room)) => {
                 room.copy_from_slice(&self.wrapped);
-                slip.commit(self.wrapped.len());
+                guard.commit(self.wrapped.len());
                 return Ok(());
             }
             (Ok(()), None) => "a message grew beyond its room".to_owned(),
             (Err(trouble), _) => trouble,
         };
-        self.give_up(place, &trouble, How::Reset, now);
-        Err(Refuse::Gone)
+        self.give_up(place, &trouble, CloseMode::Reset, now);
+        Err(WriteError::Closed)
     }
 
     fn idle(&mut self) {

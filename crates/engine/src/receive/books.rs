@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flatout_wire::Malformed;
-use flatout_wire::arrived::{Arrived, Told};
+use flatout_wire::receiver_stats::{ReceiverCounters, StatsReply};
 
 use super::sequence::{Followed, Follower};
 use super::sources::Sources;
@@ -44,11 +44,11 @@ pub struct Received {
 }
 
 impl Received {
-    /// In the words of [`Arrived`], as one worker.
+    /// In the words of [`ReceiverCounters`], as one worker.
     #[must_use]
-    pub fn arrived(&self) -> Arrived {
+    pub fn arrived(&self) -> ReceiverCounters {
         let malformed = self.counted.malformed.iter().sum();
-        Arrived {
+        ReceiverCounters {
             received: self.passed.parsed + malformed,
             parsed: self.passed.parsed,
             malformed,
@@ -94,8 +94,8 @@ impl Received {
 }
 
 /// The sum of what workers tell.
-fn sum(workers: &[Received]) -> Arrived {
-    let mut all = Arrived::default();
+fn sum(workers: &[Received]) -> ReceiverCounters {
+    let mut all = ReceiverCounters::default();
     for one in workers.iter().map(Received::arrived) {
         all.received += one.received;
         all.parsed += one.parsed;
@@ -268,8 +268,8 @@ impl Books {
     }
 
     /// What those are told who ask.
-    pub(crate) fn told(&self) -> Told {
-        Told { instance: self.instance, places: self.places, arrived: sum(&self.received()) }
+    pub(crate) fn told(&self) -> StatsReply {
+        StatsReply { instance: self.instance, field_layout: self.places, counters: sum(&self.received()) }
     }
 
     fn received_by(&self, worker: usize) -> Received {

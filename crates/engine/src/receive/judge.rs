@@ -6,9 +6,9 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::Range;
 
-use flatout_net::{Arrivals, Peer};
-use flatout_wire::Take;
-use flatout_wire::arrived::{LENGTH, Question};
+use flatout_net::{Peer, ReceiveRing};
+use flatout_wire::Decode;
+use flatout_wire::receiver_stats::{LENGTH, StatsRequest};
 
 use super::books::{Books, Counted};
 use super::sequence::Follower;
@@ -34,7 +34,7 @@ struct Right {
 /// One worker's judgement and what it has counted.
 pub(super) struct Judge<T> {
     number: usize,
-    taker: T,
+    decoder: T,
     size: usize,
     /// Whether messages have numbers, and whether they name their senders.
     followed: bool,
@@ -46,7 +46,7 @@ pub(super) struct Judge<T> {
     right: Vec<Right>,
     /// Messages in `right`.
     count: usize,
-    pub(super) asked: Vec<(Question, Peer)>,
+    pub(super) asked: Vec<(StatsRequest, Peer)>,
     pub(super) delays: Vec<u64>,
 }
 
@@ -73,14 +73,14 @@ impl Origin {
     }
 }
 
-impl<T: Take> Judge<T> {
-    pub(super) fn new(number: usize, taker: T, tells: bool, slots: usize) -> Self {
+impl<T: Decode> Judge<T> {
+    pub(super) fn new(number: usize, decoder: T, tells: bool, slots: usize) -> Self {
         Self {
             number,
-            size: taker.size().max(1),
-            followed: taker.sequence_bits() > 0,
-            named: taker.names_sender(),
-            taker,
+            size: decoder.size().max(1),
+            followed: decoder.sequence_bits() > 0,
+            named: decoder.carries_sender_id(),
+            decoder,
             tells,
             counted: Counted::default(),
             at_hand: AtHand::new(),
@@ -101,7 +101,7 @@ impl<T: Take> Judge<T> {
         &mut self,
         slot: usize,
         now: u64,
-        arrivals: &Arrivals,
+        arrivals: &ReceiveRing,
         books: &Books,
         follower: &mut Follower,
     ) {
@@ -148,11 +148,11 @@ impl<T: Take> Judge<T> {
         // Only messages as long as a question could be one: they are looked at one by one.
         let alike = self.tells && self.size == LENGTH;
         let bytes = if alike { bytes.get(..LENGTH).unwrap_or_default() } else { bytes };
-        if !fits || (alike && Question::read(bytes).is_some()) {
+        if !fits || (alike && StatsRequest::read(bytes).is_some()) {
             return 0;
         }
-        let Self { taker, at_hand, counted, followed, named, .. } = self;
-        let right = taker.take_all(bytes, |taken| match (*followed, *named) {
+        let Self { decoder, at_hand, counted, followed, named, .. } = self;
+        let right = decoder.decode_all(bytes, |taken| match (*followed, *named) {
             (false, _) => {}
             (true, true) => follower.follow(taken.sender, taken.sequence),
             (true, false) => match from.number(at_hand, books, counted) {
@@ -169,7 +169,7 @@ impl<T: Take> Judge<T> {
     /// Counts what is no right message: a question, which is kept for later where any is answered, or something
     /// malformed.
     fn look_at(&mut self, message: &[u8], peer: Peer) {
-        if let Some(question) = Question::read(message).filter(|_| self.tells) {
+        if let Some(question) = StatsRequest::read(message).filter(|_| self.tells) {
             // What is told per message must not depend on who asks.
             self.counted.bytes = self.counted.bytes.saturating_sub(LENGTH as u64);
             if self.asked.len() < QUESTIONS {
@@ -177,7 +177,7 @@ impl<T: Take> Judge<T> {
             }
             return;
         }
-        if let Err(why) = self.taker.take(message)
+        if let Err(why) = self.decoder.decode(message)
             && let Some(count) = self.counted.malformed.get_mut(why as usize)
         {
             *count += 1;
@@ -186,7 +186,7 @@ impl<T: Take> Judge<T> {
 
     #[inline]
     fn time(&mut self, message: &[u8], arrived: u64) {
-        match self.taker.delay_ns(message, arrived).map(u64::try_from) {
+        match self.decoder.delay_ns(message, arrived).map(u64::try_from) {
             // Longer ones would all count as the longest: they tell of two clocks and of no way.
             Some(Ok(delay)) if delay <= LONGEST_NS && self.delays.len() < DELAYS => self.delays.push(delay),
             Some(Err(_)) => self.counted.ahead += 1,
@@ -195,7 +195,7 @@ impl<T: Take> Judge<T> {
     }
 
     /// Keeps a run of right messages, if it has any, until the batch is handed over.
-    fn keep(&mut self, slot: usize, bytes: Range<usize>, from: Origin, arrivals: &Arrivals, books: &Books) {
+    fn keep(&mut self, slot: usize, bytes: Range<usize>, from: Origin, arrivals: &ReceiveRing, books: &Books) {
         if bytes.is_empty() {
             return;
         }
@@ -207,7 +207,7 @@ impl<T: Take> Judge<T> {
     }
 
     /// Hands over what was right.
-    pub(super) fn hand_over(&mut self, arrivals: &Arrivals, books: &Books) {
+    pub(super) fn hand_over(&mut self, arrivals: &ReceiveRing, books: &Books) {
         if self.count > 0 {
             let runs = self.right.iter().map(|right| Run {
                 bytes: arrivals.bytes(right.slot).get(right.bytes.clone()).unwrap_or_default(),

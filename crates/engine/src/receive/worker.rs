@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flatout_net::{Arrivals, Inflow};
-use flatout_wire::Take;
+use flatout_net::{DatagramReceiver, ReceiveRing};
+use flatout_wire::Decode;
 
 use super::books::{Books, lock};
 use super::judge::Judge;
@@ -46,28 +46,28 @@ impl Lookout {
 pub(crate) struct Worker<T, I> {
     number: usize,
     inflow: I,
-    arrivals: Arrivals,
+    arrivals: ReceiveRing,
     judge: Judge<T>,
     books: Arc<Books>,
     measured: u64,
 }
 
-impl<T: Take, I: Inflow> Worker<T, I> {
+impl<T: Decode, I: DatagramReceiver> Worker<T, I> {
     /// The `number`-th worker; `tells`: counter questions are answered.
     pub(crate) fn new(
         number: usize,
-        taker: T,
-        (inflow, arrivals): (I, Arrivals),
+        decoder: T,
+        (inflow, arrivals): (I, ReceiveRing),
         books: Arc<Books>,
         tells: bool,
     ) -> Self {
-        let judge = Judge::new(number, taker, tells, arrivals.slots());
+        let judge = Judge::new(number, decoder, tells, arrivals.slots());
         Self { number, inflow, arrivals, judge, books, measured: 0 }
     }
 
     /// Where the next batch arrives.
     #[cfg(test)]
-    pub(crate) fn arrivals(&mut self) -> &mut Arrivals {
+    pub(crate) fn arrivals(&mut self) -> &mut ReceiveRing {
         &mut self.arrivals
     }
 
@@ -134,13 +134,13 @@ impl<T: Take, I: Inflow> Worker<T, I> {
     /// Answers those who asked for the counters, after this batch was counted.
     fn answer(&mut self) {
         for (question, peer) in self.judge.asked.drain(..) {
-            if question.anew {
+            if question.reset_sequences {
                 self.books.begin_anew(question.nonce);
             }
             if let Some(page) = self.books.pages.get(self.number) {
                 page.leave(&self.judge.counted);
             }
-            let answer = question.answer(&self.books.told());
+            let answer = question.reply(&self.books.told());
             self.inflow.answer(&answer, peer);
         }
     }

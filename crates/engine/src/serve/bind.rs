@@ -34,13 +34,13 @@ pub(super) fn all(plan: &ServePlan) -> io::Result<Bound> {
 fn on_one_port(plan: &ServePlan) -> io::Result<Bound> {
     let mut bound = Bound { address: plan.listen, sockets: Vec::new(), listeners: Vec::new() };
     if plan.links.contains(&Link::Udp) {
-        flatout_net::vacant(bound.address)?;
+        flatout_net::check_address_free(bound.address)?;
         let first = Server::bind(bound.address, WAIT)?;
         bound.address = first.address()?;
         bound.sockets.push(first);
     }
     if plan.links.contains(&Link::Tcp) {
-        Listener::vacant(bound.address)?;
+        Listener::check_address_free(bound.address)?;
         let first = Listener::bind(bound.address)?;
         bound.address = first.address()?;
         bound.listeners.push(first);

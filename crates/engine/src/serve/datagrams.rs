@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flatout_net::{Batch, Server};
-use flatout_wire::{Answer, Moment, Protocol, Refusal};
+use flatout_wire::{DropReason, Protocol, RequestContext, Responder};
 
 use super::{Board, NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT};
 use crate::clock::unix_now;
@@ -17,7 +17,7 @@ const BATCH: usize = 64;
 
 pub(super) struct Worker<P: Protocol> {
     socket: Server,
-    answerer: Arc<P::Answerer>,
+    responder: Arc<P::Responder>,
     lore: Arc<Lore>,
     own_port: u16,
     served: Served,
@@ -25,9 +25,9 @@ pub(super) struct Worker<P: Protocol> {
 }
 
 impl<P: Protocol> Worker<P> {
-    pub(super) fn new(socket: Server, answerer: Arc<P::Answerer>, lore: Arc<Lore>, own_port: u16) -> Self {
+    pub(super) fn new(socket: Server, responder: Arc<P::Responder>, lore: Arc<Lore>, own_port: u16) -> Self {
         let batch = Batch::new(BATCH, P::DATAGRAM_MAX, true);
-        Self { socket, answerer, lore, own_port, served: Served::default(), batch }
+        Self { socket, responder, lore, own_port, served: Served::default(), batch }
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool, board: &Board) {
@@ -58,7 +58,7 @@ impl<P: Protocol> Worker<P> {
             self.served.dropped[NOT_UNICAST] += 1;
         } else {
             let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
-            let moment = Moment {
+            let context = RequestContext {
                 received_unix_ns,
                 now_unix_ns: now.max(received_unix_ns),
                 peer_port: self.batch.peer_port(slot),
@@ -66,10 +66,10 @@ impl<P: Protocol> Worker<P> {
                 stream: false,
             };
             let packet = self.batch.slot(slot);
-            let most = if P::GROWS { packet.len() } else { length };
-            match self.answerer.answer(self.lore.table(), &moment, packet, length) {
+            let most = if P::AMPLIFIES { packet.len() } else { length };
+            match self.responder.answer(self.lore.table(), &context, packet, length) {
                 Ok(answer) if answer <= most => self.batch.answer(slot, answer),
-                Ok(_) => self.served.dropped[Refusal::Malformed as usize] += 1,
+                Ok(_) => self.served.dropped[DropReason::Malformed as usize] += 1,
                 Err(refusal) => self.served.dropped[refusal as usize] += 1,
             }
         }

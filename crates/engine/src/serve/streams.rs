@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flatout_net::{Conn, Event, How, Reason, Refuse, Streams};
-use flatout_wire::{Answer, Frame, Moment, Protocol, Refusal};
+use flatout_net::{CloseMode, CloseReason, Conn, Event, Streams, WriteError};
+use flatout_wire::{DropReason, Frame, Protocol, RequestContext, Responder};
 
 use super::kept::{Keeper, Rest};
 use super::{Board, PUBLISH_NS, Served, WAIT};
@@ -72,9 +72,9 @@ enum Halt {
 pub(crate) struct Worker<P: Protocol, S, C> {
     streams: S,
     clock: C,
-    answerer: Arc<P::Answerer>,
+    responder: Arc<P::Responder>,
     lore: Arc<Lore>,
-    moment: Moment,
+    context: RequestContext,
     places: Vec<Place>,
     waiting: Vec<Conn>,
     keeper: Keeper,
@@ -85,15 +85,15 @@ pub(crate) struct Worker<P: Protocol, S, C> {
 }
 
 impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
-    pub(crate) fn new(streams: S, clock: C, answerer: Arc<P::Answerer>, lore: Arc<Lore>, own_port: u16) -> Self {
+    pub(crate) fn new(streams: S, clock: C, responder: Arc<P::Responder>, lore: Arc<Lore>, own_port: u16) -> Self {
         Self {
             tick_due: clock.now() + TICK_NS,
             unix_offset: clock.unix_offset(),
             streams,
             clock,
-            answerer,
+            responder,
             lore,
-            moment: Moment { own_port, stream: true, ..Moment::default() },
+            context: RequestContext { own_port, stream: true, ..RequestContext::default() },
             places: Vec::new(),
             waiting: Vec::new(),
             keeper: Keeper::default(),
@@ -131,7 +131,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     /// Deals with all that the last turn brought; returns whether that was anything.
     fn take_in(&mut self, now: u64) -> bool {
         let unix_ns = now.wrapping_add(self.unix_offset);
-        (self.moment.received_unix_ns, self.moment.now_unix_ns) = (unix_ns, unix_ns);
+        (self.context.received_unix_ns, self.context.now_unix_ns) = (unix_ns, unix_ns);
         let mut busy = false;
         while let Some(event) = self.streams.event() {
             busy = true;
@@ -148,12 +148,12 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     }
 
     fn place(&mut self, conn: Conn) -> Option<&mut Place> {
-        let place = self.places.get_mut(conn.place as usize)?;
+        let place = self.places.get_mut(conn.index as usize)?;
         (place.generation == conn.generation && place.state != State::Vacant).then_some(place)
     }
 
     fn accepted(&mut self, conn: Conn) {
-        let at = conn.place as usize;
+        let at = conn.index as usize;
         if at >= self.places.len() {
             self.places.resize_with(at + 1, Place::default);
         }
@@ -264,14 +264,14 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
             }
             // No further than the longest message: what has no frames must fit into a block too.
             let window = rest.get(..P::PREFIX + MESSAGE_MAX).unwrap_or(rest);
-            match self.answerer.frame(window) {
+            match self.responder.frame(window) {
                 Frame::Short { need } if need <= P::PREFIX + MESSAGE_MAX && need > window.len() => {
                     return (at, Halt::Short(need));
                 }
                 Frame::Whole { start, end } if end > 0 => {
                     let Some(request) = window.get(start..end) else { return (at, Halt::Broken) };
                     if let Err(refuse) = self.answer(conn, request) {
-                        return (at, if refuse == Refuse::Full { Halt::Full } else { Halt::Gone });
+                        return (at, if refuse == WriteError::Full { Halt::Full } else { Halt::Gone });
                     }
                     at += end;
                 }
@@ -281,38 +281,40 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     }
 
     /// Answers one request behind the answers before it.
-    fn answer(&mut self, conn: Conn, request: &[u8]) -> Result<(), Refuse> {
+    fn answer(&mut self, conn: Conn, request: &[u8]) -> Result<(), WriteError> {
         let table = self.lore.table();
-        let room = self.answerer.room(table, request).min(MESSAGE_MAX).max(request.len());
-        let mut slip = self.streams.lend(conn, P::PREFIX + room)?;
-        let Some((prefix, packet)) = slip.room().split_at_mut_checked(P::PREFIX) else { return Err(Refuse::Gone) };
-        let Some(packet) = packet.get_mut(..room) else { return Err(Refuse::Gone) };
-        let most = if P::GROWS { room } else { request.len() };
+        let room = self.responder.room(table, request).min(MESSAGE_MAX).max(request.len());
+        let mut guard = self.streams.reserve(conn, P::PREFIX + room)?;
+        let Some((prefix, packet)) = guard.room().split_at_mut_checked(P::PREFIX) else {
+            return Err(WriteError::Closed);
+        };
+        let Some(packet) = packet.get_mut(..room) else { return Err(WriteError::Closed) };
+        let most = if P::AMPLIFIES { room } else { request.len() };
         if let Some(place) = packet.get_mut(..request.len()) {
             place.copy_from_slice(request);
         }
         self.served.received += 1;
-        let answered = self.answerer.answer(table, &self.moment, packet, request.len());
+        let answered = self.responder.answer(table, &self.context, packet, request.len());
         match answered {
             Ok(length) if length <= most => {
                 P::prefix(length, prefix);
-                slip.commit(P::PREFIX + length);
+                guard.commit(P::PREFIX + length);
                 self.served.answered += 1;
             }
-            Ok(_) => self.served.dropped[Refusal::Malformed as usize] += 1,
+            Ok(_) => self.served.dropped[DropReason::Malformed as usize] += 1,
             Err(refusal) => self.served.dropped[refusal as usize] += 1,
         }
         Ok(())
     }
 
-    fn closed(&mut self, conn: Conn, reason: Reason) {
+    fn closed(&mut self, conn: Conn, reason: CloseReason) {
         let Some(place) = self.place(conn) else { return };
         place.state = State::Vacant;
         let rest = place.rest.take();
         self.keeper.give_back(rest);
         self.served.connections -= 1;
         match reason {
-            Reason::Ended => self.served.ended += 1,
+            CloseReason::Ended => self.served.ended += 1,
             _ => self.served.resets += 1,
         }
     }
@@ -325,7 +327,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         let kept = place.rest.take();
         self.keeper.give_back(kept);
         self.served.connections -= 1;
-        self.streams.close(conn, How::Reset);
+        self.streams.close(conn, CloseMode::Reset);
     }
 
     /// Ends a connection whose client does not read.
@@ -360,7 +362,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     }
 
     fn measure(&mut self) {
-        let carried = self.streams.carried();
+        let carried = self.streams.stats();
         self.served.accept_errors = carried.accept_errors;
         (self.served.bytes_in, self.served.bytes_out) = (carried.bytes_in, carried.bytes_out);
         self.served.cpu_ns = flatout_net::thread_cpu_ns();

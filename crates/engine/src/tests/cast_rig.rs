@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flatout_net::{Batch, Datagrams, Refused, Sent};
+use flatout_net::{Batch, Datagrams, Refused, SendResult};
 use flatout_wire::record::Record;
-use flatout_wire::{Knob, Protocol, Take};
+use flatout_wire::{Decode, Protocol, ProtocolOption};
 
 use super::fake::{FakeClock, World};
 use super::rig::{MS, fresh_path};
@@ -36,8 +36,8 @@ pub(super) enum Will {
     /// At most so many leave.
     Take(usize),
     /// Something else happens, and nothing leaves.
-    Else(Sent),
-    /// As [`Sent::Refused`], with so many refusals to read.
+    Else(SendResult),
+    /// As [`SendResult::Refused`], with so many refusals to read.
     Refuse(usize),
 }
 
@@ -68,7 +68,7 @@ impl Datagrams for Sink {
         self.flows
     }
 
-    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> Sent {
+    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> SendResult {
         assert!(flow < self.flows && count > 0);
         let call = self.calls;
         self.calls += 1;
@@ -77,28 +77,28 @@ impl Datagrams for Sink {
             Will::Else(sent) => return sent,
             Will::Refuse(many) => {
                 self.refusals += many;
-                return Sent::Refused;
+                return SendResult::Refused;
             }
         };
-        let taker = Record::taker(&knobs()).unwrap();
+        let decoder = Record::decoder(&knobs()).unwrap();
         for slot in 0..many {
             let bytes = &batch.slot(slot)[..length];
-            let taken = taker.take(bytes).unwrap();
+            let taken = decoder.decode(bytes).unwrap();
             let stamp = u64::from_le_bytes(bytes[8..16].try_into().unwrap());
             let at = self.world.now() - BEGIN;
             let (sender, sequence) = (taken.sender, taken.sequence);
             self.left.borrow_mut().push(Left { at, flow, sender, sequence, stamp, call });
         }
         self.world.pass(self.cost);
-        Sent::Left(many)
+        SendResult::Sent(many)
     }
 
-    fn listen(&mut self, wait: Duration) -> usize {
+    fn poll(&mut self, wait: Duration) -> usize {
         self.world.pass(wait.as_nanos() as u64);
         0
     }
 
-    fn heard(&self, _: usize) -> (usize, bool) {
+    fn ready(&self, _: usize) -> (usize, bool) {
         (0, false)
     }
 
@@ -116,8 +116,8 @@ impl Datagrams for Sink {
     }
 }
 
-fn knobs() -> [Knob<'static>; 4] {
-    KNOBS.map(|(name, value)| Knob { name, value })
+fn knobs() -> [ProtocolOption<'static>; 4] {
+    KNOBS.map(|(name, value)| ProtocolOption { name, value })
 }
 
 /// How a run is set up. Times count from the schedule's beginning.
@@ -181,7 +181,7 @@ impl CastRig {
         let log = Log::create(&path, Form::Flatout).unwrap();
         let mine = (self.share.index..self.ticks.senders).step_by(self.share.of as usize).count();
         let counts = Casting::<Record, _, _>::new(CastParts {
-            asker: Record::asker(&knobs(), 1).unwrap(),
+            client: Record::client(&knobs(), 1).unwrap(),
             cursor: Cursor::new(Corpus::compile::<Record>(&[], None).unwrap(), 0, 1),
             link: Sink {
                 world: Rc::clone(&world),

@@ -1,6 +1,6 @@
 //! Sending one way in virtual time: how many, when, by whom, with which numbers, over which flow.
 
-use flatout_net::Sent;
+use flatout_net::SendResult;
 
 use super::cast_rig::{CastRig, Will};
 use super::rig::{MS, US};
@@ -53,8 +53,10 @@ fn a_message_that_cannot_leave_within_a_ms_is_not_sent() {
 fn what_stays_here_uses_up_a_turn_but_no_number() {
     let rig = CastRig { ticks: Ticks { senders: 10, spread: 1.0 }, ..CastRig::steady(1_000.0, 1.0) };
     // Every seventh call meets a full queue of this machine's.
-    let told = rig
-        .run_with(Box::new(|call, _| if call % 7 == 0 { Will::Else(Sent::Dropped) } else { Will::Take(usize::MAX) }));
+    let told =
+        rig.run_with(Box::new(
+            |call, _| if call % 7 == 0 { Will::Else(SendResult::Dropped) } else { Will::Take(usize::MAX) },
+        ));
     let unsent = told.unsent(Unsent::Dropped);
     assert_eq!((told.counts.sent + unsent, unsent > 100), (1_000, true));
     // Each message still has the sender whose turn it was: one whose place in the tick it is.
@@ -66,7 +68,8 @@ fn what_stays_here_uses_up_a_turn_but_no_number() {
 #[test]
 fn part_of_a_group_may_stay_for_a_moment() {
     let rig = CastRig { call_cost: 100 * US, ..CastRig::steady(100_000.0, 0.5) };
-    let told = rig.run_with(Box::new(|call, _| if call % 3 == 0 { Will::Else(Sent::Full) } else { Will::Take(16) }));
+    let told =
+        rig.run_with(Box::new(|call, _| if call % 3 == 0 { Will::Else(SendResult::Full) } else { Will::Take(16) }));
     assert_eq!(told.counts.sent, 50_000);
 }
 
@@ -81,7 +84,7 @@ fn refusals_are_counted_and_stop_nothing() {
 #[test]
 fn what_the_kernel_will_not_send_is_told() {
     let rig = CastRig::steady(1_000.0, 0.1);
-    let told = rig.run_with(Box::new(|_, _| Will::Else(Sent::Failed(1))));
+    let told = rig.run_with(Box::new(|_, _| Will::Else(SendResult::Failed(1))));
     assert_eq!((told.counts.sent, told.unsent(Unsent::Failed)), (0, 100));
     assert!(rig.board.failure().is_some());
 }

@@ -1,4 +1,4 @@
-//! A virtual world: a clock that moves when it is read or waited on, and a link whose far end is the real answerer.
+//! A virtual world: a clock that moves when it is read or waited on, and a link whose far end is the real responder.
 //!
 //! Method: every request that leaves is numbered and handed to a script, which decides its fate; what comes back lands
 //! in virtual time. Where the kernel has manners of its own (a flow is named once, a refusal spoils the next send or
@@ -10,9 +10,9 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use flatout_net::{Batch, Datagrams, Meta, Refused, Sent};
-use flatout_wire::ntp::{Ntp, NtpAnswerer};
-use flatout_wire::{Answer, Moment, Protocol, Table};
+use flatout_net::{Batch, Datagrams, Meta, Refused, SendResult};
+use flatout_wire::ntp::{Ntp, NtpResponder};
+use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
 use crate::clock::Clock;
 
@@ -136,7 +136,7 @@ struct Inbox {
 pub(super) struct FakeLink<F> {
     world: Rc<World>,
     script: F,
-    answerer: NtpAnswerer,
+    responder: NtpResponder,
     flying: BinaryHeap<Reverse<Arrival>>,
     inboxes: Vec<Inbox>,
     heard: Vec<usize>,
@@ -153,7 +153,7 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
         Self {
             world,
             script,
-            answerer: Ntp::answerer(&[]).unwrap(),
+            responder: Ntp::responder(&[]).unwrap(),
             flying: BinaryHeap::new(),
             inboxes: (0..flows).map(|_| Inbox::default()).collect(),
             heard: Vec::new(),
@@ -197,14 +197,19 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
     fn answer(&self, request: &[u8], at: u64) -> Vec<u8> {
         let mut packet = request.to_vec();
         let unix_ns = UNIX_OFFSET + at;
-        let moment = Moment { received_unix_ns: unix_ns, now_unix_ns: unix_ns, peer_port: 40_000, ..Moment::default() };
-        let length = self.answerer.answer(Table::default(), &moment, &mut packet, request.len()).unwrap();
+        let context = RequestContext {
+            received_unix_ns: unix_ns,
+            now_unix_ns: unix_ns,
+            peer_port: 40_000,
+            ..RequestContext::default()
+        };
+        let length = self.responder.answer(Table::default(), &context, &mut packet, request.len()).unwrap();
         packet.truncate(length);
         packet
     }
 
     /// Sends one datagram; tells if it stays here instead.
-    fn carry_out(&mut self, asked: Asked, request: &[u8]) -> Option<Sent> {
+    fn carry_out(&mut self, asked: Asked, request: &[u8]) -> Option<SendResult> {
         let (at, flow) = (asked.at, asked.flow);
         let answer = self.answer(request, at);
         match (self.script)(asked) {
@@ -225,9 +230,9 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
             Fate::AnswerThenRefuse(one, other) => {
                 self.launch(at + one, flow, &answer).refuse(at + other, flow, request)
             }
-            Fate::DropHere => return Some(Sent::Dropped),
-            Fate::Full => return Some(Sent::Full),
-            Fate::Fail(errno) => return Some(Sent::Failed(errno)),
+            Fate::DropHere => return Some(SendResult::Dropped),
+            Fate::Full => return Some(SendResult::Full),
+            Fate::Fail(errno) => return Some(SendResult::Failed(errno)),
         };
         None
     }
@@ -238,10 +243,10 @@ impl<F: FnMut(Asked) -> Fate> Datagrams for FakeLink<F> {
         self.inboxes.len()
     }
 
-    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> Sent {
+    fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> SendResult {
         self.land();
         if std::mem::take(&mut self.inboxes[flow].error) {
-            return Sent::Refused;
+            return SendResult::Refused;
         }
         let count = count.min(self.most_a_call);
         for slot in 0..count {
@@ -250,8 +255,8 @@ impl<F: FnMut(Asked) -> Fate> Datagrams for FakeLink<F> {
             let stays = self.carry_out(asked, &request);
             match stays {
                 // As with sendmmsg: what left is told first, the error comes up again with the next call.
-                Some(_) if slot > 0 => return Sent::Left(slot),
-                Some(Sent::Full) => return Sent::Full,
+                Some(_) if slot > 0 => return SendResult::Sent(slot),
+                Some(SendResult::Full) => return SendResult::Full,
                 _ => self.serial += 1,
             }
             if let Some(stays) = stays {
@@ -259,10 +264,10 @@ impl<F: FnMut(Asked) -> Fate> Datagrams for FakeLink<F> {
             }
             self.world.pass(self.send_cost);
         }
-        Sent::Left(count)
+        SendResult::Sent(count)
     }
 
-    fn listen(&mut self, wait: Duration) -> usize {
+    fn poll(&mut self, wait: Duration) -> usize {
         self.land();
         if !wait.is_zero() && self.inboxes.iter().all(|inbox| !inbox.fresh) {
             let until = self.world.now() + wait.as_nanos() as u64;
@@ -275,7 +280,7 @@ impl<F: FnMut(Asked) -> Fate> Datagrams for FakeLink<F> {
         self.heard.len()
     }
 
-    fn heard(&self, n: usize) -> (usize, bool) {
+    fn ready(&self, n: usize) -> (usize, bool) {
         let flow = self.heard[n];
         (flow, !self.inboxes[flow].refusals.is_empty())
     }

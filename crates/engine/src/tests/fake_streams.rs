@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flatout_net::{Carried, Conn, Event, How, Lent, Reason, Refuse, Slip, Streams};
+use flatout_net::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
 
 use super::fake::World;
 
@@ -26,7 +26,7 @@ pub(super) enum Act<'a> {
     /// It has sent these bytes, and the far end has read them.
     Bytes(&'a [u8]),
     /// It has ended the connection.
-    Close(How),
+    Close(CloseMode),
 }
 
 /// What the script is told. Far ends are numbered in the order in which their connections were wanted.
@@ -45,7 +45,7 @@ pub(super) enum Deed {
     /// It lets the connection stand that we open.
     Accept,
     /// The connection ends, or never stands.
-    Fail(Reason),
+    Fail(CloseReason),
     /// It sends bytes, which arrive in one piece.
     Send(Vec<u8>),
     /// It reads what we send, or from now on does not.
@@ -89,7 +89,7 @@ pub(super) struct FakeStreams<F> {
     free: Vec<u32>,
     dirty: Vec<u32>,
     events: VecDeque<Event>,
-    carried: Carried,
+    carried: StreamStats,
     /// How many turns there were, for whoever asks later.
     pub(super) turns: Rc<Cell<u64>>,
     stop: Option<(u64, Arc<AtomicBool>)>,
@@ -115,7 +115,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             free: Vec::new(),
             dirty: Vec::new(),
             events: VecDeque::new(),
-            carried: Carried::default(),
+            carried: StreamStats::default(),
             turns: Rc::default(),
             stop: None,
             meanwhile: Vec::new(),
@@ -146,7 +146,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
     }
 
     fn place(&mut self, conn: Conn) -> Option<&mut Place> {
-        self.places.get_mut(conn.place as usize).filter(|place| place.live && place.generation == conn.generation)
+        self.places.get_mut(conn.index as usize).filter(|place| place.live && place.generation == conn.generation)
     }
 
     fn tell(&mut self, far: usize, act: Act<'_>) {
@@ -167,7 +167,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
         };
         let generation = self.places[place as usize].generation + 1;
         self.places[place as usize] = Place { generation, far, live: true, standing, ..Place::default() };
-        let conn = Conn { place, generation };
+        let conn = Conn { index: place, generation };
         self.fars[far].conn = Some(conn);
         Some(conn)
     }
@@ -177,7 +177,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             place.live = false;
             let far = place.far;
             self.fars[far].conn = None;
-            self.free.push(conn.place);
+            self.free.push(conn.index);
         }
     }
 
@@ -193,11 +193,11 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
         if !place.live {
             return;
         }
-        let conn = Conn { place: at, generation: place.generation };
+        let conn = Conn { index: at, generation: place.generation };
         if !place.paused {
             while let Some(bytes) = place.held.pop_front() {
                 self.carried.bytes_in += bytes.len() as u64;
-                self.events.push_back(Event::Received(conn, Lent::owned(bytes)));
+                self.events.push_back(Event::Received(conn, RecvBuf::owned(bytes)));
             }
         }
         let far = &mut self.fars[place.far];
@@ -247,12 +247,12 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             (Deed::Read(reads), conn) => {
                 self.fars[far].reads = reads;
                 self.fars[far].window = self.window;
-                self.dirty.extend(conn.map(|conn| conn.place));
+                self.dirty.extend(conn.map(|conn| conn.index));
             }
             (Deed::Take(count), conn) => {
                 self.fars[far].reads = false;
                 self.fars[far].window += count;
-                self.dirty.extend(conn.map(|conn| conn.place));
+                self.dirty.extend(conn.map(|conn| conn.index));
             }
             (Deed::Accept, Some(conn)) => {
                 if let Some(place) = self.place(conn) {
@@ -262,14 +262,14 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
             }
             (Deed::Fail(reason), Some(conn)) => {
                 // Bytes that came before it are told first; until then the name lives.
-                self.flush_place(conn.place);
+                self.flush_place(conn.index);
                 self.fars[far].conn = None;
                 self.events.push_back(Event::Closed(conn, reason));
             }
             (Deed::Send(bytes), Some(conn)) => {
                 if let Some(place) = self.place(conn) {
                     place.held.push_back(bytes);
-                    self.dirty.push(conn.place);
+                    self.dirty.push(conn.index);
                 }
             }
             // The connection is over: what was still to come is lost, as on a real one.
@@ -330,20 +330,20 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
         }
     }
 
-    fn lend(&mut self, conn: Conn, need: usize) -> Result<Slip<'_>, Refuse> {
+    fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError> {
         assert!(need <= (64 << 10) + 2, "a message and its prefix");
         let limit = self.block;
-        let Some(place) = self.place(conn).filter(|place| place.standing) else { return Err(Refuse::Gone) };
+        let Some(place) = self.place(conn).filter(|place| place.standing) else { return Err(WriteError::Closed) };
         let length = place.length as usize;
         if length > 0 && length + need > limit {
             place.refused = true;
-            return Err(Refuse::Full);
+            return Err(WriteError::Full);
         }
-        self.dirty.push(conn.place);
-        let place = &mut self.places[conn.place as usize];
+        self.dirty.push(conn.index);
+        let place = &mut self.places[conn.index as usize];
         // What an uncommitted slip has left behind is overwritten, as in a real block.
         place.block.resize(length + need, 0xa5);
-        Ok(Slip::new(&mut place.block[length..], &mut place.length))
+        Ok(WriteGuard::new(&mut place.block[length..], &mut place.length))
     }
 
     fn pause(&mut self, conn: Conn) {
@@ -355,24 +355,24 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
     fn resume(&mut self, conn: Conn) {
         if let Some(place) = self.place(conn) {
             place.paused = false;
-            self.dirty.push(conn.place);
+            self.dirty.push(conn.index);
         }
     }
 
-    fn close(&mut self, conn: Conn, how: How) {
+    fn close(&mut self, conn: Conn, how: CloseMode) {
         let Some(place) = self.place(conn) else { return };
         let far = place.far;
         let mut rest = std::mem::take(&mut place.block);
         rest.truncate(place.length as usize);
         self.free_place(conn);
-        if how == How::Flush && !rest.is_empty() {
+        if how == CloseMode::Flush && !rest.is_empty() {
             self.carried.bytes_out += rest.len() as u64;
             self.tell(far, Act::Bytes(&rest));
         }
         self.tell(far, Act::Close(how));
     }
 
-    fn carried(&self) -> Carried {
+    fn stats(&self) -> StreamStats {
         self.carried
     }
 

@@ -174,8 +174,14 @@ fn trim(model: &mut [VecDeque<u64>], (lane, count): (usize, usize), capacity: us
     }
 }
 
-/// Offers from `lanes` threads to `takers` threads; returns what each taker got, by lane.
-fn with_threads(queue: &Arc<Handover>, lanes: usize, takers: usize, each: u64, linger: Duration) -> Vec<Vec<Vec<u64>>> {
+/// Offers from `lanes` threads to `decoders` threads; returns what each decoder got, by lane.
+fn with_threads(
+    queue: &Arc<Handover>,
+    lanes: usize,
+    decoders: usize,
+    each: u64,
+    linger: Duration,
+) -> Vec<Vec<Vec<u64>>> {
     let (done, taken) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let consume = || {
@@ -192,7 +198,7 @@ fn with_threads(queue: &Arc<Handover>, lanes: usize, takers: usize, each: u64, l
                 }
             }
         };
-        let consumers: Vec<_> = (0..takers).map(|_| scope.spawn(consume)).collect();
+        let consumers: Vec<_> = (0..decoders).map(|_| scope.spawn(consume)).collect();
         let producers: Vec<_> = (0..lanes)
             .map(|lane| {
                 scope.spawn(move || (0..each).step_by(7).for_each(|at| offer(queue, lane, at, 7.min(each - at), 3)))
@@ -216,9 +222,9 @@ fn with_threads_at_both_ends_each_message_is_taken_or_dropped_once() {
         let got = with_threads(&queue, 3, 2, 5_000, linger);
         for lane in 0..3 {
             let passed = queue.passed(lane);
-            let mut all: Vec<u64> = got.iter().flat_map(|taker| taker[lane].iter().copied()).collect();
-            // What one taker got of a lane is in order; between takers there is none.
-            assert!(got.iter().all(|taker| taker[lane].is_sorted()), "{policy:?}");
+            let mut all: Vec<u64> = got.iter().flat_map(|decoder| decoder[lane].iter().copied()).collect();
+            // What one decoder got of a lane is in order; between decoders there is none.
+            assert!(got.iter().all(|decoder| decoder[lane].is_sorted()), "{policy:?}");
             all.sort_unstable();
             all.dedup();
             assert_eq!((passed.parsed, passed.queued), (5_000, 0), "{policy:?}");
@@ -234,7 +240,7 @@ fn whoever_sleeps_is_called() {
     let queue = Arc::new(Handover::new(1, SIZE, 64, WhenFull::DropOldest).unwrap());
     let (theirs, (tell, told)) = (Arc::clone(&queue), mpsc::channel());
     // Not joined where it fails: nobody would wake it.
-    let taker = thread::spawn(move || {
+    let decoder = thread::spawn(move || {
         while let Some(handed) = theirs.take(10, Duration::from_secs(3_600), Duration::ZERO) {
             tell.send(numbers(&handed)).unwrap();
         }
@@ -244,16 +250,16 @@ fn whoever_sleeps_is_called() {
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), [round]);
     }
     queue.stop();
-    taker.join().unwrap();
+    decoder.join().unwrap();
 }
 
 #[test]
 fn whoever_lingers_gets_more_and_no_later_than_enough_is_there() {
     let queue = Arc::new(Handover::new(1, SIZE, 64, WhenFull::DropOldest).unwrap());
     thread::scope(|scope| {
-        let taker = scope.spawn(|| queue.take(20, PATIENCE, PATIENCE));
+        let decoder = scope.spawn(|| queue.take(20, PATIENCE, PATIENCE));
         (0..20).for_each(|n| offer(&queue, 0, n, 1, 1));
-        assert_eq!(numbers(&taker.join().unwrap().unwrap()).len(), 20);
+        assert_eq!(numbers(&decoder.join().unwrap().unwrap()).len(), 20);
     });
 }
 

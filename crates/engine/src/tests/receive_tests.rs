@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Arrivals, Inflow, Local, Peer};
-use flatout_wire::arrived::{Arrived, LENGTH, Question};
-use flatout_wire::record::{Record, RecordTaker};
-use flatout_wire::{Knob, Protocol, Take};
+use flatout_net::{DatagramReceiver, Local, Peer, ReceiveRing};
+use flatout_wire::receiver_stats::{LENGTH, ReceiverCounters, StatsRequest};
+use flatout_wire::record::{Record, RecordDecoder};
+use flatout_wire::{Decode, Protocol, ProtocolOption};
 
 use crate::handover::Handover;
 use crate::histogram::LONGEST_NS;
@@ -28,8 +28,8 @@ type Answers = Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>;
 /// Answers go into a list.
 struct Nowhere(Answers);
 
-impl Inflow for Nowhere {
-    fn receive(&mut self, _: &mut Arrivals, _: bool) -> usize {
+impl DatagramReceiver for Nowhere {
+    fn receive(&mut self, _: &mut ReceiveRing, _: bool) -> usize {
         0
     }
 
@@ -41,7 +41,7 @@ impl Inflow for Nowhere {
 /// A worker and what can be seen of it.
 struct Rig {
     books: Arc<Books>,
-    worker: Worker<RecordTaker, Nowhere>,
+    worker: Worker<RecordDecoder, Nowhere>,
     answers: Answers,
     now: u64,
 }
@@ -54,15 +54,15 @@ impl Rig {
     }
 
     fn telling(named: bool, queue: usize, followed: usize, tells: bool) -> Self {
-        let taker = taker(named);
+        let decoder = decoder(named);
         let handover = Handover::new(1, SIZE, queue, WhenFull::DropNewest).unwrap();
-        let followings = vec![Following::new(Follower::new(followed, taker.sequence_bits(), false))];
+        let followings = vec![Following::new(Follower::new(followed, decoder.sequence_bits(), false))];
         let parts = (1, followings, vec![Drops::new(|| 5)]);
-        let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64, taker.places()));
+        let books = Books::new(handover, Sources::new(followed), parts, (SIZE, 64, decoder.field_layout()));
         let answers = Answers::default();
-        let arrivals = Arrivals::new(1, true, true);
+        let arrivals = ReceiveRing::new(1, true, true);
         let inflow = (Nowhere(Arc::clone(&answers)), arrivals);
-        let worker = Worker::new(0, taker, inflow, Arc::clone(&books), tells);
+        let worker = Worker::new(0, decoder, inflow, Arc::clone(&books), tells);
         Self { books, worker, answers, now: UNIX }
     }
 
@@ -75,8 +75,8 @@ impl Rig {
         self.worker.turn(batch.len(), self.now);
     }
 
-    fn arrived(&self) -> Arrived {
-        let all = self.books.told().arrived;
+    fn arrived(&self) -> ReceiverCounters {
+        let all = self.books.told().counters;
         assert_eq!(all.received, all.parsed + all.malformed, "{all:?}");
         assert_eq!(all.parsed, all.handed_over + all.dropped + all.queued, "{all:?}");
         all
@@ -96,15 +96,15 @@ impl Rig {
     }
 }
 
-fn taker(named: bool) -> RecordTaker {
+fn decoder(named: bool) -> RecordDecoder {
     let place = |at: i64, width: i64| at | width << 16;
     let mut knobs = vec![("size", SIZE as i64), ("sequence", place(8, 8)), ("sent", place(16, 8)), ("unit", 1)];
     knobs.extend([("constant", place(24, 1)), ("value", 42)]);
     if named {
         knobs.push(("identity", place(0, 8)));
     }
-    let knobs: Vec<_> = knobs.into_iter().map(|(name, value)| Knob { name, value }).collect();
-    Record::taker(&knobs).unwrap()
+    let knobs: Vec<_> = knobs.into_iter().map(|(name, value)| ProtocolOption { name, value }).collect();
+    Record::decoder(&knobs).unwrap()
 }
 
 fn at(port: u16) -> SocketAddr {
@@ -163,7 +163,7 @@ fn without_an_identity_the_address_is_the_sender() {
 #[test]
 fn only_whoever_sends_something_right_has_a_number() {
     let mut rig = Rig::new(false, 1_000, 2);
-    let question = Question { anew: false, nonce: 7 }.write();
+    let question = StatsRequest { reset_sequences: false, nonce: 7 }.write();
     for port in 10..20 {
         rig.arrive(&[(&question, 0, port), (b"junk", 0, port + 10), (&[], 0, port + 20)]);
     }
@@ -177,22 +177,22 @@ fn only_whoever_sends_something_right_has_a_number() {
 #[test]
 fn a_question_is_answered_with_what_was_counted_and_is_no_message() {
     let mut rig = Rig::new(true, 10, 100);
-    let question = Question { anew: false, nonce: 77 };
+    let question = StatsRequest { reset_sequences: false, nonce: 77 };
     rig.arrive(&[(&messages(1, 0..20), SIZE, 1), (&question.write(), 0, 5), (&messages(1, 22..23), 0, 1)]);
     let answers = rig.answers.lock().unwrap().clone();
     let (answer, to) = &answers[0];
     assert_eq!((answer.len(), *to, answers.len()), (LENGTH, at(5), 1));
-    let told = question.answered(answer).unwrap();
+    let told = question.read_reply(answer).unwrap();
     assert_eq!(told, rig.books.told());
     assert_ne!(told.instance, Rig::new(true, 10, 100).books.told().instance, "no two receivers are taken for one");
-    let told = told.arrived;
+    let told = told.counters;
     assert_eq!((told.received, told.missing, told.queued, told.dropped, told.size), (21, 2, 10, 11, 25));
 }
 
 #[test]
 fn where_nobody_tells_a_question_is_a_message_like_any_other() {
     let mut rig = Rig::telling(true, 10, 100, false);
-    let question = Question { anew: true, nonce: 77 }.write();
+    let question = StatsRequest { reset_sequences: true, nonce: 77 }.write();
     rig.arrive(&[(&question, 0, 5), (&[question, question].concat(), LENGTH, 5), (&messages(1, 0..2), SIZE, 1)]);
     assert_eq!((rig.arrived().received, rig.word("long"), rig.arrived().parsed), (5, 3, 2));
     assert_eq!(rig.arrived().bytes, (3 * LENGTH + 2 * SIZE) as u64);
@@ -202,7 +202,7 @@ fn where_nobody_tells_a_question_is_a_message_like_any_other() {
 #[test]
 fn a_new_beginning_forgets_the_numbers_once_for_each_question() {
     let mut rig = Rig::new(true, 1_000, 100);
-    let question = |nonce| Question { anew: true, nonce }.write();
+    let question = |nonce| StatsRequest { reset_sequences: true, nonce }.write();
     rig.arrive(&[(&messages(1, 90_000..90_010), SIZE, 1), (&question(1), 0, 5)]);
     rig.arrive(&[(&messages(1, 0..10), SIZE, 1)]);
     assert_eq!((rig.arrived().restarts, rig.arrived().senders), (0, 2), "who asks learns who has begun since");

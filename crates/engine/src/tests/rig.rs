@@ -92,7 +92,7 @@ impl Rig {
         let mut link = FakeLink::new(Rc::clone(&world), self.flows, script);
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
         let counts = Asking::<Ntp, _, _>::new(Parts {
-            asker: Ntp::asker(&[], 0x5eed).unwrap(),
+            client: Ntp::client(&[], 0x5eed).unwrap(),
             cursor: Cursor::new(Corpus::compile::<Ntp>(&[], None).unwrap(), 0, 1),
             link,
             clock: FakeClock(Rc::clone(&world)),

@@ -1,7 +1,7 @@
 //! Requests come in whatever pieces: what is answered depends on the bytes alone.
 
-use flatout_net::How;
-use flatout_wire::Refusal;
+use flatout_net::CloseMode;
+use flatout_wire::DropReason;
 
 use super::fake_streams::Deed;
 use super::serve_rig::{Scene, framed, grow, request};
@@ -66,7 +66,7 @@ fn a_refused_request_is_counted_and_leaves_the_connection_as_it_was() {
     let heard = Scene::lasting(100).sending([&asked[..], &request(3)]).play();
     heard.expect(0, &[request(1), request(2), request(3)].concat());
     assert_eq!((heard.served.received, heard.served.answered), (5, 3));
-    assert_eq!(heard.served.dropped[Refusal::NotARequest as usize], 2);
+    assert_eq!(heard.served.dropped[DropReason::NotARequest as usize], 2);
     assert_eq!((heard.served.connections, heard.served.broken), (1, 0));
     assert!(heard.closed.is_empty());
 }
@@ -80,7 +80,7 @@ fn what_can_be_no_request_ends_its_connection_and_no_other() {
         .at(50, 1, Deed::Send(request(3)))
         .play();
     assert_eq!(heard.served.broken, 1);
-    assert_eq!(heard.closed.iter().map(|(far, how, _)| (*far, *how)).collect::<Vec<_>>(), [(0, How::Reset)]);
+    assert_eq!(heard.closed.iter().map(|(far, how, _)| (*far, *how)).collect::<Vec<_>>(), [(0, CloseMode::Reset)]);
     heard.expect(1, &request(3));
     assert_eq!((heard.served.connections, heard.served.received, heard.served.answered), (1, 2, 2));
 }

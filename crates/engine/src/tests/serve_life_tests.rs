@@ -1,7 +1,7 @@
 //! Connections come, stay, do not read, and go: nothing that one of them does reaches another.
 
-use flatout_net::{How, Reason};
-use flatout_wire::Refusal;
+use flatout_net::{CloseMode, CloseReason};
+use flatout_wire::DropReason;
 
 use super::fake_streams::Deed;
 use super::rig::MS;
@@ -39,7 +39,7 @@ fn what_an_old_connection_left_never_reaches_the_next_one_in_its_place() {
     let heard = Scene::lasting(100)
         .at(1, 0, Deed::Connect)
         .at(2, 0, Deed::Send(whole[..5].to_vec()))
-        .at(3, 0, Deed::Fail(Reason::Reset))
+        .at(3, 0, Deed::Fail(CloseReason::Reset))
         .at(3, 1, Deed::Connect)
         .at(4, 1, Deed::Send(request(2)))
         // Its predecessor's other half would make nonsense of it.
@@ -53,7 +53,8 @@ fn what_an_old_connection_left_never_reaches_the_next_one_in_its_place() {
 #[test]
 fn ends_and_resets_are_counted_apart() {
     let mut scene = Scene::lasting(100);
-    let reasons = [Reason::Ended, Reason::Ended, Reason::Reset, Reason::TimedOut, Reason::Failed(113)];
+    let reasons =
+        [CloseReason::Ended, CloseReason::Ended, CloseReason::Reset, CloseReason::TimedOut, CloseReason::Failed(113)];
     for (far, reason) in reasons.into_iter().enumerate() {
         scene = scene.at(1, far, Deed::Connect).at(5, far, Deed::Fail(reason));
     }
@@ -108,7 +109,7 @@ fn a_client_that_never_reads_is_cut_off_after_thirty_seconds_and_nobody_else() {
         .at(50 * SECOND, 1, Deed::Send(request(1)))
         .play();
     assert_eq!((heard.served.stalled, heard.served.connections), (1, 1));
-    let [(0, How::Reset, at)] = heard.closed[..] else { panic!("{:?}", heard.closed) };
+    let [(0, CloseMode::Reset, at)] = heard.closed[..] else { panic!("{:?}", heard.closed) };
     assert!((30 * SECOND * MS..33 * SECOND * MS).contains(&at), "{at}");
     heard.expect(1, &request(1));
 }
@@ -152,7 +153,7 @@ fn what_has_no_frames_waits_in_pieces_that_fit() {
 fn an_answer_that_may_not_grow_does_not() {
     let heard = Scene::lasting(100).sending([&b"!"[..], b"x"]).play_as::<Plain>();
     heard.expect(0, b"x");
-    assert_eq!(heard.served.dropped[Refusal::Malformed as usize], 1);
+    assert_eq!(heard.served.dropped[DropReason::Malformed as usize], 1);
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn what_is_kept_is_given_back() {
     let mut scene = Scene::lasting(300);
     for far in 0..100 {
         scene = scene.at(1, far, Deed::Connect).at(2, far, Deed::Send(cut[..30_000].to_vec()));
-        scene = scene.at(100, far, Deed::Fail(Reason::Reset));
+        scene = scene.at(100, far, Deed::Fail(CloseReason::Reset));
     }
     let served = scene.play().served;
     // Some spare pieces stay; beside them there are 128 places.

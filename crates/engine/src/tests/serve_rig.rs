@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use flatout_net::How;
-use flatout_wire::{Answer, Ask, BadKnob, Frame, Knob, Link, Moment, Protocol, Reading, Refusal, Table};
+use flatout_net::CloseMode;
+use flatout_wire::{
+    Client, DropReason, Frame, InvalidOption, Link, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table,
+};
 
 use super::fake::{FakeClock, World};
 use super::fake_streams::{Act, Deed, FakeStreams, Told};
@@ -26,16 +28,16 @@ impl Protocol for Framed {
     const TALLIES: &'static [&'static str] = &[];
     const LINKS: &'static [Link] = &[Link::Tcp];
     const PREFIX: usize = 2;
-    const GROWS: bool = true;
-    type Asker = FramedEnd;
-    type Answerer = FramedEnd;
-    type Taker = flatout_wire::Untaken;
+    const AMPLIFIES: bool = true;
+    type Client = FramedEnd;
+    type Responder = FramedEnd;
+    type Decoder = flatout_wire::NoDecoder;
 
-    fn asker(_: &[Knob<'_>], _: u64) -> Result<FramedEnd, BadKnob> {
+    fn client(_: &[ProtocolOption<'_>], _: u64) -> Result<FramedEnd, InvalidOption> {
         Ok(FramedEnd)
     }
 
-    fn answerer(_: &[Knob<'_>]) -> Result<FramedEnd, BadKnob> {
+    fn responder(_: &[ProtocolOption<'_>]) -> Result<FramedEnd, InvalidOption> {
         Ok(FramedEnd)
     }
 
@@ -44,7 +46,7 @@ impl Protocol for Framed {
     }
 }
 
-impl Ask for FramedEnd {
+impl Client for FramedEnd {
     fn longest(&self) -> usize {
         512
     }
@@ -53,8 +55,8 @@ impl Ask for FramedEnd {
         0
     }
 
-    fn read(&self, _: u32, _: &[u8]) -> Reading {
-        Reading::Stranger
+    fn read(&self, _: u32, _: &[u8]) -> Reply {
+        Reply::Unmatched
     }
 
     fn recognise(&self, _: u32, _: &[u8]) -> Option<u32> {
@@ -62,17 +64,23 @@ impl Ask for FramedEnd {
     }
 }
 
-impl Answer for FramedEnd {
-    fn answer(&self, _: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
-        assert!(moment.stream && moment.own_port == 4242 && moment.received_unix_ns == moment.now_unix_ns);
-        assert!(moment.received_unix_ns > 1_800_000_000_000_000_000, "Unix time, not the clock's");
+impl Responder for FramedEnd {
+    fn answer(
+        &self,
+        _: Table<'_>,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        assert!(context.stream && context.own_port == 4242 && context.received_unix_ns == context.now_unix_ns);
+        assert!(context.received_unix_ns > 1_800_000_000_000_000_000, "Unix time, not the clock's");
         match packet[0] {
             b'g' => {
                 let (grown, byte) = (self.room(Table::default(), &packet[..length]), packet[3]);
                 packet[..grown].fill(byte);
                 Ok(grown)
             }
-            b'?' => Err(Refusal::NotARequest),
+            b'?' => Err(DropReason::NotARequest),
             _ => Ok(length),
         }
     }
@@ -106,21 +114,21 @@ impl Protocol for Plain {
     const DATAGRAM_MAX: usize = 512;
     const TALLIES: &'static [&'static str] = &[];
     const LINKS: &'static [Link] = &[Link::Tcp];
-    type Asker = FramedEnd;
-    type Answerer = PlainEnd;
-    type Taker = flatout_wire::Untaken;
+    type Client = FramedEnd;
+    type Responder = PlainEnd;
+    type Decoder = flatout_wire::NoDecoder;
 
-    fn asker(_: &[Knob<'_>], _: u64) -> Result<FramedEnd, BadKnob> {
+    fn client(_: &[ProtocolOption<'_>], _: u64) -> Result<FramedEnd, InvalidOption> {
         Ok(FramedEnd)
     }
 
-    fn answerer(_: &[Knob<'_>]) -> Result<PlainEnd, BadKnob> {
+    fn responder(_: &[ProtocolOption<'_>]) -> Result<PlainEnd, InvalidOption> {
         Ok(PlainEnd)
     }
 }
 
-impl Answer for PlainEnd {
-    fn answer(&self, _: Table<'_>, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+impl Responder for PlainEnd {
+    fn answer(&self, _: Table<'_>, _: &RequestContext, packet: &mut [u8], length: usize) -> Result<usize, DropReason> {
         assert_eq!(packet.len(), length, "no room to grow into");
         Ok(if packet[0] == b'!' { length + 1 } else { length })
     }
@@ -159,7 +167,7 @@ pub(super) struct Heard {
     /// What each far end has read.
     pub(super) bytes: Vec<Vec<u8>>,
     /// Which connections the server ended, how and when.
-    pub(super) closed: Vec<(usize, How, u64)>,
+    pub(super) closed: Vec<(usize, CloseMode, u64)>,
     pub(super) served: Served,
     pub(super) turns: u64,
 }
@@ -231,8 +239,8 @@ impl Scene {
         let (stop, board) = (Arc::<AtomicBool>::default(), Board::default());
         streams.stop_at(self.until, &stop);
         let (turns, lore) = (Rc::clone(&streams.turns), Arc::<Lore>::default());
-        let answerer = Arc::new(P::answerer(&[]).unwrap());
-        Answering::<P, _, _>::new(streams, FakeClock(world), answerer, lore, 4242).run(&stop, &board);
+        let responder = Arc::new(P::responder(&[]).unwrap());
+        Answering::<P, _, _>::new(streams, FakeClock(world), responder, lore, 4242).run(&stop, &board);
         let (bytes, closed) = heard.take();
         Heard { bytes, closed, served: board.read(), turns: turns.get() }
     }

@@ -1,6 +1,6 @@
 //! Connections that are replaced, opened again, or only kept.
 
-use flatout_net::Reason;
+use flatout_net::CloseReason;
 use flatout_wire::dns::Dns;
 
 use super::fake_streams::Deed;
@@ -91,7 +91,7 @@ fn without_room_for_more_a_replaced_one_makes_way_after_the_time_out() {
 fn a_replaced_connection_that_the_far_end_closes_is_not_replaced_twice() {
     let rig = churning(10, 5).opening(|opening| opening.reconnect = true);
     let told = rig.run::<Dns>(|query: &Query| {
-        let end = (query.nth == 4).then_some((2 * QUICK, Deed::Fail(Reason::Ended)));
+        let end = (query.nth == 4).then_some((2 * QUICK, Deed::Fail(CloseReason::Ended)));
         [(3 * QUICK, Deed::Send(query.answer::<Dns>()))].into_iter().chain(end).collect::<Vec<_>>()
     });
     let c = &told.counts;
@@ -127,7 +127,7 @@ fn a_closed_connection_is_opened_again_after_a_pause_and_asked_again() {
             return vec![answer(query)];
         }
         ends.push(query.at + QUICK);
-        vec![(QUICK, Deed::Fail(Reason::Ended))]
+        vec![(QUICK, Deed::Fail(CloseReason::Ended))]
     });
     let (c, connections) = (&told.counts, told.connections);
     assert_eq!(c.lost, connections.closed);
@@ -144,7 +144,7 @@ fn nothing_is_opened_again_once_all_is_asked() {
     let told = rig.run::<Dns>(|query: &Query| match (query.serial, query.far) {
         // They are awaited for a second after the last request; meanwhile the other connection ends.
         (990.., 0) => Vec::new(),
-        (990.., _) => vec![answer(query), (20 * MS, Deed::Fail(Reason::Ended))],
+        (990.., _) => vec![answer(query), (20 * MS, Deed::Fail(CloseReason::Ended))],
         _ => vec![answer(query)],
     });
     let connections = told.connections;
@@ -168,7 +168,7 @@ fn one_that_cannot_be_opened_is_tried_again_and_again() {
 #[test]
 fn without_the_wish_nothing_is_opened_again() {
     let told = Streams::over(4).run::<Dns>(|query: &Query| {
-        if query.nth < 9 { vec![answer(query)] } else { vec![(0, Deed::Fail(Reason::Reset))] }
+        if query.nth < 9 { vec![answer(query)] } else { vec![(0, Deed::Fail(CloseReason::Reset))] }
     });
     assert_eq!((told.connections.reopened, told.connections.opened), (0, 4));
 }
@@ -187,7 +187,7 @@ fn held_connections_that_end_are_held_again() {
     let rig = Streams::over(5).opening(|opening| (opening.hold, opening.reconnect) = (20, true));
     let script = Manners(
         |far, _| {
-            let end = (5..25).contains(&far).then_some((300 * MS, Deed::Fail(Reason::Reset)));
+            let end = (5..25).contains(&far).then_some((300 * MS, Deed::Fail(CloseReason::Reset)));
             [(QUICK, Deed::Accept)].into_iter().chain(end).collect()
         },
         after::<Dns>(QUICK),
@@ -209,7 +209,7 @@ fn a_held_connection_alone_is_nobody_to_ask() {
 fn connections_come_and_go_without_moving_the_schedule() {
     let rig = Streams { per_s: 5_000.0, ..churning(200, 2) }.opening(|opening| opening.per_s = 4_000.0);
     let told = rig.run::<Dns>(|query: &Query| {
-        if query.serial.is_multiple_of(50) { vec![(0, Deed::Fail(Reason::Reset))] } else { vec![answer(query)] }
+        if query.serial.is_multiple_of(50) { vec![(0, Deed::Fail(CloseReason::Reset))] } else { vec![answer(query)] }
     });
     assert!(told.is_whole() && told.totals.lateness.max() < 200 * US, "{}", told.totals.lateness.max());
     assert!(told.counts.refused > 90 && told.ended < SECOND + 110 * MS, "{:?}", told.counts);

@@ -1,6 +1,6 @@
 //! What far ends do to the connections on which they are asked: end, reset, fall silent, talk nonsense, stop reading.
 
-use flatout_net::{How, Reason};
+use flatout_net::{CloseMode, CloseReason};
 use flatout_wire::dns::Dns;
 use flatout_wire::echo::Echo;
 
@@ -14,13 +14,13 @@ fn answer(query: &Query) -> (u64, Deed) {
 }
 
 /// Every connection ends so with its n-th request, which gets no answer.
-fn ending(n: u64, how: Reason) -> impl FnMut(&Query) -> Vec<(u64, Deed)> {
+fn ending(n: u64, how: CloseReason) -> impl FnMut(&Query) -> Vec<(u64, Deed)> {
     move |query| if query.nth + 1 == n { vec![(QUICK, Deed::Fail(how))] } else { vec![answer(query)] }
 }
 
 #[test]
 fn what_waits_when_the_far_end_closes_is_lost() {
-    let told = Streams::over(4).run::<Dns>(ending(50, Reason::Ended));
+    let told = Streams::over(4).run::<Dns>(ending(50, CloseReason::Ended));
     let (c, connections) = (&told.counts, &told.connections);
     assert_eq!((c.answered, c.lost, c.refused), (4 * 49, 4, 0));
     assert_eq!((connections.closed, connections.reset, connections.live, connections.peak), (4, 0, 0, 4));
@@ -33,7 +33,7 @@ fn what_waits_when_the_far_end_resets_is_refused() {
     let told = rig.run::<Dns>(|query: &Query| match query.nth {
         // These have timed out when the reset comes, the later ones have not.
         0..10 => Vec::new(),
-        99 => vec![(QUICK, Deed::Fail(Reason::Reset))],
+        99 => vec![(QUICK, Deed::Fail(CloseReason::Reset))],
         n if n >= 95 => Vec::new(),
         _ => vec![answer(query)],
     });
@@ -46,7 +46,7 @@ fn what_waits_when_the_far_end_resets_is_refused() {
 #[test]
 fn answers_that_came_before_the_end_count() {
     let told = Streams::over(1).run::<Dns>(|query: &Query| {
-        let end = (query.nth == 99).then_some((QUICK, Deed::Fail(Reason::Reset)));
+        let end = (query.nth == 99).then_some((QUICK, Deed::Fail(CloseReason::Reset)));
         [answer(query)].into_iter().chain(end).collect::<Vec<_>>()
     });
     assert_eq!((told.counts.answered, told.counts.refused, told.connections.reset), (100, 0, 1));
@@ -88,7 +88,7 @@ fn nonsense_ends_its_connection_and_makes_what_waits_invalid() {
     let (c, connections) = (&told.counts, &told.connections);
     assert_eq!((c.answered, c.invalid, c.lost), (160, 40, 0));
     assert_eq!((connections.broken, connections.reset, connections.closed, connections.live), (4, 0, 0, 0));
-    assert!(told.closed.values().all(|(_, how)| *how == How::Reset) && told.closed.len() == 4);
+    assert!(told.closed.values().all(|(_, how)| *how == CloseMode::Reset) && told.closed.len() == 4);
     assert!(told.failure.as_deref().is_some_and(|why| why.contains("no message")), "{:?}", told.failure);
 }
 
@@ -112,7 +112,7 @@ fn half_an_answer_is_forgotten_with_its_connection() {
             return vec![answer(query)];
         }
         let half = query.answer::<Dns>()[..20].to_vec();
-        vec![(QUICK, Deed::Send(half)), (2 * QUICK, Deed::Fail(Reason::Reset))]
+        vec![(QUICK, Deed::Send(half)), (2 * QUICK, Deed::Fail(CloseReason::Reset))]
     });
     let c = &told.counts;
     assert_eq!((c.refused, c.invalid, told.connections.broken), (1, 0, 0));
@@ -196,7 +196,7 @@ fn the_warm_up_is_counted_nowhere() {
 fn a_connection_that_ends_in_the_warm_up_takes_nothing_that_counts() {
     let rig = Streams { warmup: 500 * MS, ..Streams::over(10) };
     let told = rig.run::<Dns>(|query: &Query| match query.far {
-        0 if query.nth == 20 => vec![(0, Deed::Fail(Reason::Reset))],
+        0 if query.nth == 20 => vec![(0, Deed::Fail(CloseReason::Reset))],
         0 | 1 => Vec::new(),
         _ => vec![answer(query)],
     });
@@ -209,7 +209,7 @@ fn a_connection_that_ends_in_the_warm_up_takes_nothing_that_counts() {
 fn what_timed_out_before_its_connection_ended_is_lost_once() {
     let rig = Streams { seconds: 2.0, timeout: 10 * MS, ..Streams::over(4) };
     let told = rig.run::<Dns>(|query: &Query| match query.far {
-        0 if query.nth == 50 => vec![(0, Deed::Fail(Reason::Ended))],
+        0 if query.nth == 50 => vec![(0, Deed::Fail(CloseReason::Ended))],
         0 => Vec::new(),
         _ => vec![answer(query)],
     });
@@ -223,7 +223,7 @@ fn answers_that_one_connection_had_too_late_say_nothing_of_the_next() {
     let told = rig.run::<Dns>(|query: &Query| match (query.far, query.nth) {
         // When these come, the ring has forgotten who asked.
         (0, 0..100) => vec![(10 * MS, Deed::Send(query.answer::<Dns>()))],
-        (0, 150) => vec![(0, Deed::Fail(Reason::Ended))],
+        (0, 150) => vec![(0, Deed::Fail(CloseReason::Ended))],
         _ => Vec::new(),
     });
     let c = &told.counts;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flatout_net::{How, Reason};
+use flatout_net::{CloseMode, CloseReason};
 use flatout_wire::dns::Dns;
 
 use super::fake_streams::Deed;
@@ -104,7 +104,7 @@ fn a_far_end_that_never_accepts_times_out_and_is_counted() {
 #[test]
 fn an_error_of_connecting_is_told_in_words() {
     let script = Manners(
-        |far, _| if far == 3 { vec![(QUICK, Deed::Fail(Reason::Failed(ETOOMANY)))] } else { accepting(QUICK) },
+        |far, _| if far == 3 { vec![(QUICK, Deed::Fail(CloseReason::Failed(ETOOMANY)))] } else { accepting(QUICK) },
         after::<Dns>(QUICK),
     );
     let told = Streams::over(5).run::<Dns>(script);
@@ -209,7 +209,7 @@ fn connections_that_end_before_the_beginning_are_opened_again_before_it() {
     let rig = Streams { gate, ..Streams::default() }.opening(|opening| opening.reconnect = true);
     let script = Manners(
         |far, _| {
-            let end = (far < 5).then_some((SECOND, Deed::Fail(Reason::Ended)));
+            let end = (far < 5).then_some((SECOND, Deed::Fail(CloseReason::Ended)));
             accepting(QUICK).into_iter().chain(end).collect()
         },
         after::<Dns>(QUICK),
@@ -251,5 +251,5 @@ fn a_stop_in_mid_run_ends_it_soon_and_closes_the_sums() {
 fn all_connections_are_ended_by_a_reset_at_the_end() {
     let told = Streams::over(3_000).run::<Dns>(after::<Dns>(QUICK));
     assert_eq!(told.ended_times().len(), 3_000);
-    assert!(told.closed.values().all(|(_, how)| *how == How::Reset));
+    assert!(told.closed.values().all(|(_, how)| *how == CloseMode::Reset));
 }

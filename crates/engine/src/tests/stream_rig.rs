@@ -10,8 +10,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use flatout_net::{How, Reason};
-use flatout_wire::{Ask, Frame, Knob, Protocol};
+use flatout_net::{CloseMode, CloseReason};
+use flatout_wire::{Client, Frame, Protocol, ProtocolOption};
 
 use super::fake::{FakeClock, World};
 use super::fake_streams::{Act, Deed, FakeStreams, Told as Deeded};
@@ -141,7 +141,7 @@ pub(super) fn after<P: Protocol>(delay: u64) -> impl FnMut(&Query) -> Vec<(u64, 
 }
 
 pub(super) fn refusing(_: usize, _: u64) -> Vec<(u64, Deed)> {
-    vec![(QUICK, Deed::Fail(Reason::Refused))]
+    vec![(QUICK, Deed::Fail(CloseReason::Refused))]
 }
 
 pub(super) fn silent(_: usize, _: u64) -> Vec<(u64, Deed)> {
@@ -156,7 +156,7 @@ pub(super) struct Told {
     /// When each far end was wanted.
     pub(super) wanted: Vec<u64>,
     /// When each far end's connection was ended from here, and how.
-    pub(super) closed: HashMap<usize, (u64, How)>,
+    pub(super) closed: HashMap<usize, (u64, CloseMode)>,
     /// How often each far end was asked.
     pub(super) asked: HashMap<usize, u64>,
     /// When the schedule began.
@@ -215,23 +215,23 @@ impl Streams {
     }
 
     pub(super) fn run<P: Protocol>(&self, script: impl Script) -> Told {
-        self.run_over::<P, _, _>(Plain, |asker, notes| far_ends(asker, script, notes))
+        self.run_over::<P, _, _>(Plain, |client, notes| far_ends(client, script, notes))
     }
 
     /// Runs to the end and holds the laws against what was told; `far_ends` makes what plays them, byte by byte.
     pub(super) fn run_over<P: Protocol, W: Wrap, F: FnMut(Deeded<'_>) -> Vec<(u64, Deed)>>(
         &self,
         wrap: W,
-        far_ends: impl FnOnce(P::Asker, Rc<RefCell<Notes>>) -> F,
+        far_ends: impl FnOnce(P::Client, Rc<RefCell<Notes>>) -> F,
     ) -> Told {
         let path = fresh_path();
         let log = Log::create(&path, Form::Flatout).unwrap();
         let world = World::new(200, self.held_up);
         let notes = Rc::new(RefCell::new(Notes::default()));
-        let asker = self.asker::<P>();
-        let streams = self.streams(&world, far_ends(asker.clone(), Rc::clone(&notes)));
+        let client = self.client::<P>();
+        let streams = self.streams(&world, far_ends(client.clone(), Rc::clone(&notes)));
         let counts = Streaming::<P, _, _, W>::new(StreamParts {
-            asker,
+            client,
             cursor: Cursor::new(Corpus::compile::<P>(&self.lines, None).unwrap(), 0, 1),
             streams,
             wrap,
@@ -261,9 +261,9 @@ impl Streams {
         told
     }
 
-    fn asker<P: Protocol>(&self) -> P::Asker {
-        let knobs: Vec<_> = self.knobs.iter().map(|&(name, value)| Knob { name, value }).collect();
-        P::asker(&knobs, 0x5eed).unwrap()
+    fn client<P: Protocol>(&self) -> P::Client {
+        let knobs: Vec<_> = self.knobs.iter().map(|&(name, value)| ProtocolOption { name, value }).collect();
+        P::client(&knobs, 0x5eed).unwrap()
     }
 
     fn streams<F: FnMut(Deeded<'_>) -> Vec<(u64, Deed)>>(&self, world: &Rc<World>, script: F) -> FakeStreams<F> {
@@ -290,7 +290,7 @@ impl Streams {
 #[derive(Default)]
 pub(super) struct Notes {
     wanted: Vec<u64>,
-    closed: HashMap<usize, (u64, How)>,
+    closed: HashMap<usize, (u64, CloseMode)>,
     asked: HashMap<usize, u64>,
     partial: HashMap<usize, Vec<u8>>,
     serial: u64,
@@ -301,16 +301,16 @@ impl Notes {
         self.wanted.push(at);
     }
 
-    pub(super) fn close(&mut self, far: usize, at: u64, how: How) {
+    pub(super) fn close(&mut self, far: usize, at: u64, how: CloseMode) {
         self.closed.insert(far, (at, how));
     }
 
     /// Puts requests together.
-    pub(super) fn hear<A: Ask>(&mut self, asker: &A, far: usize, at: u64, bytes: &[u8]) -> Vec<Query> {
+    pub(super) fn hear<A: Client>(&mut self, client: &A, far: usize, at: u64, bytes: &[u8]) -> Vec<Query> {
         let partial = self.partial.entry(far).or_default();
         partial.extend_from_slice(bytes);
         let mut queries = Vec::new();
-        while let Frame::Whole { end, .. } = asker.frame(partial) {
+        while let Frame::Whole { end, .. } = client.frame(partial) {
             let bytes = partial.drain(..end).collect();
             let nth = self.asked.entry(far).or_default();
             queries.push(Query { at, far, serial: self.serial, nth: *nth, bytes });
@@ -321,8 +321,8 @@ impl Notes {
 }
 
 /// Plays the far ends by a script that need not bother with bytes.
-fn far_ends<A: Ask>(
-    asker: A,
+fn far_ends<A: Client>(
+    client: A,
     mut script: impl Script,
     notes: Rc<RefCell<Notes>>,
 ) -> impl FnMut(Deeded<'_>) -> Vec<(u64, Deed)> {
@@ -338,7 +338,7 @@ fn far_ends<A: Ask>(
                 Vec::new()
             }
             Act::Bytes(bytes) => {
-                notes.hear(&asker, far, at, bytes).iter().flat_map(|query| script.asked(query)).collect()
+                notes.hear(&client, far, at, bytes).iter().flat_map(|query| script.asked(query)).collect()
             }
         }
     }

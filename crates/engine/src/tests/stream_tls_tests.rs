@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use flatout_net::{How, Reason};
-use flatout_wire::dns::{Dns, DnsAsker};
+use flatout_net::{CloseMode, CloseReason};
+use flatout_wire::dns::{Dns, DnsClient};
 
 use super::fake_streams::{Act, Deed, Told as Deeded};
 use super::rig::{MS, QUICK};
@@ -20,7 +20,7 @@ fn answer(query: &Query) -> Deed {
 
 fn run(rig: &Streams, piece: usize, script: impl FnMut(&Query) -> Vec<Deed> + 'static) -> Told {
     let tls = Tls::new(&asked()).unwrap();
-    rig.run_over::<Dns, _, _>(tls, far_ends::<DnsAsker>(server(BOTH, &["dot"]), piece, script))
+    rig.run_over::<Dns, _, _>(tls, far_ends::<DnsClient>(server(BOTH, &["dot"]), piece, script))
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn connections_are_replaced_under_tls() {
 fn a_message_that_found_no_room_leaves_what_follows_readable() {
     let rig = Streams { slots: 1 << 12, timeout: 2 * SECOND, block: 1_000, ..Streams::over(1) };
     // The far end stops reading for a while, then has all that was said meanwhile.
-    let far = far_ends::<DnsAsker>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
-    let told = rig.run_over::<Dns, _, _>(Tls::new(&asked()).unwrap(), |asker, notes| {
-        let mut play = far(asker, notes);
+    let far = far_ends::<DnsClient>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
+    let told = rig.run_over::<Dns, _, _>(Tls::new(&asked()).unwrap(), |client, notes| {
+        let mut play = far(client, notes);
         let mut heard = 0;
         move |told: Deeded<'_>| {
             heard += 1;
@@ -76,9 +76,9 @@ fn nonsense_in_mid_run_ends_the_connection_after_what_came_before_it_and_with_an
     let tls = Tls::new(&asked()).unwrap();
     let heard = Rc::new(Cell::new(0));
     let heard_by_far_end = Rc::clone(&heard);
-    let far = far_ends::<DnsAsker>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
-    let told = Streams::over(1).run_over::<Dns, _, _>(tls, |asker, notes| {
-        let mut play = far(asker, notes);
+    let far = far_ends::<DnsClient>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
+    let told = Streams::over(1).run_over::<Dns, _, _>(tls, |client, notes| {
+        let mut play = far(client, notes);
         move |told: Deeded<'_>| {
             let mut deeds = play(told);
             heard_by_far_end.set(heard_by_far_end.get() + u64::from(matches!(told.act, Act::Bytes(_))));
@@ -92,14 +92,14 @@ fn nonsense_in_mid_run_ends_the_connection_after_what_came_before_it_and_with_an
     // Two flights of the handshake come before the first request.
     assert_eq!((c.answered, c.invalid, c.lost, connections.broken, connections.live), (98, 0, 0, 1, 0));
     assert_eq!(heard.get(), 101, "the alert");
-    assert_eq!(told.closed[&0].1, How::Flush, "the alert still leaves");
+    assert_eq!(told.closed[&0].1, CloseMode::Flush, "the alert still leaves");
     assert!(told.failure.as_deref().is_some_and(|why| why.contains("TLS")), "{:?}", told.failure);
 }
 
 #[test]
 fn a_certificate_that_does_not_hold_fails_every_connection_and_plans_nothing() {
     let tls = Tls::new(&plan::Tls { authorities: Some(file("stranger.pem")), ..asked() }).unwrap();
-    let far = far_ends::<DnsAsker>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
+    let far = far_ends::<DnsClient>(server(BOTH, &[]), usize::MAX, |query| vec![answer(query)]);
     let told = Streams::over(20).run_over::<Dns, _, _>(tls, far);
     let expected = Connections { opened: 20, failed: 20, ..Connections::default() };
     assert_eq!((told.counts.planned, told.connections), (0, expected));
@@ -132,7 +132,7 @@ fn a_reset_while_hands_are_shaken_is_a_failure() {
                 notes.borrow_mut().want(told.at);
                 vec![(QUICK, Deed::Accept)]
             }
-            Act::Bytes(_) => vec![(QUICK, Deed::Fail(Reason::Reset))],
+            Act::Bytes(_) => vec![(QUICK, Deed::Fail(CloseReason::Reset))],
             Act::Close(_) => Vec::new(),
         }
     });

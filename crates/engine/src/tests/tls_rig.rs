@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use flatout_wire::Ask;
+use flatout_wire::Client;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{Error, ServerConfig, ServerConnection, SupportedProtocolVersion};
@@ -127,13 +127,13 @@ impl Pair {
 }
 
 /// Plays far ends that speak TLS: each answers by a script in pieces of so many bytes, all of them [`QUICK`] later.
-pub(super) fn far_ends<A: Ask>(
+pub(super) fn far_ends<A: Client>(
     config: Arc<ServerConfig>,
     piece: usize,
     mut script: impl FnMut(&Query) -> Vec<Deed> + 'static,
 ) -> impl FnOnce(A, Rc<RefCell<Notes>>) -> FarEnds {
     let mut servers = HashMap::new();
-    move |asker, notes| {
+    move |client, notes| {
         Box::new(move |Told { at, far, act }| {
             let notes = &mut *notes.borrow_mut();
             let bytes = match act {
@@ -151,8 +151,10 @@ pub(super) fn far_ends<A: Ask>(
             let server: &mut ServerConnection = servers.get_mut(&far).unwrap();
             let mut deeds = Vec::new();
             // A client that gives up says so; what it makes no sense with ends the connection.
-            let Ok(plain) = serve(server, bytes) else { return vec![(QUICK, Deed::Fail(flatout_net::Reason::Reset))] };
-            for deed in notes.hear(&asker, far, at, &plain).iter().flat_map(&mut script) {
+            let Ok(plain) = serve(server, bytes) else {
+                return vec![(QUICK, Deed::Fail(flatout_net::CloseReason::Reset))];
+            };
+            for deed in notes.hear(&client, far, at, &plain).iter().flat_map(&mut script) {
                 if let Deed::Send(plain) = deed {
                     server.writer().write_all(&plain).unwrap();
                 } else {

@@ -3,16 +3,16 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::slots::{Slot, State};
-use super::{Door, ENDS, Epoll};
+use super::{AcceptQueue, ENDS, Epoll};
 use crate::blocks::Reserve;
 use crate::option;
 use crate::socket::errno;
-use crate::streams::{Conn, Event, How, Lent, Reason};
+use crate::streams::{CloseMode, CloseReason, Conn, Event, RecvBuf};
 
 impl Epoll {
     /// Whether bytes may be sent under this name.
     pub(super) fn is_open(&self, conn: Conn) -> bool {
-        self.slots.get(conn.place as usize).is_some_and(|slot| slot.is(conn.generation, State::Open) && !slot.cut)
+        self.slots.get(conn.index as usize).is_some_and(|slot| slot.is(conn.generation, State::Open) && !slot.cut)
     }
 
     /// Makes room for `need` bytes if that can be had.
@@ -31,7 +31,7 @@ impl Epoll {
     }
 
     /// Takes note of what epoll has told of a connection.
-    pub(super) fn heed(&mut self, place: u32, generation: u32, events: u32) -> Option<Event> {
+    pub(super) fn on_completion(&mut self, place: u32, generation: u32, events: u32) -> Option<Event> {
         let slot = self.slots.get_mut(place as usize)?;
         slot.ends |= events & ENDS != 0;
         let writable = events & (libc::EPOLLOUT as u32 | ENDS) != 0;
@@ -39,7 +39,7 @@ impl Epoll {
         match slot.state {
             State::Opening if slot.generation == generation && writable => self.opened(place, readable),
             State::Open if slot.generation == generation => {
-                if writable && slot.out.is_flying() {
+                if writable && slot.out.is_submitted() {
                     self.write(place);
                 }
                 if readable { self.read(place) } else { None }
@@ -55,7 +55,7 @@ impl Epoll {
 
     fn opened(&mut self, place: u32, readable: bool) -> Option<Event> {
         let slot = self.slots.get_mut(place as usize)?;
-        self.carried.calls += 1;
+        self.stats.calls += 1;
         match option::error(slot.fd.as_ref()?.as_fd()) {
             0 => {
                 slot.state = State::Open;
@@ -64,7 +64,7 @@ impl Epoll {
                 }
                 Some(Event::Opened(self.conn(place)))
             }
-            errno => self.over(place, Reason::of(errno)),
+            errno => self.over(place, CloseReason::of(errno)),
         }
     }
 
@@ -80,34 +80,34 @@ impl Epoll {
             return None;
         }
         let Some((buffer, start, size)) = self.pool.choose() else {
-            self.carried.starved += 1;
+            self.stats.starved += 1;
             self.line_up(place);
             return None;
         };
-        self.carried.calls += 1;
+        self.stats.calls += 1;
         let fd = slot.fd.as_ref()?.as_raw_fd();
         // SAFETY: the buffer is ours until it is lent on; the kernel writes at most `size` bytes into it.
         let got = unsafe { libc::recv(fd, start.cast(), size, libc::MSG_DONTWAIT) };
         let failed = if got < 0 { errno() } else { 0 };
         let loan = self.pool.lend(buffer, usize::try_from(got).unwrap_or(0));
         if got > 0 {
-            self.carried.bytes_in += got as u64;
+            self.stats.bytes_in += got as u64;
             if got as usize == size || slot.ends {
                 self.line_up(place);
             }
-            return Some(Event::Received(self.conn(place), Lent(loan)));
+            return Some(Event::Received(self.conn(place), RecvBuf(loan)));
         }
         drop(loan);
         match failed {
-            0 if !slot.cut => self.over(place, Reason::Ended),
-            0 => self.over(place, Reason::Reset),
-            libc::EAGAIN if slot.cut => self.over(place, Reason::Reset),
+            0 if !slot.cut => self.over(place, CloseReason::Ended),
+            0 => self.over(place, CloseReason::Reset),
+            libc::EAGAIN if slot.cut => self.over(place, CloseReason::Reset),
             libc::EAGAIN => None,
             libc::EINTR => {
                 self.line_up(place);
                 None
             }
-            errno => self.over(place, Reason::of(errno)),
+            errno => self.over(place, CloseReason::of(errno)),
         }
     }
 
@@ -115,7 +115,7 @@ impl Epoll {
     pub(super) fn flush(&mut self, place: u32) {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
         slot.dirty = false;
-        if !slot.out.is_flying() {
+        if !slot.out.is_submitted() {
             self.write(place);
             self.bound_draining(place);
         }
@@ -127,23 +127,23 @@ impl Epoll {
             if !matches!(slot.state, State::Open | State::Draining) || slot.cut {
                 return;
             }
-            if !slot.out.is_flying() {
-                if slot.out.take_off(&mut self.blocks).is_none() {
+            if !slot.out.is_submitted() {
+                if slot.out.submit(&mut self.blocks).is_none() {
                     break;
                 }
                 slot.left = 0;
             }
             let (start, length) = slot.out.rest(&self.blocks, slot.left);
             let Some(fd) = slot.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
-            self.carried.calls += 1;
+            self.stats.calls += 1;
             // SAFETY: the kernel reads `length` bytes of the flying block, which is this connection's.
             let sent = unsafe { libc::send(fd, start.cast(), length, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
             match usize::try_from(sent) {
                 Ok(sent) => {
-                    self.carried.bytes_out += sent as u64;
+                    self.stats.bytes_out += sent as u64;
                     slot.left += sent as u32;
                     if sent == length {
-                        slot.out.land(&mut self.blocks);
+                        slot.out.complete(&mut self.blocks);
                     }
                 }
                 Err(_) => match errno() {
@@ -174,19 +174,19 @@ impl Epoll {
         if matches!(errno, libc::EPIPE | libc::ECONNRESET) && !slot.paused {
             // What the peer said before it left is still to be heard.
             slot.cut = true;
-            slot.out.land(&mut self.blocks);
+            slot.out.complete(&mut self.blocks);
             slot.out.discard(&mut self.blocks);
             return self.line_up(place);
         }
-        let event = self.over(place, Reason::of(errno));
+        let event = self.over(place, CloseReason::of(errno));
         self.later.extend(event);
     }
 
     /// The connection has ended by itself. After the peer's last word, what it was answered still leaves.
-    pub(super) fn over(&mut self, place: u32, reason: Reason) -> Option<Event> {
+    pub(super) fn over(&mut self, place: u32, reason: CloseReason) -> Option<Event> {
         let conn = self.conn(place);
-        if reason == Reason::Ended {
-            self.end(place, conn.generation, How::Flush);
+        if reason == CloseReason::Ended {
+            self.end(place, conn.generation, CloseMode::Flush);
         } else {
             let slot = self.slots.get_mut(place as usize)?;
             slot.generation = conn.generation.wrapping_add(1);
@@ -196,9 +196,9 @@ impl Epoll {
     }
 
     /// The name with this generation is dead from now on; the connection ends as it is told.
-    pub(super) fn end(&mut self, place: u32, generation: u32, how: How) {
+    pub(super) fn end(&mut self, place: u32, generation: u32, how: CloseMode) {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
-        if how == How::Reset && slot.is(generation.wrapping_add(1), State::Draining) {
+        if how == CloseMode::Reset && slot.is(generation.wrapping_add(1), State::Draining) {
             // Its last bytes do not get away: its user has lost patience.
             return self.shut(place, true);
         }
@@ -206,9 +206,9 @@ impl Epoll {
             return;
         }
         slot.generation = generation.wrapping_add(1);
-        let drains = how == How::Flush && slot.state == State::Open && !slot.cut && !slot.out.is_empty();
+        let drains = how == CloseMode::Flush && slot.state == State::Open && !slot.cut && !slot.out.is_empty();
         if !drains {
-            return self.shut(place, how == How::Reset);
+            return self.shut(place, how == CloseMode::Reset);
         }
         slot.state = State::Draining;
         if !std::mem::replace(&mut slot.dirty, true) {
@@ -221,10 +221,10 @@ impl Epoll {
     fn bound_draining(&mut self, place: u32) {
         if let Some(slot) = self.slots.get(place as usize)
             && slot.state == State::Draining
-            && slot.out.is_flying()
+            && slot.out.is_submitted()
             && let Some(fd) = &slot.fd
         {
-            self.carried.calls += 1;
+            self.stats.calls += 1;
             // Where it cannot be set, the kernel's own patience, some minutes, has to do.
             let _ = option::bounded_patience(fd.as_fd());
         }
@@ -233,10 +233,10 @@ impl Epoll {
     /// Closes the descriptor, which takes it out of epoll; the place is free.
     fn shut(&mut self, place: u32, cut: bool) {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
-        slot.out.land(&mut self.blocks);
+        slot.out.complete(&mut self.blocks);
         slot.out.discard(&mut self.blocks);
         if let Some(fd) = slot.fd.take() {
-            self.carried.calls += 1 + u64::from(cut);
+            self.stats.calls += 1 + u64::from(cut);
             if cut {
                 // Where it cannot be set, it ends the usual way.
                 let _ = option::cut_on_close(fd.as_fd());
@@ -244,8 +244,8 @@ impl Epoll {
         }
         *slot = Slot::free(slot.generation);
         self.free.push(place);
-        if let Door::Shut(_) = self.door {
-            self.watch_door(Door::Watched(0));
+        if let AcceptQueue::Shut(_) = self.door {
+            self.watch_door(AcceptQueue::Watched(0));
         }
     }
 }

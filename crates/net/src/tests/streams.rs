@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::streams::{Conn, Event, How, Lent, Reason, Refuse, Streams};
+use crate::streams::{CloseMode, CloseReason, Conn, Event, RecvBuf, Streams, WriteError};
 use crate::{Epoll, Listener, Uring, epoll, uring};
 
 mod ending;
@@ -54,17 +54,17 @@ struct End<S> {
     opened: Vec<Conn>,
     accepted: Vec<Conn>,
     writable: Vec<Conn>,
-    closed: Vec<(Conn, Reason)>,
+    closed: Vec<(Conn, CloseReason)>,
     bytes: HashMap<(u32, u32), Vec<u8>>,
     /// Sends back what comes.
     echoes: bool,
     /// Keeps what it is lent.
     hoards: bool,
-    hoard: Vec<Lent>,
+    hoard: Vec<RecvBuf>,
 }
 
 fn key(conn: Conn) -> (u32, u32) {
-    (conn.place, conn.generation)
+    (conn.index, conn.generation)
 }
 
 impl<S: Carrier> End<S> {
@@ -99,10 +99,10 @@ impl<S: Carrier> End<S> {
         }
     }
 
-    fn append(&mut self, conn: Conn, bytes: &[u8]) -> Result<(), Refuse> {
-        let mut slip = self.streams.lend(conn, bytes.len())?;
-        slip.room()[..bytes.len()].copy_from_slice(bytes);
-        slip.commit(bytes.len());
+    fn append(&mut self, conn: Conn, bytes: &[u8]) -> Result<(), WriteError> {
+        let mut guard = self.streams.reserve(conn, bytes.len())?;
+        guard.room()[..bytes.len()].copy_from_slice(bytes);
+        guard.commit(bytes.len());
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl<S: Carrier> End<S> {
         self.bytes.get(&key(conn)).map_or(&[], Vec::as_slice)
     }
 
-    fn reason(&self, conn: Conn) -> Option<Reason> {
+    fn reason(&self, conn: Conn) -> Option<CloseReason> {
         self.closed.iter().find(|(closed, _)| *closed == conn).map(|&(_, reason)| reason)
     }
 }

@@ -11,7 +11,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 use super::Shared;
 use super::slots::{Job, Slot, State, Tag};
 use crate::pool::Pool;
-use crate::streams::Carried;
+use crate::streams::StreamStats;
 
 /// Entries of the first ring's queues, and of the others': those share the work. From the second number the kernel also
 /// takes the size of its hash of what is in hand, which a cancel searches: 256 buckets, the most, from 8192 on.
@@ -172,7 +172,7 @@ impl Ring {
                 continue;
             }
             self.pending.push_front(entry);
-            self.enter(None, &mut shared.carried)?;
+            self.enter(None, &mut shared.stats)?;
             if self.io.submission().is_full() {
                 break;
             }
@@ -181,10 +181,10 @@ impl Ring {
     }
 
     /// Submits what is queued and collects what has happened, waiting for it if told to.
-    pub(super) fn enter(&mut self, wait: Option<Duration>, carried: &mut Carried) -> io::Result<()> {
+    pub(super) fn enter(&mut self, wait: Option<Duration>, stats: &mut StreamStats) -> io::Result<()> {
         let submit = self.io.submission().len() as u32;
         let before = self.io.completion().len();
-        carried.calls += 1;
+        stats.calls += 1;
         let done = match wait {
             None => {
                 let flags = EnterFlags::GETEVENTS.bits();
@@ -236,17 +236,17 @@ impl Ring {
     pub(super) fn flush(&mut self, index: u32, shared: &mut Shared) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.dirty = false;
-            self.fly(index, shared);
+            self.submit_send(index, shared);
         }
     }
 
     /// Sends the filling block, if none flies.
-    pub(super) fn fly(&mut self, index: u32, shared: &mut Shared) {
+    pub(super) fn submit_send(&mut self, index: u32, shared: &mut Shared) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if !matches!(slot.state, State::Open | State::Draining) || self.ending {
             return;
         }
-        let Some((start, length)) = slot.out.take_off(&mut shared.blocks) else { return };
+        let Some((start, length)) = slot.out.submit(&mut shared.blocks) else { return };
         let tag = Tag::new(Job::Send, index, 0);
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
         let send = opcode::Send::new(types::Fixed(index), start, length).flags(flags);
@@ -271,7 +271,7 @@ pub(crate) fn works() -> bool {
             opcode::AsyncCancel2::CODE,
             opcode::Close::CODE,
         ];
-        Ok(codes.iter().all(|&code| probe.is_supported(code)) && super::door::trial(ring)?)
+        Ok(codes.iter().all(|&code| probe.is_supported(code)) && super::accept_queue::trial(ring)?)
     };
     tried().unwrap_or(false)
 }

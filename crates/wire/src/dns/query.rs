@@ -2,17 +2,17 @@
 
 use super::message::{CLASS_IN, NAME_MAX, QUESTION_MAX};
 use super::types;
-use crate::BadLine;
+use crate::InvalidLine;
 
 const LABEL_MAX: usize = 63;
-const EMPTY_LABEL: BadLine = BadLine { expected: "a name without empty labels" };
-const LONG_LABEL: BadLine = BadLine { expected: "labels of at most 63 bytes" };
-const LONG_NAME: BadLine = BadLine { expected: "a name of at most 255 bytes" };
-const ESCAPE: BadLine = BadLine { expected: "a character, or three digits from 000 to 255, after a backslash" };
+const EMPTY_LABEL: InvalidLine = InvalidLine { expected: "a name without empty labels" };
+const LONG_LABEL: InvalidLine = InvalidLine { expected: "labels of at most 63 bytes" };
+const LONG_NAME: InvalidLine = InvalidLine { expected: "a name of at most 255 bytes" };
+const ESCAPE: InvalidLine = InvalidLine { expected: "a character, or three digits from 000 to 255, after a backslash" };
 
 /// The line's question into `out`: how long it is, or 0 for a blank line or a comment.
-pub(super) fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, BadLine> {
-    let bad = |expected| BadLine { expected };
+pub(super) fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, InvalidLine> {
+    let bad = |expected| InvalidLine { expected };
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let Some(name) = words.next().filter(|word| !remark(word)) else { return Ok(0) };
     let kind = words.next().filter(|word| !remark(word)).ok_or(bad("a name and a type"))?;
@@ -34,7 +34,7 @@ fn remark(word: &[u8]) -> bool {
 }
 
 /// A name as packets have it, into `out`; a dot at its end changes nothing. Returns its length.
-fn wire(name: &[u8], out: &mut [u8; QUESTION_MAX]) -> Result<usize, BadLine> {
+fn wire(name: &[u8], out: &mut [u8; QUESTION_MAX]) -> Result<usize, InvalidLine> {
     if name == b"." {
         out[0] = 0;
         return Ok(1);
@@ -68,7 +68,7 @@ fn wire(name: &[u8], out: &mut [u8; QUESTION_MAX]) -> Result<usize, BadLine> {
 }
 
 /// Writes the length of the label whose length byte is at `start`.
-fn close(out: &mut [u8; QUESTION_MAX], start: usize, end: usize) -> Result<(), BadLine> {
+fn close(out: &mut [u8; QUESTION_MAX], start: usize, end: usize) -> Result<(), InvalidLine> {
     match end - start - 1 {
         0 => Err(EMPTY_LABEL),
         length if length > LABEL_MAX => Err(LONG_LABEL),
@@ -80,7 +80,7 @@ fn close(out: &mut [u8; QUESTION_MAX], start: usize, end: usize) -> Result<(), B
 }
 
 /// What stands behind a backslash: a byte in decimal, or a character that means itself.
-fn escaped(after: &[u8]) -> Result<(u8, &[u8]), BadLine> {
+fn escaped(after: &[u8]) -> Result<(u8, &[u8]), InvalidLine> {
     match after {
         [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {
             let value = [a, b, c].iter().fold(0, |sum, digit| sum * 10 + u16::from(**digit - b'0'));

@@ -1,13 +1,13 @@
 //! Lines of query files: what they become, what is refused and how that is said.
 extern crate std;
 use super::query::compile;
-use crate::{BadLine, SUBJECT_MAX};
+use crate::{InvalidLine, QUERY_LEN_MAX};
 use std::string::String;
 use std::vec::Vec;
 
 fn compiled(line: impl AsRef<[u8]>) -> Result<Vec<u8>, &'static str> {
-    let mut out = [0xa5; SUBJECT_MAX];
-    let length = compile(line.as_ref(), &mut out).map_err(|BadLine { expected }| expected)?;
+    let mut out = [0xa5; QUERY_LEN_MAX];
+    let length = compile(line.as_ref(), &mut out).map_err(|InvalidLine { expected }| expected)?;
     Ok(out[..length].to_vec())
 }
 

@@ -1,8 +1,8 @@
 //! Packets of real implementations, both ways; where they come from is in tests/packets/dns/README.md.
 extern crate std;
 use super::message::{HEADER, after_question};
-use super::{Dns, DnsAsker, QUERY_MAX, Tally};
-use crate::{Answer, Ask, Frame, Knob, Moment, Protocol, Reading, SUBJECT_MAX, Table};
+use super::{Dns, DnsClient, QUERY_MAX, Tally};
+use crate::{Client, Frame, Protocol, ProtocolOption, QUERY_LEN_MAX, Reply, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const FLOW: u32 = 5;
@@ -24,34 +24,34 @@ fn bytes(hex: &str) -> Vec<u8> {
     hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("two hex digits")).collect()
 }
 
-fn asker(knobs: &[(&str, i64)]) -> DnsAsker {
-    let knobs: Vec<_> = knobs.iter().map(|(name, value)| Knob { name, value: *value }).collect();
-    Dns::asker(&knobs, 0xfeed).expect("known knobs")
+fn client(options: &[(&str, i64)]) -> DnsClient {
+    let options: Vec<_> = options.iter().map(|(name, value)| ProtocolOption { name, value: *value }).collect();
+    Dns::client(&options, 0xfeed).expect("known options")
 }
 
-fn subject(line: &str) -> Vec<u8> {
-    let mut out = [0; SUBJECT_MAX];
+fn compiled(line: &str) -> Vec<u8> {
+    let mut out = [0; QUERY_LEN_MAX];
     let length = Dns::compile(line.as_bytes(), &mut out).expect("a name and a type");
     out[..length].to_vec()
 }
 
-fn query(knobs: &[(&str, i64)], line: &str) -> Vec<u8> {
+fn query(options: &[(&str, i64)], line: &str) -> Vec<u8> {
     let mut out = [0; QUERY_MAX];
-    let length = asker(knobs).fill(FLOW, INDEX, &subject(line), &mut out);
+    let length = client(options).fill(FLOW, INDEX, &compiled(line), &mut out);
     out[..length].to_vec()
 }
 
 /// A captured answer as if it had been to request INDEX of ours: only its id is ours.
-fn judged(mut answer: Vec<u8>) -> Reading {
+fn judged(mut answer: Vec<u8>) -> Reply {
     answer[..2].copy_from_slice(&query(&[], ". NS")[..2]);
-    asker(&[]).read(FLOW, &answer)
+    client(&[]).read(FLOW, &answer)
 }
 
 /// The messages of one direction of a stream.
 fn messages(stream: &[u8]) -> Vec<&[u8]> {
     let (mut rest, mut found) = (stream, Vec::new());
     while !rest.is_empty() {
-        let whole = match asker(&[]).frame(rest) {
+        let whole = match client(&[]).frame(rest) {
             Frame::Whole { start, end } => Some((start, end)),
             _ => None,
         };
@@ -76,7 +76,7 @@ fn our_queries_are_those_of_others() {
 
 #[test]
 fn answers_of_others_are_right() {
-    let right = |tally: Tally| Reading::Answer { index: INDEX, tally: tally as usize };
+    let right = |tally: Tally| Reply::Valid { index: INDEX, tally: tally as usize };
     for (name, (request, answer), tally) in [
         ("knot_address", pair!("knot_address"), Tally::NoError),
         ("knot_edns", pair!("knot_edns"), Tally::NoError),
@@ -90,8 +90,8 @@ fn answers_of_others_are_right() {
         ("nsd_truncated", pair!("nsd_truncated"), Tally::Truncated),
     ] {
         let end = after_question(&request, HEADER).expect("a question");
-        assert!(asker(&[]).fits(&request[HEADER..end], &answer), "{name}");
-        assert!(!asker(&[]).fits(&subject("other.example.com A"), &answer), "{name}");
+        assert!(client(&[]).matches_query(&request[HEADER..end], &answer), "{name}");
+        assert!(!client(&[]).matches_query(&compiled("other.example.com A"), &answer), "{name}");
         assert_eq!(judged(answer), right(tally), "{name}");
     }
 }
@@ -112,7 +112,7 @@ fn answers_of_others_that_are_not_right_are_told_apart() {
         ("unbound_notimp", packet!("unbound_notimp_answer"), Tally::NotAResponse),
         ("a query", packet!("knot_address_request"), Tally::NotAResponse),
     ] {
-        assert_eq!(judged(answer), Reading::Wrong { index: INDEX, tally: tally as usize }, "{name}");
+        assert_eq!(judged(answer), Reply::Invalid { index: INDEX, tally: tally as usize }, "{name}");
     }
 }
 
@@ -123,23 +123,23 @@ fn streams_of_others_are_cut_where_they_cut_them() {
     assert_eq!((asked.len(), answered.len()), (3, 3));
     for (request, answer) in asked.iter().zip(answered) {
         assert_eq!(request[..2], answer[..2]);
-        assert!(asker(&[]).fits(&request[HEADER..], answer));
+        assert!(client(&[]).matches_query(&request[HEADER..], answer));
     }
     let (asked, answered) = pair!("knot_stream");
     let lengths: Vec<_> = messages(&answered).iter().map(|message| message.len()).collect();
     assert_eq!((messages(&asked).len(), lengths.len()), (3, 3));
     assert_eq!(lengths[1], messages(&asked)[1].len() + 60 * 16, "sixty addresses do not fit into a datagram");
-    assert_eq!(judged(messages(&answered)[1].to_vec()), Reading::Answer { index: INDEX, tally: 0 });
+    assert_eq!(judged(messages(&answered)[1].to_vec()), Reply::Valid { index: INDEX, tally: 0 });
 }
 
 /// Without anything to answer from, our server says what a server says that knows no zone.
 #[test]
 fn requests_of_others_are_answered() {
-    let server = Dns::answerer(&[]).expect("no knobs");
-    let moment = Moment { peer_port: 40_000, ..Moment::default() };
+    let server = Dns::responder(&[]).expect("no options");
+    let context = RequestContext { peer_port: 40_000, ..RequestContext::default() };
     let ours = |request: &[u8]| {
         let mut packet = [request, &[0; 64]].concat();
-        let length = server.answer(Table::default(), &moment, &mut packet, request.len()).expect("a request");
+        let length = server.answer(Table::default(), &context, &mut packet, request.len()).expect("a request");
         packet[..length].to_vec()
     };
     for (name, (request, answer)) in [
@@ -161,6 +161,6 @@ fn requests_of_others_are_answered() {
     }
     let mut answer = packet!("knot_address_answer");
     let length = answer.len();
-    let refused = server.answer(Table::default(), &moment, &mut answer, length);
-    assert_eq!(refused, Err(crate::Refusal::NotARequest));
+    let refused = server.answer(Table::default(), &context, &mut answer, length);
+    assert_eq!(refused, Err(crate::DropReason::NotARequest));
 }

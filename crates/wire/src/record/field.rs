@@ -1,6 +1,6 @@
 //! A place in a record: where a number stands, how wide, which end first.
 
-/// A number's place. As a knob's value: offset, then from bit 16 on its width in bytes, bit 24 set for big endian,
+/// A number's place. As a option's value: offset, then from bit 16 on its width in bytes, bit 24 set for big endian,
 /// bit 25 for a float.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
@@ -11,7 +11,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// From a knob's value, if such a field fits into `size` bytes.
+    /// From a option's value, if such a field fits into `size` bytes.
     #[must_use]
     pub fn of(packed: i64, size: usize) -> Option<Self> {
         let (at, width, kind) = (packed & 0xffff, packed >> 16 & 0xff, packed >> 24);
@@ -21,7 +21,7 @@ impl Field {
         (wide && fits && (0..4).contains(&kind)).then_some(Self { at: at as u16, width: width as u8, big, float })
     }
 
-    /// The knob's value.
+    /// The option's value.
     #[must_use]
     pub fn packed(&self) -> u64 {
         let kind = u64::from(self.big) | u64::from(self.float) << 1;

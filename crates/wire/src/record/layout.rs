@@ -1,16 +1,16 @@
-//! What is written into each record and what must stand in it, read from knobs.
+//! What is written into each record and what must stand in it, read from options.
 
 use super::{Field, LONGEST};
 use crate::scramble::scramble;
-use crate::{BadKnob, Knob};
+use crate::{InvalidOption, ProtocolOption};
 
 /// Fields of one kind, at most; constants come in pieces of up to 8 bytes, so that a record may consist of them.
 const FIELDS: usize = 8;
 const PIECES: usize = LONGEST / 8;
-const EXPECTED: BadKnob =
-    BadKnob { expected: "a record's layout: a size of 1 to 512 bytes, and fields that fit into it" };
-const UNMATCHED: BadKnob =
-    BadKnob { expected: "a sequence in the record and the place where the reply echoes it: answers match by it" };
+const EXPECTED: InvalidOption =
+    InvalidOption { expected: "a record's layout: a size of 1 to 512 bytes, and fields that fit into it" };
+const UNMATCHED: InvalidOption =
+    InvalidOption { expected: "a sequence in the record and the place where the reply echoes it: answers match by it" };
 
 /// A record's fields.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub(super) struct Layout {
     pub size: usize,
     pub identity: Option<Field>,
     pub sequence: Option<Field>,
-    pub sent: Option<Sent>,
+    pub sent: Option<SendResult>,
     counters: [Option<Field>; FIELDS],
     randoms: [Option<Random>; FIELDS],
     constants: [Option<Constant>; PIECES],
@@ -26,7 +26,7 @@ pub(super) struct Layout {
 
 /// What comes back.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reply {
+pub(super) struct ReplyLayout {
     pub layout: Layout,
     pub echoed: Field,
     /// Whether more bytes may follow.
@@ -35,7 +35,7 @@ pub(super) struct Reply {
 
 /// The time of sending: whole units of so many ns, or seconds as a float of 8 bytes where that is 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
+pub(super) struct SendResult {
     field: Field,
     unit_ns: u64,
 }
@@ -55,20 +55,23 @@ struct Constant {
 }
 
 /// The record's layout and, if answers come back, the answer's.
-pub(super) fn read_knobs(knobs: &[Knob<'_>]) -> Result<(Layout, Option<Reply>), BadKnob> {
+pub(super) fn read_options(options: &[ProtocolOption<'_>]) -> Result<(Layout, Option<ReplyLayout>), InvalidOption> {
     let mut layout = Layout::EMPTY;
-    let mut reply: Option<Reply> = None;
-    for knob in knobs {
-        match (knob.name, reply.as_mut()) {
+    let mut reply: Option<ReplyLayout> = None;
+    for option in options {
+        match (option.name, reply.as_mut()) {
             ("reply", None) => {
-                let size = size(knob.value)?;
-                reply =
-                    Some(Reply { layout: Layout { size, ..Layout::EMPTY }, echoed: Field::default(), longer: false });
+                let size = size(option.value)?;
+                reply = Some(ReplyLayout {
+                    layout: Layout { size, ..Layout::EMPTY },
+                    echoed: Field::default(),
+                    longer: false,
+                });
             }
-            ("echoed", Some(reply)) => reply.echoed = Field::of(knob.value, reply.layout.size).ok_or(UNMATCHED)?,
-            ("longer", Some(reply)) => reply.longer = knob.value == 1,
-            (_, Some(reply)) => reply.layout.note(knob)?,
-            (_, None) => layout.note(knob)?,
+            ("echoed", Some(reply)) => reply.echoed = Field::of(option.value, reply.layout.size).ok_or(UNMATCHED)?,
+            ("longer", Some(reply)) => reply.longer = option.value == 1,
+            (_, Some(reply)) => reply.layout.note(option)?,
+            (_, None) => layout.note(option)?,
         }
     }
     if reply.is_some_and(|reply| layout.sequence.is_none() || reply.echoed == Field::default()) {
@@ -81,18 +84,18 @@ pub(super) fn read_knobs(knobs: &[Knob<'_>]) -> Result<(Layout, Option<Reply>), 
     }
 }
 
-fn size(value: i64) -> Result<usize, BadKnob> {
+fn size(value: i64) -> Result<usize, InvalidOption> {
     usize::try_from(value).ok().filter(|size| (1..=LONGEST).contains(size)).ok_or(EXPECTED)
 }
 
-fn push<T>(fields: &mut [Option<T>], field: T) -> Result<(), BadKnob> {
+fn push<T>(fields: &mut [Option<T>], field: T) -> Result<(), InvalidOption> {
     let free = fields.iter_mut().find(|place| place.is_none()).ok_or(EXPECTED)?;
     *free = Some(field);
     Ok(())
 }
 
 /// The field noted last.
-fn last<T>(fields: &mut [Option<T>]) -> Result<&mut T, BadKnob> {
+fn last<T>(fields: &mut [Option<T>]) -> Result<&mut T, InvalidOption> {
     fields.iter_mut().flatten().next_back().ok_or(EXPECTED)
 }
 
@@ -107,10 +110,10 @@ impl Layout {
         constants: [None; PIECES],
     };
 
-    fn note(&mut self, knob: &Knob<'_>) -> Result<(), BadKnob> {
-        let bits = knob.value as u64;
-        match (knob.name, Field::of(knob.value, self.size)) {
-            ("size", _) if self.size == 0 => self.size = size(knob.value)?,
+    fn note(&mut self, option: &ProtocolOption<'_>) -> Result<(), InvalidOption> {
+        let bits = option.value as u64;
+        match (option.name, Field::of(option.value, self.size)) {
+            ("size", _) if self.size == 0 => self.size = size(option.value)?,
             ("unit", _) => self.sent.as_mut().ok_or(EXPECTED)?.unit_ns = bits,
             ("low", _) => last(&mut self.randoms)?.low = bits,
             ("high", _) => last(&mut self.randoms)?.high = bits,
@@ -120,7 +123,7 @@ impl Layout {
             }
             ("identity", Some(field)) if !field.is_float() => self.identity = Some(field),
             ("sequence", Some(field)) if !field.is_float() => self.sequence = Some(field),
-            ("sent", Some(field)) => self.sent = Some(Sent { field, unit_ns: u64::from(!field.is_float()) }),
+            ("sent", Some(field)) => self.sent = Some(SendResult { field, unit_ns: u64::from(!field.is_float()) }),
             ("counter", Some(field)) if !field.is_float() => push(&mut self.counters, field)?,
             ("random", Some(field)) => {
                 let high = if field.is_float() { 1_f64.to_bits() } else { u64::MAX };
@@ -189,7 +192,7 @@ impl Random {
     }
 }
 
-impl Sent {
+impl SendResult {
     /// Whether its unit goes with its type.
     fn is_sound(&self) -> bool {
         let seconds = self.field.is_float() && self.field.bits() == 64;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flatout_net::{Event, How, Streams};
-use flatout_wire::{Ask, Frame, Protocol};
+use flatout_net::{CloseMode, Event, Streams};
+use flatout_wire::{Client, Frame, Protocol};
 
 use super::peers::Phase;
 use super::{EVENTS_A_TURN, MESSAGE_MAX, Streaming};
@@ -71,7 +71,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
             self.hear(place, &plain, now);
         }
         if let (Err(trouble), Some(place)) = (heard, self.peers.place(conn)) {
-            self.give_up(place, &trouble, How::Flush, now);
+            self.give_up(place, &trouble, CloseMode::Flush, now);
         }
         self.plain = plain;
     }
@@ -100,14 +100,14 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     fn hear_messages<'a>(&mut self, place: usize, mut bytes: &'a [u8], now: u64) -> Option<&'a [u8]> {
         let generation = self.peers.at(place).generation;
         while !bytes.is_empty() {
-            match self.asker.frame(bytes) {
+            match self.client.frame(bytes) {
                 Frame::Whole { start, end } if start <= end && end <= bytes.len() && end > 0 => {
                     self.hear_message(place, &bytes[start..end], now);
                     bytes = &bytes[end..];
                 }
                 Frame::Short { .. } if bytes.len() <= MESSAGE_MAX => return Some(bytes),
                 _ => {
-                    self.give_up(place, "what came is no message", How::Reset, now);
+                    self.give_up(place, "what came is no message", CloseMode::Reset, now);
                     return None;
                 }
             }
@@ -122,7 +122,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     fn hear_message(&mut self, place: usize, message: &[u8], now: u64) {
         let name = self.first_flow + place as u32;
         let ring = self.book.rings.of(place);
-        let Some((index, outcome, tally)) = judge::<P>(&self.asker, &self.cursor, &ring, name, message) else {
+        let Some((index, outcome, tally)) = judge::<P>(&self.client, &self.cursor, &ring, name, message) else {
             return self.book.stranger(place, now);
         };
         let waited = self.book.settle(&book::Event {

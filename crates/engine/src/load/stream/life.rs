@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use flatout_net::{Conn, How, Reason, Streams};
+use flatout_net::{CloseMode, CloseReason, Conn, Streams};
 use flatout_wire::Protocol;
 
 use super::peers::Phase;
@@ -31,8 +31,8 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         self.opener.tidy(|conn| peers.place(conn).is_some_and(|place| peers.coming(place)));
         while let Some(conn) = self.opener.overdue(now) {
             if let Some(place) = self.peers.place(conn).filter(|place| self.peers.coming(*place)) {
-                self.streams.close(conn, How::Reset);
-                self.gone(place, Reason::TimedOut, now);
+                self.streams.close(conn, CloseMode::Reset);
+                self.gone(place, CloseReason::TimedOut, now);
             }
         }
         opened > 0
@@ -77,10 +77,10 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         match self.wrap.begin(&mut peer.wrap, &mut self.wrapped) {
             Ok(()) => {
                 if let Err(trouble) = self.say_wrapped(place) {
-                    self.give_up(place, &trouble, How::Reset, now);
+                    self.give_up(place, &trouble, CloseMode::Reset, now);
                 }
             }
-            Err(trouble) => self.give_up(place, &trouble, How::Reset, now),
+            Err(trouble) => self.give_up(place, &trouble, CloseMode::Reset, now),
         }
     }
 
@@ -89,9 +89,9 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
         if self.wrapped.is_empty() {
             return Ok(());
         }
-        let said = self.streams.lend(self.peers.conn(place), self.wrapped.len()).map(|mut slip| {
-            slip.room()[..self.wrapped.len()].copy_from_slice(&self.wrapped);
-            slip.commit(self.wrapped.len());
+        let said = self.streams.reserve(self.peers.conn(place), self.wrapped.len()).map(|mut guard| {
+            guard.room()[..self.wrapped.len()].copy_from_slice(&self.wrapped);
+            guard.commit(self.wrapped.len());
         });
         said.map_err(|_| "the far end takes nothing".to_owned())
     }
@@ -145,14 +145,14 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
 
     /// Closes one that has had its last answer: by a reset, so that its port is free at once.
     pub(super) fn retire(&mut self, place: usize) {
-        self.streams.close(self.peers.conn(place), How::Reset);
+        self.streams.close(self.peers.conn(place), CloseMode::Reset);
         self.book.abandon(place, Outcome::Lost);
         self.connections.live -= 1;
         self.peers.clear(place);
     }
 
     /// Nothing more can come of a connection: what was heard on it makes no sense.
-    pub(super) fn give_up(&mut self, place: usize, why: &str, how: How, now: u64) {
+    pub(super) fn give_up(&mut self, place: usize, why: &str, how: CloseMode, now: u64) {
         self.book.board.fail(format!("a connection was given up: {why}"));
         self.streams.close(self.peers.conn(place), how);
         self.connections.broken += u64::from(!self.peers.coming(place));
@@ -160,22 +160,22 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     }
 
     /// The far end, the network or the time-out has ended a connection.
-    pub(super) fn gone(&mut self, place: usize, reason: Reason, now: u64) {
+    pub(super) fn gone(&mut self, place: usize, reason: CloseReason, now: u64) {
         let counted = &mut self.connections;
         if self.peers.coming(place) {
-            counted.refused += u64::from(reason == Reason::Refused);
-            counted.timed_out += u64::from(reason == Reason::TimedOut);
+            counted.refused += u64::from(reason == CloseReason::Refused);
+            counted.timed_out += u64::from(reason == CloseReason::TimedOut);
             counted.local += u64::from(reason.is_local());
-            if let Reason::Failed(errno) = reason {
+            if let CloseReason::Failed(errno) = reason {
                 let error = std::io::Error::from_raw_os_error(errno);
                 self.book.board.fail(format!("a connection could not be opened: {error}"));
             }
-        } else if reason == Reason::Ended {
+        } else if reason == CloseReason::Ended {
             counted.closed += 1;
         } else {
             counted.reset += 1;
         }
-        self.over(place, if reason == Reason::Ended { Outcome::Lost } else { Outcome::Refused }, now);
+        self.over(place, if reason == CloseReason::Ended { Outcome::Lost } else { Outcome::Refused }, now);
     }
 
     fn over(&mut self, place: usize, outcome: Outcome, now: u64) {
@@ -196,9 +196,9 @@ impl<P: Protocol, S: Streams, C: Clock, W: Wrap> Streaming<P, S, C, W> {
     pub(super) fn hang_up(&mut self) {
         let all: Vec<Conn> = self.peers.taken().collect();
         // What has not got there by now never will.
-        self.connections.failed += all.iter().filter(|conn| self.peers.coming(conn.place as usize)).count() as u64;
+        self.connections.failed += all.iter().filter(|conn| self.peers.coming(conn.index as usize)).count() as u64;
         for some in all.chunks(CLOSINGS_A_TURN) {
-            some.iter().for_each(|conn| self.streams.close(*conn, How::Reset));
+            some.iter().for_each(|conn| self.streams.close(*conn, CloseMode::Reset));
             // What is heard now concerns nobody; an error here would come again where it matters.
             let _ = self.streams.turn(std::time::Duration::ZERO);
             for _ in 0..EVENTS_A_TURN {

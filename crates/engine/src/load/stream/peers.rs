@@ -59,14 +59,14 @@ impl<T: Default> Peers<T> {
 
     /// The place of a connection, unless that is of an older one.
     pub(super) fn place(&self, conn: Conn) -> Option<usize> {
-        let place = conn.place as usize;
+        let place = conn.index as usize;
         let peer = self.peers.get(place)?;
         (peer.phase != Phase::Vacant && peer.generation == conn.generation).then_some(place)
     }
 
     /// The connection at a place.
     pub(super) fn conn(&self, place: usize) -> Conn {
-        Conn { place: place as u32, generation: self.peers[place].generation }
+        Conn { index: place as u32, generation: self.peers[place].generation }
     }
 
     /// Any of those that may be asked, each as likely.
@@ -95,7 +95,7 @@ impl<T: Default> Peers<T> {
     /// A connection is on its way to this place.
     pub(super) fn begin(&mut self, conn: Conn, now: u64, held: bool) {
         self.occupied += 1;
-        let peer = &mut self.peers[conn.place as usize];
+        let peer = &mut self.peers[conn.index as usize];
         *peer = Peer { since: now, generation: conn.generation, phase: Phase::Opening, held, ..Peer::default() };
     }
 
@@ -127,7 +127,7 @@ impl<T: Default> Peers<T> {
     /// All places where a connection is.
     pub(super) fn taken(&self) -> impl Iterator<Item = Conn> {
         let taken = self.peers.iter().enumerate().filter(|(_, peer)| peer.phase != Phase::Vacant);
-        taken.map(|(place, peer)| Conn { place: place as u32, generation: peer.generation })
+        taken.map(|(place, peer)| Conn { index: place as u32, generation: peer.generation })
     }
 
     /// The memory they take, in bytes.

@@ -22,27 +22,27 @@ both!(
 fn an_end_a_reset_and_a_refusal_are_told_apart<S: Carrier>() {
     let mut pair = Pair::<S>::new(8, USUAL);
     let (ended, theirs) = pair.connect();
-    pair.server.streams.close(theirs, How::Flush);
-    pair.until("the end", |pair| pair.client.reason(ended) == Some(Reason::Ended));
+    pair.server.streams.close(theirs, CloseMode::Flush);
+    pair.until("the end", |pair| pair.client.reason(ended) == Some(CloseReason::Ended));
     let (reset, theirs) = pair.connect();
-    pair.server.streams.close(theirs, How::Reset);
-    pair.until("the reset", |pair| pair.client.reason(reset) == Some(Reason::Reset));
+    pair.server.streams.close(theirs, CloseMode::Reset);
+    pair.until("the reset", |pair| pair.client.reason(reset) == Some(CloseReason::Reset));
     // Bound and not listening: nobody else gets this port meanwhile.
     let taken = crate::tcp::stream([127, 0, 0, 1].into()).unwrap();
     crate::socket::bind(&taken, ANY_PORT.parse().unwrap()).unwrap();
     let closed = crate::socket::local_address(&taken).unwrap();
     let refused = pair.client.streams.open(None, closed).unwrap();
-    pair.until("the refusal", |pair| pair.client.reason(refused) == Some(Reason::Refused));
+    pair.until("the refusal", |pair| pair.client.reason(refused) == Some(CloseReason::Refused));
     assert_eq!(pair.client.closed.len(), 3);
     assert!(pair.server.closed.is_empty(), "who closes is told nothing");
 }
 
 fn bytes_before_the_end_come_before_it<S: Carrier>() {
     let mut pair = Pair::<S>::new(4, Small { buffer: 64, ..USUAL });
-    for how in [How::Flush, How::Reset] {
+    for how in [CloseMode::Flush, CloseMode::Reset] {
         let (mine, theirs) = pair.connect();
         assert_eq!(pair.server.append(theirs, &[3; 1000]), Ok(()));
-        if how == How::Reset {
+        if how == CloseMode::Reset {
             // A reset outruns bytes that the peer has not read: here it has.
             pair.until("bytes", |pair| pair.client.got(mine).len() == 1000);
         }
@@ -67,15 +67,15 @@ fn bytes_before_a_reset_come_before_it<S: Carrier>() {
         // This send meets the reset before the bytes are read.
         let _ = end.append(conn, b"anybody there?");
         until(&mut end, "the reset", |end| end.reason(conn).is_some());
-        assert_eq!((end.reason(conn), end.got(conn).len()), (Some(Reason::Reset), 1000));
-        assert_eq!(end.append(conn, b"x"), Err(Refuse::Gone));
+        assert_eq!((end.reason(conn), end.got(conn).len()), (Some(CloseReason::Reset), 1000));
+        assert_eq!(end.append(conn, b"x"), Err(WriteError::Closed));
     }
 }
 
 fn a_reset_leaves_no_end_behind_and_a_flush_does<S: Carrier>() {
     let listener = TcpListener::bind(ANY_PORT).unwrap();
     let mut end = End::new(S::make(4, None, USUAL).unwrap());
-    for (how, kind) in [(How::Flush, None), (How::Reset, Some(ErrorKind::ConnectionReset))] {
+    for (how, kind) in [(CloseMode::Flush, None), (CloseMode::Reset, Some(ErrorKind::ConnectionReset))] {
         let conn = end.streams.open(None, listener.local_addr().unwrap()).unwrap();
         until(&mut end, "opened", |end| end.opened.contains(&conn));
         let (mut peer, _) = listener.accept().unwrap();
@@ -107,8 +107,8 @@ fn stuck<S: Carrier>() -> (End<S>, Conn, TcpStream, usize) {
 
 fn a_flush_delivers_the_last_bytes<S: Carrier>() {
     let (mut end, conn, mut peer, sent) = stuck::<S>();
-    end.streams.close(conn, How::Flush);
-    assert_eq!(end.append(conn, b"x"), Err(Refuse::Gone));
+    end.streams.close(conn, CloseMode::Flush);
+    assert_eq!(end.append(conn, b"x"), Err(WriteError::Closed));
     let reader = std::thread::spawn(move || {
         let mut all = Vec::new();
         peer.read_to_end(&mut all).map(|_| all.len())
@@ -120,9 +120,9 @@ fn a_flush_delivers_the_last_bytes<S: Carrier>() {
 
 fn a_flush_that_does_not_drain_can_be_cut_off<S: Carrier>() {
     let (mut end, conn, mut peer, sent) = stuck::<S>();
-    end.streams.close(conn, How::Flush);
+    end.streams.close(conn, CloseMode::Flush);
     (0..5).for_each(|_| end.turn());
-    end.streams.close(conn, How::Reset);
+    end.streams.close(conn, CloseMode::Reset);
     (0..20).for_each(|_| end.turn());
     let reader = std::thread::spawn(move || {
         let mut all = Vec::new();
@@ -152,14 +152,14 @@ fn who_shuts_its_sending_side_still_gets_its_answer<S: Carrier>() {
         until(&mut end, "the answer", |_| reader.is_finished());
         assert_eq!(reader.join().unwrap().unwrap(), "question");
     }
-    assert!(end.closed.iter().all(|&(_, reason)| reason == Reason::Ended));
+    assert!(end.closed.iter().all(|&(_, reason)| reason == CloseReason::Ended));
 }
 
 fn a_name_is_dead_once_its_connection_is<S: Carrier>() {
     let mut pair = Pair::<S>::new(1, USUAL);
     let (first, theirs) = pair.connect();
-    pair.client.streams.close(first, How::Flush);
-    assert_eq!(pair.client.append(first, b"x"), Err(Refuse::Gone));
+    pair.client.streams.close(first, CloseMode::Flush);
+    assert_eq!(pair.client.append(first, b"x"), Err(WriteError::Closed));
     pair.until("the server's end", |pair| pair.server.reason(theirs).is_some());
     let end = Instant::now() + PATIENCE;
     let second = loop {
@@ -169,13 +169,13 @@ fn a_name_is_dead_once_its_connection_is<S: Carrier>() {
             Err(_) => pair.client.turn(),
         }
     };
-    assert_eq!(second.place, first.place);
+    assert_eq!(second.index, first.index);
     assert_ne!(second.generation, first.generation);
     pair.until("the second", |pair| pair.client.opened.contains(&second) && pair.server.accepted.len() == 2);
     // Nothing that is meant for the first reaches the second.
-    assert_eq!(pair.client.append(first, b"x"), Err(Refuse::Gone));
+    assert_eq!(pair.client.append(first, b"x"), Err(WriteError::Closed));
     pair.client.streams.pause(first);
-    pair.client.streams.close(first, How::Reset);
+    pair.client.streams.close(first, CloseMode::Reset);
     let theirs = pair.server.accepted[1];
     assert_eq!(pair.server.append(theirs, b"still there"), Ok(()));
     pair.until("bytes", |pair| pair.client.got(second) == b"still there");
@@ -184,7 +184,7 @@ fn a_name_is_dead_once_its_connection_is<S: Carrier>() {
 
 fn an_opening_can_be_closed<S: Carrier>() {
     let mut pair = Pair::<S>::new(2, USUAL);
-    for how in [How::Flush, How::Reset, How::Flush, How::Reset, How::Reset] {
+    for how in [CloseMode::Flush, CloseMode::Reset, CloseMode::Flush, CloseMode::Reset, CloseMode::Reset] {
         let end = Instant::now() + PATIENCE;
         let conn = loop {
             assert!(Instant::now() < end, "the place never came back");
@@ -195,7 +195,7 @@ fn an_opening_can_be_closed<S: Carrier>() {
             pair.client.turn();
             pair.server.turn();
         };
-        assert_eq!(pair.client.append(conn, b"x"), Err(Refuse::Gone));
+        assert_eq!(pair.client.append(conn, b"x"), Err(WriteError::Closed));
         pair.client.streams.close(conn, how);
     }
     (0..10).for_each(|_| pair.client.turn());

@@ -29,7 +29,7 @@ fn bytes_come_back<S: Carrier>() {
         let (mine, _) = pair.connect();
         assert_eq!(pair.client.append(mine, b"hello"), Ok(()));
         pair.until("the echo", |pair| pair.client.got(mine) == b"hello");
-        let (client, server) = (pair.client.streams.carried(), pair.server.streams.carried());
+        let (client, server) = (pair.client.streams.stats(), pair.server.streams.stats());
         assert_eq!((client.bytes_out, client.bytes_in, server.bytes_in, server.bytes_out), (5, 5, 5, 5));
         assert!(client.calls > 0 && pair.client.streams.bytes() > 0);
     }
@@ -54,18 +54,18 @@ fn a_source_address_is_kept_and_its_port_chosen_late<S: Carrier>() {
     assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 9]));
     // An address that is not ours: it never stood.
     let none = end.streams.open(Some("192.0.2.1:0".parse().unwrap()), to).unwrap();
-    until(&mut end, "closed", |end| end.reason(none) == Some(Reason::Failed(libc::EADDRNOTAVAIL)));
+    until(&mut end, "closed", |end| end.reason(none) == Some(CloseReason::Failed(libc::EADDRNOTAVAIL)));
 }
 
 fn many_small_messages_leave_in_one_call<S: Carrier>() {
     let mut pair = Pair::<S>::new(4, USUAL);
     let (mine, theirs) = pair.connect();
-    let before = pair.client.streams.carried().calls;
+    let before = pair.client.streams.stats().calls;
     for _ in 0..50 {
         assert_eq!(pair.client.append(mine, b"0123456789"), Ok(()));
     }
     pair.client.streams.turn(Duration::ZERO).unwrap();
-    assert!(pair.client.streams.carried().calls - before <= 2);
+    assert!(pair.client.streams.stats().calls - before <= 2);
     pair.until("all", |pair| pair.server.got(theirs).len() == 500);
 }
 
@@ -73,8 +73,8 @@ fn nothing_uncommitted_is_sent<S: Carrier>() {
     let mut pair = Pair::<S>::new(4, USUAL);
     let (mine, theirs) = pair.connect();
     for need in [10, 5000] {
-        let mut slip = pair.client.streams.lend(mine, need).unwrap();
-        slip.room()[..need].fill(b'x');
+        let mut guard = pair.client.streams.reserve(mine, need).unwrap();
+        guard.room()[..need].fill(b'x');
         pair.client.turn();
     }
     assert_eq!(pair.client.append(mine, b"y"), Ok(()));
@@ -106,7 +106,7 @@ fn messages_of_all_sizes_stay_in_order<S: Carrier>() {
     let (sizes, mut sent) = ([1_usize, 700, 2048, 3, 2049, 66_000, 1500, 20_000], Vec::new());
     for at in 0..200_usize {
         let message = vec![at as u8; sizes[at % sizes.len()]];
-        while pair.client.append(mine, &message) == Err(Refuse::Full) {
+        while pair.client.append(mine, &message) == Err(WriteError::Full) {
             let writable = pair.client.writable.len();
             pair.until("room again", |pair| pair.client.writable.len() > writable);
         }
@@ -131,7 +131,7 @@ fn a_peer_that_stops_reading_makes_full_then_writable<S: Carrier>() {
         match end.append(conn, &[7; 2000]) {
             Ok(()) => (sent, full) = (sent + 2000, 0),
             Err(refuse) => {
-                assert_eq!(refuse, Refuse::Full);
+                assert_eq!(refuse, WriteError::Full);
                 full += 1;
                 end.turn();
             }
@@ -186,7 +186,7 @@ fn few_buffers_starve_and_lose_nothing<S: Carrier>() {
     for &conn in &conns {
         assert_eq!(pair.client.append(conn, &[1; 150]), Ok(()));
     }
-    pair.until("all buffers lent out", |pair| pair.server.streams.carried().starved > 0);
+    pair.until("all buffers lent out", |pair| pair.server.streams.stats().starved > 0);
     for _ in 0..10 {
         pair.server.turn();
     }
@@ -205,12 +205,12 @@ fn an_idle_turn_waits_no_longer_than_told<S: Carrier>() {
             pair.connect();
         }
         pair.client.turn();
-        let (start, calls) = (Instant::now(), pair.client.streams.carried().calls);
+        let (start, calls) = (Instant::now(), pair.client.streams.stats().calls);
         pair.client.streams.turn(Duration::from_millis(30)).unwrap();
         let took = start.elapsed();
         assert!(pair.client.streams.event().is_none());
         assert!(took >= Duration::from_millis(25) && took < PATIENCE, "{rings} rings: {took:?}");
-        assert!(pair.client.streams.carried().calls - calls <= 4);
+        assert!(pair.client.streams.stats().calls - calls <= 4);
     }
 }
 
@@ -220,7 +220,7 @@ fn bytes_wake_a_sleeper_on_whichever_ring<S: Carrier>() {
     let mut end = End::new(S::make(12, None, Small { per_ring: 4, ..USUAL }).unwrap());
     let conns: Vec<Conn> = (0..12).map(|_| end.streams.open(None, at).unwrap()).collect();
     let peers = std::thread::spawn(move || {
-        // Each answers from its own thread, when the asker is asleep: not at once in its call to send.
+        // Each answers from its own thread, when the client is asleep: not at once in its call to send.
         let answer = |mut peer: TcpStream| {
             let mut byte = [0];
             while peer.read_exact(&mut byte).is_ok() && peer.write_all(&byte).is_ok() {}
@@ -262,15 +262,15 @@ fn blocks_are_used_again_and_big_ones_given_up() {
                 let (room, filled) = out.room(&mut blocks);
                 assert!(room.len() >= need);
                 *filled = need as u32;
-                assert_eq!(out.take_off(&mut blocks).map(|(_, length)| length), Some(need as u32));
+                assert_eq!(out.submit(&mut blocks).map(|(_, length)| length), Some(need as u32));
                 // One flies: the next fills beside it, and the one after that has to wait.
                 assert_eq!(out.reserve(&mut blocks, need), Reserve::Ready);
                 *out.room(&mut blocks).1 = need as u32;
                 assert_eq!(out.reserve(&mut blocks, 100_000), Reserve::Full);
             }
             for out in &mut many {
-                assert_eq!(out.land(&mut blocks), need as u32);
-                assert!(!out.is_flying() && !out.is_empty());
+                assert_eq!(out.complete(&mut blocks), need as u32);
+                assert!(!out.is_submitted() && !out.is_empty());
                 out.discard(&mut blocks);
                 assert!(out.is_empty());
             }

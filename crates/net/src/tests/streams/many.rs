@@ -17,16 +17,16 @@ fn places_are_dense_over_all_rings<S: Carrier>() {
     let mut pair = Pair::<S>::new(20, Small { per_ring: 8, ..USUAL });
     let pairs: Vec<(Conn, Conn)> = (0..20).map(|_| pair.connect()).collect();
     for side in [pairs.iter().map(|p| p.0).collect::<Vec<_>>(), pairs.iter().map(|p| p.1).collect()] {
-        let places: HashSet<u32> = side.iter().map(|conn| conn.place).collect();
+        let places: HashSet<u32> = side.iter().map(|conn| conn.index).collect();
         assert_eq!(places, (0..20).collect());
     }
     assert_eq!(pair.client.streams.capacity(), 20);
     assert!(pair.client.streams.open(None, pair.at).is_err(), "one more than there are places");
     for &(mine, _) in &pairs {
-        assert_eq!(pair.client.append(mine, &mine.place.to_be_bytes()), Ok(()));
+        assert_eq!(pair.client.append(mine, &mine.index.to_be_bytes()), Ok(()));
     }
     for &(mine, theirs) in &pairs {
-        pair.until("its own bytes", |pair| pair.server.got(theirs) == mine.place.to_be_bytes());
+        pair.until("its own bytes", |pair| pair.server.got(theirs) == mine.index.to_be_bytes());
     }
 }
 
@@ -42,14 +42,14 @@ fn thousands_of_connections_each_get_their_own_bytes<S: Carrier>() {
         pair.until("a hundred more", |pair| pair.client.opened.len() == conns.len());
     }
     for &conn in &conns {
-        assert_eq!(pair.client.append(conn, &conn.place.to_be_bytes()), Ok(()));
+        assert_eq!(pair.client.append(conn, &conn.index.to_be_bytes()), Ok(()));
     }
-    pair.until("all echoes", |pair| pair.client.streams.carried().bytes_in == 4 * COUNT as u64);
+    pair.until("all echoes", |pair| pair.client.streams.stats().bytes_in == 4 * COUNT as u64);
     for &conn in &conns {
-        assert_eq!(pair.client.got(conn), conn.place.to_be_bytes());
+        assert_eq!(pair.client.got(conn), conn.index.to_be_bytes());
     }
     assert_eq!((pair.client.closed.len(), pair.server.closed.len()), (0, 0));
-    assert_eq!(pair.server.streams.carried().accept_errors, 0);
+    assert_eq!(pair.server.streams.stats().accept_errors, 0);
 }
 
 fn a_full_table_lets_the_next_in_when_one_leaves<S: Carrier>() {
@@ -62,9 +62,9 @@ fn a_full_table_lets_the_next_in_when_one_leaves<S: Carrier>() {
     assert_eq!(pair.server.accepted.len(), 5);
     for left in 0..4 {
         let leaving = pair.server.accepted[left];
-        pair.server.streams.close(leaving, How::Reset);
+        pair.server.streams.close(leaving, CloseMode::Reset);
         pair.until("the next let in", |pair| pair.server.accepted.len() == 6 + left);
-        assert_eq!(pair.server.accepted[5 + left].place, leaving.place);
+        assert_eq!(pair.server.accepted[5 + left].index, leaving.index);
     }
     // Whoever was let in late is served like all others.
     pair.server.echoes = true;
@@ -95,12 +95,12 @@ fn churn_leaks_nothing<S: Carrier>() {
             pair.client.opened.len() == opened + AT_ONCE && pair.server.accepted.len() == accepted + AT_ONCE
         });
         let (mine, theirs) = (pair.client.opened[opened..].to_vec(), pair.server.accepted[accepted..].to_vec());
-        for conn in mine.iter().filter(|conn| conn.place % 3 == 0) {
+        for conn in mine.iter().filter(|conn| conn.index % 3 == 0) {
             assert_eq!(pair.client.append(*conn, b"bye"), Ok(()));
         }
         let (from, conns) = if round % 2 == 0 { (&mut pair.client, mine) } else { (&mut pair.server, theirs) };
         for conn in conns {
-            from.streams.close(conn, How::Reset);
+            from.streams.close(conn, CloseMode::Reset);
         }
         let ended = |end: &End<S>| end.closed.len();
         pair.until("all out", |pair| ended(&pair.client) + ended(&pair.server) == (round + 1) * AT_ONCE);
@@ -110,7 +110,7 @@ fn churn_leaks_nothing<S: Carrier>() {
         }
     }
     assert_eq!(held(&pair), before, "memory grew");
-    assert!(pair.server.closed.iter().all(|&(_, reason)| reason == Reason::Reset));
+    assert!(pair.server.closed.iter().all(|&(_, reason)| reason == CloseReason::Reset));
 }
 
 /// Runs one ignored test of this file in a process of its own: it changes what all tests of a process share.
@@ -149,7 +149,7 @@ fn more_connections_than_descriptors_alone() {
         assert_eq!(pair.client.append(conn, b"direct"), Ok(()));
     }
     pair.until("all echoes", |pair| conns.iter().all(|&conn| pair.client.got(conn) == b"direct"));
-    assert_eq!(pair.server.streams.carried().accept_errors, 0);
+    assert_eq!(pair.server.streams.stats().accept_errors, 0);
 }
 
 #[test]
@@ -165,15 +165,15 @@ fn running_out_of_descriptors_ends_nothing_alone() {
     let peers: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(at).unwrap()).collect();
     let mut end = End::new(Epoll::new(100, Some(listener)).unwrap());
     limit_descriptors(peers.len() as u64 + 16);
-    until(&mut end, "an error", |end| end.streams.carried().accept_errors > 0);
-    let (in_first, errors) = (end.accepted.len(), end.streams.carried().accept_errors);
+    until(&mut end, "an error", |end| end.streams.stats().accept_errors > 0);
+    let (in_first, errors) = (end.accepted.len(), end.streams.stats().accept_errors);
     assert!(in_first > 0 && in_first < 20, "{in_first}");
     (0..160).for_each(|_| end.turn());
     // Tried again now and then, not at every turn.
-    let tried = end.streams.carried().accept_errors - errors;
+    let tried = end.streams.stats().accept_errors - errors;
     assert!((1..40).contains(&tried), "{tried}");
     let leaving = end.accepted[0];
-    end.streams.close(leaving, How::Flush);
+    end.streams.close(leaving, CloseMode::Flush);
     until(&mut end, "the next let in", |end| end.accepted.len() == in_first + 1);
     assert!(end.closed.is_empty());
 }

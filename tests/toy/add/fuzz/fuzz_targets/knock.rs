@@ -1,29 +1,30 @@
 //! knock, both ends, given any datagram.
 //!
 //! Invariant: neither end panics; only a request is answered, with as many bytes as a request has, which differ from
-//! it in one bit; the asker takes the answer to its own request and in its own flow only.
+//! it in one bit; the client takes the answer to its own request and in its own flow only.
 #![no_main]
 
 use flatout_wire::knock::{Knock, LENGTH};
-use flatout_wire::{Answer, Ask, Moment, Protocol, Reading};
+use flatout_wire::{Client, Protocol, Reply, RequestContext, Responder};
 use libfuzzer_sys::fuzz_target;
 
-const MOMENT: Moment = Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
+const CONTEXT: RequestContext =
+    RequestContext { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
 
 fuzz_target!(|datagram: &[u8]| {
-    let (Ok(asker), Ok(answerer)) = (Knock::asker(&[], 7), Knock::answerer(&[])) else { panic!("no knobs") };
+    let (Ok(client), Ok(responder)) = (Knock::client(&[], 7), Knock::responder(&[])) else { panic!("no options") };
     let mut packet = datagram.to_vec();
-    match answerer.answer(flatout_wire::Table::default(), &MOMENT, &mut packet, datagram.len()) {
+    match responder.answer(flatout_wire::Table::default(), &CONTEXT, &mut packet, datagram.len()) {
         Ok(length) => {
             assert!(length == LENGTH && datagram.starts_with(b"FOP\x01"));
             assert_eq!((packet[3], &packet[4..]), (0x81, &datagram[4..]));
         }
         Err(_) => assert_eq!(packet, datagram),
     }
-    if let Reading::Answer { index, .. } = asker.read(1, &packet) {
+    if let Reply::Valid { index, .. } = client.read(1, &packet) {
         let mut request = [0; LENGTH];
-        asker.fill(1, index, &[], &mut request);
+        client.fill(1, index, &[], &mut request);
         assert_eq!(packet[4..LENGTH], request[4..]);
-        assert_eq!(asker.read(2, &packet), Reading::Stranger);
+        assert_eq!(client.read(2, &packet), Reply::Unmatched);
     }
 });

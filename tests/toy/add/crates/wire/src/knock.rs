@@ -6,7 +6,9 @@
 //! 8  8  the flow under the run's secret, so that a stranger's answer is told apart
 //! ```
 
-use crate::{Answer, Ask, BadKnob, Knob, Moment, Protocol, Reading, Refusal, Table, Untaken};
+use crate::{
+    Client, DropReason, InvalidOption, NoDecoder, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table,
+};
 
 /// Bytes of every request and answer.
 pub const LENGTH: usize = 16;
@@ -18,36 +20,36 @@ pub struct Knock;
 
 /// The asking end.
 #[derive(Clone, Debug)]
-pub struct KnockAsker {
+pub struct KnockClient {
     secret: u64,
 }
 
 /// The answering end.
 #[derive(Clone, Debug)]
-pub struct KnockAnswerer;
+pub struct KnockResponder;
 
 impl Protocol for Knock {
     const NAME: &'static str = "knock";
     const DATAGRAM_MAX: usize = 2048;
     const TALLIES: &'static [&'static str] = &["pong", "echo"];
-    type Asker = KnockAsker;
-    type Answerer = KnockAnswerer;
-    type Taker = Untaken;
+    type Client = KnockClient;
+    type Responder = KnockResponder;
+    type Decoder = NoDecoder;
 
-    fn asker(knobs: &[Knob<'_>], secret: u64) -> Result<KnockAsker, BadKnob> {
-        no_knobs(knobs).map(|()| KnockAsker { secret })
+    fn client(options: &[ProtocolOption<'_>], secret: u64) -> Result<KnockClient, InvalidOption> {
+        no_options(options).map(|()| KnockClient { secret })
     }
 
-    fn answerer(knobs: &[Knob<'_>]) -> Result<KnockAnswerer, BadKnob> {
-        no_knobs(knobs).map(|()| KnockAnswerer)
+    fn responder(options: &[ProtocolOption<'_>]) -> Result<KnockResponder, InvalidOption> {
+        no_options(options).map(|()| KnockResponder)
     }
 }
 
-fn no_knobs(knobs: &[Knob<'_>]) -> Result<(), BadKnob> {
-    if knobs.is_empty() { Ok(()) } else { Err(BadKnob { expected: "no knob: knock has none" }) }
+fn no_options(options: &[ProtocolOption<'_>]) -> Result<(), InvalidOption> {
+    if options.is_empty() { Ok(()) } else { Err(InvalidOption { expected: "no option: knock has none" }) }
 }
 
-impl Ask for KnockAsker {
+impl Client for KnockClient {
     fn longest(&self) -> usize {
         LENGTH
     }
@@ -60,12 +62,12 @@ impl Ask for KnockAsker {
         LENGTH
     }
 
-    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
-        let Some((kind, index)) = self.parse(flow, reply) else { return Reading::Stranger };
+    fn read(&self, flow: u32, reply: &[u8]) -> Reply {
+        let Some((kind, index)) = self.parse(flow, reply) else { return Reply::Unmatched };
         match kind {
-            ANSWER => Reading::Answer { index, tally: 0 },
-            REQUEST => Reading::Wrong { index, tally: 1 },
-            _ => Reading::Stranger,
+            ANSWER => Reply::Valid { index, tally: 0 },
+            REQUEST => Reply::Invalid { index, tally: 1 },
+            _ => Reply::Unmatched,
         }
     }
 
@@ -74,7 +76,7 @@ impl Ask for KnockAsker {
     }
 }
 
-impl KnockAsker {
+impl KnockClient {
     fn token(&self, flow: u32) -> [u8; 8] {
         (self.secret ^ u64::from(flow)).to_be_bytes()
     }
@@ -86,14 +88,14 @@ impl KnockAsker {
     }
 }
 
-impl Answer for KnockAnswerer {
-    fn answer(&self, _: Table<'_>, _: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
+impl Responder for KnockResponder {
+    fn answer(&self, _: Table<'_>, _: &RequestContext, packet: &mut [u8], length: usize) -> Result<usize, DropReason> {
         if length < LENGTH {
-            return Err(Refusal::Short);
+            return Err(DropReason::Short);
         }
-        let Some(kind) = packet.first_chunk_mut() else { return Err(Refusal::Short) };
+        let Some(kind) = packet.first_chunk_mut() else { return Err(DropReason::Short) };
         if *kind != REQUEST {
-            return Err(Refusal::NotARequest);
+            return Err(DropReason::NotARequest);
         }
         *kind = ANSWER;
         Ok(LENGTH)
@@ -106,28 +108,31 @@ mod tests {
 
     const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/request.bin");
     const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/answer.bin");
-    const MOMENT: Moment =
-        Moment { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
-    const ASKER: KnockAsker = KnockAsker { secret: 0x0123_4567_89ab_cdef };
+    const CONTEXT: RequestContext =
+        RequestContext { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
+    const CLIENT: KnockClient = KnockClient { secret: 0x0123_4567_89ab_cdef };
 
     #[test]
     fn golden_packets_both_ways() {
         let mut packet = [0; LENGTH];
-        assert_eq!(ASKER.fill(5, 42, &[], &mut packet), LENGTH);
+        assert_eq!(CLIENT.fill(5, 42, &[], &mut packet), LENGTH);
         assert_eq!(&packet, ASKED);
-        assert_eq!(KnockAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Ok(LENGTH));
+        assert_eq!(KnockResponder.answer(Table::default(), &CONTEXT, &mut packet, LENGTH), Ok(LENGTH));
         assert_eq!(&packet, ANSWERED);
-        assert_eq!(ASKER.read(5, ANSWERED), Reading::Answer { index: 42, tally: 0 });
+        assert_eq!(CLIENT.read(5, ANSWERED), Reply::Valid { index: 42, tally: 0 });
     }
 
     #[test]
     fn what_is_no_answer_and_no_request() {
-        assert_eq!(ASKER.read(5, ASKED), Reading::Wrong { index: 42, tally: 1 }, "its own request came back");
-        assert_eq!(ASKER.read(6, ANSWERED), Reading::Stranger, "another flow's");
-        assert_eq!(ASKER.read(5, &ANSWERED[..15]), Reading::Stranger);
-        assert_eq!(ASKER.recognise(5, ASKED), Some(42));
+        assert_eq!(CLIENT.read(5, ASKED), Reply::Invalid { index: 42, tally: 1 }, "its own request came back");
+        assert_eq!(CLIENT.read(6, ANSWERED), Reply::Unmatched, "another flow's");
+        assert_eq!(CLIENT.read(5, &ANSWERED[..15]), Reply::Unmatched);
+        assert_eq!(CLIENT.recognise(5, ASKED), Some(42));
         let mut packet = *ANSWERED;
-        assert_eq!(KnockAnswerer.answer(Table::default(), &MOMENT, &mut packet, LENGTH), Err(Refusal::NotARequest));
-        assert_eq!(KnockAnswerer.answer(Table::default(), &MOMENT, &mut packet, 15), Err(Refusal::Short));
+        assert_eq!(
+            KnockResponder.answer(Table::default(), &CONTEXT, &mut packet, LENGTH),
+            Err(DropReason::NotARequest)
+        );
+        assert_eq!(KnockResponder.answer(Table::default(), &CONTEXT, &mut packet, 15), Err(DropReason::Short));
     }
 }

@@ -1,8 +1,8 @@
 //! The answering end's rules, one by one, over a small zone and over an answer for any name.
 extern crate std;
-use super::{Dns, DnsAnswerer};
+use super::{Dns, DnsResponder};
 use crate::scramble::scramble;
-use crate::{Answer, Frame, Knob, Moment, Protocol, Refusal, Table};
+use crate::{DropReason, Frame, Protocol, ProtocolOption, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const A: u16 = 1;
@@ -29,7 +29,7 @@ impl Zone {
             bytes.extend((value.len() as u32).to_le_bytes());
             bytes.extend([&key[..], value].concat());
         }
-        let mut places = std::vec![0; Table::places(entries.len())];
+        let mut places = std::vec![0; Table::slots(entries.len())];
         let longest = Table::build(&mut places, &bytes).expect("small");
         Self { places, entries: bytes, longest }
     }
@@ -83,20 +83,20 @@ fn query(name: &str, kind: u16, edns: &[u8]) -> Vec<u8> {
     [&head[..], &key(name, kind), &[0, 1], edns].concat()
 }
 
-fn moment(stream: bool) -> Moment {
-    Moment { peer_port: 40_000, stream, ..Moment::default() }
+fn context(stream: bool) -> RequestContext {
+    RequestContext { peer_port: 40_000, stream, ..RequestContext::default() }
 }
 
-fn server() -> DnsAnswerer {
-    Dns::answerer(&[]).expect("no knobs")
+fn server() -> DnsResponder {
+    Dns::responder(&[]).expect("no options")
 }
 
-fn over(stream: bool, zone: &Zone, request: &[u8]) -> Result<Vec<u8>, Refusal> {
+fn over(stream: bool, zone: &Zone, request: &[u8]) -> Result<Vec<u8>, DropReason> {
     let room = server().room(zone.table(), request);
     assert!(room >= request.len());
     let mut packet = std::vec![0xa5; room];
     packet[..request.len()].copy_from_slice(request);
-    let length = server().answer(zone.table(), &moment(stream), &mut packet, request.len())?;
+    let length = server().answer(zone.table(), &context(stream), &mut packet, request.len())?;
     packet.truncate(length);
     Ok(packet)
 }
@@ -207,12 +207,12 @@ fn what_does_not_fit_is_cut() {
     }
     let least = query("www.example", A, &size(0));
     assert_eq!(ask(&zone(), &least)[2] & 2, 0, "no EDNS means less than 512 bytes");
-    let small = Dns::answerer(&[Knob { name: "udp_size", value: 640 }]).expect("640 is allowed");
+    let small = Dns::responder(&[ProtocolOption { name: "udp_size", value: 640 }]).expect("640 is allowed");
     let request = query("big.example", 16, &size(4096));
     let mut packet = [&request[..], &[0; 4096]].concat();
-    assert_eq!(small.answer(zone().table(), &moment(false), &mut packet, request.len()), Ok(request.len()));
+    assert_eq!(small.answer(zone().table(), &context(false), &mut packet, request.len()), Ok(request.len()));
     let mut tight = [&request[..], &[0; 100]].concat();
-    assert_eq!(server().answer(zone().table(), &moment(true), &mut tight, request.len()), Ok(request.len()));
+    assert_eq!(server().answer(zone().table(), &context(true), &mut tight, request.len()), Ok(request.len()));
     assert_eq!(tight[2] & 2, 2, "no room in the packet");
 }
 
@@ -220,11 +220,11 @@ fn what_does_not_fit_is_cut() {
 fn what_is_no_request_gets_no_answer() {
     let mut response = query("www.example", A, &[]);
     response[2] |= 0x80;
-    assert_eq!(over(false, &zone(), &response), Err(Refusal::NotARequest));
+    assert_eq!(over(false, &zone(), &response), Err(DropReason::NotARequest));
     for length in 0..12 {
-        assert_eq!(over(false, &zone(), &query("www.example", A, &[])[..length]), Err(Refusal::Short));
+        assert_eq!(over(false, &zone(), &query("www.example", A, &[])[..length]), Err(DropReason::Short));
     }
-    assert_eq!(server().answer(zone().table(), &moment(false), &mut [0; 20], 21), Err(Refusal::Malformed));
+    assert_eq!(server().answer(zone().table(), &context(false), &mut [0; 20], 21), Err(DropReason::Malformed));
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn any_bytes_get_an_answer_that_fits_or_none() {
 fn frames_and_knobs() {
     assert_eq!(server().frame(b"\0\x0c"), Frame::Short { need: 14 });
     assert_eq!(server().frame(b"\0\x0b"), Frame::Broken);
-    let made = |name, value| Dns::answerer(&[Knob { name, value }]).is_ok();
+    let made = |name, value| Dns::responder(&[ProtocolOption { name, value }]).is_ok();
     assert!(made("udp_size", 512) && made("udp_size", 4096) && !made("udp_size", 511) && !made("udp_size", 4097));
     assert!(!made("zone", 1));
 }

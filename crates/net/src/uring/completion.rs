@@ -6,12 +6,12 @@ use super::Shared;
 use super::ring::Ring;
 use super::slots::{Job, Slot, State, Tag};
 use crate::pool::Loan;
-use crate::streams::{Conn, Event, How, Lent, Reason};
+use crate::streams::{CloseMode, CloseReason, Conn, Event, RecvBuf};
 use crate::tcp;
 
 impl Ring {
     /// Takes note of a completion.
-    pub(super) fn heed(&mut self, completion: &cqueue::Entry, shared: &mut Shared) -> Option<Event> {
+    pub(super) fn on_completion(&mut self, completion: &cqueue::Entry, shared: &mut Shared) -> Option<Event> {
         let (tag, result) = (Tag(completion.user_data()), completion.result());
         let index = tag.index();
         // First the buffer, whoever it was for: it comes back when the loan is dropped.
@@ -38,7 +38,7 @@ impl Ring {
     }
 
     fn conn(&self, index: u32, generation: u32) -> Conn {
-        Conn { place: self.first + index, generation }
+        Conn { index: self.first + index, generation }
     }
 
     fn accepted(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
@@ -51,7 +51,7 @@ impl Ring {
             *slot = Slot::free(slot.generation);
             self.give_free(index, shared);
             if result != -libc::ECANCELED {
-                shared.carried.accept_errors += 1;
+                shared.stats.accept_errors += 1;
             }
             shared.door.failed(tcp::exhausted(-result));
             return None;
@@ -69,7 +69,7 @@ impl Ring {
             return None;
         }
         if result < 0 {
-            return self.over(index, Reason::of(-result), shared);
+            return self.over(index, CloseReason::of(-result), shared);
         }
         slot.state = State::Open;
         let generation = slot.generation;
@@ -95,12 +95,12 @@ impl Ring {
         }
         match (result, loan) {
             (1.., Some(loan)) => {
-                shared.carried.bytes_in += result as u64;
+                shared.stats.bytes_in += result as u64;
                 self.arm(index);
-                Some(Event::Received(self.conn(index, tag.generation()), Lent(loan)))
+                Some(Event::Received(self.conn(index, tag.generation()), RecvBuf(loan)))
             }
             (result, _) if result == -libc::ENOBUFS => {
-                shared.carried.starved += 1;
+                shared.stats.starved += 1;
                 slot.starving = true;
                 self.starving.push_back(index);
                 None
@@ -112,23 +112,23 @@ impl Ring {
             }
             // What its user still has to answer comes first; after the pause the kernel says so once more.
             (0, _) if slot.paused && !slot.cut => None,
-            (0, _) if !slot.cut => self.over(index, Reason::Ended, shared),
-            (0.., _) => self.over(index, Reason::Reset, shared),
-            (result, _) => self.over(index, Reason::of(-result), shared),
+            (0, _) if !slot.cut => self.over(index, CloseReason::Ended, shared),
+            (0.., _) => self.over(index, CloseReason::Reset, shared),
+            (result, _) => self.over(index, CloseReason::of(-result), shared),
         }
     }
 
     fn sent(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
         let slot = self.slots.get_mut(index as usize)?;
-        let length = slot.out.land(&mut shared.blocks);
+        let length = slot.out.complete(&mut shared.blocks);
         let left = u32::try_from(result).unwrap_or(0);
-        shared.carried.bytes_out += u64::from(left);
+        shared.stats.bytes_out += u64::from(left);
         // The kernel was asked for all or nothing: fewer bytes mean that the connection has failed under way.
         let whole = left == length;
         match slot.state {
             State::Open if whole => {
                 let event = std::mem::take(&mut slot.wants).then_some(slot.generation);
-                self.fly(index, shared);
+                self.submit_send(index, shared);
                 event.map(|generation| Event::Writable(self.conn(index, generation)))
             }
             State::Open if lost(result) && !slot.paused && (slot.armed || slot.starving) => {
@@ -137,9 +137,11 @@ impl Ring {
                 slot.out.discard(&mut shared.blocks);
                 None
             }
-            State::Open => self.over(index, if result < 0 { Reason::of(-result) } else { Reason::Reset }, shared),
+            State::Open => {
+                self.over(index, if result < 0 { CloseReason::of(-result) } else { CloseReason::Reset }, shared)
+            }
             State::Draining if whole && !slot.out.is_empty() => {
-                self.fly(index, shared);
+                self.submit_send(index, shared);
                 None
             }
             State::Draining => {
@@ -161,11 +163,11 @@ impl Ring {
     }
 
     /// The connection has ended by itself. After the peer's last word, what it was answered still leaves.
-    fn over(&mut self, index: u32, reason: Reason, shared: &mut Shared) -> Option<Event> {
+    fn over(&mut self, index: u32, reason: CloseReason, shared: &mut Shared) -> Option<Event> {
         let generation = self.slots.get(index as usize)?.generation;
         let event = Event::Closed(self.conn(index, generation), reason);
-        if reason == Reason::Ended {
-            self.close(index, generation, How::Flush, shared);
+        if reason == CloseReason::Ended {
+            self.close(index, generation, CloseMode::Flush, shared);
         } else {
             let slot = self.slots.get_mut(index as usize)?;
             slot.generation = generation.wrapping_add(1);

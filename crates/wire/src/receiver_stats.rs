@@ -9,8 +9,8 @@
 //! 10  6  zero
 //! 16  8  a number of the asker's, echoed
 //! 24  8  which receiver tells: a number drawn when it began; zero in a question
-//! 32  8  where it reads who sent a message, and its number: `Take::places`; zero in a question
-//! 40     the counters, in the order of `Arrived::words`; zero in a question
+//! 32  8  where it reads who sent a message, and its number: `Decode::field_layout`; zero in a question
+//! 40     the counters, in the order of `ReceiverCounters::words`; zero in a question
 //! ```
 //!
 //! Numbers are little endian and have 8 bytes.
@@ -26,27 +26,27 @@ const VERSION: u8 = 2;
 
 /// What a sender wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct StatsRequest {
     /// Whether what comes from now on is a new beginning: no sequence number continues an earlier one.
-    pub anew: bool,
+    pub reset_sequences: bool,
     /// Comes back in the answer.
     pub nonce: u64,
 }
 
 /// What an answer says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct StatsReply {
     /// Which receiver tells. The same at all its addresses; another one after it was started again.
     pub instance: u64,
-    /// Where it reads who sent a message and its number, as [`crate::Take::places`] has it.
-    pub places: u64,
+    /// Where it reads who sent a message and its number, as [`crate::Decode::field_layout`] has it.
+    pub field_layout: u64,
     /// What it has counted.
-    pub arrived: Arrived,
+    pub counters: ReceiverCounters,
 }
 
 /// What a receiver has counted since it began, over all its workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Arrived {
+pub struct ReceiverCounters {
     /// Messages that came, right or not.
     pub received: u64,
     /// Messages that were right.
@@ -87,7 +87,7 @@ pub struct Arrived {
     pub sequence_bits: u64,
 }
 
-impl Arrived {
+impl ReceiverCounters {
     /// The words and numbers.
     #[must_use]
     pub fn words(&self) -> [(&'static str, u64); COUNTERS] {
@@ -142,12 +142,12 @@ impl Arrived {
     }
 }
 
-impl Question {
+impl StatsRequest {
     /// The question as a datagram.
     #[must_use]
     pub fn write(&self) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
-        head(&mut out, ASKS, self.anew, self.nonce);
+        head(&mut out, ASKS, self.reset_sequences, self.nonce);
         out
     }
 
@@ -155,18 +155,18 @@ impl Question {
     #[must_use]
     pub fn read(datagram: &[u8]) -> Option<Self> {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
-        let (anew, nonce) = read_head(datagram, ASKS)?;
-        datagram[HEAD..].iter().all(|byte| *byte == 0).then_some(Self { anew, nonce })
+        let (reset_sequences, nonce) = read_head(datagram, ASKS)?;
+        datagram[HEAD..].iter().all(|byte| *byte == 0).then_some(Self { reset_sequences, nonce })
     }
 
     /// The answer to it.
     #[must_use]
-    pub fn answer(&self, told: &Told) -> [u8; LENGTH] {
+    pub fn reply(&self, stats: &StatsReply) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
-        head(&mut out, ANSWERS, self.anew, self.nonce);
-        let counts = told.arrived.words().map(|(_, count)| count);
+        head(&mut out, ANSWERS, self.reset_sequences, self.nonce);
+        let counts = stats.counters.words().map(|(_, count)| count);
         for (place, number) in
-            out[HEAD..].chunks_exact_mut(8).zip([told.instance, told.places].into_iter().chain(counts))
+            out[HEAD..].chunks_exact_mut(8).zip([stats.instance, stats.field_layout].into_iter().chain(counts))
         {
             place.copy_from_slice(&number.to_le_bytes());
         }
@@ -175,31 +175,31 @@ impl Question {
 
     /// What an answer to this question says, if the datagram is one.
     #[must_use]
-    pub fn answered(&self, datagram: &[u8]) -> Option<Told> {
+    pub fn read_reply(&self, datagram: &[u8]) -> Option<StatsReply> {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
-        let mine = read_head(datagram, ANSWERS)? == (self.anew, self.nonce);
+        let mine = read_head(datagram, ANSWERS)? == (self.reset_sequences, self.nonce);
         let mut numbers = datagram[HEAD..].chunks_exact(8).map(number);
         let (instance, places) = (numbers.next()?, numbers.next()?);
         let mut words = [0; COUNTERS];
-        words.iter_mut().zip(numbers).for_each(|(word, told)| *word = told);
-        mine.then(|| Told { instance, places, arrived: Arrived::of(words) })
+        words.iter_mut().zip(numbers).for_each(|(word, reply)| *word = reply);
+        mine.then(|| StatsReply { instance, field_layout: places, counters: ReceiverCounters::of(words) })
     }
 }
 
-fn head(out: &mut [u8; LENGTH], magic: &[u8; 8], anew: bool, nonce: u64) {
+fn head(out: &mut [u8; LENGTH], magic: &[u8; 8], reset_sequences: bool, nonce: u64) {
     out[..8].copy_from_slice(magic);
-    (out[8], out[9]) = (VERSION, u8::from(anew));
+    (out[8], out[9]) = (VERSION, u8::from(reset_sequences));
     out[16..HEAD].copy_from_slice(&nonce.to_le_bytes());
 }
 
 fn read_head(datagram: &[u8; LENGTH], magic: &[u8; 8]) -> Option<(bool, u64)> {
-    let anew = match datagram[9] {
+    let reset_sequences = match datagram[9] {
         0 => false,
         1 => true,
         _ => return None,
     };
     let sound = datagram.starts_with(magic) && datagram[8] == VERSION && datagram[10..16] == [0; 6];
-    sound.then_some((anew, number(&datagram[16..HEAD])))
+    sound.then_some((reset_sequences, number(&datagram[16..HEAD])))
 }
 
 fn number(bytes: &[u8]) -> u64 {
@@ -207,5 +207,5 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "arrived_tests.rs"]
+#[path = "receiver_stats_tests.rs"]
 mod tests;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address;
-use crate::arrivals::Arrivals;
 use crate::option::{self, SocketMemory};
+use crate::recv_ring::ReceiveRing;
 use crate::socket::{bind, local_address};
 use crate::stamp::{self, Peer, WORDS};
 use crate::udp::socket;
@@ -18,16 +18,16 @@ use crate::udp::socket;
 const AT_ONCE: usize = 64;
 
 /// What the engine needs of anything that datagrams come in by.
-pub trait Inflow: Send + 'static {
+pub trait DatagramReceiver: Send + 'static {
     /// Receives what has arrived, waiting a while for the first datagram if `waits`. Zero: nothing came.
-    fn receive(&mut self, into: &mut Arrivals, waits: bool) -> usize;
+    fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> usize;
     /// Sends one datagram back, from the address that was asked; one that cannot leave is lost, as any datagram may be.
     fn answer(&mut self, bytes: &[u8], to: Peer);
 }
 
 /// How a socket takes in.
 #[derive(Clone, Copy, Debug)]
-pub struct IntakeWays {
+pub struct ReceiveOptions {
     /// How long a receive waits for the first datagram.
     pub wait: Duration,
     /// Room for what waits to be read, bytes.
@@ -40,23 +40,23 @@ pub struct IntakeWays {
 
 /// A socket that takes in; several may share one address, and several threads may read one.
 #[derive(Debug)]
-pub struct Intake {
+pub struct ReceiveSocket {
     socket: OwnedFd,
     coalesced: bool,
     noted: bool,
 }
 
-impl Intake {
+impl ReceiveSocket {
     /// Binds to `at`; a wildcard answers from whichever address was asked, `[::]` takes v4 too.
     ///
     /// Errors are the kernel's: in use, no permission, no such address. A kernel without coalescing goes without:
-    /// [`Intake::coalesced`] tells.
-    pub fn bind(at: SocketAddr, ways: IntakeWays) -> io::Result<Self> {
+    /// [`ReceiveSocket::coalesced`] tells.
+    pub fn bind(at: SocketAddr, options: ReceiveOptions) -> io::Result<Self> {
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
-        option::receive_buffer(socket.as_fd(), libc::c_int::try_from(ways.buffer).unwrap_or(libc::c_int::MAX))?;
-        option::receive_timeout(socket.as_fd(), ways.wait)?;
-        if ways.stamps {
+        option::receive_buffer(socket.as_fd(), libc::c_int::try_from(options.buffer).unwrap_or(libc::c_int::MAX))?;
+        option::receive_timeout(socket.as_fd(), options.wait)?;
+        if options.stamps {
             option::stamps(socket.as_fd())?;
         }
         let wildcard = at.ip().to_canonical().is_unspecified();
@@ -66,9 +66,9 @@ impl Intake {
         if at.is_ipv6() && at.ip().is_unspecified() {
             option::dual_stack(socket.as_fd())?;
         }
-        let coalesced = ways.coalesced && option::coalesce(socket.as_fd()).is_ok();
+        let coalesced = options.coalesced && option::coalesce(socket.as_fd()).is_ok();
         bind(&socket, at)?;
-        Ok(Self { socket, coalesced, noted: ways.stamps || wildcard })
+        Ok(Self { socket, coalesced, noted: options.stamps || wildcard })
     }
 
     /// Where it listens.
@@ -84,7 +84,7 @@ impl Intake {
 
     /// Whether arrivals carry control messages besides that.
     #[must_use]
-    pub fn noted(&self) -> bool {
+    pub fn has_control_messages(&self) -> bool {
         self.noted
     }
 
@@ -142,8 +142,8 @@ impl Intake {
     }
 }
 
-impl Inflow for Arc<Intake> {
-    fn receive(&mut self, into: &mut Arrivals, waits: bool) -> usize {
+impl DatagramReceiver for Arc<ReceiveSocket> {
+    fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> usize {
         let headers = into.headers();
         let (pointer, slots) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
         // The kernel tells the whole length of what it has to cut (MSG_TRUNC, 2.4 for datagrams).

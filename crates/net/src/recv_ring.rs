@@ -26,7 +26,7 @@ struct Note {
 }
 
 /// Slots for arrivals, and the kernel's view of them.
-pub struct Arrivals {
+pub struct ReceiveRing {
     stride: usize,
     room: usize,
     bytes: Box<[u8]>,
@@ -39,9 +39,9 @@ pub struct Arrivals {
 }
 
 // SAFETY: all pointers in it point into its own heap memory, which moves with it as a whole.
-unsafe impl Send for Arrivals {}
+unsafe impl Send for ReceiveRing {}
 
-impl Arrivals {
+impl ReceiveRing {
     /// For datagrams of up to `longest` bytes, and for coalesced ones of any length if `coalesced`. `noted`: arrivals
     /// carry control messages, as stamps and addresses asked are. Longer datagrams are cut, and their whole length is
     /// told.

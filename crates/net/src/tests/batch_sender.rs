@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use super::{ANY_PORT, PATIENCE, closed_port};
-use crate::{Gone, Line, Outlet};
+use crate::{BatchSender, QuerySocket, SendSummary};
 
 /// A far end that receives, with room for all that a test sends.
 fn far_end() -> UdpSocket {
@@ -31,9 +31,9 @@ fn received(far_end: &UdpSocket, count: usize) -> Vec<(Vec<u8>, u16)> {
 
 fn arrives_whole(segmented: bool, size: usize) {
     let far_end = far_end();
-    let mut outlet = Outlet::open(&[far_end.local_addr().unwrap()], &[], 1, size, segmented).unwrap();
+    let mut outlet = BatchSender::open(&[far_end.local_addr().unwrap()], &[], 1, size, segmented).unwrap();
     let sent = messages(100, size);
-    assert_eq!(outlet.send(&sent).unwrap(), Gone { dealt: 100, left: 100 });
+    assert_eq!(outlet.send(&sent).unwrap(), SendSummary { processed: 100, sent: 100 });
     let came: Vec<_> = received(&far_end, 100).into_iter().flat_map(|(bytes, _)| bytes).collect();
     assert_eq!(came, sent, "in order, each a datagram of its own");
     assert_eq!((outlet.sent(), outlet.refused(), outlet.dropped()), (100, 0, 0));
@@ -52,8 +52,8 @@ fn each_message_is_a_datagram_where_the_kernel_cuts() {
 #[test]
 fn one_call_holds_no_more_than_a_datagram_may() {
     let far_end = far_end();
-    let mut outlet = Outlet::open(&[far_end.local_addr().unwrap()], &[], 1, 1_400, true).unwrap();
-    assert_eq!(outlet.send(&messages(64, 1_400)).unwrap().left, 64);
+    let mut outlet = BatchSender::open(&[far_end.local_addr().unwrap()], &[], 1, 1_400, true).unwrap();
+    assert_eq!(outlet.send(&messages(64, 1_400)).unwrap().sent, 64);
     assert!(received(&far_end, 64).iter().all(|(bytes, _)| bytes.len() == 1_400));
 }
 
@@ -61,8 +61,8 @@ fn one_call_holds_no_more_than_a_datagram_may() {
 fn what_the_way_does_not_cut_is_sent_one_by_one() {
     // Longer than a loopback packet may be once cut: the kernel refuses to cut, not to send.
     let far_end = far_end();
-    let mut outlet = Outlet::open(&[far_end.local_addr().unwrap()], &[], 1, 32_000, true).unwrap();
-    assert_eq!(outlet.send(&messages(4, 32_000)).unwrap().left, 4);
+    let mut outlet = BatchSender::open(&[far_end.local_addr().unwrap()], &[], 1, 32_000, true).unwrap();
+    assert_eq!(outlet.send(&messages(4, 32_000)).unwrap().sent, 4);
     assert!(received(&far_end, 4).iter().all(|(bytes, _)| bytes.len() == 32_000));
 }
 
@@ -70,8 +70,8 @@ fn what_the_way_does_not_cut_is_sent_one_by_one() {
 fn flows_take_turns_over_groups_and_targets() {
     let (one, other) = (far_end(), far_end());
     let targets = [one.local_addr().unwrap(), other.local_addr().unwrap()];
-    let mut outlet = Outlet::open(&targets, &[], 4, 8, false).unwrap();
-    assert_eq!(outlet.send(&messages(256, 8)).unwrap().left, 256);
+    let mut outlet = BatchSender::open(&targets, &[], 4, 8, false).unwrap();
+    assert_eq!(outlet.send(&messages(256, 8)).unwrap().sent, 256);
     for far_end in [one, other] {
         let mut ports: Vec<_> = received(&far_end, 128).into_iter().map(|(_, port)| port).collect();
         assert!(ports[..64].iter().all(|port| *port == ports[0]));
@@ -84,7 +84,7 @@ fn flows_take_turns_over_groups_and_targets() {
 fn sources_are_taken_in_turn() {
     let far_end = far_end();
     let sources = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 8))];
-    let mut outlet = Outlet::open(&[far_end.local_addr().unwrap()], &sources, 2, 8, true).unwrap();
+    let mut outlet = BatchSender::open(&[far_end.local_addr().unwrap()], &sources, 2, 8, true).unwrap();
     outlet.send(&messages(128, 8)).unwrap();
     let mut buffer = [0; 8];
     let mut from: Vec<_> = (0..128).map(|_| far_end.recv_from(&mut buffer).unwrap().1.ip()).collect();
@@ -96,11 +96,11 @@ fn sources_are_taken_in_turn() {
 fn refusals_are_counted_and_stop_nothing() {
     let (_held, closed) = closed_port();
     for segmented in [false, true] {
-        let mut outlet = Outlet::open(&[closed], &[], 1, 8, segmented).unwrap();
+        let mut outlet = BatchSender::open(&[closed], &[], 1, 8, segmented).unwrap();
         let all = messages(200, 8);
         let mut at = 0;
         while at < 200 {
-            at += outlet.send(&all[at * 8..]).unwrap().dealt;
+            at += outlet.send(&all[at * 8..]).unwrap().processed;
         }
         assert_eq!((at, outlet.sent()), (200, 200));
         // What was not cut yet is refused at once.
@@ -111,25 +111,25 @@ fn refusals_are_counted_and_stop_nothing() {
 #[test]
 fn nothing_is_nothing_and_a_part_is_left_over() {
     let far_end = far_end();
-    let mut outlet = Outlet::open(&[far_end.local_addr().unwrap()], &[], 1, 8, true).unwrap();
-    assert_eq!(outlet.send(&[]).unwrap(), Gone { dealt: 0, left: 0 });
-    assert_eq!(outlet.send(&[1; 20]).unwrap(), Gone { dealt: 2, left: 2 });
+    let mut outlet = BatchSender::open(&[far_end.local_addr().unwrap()], &[], 1, 8, true).unwrap();
+    assert_eq!(outlet.send(&[]).unwrap(), SendSummary { processed: 0, sent: 0 });
+    assert_eq!(outlet.send(&[1; 20]).unwrap(), SendSummary { processed: 2, sent: 2 });
 }
 
 #[test]
 fn sizes_that_no_datagram_has_are_refused() {
     let target = [far_end().local_addr().unwrap()];
     for size in [0, 65_508] {
-        assert!(Outlet::open(&target, &[], 1, size, true).is_err());
+        assert!(BatchSender::open(&target, &[], 1, size, true).is_err());
     }
-    assert!(Outlet::open(&[], &[], 1, 8, true).is_err());
-    assert!(Outlet::open(&target, &[], 0, 8, true).is_err());
+    assert!(BatchSender::open(&[], &[], 1, 8, true).is_err());
+    assert!(BatchSender::open(&target, &[], 0, 8, true).is_err());
 }
 
 #[test]
 fn a_line_hears_answers_and_refusals() {
     let far_end = far_end();
-    let line = Line::open(far_end.local_addr().unwrap()).unwrap();
+    let line = QuerySocket::open(far_end.local_addr().unwrap()).unwrap();
     let mut buffer = [0; 4];
     assert_eq!(line.receive(&mut buffer, Duration::ZERO).unwrap(), None);
     line.send(b"who?").unwrap();
@@ -139,7 +139,7 @@ fn a_line_hears_answers_and_refusals() {
     assert_eq!(&buffer, b"long");
 
     let (_held, closed) = closed_port();
-    let line = Line::open(closed).unwrap();
+    let line = QuerySocket::open(closed).unwrap();
     line.send(b"who?").unwrap();
     assert_eq!(line.receive(&mut buffer, PATIENCE).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }

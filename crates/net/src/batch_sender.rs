@@ -1,4 +1,4 @@
-//! Sends messages that somebody else made: [`Outlet`] takes a slice of equal ones and sends each as a datagram.
+//! Sends messages that somebody else made: [`BatchSender`] takes a slice of equal ones and sends each as a datagram.
 //!
 //! Method: the bytes stay where they are; the kernel reads them from the caller's memory, up to 64 messages a call. Where
 //! it can cut apart, one call has one piece; else the headers that are lent to it were made once.
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use crate::datagrams::Sent;
+use crate::datagrams::SendResult;
 use crate::socket::wait_until;
 use crate::stamp;
 use crate::udp::{Flow, SEGMENTS, outcome};
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const REFUSED_IN_A_ROW: usize = 256;
 
 /// Flows to one far end, and what has gone through them.
-pub struct Outlet {
+pub struct BatchSender {
     flows: Vec<Flow>,
     turn: usize,
     size: usize,
@@ -36,18 +36,18 @@ pub struct Outlet {
 
 // SAFETY: the headers point into `vectors`, heap memory that moves with it as a whole; where the vectors point is set
 // before each call and not read after it.
-unsafe impl Send for Outlet {}
+unsafe impl Send for BatchSender {}
 
-/// What a call to [`Outlet::send`] came to.
+/// What a call to [`BatchSender::send`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone {
-    /// Messages dealt with, from the first on; those that follow are still the caller's.
-    pub dealt: usize,
+pub struct SendSummary {
+    /// Messages processed with, from the first on; those that follow are still the caller's.
+    pub processed: usize,
     /// Of these: how many left.
-    pub left: usize,
+    pub sent: usize,
 }
 
-impl Outlet {
+impl BatchSender {
     /// Opens `count` flows to the addresses of the far end in turn, for messages of `size` bytes (1 to [`LONGEST`]).
     ///
     /// `segmented`: the kernel cuts them apart; given up by itself where the way does not take that.
@@ -101,47 +101,50 @@ impl Outlet {
 
     /// Sends whole messages, groups of up to 64 over the flows in turn; waits where a socket is full, for a moment.
     ///
-    /// Errors are the kernel's, and only where nothing was dealt with: refusals and its own queue's drops are counted.
-    pub fn send(&mut self, messages: &[u8]) -> io::Result<Gone> {
+    /// Errors are the kernel's, and only where nothing was processed with: refusals and its own queue's drops are counted.
+    pub fn send(&mut self, messages: &[u8]) -> io::Result<SendSummary> {
         let group = (LONGEST / self.size).min(SEGMENTS);
-        let mut gone = Gone { dealt: 0, left: 0 };
+        let mut summary = SendSummary { processed: 0, sent: 0 };
         let mut refused_in_a_row = 0;
         loop {
-            let rest = messages.get(gone.dealt * self.size..).unwrap_or_default();
+            let rest = messages.get(summary.processed * self.size..).unwrap_or_default();
             let count = (rest.len() / self.size).min(group);
-            let Some(flow) = self.flows.get(self.turn).filter(|_| count > 0) else { return Ok(gone) };
+            let Some(flow) = self.flows.get(self.turn).filter(|_| count > 0) else { return Ok(summary) };
             let sent = if self.segmented && count > 1 {
                 send_whole(flow, rest, count, self.size)
             } else {
                 send_each(flow, rest, count, self.size, (&mut self.vectors, &mut self.headers))
             };
             match sent {
-                Sent::Left(left) => {
+                SendResult::Sent(left) => {
                     if left < count {
                         // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
                         self.refused += refusals(flow);
                     }
-                    (gone.dealt, gone.left, refused_in_a_row) = (gone.dealt + left, gone.left + left, 0);
+                    (summary.processed, summary.sent, refused_in_a_row) =
+                        (summary.processed + left, summary.sent + left, 0);
                     self.sent += left as u64;
                     self.turn = (self.turn + 1) % self.flows.len();
                 }
-                Sent::Full if !wait_until(flow.socket(), libc::POLLOUT, PATIENCE) => return Ok(gone),
-                Sent::Full => {}
-                Sent::Dropped => {
+                SendResult::Full if !wait_until(flow.socket(), libc::POLLOUT, PATIENCE) => return Ok(summary),
+                SendResult::Full => {}
+                SendResult::Dropped => {
                     // Of a call that is cut apart nothing has left; what follows the first is tried again.
-                    (gone.dealt, self.dropped) = (gone.dealt + 1, self.dropped + 1);
+                    (summary.processed, self.dropped) = (summary.processed + 1, self.dropped + 1);
                 }
-                Sent::Refused => {
+                SendResult::Refused => {
                     self.refused += refusals(flow);
                     refused_in_a_row += 1;
                     if refused_in_a_row == REFUSED_IN_A_ROW {
-                        return Ok(gone);
+                        return Ok(summary);
                     }
                 }
                 // Longer than the way's packets, or a device that cannot finish what the kernel cuts.
-                Sent::Failed(libc::EINVAL | libc::EMSGSIZE | libc::EIO) if self.segmented => self.segmented = false,
-                Sent::Failed(_) if gone.dealt > 0 => return Ok(gone),
-                Sent::Failed(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                SendResult::Failed(libc::EINVAL | libc::EMSGSIZE | libc::EIO) if self.segmented => {
+                    self.segmented = false
+                }
+                SendResult::Failed(_) if summary.processed > 0 => return Ok(summary),
+                SendResult::Failed(errno) => return Err(io::Error::from_raw_os_error(errno)),
             }
         }
     }
@@ -153,7 +156,7 @@ fn refusals(flow: &Flow) -> u64 {
 }
 
 /// `count` messages as one piece that the kernel cuts apart. The caller holds that many bytes.
-fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> Sent {
+fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> SendResult {
     let mut vector = libc::iovec { iov_base: messages.as_ptr().cast_mut().cast(), iov_len: count * size };
     debug_assert!(count * size <= messages.len());
     let mut control = [0; stamp::WORDS];
@@ -168,10 +171,10 @@ fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> Sent {
     outcome(sent, count)
 }
 
-type Lent<'a> = (&'a mut [libc::iovec], &'a mut [libc::mmsghdr]);
+type RecvBuf<'a> = (&'a mut [libc::iovec], &'a mut [libc::mmsghdr]);
 
 /// `count` messages, each with its own header. The caller holds that many bytes.
-fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, headers): Lent<'_>) -> Sent {
+fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, headers): RecvBuf<'_>) -> SendResult {
     let mut ready = 0;
     for (vector, message) in vectors.iter_mut().zip(messages.chunks_exact(size)).take(count.min(headers.len())) {
         (vector.iov_base, vector.iov_len) = (message.as_ptr().cast_mut().cast(), size);

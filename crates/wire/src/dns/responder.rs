@@ -5,7 +5,7 @@ use super::message::{
     TRUNCATED,
 };
 use super::{UDP_LEAST, UDP_SIZE, frame, udp_size};
-use crate::{Answer, BadKnob, Frame, Knob, Moment, Refusal, Table};
+use crate::{DropReason, Frame, InvalidOption, ProtocolOption, RequestContext, Responder, Table};
 
 const FORMERR: u8 = 1;
 const NOTIMP: u8 = 4;
@@ -28,26 +28,26 @@ const PLAIN: usize = 2048;
 
 /// The answering end.
 #[derive(Clone, Debug)]
-pub struct DnsAnswerer {
+pub struct DnsResponder {
     /// The longest answer over UDP.
     udp_size: u16,
 }
 
-impl DnsAnswerer {
-    pub(super) fn new(knobs: &[Knob<'_>]) -> Result<Self, BadKnob> {
+impl DnsResponder {
+    pub(super) fn new(options: &[ProtocolOption<'_>]) -> Result<Self, InvalidOption> {
         let mut size = UDP_SIZE;
-        for knob in knobs {
-            match knob.name {
-                "udp_size" => size = udp_size(knob)?,
-                _ => return Err(BadKnob { expected: "udp_size: 512 to 4096 bytes" }),
+        for option in options {
+            match option.name {
+                "udp_size" => size = udp_size(option)?,
+                _ => return Err(InvalidOption { expected: "udp_size: 512 to 4096 bytes" }),
             }
         }
         Ok(Self { udp_size: size })
     }
 
     /// How long an answer may be.
-    fn limit(&self, edns: Option<Edns>, moment: &Moment, room: usize) -> usize {
-        let limit = if moment.stream {
+    fn limit(&self, edns: Option<Edns>, context: &RequestContext, room: usize) -> usize {
+        let limit = if context.stream {
             u16::MAX
         } else {
             edns.map_or(UDP_LEAST, |edns| edns.size.max(UDP_LEAST).min(self.udp_size))
@@ -56,12 +56,18 @@ impl DnsAnswerer {
     }
 }
 
-impl Answer for DnsAnswerer {
-    fn answer(&self, shared: Table<'_>, moment: &Moment, packet: &mut [u8], length: usize) -> Result<usize, Refusal> {
-        let request = packet.get(..length).ok_or(Refusal::Malformed)?;
-        let header = Header::read(request).ok_or(Refusal::Short)?;
+impl Responder for DnsResponder {
+    fn answer(
+        &self,
+        shared: Table<'_>,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        let request = packet.get(..length).ok_or(DropReason::Malformed)?;
+        let header = Header::read(request).ok_or(DropReason::Short)?;
         if header.flags & RESPONSE != 0 {
-            return Err(Refusal::NotARequest);
+            return Err(DropReason::NotARequest);
         }
         let asked = Asked::read(request, &header);
         let found = match asked {
@@ -74,7 +80,7 @@ impl Answer for DnsAnswerer {
         };
         // What cannot be read cannot be repeated.
         let asked = if header.flags & OPCODE == 0 { asked } else { None };
-        let limit = self.limit(asked.and_then(|asked| asked.edns), moment, packet.len());
+        let limit = self.limit(asked.and_then(|asked| asked.edns), context, packet.len());
         Ok(self.write(packet, limit, header, asked, found))
     }
 
@@ -94,7 +100,7 @@ impl Answer for DnsAnswerer {
     }
 }
 
-impl DnsAnswerer {
+impl DnsResponder {
     /// Puts what was found behind the question, where the request's own EDNS record may have been.
     fn write(&self, packet: &mut [u8], limit: usize, header: Header, asked: Option<Asked>, found: Found<'_>) -> usize {
         let question = asked.map_or(HEADER, |asked| asked.end);

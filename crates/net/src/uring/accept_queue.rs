@@ -13,8 +13,8 @@ use io_uring::{opcode, squeue, types};
 
 use super::ring::{Addresses, Ring};
 use super::slots::{Job, State, Tag};
-use super::{Uring, bell};
-use crate::streams::{Carried, Conn};
+use super::{Uring, event_fd};
+use crate::streams::{Conn, StreamStats};
 use crate::{address, option};
 
 /// Accepts in hand at once.
@@ -24,7 +24,7 @@ const PAUSE: u32 = 16;
 
 /// The state of accepting.
 #[derive(Debug, Default)]
-pub(crate) struct Door {
+pub(crate) struct AcceptQueue {
     /// Accepts in hand.
     pub(super) waiting: usize,
     /// How many there should be.
@@ -34,7 +34,7 @@ pub(crate) struct Door {
     pub(super) pause: u32,
 }
 
-impl Door {
+impl AcceptQueue {
     pub(super) fn new(capacity: usize) -> Self {
         let most = WAITING.min(capacity);
         Self { waiting: 0, wanted: most, most, pause: 0 }
@@ -76,7 +76,7 @@ impl Uring {
                 Ok(Some(ring)) => ring.accept(fd),
                 Ok(None) => return,
                 Err(_) => {
-                    self.shared.carried.accept_errors += 1;
+                    self.shared.stats.accept_errors += 1;
                     self.shared.door.pause = PAUSE;
                     return;
                 }
@@ -97,7 +97,7 @@ impl Uring {
         let bell = match self.bell.take() {
             Some(bell) => bell,
             None => {
-                let bell = bell::new()?;
+                let bell = event_fd::new()?;
                 self.rings.iter_mut().try_for_each(|ring| ring.hang_bell(&bell))?;
                 bell
             }
@@ -127,10 +127,10 @@ impl Ring {
         &mut self,
         source: Option<SocketAddr>,
         to: SocketAddr,
-        carried: &mut Carried,
+        stats: &mut StreamStats,
     ) -> io::Result<Conn> {
         if self.addresses.pairs.len() >= Addresses::MOST {
-            self.enter(None, carried)?;
+            self.enter(None, stats)?;
         }
         let full = io::Error::from_raw_os_error(libc::EAGAIN);
         if self.addresses.pairs.len() >= Addresses::MOST {
@@ -140,7 +140,7 @@ impl Ring {
         let Some(generation) = self.slots.get(index as usize).map(|slot| slot.generation) else { return Err(full) };
         let tag = Tag::new(Job::Open, index, 0);
         if !self.queue_open(index, tag, source, to) {
-            self.enter(None, carried)?;
+            self.enter(None, stats)?;
             if !self.queue_open(index, tag, source, to) {
                 return Err(full);
             }
@@ -151,7 +151,7 @@ impl Ring {
             slot.state = State::Opening;
             slot.in_flight += 1;
         }
-        Ok(Conn { place: self.first + index, generation })
+        Ok(Conn { index: self.first + index, generation })
     }
 
     /// Socket, options, bind, connect: one chain with one completion, that of the first to fail or of the connect.
@@ -218,7 +218,7 @@ pub(super) fn trial(mut ring: Ring) -> io::Result<bool> {
     let [socket, no_delay, late_port] = [socket, no_delay, late_port].map(|entry| entry.flags(quiet).user_data(tag.0));
     let chain = [socket, no_delay, late_port, bind.user_data(tag.0)];
     let queued = ring.queue_chain(&chain);
-    ring.enter(Some(Duration::from_millis(500)), &mut Carried::default())?;
+    ring.enter(Some(Duration::from_millis(500)), &mut StreamStats::default())?;
     Ok(queued && ring.next().is_some_and(|completion| completion.result() == 0))
 }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn after_something_ran_out_one_is_tried_and_then_all() {
-        let mut door = Door::new(1000);
+        let mut door = AcceptQueue::new(1000);
         door.waiting = 3;
         door.failed(false);
         assert_eq!((door.waiting, door.wanted, door.pause), (2, WAITING, 0));
@@ -236,6 +236,6 @@ mod tests {
         assert_eq!((door.waiting, door.wanted, door.pause), (1, 1, PAUSE));
         door.opened();
         assert_eq!((door.waiting, door.wanted), (0, WAITING));
-        assert_eq!(Door::new(5).wanted, 5);
+        assert_eq!(AcceptQueue::new(5).wanted, 5);
     }
 }

@@ -6,11 +6,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::bell;
+use crate::event_fd;
 
 /// A bell that nobody has rung.
 pub(super) fn new() -> io::Result<OwnedFd> {
-    bell::eventfd()
+    event_fd::create()
 }
 
 /// Waits until it is rung, and makes it silent again; returns how many system calls that took.
@@ -22,6 +22,6 @@ pub(super) fn wait(bell: &OwnedFd, wait: Duration) -> u64 {
     if rung <= 0 {
         return 1;
     }
-    bell::silence(bell);
+    event_fd::drain(bell);
     2
 }

@@ -1,4 +1,4 @@
-//! A connected socket over which one question is asked at a time: [`Line`].
+//! A connected socket over which one question is asked at a time: [`QuerySocket`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,9 +9,9 @@ use crate::socket::{connect, wait_until};
 use crate::udp;
 
 /// A connected UDP socket that waits for answers.
-pub struct Line(OwnedFd);
+pub struct QuerySocket(OwnedFd);
 
-impl Line {
+impl QuerySocket {
     /// Opens one to `target`. Errors are the kernel's: no descriptor, no port, no route.
     pub fn open(target: SocketAddr) -> io::Result<Self> {
         let socket = udp::socket(target.ip())?;

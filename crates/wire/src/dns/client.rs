@@ -3,16 +3,16 @@
 use super::message::{self, DNSSEC_OK, Edns, HEADER, Header, OPT, QUESTION_MAX, RECURSION, RESPONSE, TRUNCATED};
 use super::{Tally, UDP_SIZE, frame, udp_size};
 use crate::scramble::scramble;
-use crate::{Ask, BadKnob, Frame, Knob, Reading};
+use crate::{Client, Frame, InvalidOption, ProtocolOption, Reply};
 
-/// Asked where there is no subject: example.com A, as tcpscaler does.
+/// Asked where there is no query: example.com A, as tcpscaler does.
 const EXAMPLE: &[u8] = b"\x07example\x03com\0\0\x01\0\x01";
-const KNOBS: BadKnob =
-    BadKnob { expected: "edns, dnssec_ok, recursion, any_code, echo: 0 or 1; udp_size: 512 to 4096" };
+const OPTIONS: InvalidOption =
+    InvalidOption { expected: "edns, dnssec_ok, recursion, any_code, echo: 0 or 1; udp_size: 512 to 4096" };
 
 /// The asking end: one question a message.
 #[derive(Clone, Debug)]
-pub struct DnsAsker {
+pub struct DnsClient {
     key: u64,
     flags: u8,
     edns: Option<[u8; OPT]>,
@@ -20,14 +20,14 @@ pub struct DnsAsker {
     echo: bool,
 }
 
-impl DnsAsker {
-    pub(super) fn new(knobs: &[Knob<'_>], secret: u64) -> Result<Self, BadKnob> {
+impl DnsClient {
+    pub(super) fn new(options: &[ProtocolOption<'_>], secret: u64) -> Result<Self, InvalidOption> {
         let (mut edns, mut dnssec_ok, mut recursion, mut any_code) = (false, false, true, false);
         let (mut echo, mut size) = (false, UDP_SIZE);
-        for knob in knobs {
-            let switch = match knob.name {
+        for option in options {
+            let switch = match option.name {
                 "udp_size" => {
-                    size = udp_size(knob)?;
+                    size = udp_size(option)?;
                     continue;
                 }
                 "edns" => &mut edns,
@@ -35,12 +35,12 @@ impl DnsAsker {
                 "recursion" => &mut recursion,
                 "any_code" => &mut any_code,
                 "echo" => &mut echo,
-                _ => return Err(KNOBS),
+                _ => return Err(OPTIONS),
             };
-            *switch = match knob.value {
+            *switch = match option.value {
                 0 => false,
                 1 => true,
-                _ => return Err(KNOBS),
+                _ => return Err(OPTIONS),
             };
         }
         let flags = if dnssec_ok { DNSSEC_OK } else { 0 };
@@ -83,7 +83,7 @@ impl DnsAsker {
     }
 }
 
-impl Ask for DnsAsker {
+impl Client for DnsClient {
     fn index_bits(&self) -> u32 {
         u16::BITS
     }
@@ -92,8 +92,8 @@ impl Ask for DnsAsker {
         HEADER + QUESTION_MAX + self.edns.map_or(0, |opt| opt.len())
     }
 
-    fn fill(&self, flow: u32, index: u32, subject: &[u8], out: &mut [u8]) -> usize {
-        let question = if subject.is_empty() { EXAMPLE } else { subject };
+    fn fill(&self, flow: u32, index: u32, query: &[u8], out: &mut [u8]) -> usize {
+        let question = if query.is_empty() { EXAMPLE } else { query };
         let id = self.named(flow, index as u16);
         let records = [0, 0, u16::from(self.edns.is_some())];
         let header = Header { id, flags: self.flags, code: 0, questions: 1, records }.write();
@@ -112,8 +112,8 @@ impl Ask for DnsAsker {
         }
     }
 
-    fn read(&self, flow: u32, reply: &[u8]) -> Reading {
-        let Some(id) = message::number(reply, 0) else { return Reading::Stranger };
+    fn read(&self, flow: u32, reply: &[u8]) -> Reply {
+        let Some(id) = message::number(reply, 0) else { return Reply::Unmatched };
         let index = u32::from(self.named(flow, id));
         let tally = self.judge(reply);
         let right = match tally {
@@ -122,7 +122,7 @@ impl Ask for DnsAsker {
             _ => self.any_code,
         };
         let tally = tally as usize;
-        if right { Reading::Answer { index, tally } } else { Reading::Wrong { index, tally } }
+        if right { Reply::Valid { index, tally } } else { Reply::Invalid { index, tally } }
     }
 
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
@@ -131,8 +131,8 @@ impl Ask for DnsAsker {
         ours.then(|| u32::from(self.named(flow, header.id)))
     }
 
-    fn fits(&self, subject: &[u8], reply: &[u8]) -> bool {
-        let question = if subject.is_empty() { EXAMPLE } else { subject };
+    fn matches_query(&self, query: &[u8], reply: &[u8]) -> bool {
+        let question = if query.is_empty() { EXAMPLE } else { query };
         match Header::read(reply) {
             // A server that could not read the question need not repeat it.
             Some(Header { questions: 0, code, .. }) => code != 0,

@@ -6,13 +6,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use crate::socket::own;
 
 /// An eventfd that nobody has rung.
-pub(crate) fn eventfd() -> io::Result<OwnedFd> {
+pub(crate) fn create() -> io::Result<OwnedFd> {
     // SAFETY: eventfd takes no pointers.
     own(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })
 }
 
 /// Makes an eventfd silent again.
-pub(crate) fn silence(bell: &OwnedFd) {
+pub(crate) fn drain(bell: &OwnedFd) {
     let mut count = 0_u64;
     // SAFETY: the kernel writes at most eight bytes into `count`.
     unsafe { libc::read(bell.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
@@ -20,12 +20,12 @@ pub(crate) fn silence(bell: &OwnedFd) {
 
 /// A bell that others can wait for, as event loops do.
 #[derive(Debug)]
-pub struct Bell(OwnedFd);
+pub struct EventFd(OwnedFd);
 
-impl Bell {
+impl EventFd {
     /// A silent one. Errors: no descriptors left.
     pub fn new() -> io::Result<Self> {
-        eventfd().map(Self)
+        create().map(Self)
     }
 
     /// Its descriptor: readable from the first ring on until it is silenced.
@@ -35,14 +35,14 @@ impl Bell {
     }
 
     /// Rings it.
-    pub fn ring(&self) {
+    pub fn notify(&self) {
         let once = 1_u64;
         // SAFETY: the kernel reads eight bytes of `once`.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const once).cast(), size_of::<u64>()) };
     }
 
     /// Makes it silent again.
-    pub fn silence(&self) {
-        silence(&self.0);
+    pub fn drain(&self) {
+        drain(&self.0);
     }
 }

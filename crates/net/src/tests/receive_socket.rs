@@ -4,15 +4,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use super::{ANY_PORT, PATIENCE, numbered};
-use crate::{Arrivals, Bell, Flow, Inflow, Intake, IntakeWays, Local, Peer, Sent};
+use crate::{DatagramReceiver, EventFd, Flow, Local, Peer, ReceiveOptions, ReceiveRing, ReceiveSocket, SendResult};
 
-const WAYS: IntakeWays = IntakeWays { wait: PATIENCE, buffer: 1 << 20, stamps: false, coalesced: false };
+const WAYS: ReceiveOptions = ReceiveOptions { wait: PATIENCE, buffer: 1 << 20, stamps: false, coalesced: false };
 
-fn intake(at: &str, ways: IntakeWays) -> Arc<Intake> {
-    Arc::new(Intake::bind(at.parse().unwrap(), ways).unwrap())
+fn intake(at: &str, options: ReceiveOptions) -> Arc<ReceiveSocket> {
+    Arc::new(ReceiveSocket::bind(at.parse().unwrap(), options).unwrap())
 }
 
-fn sender(intake: &Intake) -> UdpSocket {
+fn sender(intake: &ReceiveSocket) -> UdpSocket {
     let sender = UdpSocket::bind(ANY_PORT).unwrap();
     sender.connect(("127.0.0.1", intake.address().unwrap().port())).unwrap();
     sender
@@ -25,7 +25,7 @@ fn datagrams_come_with_their_senders_and_whole_lengths() {
     for bytes in [&b"right"[..], &b""[..], &b"much too long"[..]] {
         one.send(bytes).unwrap();
     }
-    let mut arrivals = Arrivals::new(6, false, false);
+    let mut arrivals = ReceiveRing::new(6, false, false);
     let mut came = Vec::new();
     while came.len() < 3 {
         let count = intake.receive(&mut arrivals, true);
@@ -41,13 +41,13 @@ fn datagrams_come_with_their_senders_and_whole_lengths() {
 
 #[test]
 fn datagrams_that_left_together_come_as_one_and_say_how_to_cut_them() {
-    let mut intake = intake(ANY_PORT, IntakeWays { coalesced: true, stamps: true, ..WAYS });
+    let mut intake = intake(ANY_PORT, ReceiveOptions { coalesced: true, stamps: true, ..WAYS });
     assert!(intake.coalesced());
     let mut flow = Flow::open(intake.address().unwrap(), None, false).unwrap();
-    let mut arrivals = Arrivals::new(1, true, true);
+    let mut arrivals = ReceiveRing::new(1, true, true);
     // Again and again, so that each slot is used more than once.
     for _ in 0..100 {
-        assert_eq!(flow.send_segmented(&mut numbered(8, 24), 8, 24), Sent::Left(8));
+        assert_eq!(flow.send_segmented(&mut numbered(8, 24), 8, 24), SendResult::Sent(8));
         let mut bytes = Vec::new();
         while bytes.len() < 8 * 24 {
             let count = intake.receive(&mut arrivals, true);
@@ -66,10 +66,10 @@ fn datagrams_that_left_together_come_as_one_and_say_how_to_cut_them() {
 
 #[test]
 fn the_longest_datagram_fits_where_they_are_coalesced() {
-    let mut intake = intake(ANY_PORT, IntakeWays { coalesced: true, ..WAYS });
+    let mut intake = intake(ANY_PORT, ReceiveOptions { coalesced: true, ..WAYS });
     let longest = vec![7; 65_507];
     sender(&intake).send(&longest).unwrap();
-    let mut arrivals = Arrivals::new(1, true, false);
+    let mut arrivals = ReceiveRing::new(1, true, false);
     assert_eq!(intake.receive(&mut arrivals, true), 1);
     assert_eq!((arrivals.bytes(0) == longest, arrivals.segment(0)), (true, 0));
 }
@@ -94,7 +94,7 @@ fn one_datagram_goes_to_many_and_one_that_cannot_leave_stops_no_other() {
 fn a_wildcard_takes_both_families_and_answers_both() {
     let mut intake = intake("[::]:0", WAYS);
     let port = intake.address().unwrap().port();
-    let mut arrivals = Arrivals::new(64, false, intake.noted());
+    let mut arrivals = ReceiveRing::new(64, false, intake.has_control_messages());
     for from in ["127.0.0.1", "::1"] {
         let one = UdpSocket::bind((from, 0)).unwrap();
         one.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -111,11 +111,11 @@ fn a_wildcard_takes_both_families_and_answers_both() {
 #[test]
 fn a_wildcard_answers_from_the_address_asked() {
     for (at, coalesced) in [("0.0.0.0:0", false), ("0.0.0.0:0", true), ("[::]:0", false), ("[::]:0", true)] {
-        let mut intake = intake(at, IntakeWays { coalesced, ..WAYS });
+        let mut intake = intake(at, ReceiveOptions { coalesced, ..WAYS });
         let port = intake.address().unwrap().port();
-        let mut arrivals = Arrivals::new(64, coalesced, intake.noted());
+        let mut arrivals = ReceiveRing::new(64, coalesced, intake.has_control_messages());
         let mut heard = Vec::new();
-        let askers: Vec<_> = [1, 2, 3, 1]
+        let clients: Vec<_> = [1, 2, 3, 1]
             .into_iter()
             .map(|ours| {
                 // A connected socket takes nothing from another address.
@@ -129,35 +129,35 @@ fn a_wildcard_answers_from_the_address_asked() {
             })
             .collect();
         intake.answer(b"you", heard[1]);
-        assert_eq!(askers[1].recv(&mut [0; 8]).unwrap(), 3, "{at}");
+        assert_eq!(clients[1].recv(&mut [0; 8]).unwrap(), 3, "{at}");
         assert_eq!(intake.send(b"all", &heard), 4);
-        for one in &askers {
+        for one in &clients {
             assert_eq!(one.recv(&mut [0; 8]).unwrap(), 3, "{at}");
         }
         // The kernel says which address it would not send from; from another it will.
         let foreign = Local { asked: [192, 0, 2, 1].into(), own: true, interface: 0 };
         let strange = Peer { asked: Some(foreign), ..heard[0] };
         assert_eq!(intake.send(b"still", &[strange, heard[0]]), 2);
-        assert_eq!(askers[0].recv(&mut [0; 8]).unwrap(), 5, "{at}");
+        assert_eq!(clients[0].recv(&mut [0; 8]).unwrap(), 5, "{at}");
     }
 }
 
 #[test]
 fn one_address_is_not_told_with_every_arrival() {
     let mut intake = intake(ANY_PORT, WAYS);
-    assert!(!intake.noted());
+    assert!(!intake.has_control_messages());
     let one = sender(&intake);
     one.send(b"?").unwrap();
-    let mut arrivals = Arrivals::new(64, false, true);
+    let mut arrivals = ReceiveRing::new(64, false, true);
     assert_eq!(intake.receive(&mut arrivals, true), 1);
     assert_eq!(arrivals.peer(0).unwrap().asked, None);
 }
 
 #[test]
 fn several_share_one_address_and_drops_are_told() {
-    let one = intake(ANY_PORT, IntakeWays { buffer: 4096, ..WAYS });
+    let one = intake(ANY_PORT, ReceiveOptions { buffer: 4096, ..WAYS });
     let address = one.address().unwrap();
-    let two = Intake::bind(address, WAYS).unwrap();
+    let two = ReceiveSocket::bind(address, WAYS).unwrap();
     assert_eq!(two.address().unwrap(), address);
     drop(two);
     let sender = sender(&one);
@@ -165,22 +165,22 @@ fn several_share_one_address_and_drops_are_told() {
         sender.send(&[0; 512]).unwrap();
     }
     assert!(one.memory().drops > 0);
-    assert_eq!(crate::vacant(address).unwrap_err().raw_os_error(), Some(libc::EADDRINUSE));
+    assert_eq!(crate::check_address_free(address).unwrap_err().raw_os_error(), Some(libc::EADDRINUSE));
 }
 
 #[test]
 fn a_bell_is_heard_until_it_is_silenced() {
-    let heard = |bell: &Bell| {
+    let heard = |bell: &EventFd| {
         let mut poll = libc::pollfd { fd: bell.descriptor(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the kernel reads and writes one pollfd.
         unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
     };
-    let bell = Bell::new().unwrap();
+    let bell = EventFd::new().unwrap();
     assert!(!heard(&bell));
-    bell.ring();
-    bell.ring();
+    bell.notify();
+    bell.notify();
     assert!(heard(&bell) && heard(&bell));
-    bell.silence();
-    bell.silence();
+    bell.drain();
+    bell.drain();
     assert!(!heard(&bell));
 }

@@ -13,7 +13,7 @@ use io_uring::{opcode, types};
 use super::Shared;
 use super::ring::{GROUP, Ring};
 use super::slots::{Job, Slot, State, Tag};
-use crate::streams::How;
+use crate::streams::CloseMode;
 
 /// How long the end of a ring may take: so many waits of this length without any progress, and no more.
 const WAITS: usize = 100;
@@ -43,9 +43,9 @@ impl Ring {
     }
 
     /// The name with this generation is dead from now on; the connection ends as it is told.
-    pub(super) fn close(&mut self, index: u32, generation: u32, how: How, shared: &mut Shared) {
+    pub(super) fn close(&mut self, index: u32, generation: u32, how: CloseMode, shared: &mut Shared) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        if how == How::Reset && slot.is(generation.wrapping_add(1), State::Draining) {
+        if how == CloseMode::Reset && slot.is(generation.wrapping_add(1), State::Draining) {
             // Its last bytes do not get away: its user has lost patience.
             return self.begin_close(index, true, shared);
         }
@@ -53,12 +53,12 @@ impl Ring {
             return;
         }
         slot.generation = generation.wrapping_add(1);
-        if how == How::Reset {
+        if how == CloseMode::Reset {
             self.begin_close(index, true, shared);
         } else if slot.state == State::Open && !slot.cut && !slot.out.is_empty() {
             slot.state = State::Draining;
             self.set_on_the_way_out(index, false);
-            self.fly(index, shared);
+            self.submit_send(index, shared);
             // What was lent and never committed needs no waiting for.
             if self.slots.get(index as usize).is_some_and(|slot| slot.out.is_empty()) {
                 self.begin_close(index, false, shared);
@@ -72,7 +72,7 @@ impl Ring {
     pub(super) fn begin_close(&mut self, index: u32, cut: bool, shared: &mut Shared) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let before = slot.state;
-        let (armed, flying, idle) = (slot.armed, slot.out.is_flying(), slot.in_flight == 0);
+        let (armed, submitted, idle) = (slot.armed, slot.out.is_submitted(), slot.in_flight == 0);
         slot.state = State::Closing;
         slot.starving = false;
         slot.out.discard(&mut shared.blocks);
@@ -87,7 +87,7 @@ impl Ring {
             State::Accepting => self.cancel(index, Tag::new(Job::Accept, index, 0)),
             _ => {}
         }
-        if flying {
+        if submitted {
             self.cancel(index, Tag::new(Job::Send, index, 0));
         }
         if armed {
@@ -154,14 +154,14 @@ impl Ring {
         loop {
             let before = self.in_flight;
             while let Some(completion) = self.next() {
-                drop(self.heed(&completion, shared));
+                drop(self.on_completion(&completion, shared));
             }
             idle = if self.in_flight < before { 0 } else { idle + 1 };
             if self.in_flight == 0 || idle == WAITS {
                 break;
             }
             let _ = self.catch_up(shared);
-            let _ = self.enter(Some(A_WAIT), &mut shared.carried);
+            let _ = self.enter(Some(A_WAIT), &mut shared.stats);
         }
         let clean = self.in_flight == 0;
         if clean {
