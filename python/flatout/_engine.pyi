@@ -13,7 +13,7 @@ _Array = np.ndarray[Any, Any]
 def protocols() -> list[str]: ...
 def kernel() -> dict[str, bool]: ...
 def raise_descriptor_limit() -> int: ...
-def arrived(target: tuple[_Address, int, int], anew: bool, timeout_s: float) -> _Words | None: ...
+def arrived(target: tuple[_Address, int, int], reset: bool, timeout_s: float) -> _Words | None: ...
 
 @final
 class Histogram:
@@ -40,7 +40,7 @@ class LoadRun:
         cls,
         *,
         protocol: str,
-        knobs: list[tuple[str, int]],
+        options: list[tuple[str, int]],
         targets: list[tuple[_Address, int, int]],
         ticks: tuple[int, float],
         link: str,
@@ -78,7 +78,7 @@ class LoadRun:
     def distributions(self) -> tuple[Histogram, Histogram, Histogram, Histogram, Histogram]: ...
     def connections(self) -> _Words: ...
     @property
-    def carrier(self) -> str: ...
+    def backend(self) -> str: ...
     @property
     def elapsed_ns(self) -> int | None: ...
     @property
@@ -94,7 +94,7 @@ class Receiver:
         cls,
         *,
         protocol: str,
-        knobs: list[tuple[str, int]],
+        options: list[tuple[str, int]],
         listen: tuple[_Address, int, int],
         workers: int,
         shared: bool,
@@ -104,7 +104,7 @@ class Receiver:
         buffer: int,
         queue: int,
         when_full: str,
-        followed: int,
+        tracked: int,
         tells: bool,
     ) -> Receiver: ...
     @property
@@ -145,7 +145,7 @@ class Server:
         cls,
         *,
         protocol: str,
-        knobs: list[tuple[str, int]],
+        options: list[tuple[str, int]],
         listen: tuple[_Address, int, int],
         links: list[str],
         entries: list[tuple[bytes, bytes]],
@@ -155,7 +155,7 @@ class Server:
         cpus: list[int],
     ) -> Server: ...
     @property
-    def carrier(self) -> str: ...
+    def backend(self) -> str: ...
     @property
     def capacity(self) -> int: ...
     @property

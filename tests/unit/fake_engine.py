@@ -65,7 +65,7 @@ class FakeRun:
     def connections(self) -> dict[str, int]:
         return self.ticks[min(self.at, len(self.ticks) - 1)][1]
 
-    carrier = "io_uring"
+    backend = "io_uring"
     started_unix_ns = 1_773_500_966_000_000_000
     slot_bytes = 25_600
 

@@ -120,7 +120,7 @@ def test_the_engine_gets_layout_senders_and_targets() -> None:
     made = plan.make(scenario(target="127.0.0.1:5,127.0.0.2:6", rate=1000, senders=8, spread=0.5, require=["loss<1%"]))
     engine = made.engine
     assert (engine["ticks"], engine["warmup_ns"]) == ((8, 0.5), 0)
-    assert dict(engine["knobs"])["size"] == made.message_bytes == 24
+    assert dict(engine["options"])["size"] == made.message_bytes == 24
     assert [str(endpoint) for endpoint in engine["targets"]] == ["127.0.0.1:5", "127.0.0.2:6"]
     assert [str(endpoint) for endpoint in made.receivers] == ["127.0.0.1:5", "127.0.0.2:6"]
     assert made.one_way

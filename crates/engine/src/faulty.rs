@@ -15,9 +15,9 @@ use flatout_net::{Batch, Server};
 use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
 use crate::clock::unix_now;
-use crate::crew::Crew;
 use crate::pace::Random;
 use crate::plan::ServePlan;
+use crate::thread_group::ThreadGroup;
 
 /// What goes wrong, and how often: shares of requests, which exclude each other and add up to at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -77,7 +77,7 @@ pub struct Faulty {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Done>>,
-    worker: Crew<()>,
+    worker: ThreadGroup<()>,
 }
 
 impl Faulty {
@@ -91,7 +91,7 @@ impl Faulty {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Done>>::default());
         let (their_stop, their_done) = (Arc::clone(&stop), Arc::clone(&done));
         let cpu = plan.cpus.first().copied();
-        let mut worker = Crew::default();
+        let mut worker = ThreadGroup::default();
         worker.start("flatout-faulty", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
@@ -147,7 +147,7 @@ struct Worker<P: Protocol> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum SendOutcome {
     Drop,
     Duplicate,
     Corrupt,
@@ -174,7 +174,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn run(mut self, stop: &AtomicBool, board: &Mutex<Done>) {
+    fn run(mut self, stop: &AtomicBool, published: &Mutex<Done>) {
         while !stop.load(Ordering::Relaxed) {
             let count = self.socket.receive_now(&mut self.batch);
             for slot in 0..count {
@@ -183,11 +183,11 @@ impl<P: Protocol> Worker<P> {
             let now = unix_now();
             self.stall(now);
             self.send_due(now);
-            if let Ok(mut done) = board.try_lock() {
+            if let Ok(mut done) = published.try_lock() {
                 *done = self.done;
             }
         }
-        *board.lock().unwrap_or_else(PoisonError::into_inner) = self.done;
+        *published.lock().unwrap_or_else(PoisonError::into_inner) = self.done;
     }
 
     fn take(&mut self, slot: usize) {
@@ -233,51 +233,51 @@ impl<P: Protocol> Worker<P> {
         enough
     }
 
-    fn fate(&mut self) -> Fate {
+    fn outcome_of_send(&mut self) -> SendOutcome {
         let faults = &self.faults;
         let shares = [
-            (Fate::Drop, faults.drop),
-            (Fate::Duplicate, faults.duplicate),
-            (Fate::Corrupt, faults.corrupt),
-            (Fate::Late, faults.late),
-            (Fate::Reorder, faults.reorder),
+            (SendOutcome::Drop, faults.drop),
+            (SendOutcome::Duplicate, faults.duplicate),
+            (SendOutcome::Corrupt, faults.corrupt),
+            (SendOutcome::Late, faults.late),
+            (SendOutcome::Reorder, faults.reorder),
         ];
         let mut drawn = 1.0 - self.random.unit();
-        for (fate, share) in shares {
+        for (outcome_of_send, share) in shares {
             if drawn < share {
-                return fate;
+                return outcome_of_send;
             }
             drawn -= share;
         }
-        Fate::Answer
+        SendOutcome::Answer
     }
 
     fn carry_out(&mut self, came: u64, peer: SocketAddr, mut bytes: Vec<u8>) {
         let at = came + self.faults.delay_ns + (self.random.unit() * self.faults.jitter_ns as f64) as u64;
-        match self.fate() {
-            Fate::Drop => {
+        match self.outcome_of_send() {
+            SendOutcome::Drop => {
                 self.done.dropped += 1;
                 return;
             }
-            Fate::Duplicate => {
+            SendOutcome::Duplicate => {
                 self.done.duplicated += 1;
                 self.wait(at, peer, bytes.clone());
             }
-            Fate::Corrupt => {
+            SendOutcome::Corrupt => {
                 self.done.corrupted += 1;
                 self.spoil(&mut bytes);
             }
-            Fate::Late => {
+            SendOutcome::Late => {
                 self.done.late += 1;
                 self.wait(at + self.faults.late_by_ns, peer, bytes);
                 return;
             }
-            Fate::Reorder if self.held.is_none() => {
+            SendOutcome::Reorder if self.held.is_none() => {
                 self.done.reordered += 1;
                 self.held = Some((peer, bytes));
                 return;
             }
-            Fate::Reorder | Fate::Answer => {}
+            SendOutcome::Reorder | SendOutcome::Answer => {}
         }
         self.wait(at, peer, bytes);
         if let Some((peer, bytes)) = self.held.take() {

@@ -14,7 +14,7 @@ pub struct Slot {
     /// When it left.
     pub sent: u64,
     /// What it asked about: where the corpus keeps it.
-    pub subject: u32,
+    pub query: u32,
     state: State,
 }
 
@@ -55,7 +55,7 @@ pub struct Head {
     /// Counted requests that left and have not settled.
     pub open: u32,
     /// Arrivals that named no request of this flow.
-    pub strangers: u32,
+    pub unmatched: u32,
     /// Arrivals that named one older than the ring remembers.
     pub forgotten: u32,
 }
@@ -119,10 +119,10 @@ impl Ring<'_> {
 
     /// Notes that the request at the vacancy has left; returns the request that its slot held, if that was never
     /// answered, and its index.
-    pub fn left(&mut self, due: u64, sent: u64, subject: u32) -> Option<(u32, Slot)> {
+    pub fn sent(&mut self, due: u64, sent: u64, query: u32) -> Option<(u32, Slot)> {
         let index = self.head.next;
-        let at = self.place(index);
-        let before = std::mem::replace(&mut self.slots[at], Slot { due, sent, subject, state: State::Waiting });
+        let at = self.index(index);
+        let before = std::mem::replace(&mut self.slots[at], Slot { due, sent, query, state: State::Waiting });
         self.head.next = index.wrapping_add(1);
         (before.state == State::TimedOut).then_some((index.wrapping_sub(self.slots.len() as u32), before))
     }
@@ -144,9 +144,9 @@ impl Ring<'_> {
 
     /// What request `index` asked about, while the ring remembers it.
     #[must_use]
-    pub fn subject(&self, index: u32) -> Option<u32> {
+    pub fn query(&self, index: u32) -> Option<u32> {
         let slot = self.slot(index);
-        (self.remembers(index) && slot.state != State::Free).then_some(slot.subject)
+        (self.remembers(index) && slot.state != State::Free).then_some(slot.query)
     }
 
     /// What an arrival at `seen` makes of request `index`.
@@ -154,7 +154,7 @@ impl Ring<'_> {
         if !self.remembers(index) {
             return Settled::Forgotten;
         }
-        let at = self.place(index);
+        let at = self.index(index);
         let slot = self.slots[at];
         match slot.state {
             State::Free => Settled::Forgotten,
@@ -182,7 +182,7 @@ impl Ring<'_> {
     pub fn expire(&mut self, before: u64, mut tell: impl FnMut(&Slot)) {
         self.forget_the_overwritten();
         while self.head.oldest_waiting != self.head.next {
-            let at = self.place(self.head.oldest_waiting);
+            let at = self.index(self.head.oldest_waiting);
             let slot = &mut self.slots[at];
             if slot.state == State::Waiting {
                 if slot.sent >= before {
@@ -209,7 +209,7 @@ impl Ring<'_> {
     pub fn abandon(&mut self, mut tell: impl FnMut(u32, &Slot, bool)) {
         for n in (1..=self.slots.len() as u32).rev() {
             let index = self.head.next.wrapping_sub(n);
-            let at = self.place(index);
+            let at = self.index(index);
             let state = std::mem::replace(&mut self.slots[at].state, State::Settled);
             match state {
                 State::Waiting | State::TimedOut => tell(index, &self.slots[at], state == State::Waiting),
@@ -231,11 +231,11 @@ impl Ring<'_> {
         }
     }
 
-    fn place(&self, index: u32) -> usize {
+    fn index(&self, index: u32) -> usize {
         index as usize & (self.slots.len() - 1)
     }
 
     fn slot(&self, index: u32) -> &Slot {
-        &self.slots[self.place(index)]
+        &self.slots[self.index(index)]
     }
 }

@@ -138,16 +138,17 @@ fn check(plain: &[u8]) -> Result<(), String> {
         return Err("this is no histogram in HDR's log format V2".into());
     }
     let length = number(plain, 4).unwrap_or_default() as usize;
-    let mut counts = plain.get(HEADER..).and_then(|rest| rest.get(..length)).ok_or("the histogram is cut off")?;
+    let mut counts =
+        plain.get(HEADER..).and_then(|remaining| remaining.get(..length)).ok_or("the histogram is cut off")?;
     let mut sum = 0_u64;
     while !counts.is_empty() {
-        let (count, rest) = next_count(counts);
+        let (count, remaining) = next_count(counts);
         // Negative: so many empty places are passed over.
         sum = sum.saturating_add(count.max(0) as u64);
         if count == i64::MIN || sum > MOST_SAMPLES {
             return Err("the histogram's counts make no sense".into());
         }
-        counts = rest;
+        counts = remaining;
     }
     Ok(())
 }

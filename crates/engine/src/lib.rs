@@ -5,26 +5,28 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod corpus;
-mod crew;
+#[macro_use]
+pub mod counters;
+pub mod answer_table;
 pub mod faulty;
 pub mod flow;
-pub mod handover;
+pub mod generator;
 pub mod histogram;
-pub mod inquiry;
-pub mod load;
 pub mod log;
-pub mod lore;
 pub mod pace;
 pub mod plan;
-pub mod receive;
+pub mod published;
+pub mod query_set;
+pub mod queue;
+pub mod receiver;
+pub mod receiver_stats;
 pub mod run;
-pub mod serve;
-pub mod snapshot;
-mod start;
+pub mod server;
+mod thread_group;
+
+pub mod stream_layer;
 pub mod tally;
 mod tls;
-pub mod wrap;
 
 pub use flatout_net as net;
 

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::crew::Crew;
-use crate::load::gate::{Begin, Gate};
+use crate::generator::start_barrier::{Begin, StartBarrier};
 use crate::tally::Outcome;
+use crate::thread_group::ThreadGroup;
 
 const CHUNK: usize = 4096;
 /// Chunks on their way: 64 x 4096 rows are about 1 s at 250 k/s.
@@ -24,7 +24,7 @@ pub enum Form {
     Flatout,
     /// A row for every query sent and one for every answer, as tcpscaler's clients write them with `-R`: the time in s
     /// since 1970, the round trip in µs from when the query left.
-    Tcpscaler(Arc<Gate>, RunClock),
+    Tcpscaler(Arc<StartBarrier>, RunClock),
 }
 
 /// What turns times since the counted beginning into those of the calendar.
@@ -47,8 +47,8 @@ impl Form {
     fn write(&self, file: &mut impl Write, row: &Row) -> io::Result<()> {
         match self {
             Self::Flatout => write_row(file, row),
-            Self::Tcpscaler(gate, clock) => {
-                let Begin::At(begin) = gate.begin() else { return Ok(()) };
+            Self::Tcpscaler(barrier, clock) => {
+                let Begin::At(begin) = barrier.begin() else { return Ok(()) };
                 write_tcpscaler(file, row, begin + clock.warmup + clock.unix_offset)
             }
         }
@@ -74,13 +74,13 @@ pub struct Row {
 
 /// A worker's end: collects rows into chunks.
 #[derive(Debug)]
-pub struct Pen {
+pub struct LogWriter {
     chunk: Vec<Row>,
     to: SyncSender<Vec<Row>>,
     dropped: u64,
 }
 
-impl Pen {
+impl LogWriter {
     /// Notes a row.
     pub fn write(&mut self, row: Row) {
         self.chunk.push(row);
@@ -110,7 +110,7 @@ impl Pen {
 #[derive(Debug)]
 pub struct Log {
     from_workers: SyncSender<Vec<Row>>,
-    writer: Crew<io::Result<()>>,
+    writer: ThreadGroup<io::Result<()>>,
 }
 
 impl Log {
@@ -119,15 +119,15 @@ impl Log {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         file.write_all(form.head().as_bytes())?;
         let (from_workers, rows) = sync_channel(ON_THE_WAY);
-        let mut writer = Crew::default();
+        let mut writer = ThreadGroup::default();
         writer.start("flatout-log", move || write_all(file, &rows, form))?;
         Ok(Self { from_workers, writer })
     }
 
     /// A pen for one worker.
     #[must_use]
-    pub fn pen(&self) -> Pen {
-        Pen { chunk: Vec::with_capacity(CHUNK), to: self.from_workers.clone(), dropped: 0 }
+    pub fn log_writer(&self) -> LogWriter {
+        LogWriter { chunk: Vec::with_capacity(CHUNK), to: self.from_workers.clone(), dropped: 0 }
     }
 
     /// Waits until all is written. Call it after all pens are closed. The error is the first that writing met.

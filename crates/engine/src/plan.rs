@@ -13,7 +13,7 @@ pub struct LoadPlan {
     /// The protocol's name.
     pub protocol: String,
     /// Its knobs.
-    pub knobs: Vec<(String, i64)>,
+    pub options: Vec<(String, i64)>,
     /// Whom to ask: at least one address; over datagrams flows go to all of them in turn, else to the first.
     pub targets: Vec<SocketAddr>,
     /// Where nothing comes back: whose messages they are, and at which moments of a tick they leave.
@@ -29,7 +29,7 @@ pub struct LoadPlan {
     /// A query file, instead of lines.
     pub queries: Option<PathBuf>,
     /// How connections live, where the link has them.
-    pub life: Life,
+    pub policy: ConnectionPolicy,
     /// Which part of the schedule is this host's.
     pub node: Share,
     /// When to begin, Unix time in ns; earlier than it can be: at once.
@@ -87,7 +87,7 @@ pub enum Wait {
 
 /// How the connections of a load live.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct ConnectionPolicy {
     /// How fast to open them, per s over all workers.
     pub connect_per_s: f64,
     /// How long opening one may take, ns.
@@ -167,7 +167,7 @@ pub struct ServePlan {
     /// The protocol's name.
     pub protocol: String,
     /// Its knobs.
-    pub knobs: Vec<(String, i64)>,
+    pub options: Vec<(String, i64)>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Over what: each worker listens on all of them.
@@ -190,7 +190,7 @@ pub struct ReceivePlan {
     /// The protocol's name.
     pub protocol: String,
     /// Its knobs.
-    pub knobs: Vec<(String, i64)>,
+    pub options: Vec<(String, i64)>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Threads that receive.
@@ -210,7 +210,7 @@ pub struct ReceivePlan {
     /// What happens to more.
     pub when_full: WhenFull,
     /// Senders whose sequence numbers are followed, and whose addresses are kept, at most.
-    pub followed: usize,
+    pub tracked: usize,
     /// Whether counter questions on the same port are answered.
     pub tells: bool,
 }

@@ -8,17 +8,17 @@ use std::time::Duration;
 use flatout_wire::Protocol;
 
 use crate::clock::{Clock, SystemClock};
-use crate::crew::Crew;
 use crate::faulty::{Faults, Faulty};
+use crate::generator::start;
+use crate::generator::start_barrier::{Begin, StartBarrier};
 use crate::histogram::{Durations, Recorder};
-use crate::load::gate::{Begin, Gate};
 use crate::log::{Form, Log, RunClock};
 use crate::plan::{LoadPlan, ReceivePlan, ServePlan};
-use crate::receive::Receiving;
-use crate::serve::Serving;
-use crate::snapshot::{Board, Second};
-use crate::start;
+use crate::published::{PublishedRun, Second};
+use crate::receiver::Receiving;
+use crate::server::Serving;
 use crate::tally::{Connections, Counts};
+use crate::thread_group::ThreadGroup;
 
 /// What one protocol brings: chosen by name before any loop begins.
 struct Entry {
@@ -88,10 +88,10 @@ pub struct Interval {
 #[derive(Debug)]
 pub struct LoadRun {
     clock: SystemClock,
-    gate: Arc<Gate>,
+    barrier: Arc<StartBarrier>,
     warmup_ns: u64,
-    boards: Vec<Arc<Board>>,
-    workers: Crew<Counts>,
+    published: Vec<Arc<PublishedRun>>,
+    workers: ThreadGroup<Counts>,
     seconds: BTreeMap<usize, (usize, u64, Counts, Recorder)>,
     intervals: Vec<Interval>,
     totals: Recorder,
@@ -112,20 +112,20 @@ impl LoadRun {
     fn start_with<P: Protocol>(plan: &LoadPlan) -> io::Result<Self> {
         flatout_net::shorten_timeslice();
         let clock = SystemClock::begin();
-        let gate = start::gate(plan, clock);
+        let barrier = start::barrier(plan, clock);
         let form = if plan.log.as_ref().is_some_and(|log| log.tcpscaler) {
             let times = RunClock { unix_offset: clock.unix_offset(), warmup: plan.warmup_ns };
-            Form::Tcpscaler(Arc::clone(&gate), times)
+            Form::Tcpscaler(Arc::clone(&barrier), times)
         } else {
             Form::Flatout
         };
         let log = plan.log.as_ref().map(|log| Log::create(&log.path, form)).transpose()?;
-        let workers = start::workers::<P>(plan, clock, &gate, log.as_ref())?;
+        let workers = start::workers::<P>(plan, clock, &barrier, log.as_ref())?;
         Ok(Self {
             clock,
-            gate,
+            barrier,
             warmup_ns: plan.warmup_ns,
-            boards: workers.boards,
+            published: workers.published,
             workers: workers.threads,
             seconds: BTreeMap::new(),
             intervals: Vec::new(),
@@ -159,17 +159,17 @@ impl LoadRun {
 
     /// Asks all workers to stop; they end within a fraction of a second.
     pub fn stop(&self) {
-        self.boards.iter().for_each(|board| board.ask_to_stop());
+        self.published.iter().for_each(|published| published.ask_to_stop());
     }
 
     /// Takes in the seconds that are over.
     fn gather(&mut self, over: bool) {
-        for board in self.boards.clone() {
-            for second in board.take_done() {
-                self.take_in(&board, second);
+        for published in self.published.clone() {
+            for second in published.take_done() {
+                self.take_in(&published, second);
             }
         }
-        let workers = self.boards.len();
+        let workers = self.published.len();
         while let Some(first) = self.seconds.first_entry() {
             if first.get().0 < workers && !over {
                 break;
@@ -182,16 +182,16 @@ impl LoadRun {
         }
     }
 
-    fn take_in(&mut self, board: &Board, second: Second) {
+    fn take_in(&mut self, published: &PublishedRun, second: Second) {
         let entry = self.seconds.entry(second.index).or_default();
         entry.0 += 1;
         entry.1 = entry.1.max(second.until);
         entry.2 += &second.counts;
-        if entry.0 == 1 && self.boards.len() == 1 {
+        if entry.0 == 1 && self.published.len() == 1 {
             entry.3 = second.recorder;
         } else {
             entry.3.add(&second.recorder);
-            board.give_back(second.recorder);
+            published.give_back(second.recorder);
         }
     }
 
@@ -205,8 +205,8 @@ impl LoadRun {
             lateness_p99: quantile(&recorder.lateness, 0.99),
         });
         self.totals.add(&recorder);
-        if let Some(board) = self.boards.first() {
-            board.give_back(recorder);
+        if let Some(published) = self.published.first() {
+            published.give_back(recorder);
         }
     }
 
@@ -220,7 +220,7 @@ impl LoadRun {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();
-        self.boards.iter().for_each(|board| sum += &board.live());
+        self.published.iter().for_each(|published| sum += &published.live());
         sum
     }
 
@@ -245,14 +245,14 @@ impl LoadRun {
     /// Memory of all request slots and connections, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.boards.iter().map(|board| board.bytes()).sum()
+        self.published.iter().map(|published| published.bytes()).sum()
     }
 
     /// What became of connections, over all workers.
     #[must_use]
     pub fn connections(&self) -> Connections {
         let mut sum = Connections::default();
-        self.boards.iter().for_each(|board| sum += &board.connections());
+        self.published.iter().for_each(|published| sum += &published.connections());
         sum
     }
 
@@ -260,19 +260,19 @@ impl LoadRun {
     #[must_use]
     pub fn connect(&self) -> Durations {
         let mut sum = Durations::default();
-        self.boards.iter().for_each(|board| sum.add(&board.connect()));
+        self.published.iter().for_each(|published| sum.add(&published.connect()));
         sum
     }
 
     /// What carries the connections: empty where there are none.
     #[must_use]
-    pub fn carrier(&self) -> &'static str {
-        self.boards.first().map_or("", |board| board.carrier())
+    pub fn backend(&self) -> &'static str {
+        self.published.first().map_or("", |published| published.backend())
     }
 
     /// When counting begins on the run's clock, once that is known.
     fn counted_from(&self) -> Option<u64> {
-        match self.gate.begin() {
+        match self.barrier.begin() {
             Begin::At(begin) => Some(begin + self.warmup_ns),
             Begin::Wait | Begin::Never => None,
         }
@@ -294,8 +294,8 @@ impl LoadRun {
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
         let log = self.log_failure.iter().map(|why| format!("the log could not be written: {why}"));
-        let kernel = self.boards.iter().filter_map(|board| board.failure());
-        let ended = self.boards.iter().filter(|board| self.over() && !board.finished());
+        let kernel = self.published.iter().filter_map(|published| published.failure());
+        let ended = self.published.iter().filter(|published| self.over() && !published.finished());
         let ended = ended.map(|_| "a worker ended early, which is a fault of flatout".to_owned());
         log.chain(kernel).chain(ended).collect()
     }

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::plan;
-use crate::wrap::{Trouble, Wrap};
+use crate::stream_layer::{StreamError, StreamLayer};
 
 /// DNS over TLS by its registered name (RFC 7858, IANA's list of protocol identifiers).
 const DOT: &[u8] = b"dot";
@@ -67,11 +67,11 @@ fn authorities(file: Option<&Path>) -> io::Result<RootCertStore> {
     Ok(roots)
 }
 
-impl Wrap for Tls {
+impl StreamLayer for Tls {
     type State = Option<Box<ClientConnection>>;
     const PLAIN: bool = false;
 
-    fn begin(&self, state: &mut Self::State, out: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn begin(&self, state: &mut Self::State, out: &mut Vec<u8>) -> Result<(), StreamError> {
         let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         let connection = state.insert(Box::new(connection.map_err(in_words)?));
         // What is written leaves at once, so nothing piles up.
@@ -79,13 +79,13 @@ impl Wrap for Tls {
         flush(connection, out)
     }
 
-    fn hear(
+    fn read_replies(
         &self,
         state: &mut Self::State,
         mut bytes: &[u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), StreamError> {
         let Some(connection) = state else { return Ok(()) };
         while !bytes.is_empty() {
             if connection.read_tls(&mut bytes).map_err(in_words)? == 0 {
@@ -114,21 +114,21 @@ impl Wrap for Tls {
         state.as_ref().is_some_and(|connection| !connection.is_handshaking())
     }
 
-    fn say(&self, state: &mut Self::State, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Trouble> {
+    fn say(&self, state: &mut Self::State, plain: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
         let Some(connection) = state else { return Ok(()) };
         io::Write::write_all(&mut connection.writer(), plain).map_err(in_words)?;
         flush(connection, out)
     }
 }
 
-fn flush(connection: &mut ClientConnection, out: &mut Vec<u8>) -> Result<(), Trouble> {
+fn flush(connection: &mut ClientConnection, out: &mut Vec<u8>) -> Result<(), StreamError> {
     while connection.wants_write() {
         connection.write_tls(out).map_err(in_words)?;
     }
     Ok(())
 }
 
-fn in_words(error: impl std::fmt::Display) -> Trouble {
+fn in_words(error: impl std::fmt::Display) -> StreamError {
     format!("TLS: {error}")
 }
 

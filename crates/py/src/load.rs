@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use flatout_engine::pace::{Arrivals, Segment, Share, Ticks};
-use flatout_engine::plan::{Io, Life, Link, LoadPlan, Log, PingPong, Tls, Wait};
+use flatout_engine::plan::{ConnectionPolicy, Io, Link, LoadPlan, Log, PingPong, Tls, Wait};
 use flatout_engine::run;
 use flatout_engine::tally::{Counts, Unsent};
 use pyo3::exceptions::PyValueError;
@@ -25,14 +25,14 @@ pub struct LoadRun(run::LoadRun);
 #[pymethods]
 impl LoadRun {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, targets, ticks, link, sources, flows, lines, queries, connect_per_s,
+    #[pyo3(signature = (*, protocol, options, targets, ticks, link, sources, flows, lines, queries, connect_per_s,
                         connect_timeout_ns, churn, hold, reconnect, io, tls, node, start_at_unix_ns, profile, warmup_ns,
                         timeout_ns, poisson, ping_pong, seed, workers, cpus, stamps, segmented, log))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
-        knobs: Vec<(String, i64)>,
+        options: Vec<(String, i64)>,
         targets: Vec<(IpAddr, u16, u32)>,
         ticks: (u32, f64),
         link: &str,
@@ -64,7 +64,7 @@ impl LoadRun {
         check(workers > 0 && flows >= workers && !profile.is_empty() && node.0 < node.1 && !targets.is_empty())?;
         let plan = LoadPlan {
             protocol,
-            knobs,
+            options,
             targets: targets.into_iter().map(address).collect(),
             ticks: Ticks { senders: ticks.0, spread: ticks.1 },
             link: one_of(link, &LINKS)?,
@@ -72,7 +72,15 @@ impl LoadRun {
             flows,
             lines,
             queries,
-            life: Life { connect_per_s, connect_timeout_ns, churn, hold, reconnect, io: of_io(io)?, tls: of_tls(tls) },
+            policy: ConnectionPolicy {
+                connect_per_s,
+                connect_timeout_ns,
+                churn,
+                hold,
+                reconnect,
+                io: of_io(io)?,
+                tls: of_tls(tls),
+            },
             node: Share { index: node.0, of: node.1 },
             start_at_unix_ns,
             profile: profile.into_iter().map(segment).collect(),
@@ -116,8 +124,8 @@ impl LoadRun {
     /// The seconds that are over, from the n-th on: (end in ns, counters, p50, p99, p99 of lateness).
     #[allow(clippy::type_complexity)]
     fn intervals(&self, first: usize) -> Vec<(u64, Words, Option<u64>, Option<u64>, Option<u64>)> {
-        let rest = self.0.intervals().get(first..).unwrap_or_default();
-        rest.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
+        let remaining = self.0.intervals().get(first..).unwrap_or_default();
+        remaining.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
     }
 
     /// (from due, from sent, lateness, reading) over all seconds that are over, and from opening to standing once all is
@@ -134,8 +142,8 @@ impl LoadRun {
     }
 
     #[getter]
-    fn carrier(&self) -> &'static str {
-        self.0.carrier()
+    fn backend(&self) -> &'static str {
+        self.0.backend()
     }
 
     #[getter]
@@ -216,20 +224,5 @@ pub(crate) fn address((ip, port, scope): (IpAddr, u16, u32)) -> SocketAddr {
 }
 
 fn words(counts: &Counts) -> Words {
-    BTreeMap::from([
-        ("planned", counts.planned),
-        ("sent", counts.sent),
-        ("unsent", counts.all_unsent()),
-        ("answered", counts.answered),
-        ("late", counts.late),
-        ("lost", counts.lost),
-        ("refused", counts.refused),
-        ("invalid", counts.invalid),
-        ("duplicate", counts.duplicate),
-        ("reordered", counts.reordered),
-        ("unmatched", counts.unmatched),
-        ("unstamped", counts.unstamped),
-        ("own_drops", counts.own_drops),
-        ("cpu_ns", counts.cpu_ns),
-    ])
+    counts.words().collect()
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use flatout_engine::plan::{ReceivePlan, WhenFull};
-use flatout_engine::receive::Receiving;
+use flatout_engine::receiver::Receiving;
 use flatout_engine::run;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
@@ -28,13 +28,13 @@ pub struct Receiver(Receiving);
 #[pymethods]
 impl Receiver {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, listen, workers, shared, cpus, coalesced, stamps, buffer, queue, when_full,
-                        followed, tells))]
+    #[pyo3(signature = (*, protocol, options, listen, workers, shared, cpus, coalesced, stamps, buffer, queue, when_full,
+                        tracked, tells))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
-        knobs: Vec<(String, i64)>,
+        options: Vec<(String, i64)>,
         listen: (IpAddr, u16, u32),
         workers: usize,
         shared: bool,
@@ -44,16 +44,16 @@ impl Receiver {
         buffer: usize,
         queue: usize,
         when_full: &str,
-        followed: usize,
+        tracked: usize,
         tells: bool,
     ) -> PyResult<Self> {
-        if workers == 0 || queue == 0 || followed == 0 {
+        if workers == 0 || queue == 0 || tracked == 0 {
             let needs = "a receiver needs a worker, room for a message, and a sender to follow";
             return Err(PyValueError::new_err(needs));
         }
         let plan = ReceivePlan {
             protocol,
-            knobs,
+            options,
             listen: address(listen),
             workers,
             shared,
@@ -63,7 +63,7 @@ impl Receiver {
             buffer,
             queue,
             when_full: one_of(when_full, &WHEN_FULL)?,
-            followed,
+            tracked,
             tells,
         };
         py.detach(|| run::receive(&plan)).map(Self).map_err(raise)
@@ -97,12 +97,12 @@ impl Receiver {
 
     /// What event loops wait for.
     fn fileno(&self) -> PyResult<i32> {
-        Ok(self.here()?.handover().descriptor())
+        Ok(self.here()?.queue().descriptor())
     }
 
     /// Has it readable at the next message; False where some wait already or none will come.
     fn arm(&self) -> PyResult<bool> {
-        Ok(self.here()?.handover().arm())
+        Ok(self.here()?.queue().arm())
     }
 
     fn drain(&self) -> PyResult<()> {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flatout_engine::inquiry;
 use flatout_engine::net::BatchSender;
+use flatout_engine::receiver_stats;
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -37,24 +37,24 @@ impl Sender {
         Ok(Self { outlet: Mutex::new(Some(outlet)), size })
     }
 
-    /// Sends whole records, one a datagram; returns how many left. Waits while the socket is full, without the GIL.
+    /// Sends whole records, one a datagram; returns how many sent. Waits while the socket is full, without the GIL.
     fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>) -> PyResult<usize> {
         let bytes = data.as_slice().map_err(|_| PyValueError::new_err("the bytes do not lie end to end"))?;
         if !bytes.len().is_multiple_of(self.size) {
             return Err(PyValueError::new_err("not a whole number of records"));
         }
-        let (mut rest, mut left) = (bytes, 0);
-        while !rest.is_empty() {
-            let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(rest)));
+        let (mut remaining, mut sent) = (bytes, 0);
+        while !remaining.is_empty() {
+            let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(remaining)));
             let gone = gone.ok_or_else(|| PyValueError::new_err("this sender is closed"))?.map_err(raise)?;
-            left += gone.sent;
-            rest = rest.get(gone.processed * self.size..).unwrap_or_default();
+            sent += gone.sent;
+            remaining = remaining.get(gone.processed * self.size..).unwrap_or_default();
             py.check_signals()?;
         }
-        Ok(left)
+        Ok(sent)
     }
 
-    /// Records that have left, that came back as refused, and that this machine's own queue dropped.
+    /// Records that have sent, that came back as refused, and that this machine's own queue dropped.
     fn counts(&self, py: Python<'_>) -> Words {
         let counts = |outlet: &mut BatchSender| (outlet.sent(), outlet.refused(), outlet.dropped());
         let (sent, refused, dropped) = py.detach(|| self.lock().as_mut().map(counts)).unwrap_or_default();
@@ -78,10 +78,15 @@ impl Sender {
 ///
 /// ConnectionRefusedError: nobody listens there.
 #[pyfunction]
-pub fn arrived(py: Python<'_>, target: (IpAddr, u16, u32), anew: bool, timeout_s: f64) -> PyResult<Option<Words>> {
+pub fn arrived(py: Python<'_>, target: (IpAddr, u16, u32), reset: bool, timeout_s: f64) -> PyResult<Option<Words>> {
     let at_most = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
-    let found = py.detach(|| inquiry::ask(address(target), anew, at_most)).map_err(raise)?;
-    Ok(found.map(|told| {
-        told.counters.words().into_iter().chain([("instance", told.instance), ("places", told.field_layout)]).collect()
+    let found = py.detach(|| receiver_stats::ask(address(target), reset, at_most)).map_err(raise)?;
+    Ok(found.map(|reported| {
+        reported
+            .counters
+            .words()
+            .into_iter()
+            .chain([("instance", reported.instance), ("places", reported.field_layout)])
+            .collect()
     }))
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use flatout_engine::faulty::{Faults, Faulty};
 use flatout_engine::plan::{Io, Link, ServePlan};
 use flatout_engine::run;
-use flatout_engine::serve::{DROPPED, Served, Serving};
+use flatout_engine::server::{DROPPED, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -22,12 +22,12 @@ pub struct Server(Serving);
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, listen, links, entries, io, connections, workers, cpus))]
+    #[pyo3(signature = (*, protocol, options, listen, links, entries, io, connections, workers, cpus))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
-        knobs: Vec<(String, i64)>,
+        options: Vec<(String, i64)>,
         listen: Address,
         links: Vec<String>,
         entries: Vec<(Vec<u8>, Vec<u8>)>,
@@ -40,15 +40,15 @@ impl Server {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
         }
         let links = links.iter().map(|word| link(word)).collect::<PyResult<_>>()?;
-        let (listen, io) = (address(listen), carrier(io)?);
-        let plan = ServePlan { protocol, knobs, listen, links, entries, io, connections, workers, cpus };
+        let (listen, io) = (address(listen), backend(io)?);
+        let plan = ServePlan { protocol, options, listen, links, entries, io, connections, workers, cpus };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
 
     /// What carries streams: "io_uring", "epoll", or nothing.
     #[getter]
-    fn carrier(&self) -> &'static str {
-        self.0.carrier()
+    fn backend(&self) -> &'static str {
+        self.0.backend()
     }
 
     /// How many connections there may be at once, as far as places go; 0 without streams.
@@ -75,7 +75,7 @@ impl Server {
 
     /// Each worker's counters, by the names of their fields; dropped is the sum of all reasons.
     fn served(&self) -> PyResult<Vec<Words>> {
-        Ok(self.here()?.served().iter().map(words).collect())
+        Ok(self.here()?.served().iter().map(|served| served.words().collect()).collect())
     }
 
     /// Datagrams without answer, over all workers, by reason.
@@ -101,26 +101,6 @@ impl Server {
     }
 }
 
-fn words(served: &Served) -> Words {
-    BTreeMap::from([
-        ("received", served.received),
-        ("answered", served.answered),
-        ("dropped", served.dropped.iter().sum()),
-        ("kernel_drops", served.kernel_drops),
-        ("cpu_ns", served.cpu_ns),
-        ("connections", served.connections),
-        ("accepted", served.accepted),
-        ("accept_errors", served.accept_errors),
-        ("resets", served.resets),
-        ("ended", served.ended),
-        ("stalled", served.stalled),
-        ("broken", served.broken),
-        ("bytes_in", served.bytes_in),
-        ("bytes_out", served.bytes_out),
-        ("memory_bytes", served.memory_bytes),
-    ])
-}
-
 /// A link by its word.
 fn link(word: &str) -> PyResult<Link> {
     let known = [Link::Udp, Link::Tcp, Link::Tls].into_iter().find(|link| link.word() == word);
@@ -128,7 +108,7 @@ fn link(word: &str) -> PyResult<Link> {
 }
 
 /// A carrier of streams by its word.
-fn carrier(word: &str) -> PyResult<Io> {
+fn backend(word: &str) -> PyResult<Io> {
     match word {
         "auto" => Ok(Io::Auto),
         "io_uring" => Ok(Io::Uring),
@@ -182,7 +162,7 @@ impl FaultyServer {
         };
         let plan = ServePlan {
             protocol,
-            knobs: Vec::new(),
+            options: Vec::new(),
             listen: address(listen),
             links: vec![Link::Udp],
             entries: Vec::new(),

@@ -19,7 +19,6 @@
 pub const LENGTH: usize = HEAD + 8 + 8 + 8 * COUNTERS;
 /// What a question says; all behind it is zero there.
 const HEAD: usize = 24;
-const COUNTERS: usize = 19;
 const ASKS: &[u8; 8] = b"flatout?";
 const ANSWERS: &[u8; 8] = b"flatout!";
 const VERSION: u8 = 2;
@@ -44,102 +43,77 @@ pub struct StatsReply {
     pub counters: ReceiverCounters,
 }
 
-/// What a receiver has counted since it began, over all its workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReceiverCounters {
-    /// Messages that came, right or not.
-    pub received: u64,
-    /// Messages that were right.
-    pub parsed: u64,
-    /// Messages that were not.
-    pub malformed: u64,
-    /// Right messages whose sequence number had come before.
-    pub duplicate: u64,
-    /// Right messages that came after a later one of their sender.
-    pub reordered: u64,
-    /// Sequence numbers left out so far; one that comes late is taken off again.
-    pub missing: u64,
-    /// Senders whose numbers jumped too far to be a gap: begun again, or in another byte order.
-    pub restarts: u64,
-    /// Right messages whose sender there was no room to follow.
-    pub untracked: u64,
-    /// What the kernel dropped at the sockets; messages that it would have handed over as one count as one.
-    pub kernel_drops: u64,
-    /// What the kernel handed over, messages that came as one counted once.
-    pub arrivals: u64,
-    /// Right messages that the handler has taken.
-    pub handed_over: u64,
-    /// Right messages dropped because the queue to the handler was full.
-    pub dropped: u64,
-    /// Right messages that wait for the handler.
-    pub queued: u64,
-    /// Senders that began: each once more after every new beginning of numbers.
-    pub senders: u64,
-    /// Bytes of all messages.
-    pub bytes: u64,
-    /// CPU time of the workers, ns.
-    pub cpu_ns: u64,
-    /// How many workers there are.
-    pub workers: u64,
-    /// Bytes that a message must have.
-    pub size: u64,
-    /// Bits of a sequence number; 0: there is none.
-    pub sequence_bits: u64,
+/// Declares the counters once: the fields, their words, their order in a datagram and their sum.
+macro_rules! receiver_counters {
+    ($($(#[$doc:meta])* $field:ident,)*) => {
+        const COUNTERS: usize = [$(stringify!($field)),*].len();
+
+        /// What a receiver has counted since it began, over all its workers.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct ReceiverCounters {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl ReceiverCounters {
+            /// The words and numbers.
+            #[must_use]
+            pub fn words(&self) -> [(&'static str, u64); COUNTERS] {
+                [$((stringify!($field), self.$field),)*]
+            }
+
+            /// Adds what another worker of the same receiver has counted; `size` and `sequence_bits` are the receiver's.
+            pub fn add(&mut self, other: &Self) {
+                let (size, sequence_bits) = (other.size, other.sequence_bits);
+                $(self.$field += other.$field;)*
+                (self.size, self.sequence_bits) = (size, sequence_bits);
+            }
+
+            fn of([$($field,)*]: [u64; COUNTERS]) -> Self {
+                Self { $($field,)* }
+            }
+        }
+    };
 }
 
-impl ReceiverCounters {
-    /// The words and numbers.
-    #[must_use]
-    pub fn words(&self) -> [(&'static str, u64); COUNTERS] {
-        [
-            ("received", self.received),
-            ("parsed", self.parsed),
-            ("malformed", self.malformed),
-            ("duplicate", self.duplicate),
-            ("reordered", self.reordered),
-            ("missing", self.missing),
-            ("restarts", self.restarts),
-            ("untracked", self.untracked),
-            ("kernel_drops", self.kernel_drops),
-            ("arrivals", self.arrivals),
-            ("handed_over", self.handed_over),
-            ("dropped", self.dropped),
-            ("queued", self.queued),
-            ("senders", self.senders),
-            ("bytes", self.bytes),
-            ("cpu_ns", self.cpu_ns),
-            ("workers", self.workers),
-            ("size", self.size),
-            ("sequence_bits", self.sequence_bits),
-        ]
-    }
-
-    fn of(words: [u64; COUNTERS]) -> Self {
-        let [received, parsed, malformed, duplicate, reordered, missing, restarts, untracked, kernel_drops, rest @ ..] =
-            words;
-        let [arrivals, handed_over, dropped, queued, senders, bytes, cpu_ns, workers, size, sequence_bits] = rest;
-        Self {
-            received,
-            parsed,
-            malformed,
-            duplicate,
-            reordered,
-            missing,
-            restarts,
-            untracked,
-            kernel_drops,
-            arrivals,
-            handed_over,
-            dropped,
-            queued,
-            senders,
-            bytes,
-            cpu_ns,
-            workers,
-            size,
-            sequence_bits,
-        }
-    }
+receiver_counters! {
+    /// Messages that came, right or not.
+    received,
+    /// Messages that were right.
+    parsed,
+    /// Messages that were not.
+    malformed,
+    /// Right messages whose sequence number had come before.
+    duplicate,
+    /// Right messages that came after a later one of their sender.
+    reordered,
+    /// Sequence numbers left out so far; one that comes late is taken off again.
+    missing,
+    /// Senders whose numbers jumped too far to be a gap: begun again, or in another byte order.
+    restarts,
+    /// Right messages whose sender there was no room to follow.
+    untracked,
+    /// What the kernel dropped at the sockets; messages that it would have handed over as one count as one.
+    kernel_drops,
+    /// What the kernel handed over, messages that came as one counted once.
+    arrivals,
+    /// Right messages that the handler has taken.
+    handed_over,
+    /// Right messages dropped because the queue to the handler was full.
+    dropped,
+    /// Right messages that wait for the handler.
+    queued,
+    /// Senders that began: each once more after every new beginning of numbers.
+    senders,
+    /// Bytes of all messages.
+    bytes,
+    /// CPU time of the workers, ns.
+    cpu_ns,
+    /// How many workers there are.
+    workers,
+    /// Bytes that a message must have.
+    size,
+    /// Bits of a sequence number; 0: there is none.
+    sequence_bits,
 }
 
 impl StatsRequest {

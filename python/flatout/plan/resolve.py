@@ -45,12 +45,12 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def message_bytes(self) -> int | None:
         """Where nothing comes back: how long each message is, as its protocol tells the engine."""
-        return dict(self.engine["knobs"]).get("size") if self.receivers else None
+        return dict(self.engine["options"]).get("size") if self.receivers else None
 
     @property
     def places(self) -> int:
         """Where messages say who sent them (low half) and their number (high half), as the engine is told."""
-        protocol_options = dict(self.engine["knobs"])
+        protocol_options = dict(self.engine["options"])
         return int(protocol_options.get("identity", 0)) | int(protocol_options.get("sequence", 0)) << 32
 
 
@@ -196,7 +196,7 @@ def _engine(
 ) -> dict[str, Any]:
     return {
         "protocol": spoken.name,
-        "knobs": spoken.engine_options(protocol_options)
+        "options": spoken.engine_options(protocol_options)
         if spoken.engine_options
         else list(option_values(protocol_options).items()),
         "lines": _lines(scenario, spoken, protocol_options),

@@ -114,7 +114,7 @@ class Receiver(Server):
             _Receiver,
             listen,
             protocol=layout.protocol,
-            knobs=layout.engine_options(),
+            options=layout.engine_options(),
             workers=threads,
             shared=shared,
             cpus=list(capacity.cpus_of(cpus)),
@@ -123,7 +123,7 @@ class Receiver(Server):
             buffer=units.whole("buffer", buffer, _LARGEST_BUFFER, units.size),
             queue=self._queue,
             when_full=full,
-            followed=self._follow,
+            tracked=self._follow,
             tells=counters,
         )
         super().__init__(layout.protocol, threads)

@@ -315,7 +315,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: RunMonitor, stolen_s: 
         intervals=watch.intervals,
         tallies=running.tallies(),
         connections=connections,
-        carrier=running.carrier if plan.scenario.streams else "",
+        carrier=running.backend if plan.scenario.streams else "",
         memory=_memory(plan.scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
         own_drops=counts["own_drops"],

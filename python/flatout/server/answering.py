@@ -73,13 +73,13 @@ class Answerer(Server):
     @property
     def carrier(self) -> str:
         """What carries its connections: "io_uring" or "epoll"; empty where it takes none."""
-        return self._engine.carrier
+        return self._engine.backend
 
     @property
     def most_connections(self) -> int:
         """How many connections there can be at once; with io_uring descriptors do not limit them, but memory may."""
         places = self._engine.capacity
-        return places if self.carrier == "io_uring" else max(min(places, self._descriptors), 0)
+        return places if self.backend == "io_uring" else max(min(places, self._descriptors), 0)
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
@@ -144,4 +144,4 @@ def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, An
     except TypeError as error:
         raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
-    return {"knobs": list(option_values(filled).items()), "entries": entries}
+    return {"options": list(option_values(filled).items()), "entries": entries}

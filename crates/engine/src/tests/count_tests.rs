@@ -20,7 +20,7 @@ fn numbered(times: u64) -> Counts {
         unstamped: n(14),
         own_drops: n(15),
         cpu_ns: n(16),
-        tallies: std::array::from_fn(|place| n(17 + place as u64)),
+        tallies: std::array::from_fn(|slot| n(17 + slot as u64)),
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Asked {
 
 /// What becomes of a request. All delays in ns from when it left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum SendOutcome {
     /// Answered.
     Answer(u64),
     /// Answered, and the kernel does not stamp the answer.
@@ -104,7 +104,7 @@ pub(super) enum Fate {
     Fail(i32),
 }
 
-impl Fate {
+impl SendOutcome {
     /// An answer after `delay` by a server that does nothing between `from` and `until`.
     pub(super) fn stalled(asked: Asked, from: u64, until: u64, delay: u64) -> Self {
         let stalls = (from..until).contains(&asked.at);
@@ -139,7 +139,7 @@ pub(super) struct FakeLink<F> {
     responder: NtpResponder,
     flying: BinaryHeap<Reverse<Arrival>>,
     inboxes: Vec<Inbox>,
-    heard: Vec<usize>,
+    ready: Vec<usize>,
     serial: u64,
     order: u64,
     /// What each datagram costs to send.
@@ -148,7 +148,7 @@ pub(super) struct FakeLink<F> {
     pub(super) most_a_call: usize,
 }
 
-impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
+impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
     pub(super) fn new(world: Rc<World>, flows: usize, script: F) -> Self {
         Self {
             world,
@@ -156,7 +156,7 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
             responder: Ntp::responder(&[]).unwrap(),
             flying: BinaryHeap::new(),
             inboxes: (0..flows).map(|_| Inbox::default()).collect(),
-            heard: Vec::new(),
+            ready: Vec::new(),
             serial: 0,
             order: 0,
             send_cost: 0,
@@ -213,32 +213,34 @@ impl<F: FnMut(Asked) -> Fate> FakeLink<F> {
         let (at, flow) = (asked.at, asked.flow);
         let answer = self.answer(request, at);
         match (self.script)(asked) {
-            Fate::Answer(delay) => self.launch(at + delay, flow, &answer),
-            Fate::Unstamped(delay) => {
+            SendOutcome::Answer(delay) => self.launch(at + delay, flow, &answer),
+            SendOutcome::Unstamped(delay) => {
                 let (at, bytes) = (at + delay, answer);
                 self.fly(Arrival { at, order: 0, flow, refusal: false, stamped: false, bytes })
             }
-            Fate::Twice(one, other) => self.launch(at + one, flow, &answer).launch(at + other, flow, &answer),
-            Fate::Drop => self,
-            Fate::Corrupt(delay, byte) => {
+            SendOutcome::Twice(one, other) => self.launch(at + one, flow, &answer).launch(at + other, flow, &answer),
+            SendOutcome::Drop => self,
+            SendOutcome::Corrupt(delay, byte) => {
                 let mut answer = answer;
                 answer[byte] = !answer[byte];
                 self.launch(at + delay, flow, &answer)
             }
-            Fate::WithJunk(delay) => self.launch(at + delay, flow, &answer).launch(at + delay, flow, &[0x5a; 48]),
-            Fate::Refuse(delay) => self.refuse(at + delay, flow, request),
-            Fate::AnswerThenRefuse(one, other) => {
+            SendOutcome::WithJunk(delay) => {
+                self.launch(at + delay, flow, &answer).launch(at + delay, flow, &[0x5a; 48])
+            }
+            SendOutcome::Refuse(delay) => self.refuse(at + delay, flow, request),
+            SendOutcome::AnswerThenRefuse(one, other) => {
                 self.launch(at + one, flow, &answer).refuse(at + other, flow, request)
             }
-            Fate::DropHere => return Some(SendResult::Dropped),
-            Fate::Full => return Some(SendResult::Full),
-            Fate::Fail(errno) => return Some(SendResult::Failed(errno)),
+            SendOutcome::DropHere => return Some(SendResult::Dropped),
+            SendOutcome::Full => return Some(SendResult::Full),
+            SendOutcome::Fail(errno) => return Some(SendResult::Failed(errno)),
         };
         None
     }
 }
 
-impl<F: FnMut(Asked) -> Fate> Datagrams for FakeLink<F> {
+impl<F: FnMut(Asked) -> SendOutcome> Datagrams for FakeLink<F> {
     fn flows(&self) -> usize {
         self.inboxes.len()
     }
@@ -275,13 +277,13 @@ impl<F: FnMut(Asked) -> Fate> Datagrams for FakeLink<F> {
             self.world.reach(next);
             self.land();
         }
-        self.heard = (0..self.inboxes.len()).filter(|&flow| self.inboxes[flow].fresh).collect();
+        self.ready = (0..self.inboxes.len()).filter(|&flow| self.inboxes[flow].fresh).collect();
         self.inboxes.iter_mut().for_each(|inbox| inbox.fresh = false);
-        self.heard.len()
+        self.ready.len()
     }
 
     fn ready(&self, n: usize) -> (usize, bool) {
-        let flow = self.heard[n];
+        let flow = self.ready[n];
         (flow, !self.inboxes[flow].refusals.is_empty())
     }
 

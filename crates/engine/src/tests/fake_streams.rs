@@ -31,7 +31,7 @@ pub(super) enum Act<'a> {
 
 /// What the script is told. Far ends are numbered in the order in which their connections were wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told<'a> {
+pub(super) struct Reported<'a> {
     pub(super) at: u64,
     pub(super) far: usize,
     pub(super) act: Act<'a>,
@@ -39,7 +39,7 @@ pub(super) struct Told<'a> {
 
 /// What a far end does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum PeerAction {
     /// It connects to us.
     Connect,
     /// It lets the connection stand that we open.
@@ -64,7 +64,7 @@ struct Far {
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct Slot {
     generation: u32,
     far: usize,
     live: bool,
@@ -82,10 +82,10 @@ struct Place {
 pub(super) struct FakeStreams<F> {
     world: Rc<World>,
     script: F,
-    deeds: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    what: Vec<Deed>,
+    actions: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    what: Vec<PeerAction>,
     fars: Vec<Far>,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
     dirty: Vec<u32>,
     events: VecDeque<Event>,
@@ -103,15 +103,15 @@ pub(super) struct FakeStreams<F> {
     pub(super) window: usize,
 }
 
-impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
+impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> FakeStreams<F> {
     pub(super) fn new(world: Rc<World>, capacity: usize, script: F) -> Self {
         Self {
             world,
             script,
-            deeds: BinaryHeap::new(),
+            actions: BinaryHeap::new(),
             what: Vec::new(),
             fars: Vec::new(),
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
             events: VecDeque::new(),
@@ -127,12 +127,12 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
     }
 
     /// Far end `far` will do this at that time, whatever it is told.
-    pub(super) fn plan(&mut self, at: u64, far: usize, deed: Deed) {
+    pub(super) fn plan(&mut self, at: u64, far: usize, action: PeerAction) {
         while self.fars.len() <= far {
             self.fars.push(Far { conn: None, reads: true, window: self.window });
         }
-        self.what.push(deed);
-        self.deeds.push(Reverse((at, self.what.len() as u64 - 1, far)));
+        self.what.push(action);
+        self.actions.push(Reverse((at, self.what.len() as u64 - 1, far)));
     }
 
     /// Raises `flag` once that time has come.
@@ -145,37 +145,37 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
         self.meanwhile.push((at, what));
     }
 
-    fn place(&mut self, conn: Conn) -> Option<&mut Place> {
-        self.places.get_mut(conn.index as usize).filter(|place| place.live && place.generation == conn.generation)
+    fn slot(&mut self, conn: Conn) -> Option<&mut Slot> {
+        self.slots.get_mut(conn.index as usize).filter(|slot| slot.live && slot.generation == conn.generation)
     }
 
     fn tell(&mut self, far: usize, act: Act<'_>) {
         let at = self.world.now();
-        for (delay, deed) in (self.script)(Told { at, far, act }) {
-            self.plan(at + delay, far, deed);
+        for (delay, action) in (self.script)(Reported { at, far, act }) {
+            self.plan(at + delay, far, action);
         }
     }
 
     fn take_place(&mut self, far: usize, standing: bool) -> Option<Conn> {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None if self.places.len() < self.capacity => {
-                self.places.push(Place::default());
-                self.places.len() as u32 - 1
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.capacity => {
+                self.slots.push(Slot::default());
+                self.slots.len() as u32 - 1
             }
             None => return None,
         };
-        let generation = self.places[place as usize].generation + 1;
-        self.places[place as usize] = Place { generation, far, live: true, standing, ..Place::default() };
-        let conn = Conn { index: place, generation };
+        let generation = self.slots[slot as usize].generation + 1;
+        self.slots[slot as usize] = Slot { generation, far, live: true, standing, ..Slot::default() };
+        let conn = Conn { index: slot, generation };
         self.fars[far].conn = Some(conn);
         Some(conn)
     }
 
     fn free_place(&mut self, conn: Conn) {
-        if let Some(place) = self.place(conn) {
-            place.live = false;
-            let far = place.far;
+        if let Some(slot) = self.slot(conn) {
+            slot.live = false;
+            let far = slot.far;
             self.fars[far].conn = None;
             self.free.push(conn.index);
         }
@@ -189,30 +189,30 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
     }
 
     fn flush_place(&mut self, at: u32) {
-        let place = &mut self.places[at as usize];
-        if !place.live {
+        let slot = &mut self.slots[at as usize];
+        if !slot.live {
             return;
         }
-        let conn = Conn { index: at, generation: place.generation };
-        if !place.paused {
-            while let Some(bytes) = place.held.pop_front() {
+        let conn = Conn { index: at, generation: slot.generation };
+        if !slot.paused {
+            while let Some(bytes) = slot.held.pop_front() {
                 self.carried.bytes_in += bytes.len() as u64;
                 self.events.push_back(Event::Received(conn, RecvBuf::owned(bytes)));
             }
         }
-        let far = &mut self.fars[place.far];
-        let length = place.length as usize;
+        let far = &mut self.fars[slot.far];
+        let length = slot.length as usize;
         let count = if far.reads { length } else { length.min(far.window) };
         if !far.reads {
             far.window -= count;
         }
-        let bytes: Vec<u8> = place.block.drain(..count).collect();
-        place.length -= count as u32;
-        if place.refused && place.length == 0 {
-            place.refused = false;
+        let bytes: Vec<u8> = slot.block.drain(..count).collect();
+        slot.length -= count as u32;
+        if slot.refused && slot.length == 0 {
+            slot.refused = false;
             self.events.push_back(Event::Writable(conn));
         }
-        let far = place.far;
+        let far = slot.far;
         if !bytes.is_empty() {
             self.carried.bytes_out += bytes.len() as u64;
             self.tell(far, Act::Bytes(&bytes));
@@ -222,10 +222,10 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
     /// Lets happen what is due.
     fn land(&mut self) {
         let now = self.world.now();
-        while self.deeds.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
-            let Some(Reverse((_, serial, far))) = self.deeds.pop() else { return };
-            let deed = std::mem::replace(&mut self.what[serial as usize], Deed::Lost);
-            self.carry_out(far, deed);
+        while self.actions.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+            let Some(Reverse((_, serial, far))) = self.actions.pop() else { return };
+            let action = std::mem::replace(&mut self.what[serial as usize], PeerAction::Lost);
+            self.carry_out(far, action);
         }
         if let Some((at, flag)) = &self.stop
             && *at <= now
@@ -237,48 +237,48 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> FakeStreams<F> {
         }
     }
 
-    fn carry_out(&mut self, far: usize, deed: Deed) {
-        match (deed, self.fars[far].conn) {
-            (Deed::Connect, _) => match self.take_place(far, true) {
+    fn carry_out(&mut self, far: usize, action: PeerAction) {
+        match (action, self.fars[far].conn) {
+            (PeerAction::Connect, _) => match self.take_place(far, true) {
                 Some(conn) => self.events.push_back(Event::Accepted(conn)),
                 None => self.carried.accept_errors += 1,
             },
-            (Deed::Lost, _) => self.carried.accept_errors += 1,
-            (Deed::Read(reads), conn) => {
+            (PeerAction::Lost, _) => self.carried.accept_errors += 1,
+            (PeerAction::Read(reads), conn) => {
                 self.fars[far].reads = reads;
                 self.fars[far].window = self.window;
                 self.dirty.extend(conn.map(|conn| conn.index));
             }
-            (Deed::Take(count), conn) => {
+            (PeerAction::Take(count), conn) => {
                 self.fars[far].reads = false;
                 self.fars[far].window += count;
                 self.dirty.extend(conn.map(|conn| conn.index));
             }
-            (Deed::Accept, Some(conn)) => {
-                if let Some(place) = self.place(conn) {
-                    place.standing = true;
+            (PeerAction::Accept, Some(conn)) => {
+                if let Some(slot) = self.slot(conn) {
+                    slot.standing = true;
                     self.events.push_back(Event::Opened(conn));
                 }
             }
-            (Deed::Fail(reason), Some(conn)) => {
+            (PeerAction::Fail(reason), Some(conn)) => {
                 // Bytes that came before it are told first; until then the name lives.
                 self.flush_place(conn.index);
                 self.fars[far].conn = None;
                 self.events.push_back(Event::Closed(conn, reason));
             }
-            (Deed::Send(bytes), Some(conn)) => {
-                if let Some(place) = self.place(conn) {
-                    place.held.push_back(bytes);
+            (PeerAction::Send(bytes), Some(conn)) => {
+                if let Some(slot) = self.slot(conn) {
+                    slot.held.push_back(bytes);
                     self.dirty.push(conn.index);
                 }
             }
             // The connection is over: what was still to come is lost, as on a real one.
-            (Deed::Accept | Deed::Fail(_) | Deed::Send(_), None) => {}
+            (PeerAction::Accept | PeerAction::Fail(_) | PeerAction::Send(_), None) => {}
         }
     }
 }
 
-impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
+impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> Streams for FakeStreams<F> {
     fn capacity(&self) -> usize {
         self.capacity
     }
@@ -307,7 +307,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
             if !self.events.is_empty() || now >= until {
                 return Ok(());
             }
-            let next = self.deeds.peek().map_or(until, |Reverse((at, ..))| (*at).min(until));
+            let next = self.actions.peek().map_or(until, |Reverse((at, ..))| (*at).min(until));
             self.world.reach(next.max(now));
         }
     }
@@ -321,7 +321,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
             | Event::Writable(conn)
             | Event::Closed(conn, _)) = event;
             // After a close nothing follows.
-            if self.place(conn).is_some() {
+            if self.slot(conn).is_some() {
                 if let Event::Closed(..) = event {
                     self.free_place(conn);
                 }
@@ -333,41 +333,41 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
     fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError> {
         assert!(need <= (64 << 10) + 2, "a message and its prefix");
         let limit = self.block;
-        let Some(place) = self.place(conn).filter(|place| place.standing) else { return Err(WriteError::Closed) };
-        let length = place.length as usize;
+        let Some(slot) = self.slot(conn).filter(|slot| slot.standing) else { return Err(WriteError::Closed) };
+        let length = slot.length as usize;
         if length > 0 && length + need > limit {
-            place.refused = true;
+            slot.refused = true;
             return Err(WriteError::Full);
         }
         self.dirty.push(conn.index);
-        let place = &mut self.places[conn.index as usize];
+        let slot = &mut self.slots[conn.index as usize];
         // What an uncommitted slip has left behind is overwritten, as in a real block.
-        place.block.resize(length + need, 0xa5);
-        Ok(WriteGuard::new(&mut place.block[length..], &mut place.length))
+        slot.block.resize(length + need, 0xa5);
+        Ok(WriteGuard::new(&mut slot.block[length..], &mut slot.length))
     }
 
     fn pause(&mut self, conn: Conn) {
-        if let Some(place) = self.place(conn) {
-            place.paused = true;
+        if let Some(slot) = self.slot(conn) {
+            slot.paused = true;
         }
     }
 
     fn resume(&mut self, conn: Conn) {
-        if let Some(place) = self.place(conn) {
-            place.paused = false;
+        if let Some(slot) = self.slot(conn) {
+            slot.paused = false;
             self.dirty.push(conn.index);
         }
     }
 
     fn close(&mut self, conn: Conn, how: CloseMode) {
-        let Some(place) = self.place(conn) else { return };
-        let far = place.far;
-        let mut rest = std::mem::take(&mut place.block);
-        rest.truncate(place.length as usize);
+        let Some(slot) = self.slot(conn) else { return };
+        let far = slot.far;
+        let mut remaining = std::mem::take(&mut slot.block);
+        remaining.truncate(slot.length as usize);
         self.free_place(conn);
-        if how == CloseMode::Flush && !rest.is_empty() {
-            self.carried.bytes_out += rest.len() as u64;
-            self.tell(far, Act::Bytes(&rest));
+        if how == CloseMode::Flush && !remaining.is_empty() {
+            self.carried.bytes_out += remaining.len() as u64;
+            self.tell(far, Act::Bytes(&remaining));
         }
         self.tell(far, Act::Close(how));
     }
@@ -377,7 +377,7 @@ impl<F: FnMut(Told<'_>) -> Vec<(u64, Deed)>> Streams for FakeStreams<F> {
     }
 
     fn bytes(&self) -> usize {
-        self.places.iter().map(|place| place.block.capacity()).sum()
+        self.slots.iter().map(|slot| slot.block.capacity()).sum()
     }
 
     fn name(&self) -> &'static str {

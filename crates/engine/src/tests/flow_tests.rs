@@ -20,7 +20,7 @@ fn ring(left: u64) -> Rings {
 
 fn leave(ring: &mut Rings, at: u64) {
     assert!(ring.of(0).vacancy(0).is_some());
-    ring.of(0).left(at, at, 0);
+    ring.of(0).sent(at, at, 0);
 }
 
 fn answer(ring: &mut Rings, index: u32, seen: u64) -> Settled {
@@ -35,15 +35,15 @@ fn outcome(settled: Settled) -> Option<Outcome> {
 }
 
 fn unanswered(ring: &mut Rings) -> Vec<u64> {
-    let mut told = Vec::new();
-    ring.of(0).abandon(|_, slot, _| told.push(slot.sent));
-    told
+    let mut reported = Vec::new();
+    ring.of(0).abandon(|_, slot, _| reported.push(slot.sent));
+    reported
 }
 
 fn expired(ring: &mut Rings, before: u64) -> Vec<u64> {
-    let mut told = Vec::new();
-    ring.of(0).expire(before, |slot| told.push(slot.sent));
-    told
+    let mut reported = Vec::new();
+    ring.of(0).expire(before, |slot| reported.push(slot.sent));
+    reported
 }
 
 #[test]
@@ -130,10 +130,10 @@ fn a_slot_is_recycled_only_once_its_request_cannot_wait() {
     assert_eq!(ring.of(0).vacancy(0), None);
     expired(&mut ring, 2);
     assert_eq!((ring.of(0).vacancy(0), ring.of(0).vacancy(1), ring.of(0).vacancy(2)), (Some(16), Some(17), None));
-    let before = ring.of(0).left(16, 16, 0);
+    let before = ring.of(0).sent(16, 16, 0);
     assert!(before.is_some_and(|(_, slot)| slot.sent == 0), "what was never answered is told when its slot goes");
     answer(&mut ring, 1, 20);
-    assert_eq!(ring.of(0).left(17, 17, 0), None);
+    assert_eq!(ring.of(0).sent(17, 17, 0), None);
 }
 
 #[test]
@@ -149,8 +149,8 @@ fn time_outs_stay_in_order_after_recycling() {
         expired(&mut ring, n - 15);
         leave(&mut ring, n);
     }
-    let told = expired(&mut ring, 1_000);
-    assert!(told.is_sorted() && told.last() == Some(&39), "{told:?}");
+    let reported = expired(&mut ring, 1_000);
+    assert!(reported.is_sorted() && reported.last() == Some(&39), "{reported:?}");
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn what_nobody_answered_is_abandoned_once_in_order() {
     let mut ring = ring(4);
     answer(&mut ring, 1, 10);
     expired(&mut ring, 1);
-    let mut told = Vec::new();
-    ring.of(0).abandon(|index, slot, waiting| told.push((index, slot.sent, waiting)));
-    assert_eq!(told, [(0, 0, false), (2, 2, true), (3, 3, true)]);
+    let mut reported = Vec::new();
+    ring.of(0).abandon(|index, slot, waiting| reported.push((index, slot.sent, waiting)));
+    assert_eq!(reported, [(0, 0, false), (2, 2, true), (3, 3, true)]);
     assert_eq!(unanswered(&mut ring), []);
     assert_eq!(expired(&mut ring, 1_000), []);
     assert!(matches!(answer(&mut ring, 2, 10), Settled::Duplicate(_)));
@@ -232,15 +232,15 @@ impl Model {
     }
 
     fn expire(&mut self, before: u64) -> Vec<u64> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for number in self.held() {
             let (sent, state) = self.requests.get_mut(&number).unwrap();
             if *state == State::Waiting && *sent < before {
                 *state = State::TimedOut;
-                told.push(*sent);
+                reported.push(*sent);
             }
         }
-        told
+        reported
     }
 }
 
@@ -263,8 +263,8 @@ impl Pair {
         let free = before.is_none_or(|(_, state)| state != State::Waiting);
         assert_eq!(self.ring.of(0).vacancy(0), free.then_some(self.index(number)));
         if free {
-            let told = self.ring.of(0).left(self.now, self.now, 0).map(|(_, slot)| slot.sent);
-            assert_eq!(told, before.filter(|(_, state)| *state == State::TimedOut).map(|(sent, _)| sent));
+            let reported = self.ring.of(0).sent(self.now, self.now, 0).map(|(_, slot)| slot.sent);
+            assert_eq!(reported, before.filter(|(_, state)| *state == State::TimedOut).map(|(sent, _)| sent));
             self.model.requests.insert(number, (self.now, State::Waiting));
             self.model.next += 1;
         }

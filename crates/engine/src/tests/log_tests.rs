@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::rig::fresh_path;
-use crate::load::gate::Gate;
+use crate::generator::start_barrier::StartBarrier;
 use crate::log::{Form, Log, Row, RunClock};
 use crate::tally::Outcome;
 
@@ -25,9 +25,9 @@ fn take(path: &Path) -> Vec<String> {
 fn rows_are_written_or_counted_as_left_out_and_the_last_ones_are_kept() {
     let path = fresh_path();
     let log = Log::create(&path, Form::Flatout).unwrap();
-    let mut pen = log.pen();
-    (0..ROWS).for_each(|due| pen.write(row(due)));
-    let dropped = pen.close();
+    let mut log_writer = log.log_writer();
+    (0..ROWS).for_each(|due| log_writer.write(row(due)));
+    let dropped = log_writer.close();
     log.close().unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -39,11 +39,11 @@ fn rows_are_written_or_counted_as_left_out_and_the_last_ones_are_kept() {
 fn rows_of_several_pens_are_in_one_file() {
     let path = fresh_path();
     let log = Log::create(&path, Form::Flatout).unwrap();
-    let pens = [log.pen(), log.pen()];
-    for (n, mut pen) in pens.into_iter().enumerate() {
-        pen.write(Row { flow: n as u32, answered: Some(9), outcome: Outcome::Answered, ..row(5) });
-        pen.write(Row { sent: None, outcome: Outcome::Unsent, ..row(6) });
-        assert_eq!(pen.close(), 0);
+    let pens = [log.log_writer(), log.log_writer()];
+    for (n, mut log_writer) in pens.into_iter().enumerate() {
+        log_writer.write(Row { flow: n as u32, answered: Some(9), outcome: Outcome::Answered, ..row(5) });
+        log_writer.write(Row { sent: None, outcome: Outcome::Unsent, ..row(6) });
+        assert_eq!(log_writer.close(), 0);
     }
     log.close().unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
@@ -68,13 +68,13 @@ const UNIX: u64 = 1_538_381_010 * S;
 const TCPSCALER_HEAD: &str = "type,timestamp,connection_id,query_id,poisson_id,poisson_interval_us,rtt_us";
 
 /// The rows as tcpscaler's, of a run whose schedule begins 2 s after its clock, with a second of warm-up.
-fn as_tcpscaler(gate: Gate, rows: &[Row]) -> Vec<String> {
+fn as_tcpscaler(barrier: StartBarrier, rows: &[Row]) -> Vec<String> {
     let path = fresh_path();
     let times = RunClock { unix_offset: UNIX - 3 * S, warmup: S };
-    let log = Log::create(&path, Form::Tcpscaler(Arc::new(gate), times)).unwrap();
-    let mut pen = log.pen();
-    rows.iter().for_each(|row| pen.write(*row));
-    assert_eq!(pen.close(), 0);
+    let log = Log::create(&path, Form::Tcpscaler(Arc::new(barrier), times)).unwrap();
+    let mut log_writer = log.log_writer();
+    rows.iter().for_each(|row| log_writer.write(*row));
+    assert_eq!(log_writer.close(), 0);
     log.close().unwrap();
     take(&path)
 }
@@ -83,7 +83,7 @@ fn as_tcpscaler(gate: Gate, rows: &[Row]) -> Vec<String> {
 fn tcpscaler_s_rows_are_exact() {
     let sent = Row { sent: Some(123_456_789), flow: 17, index: 0x0001_0003, ..row(123_000_000) };
     let lines = as_tcpscaler(
-        Gate::open(2 * S),
+        StartBarrier::open(2 * S),
         &[
             Row { answered: Some(123_801_234), outcome: Outcome::Answered, ..sent },
             Row { answered: Some(5 * S), outcome: Outcome::Late, flow: 0, ..sent },
@@ -113,6 +113,6 @@ fn tcpscaler_s_rows_are_exact() {
 
 #[test]
 fn a_run_that_never_began_has_no_rows_of_tcpscaler() {
-    let lines = as_tcpscaler(Gate::closed(1, 0, 0), &[row(5)]);
+    let lines = as_tcpscaler(StartBarrier::closed(1, 0, 0), &[row(5)]);
     assert_eq!(lines, [TCPSCALER_HEAD]);
 }

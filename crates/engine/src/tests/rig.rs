@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flatout_wire::Protocol;
 use flatout_wire::ntp::Ntp;
 
-use super::fake::{Asked, FakeClock, FakeLink, Fate, World};
-use crate::corpus::{Corpus, Cursor};
+use super::fake::{Asked, FakeClock, FakeLink, SendOutcome, World};
+use crate::generator::{DatagramClient, DatagramParts, Times, WorkerOptions};
 use crate::histogram::Recorder;
-use crate::load::{Asking, Manner, Parts, Times};
 use crate::log::{Form, Log, Row};
 use crate::pace::{Arrivals, Pacer, Segment, Share};
 use crate::plan::Wait;
-use crate::snapshot::{Board, Second};
+use crate::published::{PublishedRun, Second};
+use crate::query_set::{Cursor, QuerySet};
 use crate::tally::{Counts, Outcome, Unsent};
 
 pub(super) const US: u64 = 1_000;
@@ -41,8 +41,8 @@ pub(super) struct Rig {
     pub(super) held_up: Option<(u64, u64)>,
     pub(super) send_cost: u64,
     pub(super) most_a_call: usize,
-    pub(super) rally: Option<Wait>,
-    pub(super) board: Arc<Board>,
+    pub(super) ping_pong: Option<Wait>,
+    pub(super) published: Arc<PublishedRun>,
 }
 
 impl Default for Rig {
@@ -60,14 +60,14 @@ impl Default for Rig {
             held_up: None,
             send_cost: 0,
             most_a_call: usize::MAX,
-            rally: None,
-            board: Arc::default(),
+            ping_pong: None,
+            published: Arc::default(),
         }
     }
 }
 
 /// What a run has told.
-pub(super) struct Told {
+pub(super) struct Reported {
     pub(super) counts: Counts,
     pub(super) totals: Recorder,
     pub(super) seconds: Vec<Second>,
@@ -84,43 +84,48 @@ impl Rig {
     }
 
     /// Runs to the end and holds the laws against what was told.
-    pub(super) fn run(&self, mut script: impl FnMut(Asked) -> Fate) -> Told {
+    pub(super) fn run(&self, mut script: impl FnMut(Asked) -> SendOutcome) -> Reported {
         let world = World::new(self.step, self.held_up.map(|(from, until)| (BEGIN + from, BEGIN + until)));
         let path = fresh_path();
         let log = Log::create(&path, Form::Flatout).unwrap();
         let script = move |asked: Asked| script(Asked { at: asked.at - BEGIN, ..asked });
         let mut link = FakeLink::new(Rc::clone(&world), self.flows, script);
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
-        let counts = Asking::<Ntp, _, _>::new(Parts {
+        let counts = DatagramClient::<Ntp, _, _>::new(DatagramParts {
             client: Ntp::client(&[], 0x5eed).unwrap(),
-            cursor: Cursor::new(Corpus::compile::<Ntp>(&[], None).unwrap(), 0, 1),
+            cursor: Cursor::new(QuerySet::compile::<Ntp>(&[], None).unwrap(), 0, 1),
             link,
             clock: FakeClock(Rc::clone(&world)),
             warmup: self.warmup_pacer(),
             pacer: self.pacer(),
             times: self.times(),
-            manner: Manner { stamps: self.stamps, slots: self.slots, first_flow: self.first_flow, rally: self.rally },
-            board: Arc::clone(&self.board),
-            pen: Some(log.pen()),
+            options: WorkerOptions {
+                stamps: self.stamps,
+                slots: self.slots,
+                first_flow: self.first_flow,
+                ping_pong: self.ping_pong,
+            },
+            published: Arc::clone(&self.published),
+            log_writer: Some(log.log_writer()),
         })
         .run();
         log.close().unwrap();
-        let told = Told::of(&self.board, counts, self.pacer(), &path, world.now() - BEGIN);
-        if self.rally.is_none() {
-            told.rows_follow_the_schedule();
+        let reported = Reported::of(&self.published, counts, self.pacer(), &path, world.now() - BEGIN);
+        if self.ping_pong.is_none() {
+            reported.rows_follow_the_schedule();
         }
-        told
+        reported
     }
 
     fn pacer(&self) -> Pacer {
-        if self.rally.is_some() {
+        if self.ping_pong.is_some() {
             return Pacer::nothing();
         }
         Pacer::new(&self.profile, self.arrivals, WHOLE, 7)
     }
 
     fn warmup_pacer(&self) -> Pacer {
-        if self.rally.is_some() {
+        if self.ping_pong.is_some() {
             return Pacer::nothing();
         }
         let per_s = self.profile[0].from_per_s;
@@ -136,28 +141,28 @@ impl Rig {
     }
 }
 
-impl Told {
+impl Reported {
     /// What a worker has left on its board and in the log at `path`, held against the laws.
-    pub(super) fn of(board: &Board, counts: Counts, mut pacer: Pacer, path: &Path, ended: u64) -> Self {
+    pub(super) fn of(published: &PublishedRun, counts: Counts, mut pacer: Pacer, path: &Path, ended: u64) -> Self {
         let schedule = std::iter::from_fn(|| pacer.draw()).collect();
-        let seconds = board.take_done();
+        let seconds = published.take_done();
         let mut totals = Recorder::default();
         seconds.iter().for_each(|second| totals.add(&second.recorder));
-        let told = Self { counts, totals, seconds, rows: read_rows(path), ended, schedule };
+        let reported = Self { counts, totals, seconds, rows: read_rows(path), ended, schedule };
         std::fs::remove_file(path).unwrap();
-        told.hold_laws(board);
-        told
+        reported.hold_laws(published);
+        reported
     }
 
-    fn hold_laws(&self, board: &Board) {
+    fn hold_laws(&self, published: &PublishedRun) {
         let c = &self.counts;
         assert_eq!(c.planned, c.sent + c.all_unsent(), "every planned request is sent or unsent");
         assert_eq!(c.sent, c.answered + c.late + c.lost + c.refused + c.invalid, "every request sent ends once");
         assert_eq!(self.totals.lateness.count(), c.planned);
         assert_eq!(self.totals.from_sent.count(), c.answered);
         assert_eq!(self.totals.from_due.count(), c.answered + c.unsent[Unsent::Late as usize]);
-        assert!(board.finished());
-        assert_eq!(board.live(), *c);
+        assert!(published.finished());
+        assert_eq!(published.live(), *c);
         self.seconds_add_up();
         self.rows_fit();
     }

@@ -14,19 +14,19 @@ use flatout_net::{CloseMode, CloseReason};
 use flatout_wire::{Client, Frame, Protocol, ProtocolOption};
 
 use super::fake::{FakeClock, World};
-use super::fake_streams::{Act, Deed, FakeStreams, Told as Deeded};
+use super::fake_streams::{Act, FakeStreams, PeerAction, Reported as Deeded};
 use super::rig::{self, MS, QUICK, fresh_path};
-use crate::corpus::{Corpus, Cursor};
+use crate::generator::WorkerOptions;
+use crate::generator::opener::ConnectionPlan;
+use crate::generator::start_barrier::{Begin, StartBarrier};
+use crate::generator::stream::{Lengths, StreamClient, StreamParts};
 use crate::histogram::Durations;
-use crate::load::Manner;
-use crate::load::gate::{Begin, Gate};
-use crate::load::opener::Opening;
-use crate::load::stream::{Lengths, StreamParts, Streaming};
 use crate::log::{Form, Log};
 use crate::pace::{Arrivals, Pacer, Segment, Share};
-use crate::snapshot::Board;
+use crate::published::PublishedRun;
+use crate::query_set::{Cursor, QuerySet};
+use crate::stream_layer::{Plain, StreamLayer};
 use crate::tally::Connections;
-use crate::wrap::{Plain, Wrap};
 
 /// When the schedule begins, unless connecting takes longer.
 pub(super) const BEGIN: u64 = 100 * MS;
@@ -45,16 +45,16 @@ pub(super) struct Streams {
     pub(super) timeout: u64,
     pub(super) slots: usize,
     pub(super) seed: u64,
-    pub(super) opening: Opening,
+    pub(super) connections: ConnectionPlan,
     /// Connections at once; nothing: as a plan would make it.
-    pub(super) places: Option<usize>,
-    pub(super) knobs: Vec<(&'static str, i64)>,
+    pub(super) capacity: Option<usize>,
+    pub(super) options: Vec<(&'static str, i64)>,
     pub(super) lines: Vec<String>,
     pub(super) held_up: Option<(u64, u64)>,
     /// How much may wait to leave on a connection.
     pub(super) block: usize,
-    pub(super) gate: Arc<Gate>,
-    pub(super) board: Arc<Board>,
+    pub(super) barrier: Arc<StartBarrier>,
+    pub(super) published: Arc<PublishedRun>,
     /// What others do, and when.
     pub(super) meanwhile: RefCell<Vec<(u64, Task)>>,
 }
@@ -69,14 +69,14 @@ impl Default for Streams {
             timeout: 100 * MS,
             slots: 256,
             seed: 7,
-            opening: Opening { asking: 5, hold: 0, per_s: 1e5, timeout: SECOND, churn: 0, reconnect: false },
-            places: None,
-            knobs: Vec::new(),
+            connections: ConnectionPlan { active: 5, hold: 0, per_s: 1e5, timeout: SECOND, churn: 0, reconnect: false },
+            capacity: None,
+            options: Vec::new(),
             lines: Vec::new(),
             held_up: None,
             block: 65_535 + 2,
-            gate: Arc::new(Gate::closed(1, BEGIN, 10 * MS)),
-            board: Arc::default(),
+            barrier: Arc::new(StartBarrier::closed(1, BEGIN, 10 * MS)),
+            published: Arc::default(),
             meanwhile: RefCell::default(),
         }
     }
@@ -109,15 +109,15 @@ impl Query {
 /// What far ends do, told in virtual time: each deed with its delay.
 pub(super) trait Script {
     /// Somebody connects.
-    fn wanted(&mut self, _far: usize, _at: u64) -> Vec<(u64, Deed)> {
-        vec![(QUICK, Deed::Accept)]
+    fn wanted(&mut self, _far: usize, _at: u64) -> Vec<(u64, PeerAction)> {
+        vec![(QUICK, PeerAction::Accept)]
     }
     /// Somebody asks.
-    fn asked(&mut self, query: &Query) -> Vec<(u64, Deed)>;
+    fn asked(&mut self, query: &Query) -> Vec<(u64, PeerAction)>;
 }
 
-impl<F: FnMut(&Query) -> Vec<(u64, Deed)>> Script for F {
-    fn asked(&mut self, query: &Query) -> Vec<(u64, Deed)> {
+impl<F: FnMut(&Query) -> Vec<(u64, PeerAction)>> Script for F {
+    fn asked(&mut self, query: &Query) -> Vec<(u64, PeerAction)> {
         self(query)
     }
 }
@@ -125,32 +125,34 @@ impl<F: FnMut(&Query) -> Vec<(u64, Deed)>> Script for F {
 /// A script whose far ends accept in a manner of their own.
 pub(super) struct Manners<W, A>(pub(super) W, pub(super) A);
 
-impl<W: FnMut(usize, u64) -> Vec<(u64, Deed)>, A: FnMut(&Query) -> Vec<(u64, Deed)>> Script for Manners<W, A> {
-    fn wanted(&mut self, far: usize, at: u64) -> Vec<(u64, Deed)> {
+impl<W: FnMut(usize, u64) -> Vec<(u64, PeerAction)>, A: FnMut(&Query) -> Vec<(u64, PeerAction)>> Script
+    for Manners<W, A>
+{
+    fn wanted(&mut self, far: usize, at: u64) -> Vec<(u64, PeerAction)> {
         self.0(far, at)
     }
 
-    fn asked(&mut self, query: &Query) -> Vec<(u64, Deed)> {
+    fn asked(&mut self, query: &Query) -> Vec<(u64, PeerAction)> {
         self.1(query)
     }
 }
 
 /// All far ends answer rightly, so much later.
-pub(super) fn after<P: Protocol>(delay: u64) -> impl FnMut(&Query) -> Vec<(u64, Deed)> {
-    move |query| vec![(delay, Deed::Send(query.answer::<P>()))]
+pub(super) fn after<P: Protocol>(delay: u64) -> impl FnMut(&Query) -> Vec<(u64, PeerAction)> {
+    move |query| vec![(delay, PeerAction::Send(query.answer::<P>()))]
 }
 
-pub(super) fn refusing(_: usize, _: u64) -> Vec<(u64, Deed)> {
-    vec![(QUICK, Deed::Fail(CloseReason::Refused))]
+pub(super) fn refusing(_: usize, _: u64) -> Vec<(u64, PeerAction)> {
+    vec![(QUICK, PeerAction::Fail(CloseReason::Refused))]
 }
 
-pub(super) fn silent(_: usize, _: u64) -> Vec<(u64, Deed)> {
+pub(super) fn silent(_: usize, _: u64) -> Vec<(u64, PeerAction)> {
     Vec::new()
 }
 
 /// What a run has told beside what every run tells.
-pub(super) struct Told {
-    pub(super) run: rig::Told,
+pub(super) struct Reported {
+    pub(super) run: rig::Reported,
     pub(super) connections: Connections,
     pub(super) connect: Durations,
     /// When each far end was wanted.
@@ -164,15 +166,15 @@ pub(super) struct Told {
     pub(super) failure: Option<String>,
 }
 
-impl Deref for Told {
-    type Target = rig::Told;
+impl Deref for Reported {
+    type Target = rig::Reported;
 
-    fn deref(&self) -> &rig::Told {
+    fn deref(&self) -> &rig::Reported {
         &self.run
     }
 }
 
-impl Told {
+impl Reported {
     /// When the connections were ended from here, in the order of the far ends.
     pub(super) fn ended_times(&self) -> Vec<u64> {
         let mut all: Vec<_> = self.closed.iter().map(|(far, (at, _))| (*far, *at)).collect();
@@ -200,13 +202,13 @@ impl Told {
 impl Streams {
     pub(super) fn over(connections: usize) -> Self {
         let rig = Self::default();
-        Self { opening: Opening { asking: connections, ..rig.opening }, ..rig }
+        Self { connections: ConnectionPlan { active: connections, ..rig.connections }, ..rig }
     }
 
-    pub(super) fn opening(self, change: impl FnOnce(&mut Opening)) -> Self {
-        let mut opening = self.opening;
-        change(&mut opening);
-        Self { opening, ..self }
+    pub(super) fn connections(self, change: impl FnOnce(&mut ConnectionPlan)) -> Self {
+        let mut connections = self.connections;
+        change(&mut connections);
+        Self { connections, ..self }
     }
 
     pub(super) fn meanwhile(self, at: u64, what: impl FnOnce() + 'static) -> Self {
@@ -214,62 +216,63 @@ impl Streams {
         self
     }
 
-    pub(super) fn run<P: Protocol>(&self, script: impl Script) -> Told {
+    pub(super) fn run<P: Protocol>(&self, script: impl Script) -> Reported {
         self.run_over::<P, _, _>(Plain, |client, notes| far_ends(client, script, notes))
     }
 
     /// Runs to the end and holds the laws against what was told; `far_ends` makes what plays them, byte by byte.
-    pub(super) fn run_over<P: Protocol, W: Wrap, F: FnMut(Deeded<'_>) -> Vec<(u64, Deed)>>(
+    pub(super) fn run_over<P: Protocol, W: StreamLayer, F: FnMut(Deeded<'_>) -> Vec<(u64, PeerAction)>>(
         &self,
-        wrap: W,
+        layer: W,
         far_ends: impl FnOnce(P::Client, Rc<RefCell<Notes>>) -> F,
-    ) -> Told {
+    ) -> Reported {
         let path = fresh_path();
         let log = Log::create(&path, Form::Flatout).unwrap();
         let world = World::new(200, self.held_up);
         let notes = Rc::new(RefCell::new(Notes::default()));
         let client = self.client::<P>();
         let streams = self.streams(&world, far_ends(client.clone(), Rc::clone(&notes)));
-        let counts = Streaming::<P, _, _, W>::new(StreamParts {
+        let counts = StreamClient::<P, _, _, W>::new(StreamParts {
             client,
-            cursor: Cursor::new(Corpus::compile::<P>(&self.lines, None).unwrap(), 0, 1),
+            cursor: Cursor::new(QuerySet::compile::<P>(&self.lines, None).unwrap(), 0, 1),
             streams,
-            wrap,
+            layer,
             clock: FakeClock(Rc::clone(&world)),
             warmup: self.warmup_pacer(),
             pacer: self.pacer(),
-            gate: Arc::clone(&self.gate),
+            barrier: Arc::clone(&self.barrier),
             lengths: Lengths { warmup: self.warmup, counted: (self.seconds * 1e9) as u64, timeout: self.timeout },
-            manner: Manner { stamps: false, slots: self.slots, first_flow: 0, rally: None },
-            opening: self.opening,
+            options: WorkerOptions { stamps: false, slots: self.slots, first_flow: 0, ping_pong: None },
+            connections: self.connections,
             target: SocketAddr::from(([192, 0, 2, 1], 53)),
             sources: Vec::new(),
             seed: self.seed,
-            board: Arc::clone(&self.board),
-            pen: Some(log.pen()),
+            published: Arc::clone(&self.published),
+            log_writer: Some(log.log_writer()),
         })
         .run();
         log.close().unwrap();
-        let began = if let Begin::At(begin) = self.gate.begin() { Some(begin) } else { None };
+        let began = if let Begin::At(begin) = self.barrier.begin() { Some(begin) } else { None };
         let ended = world.now().saturating_sub(began.unwrap_or(0));
-        let run = rig::Told::of(&self.board, counts, self.pacer(), &path, ended);
+        let run = rig::Reported::of(&self.published, counts, self.pacer(), &path, ended);
         run.rows_follow_the_schedule();
         let Notes { wanted, closed, asked, .. } = notes.take();
-        let (connections, connect) = (self.board.connections(), self.board.connect());
-        let told = Told { run, connections, connect, wanted, closed, asked, began, failure: self.board.failure() };
-        told.hold_laws();
-        told
+        let (connections, connect) = (self.published.connections(), self.published.connect());
+        let reported =
+            Reported { run, connections, connect, wanted, closed, asked, began, failure: self.published.failure() };
+        reported.hold_laws();
+        reported
     }
 
     fn client<P: Protocol>(&self) -> P::Client {
-        let knobs: Vec<_> = self.knobs.iter().map(|&(name, value)| ProtocolOption { name, value }).collect();
-        P::client(&knobs, 0x5eed).unwrap()
+        let options: Vec<_> = self.options.iter().map(|&(name, value)| ProtocolOption { name, value }).collect();
+        P::client(&options, 0x5eed).unwrap()
     }
 
-    fn streams<F: FnMut(Deeded<'_>) -> Vec<(u64, Deed)>>(&self, world: &Rc<World>, script: F) -> FakeStreams<F> {
-        let Opening { asking, hold, churn, .. } = self.opening;
-        let places = self.places.unwrap_or(asking + hold + if churn > 0 { asking } else { 0 });
-        let mut streams = FakeStreams::new(Rc::clone(world), places, script);
+    fn streams<F: FnMut(Deeded<'_>) -> Vec<(u64, PeerAction)>>(&self, world: &Rc<World>, script: F) -> FakeStreams<F> {
+        let ConnectionPlan { active, hold, churn, .. } = self.connections;
+        let capacity = self.capacity.unwrap_or(active + hold + if churn > 0 { active } else { 0 });
+        let mut streams = FakeStreams::new(Rc::clone(world), capacity, script);
         streams.block = self.block;
         self.meanwhile.take().into_iter().for_each(|(at, what)| streams.meanwhile(at, what));
         streams
@@ -306,7 +309,7 @@ impl Notes {
     }
 
     /// Puts requests together.
-    pub(super) fn hear<A: Client>(&mut self, client: &A, far: usize, at: u64, bytes: &[u8]) -> Vec<Query> {
+    pub(super) fn read_replies<A: Client>(&mut self, client: &A, far: usize, at: u64, bytes: &[u8]) -> Vec<Query> {
         let partial = self.partial.entry(far).or_default();
         partial.extend_from_slice(bytes);
         let mut queries = Vec::new();
@@ -325,7 +328,7 @@ fn far_ends<A: Client>(
     client: A,
     mut script: impl Script,
     notes: Rc<RefCell<Notes>>,
-) -> impl FnMut(Deeded<'_>) -> Vec<(u64, Deed)> {
+) -> impl FnMut(Deeded<'_>) -> Vec<(u64, PeerAction)> {
     move |Deeded { at, far, act }| {
         let notes = &mut *notes.borrow_mut();
         match act {
@@ -338,7 +341,7 @@ fn far_ends<A: Client>(
                 Vec::new()
             }
             Act::Bytes(bytes) => {
-                notes.hear(&client, far, at, bytes).iter().flat_map(|query| script.asked(query)).collect()
+                notes.read_replies(&client, far, at, bytes).iter().flat_map(|query| script.asked(query)).collect()
             }
         }
     }

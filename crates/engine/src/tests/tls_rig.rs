@@ -12,12 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{Error, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use super::fake_streams::{Act, Deed, Told};
+use super::fake_streams::{Act, PeerAction, Reported};
 use super::rig::QUICK;
 use super::stream_rig::{Notes, Query};
 use crate::plan;
+use crate::stream_layer::StreamLayer;
 use crate::tls::Tls;
-use crate::wrap::Wrap;
 
 pub(super) const NAME: &str = "flatout.test";
 pub(super) const BOTH: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
@@ -67,15 +67,15 @@ pub(super) fn outgoing(server: &mut ServerConnection) -> Vec<u8> {
 }
 
 /// What plays the far ends, byte by byte.
-pub(super) type FarEnds = Box<dyn FnMut(Told<'_>) -> Vec<(u64, Deed)>>;
+pub(super) type FarEnds = Box<dyn FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>>;
 
 /// One connection between both ends, without a network.
 pub(super) struct Pair {
     pub(super) tls: Tls,
-    pub(super) state: <Tls as Wrap>::State,
+    pub(super) state: <Tls as StreamLayer>::State,
     pub(super) server: ServerConnection,
     /// What the client has heard.
-    pub(super) heard: Vec<u8>,
+    pub(super) ready: Vec<u8>,
     /// What the server has heard.
     pub(super) served: Vec<u8>,
     /// No piece on the way to the client is longer.
@@ -86,7 +86,7 @@ impl Pair {
     pub(super) fn of(tls: &Tls, server: &Arc<ServerConfig>) -> Self {
         let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
         server.set_buffer_limit(None);
-        Self { tls: tls.clone(), state: None, server, heard: Vec::new(), served: Vec::new(), piece: usize::MAX }
+        Self { tls: tls.clone(), state: None, server, ready: Vec::new(), served: Vec::new(), piece: usize::MAX }
     }
 
     /// Both ends say what they have to say until neither has; `first` is what the client begins with.
@@ -97,7 +97,7 @@ impl Pair {
             to_server.clear();
             let to_client = outgoing(&mut self.server);
             for piece in to_client.chunks(self.piece) {
-                self.tls.hear(&mut self.state, piece, &mut self.heard, &mut to_server)?;
+                self.tls.read_replies(&mut self.state, piece, &mut self.ready, &mut to_server)?;
             }
             self.served.extend(served?);
             if to_server.is_empty() {
@@ -130,17 +130,17 @@ impl Pair {
 pub(super) fn far_ends<A: Client>(
     config: Arc<ServerConfig>,
     piece: usize,
-    mut script: impl FnMut(&Query) -> Vec<Deed> + 'static,
+    mut script: impl FnMut(&Query) -> Vec<PeerAction> + 'static,
 ) -> impl FnOnce(A, Rc<RefCell<Notes>>) -> FarEnds {
     let mut servers = HashMap::new();
     move |client, notes| {
-        Box::new(move |Told { at, far, act }| {
+        Box::new(move |Reported { at, far, act }| {
             let notes = &mut *notes.borrow_mut();
             let bytes = match act {
                 Act::Open(_) => {
                     notes.want(at);
                     servers.insert(far, ServerConnection::new(Arc::clone(&config)).unwrap());
-                    return vec![(QUICK, Deed::Accept)];
+                    return vec![(QUICK, PeerAction::Accept)];
                 }
                 Act::Close(how) => {
                     notes.close(far, at, how);
@@ -149,21 +149,21 @@ pub(super) fn far_ends<A: Client>(
                 Act::Bytes(bytes) => bytes,
             };
             let server: &mut ServerConnection = servers.get_mut(&far).unwrap();
-            let mut deeds = Vec::new();
+            let mut actions = Vec::new();
             // A client that gives up says so; what it makes no sense with ends the connection.
             let Ok(plain) = serve(server, bytes) else {
-                return vec![(QUICK, Deed::Fail(flatout_net::CloseReason::Reset))];
+                return vec![(QUICK, PeerAction::Fail(flatout_net::CloseReason::Reset))];
             };
-            for deed in notes.hear(&client, far, at, &plain).iter().flat_map(&mut script) {
-                if let Deed::Send(plain) = deed {
+            for action in notes.read_replies(&client, far, at, &plain).iter().flat_map(&mut script) {
+                if let PeerAction::Send(plain) = action {
                     server.writer().write_all(&plain).unwrap();
                 } else {
-                    deeds.push((QUICK, deed));
+                    actions.push((QUICK, action));
                 }
             }
             let out = outgoing(server);
-            let sends = out.chunks(piece).map(|bytes| (QUICK, Deed::Send(bytes.to_vec())));
-            sends.chain(deeds).collect()
+            let sends = out.chunks(piece).map(|bytes| (QUICK, PeerAction::Send(bytes.to_vec())));
+            sends.chain(actions).collect()
         })
     }
 }

@@ -5,14 +5,14 @@ use rustls::version::{TLS12, TLS13};
 
 use super::tls_rig::{BOTH, NAME, Pair, asked, file, outgoing, server};
 use crate::plan;
+use crate::stream_layer::StreamLayer;
 use crate::tls::Tls;
-use crate::wrap::Wrap;
 
 fn tls(asked: &plan::Tls) -> Tls {
     Tls::new(asked).unwrap()
 }
 
-fn trouble(asked: &plan::Tls, protocols: &[&str]) -> String {
+fn error_text(asked: &plan::Tls, protocols: &[&str]) -> String {
     Pair::of(&tls(asked), &server(BOTH, protocols)).shake_hands().unwrap_err()
 }
 
@@ -28,8 +28,8 @@ fn hands_are_shaken_and_messages_pass_in_any_pieces_over_both_versions() {
                 pair.ask(&[n; 31]);
                 pair.answer(&[n; 47]);
             }
-            assert_eq!((pair.served.len(), pair.heard.len()), (620, 940), "pieces of {piece}");
-            assert!(pair.heard.chunks(47).enumerate().all(|(n, answer)| answer == [n as u8; 47]));
+            assert_eq!((pair.served.len(), pair.ready.len()), (620, 940), "pieces of {piece}");
+            assert!(pair.ready.chunks(47).enumerate().all(|(n, answer)| answer == [n as u8; 47]));
         }
     }
 }
@@ -42,7 +42,7 @@ fn messages_of_64_kib_pass_both_ways() {
         pair.shake_hands().unwrap();
         pair.ask(&message);
         pair.answer(&message);
-        assert!(pair.served == message && pair.heard == message);
+        assert!(pair.served == message && pair.ready == message);
     }
 }
 
@@ -61,11 +61,11 @@ fn a_message_grows_by_less_than_the_room_kept_for_it() {
 
 #[test]
 fn a_certificate_must_be_of_a_known_authority_and_the_right_name_unless_nobody_asks() {
-    let stranger = plan::Tls { authorities: Some(file("stranger.pem")), ..asked() };
+    let unmatched = plan::Tls { authorities: Some(file("stranger.pem")), ..asked() };
     let renamed = plan::Tls { name: "other.test".into(), ..asked() };
-    assert!(trouble(&stranger, &[]).contains("UnknownIssuer"), "{}", trouble(&stranger, &[]));
-    assert!(trouble(&renamed, &[]).contains("not valid for name"), "{}", trouble(&renamed, &[]));
-    for asked in [stranger, renamed] {
+    assert!(error_text(&unmatched, &[]).contains("UnknownIssuer"), "{}", error_text(&unmatched, &[]));
+    assert!(error_text(&renamed, &[]).contains("not valid for name"), "{}", error_text(&renamed, &[]));
+    for asked in [unmatched, renamed] {
         let trusting = plan::Tls { verify: false, authorities: None, ..asked };
         Pair::of(&tls(&trusting), &server(BOTH, &[])).shake_hands().unwrap();
     }
@@ -78,7 +78,7 @@ fn an_address_is_a_name_too() {
     pair.shake_hands().unwrap();
     assert_eq!(pair.server.server_name(), None, "no SNI for addresses");
     let another = plan::Tls { name: "192.0.2.2".into(), ..asked() };
-    assert!(trouble(&another, &[]).contains("not valid"));
+    assert!(error_text(&another, &[]).contains("not valid"));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn servers_without_names_of_protocols_will_do_and_those_that_know_dot() {
         assert_eq!(pair.server.alpn_protocol(), agreed);
     }
     // RFC 7301: a server that knows names, and not ours, is no server of this protocol.
-    assert!(trouble(&asked(), &["h2"]).to_lowercase().contains("application"), "{}", trouble(&asked(), &["h2"]));
+    assert!(error_text(&asked(), &["h2"]).to_lowercase().contains("application"), "{}", error_text(&asked(), &["h2"]));
 }
 
 #[test]
@@ -118,9 +118,9 @@ fn after_its_last_word_a_server_is_not_listened_to() {
     let notify = outgoing(&mut pair.server);
     let (mut plain, mut out) = (Vec::new(), Vec::new());
     for bytes in [&[&notify[..], b"rest"].concat()[..], b"more of it"] {
-        pair.tls.hear(&mut pair.state, bytes, &mut plain, &mut out).unwrap();
+        pair.tls.read_replies(&mut pair.state, bytes, &mut plain, &mut out).unwrap();
     }
-    assert!(plain.is_empty() && pair.heard == b"answer");
+    assert!(plain.is_empty() && pair.ready == b"answer");
 }
 
 #[test]
@@ -134,7 +134,8 @@ fn nonsense_is_trouble_in_words_and_answered_by_an_alert() {
             pair.tls.begin(&mut pair.state, &mut out).unwrap();
             out.clear();
         }
-        let why = pair.tls.hear(&mut pair.state, b"220 mail.example ESMTP\r\n", &mut plain, &mut out).unwrap_err();
+        let why =
+            pair.tls.read_replies(&mut pair.state, b"220 mail.example ESMTP\r\n", &mut plain, &mut out).unwrap_err();
         assert!(why.starts_with("TLS: ") && plain.is_empty(), "{why}");
         assert!(!out.is_empty(), "an alert");
     }
@@ -147,7 +148,7 @@ fn what_was_said_before_nonsense_is_heard() {
     std::io::Write::write_all(&mut pair.server.writer(), b"answer").unwrap();
     let bytes = [&outgoing(&mut pair.server)[..], b"nonsense"].concat();
     let (mut plain, mut out) = (Vec::new(), Vec::new());
-    pair.tls.hear(&mut pair.state, &bytes, &mut plain, &mut out).unwrap_err();
+    pair.tls.read_replies(&mut pair.state, &bytes, &mut plain, &mut out).unwrap_err();
     assert_eq!(plain, b"answer");
 }
 
@@ -159,7 +160,7 @@ fn what_is_altered_on_the_way_is_trouble() {
     let mut bytes = outgoing(&mut pair.server);
     *bytes.last_mut().unwrap() ^= 1;
     let (mut plain, mut out) = (Vec::new(), Vec::new());
-    assert!(pair.tls.hear(&mut pair.state, &bytes, &mut plain, &mut out).is_err() && plain.is_empty());
+    assert!(pair.tls.read_replies(&mut pair.state, &bytes, &mut plain, &mut out).is_err() && plain.is_empty());
 }
 
 #[test]

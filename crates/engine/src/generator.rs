@@ -1,0 +1,313 @@
+//! One worker that asks: sends what is due, hears what comes back, settles each request once.
+//!
+//! Laws: the schedule is absolute, so being late never moves it; a request that cannot leave within 1 ms of being due
+//! is not sent but counted, and its wait still shows in lateness and from due; nothing waits to fill a batch.
+//! What is heard is handled in `load/read_replies.rs`.
+
+mod classify;
+pub mod one_way;
+pub mod opener;
+mod ping_pong;
+mod replies;
+mod schedule;
+pub mod senders;
+pub(crate) mod start;
+pub mod start_barrier;
+pub mod stream;
+mod tracker;
+
+use std::sync::Arc;
+
+use flatout_net::{Batch, Datagrams, SendResult};
+use flatout_wire::{Client, Protocol};
+
+use crate::clock::Clock;
+use crate::flow::Rings;
+use crate::log::LogWriter;
+use crate::pace::Pacer;
+use crate::plan::Wait;
+use crate::published::PublishedRun;
+use crate::query_set::Cursor;
+use crate::tally::{Counts, Unsent};
+
+use ping_pong::PingPongPacer;
+use schedule::Schedule;
+use tracker::RequestTracker;
+
+/// The contract's line between late and unsent.
+pub const UNSENT_AFTER_NS: u64 = 1_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+const TICK_NS: u64 = 1_000_000;
+/// At most so many sends before ears get their turn: about 50 µs.
+const SENDS_A_TURN: usize = 16;
+/// Requests left out between two looks at the clock: about 100 µs.
+const SKIPS_A_TURN: usize = 2048;
+/// Datagrams of one flow that leave in one call.
+const GROUP: usize = 32;
+/// Requests that are due within so long of each other go over one flow: at high rates they and their answers can then
+/// share calls, at low rates each has a flow of its own. The schedule alone decides it, not how late the generator is.
+const TURN_NS: u64 = 50_000;
+const ARRIVALS_A_CALL: usize = 32;
+/// With the kernel's stamps an answer's time does not depend on when it is read, so reading may wait and batch.
+const UNHURRIED_NS: u64 = 200_000;
+/// Nearer than this the worker spins: waking up takes tens of µs.
+const SPIN_NS: u64 = 100_000;
+/// After the last request has settled, further answers (duplicates) are still awaited so long.
+const GRACE_NS: u64 = 100_000_000;
+
+/// The run's times on the worker's clock, in ns.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the schedule begins: warm-up.
+    pub begin: u64,
+    /// From when on requests count.
+    pub counted_from: u64,
+    /// When the schedule ends.
+    pub end: u64,
+    /// How long an answer may take from when its request left.
+    pub timeout: u64,
+}
+
+/// How a worker goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerOptions {
+    /// Arrivals carry the kernel's stamp.
+    pub stamps: bool,
+    /// Slots for each flow's requests.
+    pub slots: usize,
+    /// The number of this worker's first flow among all workers'.
+    pub first_flow: u32,
+    /// One request at a time, its answer awaited so; `None`: by the schedule.
+    pub ping_pong: Option<Wait>,
+}
+
+/// What a worker is made of.
+pub struct DatagramParts<P: Protocol, L, C> {
+    /// The protocol's asking end.
+    pub client: P::Client,
+    /// What to ask about.
+    pub cursor: Cursor,
+    /// What carries datagrams.
+    pub link: L,
+    /// The run's clock.
+    pub clock: C,
+    /// The warm-up's schedule, from `Times::begin`.
+    pub warmup: Pacer,
+    /// The counted schedule, from `Times::counted_from`.
+    pub pacer: Pacer,
+    /// When.
+    pub times: Times,
+    /// How.
+    pub options: WorkerOptions,
+    /// Where to leave what is counted.
+    pub published: Arc<PublishedRun>,
+    /// Where to note each request.
+    pub log_writer: Option<LogWriter>,
+}
+
+/// A worker that asks.
+pub struct DatagramClient<P: Protocol, L, C> {
+    client: P::Client,
+    link: L,
+    clock: C,
+    options: WorkerOptions,
+    ping_pong: Option<PingPongPacer>,
+    cursor: Cursor,
+    /// What the requests of the present group ask about.
+    queries: Vec<u32>,
+    schedule: Schedule,
+    tracker: RequestTracker,
+    outgoing: Batch,
+    incoming: Batch,
+    flow: usize,
+    turn_began: u64,
+    /// Unix time minus the clock's, as of the last tick: for requests that carry the time.
+    unix_offset: u64,
+    poll_state: replies::ReplyPoll,
+}
+
+impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
+    /// A worker ready to begin.
+    pub fn new(parts: DatagramParts<P, L, C>) -> Self {
+        let slots = parts.options.slots.max(16).min(1 << parts.client.index_bits().min(24));
+        let rings = Rings::new(parts.link.flows(), slots);
+        Self {
+            outgoing: Batch::new(GROUP, parts.client.longest(), false),
+            incoming: Batch::new(ARRIVALS_A_CALL, P::DATAGRAM_MAX, false),
+            client: parts.client,
+            link: parts.link,
+            unix_offset: parts.clock.unix_offset(),
+            clock: parts.clock,
+            options: parts.options,
+            ping_pong: parts.options.ping_pong.map(PingPongPacer::new),
+            cursor: parts.cursor,
+            queries: Vec::with_capacity(GROUP),
+            schedule: Schedule::new(parts.warmup, parts.pacer, parts.times),
+            tracker: RequestTracker::new(rings, parts.times, parts.options, parts.published, parts.log_writer),
+            flow: 0,
+            turn_began: parts.times.begin,
+            poll_state: replies::ReplyPoll::default(),
+        }
+    }
+
+    /// The memory of all rings, in bytes.
+    #[must_use]
+    pub fn ring_bytes(&self) -> usize {
+        self.tracker.rings.bytes()
+    }
+
+    /// Asks until the schedule is over and all that may still come has come; returns the counters.
+    pub fn run(mut self) -> Counts {
+        while !self.turn() {}
+        self.drain_replies(GRACE_NS);
+        let now = self.clock.now();
+        self.tracker.close(now, self.link.drops())
+    }
+
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        if now >= self.tracker.next_tick && self.tick(now) {
+            return true;
+        }
+        let sent = self.send_due();
+        let ready = self.read_replies(sent.max(4));
+        if sent == 0 && !ready {
+            self.idle();
+        }
+        false
+    }
+
+    /// Sends what is due, up to a turn's worth; returns how many requests it dealt with.
+    fn send_due(&mut self) -> usize {
+        let mut dealt = 0;
+        while dealt < SENDS_A_TURN {
+            let Some(due) = self.schedule.due(0) else { break };
+            let now = self.clock.now();
+            // A tick comes first, so that what is due as a second begins is counted in it.
+            if due > now || now >= self.tracker.next_tick {
+                break;
+            }
+            if now - due > UNSENT_AFTER_NS {
+                self.skip_late(now);
+                dealt += 1;
+                continue;
+            }
+            match self.send_group(due, now) {
+                0 => break,
+                n => dealt += n,
+            }
+        }
+        dealt
+    }
+
+    fn skip_late(&mut self, now: u64) {
+        let (tracker, flow) = (&mut self.tracker, self.flow);
+        self.schedule.skip_late(now, |due| tracker.unsent(flow, due, now, Unsent::Late));
+    }
+
+    /// Sends the requests that are due now over the flow whose turn it is; returns how many it dealt with.
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        if due >= self.turn_began + TURN_NS {
+            self.turn_began = due;
+            self.next_flow();
+        }
+        let until = now.min(self.turn_began + TURN_NS - 1);
+        let flow_id = self.options.first_flow + self.flow as u32;
+        let (mut count, mut length) = (0, 0);
+        self.queries.clear();
+        while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
+            let Some(index) = self.tracker.rings.of(self.flow).vacancy(count as u32) else { break };
+            let query = self.cursor.next();
+            length = self.client.fill(flow_id, index, self.cursor.query(query), self.outgoing.slot(count));
+            if self.client.stamped() {
+                self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
+            }
+            self.outgoing.set_length(count, length);
+            self.queries.push(query);
+            count += 1;
+        }
+        if count == 0 {
+            return self.hold_back(now, Unsent::NoSlot);
+        }
+        let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+        self.note_sent(sent, now)
+    }
+
+    fn note_sent(&mut self, sent: SendResult, now: u64) -> usize {
+        match sent {
+            SendResult::Sent(count) => {
+                for n in 0..count {
+                    self.record_sent(now, self.queries[n]);
+                }
+                count
+            }
+            SendResult::Full => 0,
+            SendResult::Dropped => self.hold_back(now, Unsent::Dropped),
+            SendResult::Refused => {
+                self.read_refusals(self.flow);
+                self.end_turn();
+                0
+            }
+            SendResult::Failed(errno) => {
+                self.tracker.published.fail(std::io::Error::from_raw_os_error(errno).to_string());
+                self.hold_back(now, Unsent::Failed)
+            }
+        }
+    }
+
+    /// The flow whose turn it was could not take the request: that ends its turn, so that the others go on.
+    fn hold_back(&mut self, now: u64, why: Unsent) -> usize {
+        self.unsent(now, why);
+        self.end_turn();
+        1
+    }
+
+    /// Whatever is sent next goes over the next flow.
+    fn end_turn(&mut self) {
+        self.turn_began = 0;
+    }
+
+    fn next_flow(&mut self) {
+        self.flow = (self.flow + 1) % self.tracker.rings.flows();
+    }
+
+    fn record_sent(&mut self, now: u64, query: u32) {
+        if let (Some(ping_pong), Some(index)) = (&mut self.ping_pong, self.tracker.rings.of(self.flow).vacancy(0)) {
+            ping_pong.sent(self.flow, index, now);
+        }
+        if let Some(due) = self.schedule.pass() {
+            self.tracker.sent(self.flow, due, now, query);
+        }
+    }
+
+    fn unsent(&mut self, now: u64, why: Unsent) {
+        if let Some(due) = self.schedule.pass() {
+            self.tracker.unsent(self.flow, due, now, why);
+        }
+    }
+
+    /// The work of each ms; returns whether the run is over.
+    fn tick(&mut self, now: u64) -> bool {
+        self.tracker.tick(now);
+        if self.client.stamped() {
+            self.unix_offset = self.clock.unix_offset();
+        }
+        if self.tracker.stop_at.is_some() {
+            self.schedule.stop();
+        }
+        self.schedule.due(0).is_none() && self.tracker.settled(now)
+    }
+
+    fn idle(&mut self) {
+        let now = self.clock.now();
+        if let Some(ping_pong) = &mut self.ping_pong {
+            let served = ping_pong.is_ours(now, self.tracker.times.timeout) && self.schedule.serve(now);
+            if served || ping_pong.wait == Wait::Spin {
+                return;
+            }
+        }
+        if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
+            self.poll_replies(now, idle_time);
+        }
+    }
+}

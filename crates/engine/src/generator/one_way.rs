@@ -1,0 +1,235 @@
+//! One worker that sends what nobody answers: messages of many senders, numbered, on the schedule.
+//!
+//! Laws: those of [`super`] for what is sent. What has arrived the receiver knows: nothing is awaited here, and what
+//! comes back is not read. Refusals are counted, and stop nothing.
+//! Method: what is due and goes over one flow leaves in one call. There is no warm-up: a receiver counts all messages.
+
+use std::sync::Arc;
+
+use flatout_net::{Batch, Datagrams, SendResult};
+use flatout_wire::{Client, Protocol};
+
+use super::schedule::Schedule;
+use super::senders::Senders;
+use super::tracker::RequestTracker;
+use super::{SENDS_A_TURN, Times, UNSENT_AFTER_NS, WorkerOptions};
+use crate::clock::Clock;
+use crate::flow::Rings;
+use crate::log::LogWriter;
+use crate::pace::Pacer;
+use crate::published::PublishedRun;
+use crate::query_set::Cursor;
+use crate::tally::{Counts, Unsent};
+
+/// Messages of one flow that leave in one call: as many as the kernel cuts apart.
+pub const GROUP: usize = 64;
+/// Refusals read in a row, so that a flood of them cannot hold up the schedule.
+const REFUSALS_A_TURN: usize = 64;
+
+/// What such a worker is made of.
+pub struct OneWayParts<P: Protocol, L, C> {
+    /// The protocol's sending end.
+    pub client: P::Client,
+    /// What messages are made of, where they are made of rows.
+    pub cursor: Cursor,
+    /// What carries datagrams.
+    pub link: L,
+    /// The run's clock.
+    pub clock: C,
+    /// The schedule.
+    pub pacer: Pacer,
+    /// Who sends.
+    pub senders: Senders,
+    /// When.
+    pub times: Times,
+    /// The number of this worker's first flow among all workers'.
+    pub first_flow: u32,
+    /// Where to leave what is counted.
+    pub published: Arc<PublishedRun>,
+    /// Where to note each message.
+    pub log_writer: Option<LogWriter>,
+}
+
+/// A worker that sends one way.
+pub struct OneWaySender<P: Protocol, L, C> {
+    client: P::Client,
+    cursor: Cursor,
+    link: L,
+    clock: C,
+    /// Unix time minus the clock's: looked up with each tick, for the two drift apart by next to nothing.
+    unix_offset: u64,
+    schedule: Schedule,
+    senders: Senders,
+    tracker: RequestTracker,
+    outgoing: Batch,
+    /// Numbers of the present group, for the log.
+    sequences: [u64; GROUP],
+    noted: bool,
+}
+
+impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
+    /// A worker ready to begin.
+    pub fn new(parts: OneWayParts<P, L, C>) -> Self {
+        let no_warmup = Pacer::nothing();
+        let options = WorkerOptions { stamps: false, slots: 0, first_flow: parts.first_flow, ping_pong: None };
+        Self {
+            outgoing: Batch::new(GROUP, parts.client.longest(), false),
+            client: parts.client,
+            cursor: parts.cursor,
+            link: parts.link,
+            unix_offset: parts.clock.unix_offset(),
+            clock: parts.clock,
+            schedule: Schedule::new(no_warmup, parts.pacer, parts.times),
+            senders: parts.senders,
+            noted: parts.log_writer.is_some(),
+            tracker: RequestTracker::new(Rings::new(0, 0), parts.times, options, parts.published, parts.log_writer),
+            sequences: [0; GROUP],
+        }
+    }
+
+    /// The memory of what is known of all senders, in bytes.
+    #[must_use]
+    pub fn sender_bytes(&self) -> usize {
+        self.senders.bytes()
+    }
+
+    /// Sends until the schedule is over; returns the counters.
+    pub fn run(mut self) -> Counts {
+        while !self.turn() {}
+        let now = self.clock.now();
+        self.tracker.close(now, 0)
+    }
+
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        if now >= self.tracker.next_tick && self.tick(now) {
+            return true;
+        }
+        if self.send_due() == 0 {
+            self.idle();
+        }
+        false
+    }
+
+    /// Sends what is due, up to a turn's worth; returns how many messages it dealt with.
+    fn send_due(&mut self) -> usize {
+        let mut dealt = 0;
+        for _ in 0..SENDS_A_TURN {
+            let Some(due) = self.schedule.due(0) else { break };
+            let now = self.clock.now();
+            // A tick comes first, so that what is due as a second begins is counted in it.
+            if due > now || now >= self.tracker.next_tick {
+                break;
+            }
+            if now - due > UNSENT_AFTER_NS {
+                dealt += self.skip_late(now);
+                continue;
+            }
+            match self.send_group(due, now) {
+                0 => break,
+                n => dealt += n,
+            }
+        }
+        dealt
+    }
+
+    fn skip_late(&mut self, now: u64) -> usize {
+        let (tracker, senders, mut skipped) = (&mut self.tracker, &mut self.senders, 0);
+        self.schedule.skip_late(now, |due| {
+            tracker.not_sent(senders.flow(), due, now, Unsent::Late);
+            senders.pass();
+            skipped += 1;
+        });
+        skipped
+    }
+
+    /// Sends what is due now and goes over the flow whose turn it is; returns how many messages it dealt with.
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        let flow = self.senders.flow();
+        let unix_ns = self.client.stamped().then(|| now.wrapping_add(self.unix_offset));
+        let (mut count, mut length) = (0, 0);
+        while count < GROUP && self.senders.flow() == flow && self.schedule.due(count).is_some_and(|due| due <= now) {
+            let (sender, sequence) = self.senders.number();
+            let (query, slot) = (self.cursor.next(), self.outgoing.slot(count));
+            length = self.client.fill_one_way(sender, sequence, self.cursor.query(query), slot);
+            if let Some(unix_ns) = unix_ns {
+                self.client.stamp(unix_ns, slot);
+            }
+            self.outgoing.set_length(count, length);
+            if let Some(entry) = self.sequences.get_mut(count) {
+                *entry = sequence;
+            }
+            count += 1;
+        }
+        let sent = self.link.send(flow, &mut self.outgoing, count, length);
+        let departed = if let SendResult::Sent(departed) = sent { departed.min(count) } else { 0 };
+        self.senders.take_back(count - departed);
+        if departed > 0 {
+            self.note_departed(flow, departed, due, now);
+        }
+        if departed < count { departed + self.note_stayed(flow, sent, now) } else { departed }
+    }
+
+    fn note_departed(&mut self, flow: usize, departed: usize, due: u64, now: u64) {
+        self.tracker.sent_one_way(departed, due, now);
+        for sequence in self.sequences.into_iter().take(departed) {
+            if let Some(due) = self.schedule.pass().filter(|_| self.noted) {
+                self.tracker.note_one_way(flow, due, now, sequence);
+            }
+        }
+    }
+
+    /// What became of the first message of a group that did not leave; returns how many it dealt with.
+    fn note_stayed(&mut self, flow: usize, sent: SendResult, now: u64) -> usize {
+        let why = match sent {
+            SendResult::Full => return 0,
+            // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
+            SendResult::Sent(_) | SendResult::Refused => {
+                self.read_refusals(flow);
+                return 0;
+            }
+            SendResult::Dropped => Unsent::Dropped,
+            SendResult::Failed(errno) => {
+                self.tracker.published.fail(std::io::Error::from_raw_os_error(errno).to_string());
+                Unsent::Failed
+            }
+        };
+        if let Some(due) = self.schedule.pass() {
+            self.tracker.not_sent(flow, due, now, why);
+        }
+        self.senders.pass();
+        1
+    }
+
+    fn read_refusals(&mut self, flow: usize) {
+        for _ in 0..REFUSALS_A_TURN {
+            if self.link.refused(flow, &mut []).is_none() {
+                return;
+            }
+            self.tracker.counts.refused += 1;
+        }
+    }
+
+    /// The work of each ms; returns whether the run is over.
+    fn tick(&mut self, now: u64) -> bool {
+        self.tracker.tick(now);
+        self.unix_offset = self.clock.unix_offset();
+        let stopped = self.tracker.stop_at.is_some();
+        if stopped {
+            self.schedule.stop();
+        }
+        self.schedule.due(0).is_none() && (stopped || now >= self.tracker.times.end)
+    }
+
+    fn idle(&mut self) {
+        let now = self.clock.now();
+        if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
+            for n in 0..self.link.poll(idle_time) {
+                let (flow, refusals) = self.link.ready(n);
+                if refusals {
+                    self.read_refusals(flow);
+                }
+            }
+        }
+    }
+}

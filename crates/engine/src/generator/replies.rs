@@ -1,0 +1,128 @@
+//! The hearing half of a worker: reads arrivals and refusals, settles their requests.
+
+use std::time::Duration;
+
+use flatout_net::Datagrams;
+use flatout_wire::{Client, Protocol};
+
+use super::classify::classify_reply;
+use super::tracker::Event;
+use super::{DatagramClient, UNHURRIED_NS};
+use crate::clock::Clock;
+use crate::tally::Outcome;
+
+/// An ICMP error quotes at least 8 bytes behind the headers, at most about 500.
+const QUOTE: usize = 576;
+/// Refusals read in a row, so that a flood of them cannot hold up the schedule.
+const REFUSALS_A_TURN: usize = 64;
+
+/// What the last listening heard and how far it is read.
+#[derive(Default)]
+pub(super) struct ReplyPoll {
+    ready: usize,
+    at: usize,
+    polled_at: u64,
+    unix_offset: u64,
+}
+
+impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
+    /// Reads from up to `budget` flows; returns whether there may be more to read.
+    pub(super) fn read_replies(&mut self, budget: usize) -> bool {
+        for _ in 0..budget {
+            if self.poll_state.at == self.poll_state.ready {
+                let now = self.clock.now();
+                let pause = if self.options.stamps && self.ping_pong.is_none() { UNHURRIED_NS } else { 0 };
+                if now < self.poll_state.polled_at + pause || !self.poll_replies(now, Duration::ZERO) {
+                    return false;
+                }
+            }
+            self.read_flow();
+        }
+        self.poll_state.at < self.poll_state.ready
+    }
+
+    /// Reads all that has arrived, for `at_most` ns: what a worker that was held up at the end would else call lost.
+    pub(super) fn drain_replies(&mut self, at_most: u64) {
+        let until = self.clock.now() + at_most;
+        loop {
+            let now = self.clock.now();
+            if now >= until || !self.poll_replies(now, Duration::ZERO) {
+                return;
+            }
+            self.read_flow();
+        }
+    }
+
+    /// Waits for arrivals, unless some are still to be read; returns whether there are any.
+    pub(super) fn poll_replies(&mut self, now: u64, wait: Duration) -> bool {
+        if self.poll_state.at < self.poll_state.ready {
+            return true;
+        }
+        self.poll_state.polled_at = now;
+        self.poll_state.at = 0;
+        self.poll_state.ready = self.link.poll(wait);
+        if self.options.stamps && self.poll_state.ready > 0 {
+            self.poll_state.unix_offset = self.clock.unix_offset();
+        }
+        self.poll_state.ready > 0
+    }
+
+    fn read_flow(&mut self) {
+        let (flow, refusals) = self.link.ready(self.poll_state.at);
+        if refusals {
+            self.read_refusals(flow);
+        }
+        let count = self.link.receive(flow, &mut self.incoming);
+        if count < self.incoming.slots() {
+            self.poll_state.at += 1;
+        }
+        let now = self.clock.now();
+        for slot in 0..count {
+            self.read(flow, slot, now);
+        }
+    }
+
+    fn read(&mut self, flow: usize, slot: usize, now: u64) {
+        let stamp = self.stamp(slot, now);
+        let flow_id = self.options.first_flow + flow as u32;
+        let ring = self.tracker.rings.of(flow);
+        let said = classify_reply::<P>(&self.client, &self.cursor, &ring, flow_id, self.incoming.packet(slot));
+        let Some((index, outcome, tally)) = said else {
+            self.tracker.unmatched(flow, now);
+            return;
+        };
+        // By a schedule answers lie on purpose, until many can be read in one call.
+        let reading = stamp.filter(|_| self.ping_pong.is_some()).map(|stamp| now - stamp);
+        self.settle(&Event { flow, index, seen: stamp.unwrap_or(now), reading, outcome, tally: Some(tally) });
+    }
+
+    fn settle(&mut self, event: &Event) {
+        if let (true, Some(ping_pong)) = (self.tracker.settle(event), &mut self.ping_pong) {
+            ping_pong.settled(event.flow, event.index);
+        }
+    }
+
+    /// When the kernel had it, where that was asked for.
+    fn stamp(&mut self, slot: usize, now: u64) -> Option<u64> {
+        if !self.options.stamps {
+            return None;
+        }
+        let stamp = self.incoming.meta(slot).stamp_unix_ns;
+        self.tracker.counts.unstamped += u64::from(stamp.is_none());
+        stamp.map(|stamp| stamp.wrapping_sub(self.poll_state.unix_offset).min(now))
+    }
+
+    /// Reads the refusals of a flow: each quotes the request that it concerns.
+    pub(super) fn read_refusals(&mut self, flow: usize) {
+        let mut quote = [0; QUOTE];
+        for _ in 0..REFUSALS_A_TURN {
+            let Some(refused) = self.link.refused(flow, &mut quote) else { return };
+            let flow_id = self.options.first_flow + flow as u32;
+            let quoted = quote.get(..refused.quoted).unwrap_or_default();
+            if let Some(index) = self.client.recognise(flow_id, quoted) {
+                let seen = self.clock.now();
+                self.settle(&Event { flow, index, seen, reading: None, outcome: Outcome::Refused, tally: None });
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! How a run's workers begin: each made of the plan, on a thread of its own.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use flatout_net::{Epoll, FlowOptions, Flows, Streams, Uring};
+use flatout_wire::{Client, Decode, Link, Protocol, ProtocolOption};
+
+use crate::clock::{Clock, SystemClock, unix_now};
+use crate::generator::one_way::{GROUP, OneWayParts, OneWaySender};
+use crate::generator::opener::ConnectionPlan;
+use crate::generator::senders::Senders;
+use crate::generator::start_barrier::{Begin, StartBarrier};
+use crate::generator::stream::{Lengths, StreamClient, StreamParts};
+use crate::generator::{DatagramClient, DatagramParts, WorkerOptions};
+use crate::log::{Log, LogWriter};
+use crate::pace::{Arrivals, Pacer, Random, Segment, Share};
+use crate::plan::{Io, LoadPlan};
+use crate::published::PublishedRun;
+use crate::query_set::{Cursor, QuerySet};
+use crate::stream_layer::{Plain, StreamLayer};
+use crate::tally::Counts;
+use crate::thread_group::ThreadGroup;
+use crate::tls::Tls;
+
+/// Time to start all threads before the first request is due.
+const LEAD_NS: u64 = 10_000_000;
+/// Spinning workers should not be put aside for a drawing terminal; far from the most urgent that there is.
+const NICENESS: i32 = -10;
+/// Who of several senders goes first within so many s is not told apart, where each has its own flow.
+const UNTOLD_S: f64 = 1e-3;
+
+/// Workers that have begun.
+#[derive(Default)]
+pub(crate) struct Workers {
+    pub(crate) published: Vec<Arc<PublishedRun>>,
+    pub(crate) threads: ThreadGroup<Counts>,
+}
+
+/// What all workers of a run share.
+struct Common<'a, P: Protocol> {
+    plan: &'a LoadPlan,
+    /// Whom connections are to.
+    target: std::net::SocketAddr,
+    clock: SystemClock,
+    barrier: &'a Arc<StartBarrier>,
+    log: Option<&'a Log>,
+    client: P::Client,
+    query_set: Arc<QuerySet>,
+}
+
+/// When the schedule of a plan begins: at once for datagrams, after all connections stand for streams.
+pub(crate) fn barrier(plan: &LoadPlan, clock: SystemClock) -> Arc<StartBarrier> {
+    let asked_for = plan.start_at_unix_ns.map_or(0, |unix| unix.saturating_sub(clock.unix_offset()));
+    let begin = asked_for.max(clock.now() + LEAD_NS);
+    Arc::new(match plan.link {
+        Link::Udp => StartBarrier::open(begin),
+        Link::Tcp | Link::Tls => StartBarrier::closed(plan.workers, begin, LEAD_NS),
+    })
+}
+
+/// Starts the workers of a plan. Errors are the kernel's, or name a bad knob or line.
+pub(crate) fn workers<P: Protocol>(
+    plan: &LoadPlan,
+    clock: SystemClock,
+    barrier: &Arc<StartBarrier>,
+    log: Option<&Log>,
+) -> io::Result<Workers> {
+    if !P::LINKS.contains(&plan.link) {
+        return Err(invalid("this protocol does not travel so"));
+    }
+    let Some(target) = plan.targets.first() else { return Err(invalid("a target")) };
+    let secret = Random::new(unix_now() ^ plan.seed).bits();
+    let options: Vec<_> = plan.options.iter().map(|(name, value)| ProtocolOption { name, value: *value }).collect();
+    let client = P::client(&options, secret).map_err(|bad| invalid(bad.expected))?;
+    let query_set = QuerySet::compile::<P>(&plan.lines, plan.queries.as_deref())?;
+    let common = Common::<P> { plan, target: *target, clock, barrier, log, client, query_set };
+    match plan.link {
+        Link::Udp if common.client.one_way() => {
+            let decoder = P::decoder(&options).map_err(|bad| invalid(bad.expected))?;
+            common.one_way(decoder.carries_sender_id())
+        }
+        Link::Udp => common.over_datagrams(),
+        Link::Tcp => common.over_streams(&Plain),
+        Link::Tls => common.over_streams(&Tls::new(&plan.policy.tls)?),
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what.to_owned())
+}
+
+impl<P: Protocol> Common<'_, P> {
+    fn over_datagrams(&self) -> io::Result<Workers> {
+        let mut workers = Workers::default();
+        // Open from the start; were it not, nothing would ever be due.
+        let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
+        let mut first_flow = 0;
+        for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
+            let flows = flatout_net::Datagrams::flows(&link) as u32;
+            let published = Arc::<PublishedRun>::default();
+            let active = DatagramClient::<P, _, _>::new(DatagramParts {
+                client: self.client.clone(),
+                cursor: self.cursor(n),
+                options: WorkerOptions {
+                    stamps: self.plan.stamps,
+                    slots: self.plan.slots_a_flow(),
+                    first_flow,
+                    ping_pong: self.plan.ping_pong.map(|how| how.wait),
+                },
+                link,
+                clock: self.clock,
+                warmup: self.warmup(n),
+                pacer: self.pacer(n),
+                times: self.lengths().from(begin),
+                published: Arc::clone(&published),
+                log_writer: self.log_writer(),
+            });
+            first_flow += flows;
+            published.note_backend("", active.ring_bytes());
+            workers.published.push(published);
+            workers.threads.add(spawn(self.cpu(n), move || active.run())?);
+        }
+        Ok(workers)
+    }
+
+    /// `named`: senders are told apart by what they send; else by the flows they come over.
+    fn one_way(&self, named: bool) -> io::Result<Workers> {
+        let mut workers = Workers::default();
+        let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
+        let mut first_flow = 0;
+        for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
+            let flows = flatout_net::Datagrams::flows(&link);
+            let published = Arc::<PublishedRun>::default();
+            let sender_worker = OneWaySender::<P, _, _>::new(OneWayParts {
+                client: self.client.clone(),
+                cursor: self.cursor(n),
+                link,
+                clock: self.clock,
+                pacer: self.ticking(n),
+                senders: self.senders(n, flows, named)?,
+                times: self.lengths().from(begin),
+                first_flow,
+                published: Arc::clone(&published),
+                log_writer: self.log_writer(),
+            });
+            first_flow += flows as u32;
+            published.note_backend("", sender_worker.sender_bytes());
+            workers.published.push(published);
+            workers.threads.add(spawn(self.cpu(n), move || sender_worker.run())?);
+        }
+        Ok(workers)
+    }
+
+    /// The n-th worker's senders: those whose numbers its own number leaves over.
+    fn senders(&self, n: usize, flows: usize, named: bool) -> io::Result<Senders> {
+        let mine = share(self.plan.ticks.senders as usize, self.number(n), self.of());
+        if mine == 0 {
+            return Err(invalid("at least one sender for each thread"));
+        }
+        let count = if named { mine } else { mine.min(flows) };
+        let per_s = self.plan.peak_per_s() / self.of() as f64;
+        let untold = (UNTOLD_S * per_s / count as f64) as usize;
+        let in_a_row =
+            if self.plan.ticks.spread < 1.0 { 1 } else { untold.min(GROUP / count.div_ceil(flows).min(GROUP)) };
+        Ok(Senders::new((self.number(n) as u32, self.of() as u32), count, flows, in_a_row))
+    }
+
+    fn ticking(&self, n: usize) -> Pacer {
+        let pacer = self.pacer(n);
+        match self.plan.arrivals {
+            Arrivals::Poisson => pacer,
+            Arrivals::Constant => pacer.at_ticks(self.plan.ticks),
+        }
+    }
+
+    fn over_streams<W: StreamLayer + Clone + Send + 'static>(&self, layer: &W) -> io::Result<Workers> {
+        let uring = match self.plan.policy.io {
+            Io::Auto => flatout_net::kernel().uring,
+            Io::Uring => true,
+            Io::Epoll => false,
+        };
+        let mut workers = Workers::default();
+        for n in 0..self.plan.workers {
+            let published = Arc::<PublishedRun>::default();
+            let make = self.stream_client(n, layer.clone(), Arc::clone(&published));
+            let (theirs, barrier, clock) = (Arc::clone(&published), Arc::clone(self.barrier), self.clock);
+            workers.published.push(published);
+            workers.threads.add(spawn(self.cpu(n), move || {
+                // What carries streams belongs to the thread that made it.
+                let run = if uring {
+                    make.run(|slots| Uring::new(slots, None))
+                } else {
+                    make.run(|slots| Epoll::new(slots, None))
+                };
+                run.unwrap_or_else(|error| {
+                    theirs.fail(error.to_string());
+                    barrier.arrive(clock.now(), 0);
+                    theirs.finish();
+                    Counts::default()
+                })
+            })?);
+        }
+        Ok(workers)
+    }
+
+    fn stream_client<W: StreamLayer>(&self, n: usize, layer: W, published: Arc<PublishedRun>) -> StreamSetup<P, W> {
+        let plan = self.plan;
+        let active = share(plan.flows, n, plan.workers);
+        let hold = share(plan.policy.hold, n, plan.workers);
+        let churned = if plan.policy.churn > 0 { active } else { 0 };
+        // Flows are numbered by place; two workers' numbers must not meet.
+        let slots = active + hold + churned;
+        let widest = plan.flows.div_ceil(plan.workers) * 2 + plan.policy.hold.div_ceil(plan.workers);
+        let connections = ConnectionPlan {
+            active,
+            hold,
+            per_s: plan.policy.connect_per_s / plan.workers as f64,
+            timeout: plan.policy.connect_timeout_ns,
+            churn: plan.policy.churn,
+            reconnect: plan.policy.reconnect,
+        };
+        StreamSetup {
+            client: self.client.clone(),
+            cursor: self.cursor(n),
+            layer,
+            clock: self.clock,
+            warmup: self.warmup(n),
+            pacer: self.pacer(n),
+            barrier: Arc::clone(self.barrier),
+            lengths: self.lengths(),
+            options: WorkerOptions {
+                stamps: false,
+                slots: plan.slots_a_connection(),
+                first_flow: (n * widest) as u32,
+                ping_pong: None,
+            },
+            connections,
+            slots,
+            target: self.target,
+            sources: rotated(&plan.sources, n),
+            seed: Random::new(plan.seed ^ (self.number(n) as u64) << 32).bits(),
+            published,
+            log_writer: self.log_writer(),
+        }
+    }
+
+    fn cursor(&self, n: usize) -> Cursor {
+        Cursor::new(Arc::clone(&self.query_set), self.number(n), self.of())
+    }
+
+    /// The number of this host's n-th worker among all hosts' workers.
+    fn number(&self, n: usize) -> usize {
+        self.plan.node.index as usize * self.plan.workers + n
+    }
+
+    /// How many workers all hosts have.
+    fn of(&self) -> usize {
+        self.plan.node.of as usize * self.plan.workers
+    }
+
+    fn share(&self, n: usize) -> Share {
+        Share { index: self.number(n) as u32, of: self.of() as u32 }
+    }
+
+    fn pacer(&self, n: usize) -> Pacer {
+        if self.plan.ping_pong.is_some() {
+            return Pacer::nothing();
+        }
+        Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed)
+    }
+
+    fn warmup(&self, n: usize) -> Pacer {
+        let first = self.plan.profile.first().map_or(0.0, |segment| segment.from_per_s);
+        let seconds = self.plan.warmup_ns as f64 / 1e9;
+        let warmup = [Segment { seconds, from_per_s: first, to_per_s: first }];
+        let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
+        Pacer::new(warmup, self.plan.arrivals, self.share(n), self.plan.seed ^ 1)
+    }
+
+    fn lengths(&self) -> Lengths {
+        let (warmup, counted) = (self.plan.warmup_ns, self.plan.duration_ns());
+        Lengths { warmup, counted, timeout: self.plan.timeout_ns }
+    }
+
+    fn log_writer(&self) -> Option<LogWriter> {
+        self.log.map(Log::log_writer)
+    }
+
+    fn cpu(&self, n: usize) -> Option<usize> {
+        let cpus = &self.plan.cpus;
+        (!cpus.is_empty()).then(|| cpus[n % cpus.len()])
+    }
+}
+
+/// A worker over streams, all but its streams.
+struct StreamSetup<P: Protocol, W> {
+    client: P::Client,
+    cursor: Cursor,
+    layer: W,
+    clock: SystemClock,
+    warmup: Pacer,
+    pacer: Pacer,
+    barrier: Arc<StartBarrier>,
+    lengths: Lengths,
+    options: WorkerOptions,
+    connections: ConnectionPlan,
+    slots: usize,
+    target: std::net::SocketAddr,
+    sources: Vec<IpAddr>,
+    seed: u64,
+    published: Arc<PublishedRun>,
+    log_writer: Option<LogWriter>,
+}
+
+impl<P: Protocol, W: StreamLayer> StreamSetup<P, W> {
+    fn run<S: Streams>(self, carry: impl FnOnce(usize) -> io::Result<S>) -> io::Result<Counts> {
+        let streams = carry(self.slots)?;
+        Ok(StreamClient::<P, S, SystemClock, W>::new(StreamParts {
+            client: self.client,
+            cursor: self.cursor,
+            streams,
+            layer: self.layer,
+            clock: self.clock,
+            warmup: self.warmup,
+            pacer: self.pacer,
+            barrier: self.barrier,
+            lengths: self.lengths,
+            options: self.options,
+            connections: self.connections,
+            target: self.target,
+            sources: self.sources,
+            seed: self.seed,
+            published: self.published,
+            log_writer: self.log_writer,
+        })
+        .run())
+    }
+}
+
+fn spawn(cpu: Option<usize>, work: impl FnOnce() -> Counts + Send + 'static) -> io::Result<JoinHandle<Counts>> {
+    std::thread::Builder::new().name("flatout-load".into()).spawn(move || {
+        if let Some(cpu) = cpu {
+            // A CPU that has gone since the plan was made: the scheduler's choice will do.
+            let _ = flatout_net::pin(cpu);
+        }
+        flatout_net::raise_priority(NICENESS);
+        work()
+    })
+}
+
+/// The n-th worker's part of so many.
+fn share(all: usize, n: usize, workers: usize) -> usize {
+    (all + workers - 1 - n) / workers
+}
+
+/// The addresses, beginning with the n-th: workers that all began with the first would fill its ports first.
+fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
+    addresses.iter().cycle().skip(n).take(addresses.len()).copied().collect()
+}
+
+fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
+    let busy_poll_us = plan.ping_pong.map_or(0, |how| how.busy_poll_us);
+    let ways = FlowOptions { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us };
+    let mut links = Vec::with_capacity(plan.workers);
+    let mut first = 0;
+    for n in 0..plan.workers {
+        let count = share(plan.flows, n, plan.workers);
+        let sources: Vec<_> =
+            plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
+        links.push(Flows::open(&rotated(&plan.targets, first), &sources, count, ways)?);
+        first += count;
+    }
+    Ok(links)
+}

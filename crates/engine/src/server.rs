@@ -1,0 +1,293 @@
+//! Workers that answer: each with its own sockets on the shared address, one thread a link.
+//!
+//! Laws: per message no allocation, no lock, no log; what gets no answer is counted by reason; what one client does, or
+//! one answer that cannot leave, never stops the others; only requests are answered.
+
+mod bind;
+mod datagrams;
+pub(crate) mod pending_input;
+mod streams;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use flatout_net::{Epoll, Listener, Streams, Uring};
+use flatout_wire::{DropReason, Protocol};
+
+use crate::answer_table::AnswerTable;
+use crate::clock::SystemClock;
+use crate::plan::{Io, ServePlan};
+use crate::published::Published;
+use crate::thread_group::ThreadGroup;
+
+#[cfg(test)]
+pub(crate) use streams::Worker as Answering;
+
+/// How often a worker without work looks whether it should stop.
+const WAIT: Duration = Duration::from_millis(50);
+/// How often a busy worker leaves its counters.
+const PUBLISH_NS: u64 = 10_000_000;
+const REASONS: usize = DropReason::WORDS.len() + 3;
+
+/// Why a request got no answer: the protocol's reasons first, then those of datagrams.
+pub const DROPPED: [&str; REASONS] = reasons();
+const TOO_LONG: usize = DropReason::WORDS.len();
+const NOT_UNICAST: usize = TOO_LONG + 1;
+const UNSENT: usize = TOO_LONG + 2;
+
+const fn reasons() -> [&'static str; REASONS] {
+    let mut all = [""; REASONS];
+    let mut n = 0;
+    while n < TOO_LONG {
+        all[n] = DropReason::WORDS[n];
+        n += 1;
+    }
+    (all[TOO_LONG], all[NOT_UNICAST], all[UNSENT]) = ("too_long", "not_unicast", "unsent");
+    all
+}
+
+counters! {
+    /// One worker's cumulative counters.
+    pub struct Served {
+        /// Requests that came: datagrams, and whole messages of streams. Where a stream has no messages: pieces.
+        received: u64,
+        /// Answers that left, or that a stream's connection took to send.
+        answered: u64,
+        /// Requests without answer, by [`DROPPED`].
+        dropped: [u64; REASONS],
+        /// Datagrams that the kernel dropped because the worker did not read them in time.
+        kernel_drops: u64,
+        /// CPU time of the worker's threads, ns.
+        cpu_ns: u64,
+        /// Connections that stand now.
+        connections: u64,
+        /// Connections accepted.
+        accepted: u64,
+        /// Accepts that failed.
+        accept_errors: u64,
+        /// Connections cut off by a reset, or given up by the network.
+        resets: u64,
+        /// Connections that their clients ended in order.
+        ended: u64,
+        /// Connections closed because the client took no answers.
+        stalled: u64,
+        /// Connections closed because what came can be no request.
+        broken: u64,
+        /// Bytes received over streams.
+        bytes_in: u64,
+        /// Bytes sent over streams.
+        bytes_out: u64,
+        /// Memory held for connections now, in bytes; the kernel's is beside it.
+        memory_bytes: u64,
+    }
+}
+
+/// Servers that run until they are stopped or dropped.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    backend: &'static str,
+    capacity: usize,
+    stop: Arc<AtomicBool>,
+    /// Of each worker, one a thread.
+    published: Vec<Vec<Arc<Published<Served>>>>,
+    threads: ThreadGroup<()>,
+}
+
+/// What all threads share.
+struct Shared<P: Protocol> {
+    responder: Arc<P::Responder>,
+    answer_table: Arc<AnswerTable>,
+    address: SocketAddr,
+    io: Io,
+    /// Connections at once, of one worker.
+    connections: usize,
+}
+
+impl Serving {
+    /// Binds all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
+    pub fn start<P: Protocol>(plan: &ServePlan) -> io::Result<Self> {
+        let options: Vec<_> =
+            plan.options.iter().map(|(name, value)| flatout_wire::ProtocolOption { name, value: *value }).collect();
+        let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let responder = Arc::new(P::responder(&options).map_err(|bad| invalid(bad.expected))?);
+        if plan.links.is_empty() || !plan.links.iter().all(|link| P::LINKS.contains(link)) {
+            return Err(invalid("a link that the protocol speaks"));
+        }
+        let answer_table = Arc::new(AnswerTable::build(&plan.entries)?);
+        let bound = bind::all(plan)?;
+        let (address, workers) = (bound.address, plan.workers.max(1));
+        let shared = Shared::<P> {
+            responder,
+            answer_table,
+            address,
+            io: plan.io,
+            connections: plan.connections.div_ceil(workers),
+        };
+        let mut serving = Self {
+            address,
+            backend: "",
+            capacity: 0,
+            stop: Arc::default(),
+            published: (0..workers).map(|_| Vec::new()).collect(),
+            threads: ThreadGroup::default(),
+        };
+        let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
+        for (n, socket) in bound.sockets.into_iter().enumerate() {
+            let worker = datagrams::Worker::<P>::new(
+                socket,
+                Arc::clone(&shared.responder),
+                Arc::clone(&shared.answer_table),
+                address.port(),
+            );
+            serving.spawn(n, cpu(n), move |stop, published| worker.run(stop, published))?;
+        }
+        for (n, listener) in bound.listeners.into_iter().enumerate() {
+            serving.spawn_streams(n, cpu(n), &shared, listener)?;
+        }
+        Ok(serving)
+    }
+
+    fn spawn(
+        &mut self,
+        worker: usize,
+        cpu: Option<usize>,
+        run: impl FnOnce(&AtomicBool, &Published<Served>) + Send + 'static,
+    ) -> io::Result<()> {
+        let published = Arc::<Published<Served>>::default();
+        let (stop, theirs) = (Arc::clone(&self.stop), Arc::clone(&published));
+        self.threads.start("flatout-serve", move || {
+            if let Some(cpu) = cpu {
+                // A CPU that has gone since the plan was made: the scheduler's choice will do.
+                let _ = flatout_net::pin(cpu);
+            }
+            run(&stop, &theirs);
+        })?;
+        if let Some(of_worker) = self.published.get_mut(worker) {
+            of_worker.push(published);
+        }
+        Ok(())
+    }
+
+    /// Starts a thread for streams, and waits until it has its carrier: rings stay on the thread that made them.
+    fn spawn_streams<P: Protocol>(
+        &mut self,
+        n: usize,
+        cpu: Option<usize>,
+        shared: &Shared<P>,
+        listener: Listener,
+    ) -> io::Result<()> {
+        let (responder, answer_table) = (Arc::clone(&shared.responder), Arc::clone(&shared.answer_table));
+        let (io, connections, address) = (shared.io, shared.connections, shared.address);
+        let (tell, reported) = mpsc::channel();
+        self.spawn(n, cpu, move |stop, published| {
+            let begin = Begin::<P> { responder, answer_table, address, connections, stop, published, tell: &tell };
+            if let Err(error) = begin.run(io, listener) {
+                // Whoever started it waits for this word.
+                let _ = tell.send(Err(error));
+            }
+        })?;
+        // A thread that has ended without a word has panicked.
+        let (backend, capacity) =
+            reported.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread has ended")))?;
+        self.backend = backend;
+        self.capacity += capacity;
+        Ok(())
+    }
+
+    /// Where it listens, the port resolved.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The word for what carries streams; empty where there are none.
+    #[must_use]
+    pub fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    /// How many connections all workers together have places for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Whether this is the process that started it; in a fork its counters cannot be read.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.threads.is_here()
+    }
+
+    /// Each worker's counters.
+    #[must_use]
+    pub fn served(&self) -> Vec<Served> {
+        let sum = |published: &Vec<Arc<Published<Served>>>| {
+            published.iter().fold(Served::default(), |mut sum, published| {
+                sum += &published.read();
+                sum
+            })
+        };
+        self.published.iter().map(sum).collect()
+    }
+
+    /// Whether all threads are still at work.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.threads.is_at_work()
+    }
+
+    /// Stops all threads and waits for them. In a fork of the process that started them it does nothing.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.join();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a thread for streams needs besides its carrier.
+struct Begin<'a, P: Protocol> {
+    responder: Arc<P::Responder>,
+    answer_table: Arc<AnswerTable>,
+    address: SocketAddr,
+    connections: usize,
+    stop: &'a AtomicBool,
+    published: &'a Published<Served>,
+    tell: &'a mpsc::Sender<io::Result<(&'static str, usize)>>,
+}
+
+impl<P: Protocol> Begin<'_, P> {
+    /// Runs until it is stopped. Errors: no carrier of the kind wanted.
+    fn run(self, io: Io, mut listener: Listener) -> io::Result<()> {
+        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().uring) {
+            match Uring::new(self.connections, Some(listener)) {
+                Ok(streams) => {
+                    self.serve(streams);
+                    return Ok(());
+                }
+                Err(error) if io == Io::Uring => return Err(error),
+                // A ring that this process may not have: too little memory allowed, a filter of system calls.
+                Err(_) => listener = Listener::bind(self.address)?,
+            }
+        }
+        let streams = Epoll::new(self.connections, Some(listener))?;
+        self.serve(streams);
+        Ok(())
+    }
+
+    fn serve(self, streams: impl Streams) {
+        // Whoever started it waits for this word.
+        let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
+        let clock = SystemClock::begin();
+        streams::Worker::<P, _, _>::new(streams, clock, self.responder, self.answer_table, self.address.port())
+            .run(self.stop, self.published);
+    }
+}

@@ -1,0 +1,95 @@
+//! A worker that answers datagrams: its own socket on the shared address, a batch at a time, in place.
+//!
+//! Laws: one answer that cannot leave never stops the others; an answer is no longer than its request unless the
+//! protocol grows, and never longer than its slot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flatout_net::{Batch, Server};
+use flatout_wire::{DropReason, Protocol, RequestContext, Responder};
+
+use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT};
+use crate::answer_table::AnswerTable;
+use crate::clock::unix_now;
+use crate::published::Published;
+
+const BATCH: usize = 64;
+
+pub(super) struct Worker<P: Protocol> {
+    socket: Server,
+    responder: Arc<P::Responder>,
+    answer_table: Arc<AnswerTable>,
+    own_port: u16,
+    served: Served,
+    batch: Batch,
+}
+
+impl<P: Protocol> Worker<P> {
+    pub(super) fn new(
+        socket: Server,
+        responder: Arc<P::Responder>,
+        answer_table: Arc<AnswerTable>,
+        own_port: u16,
+    ) -> Self {
+        let batch = Batch::new(BATCH, P::DATAGRAM_MAX, true);
+        Self { socket, responder, answer_table, own_port, served: Served::default(), batch }
+    }
+
+    pub(super) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) {
+        let mut published_at = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let count = self.socket.receive(&mut self.batch);
+            let now = unix_now();
+            for slot in 0..count {
+                self.consider(slot, now);
+            }
+            self.send();
+            if count == 0 || now > published_at + PUBLISH_NS {
+                published_at = now;
+                self.measure();
+                published.offer(&self.served);
+            }
+        }
+        self.measure();
+        published.publish(&self.served);
+    }
+
+    fn consider(&mut self, slot: usize, now: u64) {
+        self.served.received += 1;
+        let (meta, length) = (self.batch.meta(slot), self.batch.length(slot));
+        if meta.truncated {
+            self.served.dropped[TOO_LONG] += 1;
+        } else if !meta.unicast {
+            self.served.dropped[NOT_UNICAST] += 1;
+        } else {
+            let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
+            let context = RequestContext {
+                received_unix_ns,
+                now_unix_ns: now.max(received_unix_ns),
+                peer_port: self.batch.peer_port(slot),
+                own_port: self.own_port,
+                stream: false,
+            };
+            let packet = self.batch.slot(slot);
+            let most = if P::AMPLIFIES { packet.len() } else { length };
+            match self.responder.answer(self.answer_table.table(), &context, packet, length) {
+                Ok(answer) if answer <= most => self.batch.answer(slot, answer),
+                Ok(_) => self.served.dropped[DropReason::Malformed as usize] += 1,
+                Err(refusal) => self.served.dropped[refusal as usize] += 1,
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let queued = self.batch.answers() as u64;
+        let sent = self.socket.send_answers(&mut self.batch) as u64;
+        self.served.answered += sent;
+        self.served.dropped[UNSENT] += queued - sent;
+    }
+
+    fn measure(&mut self) {
+        self.served.kernel_drops = u64::from(self.socket.memory().drops);
+        self.served.cpu_ns = flatout_net::thread_cpu_ns();
+    }
+}
