@@ -9,29 +9,22 @@ compile_error!("flatout runs on Linux only: it is built on Linux's own system ca
 mod address;
 mod batch;
 mod batch_sender;
-mod blocks;
 mod datagrams;
-mod epoll;
 mod event_fd;
-mod memory;
 mod option;
-mod pool;
 mod probe;
 mod query_socket;
 mod receive_socket;
 mod recv_ring;
 mod socket;
 mod stamp;
-mod streams;
-mod tcp;
+mod stream;
 mod thread;
 mod udp;
-mod uring;
 
 pub use batch::{Batch, Meta};
 pub use batch_sender::{BatchSender, SendSummary};
 pub use datagrams::{Datagrams, Refused, SendResult};
-pub use epoll::Epoll;
 pub use event_fd::EventFd;
 pub use option::SocketMemory;
 pub use probe::{Kernel, kernel};
@@ -39,11 +32,12 @@ pub use query_socket::QuerySocket;
 pub use receive_socket::{DatagramReceiver, ReceiveOptions, ReceiveSocket};
 pub use recv_ring::ReceiveRing;
 pub use stamp::{Local, Peer};
-pub use streams::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
-pub use tcp::Listener;
+pub use stream::epoll::Epoll;
+pub use stream::tcp::Listener;
+pub use stream::uring::Uring;
+pub use stream::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
 pub use thread::{Process, affinity, pin, raise_descriptor_limit, raise_priority, shorten_timeslice, thread_cpu_ns};
 pub use udp::{Flow, FlowOptions, Flows, Poller, Server, check_address_free};
-pub use uring::Uring;
 
 #[cfg(test)]
 mod tests;
