@@ -20,6 +20,7 @@ mod socket;
 mod stamp;
 mod stream;
 mod thread;
+mod tx_stamp;
 mod udp;
 
 pub use batch::{Batch, Meta};
@@ -37,7 +38,8 @@ pub use stream::tcp::Listener;
 pub use stream::uring::Uring;
 pub use stream::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
 pub use thread::{Process, affinity, pin, raise_descriptor_limit, raise_priority, shorten_timeslice, thread_cpu_ns};
-pub use udp::{Flow, FlowOptions, Flows, Poller, Server, check_address_free};
+pub use tx_stamp::{TxStamp, TxStampReader};
+pub use udp::{Flow, FlowOptions, Flows, Poller, Server, ServerOptions, check_address_free};
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use crate::{Batch, Datagrams, Flow, FlowOptions, Flows, Meta, Poller, SendResult
 mod batch_sender;
 mod receive_socket;
 mod streams;
+mod tx_stamp;
 
 /// How long a test waits for what should be there at once.
 const PATIENCE: Duration = Duration::from_secs(5);

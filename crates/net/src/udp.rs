@@ -12,6 +12,7 @@ use crate::datagrams::{Datagrams, Refused, SendResult};
 use crate::option::{self, SocketMemory};
 use crate::socket::{bind, check, connect, local_address, own};
 use crate::stamp;
+use crate::tx_stamp;
 
 const SERVER_BUFFER: libc::c_int = 4 << 20;
 const FLOW_BUFFER: libc::c_int = 1 << 20;
@@ -286,6 +287,15 @@ pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
     bind(&socket, at)
 }
 
+/// How a server socket receives and sends.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// How long a receive waits for the first datagram.
+    pub wait: Duration,
+    /// The kernel stamps each datagram sent; [`crate::TxStampReader`] reads the stamps.
+    pub tx_stamps: bool,
+}
+
 /// A socket that answers; several may share one address.
 pub struct Server {
     socket: OwnedFd,
@@ -296,12 +306,20 @@ impl Server {
     ///
     /// A receive waits at most `wait`. Errors are the kernel's: address in use, no permission, no such address.
     pub fn bind(at: SocketAddr, wait: Duration) -> io::Result<Self> {
+        Self::bind_with(at, ServerOptions { wait, tx_stamps: false })
+    }
+
+    /// Binds to `at` as [`Server::bind`] does, with all options.
+    pub fn bind_with(at: SocketAddr, options: ServerOptions) -> io::Result<Self> {
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
         option::receive_buffer(socket.as_fd(), SERVER_BUFFER)?;
         option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
         option::stamps(socket.as_fd())?;
-        option::receive_timeout(socket.as_fd(), wait)?;
+        option::receive_timeout(socket.as_fd(), options.wait)?;
+        if options.tx_stamps {
+            tx_stamp::enable(socket.as_fd())?;
+        }
         if at.ip().is_unspecified() {
             option::packet_info(socket.as_fd(), at.is_ipv6())?;
             if at.is_ipv6() {
@@ -310,6 +328,10 @@ impl Server {
         }
         bind(&socket, at)?;
         Ok(Self { socket })
+    }
+
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
     }
 
     /// Where it listens.
