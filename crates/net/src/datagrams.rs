@@ -1,41 +1,49 @@
-//! The face of anything that carries datagrams of many flows: sockets here, fakes in tests, AF_XDP later.
+//! The trait `Datagrams`: what the engine needs of anything that carries datagrams of many flows.
+//!
+//! A flow is an identity of this end that the far end can tell apart, such as an address and a port. It is not a socket:
+//! [`crate::Flows`] has a connected socket for each, others may have one socket or one AF_XDP queue for all and sort
+//! arrivals by their addresses. Tests have fakes.
 
 use std::time::Duration;
 
 use crate::batch::Batch;
 
-/// Carries datagrams between this end's flows and one far end. Nothing here blocks but [`Datagrams::poll`].
+/// Carries datagrams between this end's flows and the far end. Nothing here blocks but [`Datagrams::poll`].
+///
+/// Flows have the indices from 0 to [`Datagrams::flows`]. They say nothing about sockets: two flows may share a queue,
+/// an error queue and a counter of drops.
 pub trait Datagrams {
-    /// How many flows there are; they are named by number from 0.
+    /// The number of flows.
     fn flows(&self) -> usize;
     /// Sends the first `count` slots over `flow`, all of them `length` bytes long.
     fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> SendResult;
     /// Waits up to `wait` for arrivals or refusals and returns how many flows have some.
     ///
-    /// A flow is named once: it must be received from until that returns less than the batch holds.
+    /// Edge-triggered: each such flow is reported once, and must be received from until that returns less than the batch
+    /// holds. An implementation whose flows share a queue sorts its arrivals here.
     fn poll(&mut self, wait: Duration) -> usize;
-    /// The n-th flow that the last `listen` named, and whether it has refusals to read.
+    /// The n-th flow that the last `poll` reported, and whether it has refusals to read.
     fn ready(&self, n: usize) -> (usize, bool);
     /// Receives arrivals of `flow` into the batch, from slot 0 on; returns how many.
     fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize;
     /// The next refusal that came back to `flow`, the datagram it quotes in `quote`.
     fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Option<Refused>;
-    /// Arrivals that this end itself had to drop because they were not received in time.
+    /// Arrivals of all flows that this end dropped because they were not received in time.
     fn drops(&self) -> u64;
 }
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendResult {
-    /// So many datagrams left, from the first on.
+    /// The number of datagrams sent, from the first on.
     Sent(usize),
-    /// The socket's send buffer is full: try again.
+    /// The send queue, which other flows may share, is full: try again.
     Full,
-    /// This machine's own queue dropped the first datagram (ENOBUFS): it never left.
+    /// This machine's own queue dropped the first datagram (ENOBUFS): it was not sent.
     Dropped,
-    /// An earlier datagram was refused; nothing was sent now. Read [`Flow::refused`] and try again.
+    /// An earlier datagram was refused; nothing was sent now. Read [`Datagrams::refused`] and try again.
     Refused,
-    /// The kernel will not send (errno).
+    /// The kernel does not send (errno).
     Failed(i32),
 }
 

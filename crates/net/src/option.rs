@@ -69,6 +69,11 @@ pub(crate) fn stamps(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, ON)
 }
 
+/// SO_TIMESTAMPING (2.6.30): which stamps the kernel makes and reports, by `SOF_TIMESTAMPING_*` flags.
+pub(crate) fn timestamping(socket: BorrowedFd<'_>, flags: libc::c_uint) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags)
+}
+
 /// The address that each packet was sent to (2.2; IPv6: RFC 3542).
 pub(crate) fn packet_info(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     if v6 {

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
-use crate::{option, udp, uring};
+use crate::stream::uring;
+use crate::{option, udp};
 
 /// Abilities that change what the engine does; each absence is said to the user, never papered over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

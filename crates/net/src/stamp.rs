@@ -3,8 +3,9 @@
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Room for a timestamp and the larger of the two packet-info messages, aligned as the kernel wants it.
-pub(crate) const WORDS: usize = 16;
+/// Room for two timestamps (a socket with transmit stamps reports arrivals in both forms) and the larger of the two
+/// packet-info messages, aligned as the kernel wants it.
+pub(crate) const WORDS: usize = 20;
 /// One packet's control messages.
 pub(crate) type Control = [u64; WORDS];
 
@@ -15,6 +16,9 @@ pub(crate) struct Said {
     pub local: Option<Local>,
     /// Of an error-queue read; 0 elsewhere.
     pub errno: i32,
+    /// Of a transmit stamp read from the error queue: which datagram of its socket, and when it was sent.
+    pub tx_id: Option<u32>,
+    pub tx_unix_ns: Option<u64>,
     /// How long each datagram was of those that came as one; 0: it is one.
     pub segment: usize,
 }
@@ -62,8 +66,12 @@ pub(crate) fn read(header: &libc::msghdr) -> Said {
 fn note(message: &libc::cmsghdr, said: &mut Said) {
     match (message.cmsg_level, message.cmsg_type) {
         (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
-            let time: libc::timespec = payload(message);
-            said.stamp_unix_ns = Some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64);
+            said.stamp_unix_ns = Some(unix_ns(payload(message)));
+        }
+        (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
+            // The second is obsolete, the third the network card's.
+            let [software, ..]: [libc::timespec; 3] = payload(message);
+            said.tx_unix_ns = Some(unix_ns(software));
         }
         (libc::SOL_IP, libc::IP_PKTINFO) => {
             let info: libc::in_pktinfo = payload(message);
@@ -82,10 +90,16 @@ fn note(message: &libc::cmsghdr, said: &mut Said) {
             said.segment = usize::try_from(payload::<libc::c_int>(message)).unwrap_or_default();
         }
         (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
-            said.errno = payload::<libc::sock_extended_err>(message).ee_errno as i32;
+            let error: libc::sock_extended_err = payload(message);
+            said.errno = error.ee_errno as i32;
+            said.tx_id = (error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING).then_some(error.ee_data);
         }
         _ => {}
     }
+}
+
+fn unix_ns(time: libc::timespec) -> u64 {
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn payload<T: Copy>(message: &libc::cmsghdr) -> T {

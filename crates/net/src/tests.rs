@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::{Batch, Datagrams, Flow, FlowOptions, Flows, Meta, Poller, SendResult, Server, address, thread};
 
 mod batch_sender;
+mod datagrams;
 mod receive_socket;
 mod streams;
+mod tx_stamp;
 
 /// How long a test waits for what should be there at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,12 +43,12 @@ fn received(server: &Server, count: usize) -> Vec<(u8, usize)> {
 }
 
 /// Waits until `flow` has something to read; tells if that is an error.
-fn heard(flow: &Flow) -> bool {
+fn readable(flow: &Flow) -> bool {
     let mut poller = Poller::new(1).unwrap();
-    poller.hear(flow, 7).unwrap();
+    poller.register(flow, 7).unwrap();
     assert_eq!(poller.poll(PATIENCE), 1);
-    let (name, error) = poller.ready(0);
-    assert_eq!(name, 7);
+    let (token, error) = poller.ready(0);
+    assert_eq!(token, 7);
     error
 }
 
@@ -62,7 +64,7 @@ fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
     batch.slot(0)[0] = 99;
     batch.answer(0, 20);
     assert_eq!((batch.answers(), server.send_answers(&mut batch), batch.answers()), (1, 1, 0));
-    assert!(!heard(&flow), "the answer to {asked} came back");
+    assert!(!readable(&flow), "the answer to {asked} came back");
     // A connected socket hears its peer alone: what came has left from the address that was asked.
     assert_eq!(flow.receive(&mut batch), 1);
     batch.packet(0).to_vec()
@@ -156,7 +158,7 @@ fn an_answer_that_cannot_leave_stops_no_other() {
     (0..3).for_each(|slot| batch.answer(slot, 10 + slot));
     batch.answers[1].msg_hdr.msg_namelen = 1;
     assert_eq!(server.send_answers(&mut batch), 2);
-    heard(&flow);
+    readable(&flow);
     assert_eq!(flow.receive(&mut batch), 2);
     assert_eq!((batch.length(0), batch.length(1)), (10, 12));
 }
@@ -166,7 +168,7 @@ fn a_closed_port_refuses_and_quotes_the_datagram() {
     let (_held, closed) = closed_port();
     let mut flow = Flow::open(closed, None, false).unwrap();
     assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
-    assert!(heard(&flow), "a refusal is an error to read");
+    assert!(readable(&flow), "a refusal is an error to read");
     let mut quote = [0; 576];
     let refused = flow.refused(&mut quote).unwrap();
     assert_eq!((refused.quoted, refused.errno), (48, libc::ECONNREFUSED));
@@ -253,7 +255,7 @@ fn arrivals_carry_the_kernel_s_stamp_where_asked() {
         let stamp = batch.meta(0).stamp_unix_ns.unwrap();
         assert!((before..=unix_now()).contains(&stamp));
         assert!(server.send_to(&[1; 48], batch.peer(0).unwrap()));
-        heard(&flow);
+        readable(&flow);
         assert_eq!(flow.receive(&mut batch), 1);
         match batch.meta(0).stamp_unix_ns {
             Some(answer) => assert!(stamps && (stamp..=unix_now()).contains(&answer)),

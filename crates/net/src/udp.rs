@@ -1,4 +1,4 @@
-//! UDP sockets: a [`Flow`] asks one target, a [`Server`] answers everybody, [`Poller`] hear many flows at once.
+//! UDP sockets: client flows, the flows of one load, and servers.
 
 use std::io;
 use std::mem::zeroed;
@@ -12,12 +12,13 @@ use crate::datagrams::{Datagrams, Refused, SendResult};
 use crate::option::{self, SocketMemory};
 use crate::socket::{bind, check, connect, local_address, own};
 use crate::stamp;
+use crate::tx_stamp;
 
 const SERVER_BUFFER: libc::c_int = 4 << 20;
 const FLOW_BUFFER: libc::c_int = 1 << 20;
 /// The kernel cuts one call into at most this many datagrams before 6.9 (128 since).
 pub(crate) const SEGMENTS: usize = 64;
-/// Packets that one look at a card's queue takes at most: the kernel's own default.
+/// Packets that one busy poll takes at most: the kernel's own default.
 const BUSY_POLL_BUDGET: u16 = 8;
 
 /// An unbound UDP socket that never blocks its opener.
@@ -27,7 +28,7 @@ pub(crate) fn socket(ip: IpAddr) -> io::Result<OwnedFd> {
     own(fd)
 }
 
-/// A source that the target can tell apart: one connected socket.
+/// One flow over a connected socket of its own.
 pub struct Flow {
     socket: OwnedFd,
 }
@@ -56,7 +57,7 @@ impl Flow {
         &self.socket
     }
 
-    /// Where this flow sends from.
+    /// This flow's local address.
     pub fn source(&self) -> io::Result<SocketAddr> {
         local_address(&self.socket)
     }
@@ -109,14 +110,14 @@ impl Flow {
         (got >= 0).then(|| Refused { quoted: (got as usize).min(quote.len()), errno: stamp::read(&header).errno })
     }
 
-    /// What this flow's queue holds and has dropped.
+    /// Fill level and drops of this flow's receive queue.
     #[must_use]
     pub fn memory(&self) -> SocketMemory {
         option::memory(self.socket.as_fd()).unwrap_or_default()
     }
 }
 
-/// What became of so many datagrams, from what a sending call returned.
+/// The result of sending `count` datagrams, from what the system call returned.
 pub(crate) fn outcome(sent: isize, count: usize) -> SendResult {
     if sent >= 0 {
         return SendResult::Sent(count);
@@ -144,33 +145,33 @@ fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> io::Resul
     Ok(got as usize)
 }
 
-/// Hears which of many flows have something to read.
+/// Waits for any of many flows to become readable (epoll).
 pub struct Poller {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
 impl Poller {
-    /// Hears up to `at_once` flows a call.
+    /// Reports up to `at_once` flows a call.
     pub fn new(at_once: usize) -> io::Result<Self> {
         // SAFETY: epoll_create1 takes no pointers.
         let epoll = own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; at_once.max(1)] })
     }
 
-    /// Hears `flow` from now on, under `name`. Edge-triggered: a flow that is heard must be read until it is empty.
-    pub fn hear(&self, flow: &Flow, name: usize) -> io::Result<()> {
+    /// Registers `flow` under `token`. Edge-triggered: a flow that is reported must be read until it is empty.
+    pub fn register(&self, flow: &Flow, token: usize) -> io::Result<()> {
         let mut event =
-            libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLERR | libc::EPOLLET) as u32, u64: name as u64 };
+            libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLERR | libc::EPOLLET) as u32, u64: token as u64 };
         let (epoll, socket) = (self.epoll.as_raw_fd(), flow.socket.as_raw_fd());
         // SAFETY: the kernel reads one epoll_event.
         check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket, &raw mut event) })
     }
 
-    /// Lets a wait poll the queue of the network card that the flows' datagrams come from, for up to `us` µs.
+    /// Busy-polls the queue of the network card for up to `us` µs while waiting.
     ///
-    /// For this epoll since 6.9; before, the kernel does so only where the setting net.core.busy_poll says it.
-    fn poll_busily(&self, us: u32) -> io::Result<()> {
+    /// For this epoll since 6.9; before, only where the sysctl net.core.busy_poll is set.
+    fn set_busy_poll(&self, us: u32) -> io::Result<()> {
         if us == 0 {
             return Ok(());
         }
@@ -185,17 +186,17 @@ impl Poller {
         }
     }
 
-    /// Waits up to `wait` and returns how many flows are ready; [`Poller::ready`] names them.
+    /// Waits up to `wait` and returns how many flows are ready; [`Poller::ready`] has them.
     pub fn poll(&mut self, wait: Duration) -> usize {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
         let (events, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
         let epoll = self.epoll.as_raw_fd();
         // SAFETY: the kernel writes at most `room` events into `events`; the null mask changes no signals.
-        let heard = unsafe { libc::epoll_pwait2(epoll, events, room, &raw const timeout, std::ptr::null()) };
-        usize::try_from(heard).unwrap_or(0)
+        let ready = unsafe { libc::epoll_pwait2(epoll, events, room, &raw const timeout, std::ptr::null()) };
+        usize::try_from(ready).unwrap_or(0)
     }
 
-    /// The name of the n-th flow that the last call heard, and whether it has an error to read.
+    /// The token of the n-th flow that the last call reported, and whether it has an error to read.
     #[must_use]
     pub fn ready(&self, n: usize) -> (usize, bool) {
         let event = self.events[n];
@@ -203,7 +204,7 @@ impl Poller {
     }
 }
 
-/// Many flows to one far end, and ears for them all.
+/// Many flows to one far end, each with a socket of its own, and a poller for all.
 pub struct Flows {
     flows: Vec<Flow>,
     poller: Poller,
@@ -215,27 +216,27 @@ impl Flows {
     /// the kernel chooses).
     pub fn open(targets: &[SocketAddr], sources: &[IpAddr], count: usize, options: FlowOptions) -> io::Result<Self> {
         let poller = Poller::new(count.min(256))?;
-        poller.poll_busily(options.busy_poll_us)?;
+        poller.set_busy_poll(options.busy_poll_us)?;
         let mut flows = Vec::with_capacity(count);
         for (n, target) in targets.iter().cycle().take(count).enumerate() {
             let source = (!sources.is_empty()).then(|| sources[n % sources.len()]);
             let flow = Flow::open(*target, source, options.stamps)?;
             option::busy_poll(flow.socket.as_fd(), options.busy_poll_us)?;
-            poller.hear(&flow, n)?;
+            poller.register(&flow, n)?;
             flows.push(flow);
         }
         Ok(Self { flows, poller, segmented: options.segmented })
     }
 }
 
-/// How flows send and receive.
+/// Options of flows.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowOptions {
     /// Arrivals carry the kernel's stamp.
     pub stamps: bool,
-    /// Several equal datagrams of one flow leave in one call that the kernel cuts apart.
+    /// Several equal datagrams of one flow are sent in one call that the kernel segments (UDP_SEGMENT).
     pub segmented: bool,
-    /// How long waiting for arrivals may poll a network card's queue, µs; 0: not.
+    /// How long waiting for arrivals busy-polls a network card's queue, µs; 0: not.
     pub busy_poll_us: u32,
 }
 
@@ -275,9 +276,9 @@ impl Datagrams for Flows {
     }
 }
 
-/// Whether `at` can be had by itself: the error is the kernel's, EADDRINUSE where somebody listens there.
+/// Checks that no other socket has the address `at`: the error is the kernel's, EADDRINUSE where one has.
 ///
-/// Sockets that share an address would split its traffic with a server that is already there, without a word.
+/// With SO_REUSEPORT a second server would silently get a part of the first one's traffic.
 pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
     let socket = socket(at.ip())?;
     if at.is_ipv6() && at.ip().is_unspecified() {
@@ -286,22 +287,39 @@ pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
     bind(&socket, at)
 }
 
-/// A socket that answers; several may share one address.
+/// How a server socket receives and sends.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerOptions {
+    /// How long a receive waits for the first datagram.
+    pub wait: Duration,
+    /// The kernel stamps each datagram sent; [`crate::TxStampReader`] reads the stamps.
+    pub tx_stamps: bool,
+}
+
+/// A server socket; several may share one address.
 pub struct Server {
     socket: OwnedFd,
 }
 
 impl Server {
-    /// Binds to `at`; a wildcard answers from whichever address was asked, `[::]` takes v4 too.
+    /// Binds to `at`. On a wildcard address answers leave from the address that the request was sent to; `[::]` includes v4.
     ///
     /// A receive waits at most `wait`. Errors are the kernel's: address in use, no permission, no such address.
     pub fn bind(at: SocketAddr, wait: Duration) -> io::Result<Self> {
+        Self::bind_with(at, ServerOptions { wait, tx_stamps: false })
+    }
+
+    /// Binds to `at` as [`Server::bind`] does, with all options.
+    pub fn bind_with(at: SocketAddr, options: ServerOptions) -> io::Result<Self> {
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
         option::receive_buffer(socket.as_fd(), SERVER_BUFFER)?;
         option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
         option::stamps(socket.as_fd())?;
-        option::receive_timeout(socket.as_fd(), wait)?;
+        option::receive_timeout(socket.as_fd(), options.wait)?;
+        if options.tx_stamps {
+            tx_stamp::enable(socket.as_fd())?;
+        }
         if at.ip().is_unspecified() {
             option::packet_info(socket.as_fd(), at.is_ipv6())?;
             if at.is_ipv6() {
@@ -312,12 +330,16 @@ impl Server {
         Ok(Self { socket })
     }
 
-    /// Where it listens.
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Its local address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         local_address(&self.socket)
     }
 
-    /// Receives what has arrived, waiting for the first datagram as [`Server::bind`] was told.
+    /// Receives what has arrived, waiting for the first datagram up to [`ServerOptions::wait`].
     ///
     /// Zero: nothing came in that time.
     pub fn receive(&self, batch: &mut Batch) -> usize {
@@ -329,7 +351,7 @@ impl Server {
         receive(&self.socket, batch, libc::MSG_DONTWAIT).unwrap_or(0)
     }
 
-    /// Sends one datagram; returns whether it left.
+    /// Sends one datagram; returns whether it was sent.
     pub fn send_to(&self, bytes: &[u8], peer: SocketAddr) -> bool {
         let (storage, length) = address::to_kernel(peer);
         let (data, fd) = (bytes.as_ptr().cast(), self.socket.as_raw_fd());
@@ -338,24 +360,24 @@ impl Server {
         sent >= 0
     }
 
-    /// Sends all queued answers; returns how many left. One that cannot leave never stops the others.
+    /// Sends all queued answers; returns how many were sent. One that fails does not stop the others.
     pub fn send_answers(&self, batch: &mut Batch) -> usize {
-        let (mut left, mut at) = (0, 0);
+        let (mut total, mut at) = (0, 0);
         while at < batch.answers.len() {
             let rest = &mut batch.answers[at..];
             // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
             let sent =
                 unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
-            left += sent;
-            // Where the first of the rest could not leave, it is passed over.
+            total += sent;
+            // The first of the rest failed: skip it.
             at += sent.max(1);
         }
         batch.clear_answers();
-        left
+        total
     }
 
-    /// What this socket's queue holds and has dropped.
+    /// Fill level and drops of this socket's receive queue.
     #[must_use]
     pub fn memory(&self) -> SocketMemory {
         option::memory(self.socket.as_fd()).unwrap_or_default()

@@ -6,8 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::streams::{CloseMode, CloseReason, Conn, Event, RecvBuf, Streams, WriteError};
-use crate::{Epoll, Listener, Uring, epoll, uring};
+use crate::stream::{CloseMode, CloseReason, Conn, Event, RecvBuf, Streams, WriteError, epoll, uring};
+use crate::{Epoll, Listener, Uring};
 
 mod ending;
 mod flowing;

@@ -28,7 +28,7 @@ fn an_end_a_reset_and_a_refusal_are_told_apart<S: Carrier>() {
     pair.server.streams.close(theirs, CloseMode::Reset);
     pair.until("the reset", |pair| pair.client.reason(reset) == Some(CloseReason::Reset));
     // Bound and not listening: nobody else gets this port meanwhile.
-    let taken = crate::tcp::stream([127, 0, 0, 1].into()).unwrap();
+    let taken = crate::stream::tcp::stream([127, 0, 0, 1].into()).unwrap();
     crate::socket::bind(&taken, ANY_PORT.parse().unwrap()).unwrap();
     let closed = crate::socket::local_address(&taken).unwrap();
     let refused = pair.client.streams.open(None, closed).unwrap();

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use super::*;
-use crate::blocks::{Blocks, Outgoing, Reserve};
+use crate::stream::blocks::{Blocks, Outgoing, Reserve};
 
 both!(
     bytes_come_back,

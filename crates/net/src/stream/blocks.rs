@@ -4,7 +4,7 @@
 //! not fit has a block of its own, which is freed after use. Two sends at once on one stream may interleave, so a
 //! connection has at most one block that flies, which is the kernel's, and one that fills.
 
-use crate::memory::{ANYWHERE, Memory};
+use crate::stream::memory::{ANYWHERE, Memory};
 
 /// Small messages share a block of this size.
 pub(crate) const BLOCK: usize = 2048;

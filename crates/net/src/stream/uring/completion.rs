@@ -5,9 +5,9 @@ use io_uring::cqueue;
 use super::Shared;
 use super::ring::Ring;
 use super::slots::{Job, Slot, State, Tag};
-use crate::pool::Loan;
-use crate::streams::{CloseMode, CloseReason, Conn, Event, RecvBuf};
-use crate::tcp;
+use crate::stream::pool::Loan;
+use crate::stream::tcp;
+use crate::stream::{CloseMode, CloseReason, Conn, Event, RecvBuf};
 
 impl Ring {
     /// Takes note of a completion.

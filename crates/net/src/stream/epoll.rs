@@ -11,12 +11,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::blocks::{Blocks, Reserve};
 use crate::option;
-use crate::pool::Pool;
 use crate::socket::{self, check, own};
-use crate::streams::{CloseMode, CloseReason, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
-use crate::tcp::{self, Listener};
+use crate::stream::blocks::{Blocks, Reserve};
+use crate::stream::pool::Pool;
+use crate::stream::tcp::{self, Listener};
+use crate::stream::{CloseMode, CloseReason, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
 
 mod flow;
 mod slots;

@@ -10,8 +10,8 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use super::Shared;
 use super::slots::{Job, Slot, State, Tag};
-use crate::pool::Pool;
-use crate::streams::StreamStats;
+use crate::stream::StreamStats;
+use crate::stream::pool::Pool;
 
 /// Entries of the first ring's queues, and of the others': those share the work. From the second number the kernel also
 /// takes the size of its hash of what is in hand, which a cancel searches: 256 buckets, the most, from 8192 on.

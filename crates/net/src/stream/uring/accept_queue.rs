@@ -14,7 +14,7 @@ use io_uring::{opcode, squeue, types};
 use super::ring::{Addresses, Ring};
 use super::slots::{Job, State, Tag};
 use super::{Uring, event_fd};
-use crate::streams::{Conn, StreamStats};
+use crate::stream::{Conn, StreamStats};
 use crate::{address, option};
 
 /// Accepts in hand at once.

@@ -4,12 +4,19 @@
 //! what is received is lent and comes back when it is dropped; what is to be sent is appended to the connection's own
 //! block and leaves at the next [`Streams::turn`], the only place that flushes or sleeps.
 
+pub(crate) mod blocks;
+pub(crate) mod epoll;
+pub(crate) mod memory;
+pub(crate) mod pool;
+pub(crate) mod tcp;
+pub(crate) mod uring;
+
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::pool::Loan;
+use crate::stream::pool::Loan;
 
 /// One connection. The name of one that has ended means nothing any more, whatever takes its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::blocks::Outgoing;
+use crate::stream::blocks::Outgoing;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One connection's place in a ring: what is known of it, and what the kernel still has in hand for it.
 
-use crate::blocks::Outgoing;
+use crate::stream::blocks::Outgoing;
 
 /// The index of a slot has 24 bits in what completions carry.
 pub(super) const MOST: usize = 1 << 24;

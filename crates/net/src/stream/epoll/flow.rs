@@ -4,10 +4,10 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use super::slots::{Slot, State};
 use super::{AcceptQueue, ENDS, Epoll};
-use crate::blocks::Reserve;
 use crate::option;
 use crate::socket::errno;
-use crate::streams::{CloseMode, CloseReason, Conn, Event, RecvBuf};
+use crate::stream::blocks::Reserve;
+use crate::stream::{CloseMode, CloseReason, Conn, Event, RecvBuf};
 
 impl Epoll {
     /// Whether bytes may be sent under this name.

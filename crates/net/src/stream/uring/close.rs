@@ -13,7 +13,7 @@ use io_uring::{opcode, types};
 use super::Shared;
 use super::ring::{GROUP, Ring};
 use super::slots::{Job, Slot, State, Tag};
-use crate::streams::CloseMode;
+use crate::stream::CloseMode;
 
 /// How long the end of a ring may take: so many waits of this length without any progress, and no more.
 const WAITS: usize = 100;

@@ -13,9 +13,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use crate::blocks::{Blocks, Reserve};
-use crate::streams::{CloseMode, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
-use crate::tcp::Listener;
+use crate::stream::blocks::{Blocks, Reserve};
+use crate::stream::tcp::Listener;
+use crate::stream::{CloseMode, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
 
 mod accept_queue;
 mod close;

@@ -1,0 +1,85 @@
+//! Transmit stamps of server sockets, over loopback.
+
+use std::time::Instant;
+
+use super::*;
+use crate::{ServerOptions, TxStamp, TxStampReader};
+
+fn stamping(at: &str) -> Server {
+    let options = ServerOptions { wait: PATIENCE, tx_stamps: true };
+    Server::bind_with(at.parse().unwrap(), options).unwrap()
+}
+
+/// The next `count` stamps of a server.
+fn stamps(reader: &mut TxStampReader, server: &Server, count: usize) -> Vec<TxStamp> {
+    let (mut all, begun) = (Vec::new(), Instant::now());
+    while all.len() < count {
+        all.extend_from_slice(reader.read(server));
+        assert!(begun.elapsed() < PATIENCE, "only {all:?} came");
+    }
+    all
+}
+
+#[test]
+fn each_answer_has_a_stamp_with_its_number() {
+    for (at, client) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+        let (server, mut reader) = (stamping(at), TxStampReader::new());
+        let target = SocketAddr::new(client.parse().unwrap(), server.address().unwrap().port());
+        let mut flow = Flow::open(target, None, false).unwrap();
+        let mut batch = Batch::new(16, 2048, true);
+        for round in 0..3_u32 {
+            let before = unix_now();
+            assert_eq!(flow.send(&mut numbered(4, 48), 4), SendResult::Sent(4));
+            let mut answered = 0;
+            while answered < 4 {
+                let came = server.receive(&mut batch);
+                for slot in 0..came {
+                    let meta = batch.meta(slot);
+                    assert!(!meta.truncated && meta.unicast, "{at}: control messages still fit");
+                    assert!(meta.stamp_unix_ns.is_some_and(|stamp| stamp >= before), "{at}: arrivals keep their stamp");
+                    batch.answer(slot, 48);
+                }
+                answered += server.send_answers(&mut batch);
+            }
+            let all = stamps(&mut reader, &server, 4);
+            let ids: Vec<_> = all.iter().map(|stamp| stamp.id).collect();
+            assert_eq!(ids, (4 * round..4 * round + 4).collect::<Vec<_>>(), "{at}");
+            let after = unix_now();
+            assert!(all.iter().all(|stamp| (before..=after).contains(&stamp.unix_ns)), "{at}: {all:?}");
+        }
+        assert!(reader.read(&server).is_empty());
+    }
+}
+
+#[test]
+fn more_stamps_than_one_call_reads_come_in_order() {
+    let (server, mut reader) = (stamping(ANY_PORT), TxStampReader::new());
+    let client = UdpSocket::bind(ANY_PORT).unwrap();
+    for _ in 0..200 {
+        assert!(server.send_to(b"answer", client.local_addr().unwrap()));
+    }
+    let ids: Vec<_> = stamps(&mut reader, &server, 200).iter().map(|stamp| stamp.id).collect();
+    assert_eq!(ids, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_the_option_there_are_none() {
+    let server = server(ANY_PORT);
+    let client = UdpSocket::bind(ANY_PORT).unwrap();
+    assert!(server.send_to(b"answer", client.local_addr().unwrap()));
+    client.recv(&mut [0; 16]).unwrap();
+    assert!(TxStampReader::new().read(&server).is_empty());
+}
+
+#[test]
+fn pending_stamps_do_not_disturb_a_receive() {
+    let server = stamping(ANY_PORT);
+    let client = UdpSocket::bind(ANY_PORT).unwrap();
+    let target = server.address().unwrap();
+    assert!(server.send_to(b"answer", client.local_addr().unwrap()));
+    client.recv(&mut [0; 16]).unwrap();
+    client.send_to(b"request", target).unwrap();
+    let mut batch = Batch::new(4, 2048, true);
+    assert_eq!((server.receive(&mut batch), batch.packet(0)), (1, &b"request"[..]));
+    assert_eq!(stamps(&mut TxStampReader::new(), &server, 1)[0].id, 0);
+}

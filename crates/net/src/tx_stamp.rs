@@ -1,0 +1,90 @@
+//! Transmit timestamps: when the kernel passed each datagram of a server socket to the network driver.
+//!
+//! Method: SO_TIMESTAMPING with TX_SOFTWARE, OPT_ID and OPT_TSONLY (Linux 4.0). The kernel puts one message without
+//! payload on the socket's error queue for each datagram sent; its id counts the datagrams of the socket from 0.
+//! Unread stamps share the receive buffer's memory: read them at least as often as answers are sent.
+
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::option;
+use crate::stamp;
+use crate::udp::Server;
+
+/// Room for all control messages of one stamp: two timestamps, the extended error and the packet info.
+const WORDS: usize = 32;
+/// Stamps read by one system call.
+const AT_ONCE: usize = 64;
+
+/// When one datagram was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxStamp {
+    /// The datagram's number on its socket, modulo 2^32: the first one sent has 0; a failed send uses no number.
+    pub id: u32,
+    /// The kernel's stamp (CLOCK_REALTIME, ns).
+    pub unix_ns: u64,
+}
+
+/// Reads transmit stamps, and owns the memory that the kernel writes them to.
+#[derive(Debug)]
+pub struct TxStampReader {
+    controls: Box<[[u64; WORDS]]>,
+    headers: Box<[libc::mmsghdr]>,
+    stamps: Vec<TxStamp>,
+}
+
+// SAFETY: the headers point to `controls`, heap memory that moves with the reader as a whole.
+unsafe impl Send for TxStampReader {}
+
+impl Default for TxStampReader {
+    fn default() -> Self {
+        // SAFETY: mmsghdr is plain old data; all zeroes is a valid value.
+        let header: libc::mmsghdr = unsafe { zeroed() };
+        let mut controls = vec![[0; WORDS]; AT_ONCE].into_boxed_slice();
+        let mut headers = vec![header; AT_ONCE].into_boxed_slice();
+        for (header, control) in headers.iter_mut().zip(&mut controls) {
+            header.msg_hdr.msg_control = (&raw mut *control).cast();
+        }
+        Self { controls, headers, stamps: Vec::with_capacity(AT_ONCE) }
+    }
+}
+
+impl TxStampReader {
+    /// A reader for one server socket at a time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The stamps that have come since the last call, up to 64, in the order of sending; never waits.
+    ///
+    /// Empty: none are there, or the socket was bound without [`crate::ServerOptions::tx_stamps`].
+    pub fn read(&mut self, server: &Server) -> &[TxStamp] {
+        self.stamps.clear();
+        for header in &mut self.headers {
+            header.msg_hdr.msg_controllen = size_of_val(&self.controls[0]) as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        let (headers, count) = (self.headers.as_mut_ptr(), AT_ONCE as libc::c_uint);
+        let (fd, flags) = (server.socket().as_raw_fd(), libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT);
+        // SAFETY: `count` headers and the control buffers they point to live in `self`, borrowed for the call.
+        let got = unsafe { libc::recvmmsg(fd, headers, count, flags as _, std::ptr::null_mut()) };
+        for header in self.headers.iter().take(usize::try_from(got).unwrap_or(0)) {
+            let said = stamp::read(&header.msg_hdr);
+            if let (Some(id), Some(unix_ns)) = (said.tx_id, said.tx_unix_ns) {
+                self.stamps.push(TxStamp { id, unix_ns });
+            }
+        }
+        &self.stamps
+    }
+}
+
+/// Turns the stamps of a socket on.
+pub(crate) fn enable(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        | libc::SOF_TIMESTAMPING_SOFTWARE
+        | libc::SOF_TIMESTAMPING_OPT_ID
+        | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+    option::timestamping(socket, flags)
+}
