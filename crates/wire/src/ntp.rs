@@ -109,7 +109,7 @@ impl Client for NtpClient {
     fn read(&self, flow: u32, reply: &[u8]) -> Reply {
         let Some(packet) = reply.first_chunk::<HEADER>() else { return Reply::Unmatched };
         let Some(index) = self.index(flow, stamp(packet, ORIGIN)) else { return Reply::Unmatched };
-        match self.judge(packet) {
+        match self.classify(packet) {
             Tally::Basic => Reply::Valid { index, tally: Tally::Basic as usize },
             wrong => Reply::Invalid { index, tally: wrong as usize },
         }
@@ -128,7 +128,7 @@ impl NtpClient {
     }
 
     /// What the pool's monitor asks of an answer, in its order (ntppool/monitor, beevik/ntp `Validate`).
-    fn judge(&self, packet: &[u8; HEADER]) -> Tally {
+    fn classify(&self, packet: &[u8; HEADER]) -> Tally {
         let (leap, version, mode) = (packet[0] >> 6, packet[0] & 0x38, packet[0] & 7);
         let stratum = packet[1];
         let (receive, transmit) = (stamp(packet, RECEIVE), stamp(packet, TRANSMIT));

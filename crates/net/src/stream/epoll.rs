@@ -68,7 +68,7 @@ pub struct Epoll {
     blocks: Blocks,
     /// What the last wait told, and how much of it is worked off.
     told: Vec<libc::epoll_event>,
-    heard: usize,
+    ready: usize,
     /// Places with something left to read.
     unread: VecDeque<u32>,
     /// Places with bytes to send.
@@ -100,7 +100,7 @@ impl Epoll {
             pool: Pool::for_list(sizes.buffer, sizes.buffers),
             blocks: Blocks::default(),
             told: Vec::with_capacity(EVENTS),
-            heard: 0,
+            ready: 0,
             unread: VecDeque::new(),
             dirty: Vec::new(),
             later: VecDeque::new(),
@@ -195,7 +195,7 @@ impl Epoll {
     fn wait(&mut self, wait: Duration) -> io::Result<()> {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
         self.told.clear();
-        self.heard = 0;
+        self.ready = 0;
         self.stats.calls += 1;
         let (events, room) = (self.told.as_mut_ptr(), self.told.capacity().min(EVENTS) as libc::c_int);
         // SAFETY: the kernel writes at most `room` events into the vector's own memory, and tells how many.
@@ -259,7 +259,7 @@ impl Streams for Epoll {
         }
         self.dirty = dirty;
         self.near_the_door();
-        if self.heard < self.told.len() {
+        if self.ready < self.told.len() {
             return Ok(());
         }
         let readable = !self.unread.is_empty() && self.pool.available() > 0;
@@ -275,9 +275,9 @@ impl Streams for Epoll {
             if let Some(event) = self.accept() {
                 return Some(event);
             }
-            if let Some(told) = self.told.get_mut(self.heard) {
+            if let Some(told) = self.told.get_mut(self.ready) {
                 let (name, events) = (told.u64, told.events);
-                self.heard += 1;
+                self.ready += 1;
                 if name == DOOR {
                     if let AcceptQueue::Watched(_) = self.door {
                         self.door = AcceptQueue::Watched(NEWCOMERS);

@@ -86,7 +86,7 @@ impl Pool {
     }
 
     /// Lends on what `choose` gave, or what the kernel says that it has filled; unfilled it is dropped at once.
-    pub(crate) fn lend(self: &Rc<Self>, buffer: u16, length: usize) -> Loan {
+    pub(crate) fn lease(self: &Rc<Self>, buffer: u16, length: usize) -> Loan {
         if let Free::Ring { .. } = self.free {
             self.lent.set(self.lent.get() + 1);
         }

@@ -53,7 +53,7 @@ impl DnsClient {
         number ^ (scramble(u64::from(flow), self.key) >> 48) as u16
     }
 
-    fn judge(&self, reply: &[u8]) -> Tally {
+    fn classify(&self, reply: &[u8]) -> Tally {
         let Some(header) = Header::read(reply) else { return Tally::Malformed };
         if self.echo && header.flags == self.flags {
             return Tally::Echoed;
@@ -115,7 +115,7 @@ impl Client for DnsClient {
     fn read(&self, flow: u32, reply: &[u8]) -> Reply {
         let Some(id) = message::number(reply, 0) else { return Reply::Unmatched };
         let index = u32::from(self.named(flow, id));
-        let tally = self.judge(reply);
+        let tally = self.classify(reply);
         let right = match tally {
             Tally::NoError | Tally::NxDomain | Tally::Truncated | Tally::Echoed => true,
             Tally::NotAResponse | Tally::Malformed | Tally::WrongQuestion => false,

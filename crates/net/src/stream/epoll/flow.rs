@@ -89,7 +89,7 @@ impl Epoll {
         // SAFETY: the buffer is ours until it is lent on; the kernel writes at most `size` bytes into it.
         let got = unsafe { libc::recv(fd, start.cast(), size, libc::MSG_DONTWAIT) };
         let failed = if got < 0 { errno() } else { 0 };
-        let loan = self.pool.lend(buffer, usize::try_from(got).unwrap_or(0));
+        let loan = self.pool.lease(buffer, usize::try_from(got).unwrap_or(0));
         if got > 0 {
             self.stats.bytes_in += got as u64;
             if got as usize == size || slot.ends {

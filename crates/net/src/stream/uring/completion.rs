@@ -16,7 +16,7 @@ impl Ring {
         let index = tag.index();
         // First the buffer, whoever it was for: it comes back when the loan is dropped.
         let buffer = cqueue::buffer_select(completion.flags());
-        let loan = buffer.map(|buffer| self.pool.lend(buffer, usize::try_from(result).unwrap_or(0)));
+        let loan = buffer.map(|buffer| self.pool.lease(buffer, usize::try_from(result).unwrap_or(0)));
         let job = tag.job()?;
         // Without this flag an operation has ended, whatever its result says.
         let ended = !cqueue::more(completion.flags());
