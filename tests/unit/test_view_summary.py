@@ -17,8 +17,7 @@ from rich.console import Console
 
 from flatout.result.model import Requirement
 from flatout.view import facts
-from flatout.view.terminal import labels
-from flatout.view.terminal import summary
+from flatout.view.terminal import labels, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = {

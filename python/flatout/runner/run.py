@@ -68,7 +68,7 @@ def _run(
     plan: planning.Plan, progress: OnProgress, stop: threading.Event, passed: list[str], *, query_stats: bool
 ) -> LoadResult:
     stats_query = StatsQuery(plan.receivers if query_stats else [])
-    stats_query.begin(plan.message_bytes, plan.places)
+    stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = host.stolen_s()
@@ -89,7 +89,7 @@ def _start(plan: planning.Plan) -> LoadRun:
     if plan.scenario.stamps == "kernel" and not able["stamps"]:
         raise UsageError("this kernel does not stamp arrivals: ask for --stamps user")
     try:
-        return LoadRun(**plan.engine)
+        return LoadRun(plan.engine)
     except ValueError as error:
         raise UsageError(str(error)) from error
     except PermissionError as error:
