@@ -1,8 +1,8 @@
 //! Lines of a DNS query file, given any bytes.
 //!
-//! Invariant: it does not panic; what it takes is one question, which
+//! Invariant: it does not panic; what it accepts is one question, which
 //! - has labels of 1 to 63 bytes, a name of at most 255, a class that is IN, and no byte behind;
-//! - a server repeats, and the client finds to fit;
+//! - the responder repeats, and the client matches;
 //! - comes out the same after its name and type were written as digits.
 #![no_main]
 

@@ -1,8 +1,8 @@
-//! echo, both ends, given any bytes.
+//! Echo's client and responder, given any bytes.
 //!
 //! Invariant: neither end panics; what comes is sent back as it came, but over UDP not to a port where another echo may
-//! sit; the client takes for right the very message of that request, flow and run, and nothing else; a message altered
-//! in its pattern alone is told as altered where enough of it is left.
+//! listen; the client accepts the message of that request, flow and run only; a message altered in its pattern alone is
+//! reported as altered where enough of it is intact.
 #![no_main]
 
 use flatout_wire::echo::{Echo, EchoClient};

@@ -1,4 +1,4 @@
-//! Echo's rules, one by one.
+//! Tests of echo.
 extern crate std;
 use super::*;
 use std::vec::Vec;
@@ -25,7 +25,7 @@ fn over(peer_port: u16, stream: bool) -> RequestContext {
 fn what_came_back_names_its_request() {
     for size in SIZES {
         for index in [0, 1, 255, 256, 65_535, 16_777_216, u32::MAX] {
-            let named = index & client(size).named();
+            let named = index & client(size).index_mask();
             let message = message(size, FLOW, index);
             assert_eq!(client(size).read(FLOW, &message), Reply::Valid { index: named, tally: 0 }, "{size}");
             assert_eq!(client(size).recognise(FLOW, &message), Some(named));

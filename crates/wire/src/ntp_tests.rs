@@ -1,4 +1,4 @@
-//! NTP's rules, one by one; the golden packets of real implementations are in tests/packets.
+//! Tests of NTP; the golden packets of real implementations are in tests/packets.
 extern crate std;
 use super::*;
 use std::vec::Vec;

@@ -1,4 +1,4 @@
-//! The answering end's rules, one by one, over a small zone and over an answer for any name.
+//! Tests of the DNS responder, over a small zone and over an answer for any name.
 extern crate std;
 use super::{Dns, DnsResponder};
 use crate::scramble::scramble;

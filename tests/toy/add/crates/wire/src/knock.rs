@@ -3,7 +3,7 @@
 //! ```text
 //! 0  4  "FOP" and the kind: 1 asks, 0x81 answers
 //! 4  4  the request's number, big endian
-//! 8  8  the flow under the run's secret, so that a stranger's answer is told apart
+//! 8  8  the flow under the run's secret, so that an answer to another flow is rejected
 //! ```
 
 use crate::{
@@ -18,13 +18,13 @@ const ANSWER: [u8; 4] = *b"FOP\x81";
 /// The protocol.
 pub struct Knock;
 
-/// The asking end.
+/// The client.
 #[derive(Clone, Debug)]
 pub struct KnockClient {
     secret: u64,
 }
 
-/// The answering end.
+/// The responder.
 #[derive(Clone, Debug)]
 pub struct KnockResponder;
 
