@@ -1,7 +1,7 @@
 //! The statistics protocol of receivers, given any datagram.
 //!
-//! Invariant: no panic; a datagram that is parsed as a request or a reply is exactly what this request or reply is written
-//! as; no datagram is both; a reply is as long as its request, and matches that request only.
+//! Invariant: no panic; a datagram that is parsed as a request or a reply is exactly what this request or reply is
+//! written as; no datagram is both; a reply is as long as its request, and matches that request only.
 #![no_main]
 
 use flatout_wire::receiver_stats::{LENGTH, StatsRequest};

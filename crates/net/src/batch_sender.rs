@@ -118,7 +118,8 @@ impl BatchSender {
             match sent {
                 SendResult::Sent(sent) => {
                     if sent < count {
-                        // A call that sent some does not return the error of the rest: a refusal is in the error queue only.
+                        // A call that sent some does not return the error of the rest: a refusal is in the error queue
+                        // only.
                         self.refused += refusals(flow);
                     }
                     (summary.processed, summary.sent, refused_in_a_row) =
@@ -181,8 +182,8 @@ fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, 
         ready += 1;
     }
     let fd = flow.socket().as_raw_fd();
-    // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the kernel
-    // writes lengths into the headers and only reads the rest.
+    // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the
+    // kernel writes lengths into the headers and only reads the rest.
     let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), ready as libc::c_uint, libc::MSG_DONTWAIT as _) };
     outcome(sent as isize, sent as usize)
 }

@@ -122,8 +122,8 @@ impl ReceiveSocket {
         let (mut total, mut at) = (0, 0);
         while let Some(rest) = headers.get_mut(at..).filter(|rest| !rest.is_empty()) {
             let (pointer, count) = (rest.as_mut_ptr(), rest.len() as libc::c_uint);
-            // SAFETY: the headers point to `names`, `controls`, `vector` and `bytes`, which outlive the call and are only
-            // read.
+            // SAFETY: the headers point to `names`, `controls`, `vector` and `bytes`, which outlive the call and are
+            // only read.
             let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), pointer, count, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
             total += sent;

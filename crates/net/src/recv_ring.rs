@@ -43,7 +43,8 @@ unsafe impl Send for ReceiveRing {}
 
 impl ReceiveRing {
     /// For datagrams of up to `longest` bytes, and for coalesced ones of any length if `coalesced`. `noted`: arrivals
-    /// carry control messages (stamps, local addresses). Longer datagrams are truncated; their whole length is reported.
+    /// carry control messages (stamps, local addresses). Longer datagrams are truncated; their whole length is
+    /// reported.
     #[must_use]
     pub fn new(longest: usize, coalesced: bool, noted: bool) -> Self {
         let (slots, room) = if coalesced { (COALESCED_SLOTS, LONGEST) } else { (SLOTS, longest.clamp(1, LONGEST)) };

@@ -1,8 +1,8 @@
 //! The trait `Streams`: byte streams over many connections, by io_uring or epoll.
 //!
-//! Laws: a [`Conn`] identifies one connection for ever, so that nothing meant for an old one reaches a new one in the same
-//! slot; a [`RecvBuf`] returns to its pool on drop; what is to be sent is appended to the connection's own block and
-//! is submitted at the next [`Streams::turn`], the only call that flushes or sleeps.
+//! Laws: a [`Conn`] identifies one connection for ever, so that nothing meant for an old one reaches a new one in the
+//! same slot; a [`RecvBuf`] returns to its pool on drop; what is to be sent is appended to the connection's own block
+//! and is submitted at the next [`Streams::turn`], the only call that flushes or sleeps.
 
 pub(crate) mod blocks;
 pub(crate) mod epoll;

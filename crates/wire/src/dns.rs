@@ -1,9 +1,9 @@
 //! DNS (RFC 1035) over UDP, TCP and TLS, with EDNS (RFC 6891): client and test server.
 //!
 //! Method: the client copies a query (a question compiled before the run) behind a header whose id is the
-//! request's number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It parses each
-//! answer once to check that it is complete, and compares the question. The responder looks up precompiled answers: keys
-//! and values, as follows.
+//! request's number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It parses
+//! each answer once to check that it is complete, and compares the question. The responder looks up precompiled
+//! answers: keys and values, as follows.
 //!
 //! ```text
 //! key                            value is the answer

@@ -157,8 +157,8 @@ pub enum Frame {
 pub trait Responder: Send + Sync + 'static {
     /// Turns the request in `packet[..length]` into its answer in place; returns the answer's length.
     ///
-    /// `shared` is the server's answer table. The answer is never longer than `packet`, and longer than the request only
-    /// with [`Protocol::AMPLIFIES`].
+    /// `shared` is the server's answer table. The answer is never longer than `packet`, and longer than the request
+    /// only with [`Protocol::AMPLIFIES`].
     fn answer(
         &self,
         shared: Table<'_>,
@@ -188,8 +188,8 @@ pub trait Decode: Clone + Send + 'static {
     fn field_layout(&self) -> u64;
     /// Decodes one message of any length.
     fn decode(&self, message: &[u8]) -> Result<Decoded, Malformed>;
-    /// Decodes consecutive messages of the right size up to the first malformed one; passes each to `tell` and returns how
-    /// many were valid.
+    /// Decodes consecutive messages of the right size up to the first malformed one; passes each to `tell` and returns
+    /// how many were valid.
     fn decode_all(&self, messages: &[u8], mut tell: impl FnMut(Decoded)) -> usize {
         let right = |message: &&[u8]| {
             self.decode(message).is_ok_and(|taken| {

@@ -1,9 +1,9 @@
 //! NTP over UDP, versions 1 to 4 (RFC 5905, RFC 1059 for version 1): client and test server.
 //!
-//! Method: the client's transmit stamp is a keyed permutation of (flow, request number), which looks random and which every
-//! server echoes as origin; so matching an answer is arithmetic. The responder follows RFC 5905 figure 31:
-//! it answers requests only, with the version and poll that it was asked with, and never more than 48 bytes.
-//! Key exchange, MACs and interleaved mode are not supported; requests with them are dropped and counted.
+//! Method: the client's transmit stamp is a keyed permutation of (flow, request number), which looks random and which
+//! every server echoes as origin; so matching an answer is arithmetic. The responder follows RFC 5905 figure 31: it
+//! answers requests only, with the version and poll that it was asked with, and never more than 48 bytes. Key exchange,
+//! MACs and interleaved mode are not supported; requests with them are dropped and counted.
 
 use crate::scramble::{scramble, unscramble};
 use crate::{Client, DropReason, InvalidOption, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
@@ -17,7 +17,8 @@ const SERVER: u8 = 4;
 const ORIGIN: usize = 24;
 const RECEIVE: usize = 32;
 const TRANSMIT: usize = 40;
-/// The test clock's stratum and reference: a stratum far from any real one, and the reference "LOCL" of RFC 5905 figure 12's style.
+/// The test clock's stratum and reference: a stratum far from any real one, and the reference "LOCL" of RFC 5905 figure
+/// 12's style.
 const STRATUM: u8 = 10;
 const REFERENCE_ID: [u8; 4] = *b"LOCL";
 /// 2^-25 s = 30 ns, what reading the clock takes.

@@ -10,9 +10,8 @@
 //!                         to the other; without them from 0 to 1, and over the whole range
 //! constant FIELD, value BITS
 //!                         the same in all records: a receiver rejects others
-//! reply N, echoed FIELD   answers of N bytes echo the request's sequence there; a following constant or identity is the
-//!                         answer's
-//! longer 1                more bytes may follow those N
+//! reply N, echoed FIELD   answers of N bytes echo the request's sequence there; a following constant or identity is
+//! the answer's longer 1                more bytes may follow those N
 //! ```
 //!
 //! Method: a record is copied from a row, compiled from hexadecimal digits, or from a template with the constants; then

@@ -1,8 +1,8 @@
 //! Send blocks, allocated only while a connection has bytes to send.
 //!
-//! Method: small blocks are cut from slabs that are added when they run out and never moved or freed. A message that does
-//! not fit has a large block, which is freed after use. Two sends at once on one stream may interleave, so a connection
-//! has at most one submitted block, which is the kernel's, and one that is being filled.
+//! Method: small blocks are cut from slabs that are added when they run out and never moved or freed. A message that
+//! does not fit has a large block, which is freed after use. Two sends at once on one stream may interleave, so a
+//! connection has at most one submitted block, which is the kernel's, and one that is being filled.
 
 use crate::stream::memory::{ANYWHERE, Memory};
 
@@ -148,7 +148,8 @@ impl Outgoing {
         if start.is_null() {
             return (&mut [], &mut self.filled);
         }
-        // SAFETY: a filling block belongs to this connection alone, and both are borrowed for as long as the slice lives.
+        // SAFETY: a filling block belongs to this connection alone, and both are borrowed for as long as the slice
+        // lives.
         let room = unsafe { std::slice::from_raw_parts_mut(start.add(used), length - used) };
         (room, &mut self.filled)
     }

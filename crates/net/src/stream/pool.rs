@@ -1,7 +1,7 @@
 //! Pools of receive buffers, which return to their pool on drop.
 //!
-//! Method: a buffer keeps its pool alive, so it may outlive the ring that filled it. With io_uring the free buffers are in
-//! a provided buffer ring, from which the kernel takes them; with epoll they are in a list.
+//! Method: a buffer keeps its pool alive, so it may outlive the ring that filled it. With io_uring the free buffers are
+//! in a provided buffer ring, from which the kernel takes them; with epoll they are in a list.
 
 use std::cell::{Cell, RefCell};
 use std::mem::size_of;

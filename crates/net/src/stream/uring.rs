@@ -1,9 +1,9 @@
 //! `Streams` over io_uring, with direct descriptors: the descriptor limit applies per ring, not per process.
 //!
 //! Method: a ring is created when all others are full. A connection is a slot of one ring's file table; `event` reads
-//! completions one by one. Entries are submitted in `turn` only (and in `open` where the queue is full). Only rings with
-//! something to submit or to collect, by their shared memory, are entered. Entries point to blocks, buffers, statics, or
-//! addresses that stay until submission.
+//! completions one by one. Entries are submitted in `turn` only (and in `open` where the queue is full). Only rings
+//! with something to submit or to collect, by their shared memory, are entered. Entries point to blocks, buffers,
+//! statics, or addresses that stay until submission.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,8 +1,8 @@
 //! How connections are accepted and opened, and how rings are added for them.
 //!
-//! Each accept has a slot of its own. So a full table drops no connection: it waits in the listener's backlog until a slot
-//! is free. (A multishot accept lets the kernel choose the slot, drops connections without one, and collides with slots
-//! that we choose.)
+//! Each accept has a slot of its own. So a full table drops no connection: it waits in the listener's backlog until a
+//! slot is free. (A multishot accept lets the kernel choose the slot, drops connections without one, and collides with
+//! slots that we choose.)
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,9 +1,9 @@
 //! How connections are paused and closed, and how a ring is shut down.
 //!
-//! Method: two phases. First all pending operations of the slot are made to complete: an armed receive holds the file, and
-//! the peer would see no FIN. Only then is the file closed, and only when the close has completed is the slot free. A
-//! receive is ended by shutdown(SHUT_RD), which sends nothing and costs the same for any number of connections; a cancel
-//! by descriptor would search all of them.
+//! Method: two phases. First all pending operations of the slot are made to complete: an armed receive holds the file,
+//! and the peer would see no FIN. Only then is the file closed, and only when the close has completed is the slot free.
+//! A receive is ended by shutdown(SHUT_RD), which sends nothing and costs the same for any number of connections; a
+//! cancel by descriptor would search all of them.
 
 use std::rc::Rc;
 use std::time::Duration;
