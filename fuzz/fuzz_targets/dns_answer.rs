@@ -12,7 +12,7 @@
 #![no_main]
 
 use flatout_wire::dns::Dns;
-use flatout_wire::{Client, DropReason, Protocol, Reply, RequestContext, Responder, Table};
+use flatout_wire::{Client, DropReason, Link, Protocol, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 const ADDRESS: &[u8] = b"\0\x01\0\0\x01\0\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
@@ -59,7 +59,11 @@ fn check(request: &[u8], entries: &[(&[u8], &[u8])], sound: bool) {
 
 fn exchange(request: &[u8], table: Table<'_>, stream: bool, sound: bool) {
     let server = Dns::responder(&[]).expect("no options");
-    let context = RequestContext { peer_port: 40_000, stream, ..RequestContext::default() };
+    let context = RequestContext {
+        client: Some(([192, 0, 2, 1], 40_000).into()),
+        link: if stream { Link::Tcp } else { Link::Udp },
+        ..RequestContext::default()
+    };
     let room = if stream { server.room(table, request) } else { Dns::DATAGRAM_MAX.max(request.len()) };
     assert!(room >= request.len());
     // Behind the room lie the bytes of others.

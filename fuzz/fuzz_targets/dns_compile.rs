@@ -48,7 +48,7 @@ fn answered(question: &[u8]) {
     let mut packet = [0; QUERY_MAX];
     let length = client.fill(1, 2, question, &mut packet);
     assert_eq!(length, 12 + question.len());
-    let context = RequestContext { peer_port: 40_000, ..RequestContext::default() };
+    let context = RequestContext { client: Some(([192, 0, 2, 1], 40_000).into()), ..RequestContext::default() };
     let length = server.answer(Table::default(), &context, &mut packet, length).expect("a query is answered");
     assert!(client.matches_query(question, &packet[..length]));
 }

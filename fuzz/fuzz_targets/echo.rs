@@ -6,13 +6,18 @@
 #![no_main]
 
 use flatout_wire::echo::{Echo, EchoClient};
-use flatout_wire::{Client, Frame, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
+use flatout_wire::{Client, Frame, Link, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let server = Echo::responder(&[]).expect("no options");
     for (peer_port, stream) in [(40_000, false), (40_000, true), (7, false), (4242, false), (4242, true)] {
-        let context = RequestContext { peer_port, own_port: 4242, stream, ..RequestContext::default() };
+        let context = RequestContext {
+            client: Some(([192, 0, 2, 1], peer_port).into()),
+            local_port: 4242,
+            link: if stream { Link::Tcp } else { Link::Udp },
+            ..RequestContext::default()
+        };
         let mut packet = bytes.to_vec();
         let answered = server.answer(Table::default(), &context, &mut packet, bytes.len());
         assert_eq!(answered.is_ok(), stream || peer_port == 40_000);

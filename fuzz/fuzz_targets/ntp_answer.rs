@@ -20,7 +20,12 @@ fuzz_target!(|datagram: &[u8]| {
     {
         for peer_port in [own_port, 123, 40_000] {
             let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
-            let context = RequestContext { received_unix_ns, now_unix_ns, peer_port, ..RequestContext::default() };
+            let context = RequestContext {
+                received_unix_ns,
+                now_unix_ns,
+                client: Some(([192, 0, 2, 1], peer_port).into()),
+                ..RequestContext::default()
+            };
             check(datagram, &context);
             // A client whose stamp is the very time of ours: a fuzzer would not guess it.
             for same in [received_unix_ns, now_unix_ns] {
@@ -48,7 +53,7 @@ fn check(datagram: &[u8], context: &RequestContext) {
     match responder.answer(Table::default(), context, &mut packet, datagram.len()) {
         Ok(length) => {
             assert!(length == HEADER && length <= datagram.len(), "{length} bytes for {}", datagram.len());
-            check_answer(datagram, &packet[..length], context.peer_port);
+            check_answer(datagram, &packet[..length], context.client_port());
         }
         Err(_) => assert_eq!(&packet[..datagram.len()], datagram, "a refused datagram is left as it came"),
     }

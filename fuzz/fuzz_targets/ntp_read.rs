@@ -47,7 +47,7 @@ fn own_answer(client: &NtpClient, noise: &[u8]) {
     let context = RequestContext {
         received_unix_ns: NOW - 1000,
         now_unix_ns: NOW,
-        peer_port: 40_000,
+        client: Some(([192, 0, 2, 1], 40_000).into()),
         ..RequestContext::default()
     };
     let responder = Ntp::responder(&[]).expect("no options");

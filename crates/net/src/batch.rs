@@ -4,7 +4,7 @@
 //! packet. An arrival becomes an answer in target: same slot, same peer, from the address that the request was sent to.
 
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::address;
 use crate::stamp::{self, Control, Local, WORDS};
@@ -117,10 +117,10 @@ impl Batch {
         self.peers.get(slot).and_then(address::from_kernel)
     }
 
-    /// The source port of the packet in a slot, for a batch with addresses; 0 where there is none.
+    /// The address that the packet in a slot was sent to; `None` where the socket is not bound to a wildcard.
     #[must_use]
-    pub fn peer_port(&self, slot: usize) -> u16 {
-        self.peer(slot).map_or(0, |peer| peer.port())
+    pub fn local(&self, slot: usize) -> Option<IpAddr> {
+        self.locals.get(slot).copied().flatten().map(|local| local.asked)
     }
 
     /// How many answers are queued.

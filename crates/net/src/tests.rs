@@ -59,7 +59,8 @@ fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
     assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
     let mut batch = Batch::new(4, 2048, true);
     assert_eq!(server.receive(&mut batch), 1);
-    assert_eq!(batch.peer_port(0), flow.source().unwrap().port());
+    assert_eq!(batch.peer(0).unwrap().port(), flow.source().unwrap().port());
+    assert!(batch.local(0).is_none_or(|local| local.to_canonical() == asked));
     assert!(batch.meta(0).unicast);
     batch.slot(0)[0] = 99;
     batch.answer(0, 20);
@@ -324,7 +325,7 @@ fn slots_that_do_not_exist_are_empty() {
     batch.set_length(2, 4);
     batch.answer(2, 4);
     assert_eq!((batch.slot(2).len(), batch.packet(2).len(), batch.length(2), batch.answers()), (0, 0, 0, 0));
-    assert_eq!((batch.peer(2), batch.peer_port(0), batch.slots()), (None, 0, 2));
+    assert_eq!((batch.peer(2), batch.local(2), batch.slots()), (None, None, 2));
     (0..5).for_each(|_| batch.answer(0, 4));
     assert_eq!(batch.answers(), 2);
     batch.clear_answers();

@@ -158,8 +158,9 @@ impl Responder for EchoResponder {
             return Err(DropReason::Malformed);
         }
         // Two echo servers, or one and an old service, would loop for ever.
-        let loops = context.peer_port == context.own_port || context.peer_port < RESERVED;
-        if loops && !context.stream { Err(DropReason::NotARequest) } else { Ok(length) }
+        let port = context.client_port();
+        let loops = port == context.local_port || port < RESERVED;
+        if loops && !context.is_stream() { Err(DropReason::NotARequest) } else { Ok(length) }
     }
 
     fn frame(&self, bytes: &[u8]) -> Frame {

@@ -18,7 +18,12 @@ fn message(size: usize, flow: u32, index: u32) -> Vec<u8> {
 }
 
 fn over(peer_port: u16, stream: bool) -> RequestContext {
-    RequestContext { peer_port, own_port: 4242, stream, ..RequestContext::default() }
+    RequestContext {
+        client: Some(([192, 0, 2, 1], peer_port).into()),
+        local_port: 4242,
+        link: if stream { Link::Tcp } else { Link::Udp },
+        ..RequestContext::default()
+    }
 }
 
 #[test]

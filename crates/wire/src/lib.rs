@@ -16,6 +16,8 @@ pub mod table;
 
 pub use table::Table;
 
+use core::net::{IpAddr, SocketAddr};
+
 /// Calls the macro `$with` with the list of all protocols: `$with! { Type, … }`. One line a protocol.
 #[macro_export]
 macro_rules! protocols {
@@ -112,9 +114,10 @@ pub trait Client: Clone + Send + 'static {
 }
 
 /// A transport of requests and answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Link {
     /// UDP.
+    #[default]
     Udp,
     /// TCP.
     Tcp,
@@ -280,19 +283,42 @@ pub enum Reply {
     Unmatched,
 }
 
-/// When and how a request arrived; times are Unix time in ns.
-#[derive(Clone, Copy, Debug, Default)]
+/// When, from where and how a request arrived; times are Unix time in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestContext {
     /// The kernel's stamp of the arrival.
     pub received_unix_ns: u64,
     /// Now, just before the answer is sent; never earlier than `received_unix_ns`.
     pub now_unix_ns: u64,
-    /// The asker's port.
-    pub peer_port: u16,
+    /// The client's address, v4-mapped on a dual-stack socket. Unverified over [`Link::Udp`]; `None` over streams, whose
+    /// backends do not report it.
+    pub client: Option<SocketAddr>,
+    /// The server's address that the request was sent to, where it is known.
+    pub local: Option<IpAddr>,
     /// The server's port.
-    pub own_port: u16,
-    /// Whether it came over a stream: the asker's address is proven, and no datagram bounds the answer.
-    pub stream: bool,
+    pub local_port: u16,
+    /// The transport. Over a stream no datagram limits the length of the answer.
+    pub link: Link,
+}
+
+impl RequestContext {
+    /// The context of a request at an unknown time.
+    #[must_use]
+    pub const fn new(link: Link, client: Option<SocketAddr>, local_port: u16) -> Self {
+        Self { received_unix_ns: 0, now_unix_ns: 0, client, local: None, local_port, link }
+    }
+
+    /// The client's port; 0 where its address is unknown.
+    #[must_use]
+    pub fn client_port(&self) -> u16 {
+        self.client.map_or(0, |client| client.port())
+    }
+
+    /// Whether the request came over a stream, whose handshake has verified the client's address.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        !matches!(self.link, Link::Udp)
+    }
 }
 
 /// Why a request is dropped without an answer.

@@ -164,7 +164,7 @@ impl Responder for NtpResponder {
     ) -> Result<usize, DropReason> {
         let request = packet.get(..length).ok_or(DropReason::Malformed)?;
         let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(DropReason::Short)?;
-        let mode = answer_mode(header[0], context.peer_port)?;
+        let mode = answer_mode(header[0], context.client_port())?;
         let version = header[0] >> 3 & 7;
         trailer(version, rest)?;
         let origin = stamp(header, TRANSMIT);
@@ -176,13 +176,13 @@ impl Responder for NtpResponder {
 }
 
 /// RFC 5905 figure 31's dispatch, with version 1's modeless client (RFC 1059) and mode 1 from an unknown peer.
-fn answer_mode(first_byte: u8, peer_port: u16) -> Result<u8, DropReason> {
+fn answer_mode(first_byte: u8, client_port: u16) -> Result<u8, DropReason> {
     let (version, mode) = (first_byte >> 3 & 7, first_byte & 7);
     match (version, mode) {
         (0 | 5.., _) => Err(DropReason::Version),
         (_, 3) => Ok(SERVER),
         (_, 1) => Ok(2),
-        (1, 0) if peer_port != 123 => Ok(SERVER),
+        (1, 0) if client_port != 123 => Ok(SERVER),
         _ => Err(DropReason::NotARequest),
     }
 }

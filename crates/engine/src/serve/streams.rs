@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flatout_net::{CloseMode, CloseReason, Conn, Event, Streams, WriteError};
-use flatout_wire::{DropReason, Frame, Protocol, RequestContext, Responder};
+use flatout_wire::{DropReason, Frame, Link, Protocol, RequestContext, Responder};
 
 use super::kept::{Keeper, Rest};
 use super::{Board, PUBLISH_NS, Served, WAIT};
@@ -85,7 +85,7 @@ pub(crate) struct Worker<P: Protocol, S, C> {
 }
 
 impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
-    pub(crate) fn new(streams: S, clock: C, responder: Arc<P::Responder>, lore: Arc<Lore>, own_port: u16) -> Self {
+    pub(crate) fn new(streams: S, clock: C, responder: Arc<P::Responder>, lore: Arc<Lore>, local_port: u16) -> Self {
         Self {
             tick_due: clock.now() + TICK_NS,
             unix_offset: clock.unix_offset(),
@@ -93,7 +93,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
             clock,
             responder,
             lore,
-            context: RequestContext { own_port, stream: true, ..RequestContext::default() },
+            context: RequestContext::new(Link::Tcp, None, local_port),
             places: Vec::new(),
             waiting: Vec::new(),
             keeper: Keeper::default(),

@@ -47,7 +47,7 @@ impl DnsResponder {
 
     /// The maximum length of an answer.
     fn limit(&self, edns: Option<Edns>, context: &RequestContext, room: usize) -> usize {
-        let limit = if context.stream {
+        let limit = if context.is_stream() {
             u16::MAX
         } else {
             edns.map_or(UDP_LEAST, |edns| edns.size.max(UDP_LEAST).min(self.udp_size))

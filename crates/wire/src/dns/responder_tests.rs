@@ -2,7 +2,7 @@
 extern crate std;
 use super::{Dns, DnsResponder};
 use crate::scramble::scramble;
-use crate::{DropReason, Frame, Protocol, ProtocolOption, RequestContext, Responder, Table};
+use crate::{DropReason, Frame, Link, Protocol, ProtocolOption, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const A: u16 = 1;
@@ -84,7 +84,11 @@ fn query(name: &str, kind: u16, edns: &[u8]) -> Vec<u8> {
 }
 
 fn context(stream: bool) -> RequestContext {
-    RequestContext { peer_port: 40_000, stream, ..RequestContext::default() }
+    RequestContext {
+        client: Some(([192, 0, 2, 1], 40_000).into()),
+        link: if stream { Link::Tcp } else { Link::Udp },
+        ..RequestContext::default()
+    }
 }
 
 fn server() -> DnsResponder {

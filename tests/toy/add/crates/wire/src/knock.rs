@@ -7,7 +7,8 @@
 //! ```
 
 use crate::{
-    Client, DropReason, InvalidOption, NoDecoder, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table,
+    Client, DropReason, InvalidOption, Link, NoDecoder, Protocol, ProtocolOption, Reply, RequestContext, Responder,
+    Table,
 };
 
 /// Bytes of every request and answer.
@@ -108,8 +109,7 @@ mod tests {
 
     const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/request.bin");
     const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/answer.bin");
-    const CONTEXT: RequestContext =
-        RequestContext { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
+    const CONTEXT: RequestContext = RequestContext::new(Link::Udp, None, 0);
     const CLIENT: KnockClient = KnockClient { secret: 0x0123_4567_89ab_cdef };
 
     #[test]
