@@ -200,7 +200,7 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
         let context = RequestContext {
             received_unix_ns: unix_ns,
             now_unix_ns: unix_ns,
-            peer_port: 40_000,
+            client: Some(([192, 0, 2, 1], 40_000).into()),
             ..RequestContext::default()
         };
         let length = self.responder.answer(Table::default(), &context, &mut packet, request.len()).unwrap();

@@ -1,4 +1,4 @@
-//! Sockets that take in: coalesced datagrams, cut ones, stamps, addresses, answers to many.
+//! Receive sockets: coalesced and truncated datagrams, stamps, addresses, answers to many.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -134,7 +134,7 @@ fn a_wildcard_answers_from_the_address_asked() {
         for one in &clients {
             assert_eq!(one.recv(&mut [0; 8]).unwrap(), 3, "{at}");
         }
-        // The kernel says which address it would not send from; from another it will.
+        // The kernel refuses this source address; another one works.
         let foreign = Local { asked: [192, 0, 2, 1].into(), own: true, interface: 0 };
         let strange = Peer { asked: Some(foreign), ..ready[0] };
         assert_eq!(intake.send(b"still", &[strange, ready[0]]), 2);
@@ -169,18 +169,18 @@ fn several_share_one_address_and_drops_are_told() {
 }
 
 #[test]
-fn a_bell_is_heard_until_it_is_silenced() {
-    let ready = |bell: &EventFd| {
-        let mut poll = libc::pollfd { fd: bell.descriptor(), events: libc::POLLIN, revents: 0 };
+fn an_eventfd_is_readable_until_it_is_drained() {
+    let readable = |event_fd: &EventFd| {
+        let mut poll = libc::pollfd { fd: event_fd.descriptor(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the kernel reads and writes one pollfd.
         unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
     };
-    let bell = EventFd::new().unwrap();
-    assert!(!ready(&bell));
-    bell.notify();
-    bell.notify();
-    assert!(ready(&bell) && ready(&bell));
-    bell.drain();
-    bell.drain();
-    assert!(!ready(&bell));
+    let event_fd = EventFd::new().unwrap();
+    assert!(!readable(&event_fd));
+    event_fd.notify();
+    event_fd.notify();
+    assert!(readable(&event_fd) && readable(&event_fd));
+    event_fd.drain();
+    event_fd.drain();
+    assert!(!readable(&event_fd));
 }
