@@ -167,7 +167,7 @@ def test_the_new_protocol_serves_and_loads(copy: Copy, cli: Cli, port: int, monk
     server = cli.start("serve", NAME, "--listen", f"127.0.0.1:{port}")
     wait_until(lambda: "Ctrl-C" in server.err.read_text(encoding="utf-8"), message="serving")
     asked = ("--rate", "2k", "--for", "300ms", "--warmup", "0", "--flows", "4", "--json", "-", "--quiet")
-    load = cli("load", NAME, f"127.0.0.1:{port}", *asked)
+    load = cli.process("load", NAME, f"127.0.0.1:{port}", *asked)
     server.interrupt()
     ended = server.end()
     assert ended.code == 0, ended.err
