@@ -266,8 +266,8 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def load(server: BadServer, protocol: str = "dns", **options: Any) -> flatout.LoadResult:
-    """Half a second at a modest rate over ten connections, unless told otherwise; the account closes."""
-    usual: Any = {"rate": 400, "duration": 0.5, "warmup": 0, "timeout": 0.3, "connections": 10, "connect_rate": 2000}
+    """A third of a second at a modest rate over ten connections, unless told otherwise; the account closes."""
+    usual: Any = {"rate": 400, "duration": 0.3, "warmup": 0, "timeout": 0.3, "connections": 10, "connect_rate": 2000}
     with within(60):
         run = flatout.load(protocol, server.address, **{**usual, "transport": "tcp", **options})
     accounts.check(run)

@@ -67,10 +67,10 @@ def test_a_file_that_cannot_be_read_is_told(cli: Cli, name: str) -> None:
     assert "cannot be read" in " ".join(done.err.split()), done.err
 
 
-def test_ten_million_lines_are_read_without_being_held(tmp_path: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("thousands", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_millions_of_lines_are_read_without_being_held(tmp_path: Path, cli: Cli, thousands: int) -> None:
     """In memory a query takes its name and 8 bytes; beside that there is the interpreter."""
     queries = tmp_path / "queries"
-    thousands = 10_000
     with queries.open("w", encoding="ascii") as file:
         for thousand in range(thousands):
             file.write("".join(f"n{thousand:04}{n:03}.example.com A\n" for n in range(1000)))

@@ -142,7 +142,7 @@ def dues(cli: Cli, node: int) -> list[int]:
     return [int(line.split(",")[0]) for line in lines]
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("transport", ["tcp", pytest.param("udp", marks=pytest.mark.slow)])
 def test_three_nodes_make_one_load(site: Site, cli: Cli, transport: str) -> None:
     flags = ("--transport", transport, "--connections", "10", *(("--connect-rate", "300") * (transport == "tcp")))
     with serving(cli, site):
