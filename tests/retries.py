@@ -34,12 +34,13 @@ def cpu_time(proc: Path = Path("/proc"), pid: int | None = None) -> CpuTime | No
     """The CPU time until now; None where the kernel does not tell it."""
     try:
         fields = [int(word) for word in (proc / "stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-        # Time in interrupts (fields 5 and 6) belongs to no process.
-        user, nice, system, _, _, _, _, stolen = fields
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = fields
     except (OSError, ValueError):
         return None
     own = _of_tree(proc, os.getpid() if pid is None else pid)
-    return CpuTime((user + nice + system) / _HERTZ, own / _HERTZ, stolen / _HERTZ)
+    # The kernel counts the time of an interrupt for the process that it came to, too.
+    busy = user + nice + system + interrupts + soft_interrupts
+    return CpuTime(busy / _HERTZ, own / _HERTZ, stolen / _HERTZ)
 
 
 def _of_tree(proc: Path, root: int) -> int:

@@ -51,7 +51,7 @@ def test_too_few_ports_are_told_before_anything_is_sent(net: Net, cli: Cli, tran
     assert '"received":0' in served.replace(" ", ""), "nothing was sent"
 
 
-@pytest.mark.parametrize("io", ["io_uring", "epoll"])
+@pytest.mark.parametrize("io", ["io_uring", pytest.param("epoll", marks=pytest.mark.slow)])
 def test_all_ports_can_be_used_and_the_remedy_helps(net: Net, cli: Cli, io: str) -> None:
     few_ports(net, 50)
     others = [f"10.99.0.{host}" for host in range(50, 53)]
@@ -70,7 +70,7 @@ def test_all_ports_can_be_used_and_the_remedy_helps(net: Net, cli: Cli, io: str)
         assert run.outcomes.answered > 0
 
 
-@pytest.mark.parametrize("io", ["io_uring", "epoll"])
+@pytest.mark.parametrize("io", ["io_uring", pytest.param("epoll", marks=pytest.mark.slow)])
 def test_half_of_the_attempts_refused(net: Net, peer: Callable[[str], str], cli: Cli, io: str) -> None:
     """A firewall answers every second SYN with a reset."""
     rules = cli.folder / "half.nft"

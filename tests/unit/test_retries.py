@@ -131,14 +131,14 @@ def test_the_time_of_a_process_is_that_of_its_tree(tmp_path: Path) -> None:
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(words)}\n", encoding="ascii")
 
-    (tmp_path / "stat").write_text("cpu  500 100 400 9999 9 7 8 50 0 0\ncpu0 1 1\n", encoding="ascii")
+    (tmp_path / "stat").write_text("cpu  500 100 400 9999 9 70 30 50 0 0\ncpu0 1 1\n", encoding="ascii")
     process(1, 0, 1000)
     process(10, 1, 97, "a child of 1")
     process(11, 10, 97, "named (so) 1 2")
     process(12, 11, 97)
     process(20, 1, 5000)
     hertz = os.sysconf("SC_CLK_TCK")
-    assert cpu_time(tmp_path, 10) == CpuTime(1000 / hertz, 300 / hertz, 50 / hertz)
+    assert cpu_time(tmp_path, 10) == CpuTime(1100 / hertz, 300 / hertz, 50 / hertz)
 
 
 def test_the_time_that_this_process_uses_is_its_own() -> None:
