@@ -128,12 +128,18 @@ def test_a_known_delay_is_measured(stamps: Any) -> None:
     def good(three: tuple[LoadResult, dict[str, int], LoadResult]) -> bool:
         return arrived(three[:2]) and own_ns(three[2]) < 300_000
 
-    run, _, undelayed = until_good(attempt, good)
+    three = until_good(attempt, good)
+    run, _, undelayed = three
     sent, own = run.latency_ns.from_sent, own_ns(undelayed)
     assert sent is not None
     assert sent.min >= 10e6 * 0.999
-    assert 0.98 * 15e6 < sent.p50 < 1.02 * 15e6 + 3 * own
-    assert 0.98 * 19.9e6 < sent.p99 < 1.02 * 19.9e6 + 3 * own
+    assert sent.p50 > 0.98 * 15e6
+    assert sent.p99 > 0.98 * 19.9e6
+    if not good(three) and machine_may_be_blamed():
+        pytest.skip(f"this machine lost packets or delayed them in every attempt, by {own / 1e6:.1f} ms (p99)")
+    assert good(three), f"this machine's own delays: {own / 1e6:.1f} ms (p99)"
+    assert sent.p50 < 1.02 * 15e6 + 3 * own
+    assert sent.p99 < 1.02 * 19.9e6 + 3 * own
 
 
 def test_a_stalled_server_shows_at_full_height_from_due_and_from_sent() -> None:

@@ -78,31 +78,19 @@ def test_a_port_that_refuses_is_3(cli: Cli) -> None:
     assert run["outcomes"]["refused"] == run["outcomes"]["sent"] > 10, "a refusal ends a turn"
 
 
-def test_own_records_are_asked_one_at_a_time_too() -> None:
+def test_own_records_are_asked_one_at_a_time_too(echo_server: flatout.Server) -> None:
     template = {"format": "id:u4 seq:u4", "reply": "id:u4 seq:u4"}
-    with flatout.serve("echo", "127.0.0.1:0", transports=["udp"]) as server:
-        run = flatout.load("record", server.address, arrivals="ping-pong", duration=0.2, warmup=0, options=template)
+    run = flatout.load("record", echo_server.address, arrivals="ping-pong", duration=0.2, warmup=0, options=template)
     assert run.outcomes.answered == run.outcomes.sent > 10, run.why
 
 
-def test_a_run_is_done_again_as_it_was(cli: Cli) -> None:
-    with flatout.serve("echo", "127.0.0.1:0", transports=["udp"]) as server:
-        asked = (
-            "--transport",
-            "udp",
-            "--arrivals",
-            "ping-pong",
-            "--wait",
-            "spin",
-            "--busy-poll",
-            "20us",
-            "--warmup",
-            "0",
-        )
-        # A busy machine may make either of them generator-limited; the scenario is the same.
-        first = cli("load", "echo", server.address, *asked, "--for", "200ms", "--json", "run.json", "--quiet")
-        assert first.code in (0, 4), first.err
-        again = cli("rerun", "run.json", "--json", "-", "--quiet")
+def test_a_run_is_done_again_as_it_was(cli: Cli, echo_server: flatout.Server) -> None:
+    how = ("--transport", "udp", "--wait", "spin", "--busy-poll", "20us")
+    asked = ("--arrivals", "ping-pong", "--warmup", "0", "--for", "200ms")
+    # A busy machine may make either of them generator-limited; the scenario is the same.
+    first = cli("load", "echo", echo_server.address, *how, *asked, "--json", "run.json", "--quiet")
+    assert first.code in (0, 4), first.err
+    again = cli("rerun", "run.json", "--json", "-", "--quiet")
     assert again.code in (0, 4), again.err
     scenario = again.json["scenario"]
     assert (scenario["arrivals"], scenario["wait"], scenario["busy_poll_us"]) == ("ping-pong", "spin", 20)
