@@ -3,10 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests that measure nothing share the CPUs; the others run one after the other.
+PURE_TESTS := tests/unit tests/test_architecture.py
+MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy
 SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-rust test-python lint format wheel schema code-map bench clean
+.PHONY: help demo test test-rust test-python test-slow lint format wheel schema code-map bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,13 +17,17 @@ help: ## list the targets
 demo: $(VENV)/.built ## find the limit of the NTP servers on this machine
 	$(BIN)/flatout demo
 
-test: test-rust test-python ## build and run all tests
+test: test-rust test-python ## build and run all tests but the slow ones
 
 test-rust: ## the engine's tests
 	cargo test --workspace --exclude flatout-py --quiet
 
 test-python: $(VENV)/.developed ## the tests of Python and of the whole
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PURE_TESTS) -m "not slow" -n 2
+	$(BIN)/python -m pytest $(MEASURING_TESTS) -m "not slow"
+
+test-slow: $(VENV)/.developed ## the long proofs, big fuzz corpora and the build of a new protocol
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.developed ## formats, lints, types, layers, stubs
 	cargo fmt --all --check

@@ -25,7 +25,7 @@ def slow_handler_limit() -> flatout.LimitResult:
         handler = threading.Thread(target=take_slowly)
         handler.start()
         try:
-            return flatout.limit("record", receiver.address, loss="1%", least=1000, most="200k", budget=15, within=0.2)
+            return flatout.limit("record", receiver.address, loss="1%", least=1000, most="200k", budget=8, within=0.2)
         finally:
             receiver.stop()
             handler.join()

@@ -140,9 +140,25 @@ def whims(draw: st.DrawFn) -> Callable[[int, float], Reply]:
     return server
 
 
+any_search = given(
+    whims(), st.sampled_from([0.01, 0.02, 0.1]), st.sampled_from([5.0, 60.0, 120.0]), st.none() | st.just(2e6)
+)
+
+
 @settings(max_examples=100)
-@given(whims(), st.sampled_from([0.01, 0.02, 0.1]), st.sampled_from([5.0, 60.0, 120.0]), st.none() | st.just(2e6))
+@any_search
 def test_laws_hold_whatever_the_server_does(server: Server, within: float, budget_s: float, hint: float | None) -> None:
+    check_laws(server, within, budget_s, hint)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@any_search
+def test_laws_hold_for_thousands_of_servers(server: Server, within: float, budget_s: float, hint: float | None) -> None:
+    check_laws(server, within, budget_s, hint)
+
+
+def check_laws(server: Server, within: float, budget_s: float, hint: float | None) -> None:
     asked = search(within=within, budget_s=budget_s)
     played = play(server, asked, hint)
     done = played.done
