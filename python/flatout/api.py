@@ -26,7 +26,7 @@ from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.runner import receiver_stats
 from flatout.runner.progress import RunProgress, SearchProgress
-from flatout.runner.run import plain, quiet, run
+from flatout.runner.run import quiet, run
 from flatout.scenario import streams
 from flatout.scenario.build import LoadOptions, scenario_of
 from flatout.scenario.model import Io, Scenario, Segment
@@ -277,7 +277,7 @@ def find(
         progress=progress,
     )
     return find_limit(
-        plain(scenario),
+        scenario,
         search,
         world,
         host=host.describe(),

@@ -15,11 +15,10 @@ from flatout.scenario.model import Scenario, Segment
 RATE, FOR_S = 800_000.0, 4
 
 
-def scenario() -> dict[str, Any]:
+def scenario() -> Scenario:
     options = {"format": "id:u4 seq:u4 sent:u8 x:f4 y:f4", "endian": "little", "values": None, "reply": None}
     profile = (Segment(FOR_S, RATE, RATE),)
-    asked = Scenario(protocol="record", target="192.0.2.10:31234", profile=profile, threads=2, options=options)
-    return cast("dict[str, Any]", msgspec.to_builtins(asked))
+    return Scenario(protocol="record", target="192.0.2.10:31234", profile=profile, threads=2, options=options)
 
 
 def second(t_s: float, sent: int, lost: int | None) -> Interval:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from limit_runs import HOST, run
+from limit_runs import HOST, SCENARIO, run
 
 from flatout import api
 from flatout.errors import UsageError
@@ -68,11 +68,12 @@ class Virtual:
             share_later_than=lambda _distribution, _ns: 0.0,
             opening_s=(lambda load: load / PER_S) if opening else (lambda _load: 0.0),
         )
-        return find_limit({}, asked, world, host=HOST, started_at="2026-01-01T00:00:00Z")
+        return find_limit(SCENARIO, asked, world, host=HOST, started_at="2026-01-01T00:00:00Z")
 
 
 def over(result: LoadResult, asked: int, connections: Connections, **scenario: Any) -> LoadResult:
-    return msgspec.structs.replace(result, scenario={"connections": asked, **scenario}, connections=connections)
+    asked_for = msgspec.structs.replace(result.scenario, connections=asked, **scenario)
+    return msgspec.structs.replace(result, scenario=asked_for, connections=connections)
 
 
 def test_finds_how_many_connections_a_server_holds() -> None:

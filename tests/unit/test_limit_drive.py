@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from limit_runs import HOST, run
+from limit_runs import HOST, SCENARIO, run
 from limit_servers import search
 
 from flatout.errors import GeneratorError, TargetError
@@ -75,7 +75,7 @@ class Virtual:
             progress=self.reported.append,
         )
         return find_limit(
-            {"protocol": "ntp"},
+            SCENARIO,
             asked or search(),
             world,
             host=HOST,
@@ -101,7 +101,7 @@ def test_finds_and_tells_the_limit() -> None:
     )
     assert result.duration_s == pytest.approx(world.now_s - 100.0)
     assert result.duration_s <= 60.0
-    assert result.scenario == {"protocol": "ntp"}
+    assert result.scenario == SCENARIO
 
 
 def test_the_sentence_quotes_the_upper_bound_not_a_bad_moment_elsewhere() -> None:

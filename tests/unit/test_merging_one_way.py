@@ -19,7 +19,7 @@ def node(index: int, of: int, sent: int, *readings: Reading, **changes: Any) -> 
     base = results.load(1000, 1)
     result = msgspec.structs.replace(
         base,
-        scenario={**base.scenario, "node": (index, of), "require": ["loss<1%"]},
+        scenario=msgspec.structs.replace(base.scenario, node=(index, of), require=("loss<1%",)),
         duration_s=1.0,
         verdict="ok",
         outcomes=Outcomes(planned=sent, sent=sent, **zero),

@@ -114,7 +114,7 @@ def test_nothing_from_outside_reaches_the_terminal_as_code_or_markup():
         why=evil,
         tallies={evil: 3},
         unsent_because={evil: 1},
-        scenario={"protocol": "ntp", "target": evil},
+        scenario=results.scenario(evil),
         requirements=[Requirement(expression=evil, value=1.0, met=False)],
     )
     text = printed(run)

@@ -8,9 +8,9 @@ Never in here: sockets, a clock of its own, the choice of a load.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +20,7 @@ from flatout.limit_search.sentence import sentence
 from flatout.limit_search.trial_verdict import ShareLaterThan, TrialEvaluation, evaluate_trial
 from flatout.result.model import Host, Limit, LimitResult, LoadResult, Search, StoppedBy, Trial
 from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.scenario.model import Scenario
 
 _REST_S = 0.1
 _REST_AFTER_FAILED_S = 0.25
@@ -179,7 +180,7 @@ class _Drive:
 
 
 def find_limit(
-    scenario: Mapping[str, Any],
+    scenario: Scenario,
     search: Search,
     world: World,
     *,
@@ -201,7 +202,7 @@ def find_limit(
     )
     world.progress(drive.progress(_last(drive), limit=limit))
     return LimitResult(
-        scenario=dict(scenario),
+        scenario=scenario,
         search=search,
         host=host,
         started_at=started_at,

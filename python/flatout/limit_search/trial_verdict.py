@@ -87,7 +87,7 @@ def _unopened(result: LoadResult) -> str | None:
 
 
 def _asked(result: LoadResult) -> int:
-    return (result.scenario.get("connections") or 0) + (result.scenario.get("hold") or 0)
+    return (result.scenario.connections or 0) + result.scenario.hold
 
 
 def _missing(result: LoadResult, goal: Goal) -> tuple[float, str | None]:
@@ -95,8 +95,8 @@ def _missing(result: LoadResult, goal: Goal) -> tuple[float, str | None]:
     connections, asked = result.connections, _asked(result)
     if connections is None or not asked:
         return 0.0, None
-    refused = asked - connections.peak if not result.scenario.get("churn") else 0
-    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset + connections.broken
+    refused = asked - connections.peak if not result.scenario.churn else 0
+    ended = 0 if result.scenario.churn else connections.closed + connections.reset + connections.broken
     share = max(refused, ended, 0) / asked
     if share <= goal.loss:
         return share, None

@@ -37,6 +37,7 @@ from flatout.result.model import (
     RunVerdict,
     Trial,
 )
+from flatout.scenario.model import Scenario
 
 # What may differ between the nodes of one load.
 _OWN = ("node", "sources", "seed", "log")
@@ -97,7 +98,7 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         nodes=[_node(number, run) for number, run in nodes],
         one_way=runs[0].one_way,
     )
-    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.get("require") or ()]
+    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.require]
     return msgspec.structs.replace(merged, requirements=met)
 
 
@@ -110,13 +111,11 @@ def _numbered(results: Sequence[LoadResult]) -> list[tuple[int, LoadResult]]:
 
 
 def _node_of(result: LoadResult) -> tuple[int, int]:
-    node = result.scenario.get("node")
-    if not node:
+    if result.scenario.node is None:
         raise UsageError(
             f"the result of {result.host.hostname}, {result.started_at}, is no node's: run with --node I/N"
         )
-    index, of = node
-    return int(index), int(of)
+    return result.scenario.node
 
 
 def _of(result: LoadResult) -> int:
@@ -136,19 +135,19 @@ def _check_scenarios(runs: Sequence[LoadResult]) -> None:
     for other in others:
         if _of(other) != _of(first):
             raise UsageError(f"one result is of {_of(first)} nodes and another of {_of(other)}: they are not one load")
-        names = sorted({*first.scenario, *other.scenario} - set(_OWN))
-        differ = [name for name in names if first.scenario.get(name) != other.scenario.get(name)]
+        names = sorted({*Scenario.__struct_fields__} - set(_OWN))
+        differ = [name for name in names if getattr(first.scenario, name) != getattr(other.scenario, name)]
         if differ:
-            one, two = first.scenario.get(differ[0]), other.scenario.get(differ[0])
+            one, two = (getattr(run.scenario, differ[0]) for run in (first, other))
             raise UsageError(
                 f"the results are of different scenarios: '{differ[0]}' is {one!r} in one, {two!r} in another"
             )
 
 
-def _scenario(runs: Sequence[LoadResult]) -> dict[str, Any]:
+def _scenario(runs: Sequence[LoadResult]) -> Scenario:
     """The whole load, as one host would run it."""
-    sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.get("sources") or () for run in runs))
-    return {**runs[0].scenario, "node": None, "log": None, "sources": list(sources)}
+    sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.sources for run in runs))
+    return msgspec.structs.replace(runs[0].scenario, node=None, log=None, sources=tuple(sources))
 
 
 def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple[RunVerdict, str]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from flatout.scenario.exchange.wording import Wording, wording_of
+from flatout.scenario.model import Scenario
 
 if TYPE_CHECKING:
     import numpy
@@ -229,7 +230,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = SCHEMA
     kind: Literal["load"] = "load"
-    scenario: dict[str, Any]
+    scenario: Scenario
     host: Host
     started_at: str
     duration_s: float
@@ -295,7 +296,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
             ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
             *([] if self.one_way else [("latency from due, p50 / p99", latency)]),
         ]
-        return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
+        return _html_table(f"flatout: {self.scenario.protocol} {self.scenario.target}", rows)
 
 
 class Trial(LoadResult, frozen=True, kw_only=True):
@@ -382,7 +383,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"
-    scenario: dict[str, Any]
+    scenario: Scenario
     search: Search
     host: Host
     started_at: str

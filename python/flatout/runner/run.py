@@ -298,7 +298,7 @@ def _result(plan: planning.Plan, running: LoadRun, watch: RunMonitor, stolen_s: 
     fewer, ended = health.shortfalls(connections, streams.connections(plan.scenario), churn=plan.scenario.churn > 0)
     seconds = _counted_s(plan.scenario, watch)
     result = LoadResult(
-        scenario=plain(plan.scenario),
+        scenario=plan.scenario,
         host=host.describe(),
         started_at=_rfc3339(running.started_unix_ns),
         duration_s=seconds,
@@ -349,12 +349,6 @@ def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:
         return None
     known = {name: number for name, number in running.connections().items() if name in Connections.__struct_fields__}
     return Connections(**known)
-
-
-def plain(scenario: Scenario) -> dict[str, Any]:
-    """A scenario as JSON has it, so that a result equals itself after a round trip."""
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(scenario))
-    return found
 
 
 def _counted_s(scenario: Scenario, watch: RunMonitor) -> float:

@@ -115,7 +115,7 @@ def axis_of(trial: Trial) -> Axis:
 
 def subject(result: Result) -> str:
     """Say what was asked of whom, as far as the scenario tells."""
-    known = (result.scenario.get(key) for key in ("protocol", "target"))
+    known = (result.scenario.protocol, result.scenario.target)
     return " ".join(fmt.plain(value) for value in known if value) or result.kind
 
 
@@ -193,7 +193,7 @@ def _latency(run: LoadResult) -> str:
 
 def one_at_a_time(run: LoadResult) -> bool:
     """Whether each request left when the last one had ended."""
-    return run.scenario.get("arrivals") == "ping-pong"
+    return run.scenario.ping_pong
 
 
 def sent_words(run: LoadResult) -> tuple[str, ...]:

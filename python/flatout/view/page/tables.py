@@ -192,7 +192,7 @@ def requirements(run: LoadResult) -> Table:
 
 def scenario(result: Result) -> Table:
     """Everything that was asked, so that it can be asked again."""
-    rows = [[name, value] for name, value in _flat(result.scenario)]
+    rows = [[name, value] for name, value in _flat(msgspec.to_builtins(result.scenario))]
     if isinstance(result, LimitResult):
         rows += [[f"search.{name}", value] for name, value in _flat(msgspec.to_builtins(result.search))]
     return Table("Scenario", ("setting", "value"), rows)
