@@ -15,9 +15,10 @@ from typing import NamedTuple
 import msgspec
 
 from flatout.errors import GeneratorError, TargetError
+from flatout.limit_search.exchange import ShareLaterThan
 from flatout.limit_search.search import Done, Measure, Opening, Past, conclude, decide, no_opening
 from flatout.limit_search.sentence import sentence
-from flatout.limit_search.trial_verdict import ShareLaterThan, TrialEvaluation, evaluate_trial
+from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.result.model import Host, Limit, LimitResult, LoadResult, Search, StoppedBy, Trial
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
