@@ -19,7 +19,7 @@ import msgspec
 from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.host import describe as host
-from flatout.limit_search.drive import World, find_limit
+from flatout.limit_search.drive import Environment, find_limit
 from flatout.plan.resolve import Plan, is_one_way, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
@@ -266,7 +266,7 @@ def find(
         least_loss = min(least_loss, 1.0 if result.loss is None else result.loss)
         return result
 
-    world = World(
+    environment = Environment(
         measure=measure,
         recover=lambda: _answers(scenario, stop, least_loss),
         clock=time.monotonic,
@@ -279,7 +279,7 @@ def find(
     return find_limit(
         scenario,
         search,
-        world,
+        environment,
         host=host.describe(),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         hint_per_s=None if scenario.streams else ceiling_hint(scenario),

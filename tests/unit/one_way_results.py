@@ -119,7 +119,9 @@ def limit() -> LimitResult:
     rates = (("bracket", 5e5), ("bracket", 1e6), ("search", 7e5), ("search", 6e5), ("confirm", 6e5))
     goal = msgspec.structs.replace(found.search.goal, loss=0.001, p99_ns=None)
     search = msgspec.structs.replace(found.search, goal=goal, one_way=True)
-    limit = msgspec.structs.replace(found.limit, value=6e5, lower=6e5, upper=7e5, goal=goal, unit=search.unit)
+    limit = msgspec.structs.replace(
+        found.limit, value=6e5, lower=6e5, upper=7e5, goal=goal, unit=search.unit, conditional_throughput_per_s=6e5
+    )
     return msgspec.structs.replace(
         found,
         scenario=scenario(),

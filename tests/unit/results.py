@@ -286,7 +286,14 @@ def limit(server: Server | None = None, target: str = "192.0.2.10:123", **change
         started_at=STARTED,
         duration_s=61.4,
         limit=Limit(
-            axis="rate", value=lower, lower=lower, upper=upper, unit="requests/s", goal=GOAL, stopped_by="found"
+            axis="rate",
+            value=lower,
+            lower=lower,
+            upper=upper,
+            unit="requests/s",
+            goal=GOAL,
+            stopped_by="found",
+            conditional_throughput_per_s=lower,
         ),
         rate_per_s=lower,
         trials=done,
@@ -317,7 +324,13 @@ def limit_of_connections() -> LimitResult:
         found,
         search=search,
         limit=msgspec.structs.replace(
-            found.limit, axis="connections", value=lower, lower=lower, upper=upper, unit="connections"
+            found.limit,
+            axis="connections",
+            value=lower,
+            lower=lower,
+            upper=upper,
+            unit="connections",
+            conditional_throughput_per_s=None,
         ),
         rate_per_s=None,
         trials=done,

@@ -366,7 +366,12 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim."""
+    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim.
+
+    In the terms of RFC 9971 both are relevant bounds, and `conditional_throughput_per_s` is the conditional throughput
+    at the lower one: that load less the loss ratio that half of its full-length trial time stayed within; null without
+    a lower bound, and where connections are searched.
+    """
 
     axis: Axis
     value: float | None
@@ -375,6 +380,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     goal: Goal
     stopped_by: StoppedBy
+    conditional_throughput_per_s: float | None = None
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):

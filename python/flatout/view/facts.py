@@ -78,6 +78,12 @@ def load(value: float | None, axis: Axis) -> str:
     return fmt.rate(value) if axis == "rate" or value is None else fmt.count(round(value))
 
 
+def conditional_throughput(result: LimitResult) -> str:
+    """The conditional throughput at the limit in words; empty where there is none."""
+    per_s = result.limit.conditional_throughput_per_s
+    return "" if per_s is None else f"Conditional throughput (RFC 9971): {fmt.rate(per_s)}."
+
+
 def asked(axis: Axis) -> str:
     """The head of a column of loads."""
     return "asked" if axis == "rate" else "connections"

@@ -184,7 +184,9 @@ def _stopped(result: LimitResult) -> Text:
     reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
     held, failed = (_load_words(bound, limit.axis) for bound in (limit.lower, limit.upper))
     bounds = f"held {held}, failed {failed}"
-    return Text(f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds}).")
+    lines = [f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds})."]
+    throughput = facts.conditional_throughput(result)
+    return Text("\n".join([*lines, throughput] if throughput else lines))
 
 
 def _load_words(load: float | None, axis: Axis) -> str:
