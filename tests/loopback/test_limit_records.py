@@ -54,7 +54,7 @@ def test_without_counters_there_is_no_limit_to_find() -> None:
         pytest.raises(flatout.TargetError, match="flatout serve"),
     ):
         flatout.limit("record", receiver.address, budget=10)
-    with pytest.raises(flatout.TargetError, match="nobody listens"):
+    with pytest.raises(flatout.TargetError, match="no receiver listens"):
         flatout.limit("record", f"127.0.0.1:{free_port()}", budget=10)
 
 

@@ -227,7 +227,7 @@ def test_sources_and_chance_are_shared_out(site: Site, cli: Cli, peer: Callable[
     assert_sums(merged, runs)
     assert merged.connections is not None
     assert merged.connections.established == 24
-    assert sorted(merged.scenario["sources"]) == sorted(sources)
+    assert sorted(merged.scenario.sources) == sorted(sources)
     drawn = [dues(cli, node)[:20] for node in NODES]
     assert 700 < merged.outcomes.planned < 1100
     assert drawn[0] != drawn[1] != drawn[2] != drawn[0], "not the same chance thrice"

@@ -89,7 +89,10 @@ def test_a_result_tells_of_round_trips() -> None:
     usual = results.load()
     reading = results.distribution(2_500, 0.1, 1000)
     run = msgspec.structs.replace(
-        usual, scenario={**usual.scenario, "arrivals": "ping-pong"}, reading_ns=reading, lateness_ns=None
+        usual,
+        scenario=msgspec.structs.replace(usual.scenario, arrivals="ping-pong"),
+        reading_ns=reading,
+        lateness_ns=None,
     )
     assert "answered, one at a time, with" in facts.run_sentence(run)
     line = next(line for line in summary.text(run).splitlines() if line.startswith("reading the answer"))

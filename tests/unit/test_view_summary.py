@@ -17,6 +17,7 @@ from rich.console import Console
 
 from flatout.result.model import Requirement
 from flatout.view import facts
+from flatout.view.exchange import exchange_of
 from flatout.view.terminal import labels, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -84,7 +85,7 @@ def test_every_outcome_adds_up_as_shown():
     run = results.load(230_000, 5)
     shown = {row.word: row.number for row in facts.outcome_rows(run)}
     assert shown["planned"] == shown["sent"] + shown["unsent"]
-    assert shown["sent"] == sum(shown[word] for word in facts.SENT_WORDS)
+    assert shown["sent"] == sum(shown[word] for word in exchange_of(run).sent_words)
     assert run.outcomes.lost > 0
 
 
@@ -113,7 +114,7 @@ def test_nothing_from_outside_reaches_the_terminal_as_code_or_markup():
         why=evil,
         tallies={evil: 3},
         unsent_because={evil: 1},
-        scenario={"protocol": "ntp", "target": evil},
+        scenario=results.scenario(evil),
         requirements=[Requirement(expression=evil, value=1.0, met=False)],
     )
     text = printed(run)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from flatout.scenario.exchange.wording import Wording, wording_of
+from flatout.scenario.model import Scenario
 
 if TYPE_CHECKING:
     import numpy
@@ -143,10 +144,10 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
         return self.failed - self.refused - self.timed_out - self.local
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """The counters of the receiver at one address of the target, before and after a run, in its own words.
+class CounterSamples(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of the receiver at one address of the target, before and after a run, under its own names.
 
-    Its `instance` is a number drawn when it began: the same at all its addresses, another one once it is started again.
+    Its `instance` is a number drawn at its start: the same at all its addresses, another one after a restart.
     """
 
     target: str
@@ -154,15 +155,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     after: dict[str, int]
 
 
-class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiverCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
 
-    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those
-    that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
-    whose numbers jumped too far for that, `untracked` messages of senders that there was no room to follow.
-    `kernel_drops` did not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets
-    explain `lost_in_kernel`, and `lost_elsewhere` is the rest. `arrivals` is how often the kernel handed something
-    over: where these are fewer than `received`, several messages came as one, and its drops are counted so too.
+    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are valid messages, among them
+    those that arrived twice (`duplicate`) or after a later one (`reordered`). `missing` are gaps in the sequence
+    numbers; `restarts` are jumps too far to be gaps, `untracked` messages of senders that the receiver had no room to
+    track. `kernel_drops` are drops at the sockets, `dropped` drops at the queue to the handler. Of the lost messages,
+    `lost_in_kernel` are explained by the sockets, `lost_elsewhere` are not. `arrivals` counts what the kernel handed
+    over: fewer than `received` where it coalesced messages, and its drops are counted in the same way.
     """
 
     received: int
@@ -222,14 +223,14 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     could not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null
     without streams, which `carrier` carried. `reading_ns` is how long answers lay in the socket, from the kernel's
     stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
-    `receiver` is what arrived of messages that nobody answers, made of `readings`; null where they are answered,
-    where nobody counted them, and for one of several nodes, whose messages it counts together. `nodes` are the
-    hosts whose results were added up to this one. `one_way`: nobody answers.
+    `receiver` is what the receiver of one-way messages counted, made of `readings`; null for requests, where no
+    receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
+    hosts whose results were added up to this one. `one_way`: there are no replies.
     """
 
     schema: str = SCHEMA
     kind: Literal["load"] = "load"
-    scenario: dict[str, Any]
+    scenario: Scenario
     host: Host
     started_at: str
     duration_s: float
@@ -250,8 +251,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     cpu_s: dict[str, float] = {}
     own_drops: int = 0
-    receiver: Arrival | None = None
-    readings: list[Reading] = []
+    receiver: ReceiverCounts | None = None
+    readings: list[CounterSamples] = []
     requirements: list[Requirement] = []
     warnings: list[str] = []
     notes: list[str] = []
@@ -260,8 +261,14 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> Wording:
-        """How to speak of it."""
+        """The words for its kind of exchange."""
         return wording_of(one_way=self.one_way)
+
+    @property
+    def good_per_s(self) -> float | None:
+        """Answered requests or received messages per second; None where their number is unknown."""
+        rate: float | None = getattr(self.rate_per_s, self.wording.came)
+        return rate
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -285,17 +292,17 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         return numpy.array(rows, dtype=[(name, "f8" if name in floats else "i8") for name in names])
 
     def _repr_html_(self) -> str:
-        due, rates = self.latency_ns.from_due, self.rate_per_s
+        due = self.latency_ns.from_due
         latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
-        came = rates.received if self.one_way else rates.answered
-        unknown = "not known" if self.outcomes.sent else "nothing sent"
+        unknown = "unknown" if self.outcomes.sent else "nothing sent"
+        good = unknown if self.good_per_s is None else f"{self.good_per_s:,.0f}/s"
         rows: list[tuple[str, object]] = [
             ("verdict", f"{self.verdict}: {self.why}"),
-            (self.wording.came, f"{unknown if came is None else f'{came:,.0f}/s'} of {rates.planned:,.0f}/s planned"),
+            (self.wording.came, f"{good} of {self.rate_per_s.planned:,.0f}/s planned"),
             ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
             *([] if self.one_way else [("latency from due, p50 / p99", latency)]),
         ]
-        return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
+        return _html_table(f"flatout: {self.scenario.protocol} {self.scenario.target}", rows)
 
 
 class Trial(LoadResult, frozen=True, kw_only=True):
@@ -327,7 +334,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """How the limit is searched: rates per second, `within` as a fraction, `budget_s` of wall time.
 
     Along the axis of connections both rates are the one rate that is kept, and `min_connections` and `max_connections`
-    bound the search. `one_way`: nobody answers what is sent.
+    bound the search. `one_way`: there are no replies.
     """
 
     goal: Goal
@@ -359,7 +366,12 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim."""
+    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim.
+
+    In the terms of RFC 9971 both are relevant bounds, and `conditional_throughput_per_s` is the conditional throughput
+    at the lower one: that load less the loss ratio that half of its full-length trial time stayed within; null without
+    a lower bound, and where connections are searched.
+    """
 
     axis: Axis
     value: float | None
@@ -368,6 +380,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     goal: Goal
     stopped_by: StoppedBy
+    conditional_throughput_per_s: float | None = None
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
@@ -382,7 +395,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"
-    scenario: dict[str, Any]
+    scenario: Scenario
     search: Search
     host: Host
     started_at: str

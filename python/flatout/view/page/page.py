@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatout.errors import UsageError
 from flatout.result.model import LimitResult, LoadResult, Result
 from flatout.view import facts
+from flatout.view.exchange import common_exchange
 from flatout.view.page import tables
 from flatout.view.page.tables import Table
 
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from flatout.view.page.plot import Chart
 
 Named = tuple[str, Result]
-
-
-# How all numbers of a page are to be read.
-_READING = {
-    "answered": "Rates and outcomes count the time after warm-up. "
-    "Latency is from when a request was due unless it says from sent.",
-    "received": "Rates and outcomes count all messages from the first to the last. "
-    "What came is their receiver's own count.",
-}
 
 
 class Part(NamedTuple):
@@ -67,7 +59,7 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "subject": "" if several else facts.subject(named[0][1]),
         "started_at": named[0][1].started_at,
         "version": named[0][1].host.flatout,
-        "reading": _READING[facts.wording([result for _, result in named]).came],
+        "reading": common_exchange([result for _, result in named]).reading,
     }
 
 

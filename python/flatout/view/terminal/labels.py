@@ -15,7 +15,7 @@ from flatout.result.model import Distribution, LoadResult
 
 def block(run: LoadResult) -> str | None:
     """The labels and their numbers, or None where the protocol has none."""
-    protocol = PROTOCOLS.get(str(run.scenario.get("protocol")))
+    protocol = PROTOCOLS.get(run.scenario.protocol)
     if protocol is None or not protocol.codes or not run.outcomes.sent:
         return None
     parts = [["Statistics:"], _queries(run), _answers(run, protocol.codes), _latency(run), _connections(run)]

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.view.exchange import exchange_of
 from flatout.view.terminal import frame
 
 REDRAW_S = 0.25
@@ -123,7 +124,8 @@ class _Lines:
             self._collected = 0  # another run
         # Several may be over at once: a run's last second and what is left of it.
         new, self._collected = progress.intervals[self._collected :], len(progress.intervals)
-        return "\n".join(frame.run_line(second, one_way=progress.one_way) for second in new)
+        exchange = exchange_of(progress)
+        return "\n".join(frame.second_line(second, exchange) for second in new)
 
     def _search(self, progress: SearchProgress) -> str | None:
         if progress.finished is not None:
