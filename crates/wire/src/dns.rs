@@ -1,4 +1,4 @@
-//! DNS (RFC 1035) over UDP, TCP and TLS, with EDNS (RFC 6891): client and test server.
+//! DNS over UDP, TCP and TLS (RFC 1035, EDNS: RFC 6891): client and test server.
 //!
 //! Method: the client copies a query (a question compiled before the run) behind a header whose id is the
 //! request's number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It parses

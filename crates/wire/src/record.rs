@@ -1,4 +1,6 @@
-//! Records: small messages of one fixed layout, sent one way, such as a game's updates. The layout comes as options.
+//! Records: small one-way messages of one fixed layout, such as a game's updates.
+//!
+//! The layout comes as options:
 //!
 //! ```text
 //! size N                  bytes of every record; comes first

@@ -1,4 +1,6 @@
-//! The names of record types (IANA, "Resource Record (RR) TYPEs"), the usual ones first, as the search is linear.
+//! The names and numbers of DNS record types.
+//!
+//! From IANA, "Resource Record (RR) TYPEs"; the usual ones first, as the search is linear.
 
 const TYPES: &[(&str, u16)] = &[
     ("A", 1),
