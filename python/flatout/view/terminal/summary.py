@@ -1,6 +1,6 @@
-"""A finished result as plain text for a terminal: what was found first, then the numbers it stands on.
+"""The summary of a result as text for a terminal: the finding first, then its numbers.
 
-Built of rich tables with every cell a `Text`, never mark-up, so that nothing a result carries can style or break the
+Built of rich tables with every cell a `Text`, never mark-up, so that no text of a result can style or break the
 terminal. Fits 80 columns; colours only where the console has them. Nothing here measures or decides.
 """
 
@@ -18,7 +18,7 @@ from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Res
 from flatout.view import facts
 from flatout.view import format as fmt
 from flatout.view.exchange import exchange_of
-from flatout.view.terminal import dnsperf as labels
+from flatout.view.terminal import dnsperf
 
 STYLES = {
     "ok": "bold green",
@@ -39,7 +39,7 @@ def summary(result: Result) -> RenderableType:
 def show(result: Result, console: Console) -> None:
     """Print the summary; the lines that scripts read are never folded."""
     console.print(summary(result))
-    labelled = labels.block(result) if isinstance(result, LoadResult) else None
+    labelled = dnsperf.block(result) if isinstance(result, LoadResult) else None
     if labelled is not None:
         console.print(Text(f"\n{labelled}"), soft_wrap=True)
 
@@ -205,7 +205,7 @@ def _trials(result: LimitResult) -> Table:
 
 
 def _reasons(trials: Iterable[Trial]) -> list[RenderableType]:
-    """Why trials did not hold, below the table: beside the numbers they would be folded to shreds."""
+    """Why trials did not hold, below the table, where there is room for text."""
     table = _grid("rll")
     for number, trial in enumerate(trials, 1):
         if trial.verdict != "held":
