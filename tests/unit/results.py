@@ -219,7 +219,7 @@ def over_streams(protocol: str, for_s: float = 10, **changes: Any) -> LoadResult
         "connections": Connections(**words, reopened=12, peak=997, live=991),
         "connect_ns": distribution(310_000, 0.4, 1003, 9),
         "carrier": "io_uring",
-        "warnings": ["only 997 of 1,000 connections stood at once: 6 refused, 3 timed out"],
+        "warnings": ["only 997 of 1,000 connections were open at once: 6 refused, 3 timed out"],
         "notes": ["the target ended 12 of 1,003 connections (8 closed, 4 reset)"],
         "requirements": [],
     }

@@ -191,14 +191,14 @@ def test_a_generator_bound_is_not_the_servers() -> None:
     assert invalid
     assert all(t.run_verdict == "generator-limited" and "10 % of requests unsent" in t.why for t in invalid)
     assert result.sentence == (
-        "At least 148,950/s (loss <= 0.1 %): this generator cannot drive more, so the server's limit is not known."
+        "At least 148,950/s (loss <= 0.1 %): this generator cannot drive more, so the server's limit is unknown."
     ).replace("148,950", f"{result.limit.value:,.0f}")
 
 
 def test_a_generator_that_drives_nothing_says_why() -> None:
     result = Virtual(ceiling=10).find()
     assert result.sentence == (
-        "Nothing is known of the server: this generator cannot drive even 1,000 requests/s: "
+        "The server's limit is unknown: this generator cannot drive even 1,000 requests/s: "
         "the generator fell behind: 10 % of requests unsent, p99 of its lateness 0.9 ms."
     )
 
@@ -311,7 +311,7 @@ def _limit(stopped_by: StoppedBy, value: float | None, upper: float | None = Non
             _limit("generator", 231_000),
             None,
             "At least 231,000/s (loss <= 0.1 %, p99 <= 5 ms): this generator cannot drive more, "
-            "so the server's limit is not known.",
+            "so the server's limit is unknown.",
         ),
         (
             _limit("generator", 231_000, 260_000),
@@ -322,7 +322,7 @@ def _limit(stopped_by: StoppedBy, value: float | None, upper: float | None = Non
         (
             _limit("generator", None),
             "too little memory",
-            "Nothing is known of the server: this generator cannot drive even 1,000 requests/s: too little memory.",
+            "The server's limit is unknown: this generator cannot drive even 1,000 requests/s: too little memory.",
         ),
         (
             _limit("budget", 204_000, 260_000),

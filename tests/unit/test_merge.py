@@ -114,7 +114,7 @@ def test_a_node_is_not_counted_twice() -> None:
     ("parts", "why"),
     [
         ([], "no result"),
-        ([of_samples([1], None)], "no node's"),
+        ([of_samples([1], None)], "not that of a node"),
         ([*nodes(1), *nodes(2, of=4)], "of 3 nodes and another of 4"),
         ([results.limit()], "search"),
         ([results.limit().trials[0]], "search"),
@@ -140,7 +140,7 @@ def test_nodes_that_began_apart_are_noted() -> None:
     one, two, _ = nodes(1, 2, 3)
     assert merge([one, msgspec.structs.replace(two, started_at="2026-03-14T15:09:26.050Z")]).notes == []
     apart = merge([one, msgspec.structs.replace(two, started_at="2026-03-14T15:09:26.180Z")])
-    assert apart.notes == ["the nodes began 180 ms apart: give them one --start-at, and look after their clocks"]
+    assert apart.notes == ["the nodes began 180 ms apart: give them one --start-at, and synchronise their clocks"]
     assert apart.started_at == one.started_at
 
 

@@ -67,7 +67,7 @@ def test_what_could_not_be_opened_is_warned_of(monkeypatch: pytest.MonkeyPatch) 
     fewer = words(opened=10, established=8, failed=2, refused=2, peak=8, live=8)
     counts = {"planned": 200, "sent": 200, "answered": 200}
     result, _ = done(monkeypatch, FakeRun([(SECOND, fewer), (SECOND, fewer)], **counts))
-    assert result.warnings == ["only 8 of 10 connections stood at once: 2 refused"]
+    assert result.warnings == ["only 8 of 10 connections were open at once: 2 refused"]
 
 
 def test_what_the_target_ended_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,7 +388,7 @@ def test_without_the_extra_the_error_says_what_to_install(module, monkeypatch):
 
 def test_connections_have_a_table():
     table = Page(page.render(results.over_streams("echo"))).table("Connections")
-    assert ["established", "1,003", "stood"] in table
+    assert ["established", "1,003", "succeeded"] in table
     assert ["timed out", "3", "of these: nothing came back in time"] in table
     assert "carried by io_uring; the target ended 12" in page.render(results.over_streams("echo"))
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from flatout.result.model import Requirement
 from flatout.view import facts
 from flatout.view.exchange import exchange_of
-from flatout.view.terminal import labels, summary
+from flatout.view.terminal import dnsperf, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = {
@@ -150,8 +150,8 @@ def test_bounds_close_in_and_a_load_that_failed_later_is_no_lower_bound():
 def test_the_confirming_trial_is_shown_even_if_another_took_longer():
     found = results.limit()
     longer = results.msgspec.structs.replace(found.trials[0], duration_s=99.0)
-    assert facts.showcase(results.limit(trials=[longer, *found.trials])) is found.trials[-1]
+    assert facts.shown_run(results.limit(trials=[longer, *found.trials])) is found.trials[-1]
     assert found.trials[-1].phase == "confirm"
     unconfirmed = results.limit(trials=[*found.trials[:3], longer])
-    assert facts.showcase(unconfirmed) is longer
-    assert facts.showcase(results.limit_interrupted()) is None
+    assert facts.shown_run(unconfirmed) is longer
+    assert facts.shown_run(results.limit_interrupted()) is None

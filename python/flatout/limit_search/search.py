@@ -7,7 +7,7 @@ neighbours both are settled with full-length trials, RFC 9971 fashion (`classify
 held, by chance does not decide; a settled load may move the bounds, and the halving goes on. The lower bound then
 has to hold one long confirming run. If that fails twice, lower loads are tried with long runs, in growing strides.
 The lower bound is the largest load classified as lower below the smallest classified as upper, and it is the value
-claimed: what did hold, not what might have. An invalid trial says nothing of the server: it is repeated, and a load
+claimed: a load that held. An invalid trial says nothing of the server: it is repeated, and a load
 that stays invalid is the generator's bound, never the server's.
 Never in here: a clock, I/O, randomness, anything of a result but verdict and loss.
 """

@@ -92,7 +92,7 @@ def _blocked_share(result: LoadResult) -> float:
 def _disturbed(result: LoadResult, goal: Goal) -> bool:
     """A generator at its limit is late all the time; one that was held up now and then is not.
 
-    Where loss is above the goal a lower load tells more than a repetition.
+    Where loss is above the goal a lower load is more informative than a repetition.
     """
     on_time = result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
     return on_time and result.loss is not None and result.loss <= goal.loss

@@ -1,4 +1,4 @@
-"""Several hosts' results as one: counts are added, histograms too, so that the sum is exact. Pure.
+"""Merges the results of several nodes exactly: counts and histograms are added. Pure.
 
 The results must be of one scenario and of different nodes of it. What cannot be added exactly (a second's percentiles)
 is left out. The counters of a receiver cannot be added: each node samples those of all nodes' messages. Between the
@@ -48,7 +48,7 @@ _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "
 
 
 def merge(results: Sequence[LoadResult]) -> LoadResult:
-    """Adds the results of nodes up; a missing node is named in `warnings`.
+    """Adds up the results of nodes; a missing node is named in `warnings`.
 
     Errors: UsageError for results of different scenarios, FlatoutError for two of one node.
     """
@@ -113,7 +113,7 @@ def _numbered(results: Sequence[LoadResult]) -> list[tuple[int, LoadResult]]:
 def _node_of(result: LoadResult) -> tuple[int, int]:
     if result.scenario.node is None:
         raise UsageError(
-            f"the result of {result.host.hostname}, {result.started_at}, is no node's: run with --node I/N"
+            f"the result of {result.host.hostname}, {result.started_at}, is not that of a node: run with --node I/N"
         )
     return result.scenario.node
 
@@ -123,7 +123,7 @@ def _of(result: LoadResult) -> int:
 
 
 def _check_nodes(numbers: Sequence[int], of: int) -> list[str]:
-    """What to say of missing nodes."""
+    """Warnings on missing nodes."""
     twice = [number for number, times in Counter(numbers).items() if times > 1]
     if twice:
         raise FlatoutError(f"node {twice[0]} of {of} is there {numbers.count(twice[0])} times: counted once too often")
@@ -176,7 +176,7 @@ def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:
 
 
 def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:
-    """Structs of numbers, added field by field; what one of them does not know stays unknown."""
+    """Structs of numbers, added field by field; a field that is unknown in one of them is unknown in the sum."""
     return kind(**{name: _sum(getattr(part, name) for part in parts) for name in kind.__struct_fields__})
 
 
@@ -220,7 +220,7 @@ def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
 
 
 def _interval(parts: Sequence[Interval]) -> Interval:
-    """Percentiles of different hosts cannot be added: they stay where one host alone has them."""
+    """Percentiles of different hosts cannot be added: they are kept where only one host has them."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
     return Interval(
         t_s=max(part.t_s for part in parts),
@@ -241,18 +241,18 @@ def _apart(runs: Sequence[LoadResult]) -> list[str]:
     apart_s = max(starts) - min(starts)
     if apart_s <= _TOGETHER_S:
         return []
-    return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and look after their clocks"]
+    return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and synchronise their clocks"]
 
 
 def _unix_s(started_at: str) -> float:
     try:
         return datetime.datetime.fromisoformat(started_at).timestamp()
     except ValueError as error:
-        raise UsageError(f"a result says that it began at '{started_at}', which is no time") from error
+        raise UsageError(f"a result says that it began at '{started_at}', which is not a time") from error
 
 
 def _collected(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:
-    """What the nodes say, but for what is settled now."""
+    """The notes or warnings of the nodes, without those that are `settled` by the merge."""
     texts = [(number, run, text) for number, run in nodes for text in getattr(run, name) if text not in settled]
     return [f"node {number} ({run.host.hostname}): {text}" for number, run, text in texts]
 

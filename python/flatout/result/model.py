@@ -1,4 +1,4 @@
-"""What a finished run or search is: typed, to and from JSON, merging exactly.
+"""The types of results: a finished run, a finished search.
 
 The field names are the contract with programs (`schema` "flatout/1"): fields may be added, never renamed.
 Nothing here measures, decides or draws.
@@ -44,9 +44,9 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
     `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
     request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
-    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right
-    messages without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome
-    is known.
+    Of one-way messages sent = received + lost + invalid, by the receiver's counters: `received` are valid messages
+    without duplicates, `invalid` malformed ones. Where no receiver reported its counters `received` is null, and the
+    outcomes are unknown.
     """
 
     planned: int
@@ -64,7 +64,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests or answers per second over the counted time; `received` where nothing comes back, but is counted."""
+    """Requests or answers per second over the counted time; `received` for one-way messages that a receiver counted."""
 
     planned: float
     sent: float
@@ -96,7 +96,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close.
 
-    `received` is what the receiver told in that second to have received since it told before.
+    `received` is what the receiver reported in that second, less what it had reported before.
     """
 
     t_s: float
@@ -116,13 +116,12 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of connections.
+    """Counters of connections.
 
-    `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end
-    `refused`, those to which nothing came back (`timed_out`) and those for which this host had no port, descriptor,
-    memory or permission (`local`). Of those that stood the far end `closed` or `reset` some before the end; `broken`
-    were ended here because what came made no sense. `reopened` were begun in the place of others. `peak` stood at
-    once, `live` stood at the end.
+    `opened` are attempts: of these `established` succeeded and `failed` did not, among them those that the far end
+    `refused`, those without a reply (`timed_out`) and those for which this host had no port, descriptor, memory or
+    permission (`local`). Of the established ones the far end `closed` or `reset` some before the end; `broken` were
+    ended here because of invalid data. `reopened` replaced others. `peak` were open at once, `live` at the end.
     """
 
     opened: int = 0
@@ -140,7 +139,7 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cut_off(self) -> int:
-        """Those that failed in the middle of it: reset, or a handshake that came to nothing."""
+        """Those that failed in the middle: reset, or with a failed handshake."""
         return self.failed - self.refused - self.timed_out - self.local
 
 
@@ -319,7 +318,7 @@ class Trial(LoadResult, frozen=True, kw_only=True):
 
     @property
     def load(self) -> float:
-        """What was asked for on the axis of the search."""
+        """The load on the axis of the search."""
         return self.intended_per_s if self.intended_connections is None else float(self.intended_connections)
 
 
@@ -349,19 +348,19 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> Wording:
-        """How to speak of what is sent."""
+        """The words for its kind of exchange."""
         return wording_of(one_way=self.one_way)
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and the most that may be tried, on the axis of the search."""
+        """The lowest and the highest load that may be tried, on the axis of the search."""
         if self.axis == "rate":
             return self.min_per_s, self.max_per_s
         return float(self.min_connections or 1), float(self.max_connections or 1)
 
     @property
     def unit(self) -> str:
-        """What the axis counts."""
+        """The unit of the axis."""
         return f"{self.wording.many}/s" if self.axis == "rate" else "connections"
 
 
@@ -409,7 +408,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> Wording:
-        """How to speak of it."""
+        """The words for its kind of exchange."""
         return self.search.wording
 
     def to_json(self) -> bytes:

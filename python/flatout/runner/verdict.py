@@ -44,7 +44,7 @@ def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> t
 
 def _fewer(connections: Connections, asked: int) -> str:
     reasons = _failures(connections)
-    return f"only {connections.peak:,} of {asked:,} connections stood at once{': ' if reasons else ''}{reasons}"
+    return f"only {connections.peak:,} of {asked:,} connections were open at once{': ' if reasons else ''}{reasons}"
 
 
 def verdict(

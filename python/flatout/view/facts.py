@@ -1,7 +1,6 @@
-"""What every view says about a result: its sentence, its rows, the trial worth showing, the bounds of a search.
+"""The facts that every view shows of a result: its sentence, its rows, the run to show in detail, its bounds.
 
-Pure: results in, words and rows out, so that terminal and page never tell two stories.
-No colour, no layout and no mark-up in here.
+Pure: results in, texts and rows out, so that terminal and page agree. No colour, layout or mark-up in here.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from flatout.view.exchange.base import CounterRow
 
 PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
 CONNECTIONS = {
-    "opened": "begun, again after each end where that was asked",
-    "established": "stood",
-    "failed": "did not",
-    "refused": "of these: the target said no",
+    "opened": "attempts, with those after an end where asked for",
+    "established": "succeeded",
+    "failed": "did not succeed",
+    "refused": "of these: refused by the target",
     "timed_out": "of these: nothing came back in time",
     "local": "of these: not possible from this host",
     "closed": "ended by the target",
     "reset": "cut off by the target",
-    "broken": "ended here: what came made no sense",
-    "reopened": "took the place of another",
-    "peak": "stood at once",
-    "live": "stood at the end",
+    "broken": "ended here, for invalid data",
+    "reopened": "replaced another one",
+    "peak": "open at once",
+    "live": "open at the end",
 }
 VERDICTS = {
     "generator-limited": "This generator could not drive what was asked, so this is no limit of the {far_end}",
@@ -100,23 +99,23 @@ def axis_of(trial: Trial) -> Axis:
 
 
 def subject(result: Result) -> str:
-    """Say what was asked of whom, as far as the scenario tells."""
+    """The protocol and the target."""
     known = (result.scenario.protocol, result.scenario.target)
     return " ".join(fmt.plain(value) for value in known if value) or result.kind
 
 
 def sentence(result: Result) -> str:
-    """Say what was found, in one sentence."""
+    """The finding in one sentence."""
     return fmt.plain(result.sentence) if isinstance(result, LimitResult) else run_sentence(result)
 
 
 def reached(result: Result) -> float | None:
-    """Return the rate a result stands for: the limit, or what a run had answered or received."""
+    """The rate that a result reached: the limit, or the rate answered or received."""
     return result.limit.value if isinstance(result, LimitResult) else result.good_per_s
 
 
 def reached_text(result: Result) -> str:
-    """The same in words."""
+    """What was reached, in words."""
     if isinstance(result, LimitResult) and result.limit.axis == "connections":
         return f"{load(result.limit.value, 'connections')} connections"
     return fmt.rate(reached(result))
@@ -140,7 +139,7 @@ def _times(top: float | None, other: float | None) -> str:
 
 
 def run_sentence(run: LoadResult) -> str:
-    """One run in words: what was found, after what stands in the way of believing it."""
+    """One run in a sentence, after any reason to doubt it."""
     found = f"{exchange_of(run).rates(run)}{_latency(run)}." if run.outcomes.sent else "Nothing was sent."
     why = fmt.plain(run.why)
     if run.verdict == "ok":
@@ -172,7 +171,7 @@ def _outcome(run: LoadResult, exchange: Exchange, word: str) -> OutcomeRow:
 
 
 def connection_rows(run: LoadResult) -> list[CounterRow]:
-    """What became of the connections; of what went wrong only what did."""
+    """The counters of connections; those of faults only where they are above 0."""
     if run.connections is None:
         return []
     rows = [CounterRow(word, getattr(run.connections, word), meaning) for word, meaning in CONNECTIONS.items()]
@@ -194,7 +193,7 @@ def distribution_rows(run: LoadResult) -> list[DistributionRow]:
 
 
 def requirement_value(requirement: Requirement) -> str:
-    """Say what was measured for a requirement, in the unit its metric implies."""
+    """What was measured for a requirement, in the unit of its metric."""
     if requirement.value is None:
         return "no sample"
     metric = re.match(r"\s*(\w*)", requirement.expression)
@@ -210,7 +209,7 @@ def _in_its_unit(metric: str, value: float) -> str:
 
 
 def bounds(trials: Sequence[Trial]) -> list[Bounds]:
-    """Follow the bounds, trial by trial; a load that failed is a limit even if it held before."""
+    """The bounds after each trial; a load that failed is an upper bound even if it held before."""
     after = []
     for end in range(1, len(trials) + 1):
         failed = [t.load for t in trials[:end] if t.verdict == "failed"]
@@ -220,8 +219,8 @@ def bounds(trials: Sequence[Trial]) -> list[Bounds]:
     return after
 
 
-def showcase(result: Result) -> LoadResult | None:
-    """Choose the run whose course is worth showing: the confirming one, else the longest at the highest rate held."""
+def shown_run(result: Result) -> LoadResult | None:
+    """The run to show in detail: the confirming one, else the longest at the highest load held."""
     if isinstance(result, LoadResult):
         return result
     held = [t for t in result.trials if t.verdict == "held"]
@@ -235,8 +234,8 @@ def _unit(trial: Trial) -> str:
     return "" if trial.intended_connections is None else " connections"
 
 
-def showcase_words(run: LoadResult) -> str:
-    """Which run a chart of a course over time shows."""
+def shown_run_text(run: LoadResult) -> str:
+    """Which run a chart over time shows, in words."""
     if isinstance(run, Trial):
         return f"{run.phase} trial at {load(run.load, axis_of(run))}{_unit(run)} ({run.verdict})"
     return f"run at {fmt.rate(run.rate_per_s.planned)}"

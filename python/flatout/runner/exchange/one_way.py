@@ -16,7 +16,7 @@ _DATAGRAMS_PER_SEND = 64
 
 
 class OneWay(Exchange):
-    """The far end sends no replies; only its counters tell what is lost."""
+    """The far end sends no replies; only its counters show what is lost."""
 
     wording = ONE_WAY
 

@@ -81,7 +81,7 @@ class OneWay(Exchange):
     def live_rows(self, progress: RunProgress) -> list[tuple[str, list[Cells]]]:
         """What left; what arrived is known only as far as the receiver reports it."""
         second = progress.latest
-        received = "told at the end" if progress.received is None else fmt.count(progress.received)
+        received = "known at the end" if progress.received is None else fmt.count(progress.received)
         counted = [
             ("sent", fmt.count(progress.sent)), ("received", received), ("unsent", fmt.count(progress.unsent)),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Request–reply as it is shown: answers, their latency, and what became of requests without one."""
+"""Request–reply as it is shown: answers, their latency, and the other outcomes of requests."""
 
 from __future__ import annotations
 

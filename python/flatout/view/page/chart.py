@@ -1,7 +1,7 @@
-"""Which charts show a limit and which a run, and how each is to be read.
+"""The charts of a limit and of a run, with their captions.
 
-From results to `plot.Chart`s. Several limits are laid over one another, told apart by colour; verdicts are told apart
-by shape. Trials the generator could not drive are never part of a line. No HTML and no drawing library in here.
+From results to `plot.Chart`s. Several limits are overlaid and distinguished by colour, verdicts by shape. Trials that
+the generator could not drive are never part of a line. No HTML and no drawing library in here.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def answered(results: Sequence[Named]) -> Chart:
         _name(results, word),
         f"Asked and {word}",
         f"Each mark is a trial: how much was asked and how much of it was {word}. On the dashed line everything is "
-        f"{word}; where the marks leave it, the {wording.far_end} or what lies between is at its end. A dot held, a "
-        "cross failed, an open diamond counts neither way because the generator could not drive it.",
+        f"{word}; where the marks leave it, the {wording.far_end} or the network in between is at its limit. A dot "
+        "held, a cross failed, an open diamond counts neither way because the generator could not drive it.",
         "; ".join(_in_words(named) for named in results),
     )
 
@@ -238,7 +238,7 @@ def course(run: LoadResult, name: str) -> list[Chart]:
 
 
 def _while_queried(run: LoadResult) -> Sequence[Interval]:
-    """Up to the last second in which something was due: late answers after it would look like a breakdown."""
+    """Up to the last second in which something was due: late answers after it would look like an outage."""
     last = max((i for i, second in enumerate(run.intervals) if second.planned), default=len(run.intervals))
     return run.intervals[: last + 1]
 
@@ -261,7 +261,7 @@ def _rates(run: LoadResult, name: str) -> Chart:
     return plot.chart(
         f"{name}-rates",
         "Rates over time",
-        f"The {facts.showcase_words(run)}, second by second: {reading}{' ' if unknown else ''}{unknown}",
+        f"The {facts.shown_run_text(run)}, second by second: {reading}{' ' if unknown else ''}{unknown}",
         f"{len(seconds)} seconds; {came} {fmt.rate(run.good_per_s)} of {fmt.rate(run.rate_per_s.planned)}",
     )
 
@@ -393,6 +393,6 @@ def _in_words(named: Named) -> str:
 
 
 def _latency_words(named: Named) -> str:
-    run = facts.showcase(named.result)
+    run = facts.shown_run(named.result)
     lead = f"{named.title}: " if named.title else ""
-    return lead + (f"{facts.showcase_words(run)}: {_p50_p99(run.latency_ns.from_due)}" if run else "no trial")
+    return lead + (f"{facts.shown_run_text(run)}: {_p50_p99(run.latency_ns.from_due)}" if run else "no trial")

@@ -1,7 +1,7 @@
-"""A result, or several, as one HTML page that needs nothing but itself.
+"""A result, or several, as one self-contained HTML page.
 
-The template escapes every text it is given; the page's own policy forbids whatever is not in the file. Needs the extra
-`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. No chart is drawn, no number worded here.
+The template escapes every text; the page's policy forbids everything that is not in the file. Needs the extra
+`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. Charts and texts are made elsewhere.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def _overlays(named: Sequence[Named]) -> list[Chart]:
 def _part(number: int, title: str, result: Result) -> Part:
     from flatout.view.page import chart
 
-    run = facts.showcase(result)
+    run = facts.shown_run(result)
     searched = [chart.search(result, f"search-{number}")] if isinstance(result, LimitResult) else []
     return Part(
         title=title or facts.subject(result),
         kind=result.kind,
         charts=[*searched, *(chart.course(run, f"run-{number}") if run else [])],
-        shown=facts.showcase_words(run) if run and isinstance(result, LimitResult) else "",
+        shown=facts.shown_run_text(run) if run and isinstance(result, LimitResult) else "",
         tables=[
             *([tables.trials(result)] if isinstance(result, LimitResult) else []),
             *(tables.of_run(run) if run else []),

@@ -1,7 +1,4 @@
-"""The tables of the page: rows of finished texts, escaped by the template, never mark-up.
-
-Pure: results in, tables out.
-"""
+"""The tables of the page: rows of finished texts, which the template escapes. Pure: results in, tables out."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ def limits(named: Sequence[tuple[str, Result]]) -> Table:
 
 
 def _limit_row(title: str, result: Result, best: float, latency: Sequence[str]) -> list[str]:
-    reached, run = facts.reached(result), facts.showcase(result)
+    reached, run = facts.reached(result), facts.shown_run(result)
     due = run.latency_ns.from_due if run else None
     return [
         title,
@@ -157,7 +154,7 @@ def tallies(run: LoadResult) -> Table:
 
 
 def connections(run: LoadResult) -> Table:
-    """What became of the connections."""
+    """The counters of connections."""
     rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in facts.connection_rows(run)]
     note = "; ".join([*([f"carried by {run.carrier}"] if run.carrier else []), *run.notes])
     return Table("Connections", ("connections", "#count", "meaning"), rows, note)
@@ -191,7 +188,7 @@ def requirements(run: LoadResult) -> Table:
 
 
 def scenario(result: Result) -> Table:
-    """Everything that was asked, so that it can be asked again."""
+    """The whole scenario, so that it can be run again."""
     rows = [[name, value] for name, value in _flat(msgspec.to_builtins(result.scenario))]
     if isinstance(result, LimitResult):
         rows += [[f"search.{name}", value] for name, value in _flat(msgspec.to_builtins(result.search))]

@@ -1,7 +1,7 @@
-"""The lines of the live view: from a progress event and what was noted before to styled pieces of text.
+"""The lines of the live view, from a progress event and the events before it.
 
 Pure apart from `Memory`, which keeps the last trials. A line is a list of (style, text); `paint` cuts it to a width and
-colours it. No stream, no clock and no terminal codes but colours.
+colours it. No stream, no clock, no terminal codes except colours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAST_TRIALS = 6
 
 
 class Memory:
-    """What a frame needs beside the event: the title, the last trials, the loads seen and the run's last word."""
+    """What a frame needs beside the event: the title, the last trials, the range of loads, the run's last event."""
 
     def __init__(self, title: str = "") -> None:
         self.title = safe(title)
@@ -40,7 +40,7 @@ class Memory:
         self.run: RunProgress | None = None
 
     def note(self, progress: RunProgress | SearchProgress) -> bool:
-        """Keep what is worth it; true where the event must be drawn whatever the time."""
+        """Stores what later frames need; true where the event must be drawn at once."""
         if isinstance(progress, RunProgress):
             self.run = progress
             return progress.phase == "done"
@@ -57,7 +57,7 @@ class Memory:
 
 
 def safe(text: str) -> str:
-    """Text from outside as characters of one column each, none of which a terminal obeys."""
+    """Text from outside as printable characters of one column each."""
     return text if text.isascii() and text.isprintable() else "".join(map(_one_column, fmt.plain(text)))
 
 
@@ -67,7 +67,7 @@ def _one_column(char: str) -> str:
 
 
 def lines(progress: RunProgress | SearchProgress, memory: Memory) -> list[Line]:
-    """Lay out the whole frame."""
+    """The whole frame."""
     if isinstance(progress, RunProgress):
         return [_run_title(progress, memory.title), *_run(progress)]
     return _search(progress, memory)
@@ -96,7 +96,7 @@ def connecting_line(progress: RunProgress) -> str:
     asked = fmt.count(progress.connections_asked)
     if progress.phase == "connecting":
         return f"opening {asked} connections"
-    return f"{fmt.count(progress.connections)} of {asked} connections stand"
+    return f"{fmt.count(progress.connections)} of {asked} connections open"
 
 
 def trial_line(number: int, trial: Trial, progress: SearchProgress) -> str:
@@ -124,9 +124,9 @@ def _run(progress: RunProgress) -> list[Line]:
 
 def _run_bar(progress: RunProgress) -> Line:
     if progress.phase == "connecting":
-        stand, asked = progress.connections or 0, progress.connections_asked or 0
-        share = min(1.0, stand / asked) if asked else 0.0
-        return [("cyan", _bar(share)), ("", f"  {fmt.count(stand)} of {fmt.count(asked)} connections")]
+        live, asked = progress.connections or 0, progress.connections_asked or 0
+        share = min(1.0, live / asked) if asked else 0.0
+        return [("cyan", _bar(share)), ("", f"  {fmt.count(live)} of {fmt.count(asked)} connections")]
     if progress.phase == "waiting":
         return [("", _bar(0.0)), ("dim", "  waits for the time to start")]
     if progress.phase == "warm-up":

@@ -1,7 +1,7 @@
-"""The end of a run in the labels that scripts look for: those of dnsperf, for protocols with answer codes.
+"""The summary of a run under the labels of dnsperf, which scripts parse; for protocols with answer codes.
 
-Pure text from a result. What is not known is left out, never guessed. A query is completed once an answer with any code
-came in time: right or not, as there.
+Pure text from a result; unknown values are left out. As in dnsperf, a query is completed by any answer in time,
+whatever its code.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What is going on, while it goes on: drawn on standard error from the progress events of a run or a search.
+"""The live view: progress of a run or a search, drawn on standard error.
 
-Drawing takes time from the very CPUs that are measured, so it is cheap: a frame is a handful of strings joined and
+Drawing takes time from the CPUs that are measured, so it is cheap: a frame is a handful of strings joined and
 written once, at most four times a second, on the thread that calls back. No thread, no timer, no layout engine.
 A frame leaves the cursor at the start of the line below it and every colour ended, and nothing is switched on in the
-terminal, so whatever kills the process, the terminal needs no mending. Where standard error is no terminal there are
+terminal, so the terminal is usable however the process ends. Where standard error is no terminal there are
 plain lines: one a second of a run, one a trial of a search.
 """
 
@@ -35,7 +35,7 @@ class Live:
         now: Callable[[], float] = time.monotonic,
         terminal: bool | None = None,
     ) -> None:
-        """`title` names what is asked of whom; `terminal` overrides what the stream says of itself."""
+        """`title`: protocol and target. `terminal`: whether to draw; None: as the stream says."""
         out = sys.stderr if stream is None else stream
         drawn = _is_terminal(out) if terminal is None else terminal
         self._view: _Frames | _Lines = _Frames(title, out, now) if drawn else _Lines(title, out)
@@ -45,7 +45,7 @@ class Live:
         return self
 
     def __call__(self, progress: Progress) -> None:
-        """Take one event; where nobody can be shown it (standard error is gone) the measurement goes on."""
+        """Takes one event; where standard error is closed the measurement goes on."""
         with suppress(OSError):
             self._view.show(progress)
 

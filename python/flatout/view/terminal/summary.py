@@ -1,6 +1,6 @@
-"""A finished result as plain text for a terminal: what was found first, then the numbers it stands on.
+"""The summary of a result as text for a terminal: the finding first, then its numbers.
 
-Built of rich tables with every cell a `Text`, never mark-up, so that nothing a result carries can style or break the
+Built of rich tables with every cell a `Text`, never mark-up, so that no text of a result can style or break the
 terminal. Fits 80 columns; colours only where the console has them. Nothing here measures or decides.
 """
 
@@ -205,7 +205,7 @@ def _trials(result: LimitResult) -> Table:
 
 
 def _reasons(trials: Iterable[Trial]) -> list[RenderableType]:
-    """Why trials did not hold, below the table: beside the numbers they would be folded to shreds."""
+    """Why trials did not hold, below the table, where there is room for text."""
     table = _grid("rll")
     for number, trial in enumerate(trials, 1):
         if trial.verdict != "held":
