@@ -3,9 +3,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests that measure nothing share the CPUs; the others run one after the other.
-PURE_TESTS := tests/unit tests/test_architecture.py
-MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy
+# Tests that measure nothing or only count hold on a busy machine and share the CPUs; all others run one by one.
+COUNTING := bad_clients contract dns_targets example_game formats packets query_files receiver receiver_ends \
+	receiver_fuzz records rerun sender serve_records serve_streams server_fuzz stream_faults wildcard
+COUNTING_TESTS := $(COUNTING:%=tests/loopback/test_%.py)
+SHARING_TESTS := tests/unit tests/test_architecture.py $(COUNTING_TESTS)
+MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy $(COUNTING_TESTS:%=--ignore=%)
 SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 
@@ -23,7 +26,7 @@ test-rust: ## the engine's tests
 	cargo test --workspace --exclude flatout-py --quiet
 
 test-python: $(VENV)/.developed ## the tests of Python and of the whole
-	$(BIN)/python -m pytest $(PURE_TESTS) -m "not slow" -n 2
+	$(BIN)/python -m pytest $(SHARING_TESTS) -m "not slow" -n 2 --dist worksteal
 	$(BIN)/python -m pytest $(MEASURING_TESTS) -m "not slow"
 
 test-slow: $(VENV)/.developed ## the long proofs, big fuzz corpora and the build of a new protocol
