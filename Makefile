@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 COUNTING := bad_clients contract dns_targets example_game formats packets query_files receiver receiver_ends \
 	receiver_fuzz records rerun sender serve_records serve_streams server_fuzz stream_faults wildcard
 COUNTING_TESTS := $(COUNTING:%=tests/loopback/test_%.py)
-SHARING_TESTS := tests/unit tests/test_architecture.py $(COUNTING_TESTS)
+SHARING_TESTS := tests/unit tests/test_architecture.py tests/test_names.py tests/test_code_map.py $(COUNTING_TESTS)
 MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy $(COUNTING_TESTS:%=--ignore=%)
 SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml

@@ -18,7 +18,8 @@ from rich.console import Console
 from flatout.result.model import Requirement
 from flatout.view import facts
 from flatout.view.exchange import exchange_of
-from flatout.view.terminal import dnsperf, summary
+from flatout.view.terminal import labels as dnsperf_labels
+from flatout.view.terminal import summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = {
@@ -77,8 +78,8 @@ def test_the_labels_are_those_that_scripts_look_for():
 
 
 def test_protocols_without_codes_have_no_labels():
-    assert labels.block(results.over_streams("echo")) is None
-    assert labels.block(results.interrupted()) is None
+    assert dnsperf_labels.block(results.over_streams("echo")) is None
+    assert dnsperf_labels.block(results.interrupted()) is None
 
 
 def test_every_outcome_adds_up_as_shown():
