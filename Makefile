@@ -3,10 +3,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests that measure nothing or only count hold on a busy machine and share the CPUs; all others run one by one.
+COUNTING := bad_clients contract dns_targets example_game formats packets query_files receiver receiver_ends \
+	receiver_fuzz records rerun sender serve_records serve_streams server_fuzz stream_faults wildcard
+COUNTING_TESTS := $(COUNTING:%=tests/loopback/test_%.py)
+SHARING_TESTS := tests/unit tests/test_architecture.py tests/test_names.py tests/test_code_map.py $(COUNTING_TESTS)
+MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy $(COUNTING_TESTS:%=--ignore=%)
 SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-rust test-python lint format wheel schema code-map bench clean
+.PHONY: help demo test test-rust test-python test-slow lint format wheel schema code-map bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,13 +20,17 @@ help: ## list the targets
 demo: $(VENV)/.built ## find the limit of the NTP servers on this machine
 	$(BIN)/flatout demo
 
-test: test-rust test-python ## build and run all tests
+test: test-rust test-python ## build and run all tests but the slow ones
 
 test-rust: ## the engine's tests
 	cargo test --workspace --exclude flatout-py --quiet
 
 test-python: $(VENV)/.developed ## the tests of Python and of the whole
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARING_TESTS) -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest $(MEASURING_TESTS) -m "not slow"
+
+test-slow: $(VENV)/.developed ## the long proofs, big fuzz corpora and the build of a new protocol
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.developed ## formats, lints, types, layers, stubs
 	cargo fmt --all --check

@@ -24,9 +24,9 @@ def check(run: flatout.LoadResult) -> None:
 
 
 def _check_connections(run: flatout.LoadResult, connections: Any, said: str) -> None:
-    churned = run.scenario["churn"] > 0
+    churned = run.scenario.churn > 0
     under_way = connections.opened - connections.established - connections.failed
-    assert 0 <= under_way <= (connections.opened if run.scenario["reconnect"] or churned else 0), said
+    assert 0 <= under_way <= (connections.opened if run.scenario.reconnect or churned else 0), said
     assert connections.refused + connections.timed_out + connections.local <= connections.failed, said
     ended = connections.reset + connections.closed + connections.broken
     assert churned or connections.established == connections.live + ended, said

@@ -1,4 +1,4 @@
-"""What all tests share: the command line as a subprocess, polling, peers, namespaces; and one list of skips.
+"""What all tests share: the command line, servers, polling, peers, namespaces; one list of skips, one of retries.
 
 A skip is a hole in the proof, so in CI (the variable CI is "true") one that tests/skips.txt does not list is a failure.
 """
@@ -6,13 +6,11 @@ A skip is a hole in the proof, so in CI (the variable CI is "true") one that tes
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+import flatout
+import retries
+from commands import Cli, Ran, Running
+from retries import until_good
+
+__all__ = ["ROOT", "Cli", "Net", "Ran", "Running", "free_port", "until_good", "wait_until"]
 
 ROOT = Path(__file__).resolve().parent.parent
 ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -60,10 +65,14 @@ def _judge_skip(report: Any) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    """Turns skips that are not listed into failures, in CI."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turns skips that are not listed into failures, in CI; notes how many attempts a test needed."""
     report = yield
     _judge_skip(report)
+    needed = retries.take(item.nodeid) if call.when == "call" else None
+    if needed is not None:
+        # A property, and no global: reports alone come back from the processes of pytest-xdist.
+        report.user_properties.append((retries.PROPERTY, list(needed)))
     return report
 
 
@@ -73,6 +82,15 @@ def pytest_make_collect_report() -> Iterator[None]:
     report = yield
     _judge_skip(report)
     return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Lists the tests that needed more than one attempt."""
+    reports = [report for listed in terminalreporter.stats.values() for report in listed]
+    if lines := retries.summary(reports):
+        terminalreporter.section("tests that needed more than one attempt")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 # --- Polling ---
@@ -88,20 +106,6 @@ def wait_until(what: Callable[[], Any], seconds: float = 20.0, message: str = "i
         if time.monotonic() > deadline:
             pytest.fail(f"not {message}: waited {seconds} s")
         time.sleep(0.005)
-
-
-def until_good(attempt: Callable[[], Any], good: Callable[[Any], object], seconds: float = 60.0) -> Any:
-    """The first good result, or the last one: for what a busy machine may spoil.
-
-    It tries for so long, and three times at least: a few short attempts may all fall into one busy second.
-    """
-    deadline = time.monotonic() + seconds
-    number = 0
-    while True:
-        result = attempt()
-        number += 1
-        if good(result) or (number >= 3 and time.monotonic() > deadline):
-            return result
 
 
 def free_port(family: int = socket.AF_INET) -> int:
@@ -120,84 +124,36 @@ def port() -> int:
 # --- The command line ---
 
 
-class Ran(NamedTuple):
-    """What a command that has ended left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as one JSON value."""
-        return json.loads(self.out)
-
-
-class Running:
-    """A command that still runs, its output going to files."""
-
-    def __init__(self, command: list[str], folder: Path) -> None:
-        number = next(_numbers)
-        self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
-        with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
-
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        self.process.send_signal(signal.SIGINT)
-
-    def held_up(self, seconds: float) -> float:
-        """Stops the process for so long and lets it go on; returns for how long it really stood still (s)."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGSTOP)
-        try:
-            time.sleep(seconds)
-        finally:
-            self.process.send_signal(signal.SIGCONT)
-        return time.monotonic() - began
-
-    def end(self, seconds: float = 60.0) -> Ran:
-        """Waits for the end."""
-        code = self.process.wait(seconds)
-        return Ran(code, self.out.read_text(encoding="utf-8"), self.err.read_text(encoding="utf-8"))
-
-    def kill(self) -> None:
-        """Ends it, whatever it does."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
-class Cli:
-    """Runs `flatout` as people do: called, it waits for the end; `start` does not."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._running: list[Running] = []
-
-    def start(self, *arguments: object, inside: str | None = None) -> Running:
-        """Starts it, inside a network namespace where one is named."""
-        enter = ["ip", "netns", "exec", inside] if inside else []
-        running = Running([*enter, sys.executable, "-m", "flatout", *map(str, arguments)], self.folder)
-        self._running.append(running)
-        return running
-
-    def __call__(self, *arguments: object, inside: str | None = None, seconds: float = 60.0) -> Ran:
-        """Runs it to its end."""
-        return self.start(*arguments, inside=inside).end(seconds)
-
-    def close(self) -> None:
-        """Ends what still runs."""
-        for running in self._running:
-            running.kill()
-
-
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
     """The command line, working in a folder of its own."""
     runner = Cli(tmp_path)
     yield runner
     runner.close()
+
+
+# --- Servers for tests that only need one to answer ---
+
+
+@pytest.fixture(scope="session")
+def ntp_server() -> Iterator[flatout.Server]:
+    """One NTP server for all tests; its counters go on from test to test."""
+    with flatout.serve("ntp", "127.0.0.1:0") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def dns_server() -> Iterator[flatout.Server]:
+    """One DNS server for all tests, over UDP and TCP."""
+    with flatout.serve("dns", "127.0.0.1:0", threads=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def echo_server() -> Iterator[flatout.Server]:
+    """One echo server for all tests, over UDP."""
+    with flatout.serve("echo", "127.0.0.1:0", transports=["udp"]) as running:
+        yield running
 
 
 # --- Peers and namespaces ---

@@ -1,18 +1,18 @@
-//! DNS's answering end, given any request, with any value to answer from.
+//! DNS's responder, given any request and any answer table.
 //!
-//! Invariant: whatever the bytes, it does not panic; and what it answers
+//! Invariant: for any bytes it does not panic; and what it answers
 //! - was no response, and had a header;
 //! - has the request's id, opcode and RD, is a response, and repeats the question byte for byte or has none;
 //! - is no longer than what may be sent: over UDP 512 bytes, or what the request's EDNS allows up to 1232; and over a
 //!   stream no longer than `room` said;
 //! - says TC where it is cut, and then has no records but EDNS;
-//! - is read by the asking end as whole, unless the values themselves are nonsense.
+//! - is parsed by the client as complete, unless the values themselves are malformed.
 //!
-//! What gets no answer is left as it came, and nothing is written behind the room there is.
+//! A dropped request is left unchanged, and nothing is written behind the buffer.
 #![no_main]
 
 use flatout_wire::dns::Dns;
-use flatout_wire::{Client, DropReason, Protocol, Reply, RequestContext, Responder, Table};
+use flatout_wire::{Client, DropReason, Link, Protocol, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 const ADDRESS: &[u8] = b"\0\x01\0\0\x01\0\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
@@ -38,7 +38,7 @@ fuzz_target!(|request: &[u8]| {
     check(request, &zone, true);
     check(request, &[(b"\xff\0\x01", ADDRESS), (b"\xff\0\0", b"\0\0\0\0\x01\0")], true);
     check(request, &[], true);
-    // Values come from whoever wrote the zone: nonsense there must not harm either.
+    // Values come from zone files: malformed ones must not harm either.
     check(request, &[(b"\xff\0\0", request), (b"\xff\0\x01", &request[request.len() / 2..])], false);
 });
 
@@ -59,7 +59,11 @@ fn check(request: &[u8], entries: &[(&[u8], &[u8])], sound: bool) {
 
 fn exchange(request: &[u8], table: Table<'_>, stream: bool, sound: bool) {
     let server = Dns::responder(&[]).expect("no options");
-    let context = RequestContext { peer_port: 40_000, stream, ..RequestContext::default() };
+    let context = RequestContext {
+        client: Some(([192, 0, 2, 1], 40_000).into()),
+        link: if stream { Link::Tcp } else { Link::Udp },
+        ..RequestContext::default()
+    };
     let room = if stream { server.room(table, request) } else { Dns::DATAGRAM_MAX.max(request.len()) };
     assert!(room >= request.len());
     // Behind the room lie the bytes of others.

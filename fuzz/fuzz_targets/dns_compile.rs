@@ -1,8 +1,8 @@
 //! Lines of a DNS query file, given any bytes.
 //!
-//! Invariant: it does not panic; what it takes is one question, which
+//! Invariant: it does not panic; what it accepts is one question, which
 //! - has labels of 1 to 63 bytes, a name of at most 255, a class that is IN, and no byte behind;
-//! - a server repeats, and the client finds to fit;
+//! - the responder repeats, and the client matches;
 //! - comes out the same after its name and type were written as digits.
 #![no_main]
 
@@ -48,7 +48,7 @@ fn answered(question: &[u8]) {
     let mut packet = [0; QUERY_MAX];
     let length = client.fill(1, 2, question, &mut packet);
     assert_eq!(length, 12 + question.len());
-    let context = RequestContext { peer_port: 40_000, ..RequestContext::default() };
+    let context = RequestContext { client: Some(([192, 0, 2, 1], 40_000).into()), ..RequestContext::default() };
     let length = server.answer(Table::default(), &context, &mut packet, length).expect("a query is answered");
     assert!(client.matches_query(question, &packet[..length]));
 }

@@ -1,8 +1,8 @@
 //! DNS's framing of streams, given any bytes in any pieces.
 //!
-//! Invariant: both ends cut alike; a message never reaches beyond its stream; what is short says how many bytes it
-//! needs, more than there are, and with one less it is still short; bytes in pieces are cut where the whole is; and
-//! what `prefix` wrote before a message comes out as that message.
+//! Invariant: client and responder frame alike; a message never reaches beyond its stream; what is short says how many
+//! bytes it needs, more than there are, and with one less it is still short; bytes in pieces are cut where the whole
+//! is; and what `prefix` wrote before a message comes out as that message.
 #![no_main]
 
 use flatout_wire::dns::Dns;

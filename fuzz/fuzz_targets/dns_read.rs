@@ -1,11 +1,11 @@
-//! DNS's asking end, given any reply.
+//! DNS's client, given any reply.
 //!
-//! Invariant: whatever the bytes, it does not panic, and
-//! - it names a request only by that request's own id, and nobody's where there is no id;
-//! - what it takes for right is a response to a query with a code that is right, and walks to its very end: cut or
-//!   lengthened by a byte it is malformed;
-//! - counting every code as right changes no tally, and only codes become right by it;
-//! - a reply whose question is the query's, byte for byte, fits; after a change in that question it does not.
+//! Invariant: for any bytes it does not panic, and
+//! - it matches a request only by its id, and none without an id;
+//! - a valid answer is a response to a query with an accepted code, and complete: shorter or longer by a byte it is
+//!   malformed;
+//! - `any_code` changes no tally, and only makes codes valid;
+//! - a reply whose question is the query's, byte for byte, matches it; after a change in that question it does not.
 #![no_main]
 
 use flatout_wire::dns::{Dns, DnsClient};

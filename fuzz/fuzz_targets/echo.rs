@@ -1,18 +1,23 @@
-//! echo, both ends, given any bytes.
+//! Echo's client and responder, given any bytes.
 //!
 //! Invariant: neither end panics; what comes is sent back as it came, but over UDP not to a port where another echo may
-//! sit; the client takes for right the very message of that request, flow and run, and nothing else; a message altered
-//! in its pattern alone is told as altered where enough of it is left.
+//! listen; the client accepts the message of that request, flow and run only; a message altered in its pattern alone is
+//! reported as altered where enough of it is intact.
 #![no_main]
 
 use flatout_wire::echo::{Echo, EchoClient};
-use flatout_wire::{Client, Frame, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
+use flatout_wire::{Client, Frame, Link, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let server = Echo::responder(&[]).expect("no options");
     for (peer_port, stream) in [(40_000, false), (40_000, true), (7, false), (4242, false), (4242, true)] {
-        let context = RequestContext { peer_port, own_port: 4242, stream, ..RequestContext::default() };
+        let context = RequestContext {
+            client: Some(([192, 0, 2, 1], peer_port).into()),
+            local_port: 4242,
+            link: if stream { Link::Tcp } else { Link::Udp },
+            ..RequestContext::default()
+        };
         let mut packet = bytes.to_vec();
         let answered = server.answer(Table::default(), &context, &mut packet, bytes.len());
         assert_eq!(answered.is_ok(), stream || peer_port == 40_000);

@@ -1,4 +1,4 @@
-//! The reader of stored histograms, given any bytes: results are files, and files come from anywhere.
+//! The reader of stored histograms, given any bytes.
 //!
 //! Invariant: it does not panic and never asks for more memory than the largest histogram of HDR tools needs (about
 //! 50 MiB; `.ci/fuzz` ends a process at 512); what it accepts can be asked, added to and written, and what is written

@@ -1,12 +1,12 @@
-//! NTP's answering end, given any datagram.
+//! NTP's responder, given any datagram.
 //!
-//! Invariant: whatever the bytes, the peer's port and the moment, it does not panic; and what it answers
+//! Invariant: for any bytes, peer port and time it does not panic; and what it answers
 //! - was a request: version 1 to 4, mode 1 or 3, or version 1's mode 0 from another port than 123;
 //! - is 48 bytes and no longer than what came;
 //! - says the request's version, mode 4 (to mode 1: 2), poll, and as origin the request's transmit stamp;
 //! - carries receive and transmit stamps in this order, neither equal to the origin.
 //!
-//! What gets no answer is left as it came.
+//! A dropped request is left unchanged.
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, from_unix};
@@ -20,9 +20,14 @@ fuzz_target!(|datagram: &[u8]| {
     {
         for peer_port in [own_port, 123, 40_000] {
             let now_unix_ns = received_unix_ns.saturating_add(waited_ns);
-            let context = RequestContext { received_unix_ns, now_unix_ns, peer_port, ..RequestContext::default() };
+            let context = RequestContext {
+                received_unix_ns,
+                now_unix_ns,
+                client: Some(([192, 0, 2, 1], peer_port).into()),
+                ..RequestContext::default()
+            };
             check(datagram, &context);
-            // An client whose stamp is the very time of ours: guessing would take a fuzzer for ever.
+            // A client whose stamp is the very time of ours: a fuzzer would not guess it.
             for same in [received_unix_ns, now_unix_ns] {
                 let mut datagram = datagram.to_vec();
                 if let Some(transmit) = datagram.get_mut(40..HEADER) {
@@ -34,7 +39,7 @@ fuzz_target!(|datagram: &[u8]| {
     }
 });
 
-/// The eight bytes that begin so far from the end, as a number: moment and port are part of the input.
+/// The eight bytes that begin so far from the end, as a number: time and port are part of the input.
 fn number(datagram: &[u8], from_end: usize) -> u64 {
     let rest = datagram.get(datagram.len().saturating_sub(from_end)..).unwrap_or_default();
     rest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
@@ -48,7 +53,7 @@ fn check(datagram: &[u8], context: &RequestContext) {
     match responder.answer(Table::default(), context, &mut packet, datagram.len()) {
         Ok(length) => {
             assert!(length == HEADER && length <= datagram.len(), "{length} bytes for {}", datagram.len());
-            check_answer(datagram, &packet[..length], context.peer_port);
+            check_answer(datagram, &packet[..length], context.client_port());
         }
         Err(_) => assert_eq!(&packet[..datagram.len()], datagram, "a refused datagram is left as it came"),
     }
@@ -57,13 +62,17 @@ fn check(datagram: &[u8], context: &RequestContext) {
 
 fn check_answer(request: &[u8], answer: &[u8], peer_port: u16) {
     let (version, mode) = (request[0] >> 3 & 7, request[0] & 7);
-    let told = match (version, mode) {
+    let mode_of_answer = match (version, mode) {
         (1..=4, 3) => 4,
         (1..=4, 1) => 2,
         (1, 0) if peer_port != 123 => 4,
         _ => panic!("version {version} mode {mode} from port {peer_port} is no request"),
     };
-    assert_eq!((answer[0] >> 6, answer[0] >> 3 & 7, answer[0] & 7), (0, version, told), "leap, version, mode");
+    assert_eq!(
+        (answer[0] >> 6, answer[0] >> 3 & 7, answer[0] & 7),
+        (0, version, mode_of_answer),
+        "leap, version, mode"
+    );
     assert_eq!(answer[2], request[2], "poll");
     assert_eq!(answer[24..32], request[40..48], "origin");
     let stamp = |at: usize| u64::from_be_bytes(answer[at..at + 8].try_into().expect("eight bytes"));

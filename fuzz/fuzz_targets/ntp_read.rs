@@ -1,10 +1,10 @@
-//! NTP's asking end, given any reply.
+//! NTP's client, given any reply.
 //!
-//! Invariant: whatever the bytes, it does not panic, and
-//! - it names a request only if the reply's origin is the very transmit stamp that this request carries;
-//! - an answer of the answering end stays an answer when bytes change that nobody checks (leap 1 and 2, any stratum
+//! Invariant: for any bytes it does not panic, and
+//! - it matches a request only if the reply's origin is this request's transmit stamp;
+//! - a valid answer stays valid when unchecked bytes change (leap 1 and 2, any stratum
 //!   from 1 to 15, poll, precision, delay, dispersion, reference, anything behind the header);
-//! - it is nobody's answer once its origin changes, or in another flow.
+//! - it is unmatched once its origin changes, or in another flow.
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, NtpClient};
@@ -47,7 +47,7 @@ fn own_answer(client: &NtpClient, noise: &[u8]) {
     let context = RequestContext {
         received_unix_ns: NOW - 1000,
         now_unix_ns: NOW,
-        peer_port: 40_000,
+        client: Some(([192, 0, 2, 1], 40_000).into()),
         ..RequestContext::default()
     };
     let responder = Ntp::responder(&[]).expect("no options");
@@ -61,7 +61,7 @@ fn own_answer(client: &NtpClient, noise: &[u8]) {
     packet[0] = packet[0] & 0x3f | (noise.first().unwrap_or(&0) % 3) << 6;
     packet[1] = noise.get(1).unwrap_or(&0) % 15 + 1;
     packet.extend_from_slice(noise);
-    assert_eq!(client.read(flow, &packet), right, "after bytes changed that nobody checks");
+    assert_eq!(client.read(flow, &packet), right, "after unchecked bytes changed");
 
     assert_eq!(client.read(flow ^ 1, &packet), Reply::Unmatched, "in another flow");
     for (byte, noise) in packet[ORIGIN].iter_mut().zip(noise) {

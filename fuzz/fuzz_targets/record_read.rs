@@ -1,8 +1,8 @@
-//! record's sending end, given any answer, in layouts made of the same bytes.
+//! Record's client, given any answer, in layouts made of the same bytes.
 //!
-//! Invariant: it never panics; it names a request only by the number at the place where that is echoed; an answer is right
-//! only with the right length and constants, stays right when bytes change that nobody checks, and is wrong or a
-//! stranger's with another length or another constant. A row of any text is its bytes, or refused.
+//! Invariant: it never panics; it matches a request only by the echoed sequence; an answer is valid only with the right
+//! length and constants, stays valid when unchecked bytes change, and is invalid or unmatched with another length or
+//! constant. A row of any text is its bytes, or rejected.
 #![no_main]
 
 use flatout_wire::record::{LONGEST, Record, RecordClient};
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     row(bytes);
     let part = |at: usize| bytes.get(at).copied().map_or(0, i64::from);
-    // As layouts of an answer go: a size, a place that echoes, one constant.
+    // The layout of an answer: a size, an echoed field, one constant.
     let size = bytes.len() as i64;
     let place = |at: i64, width: i64, order: i64| at % 32 | 1 << (width % 4 + 16) | (order & 1) << 24;
     let echoed = place(part(0), part(1), part(2));

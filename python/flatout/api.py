@@ -19,14 +19,14 @@ import msgspec
 from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.host import describe as host
-from flatout.limit_search.drive import World, find_limit
+from flatout.limit_search.drive import Environment, find_limit
 from flatout.plan.resolve import Plan, is_one_way, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.runner import receiver_stats
 from flatout.runner.progress import RunProgress, SearchProgress
-from flatout.runner.run import plain, quiet, run
+from flatout.runner.run import quiet, run
 from flatout.scenario import streams
 from flatout.scenario.build import LoadOptions, scenario_of
 from flatout.scenario.model import Io, Scenario, Segment
@@ -266,7 +266,7 @@ def find(
         least_loss = min(least_loss, 1.0 if result.loss is None else result.loss)
         return result
 
-    world = World(
+    environment = Environment(
         measure=measure,
         recover=lambda: _answers(scenario, stop, least_loss),
         clock=time.monotonic,
@@ -277,9 +277,9 @@ def find(
         progress=progress,
     )
     return find_limit(
-        plain(scenario),
+        scenario,
         search,
-        world,
+        environment,
         host=host.describe(),
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         hint_per_s=None if scenario.streams else ceiling_hint(scenario),

@@ -1,6 +1,6 @@
-"""Every error flatout raises on purpose, each saying whose fault it is and with which code the command ends.
+"""The errors that flatout raises, each with the exit code of the command.
 
-Errors of the data path are not here: they are counted, never raised.
+Errors of the data path are counted, not raised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class FlatoutError(Exception):
 
 
 class UsageError(FlatoutError):
-    """What was asked makes no sense or is not allowed: the caller's fault. Nothing has been sent."""
+    """Invalid settings: the caller's fault. Nothing has been sent."""
 
     exit_code = 2
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from flatout.result.model import SCHEMA, Distribution, LimitResult, LoadResult
-from flatout.scenario.model import Scenario
 
 
 class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,17 +105,16 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
 def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
     printed = (LoadResult, LimitResult, ServeLine, ReceiveLine)
-    refs, definitions = msgspec.json.schema_components((*printed, Scenario), ref_template="#/$defs/{name}")
+    refs, definitions = msgspec.json.schema_components(printed, ref_template="#/$defs/{name}")
     for name in ("LoadResult", "Trial", "LimitResult"):
         fields = definitions[name]["properties"]
         fields["schema"] = {"const": SCHEMA}
-        fields["scenario"] = refs[-1]
         definitions[name]["required"] = sorted({*definitions[name]["required"], "schema", "kind"})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"What flatout prints for programs, version {SCHEMA}",
         "description": "Fields may be added, never renamed: readers pass over those that they do not know.",
-        "anyOf": list(refs[: len(printed)]),
+        "anyOf": list(refs),
         "$defs": definitions,
     }
 

@@ -1,4 +1,4 @@
-"""Public fakes: a server with known faults, to hold measurements against the truth."""
+"""A server with known faults, for tests that compare measurements with the truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """What goes wrong. Shares are of requests, exclude each other and add up to at most 1; times in s.
 
     `capacity_per_s` drops what a token bucket of 1 ms does not admit (0: no limit); `stall_s` happens once,
-    `stall_after_s` from the first request; after `die_after` requests nothing is answered (0: never).
+    `stall_after_s` from the first request; after `die_after` requests no request is answered (0: never).
     """
 
     drop: float = 0.0

@@ -1,6 +1,6 @@
-"""Numbers with units, as people type and read them: rates, counts, durations, sizes, shares, CPU lists.
+"""Parses numbers with units: rates, counts, durations, sizes, shares, CPU lists.
 
-Pure text to numbers and back. Every parser raises UsageError naming what was typed and what would be right.
+Pure. Every parser raises UsageError, which quotes the text and says what is valid.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SIZE = re.compile(_NUMBER + r"(B|KiB|MiB|GiB|kB|MB|GB)?\s*")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _THOUSANDS = {"": 1.0, "k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6}
-# Above the frame rate of 100 Gb/s Ethernet with the smallest frames (148.8 M/s) nothing that is asked can be meant.
+# Above the frame rate of 100 Gb/s Ethernet with the smallest frames (148.8 M/s).
 MOST_PER_S = 200e6
-# More connections than 16 M source addresses could be given by any host of today.
+# More connections than 16 M source addresses give any host of today.
 MOST_THINGS = 100_000_000
 _LONGEST_S = 366 * 86400
-# What Linux can be built for.
+# The most that Linux can be built for.
 MOST_CPUS = 8192
 
 
@@ -101,10 +101,10 @@ def cpu_list(text: str) -> tuple[int, ...]:
 # --- Settings that are numbers, or text that means one ---
 
 
-def whole(name: str, value: Any, most: int, meant: Callable[[str], int] = count) -> int:
+def whole(name: str, value: Any, most: int, parse: Callable[[str], int] = count) -> int:
     """A setting that is a whole number from 1 on. Errors: UsageError with its name."""
     try:
-        number = meant(value) if isinstance(value, str) else operator.index(value)
+        number = parse(value) if isinstance(value, str) else operator.index(value)
     except TypeError:
         number = 0
     if isinstance(value, bool) or not 1 <= number <= most:

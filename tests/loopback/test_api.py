@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -37,8 +37,22 @@ def test_a_load_returns_a_typed_result(server: flatout.Server) -> None:
     assert len(run.interval_array()) == len(run.intervals) > 0
 
 
-def test_a_limit_returns_a_typed_result(server: flatout.Server) -> None:
-    found = flatout.limit("ntp", server.address, least=500, most=2000, budget="5s", loss="50%")
+class Searched(NamedTuple):
+    """A search, and its progress as it was told."""
+
+    found: flatout.LimitResult
+    seen: list[flatout.SearchProgress]
+
+
+@pytest.fixture(scope="module")
+def searched(ntp_server: flatout.Server) -> Searched:
+    seen: list[flatout.SearchProgress] = []
+    how: Any = {"least": 500, "most": 2000, "budget": "5s", "loss": "50%"}
+    return Searched(flatout.limit("ntp", ntp_server.address, **how, progress=seen.append), seen)
+
+
+def test_a_limit_returns_a_typed_result(searched: Searched) -> None:
+    found, _ = searched
     assert isinstance(found, flatout.LimitResult)
     assert found.trials
     assert all(trial.outcomes.answered > 0 for trial in found.trials)
@@ -56,9 +70,8 @@ def test_progress_moves_on_and_ends_with_done(server: flatout.Server) -> None:
     assert len(seen) >= 4
 
 
-def test_search_progress_tells_trials_and_the_end(server: flatout.Server) -> None:
-    seen: list[flatout.SearchProgress] = []
-    found = flatout.limit("ntp", server.address, least=500, most=2000, budget=5, loss=0.5, progress=seen.append)
+def test_search_progress_tells_trials_and_the_end(searched: Searched) -> None:
+    found, seen = searched
     elapsed = [look.elapsed_s for look in seen]
     assert elapsed == sorted(elapsed)
     assert [look.finished for look in seen if look.finished] == found.trials

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
@@ -66,9 +66,8 @@ def test_the_schema_is_a_schema_and_refuses_what_is_none() -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[flatout.Server]:
-    with flatout.serve("ntp", "127.0.0.1:0") as running:
-        yield running
+def server(ntp_server: flatout.Server) -> flatout.Server:
+    return ntp_server
 
 
 FAULTS = [

@@ -98,7 +98,7 @@ def test_a_server_goes_on_where_it_was_made_and_says_so_elsewhere() -> None:
 
         assert in_a_fork(use) == 0
         assert server.alive
-        assert flatout.load("echo", server.address, rate=200, duration=0.2, transport="udp").outcomes.sent > 0
+        assert flatout.load("echo", server.address, rate=200, duration=0.2, warmup=0, transport="udp").outcomes.sent > 0
 
 
 class _InAForkError(Exception):
@@ -119,7 +119,8 @@ def test_a_fork_leaves_a_run_that_it_did_not_begin(capfd: pytest.CaptureFixture[
     with flatout.serve("echo", "127.0.0.1:0") as server:
         log = str(tmp_path / "rows.csv")
         try:
-            run = flatout.load("echo", server.address, rate=500, duration=1, transport="udp", log=log, progress=fork)
+            asked: Any = {"rate": 500, "duration": 0.6, "warmup": 0, "transport": "udp"}
+            run = flatout.load("echo", server.address, **asked, log=log, progress=fork)
         except _InAForkError:
             pass
         finally:

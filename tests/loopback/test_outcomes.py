@@ -18,6 +18,7 @@ from conftest import until_good
 from flatout.result.histogram import histogram
 from flatout.result.model import LimitResult, LoadResult
 from flatout.testing import Faults, FaultyServer
+from retries import machine_may_be_blamed
 
 SHARE = 0.1
 
@@ -127,12 +128,18 @@ def test_a_known_delay_is_measured(stamps: Any) -> None:
     def good(three: tuple[LoadResult, dict[str, int], LoadResult]) -> bool:
         return arrived(three[:2]) and own_ns(three[2]) < 300_000
 
-    run, _, undelayed = until_good(attempt, good)
+    three = until_good(attempt, good)
+    run, _, undelayed = three
     sent, own = run.latency_ns.from_sent, own_ns(undelayed)
     assert sent is not None
     assert sent.min >= 10e6 * 0.999
-    assert 0.98 * 15e6 < sent.p50 < 1.02 * 15e6 + 3 * own
-    assert 0.98 * 19.9e6 < sent.p99 < 1.02 * 19.9e6 + 3 * own
+    assert sent.p50 > 0.98 * 15e6
+    assert sent.p99 > 0.98 * 19.9e6
+    if not good(three) and machine_may_be_blamed():
+        pytest.skip(f"this machine lost packets or delayed them in every attempt, by {own / 1e6:.1f} ms (p99)")
+    assert good(three), f"this machine's own delays: {own / 1e6:.1f} ms (p99)"
+    assert sent.p50 < 1.02 * 15e6 + 3 * own
+    assert sent.p99 < 1.02 * 19.9e6 + 3 * own
 
 
 def test_a_stalled_server_shows_at_full_height_from_due_and_from_sent() -> None:
@@ -157,28 +164,33 @@ def placements() -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     return itertools.cycle([(cpus[:1], cpus[-1:]), ((), ()), (cpus[-1:], cpus[:1])])
 
 
-def test_a_known_capacity_is_found() -> None:
-    """A token bucket of 50,000 a second, found within 2 %; and whatever happens, never more than it has."""
+CLOSE = pytest.param(0.015, 25, 150, marks=[pytest.mark.slow, pytest.mark.timeout(300)], id="close")
+
+
+@pytest.mark.parametrize(("within", "budget", "patience_s"), [pytest.param(0.05, 12, 60, id="quick"), CLOSE])
+def test_a_known_capacity_is_found(within: float, budget: int, patience_s: float) -> None:
+    """A token bucket of 50,000 a second, found as closely as asked; and whatever happens, never more than it has."""
     capacity, where = 50_000.0, placements()
 
     def search() -> LimitResult:
         asking, serving = next(where)
         with FaultyServer("ntp", Faults(capacity_per_s=capacity), cpus=serving) as server:
             found = flatout.limit(
-                "ntp", server.address, loss=0.002, least=30_000, most=80_000, within=0.015, budget=25, cpus=asking
+                "ntp", server.address, loss=0.002, least=30_000, most=80_000, within=within, budget=budget, cpus=asking
             )
         assert (found.limit.value or 0.0) <= 1.02 * capacity, found.sentence
         return found
 
     def near(found: LimitResult) -> bool:
         value = found.limit.value
-        return value is not None and abs(value - capacity) <= 0.02 * capacity
+        return value is not None and abs(value - capacity) <= (within + 0.005) * capacity
 
     # A search that the machine disturbs ends soon, and most of a minute of them is no rarity beside a compiler.
-    found = until_good(search, near, seconds=150)
+    found = until_good(search, near, seconds=patience_s)
     if not near(found) and any(trial.verdict == "invalid" for trial in found.trials):
         assert found.limit.stopped_by in ("generator", "budget", "target"), "it says that it does not know"
-        return
+        if machine_may_be_blamed():
+            pytest.skip(f"this machine disturbed every search: {found.sentence}")
     assert near(found), f"{found.sentence} {[(t.intended_per_s, t.verdict, t.why) for t in found.trials]}"
     assert found.rate_per_s == found.limit.value
     failed = [trial for trial in found.trials if trial.verdict == "failed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ import flatout
 from conftest import Cli
 
 ASKED = ("--rate", "500", "--for", "300ms", "--warmup", "0", "--json", "-", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def unasked() -> Iterator[flatout.Server]:
+    """A server that nothing may be sent to."""
+    with flatout.serve("dns", "127.0.0.1:0", threads=1) as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -26,20 +34,19 @@ ASKED = ("--rate", "500", "--for", "300ms", "--warmup", "0", "--json", "-", "--q
     ids=["no type", "an unknown type", "a long label", "an empty label", "a long line", "no text"],
 )
 def test_a_bad_line_is_named_before_anything_is_sent(
-    tmp_path: Path, cli: Cli, text: str, line: int, reason: str
+    cli: Cli, unasked: flatout.Server, text: str, line: int, reason: str
 ) -> None:
-    queries = tmp_path / "queries"
+    queries = cli.folder / "queries"
     queries.write_text(text, encoding="latin-1")
-    with flatout.serve("dns", "127.0.0.1:0", threads=1) as server:
-        for transport in ("udp", "tcp"):
-            done = cli("load", "dns", server.address, *ASKED, "--transport", transport, "--queries", queries)
-            assert (done.code, done.out) == (2, "")
-            # Long lines are broken on the screen.
-            said = " ".join(done.err.split())
-            assert f"line {line}:" in said, done.err
-            assert reason in said, done.err
-            assert "queries" in said, "which file"
-        assert (server.stats()["received"], server.stats()["connections"]["accepted"]) == (0, 0)
+    for transport in ("udp", "tcp"):
+        done = cli("load", "dns", unasked.address, *ASKED, "--transport", transport, "--queries", queries)
+        assert (done.code, done.out) == (2, "")
+        # Long lines are broken on the screen.
+        said = " ".join(done.err.split())
+        assert f"line {line}:" in said, done.err
+        assert reason in said, done.err
+        assert "queries" in said, "which file"
+    assert (unasked.stats()["received"], unasked.stats()["connections"]["accepted"]) == (0, 0)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "; remarks\n# alone\n"], ids=["empty", "blank", "remarks"])
@@ -60,19 +67,21 @@ def test_a_file_that_cannot_be_read_is_told(cli: Cli, name: str) -> None:
     assert "cannot be read" in " ".join(done.err.split()), done.err
 
 
-def test_ten_million_lines_are_read_without_being_held(tmp_path: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("thousands", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_millions_of_lines_are_read_without_being_held(tmp_path: Path, cli: Cli, thousands: int) -> None:
     """In memory a query takes its name and 8 bytes; beside that there is the interpreter."""
     queries = tmp_path / "queries"
-    thousands = 10_000
     with queries.open("w", encoding="ascii") as file:
         for thousand in range(thousands):
             file.write("".join(f"n{thousand:04}{n:03}.example.com A\n" for n in range(1000)))
     size = queries.stat().st_size
     assert size == 1000 * thousands * len("n0000000.example.com A\n")
     with flatout.serve("dns", "127.0.0.1:0", threads=1) as server:
-        done = cli("load", "dns", server.address, *ASKED, "--transport", "tcp", "--queries", queries, seconds=120)
+        done = cli.process(
+            "load", "dns", server.address, *ASKED, "--transport", "tcp", "--queries", queries, seconds=120
+        )
     assert done.code in {0, 4}, done.err
-    run = flatout.result.model.from_json(done.out)
+    run = flatout.result.files.from_json(done.out)
     assert isinstance(run, flatout.LoadResult)
     accounts.all_answered(run)
     a_query = len("n0000000.example.com") + 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_servers import within
@@ -47,9 +48,23 @@ def at_most_one(receiver: flatout.Receiver, seconds: float) -> list[flatout.Batc
     return [] if batch is None else [batch]
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(arguments, datagrams, st.integers(1, 8), st.integers(0, 3))
+any_traffic = given(arguments, datagrams, st.integers(1, 8), st.integers(0, 3))
+
+
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@any_traffic
 def test_every_account_closes(how: dict[str, Any], sent: list[bytes], together: int, takes: int) -> None:
+    check_account(how, sent, together, takes)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@any_traffic
+def test_hundreds_of_accounts_close(how: dict[str, Any], sent: list[bytes], together: int, takes: int) -> None:
+    check_account(how, sent, together, takes)
+
+
+def check_account(how: dict[str, Any], sent: list[bytes], together: int, takes: int) -> None:
     with within(60), flatout.Receiver("127.0.0.1:0", linger=0, **how) as receiver, sending(receiver) as sender:
         size = receiver.dtype.itemsize
         with sending(receiver, size) as coalesced:

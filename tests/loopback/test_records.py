@@ -46,7 +46,7 @@ class Plain:
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self.socket.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        self.socket.settimeout(0.5)
+        self.socket.settimeout(0.1)
         self.address = f"{'[::1]' if family == socket.AF_INET6 else '127.0.0.1'}:{self.socket.getsockname()[1]}"
         self.came: list[tuple[bytes, Any]] = []
         self._over = threading.Event()
@@ -92,10 +92,10 @@ def check(run: flatout.LoadResult) -> None:
 def test_what_arrives_is_told_by_the_receiver(threads: int, gso: bool) -> None:
     with receiving(threads=threads) as receiver:
         run = flatout.load(
-            "record", receiver.address, senders=100, tick=100, count=20_000, flows=10, threads=threads, gso=gso
+            "record", receiver.address, senders=100, tick=100, count=10_000, flows=10, threads=threads, gso=gso
         )
         check(run)
-        assert run.outcomes.planned == 20_000
+        assert run.outcomes.planned == 10_000
         assert run.receiver is not None
         assert run.receiver.missing == run.outcomes.lost, "numbers are given to what leaves"
         assert (run.receiver.senders, run.receiver.duplicate, run.receiver.restarts) == (100, 0, 0)
@@ -155,7 +155,7 @@ def test_senders_number_their_messages_over_one_flow_each(gso: bool) -> None:
     assert len(set(sources)) == 4
     assert (np.diff(records["sent"].astype("i8")) >= 0).all()
     assert (run.loss, run.receiver) == (None, None)
-    assert "loss is not known" in run.notes[0]
+    assert "loss is unknown" in run.notes[0]
 
 
 def test_messages_that_name_no_sender_are_numbered_by_flow() -> None:
@@ -252,7 +252,7 @@ def test_a_receiver_that_is_started_anew_in_mid_run_is_noticed() -> None:
     # Where the second takes long to start, the run ends because nobody listens.
     run = until_good(attempt, lambda run: "refuses" not in run.why)
     assert run.verdict == "target-lost", run.why
-    assert "was started anew during the run" in run.why
+    assert "was restarted during the run" in run.why
     assert (run.loss, run.outcomes.received, run.receiver) == (None, None, None)
 
 
@@ -303,7 +303,7 @@ def test_a_receiver_that_reads_other_places_is_refused(sent: str) -> None:
 
 
 def test_what_can_never_arrive_is_said_before_anything_is_sent() -> None:
-    with pytest.raises(flatout.TargetError, match="nobody listens"):
+    with pytest.raises(flatout.TargetError, match="no receiver listens"):
         flatout.load("record", f"127.0.0.1:{free_port()}", rate=1000)
     with receiving("127.0.0.1:0", "id:u4 seq:u4") as receiver:
         with pytest.raises(flatout.UsageError, match="messages of 8 bytes, and these have 24"):
@@ -358,7 +358,7 @@ def test_the_seeds_message_is_the_same_from_all_senders() -> None:
 def test_requests_that_are_answered_carry_their_time_too() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(5)
+        server.settimeout(0.1)
         came: list[bytes] = []
 
         def answer() -> None:
@@ -366,7 +366,7 @@ def test_requests_that_are_answered_carry_their_time_too() -> None:
                 try:
                     data, source = server.recvfrom(2048)
                 except TimeoutError:
-                    return
+                    continue
                 came.append(data)
                 server.sendto(data, source)
 
@@ -378,7 +378,6 @@ def test_requests_that_are_answered_carry_their_time_too() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         run = flatout.load("record", address, rate=500, count=200, warmup=0, options={"format": text, "reply": text})
         over.set()
-        server.settimeout(0.01)
         thread.join()
     assert run.outcomes.answered + run.outcomes.late == run.outcomes.sent
     assert (run.outcomes.received, run.receiver, run.readings) == (None, None, [])

@@ -25,7 +25,14 @@ def rows(path: Path) -> list[Row]:
 @pytest.mark.parametrize("wait", ["sleep", "spin"])
 def test_each_request_leaves_after_the_answer_to_the_last(wait: str, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
-    asked: Any = {"transport": "udp", "arrivals": "ping-pong", "wait": wait, "duration": 0.3, "log": str(log)}
+    asked: Any = {
+        "transport": "udp",
+        "arrivals": "ping-pong",
+        "wait": wait,
+        "duration": 0.3,
+        "warmup": 0,
+        "log": str(log),
+    }
     with flatout.serve("echo", "127.0.0.1:0", transports=["udp"]) as server:
         run = until_good(lambda: flatout.load("echo", server.address, **asked), lambda run: run.verdict == "ok")
         assert server.stats()["received"] >= run.outcomes.sent
@@ -39,9 +46,10 @@ def test_each_request_leaves_after_the_answer_to_the_last(wait: str, tmp_path: P
 def test_a_round_trip_is_told_in_two_parts(tmp_path: Path) -> None:
     """Up to the kernel's stamp, and until it was read: together no more than from one request to the next."""
     log = tmp_path / "log.csv"
+    asked: Any = {"arrivals": "ping-pong", "warmup": 0}
     with flatout.serve("ntp", "127.0.0.1:0") as server:
-        run = flatout.load("ntp", server.address, arrivals="ping-pong", duration=0.3, log=str(log))
-        user = flatout.load("ntp", server.address, arrivals="ping-pong", duration=0.2, stamps="user")
+        run = flatout.load("ntp", server.address, **asked, duration=0.3, log=str(log))
+        user = flatout.load("ntp", server.address, **asked, duration=0.2, stamps="user")
         scheduled = flatout.load("ntp", server.address, rate="1k", duration=0.2, warmup=0)
     assert run.reading_ns is not None
     assert run.latency_ns.from_sent is not None
@@ -63,26 +71,26 @@ def test_what_is_lost_costs_its_timeout() -> None:
 
 
 def test_a_port_that_refuses_is_3(cli: Cli) -> None:
-    done = cli("load", "ntp", f"127.0.0.1:{free_port()}", "--arrivals", "ping-pong", "--for", "300ms", "--json", "-")
+    asked = ("--arrivals", "ping-pong", "--for", "300ms", "--warmup", "0", "--json", "-")
+    done = cli("load", "ntp", f"127.0.0.1:{free_port()}", *asked)
     run = done.json
     assert (done.code, run["verdict"]) == (3, "target-lost")
     assert run["outcomes"]["refused"] == run["outcomes"]["sent"] > 10, "a refusal ends a turn"
 
 
-def test_own_records_are_asked_one_at_a_time_too() -> None:
+def test_own_records_are_asked_one_at_a_time_too(echo_server: flatout.Server) -> None:
     template = {"format": "id:u4 seq:u4", "reply": "id:u4 seq:u4"}
-    with flatout.serve("echo", "127.0.0.1:0", transports=["udp"]) as server:
-        run = flatout.load("record", server.address, arrivals="ping-pong", duration=0.2, options=template)
+    run = flatout.load("record", echo_server.address, arrivals="ping-pong", duration=0.2, warmup=0, options=template)
     assert run.outcomes.answered == run.outcomes.sent > 10, run.why
 
 
-def test_a_run_is_done_again_as_it_was(cli: Cli) -> None:
-    with flatout.serve("echo", "127.0.0.1:0", transports=["udp"]) as server:
-        asked = ("--transport", "udp", "--arrivals", "ping-pong", "--wait", "spin", "--busy-poll", "20us")
-        # A busy machine may make either of them generator-limited; the scenario is the same.
-        first = cli("load", "echo", server.address, *asked, "--for", "200ms", "--json", "run.json", "--quiet")
-        assert first.code in (0, 4), first.err
-        again = cli("rerun", "run.json", "--json", "-", "--quiet")
+def test_a_run_is_done_again_as_it_was(cli: Cli, echo_server: flatout.Server) -> None:
+    how = ("--transport", "udp", "--wait", "spin", "--busy-poll", "20us")
+    asked = ("--arrivals", "ping-pong", "--warmup", "0", "--for", "200ms")
+    # A busy machine may make either of them generator-limited; the scenario is the same.
+    first = cli("load", "echo", echo_server.address, *how, *asked, "--json", "run.json", "--quiet")
+    assert first.code in (0, 4), first.err
+    again = cli("rerun", "run.json", "--json", "-", "--quiet")
     assert again.code in (0, 4), again.err
     scenario = again.json["scenario"]
     assert (scenario["arrivals"], scenario["wait"], scenario["busy_poll_us"]) == ("ping-pong", "spin", 20)

@@ -110,7 +110,7 @@ def everywhere(cli: Cli, site: Site, *flags: str, nodes: tuple[int, ...] = NODES
 
 
 def results(files: list[Path]) -> list[flatout.LoadResult]:
-    found = [flatout.result.model.read(file) for file in files]
+    found = [flatout.result.files.read(file) for file in files]
     return [run for run in found if isinstance(run, flatout.LoadResult)]
 
 
@@ -142,7 +142,7 @@ def dues(cli: Cli, node: int) -> list[int]:
     return [int(line.split(",")[0]) for line in lines]
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("transport", ["tcp", pytest.param("udp", marks=pytest.mark.slow)])
 def test_three_nodes_make_one_load(site: Site, cli: Cli, transport: str) -> None:
     flags = ("--transport", transport, "--connections", "10", *(("--connect-rate", "300") * (transport == "tcp")))
     with serving(cli, site):
@@ -153,7 +153,7 @@ def test_three_nodes_make_one_load(site: Site, cli: Cli, transport: str) -> None
         assert run.outcomes.planned == 300, "a third of the rate"
     done = cli("merge", *files, "--json", "-", "--quiet")
     assert done.code in {0, 4}, done.err
-    merged = flatout.result.model.from_json(done.out)
+    merged = flatout.result.files.from_json(done.out)
     assert isinstance(merged, flatout.LoadResult)
     assert_sums(merged, runs)
     assert merged.outcomes.planned == 900
@@ -191,7 +191,7 @@ def test_a_missing_node_is_named(site: Site, cli: Cli) -> None:
     # On a machine that is too busy for this load that comes first.
     assert done.code == (1 if done.json["verdict"] == "ok" else 4)
     assert "node 2 of 3 is missing" in " ".join(done.err.split()), done.err
-    merged = flatout.result.model.from_json(done.out)
+    merged = flatout.result.files.from_json(done.out)
     assert isinstance(merged, flatout.LoadResult)
     assert "node 2 of 3 is missing" in merged.warnings
     assert_sums(merged, results(files))
@@ -227,7 +227,7 @@ def test_sources_and_chance_are_shared_out(site: Site, cli: Cli, peer: Callable[
     assert_sums(merged, runs)
     assert merged.connections is not None
     assert merged.connections.established == 24
-    assert sorted(merged.scenario["sources"]) == sorted(sources)
+    assert sorted(merged.scenario.sources) == sorted(sources)
     drawn = [dues(cli, node)[:20] for node in NODES]
     assert 700 < merged.outcomes.planned < 1100
     assert drawn[0] != drawn[1] != drawn[2] != drawn[0], "not the same chance thrice"

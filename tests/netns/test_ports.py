@@ -51,7 +51,7 @@ def test_too_few_ports_are_told_before_anything_is_sent(net: Net, cli: Cli, tran
     assert '"received":0' in served.replace(" ", ""), "nothing was sent"
 
 
-@pytest.mark.parametrize("io", ["io_uring", "epoll"])
+@pytest.mark.parametrize("io", ["io_uring", pytest.param("epoll", marks=pytest.mark.slow)])
 def test_all_ports_can_be_used_and_the_remedy_helps(net: Net, cli: Cli, io: str) -> None:
     few_ports(net, 50)
     others = [f"10.99.0.{host}" for host in range(50, 53)]
@@ -62,7 +62,7 @@ def test_all_ports_can_be_used_and_the_remedy_helps(net: Net, cli: Cli, io: str)
         more = load(cli, net, "--connections", "150", "--io", io, "--sources", *others)
     for done, wanted in ((one, 50), (more, 150)):
         assert done.code in {0, 4}, done.err
-        run = flatout.result.model.from_json(done.out)
+        run = flatout.result.files.from_json(done.out)
         assert isinstance(run, flatout.LoadResult)
         accounts.check(run)
         assert run.connections is not None
@@ -70,7 +70,7 @@ def test_all_ports_can_be_used_and_the_remedy_helps(net: Net, cli: Cli, io: str)
         assert run.outcomes.answered > 0
 
 
-@pytest.mark.parametrize("io", ["io_uring", "epoll"])
+@pytest.mark.parametrize("io", ["io_uring", pytest.param("epoll", marks=pytest.mark.slow)])
 def test_half_of_the_attempts_refused(net: Net, peer: Callable[[str], str], cli: Cli, io: str) -> None:
     """A firewall answers every second SYN with a reset."""
     rules = cli.folder / "half.nft"
@@ -80,7 +80,7 @@ def test_half_of_the_attempts_refused(net: Net, peer: Callable[[str], str], cli:
     with serving(cli, net):
         once = load(cli, net, "--connections", "20", "--io", io)
         again = load(cli, net, "--connections", "20", "--io", io, "--reconnect")
-    runs = [flatout.result.model.from_json(done.out) for done in (once, again)]
+    runs = [flatout.result.files.from_json(done.out) for done in (once, again)]
     for run in runs:
         assert isinstance(run, flatout.LoadResult)
         accounts.check(run)

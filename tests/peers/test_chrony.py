@@ -109,7 +109,7 @@ def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
-@pytest.mark.parametrize("flags", ["", "version 3", "xleave"])
+@pytest.mark.parametrize("flags", ["", pytest.param("version 3", marks=pytest.mark.slow), "xleave"])
 def test_chronyd_takes_our_time(peer: Callable[[str], str], tmp_path: Path, flags: str) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
         port = server.address.rpartition(":")[2]

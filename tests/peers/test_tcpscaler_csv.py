@@ -9,7 +9,6 @@ import csv
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +24,8 @@ HEADER = "type,timestamp,connection_id,query_id,poisson_id,poisson_interval_us,r
 
 
 @pytest.fixture
-def server() -> Iterator[flatout.Server]:
-    with flatout.serve("dns", "127.0.0.1:0", threads=1) as running:
-        yield running
+def server(dns_server: flatout.Server) -> flatout.Server:
+    return dns_server
 
 
 class Asked(NamedTuple):

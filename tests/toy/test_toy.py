@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,6 +116,12 @@ def run(folder: Path, *command: str, target: Path = CACHE / "build") -> str:
     return done.stdout
 
 
+def builds(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a test of the copy: the first of them builds an engine from nothing."""
+    marked: Callable[..., None] = pytest.mark.slow(pytest.mark.timeout(900)(test))
+    return marked
+
+
 class Copy(NamedTuple):
     """This repository with the new protocol: where it is, and the files that it was made of."""
 
@@ -162,12 +168,13 @@ def test_the_document_quotes_the_example() -> None:
         assert f"{before}\n{line}\n" in text, f"the line of {name} is not quoted as it stands"
 
 
+@builds
 def test_the_new_protocol_serves_and_loads(copy: Copy, cli: Cli, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(copy.folder / "python"))
     server = cli.start("serve", NAME, "--listen", f"127.0.0.1:{port}")
     wait_until(lambda: "Ctrl-C" in server.err.read_text(encoding="utf-8"), message="serving")
     asked = ("--rate", "2k", "--for", "300ms", "--warmup", "0", "--flows", "4", "--json", "-", "--quiet")
-    load = cli("load", NAME, f"127.0.0.1:{port}", *asked)
+    load = cli.process("load", NAME, f"127.0.0.1:{port}", *asked)
     server.interrupt()
     ended = server.end()
     assert ended.code == 0, ended.err
@@ -177,22 +184,26 @@ def test_the_new_protocol_serves_and_loads(copy: Copy, cli: Cli, port: int, monk
     assert load.json["tallies"] == {"pong": outcomes["answered"] + outcomes["late"], "echo": 0}
 
 
+@builds
 def test_the_command_line_knows_it(copy: Copy) -> None:
     for verb in ("serve", "load", "limit"):
         assert NAME in run(copy.folder, sys.executable, "-m", "flatout", verb, "--help")
 
 
+@builds
 def test_its_golden_packets_hold(copy: Copy) -> None:
     said = run(copy.folder, "cargo", "test", "--package", "flatout-wire", "--locked", "--offline", "--", f"{NAME}::")
     assert "2 passed" in said
 
 
+@builds
 def test_its_formats_are_those_of_the_house(copy: Copy) -> None:
     files = [name for name in added() if name.endswith(".rs")]
     edition = tomllib.loads((copy.folder / "Cargo.toml").read_text())["workspace"]["package"]["edition"]
     run(copy.folder, "rustfmt", "--check", "--edition", edition, *files)
 
 
+@builds
 def test_its_fuzz_target_runs(copy: Copy) -> None:
     if shutil.which("c++") is None:
         pytest.skip("libFuzzer is built with a C++ compiler, and there is none")
@@ -200,6 +211,7 @@ def test_its_fuzz_target_runs(copy: Copy) -> None:
     assert f"{NAME} " in run(copy.folder, "bash", ".ci/fuzz", NAME, target=target)
 
 
+@builds
 def test_the_house_still_stands(copy: Copy) -> None:
     """What this repository checks about its own shape holds with the new protocol too."""
     run(

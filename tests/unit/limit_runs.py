@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from flatout.result.model import Distribution, Host, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
+from flatout.scenario.model import Scenario
 
 HOST = Host(kernel="6.1", cpus=2, affinity=[0, 1], flatout="0.1.0", python="3.11", hostname="here")
+SCENARIO = Scenario(protocol="ntp", target="192.0.2.10:123", profile=())
 
 
 def distribution(count: int, p99_ns: int, hdr: str = "") -> Distribution | None:
@@ -31,7 +33,7 @@ def run(
     answered = sent if answered is None else answered
     behind = unsent > planned * 0.001 or lateness_p99_ns > 1_000_000
     return LoadResult(
-        scenario={"rate_per_s": planned / duration_s},
+        scenario=SCENARIO.at(planned / duration_s, duration_s),
         host=HOST,
         started_at="2026-01-01T00:00:00Z",
         duration_s=duration_s,

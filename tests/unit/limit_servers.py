@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flatout.limit_search.search import Done, Past, decide
+from flatout.limit_search.search import Conclusion, PastTrial, decide
 from flatout.result.model import Goal, Search, TrialVerdict
 
 LOSS = 0.001
@@ -70,20 +70,20 @@ def flattering(short: float, long: float) -> Server:
 
 @dataclass(frozen=True)
 class Played:
-    done: Done
-    past: list[Past]
+    done: Conclusion
+    past: list[PastTrial]
     elapsed_s: float
 
 
 def play(server: Server, asked: Search, hint_per_s: float | None = None, overhead_s: float = 0.5) -> Played:
     """A whole search; a failed trial costs 0.3 s more than others."""
-    past: list[Past] = []
+    past: list[PastTrial] = []
     elapsed_s = 0.0
     while True:
         step = decide(asked, past, elapsed_s, hint_per_s)
-        if isinstance(step, Done):
+        if isinstance(step, Conclusion):
             return Played(step, past, elapsed_s)
         verdict, loss = server(step.load, step.duration_s)
-        past.append(Past(step.load, step.duration_s, verdict, loss, step.phase))
+        past.append(PastTrial(step.load, step.duration_s, verdict, loss, step.phase))
         elapsed_s += step.duration_s + overhead_s + (0.3 if verdict == "failed" and overhead_s else 0.0)
         assert len(past) < 2_000, "the search does not end"

@@ -8,18 +8,18 @@ import msgspec
 import results
 
 from flatout.limit_search.sentence import sentence
-from flatout.result.model import Arrival, Interval, Latency, LimitResult, LoadResult, Outcomes, Rates, Trial
-from flatout.runner import verdict as health
+from flatout.result.model import Interval, Latency, LimitResult, LoadResult, Outcomes, Rates, ReceiverCounts, Trial
+from flatout.runner.exchange.one_way import OneWay
+from flatout.runner.verdict import verdict
 from flatout.scenario.model import Scenario, Segment
 
 RATE, FOR_S = 800_000.0, 4
 
 
-def scenario() -> dict[str, Any]:
+def scenario() -> Scenario:
     options = {"format": "id:u4 seq:u4 sent:u8 x:f4 y:f4", "endian": "little", "values": None, "reply": None}
     profile = (Segment(FOR_S, RATE, RATE),)
-    asked = Scenario(protocol="record", target="192.0.2.10:31234", profile=profile, threads=2, options=options)
-    return cast("dict[str, Any]", msgspec.to_builtins(asked))
+    return Scenario(protocol="record", target="192.0.2.10:31234", profile=profile, threads=2, options=options)
 
 
 def second(t_s: float, sent: int, lost: int | None) -> Interval:
@@ -38,7 +38,7 @@ def run(lost_in_kernel: int = 0, lost_elsewhere: int = 0, malformed: int = 0, **
         planned=sent, sent=sent, unsent=0, answered=0, late=0, lost=lost, refused=0, invalid=malformed,
         received=right, **words,
     )  # fmt: skip
-    there = Arrival(
+    there = ReceiverCounts(
         received=right + malformed, parsed=right, malformed=malformed, missing=lost, restarts=0, untracked=0,
         kernel_drops=lost_in_kernel, handed_over=right, dropped=0, queued=0, senders=8, workers=2, size=24,
         lost_in_kernel=lost_in_kernel, lost_elsewhere=lost_elsewhere, **words,
@@ -79,9 +79,9 @@ def behind() -> LoadResult:
     planned = good.outcomes.planned
     words = {"planned": planned, "sent": planned // 2, "unsent": planned // 2, "received": planned // 2}
     outcomes = msgspec.structs.replace(good.outcomes, **words)
-    verdict, why = health.verdict(outcomes, good.lateness_ns, 0, lost=None, interrupted=False, one_way=True)
+    word, why = verdict(outcomes, good.lateness_ns, 0, OneWay(), lost=None, interrupted=False)
     return msgspec.structs.replace(
-        good, verdict=verdict, why=why, outcomes=outcomes, unsent_because={"late": planned // 2}
+        good, verdict=word, why=why, outcomes=outcomes, unsent_because={"late": planned // 2}
     )
 
 
@@ -91,7 +91,11 @@ def trial(rate_per_s: float, phase: str, capacity_per_s: float) -> Trial:
     good = run()
     outcomes = msgspec.structs.replace(good.outcomes, planned=sent, sent=sent, received=sent - lost, lost=lost)
     there = msgspec.structs.replace(
-        cast("Arrival", good.receiver), received=sent - lost, parsed=sent - lost, lost_in_kernel=lost, kernel_drops=lost
+        cast("ReceiverCounts", good.receiver),
+        received=sent - lost,
+        parsed=sent - lost,
+        lost_in_kernel=lost,
+        kernel_drops=lost,
     )
     fields = msgspec.structs.asdict(good) | {
         "outcomes": outcomes,
@@ -115,7 +119,9 @@ def limit() -> LimitResult:
     rates = (("bracket", 5e5), ("bracket", 1e6), ("search", 7e5), ("search", 6e5), ("confirm", 6e5))
     goal = msgspec.structs.replace(found.search.goal, loss=0.001, p99_ns=None)
     search = msgspec.structs.replace(found.search, goal=goal, one_way=True)
-    limit = msgspec.structs.replace(found.limit, value=6e5, lower=6e5, upper=7e5, goal=goal, unit=search.unit)
+    limit = msgspec.structs.replace(
+        found.limit, value=6e5, lower=6e5, upper=7e5, goal=goal, unit=search.unit, conditional_throughput_per_s=6e5
+    )
     return msgspec.structs.replace(
         found,
         scenario=scenario(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flatout.plan.targets import Endpoint
-from flatout.result.model import Reading
+from flatout.result.model import CounterSamples
 
 # Sender and number of the usual format: 4 bytes at 0, 4 bytes at 4.
 USUAL = 0x0004_0000 | 0x0004_0004 << 32
@@ -21,8 +21,8 @@ def counters(parsed: int = 0, malformed: int = 0, **more: int) -> dict[str, int]
     return reported | more
 
 
-def reading(target: str = "127.0.0.1:5", before: dict[str, int] | None = None, **after: int) -> Reading:
-    return Reading(target=target, before=before or counters(), after=counters(**after))
+def reading(target: str = "127.0.0.1:5", before: dict[str, int] | None = None, **after: int) -> CounterSamples:
+    return CounterSamples(target=target, before=before or counters(), after=counters(**after))
 
 
 class Teller:

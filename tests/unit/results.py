@@ -6,7 +6,7 @@ Everything follows from a seed, so that approved output stays the same. No socke
 from __future__ import annotations
 
 import functools
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,10 +44,9 @@ SAMPLES = 2_000
 GOAL = Goal(loss=0.005, p99_ns=2_000_000)
 
 
-def scenario(target: str = "192.0.2.10:123", rate_per_s: float = 200_000, for_s: float = 10) -> dict[str, Any]:
-    profile = (Segment(for_s, rate_per_s, rate_per_s),)
-    asked = Scenario(protocol="ntp", target=target, profile=profile, require=("loss<0.5%", "p99<2ms"))
-    return cast("dict[str, Any]", msgspec.to_builtins(asked))
+def scenario(target: str = "192.0.2.10:123", rate_per_s: float = 200_000, for_s: float = 10) -> Scenario:
+    profile = (Segment(float(for_s), float(rate_per_s), float(rate_per_s)),)
+    return Scenario(protocol="ntp", target=target, profile=profile, require=("loss<0.5%", "p99<2ms"))
 
 
 @functools.cache
@@ -213,14 +212,14 @@ def unanswered() -> LoadResult:
 def over_streams(protocol: str, for_s: float = 10, **changes: Any) -> LoadResult:
     """A run over connections, some of which were refused, closed or cut off."""
     run = load(20_000, for_s)
-    asked = {**run.scenario, "protocol": protocol, "transport": "tcp", "connections": 1000, "require": []}
+    asked = msgspec.structs.replace(run.scenario, protocol=protocol, transport="tcp", connections=1000, require=())
     words = {"opened": 1012, "established": 1003, "failed": 9, "refused": 6, "timed_out": 3, "closed": 8, "reset": 4}
     fields: dict[str, Any] = {
         "scenario": asked,
         "connections": Connections(**words, reopened=12, peak=997, live=991),
         "connect_ns": distribution(310_000, 0.4, 1003, 9),
         "carrier": "io_uring",
-        "warnings": ["only 997 of 1,000 connections stood at once: 6 refused, 3 timed out"],
+        "warnings": ["only 997 of 1,000 connections were open at once: 6 refused, 3 timed out"],
         "notes": ["the target ended 12 of 1,003 connections (8 closed, 4 reset)"],
         "requirements": [],
     }
@@ -287,7 +286,14 @@ def limit(server: Server | None = None, target: str = "192.0.2.10:123", **change
         started_at=STARTED,
         duration_s=61.4,
         limit=Limit(
-            axis="rate", value=lower, lower=lower, upper=upper, unit="requests/s", goal=GOAL, stopped_by="found"
+            axis="rate",
+            value=lower,
+            lower=lower,
+            upper=upper,
+            unit="requests/s",
+            goal=GOAL,
+            stopped_by="found",
+            conditional_throughput_per_s=lower,
         ),
         rate_per_s=lower,
         trials=done,
@@ -318,7 +324,13 @@ def limit_of_connections() -> LimitResult:
         found,
         search=search,
         limit=msgspec.structs.replace(
-            found.limit, axis="connections", value=lower, lower=lower, upper=upper, unit="connections"
+            found.limit,
+            axis="connections",
+            value=lower,
+            lower=lower,
+            upper=upper,
+            unit="connections",
+            conditional_throughput_per_s=None,
         ),
         rate_per_s=None,
         trials=done,

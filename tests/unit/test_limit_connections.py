@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from limit_runs import HOST, run
+from limit_runs import HOST, SCENARIO, run
 
 from flatout import api
 from flatout.errors import UsageError
-from flatout.limit_search.drive import World, find_limit
-from flatout.limit_search.search import Done, Past, decide
+from flatout.limit_search.drive import Environment, find_limit
+from flatout.limit_search.search import Conclusion, PastTrial, decide
 from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.protocols import PROTOCOLS
 from flatout.result.files import from_json, to_json
@@ -60,7 +60,7 @@ class Virtual:
         def rest(seconds: float) -> None:
             self.now_s += seconds
 
-        world = World(
+        world = Environment(
             measure=self.measure,
             recover=lambda: True,
             clock=lambda: self.now_s,
@@ -68,11 +68,12 @@ class Virtual:
             share_later_than=lambda _distribution, _ns: 0.0,
             opening_s=(lambda load: load / PER_S) if opening else (lambda _load: 0.0),
         )
-        return find_limit({}, asked, world, host=HOST, started_at="2026-01-01T00:00:00Z")
+        return find_limit(SCENARIO, asked, world, host=HOST, started_at="2026-01-01T00:00:00Z")
 
 
 def over(result: LoadResult, asked: int, connections: Connections, **scenario: Any) -> LoadResult:
-    return msgspec.structs.replace(result, scenario={"connections": asked, **scenario}, connections=connections)
+    asked_for = msgspec.structs.replace(result.scenario, connections=asked, **scenario)
+    return msgspec.structs.replace(result, scenario=asked_for, connections=connections)
 
 
 def test_finds_how_many_connections_a_server_holds() -> None:
@@ -80,7 +81,7 @@ def test_finds_how_many_connections_a_server_holds() -> None:
     result = world.find(search())
     limit = result.limit
     assert (limit.axis, limit.unit, limit.stopped_by) == ("connections", "connections", "found")
-    assert result.rate_per_s is None
+    assert (result.rate_per_s, limit.conditional_throughput_per_s) == (None, None)
     assert 12_000 / 1.02 <= (limit.value or 0) <= 12_000 < (limit.upper or 0) <= 12_000 * 1.02
     assert result.sentence.startswith(f"Holds {limit.value:,.0f} connections at 20,000/s (loss <= 0.1 %); fails at ")
     assert "connections: only 12,000 of" in result.sentence
@@ -112,11 +113,11 @@ def test_the_time_that_opening_takes_is_within_the_budget() -> None:
 
 
 def test_opening_counts_against_a_step_and_its_confirmation() -> None:
-    past = [Past(1000, 0.25, "held", 0.0, "bracket")]
+    past = [PastTrial(1000, 0.25, "held", 0.0, "bracket")]
     left = decide(search(budget_s=30.0), past, 1.0, opening_s=lambda _load: 0.0)
     none = decide(search(budget_s=30.0), past, 1.0, opening_s=lambda load: 60.0 if load > 1000 else 0.0)
-    assert not isinstance(left, Done)
-    assert not isinstance(none, Done)
+    assert not isinstance(left, Conclusion)
+    assert not isinstance(none, Conclusion)
     assert (left.load, none.load, none.phase) == (2000, 1000, "confirm")
 
 
@@ -247,8 +248,8 @@ def test_trials_and_probes_over_connections(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_confirming_run_is_cut_to_what_opening_leaves() -> None:
-    past = [Past(1000, 0.25, "held", 0.0, "bracket")]
+    past = [PastTrial(1000, 0.25, "held", 0.0, "bracket")]
     step = decide(search(budget_s=30.0), past, 1.5, opening_s=lambda load: 60.0 if load > 1000 else 26.0)
-    assert not isinstance(step, Done)
+    assert not isinstance(step, Conclusion)
     assert (step.load, step.phase) == (1000, "confirm")
     assert 0.5 <= step.duration_s < 2.5

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from limit_runs import HOST, run
+from limit_runs import HOST, SCENARIO, run
 from limit_servers import search
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limit_search.drive import World, find_limit
+from flatout.limit_search.drive import Environment, find_limit
 from flatout.limit_search.sentence import sentence
 from flatout.result.model import Goal, Limit, LimitResult, LoadResult, Search, StoppedBy
 from flatout.runner.progress import RunProgress, SearchProgress
@@ -65,7 +65,7 @@ class Virtual:
         self.now_s += seconds
 
     def find(self, asked: Search | None = None, hint_per_s: float | None = None) -> LimitResult:
-        world = World(
+        world = Environment(
             measure=self.measure,
             recover=self.recover,
             clock=lambda: self.now_s,
@@ -75,7 +75,7 @@ class Virtual:
             progress=self.reported.append,
         )
         return find_limit(
-            {"protocol": "ntp"},
+            SCENARIO,
             asked or search(),
             world,
             host=HOST,
@@ -99,9 +99,10 @@ def test_finds_and_tells_the_limit() -> None:
     assert result.sentence == (
         "Holds 201,765 requests/s (loss <= 0.1 %); fails at 205,800/s: loss 0.875 % is above 0.1 %."
     )
+    assert result.limit.conditional_throughput_per_s == result.limit.value, "nothing was lost at the lower bound"
     assert result.duration_s == pytest.approx(world.now_s - 100.0)
     assert result.duration_s <= 60.0
-    assert result.scenario == {"protocol": "ntp"}
+    assert result.scenario == SCENARIO
 
 
 def test_the_sentence_quotes_the_upper_bound_not_a_bad_moment_elsewhere() -> None:
@@ -190,14 +191,14 @@ def test_a_generator_bound_is_not_the_servers() -> None:
     assert invalid
     assert all(t.run_verdict == "generator-limited" and "10 % of requests unsent" in t.why for t in invalid)
     assert result.sentence == (
-        "At least 148,950/s (loss <= 0.1 %): this generator cannot drive more, so the server's limit is not known."
+        "At least 148,950/s (loss <= 0.1 %): this generator cannot drive more, so the server's limit is unknown."
     ).replace("148,950", f"{result.limit.value:,.0f}")
 
 
 def test_a_generator_that_drives_nothing_says_why() -> None:
     result = Virtual(ceiling=10).find()
     assert result.sentence == (
-        "Nothing is known of the server: this generator cannot drive even 1,000 requests/s: "
+        "The server's limit is unknown: this generator cannot drive even 1,000 requests/s: "
         "the generator fell behind: 10 % of requests unsent, p99 of its lateness 0.9 ms."
     )
 
@@ -310,7 +311,7 @@ def _limit(stopped_by: StoppedBy, value: float | None, upper: float | None = Non
             _limit("generator", 231_000),
             None,
             "At least 231,000/s (loss <= 0.1 %, p99 <= 5 ms): this generator cannot drive more, "
-            "so the server's limit is not known.",
+            "so the server's limit is unknown.",
         ),
         (
             _limit("generator", 231_000, 260_000),
@@ -321,7 +322,7 @@ def _limit(stopped_by: StoppedBy, value: float | None, upper: float | None = Non
         (
             _limit("generator", None),
             "too little memory",
-            "Nothing is known of the server: this generator cannot drive even 1,000 requests/s: too little memory.",
+            "The server's limit is unknown: this generator cannot drive even 1,000 requests/s: too little memory.",
         ),
         (
             _limit("budget", 204_000, 260_000),
@@ -349,3 +350,13 @@ def test_units_other_than_a_rate() -> None:
     limit = msgspec.structs.replace(_limit("found", 9_000, 10_000), axis="connections", unit="connections")
     assert "Holds 9,000 connections (" in sentence(limit, search())
     assert "fails at 10,000 connections." in sentence(limit, search())
+
+
+def test_the_conditional_throughput_is_the_lower_bound_less_what_it_lost() -> None:
+    found = Virtual(capacity=CAPACITY, bad=None).find(search(loss=0.01))
+    limit = found.limit
+    assert limit.value is not None
+    assert limit.conditional_throughput_per_s is not None
+    assert limit.value * 0.99 <= limit.conditional_throughput_per_s <= limit.value
+    nothing = Virtual(capacity=10.0).find().limit
+    assert (nothing.value, nothing.conditional_throughput_per_s) == (None, None)

@@ -27,7 +27,7 @@ from limit_servers import (
 from MLRsearch import AbstractMeasurer, Config, MeasurementResult, MultipleLossRatioSearch, SearchGoal
 
 from flatout.limit_search.grid import Grid
-from flatout.limit_search.search import Done, Lengths, Measure, Past, conclude, decide
+from flatout.limit_search.search import Conclusion, NextTrial, PastTrial, TrialLengths, conclude, decide
 
 CAPACITY = 204_000
 
@@ -140,9 +140,25 @@ def whims(draw: st.DrawFn) -> Callable[[int, float], Reply]:
     return server
 
 
+any_search = given(
+    whims(), st.sampled_from([0.01, 0.02, 0.1]), st.sampled_from([5.0, 60.0, 120.0]), st.none() | st.just(2e6)
+)
+
+
 @settings(max_examples=100)
-@given(whims(), st.sampled_from([0.01, 0.02, 0.1]), st.sampled_from([5.0, 60.0, 120.0]), st.none() | st.just(2e6))
+@any_search
 def test_laws_hold_whatever_the_server_does(server: Server, within: float, budget_s: float, hint: float | None) -> None:
+    check_laws(server, within, budget_s, hint)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000)
+@any_search
+def test_laws_hold_for_thousands_of_servers(server: Server, within: float, budget_s: float, hint: float | None) -> None:
+    check_laws(server, within, budget_s, hint)
+
+
+def check_laws(server: Server, within: float, budget_s: float, hint: float | None) -> None:
     asked = search(within=within, budget_s=budget_s)
     played = play(server, asked, hint)
     done = played.done
@@ -157,7 +173,7 @@ def test_laws_hold_whatever_the_server_does(server: Server, within: float, budge
     of = {v: {t.load for t in played.past if t.verdict == v} for v in ("held", "failed")}
     assert done.lower is None or done.lower in of["held"]
     assert done.upper is None or done.upper in of["failed"]
-    lengths = Lengths.of(budget_s)
+    lengths = TrialLengths.of(budget_s)
     assert all(trial.duration_s >= lengths.full_s for trial in played.past if trial.phase == "confirm")
     assert not (done.stopped_by == "found" and (not done.confirmed or done.upper is None))
 
@@ -165,9 +181,9 @@ def test_laws_hold_whatever_the_server_does(server: Server, within: float, budge
 @settings(max_examples=30)
 @given(whims())
 def test_ends_even_if_the_clock_stands_still(server: Server) -> None:
-    past: list[Past] = []
-    while isinstance(step := decide(search(), past, 0.0), Measure):
-        past.append(Past(step.load, step.duration_s, *server(step.load, step.duration_s), step.phase))
+    past: list[PastTrial] = []
+    while isinstance(step := decide(search(), past, 0.0), NextTrial):
+        past.append(PastTrial(step.load, step.duration_s, *server(step.load, step.duration_s), step.phase))
         assert len(past) < 400
 
 
@@ -315,17 +331,17 @@ def test_without_time_nothing_is_confirmed() -> None:
 
 def test_a_bound_that_only_short_trials_held_has_a_throughput() -> None:
     done = conclude(search(), play(sharp(CAPACITY), search()).past[:3], "interrupted")
-    assert done.conditional_throughput_per_s == done.value == 4_000
+    assert done.conditional_throughput == done.value == 4_000
 
 
 def test_what_was_measured_counts_though_the_clock_stands_still() -> None:
-    past = [Past(1_000, 30.0, "held", 0.0, "bracket"), Past(2_000, 30.0, "held", 0.0, "bracket")]
-    assert decide(search(), past, 0.0) == Done(2_000, None, 2_000, "budget", False, 2_000.0)
+    past = [PastTrial(1_000, 30.0, "held", 0.0, "bracket"), PastTrial(2_000, 30.0, "held", 0.0, "bracket")]
+    assert decide(search(), past, 0.0) == Conclusion(2_000, None, 2_000, "budget", False, 2_000.0)
 
 
 def test_a_load_that_held_above_one_that_failed_is_luck() -> None:
     past = [
-        Past(load, 0.5, "failed" if loss else "held", loss, "search")
+        PastTrial(load, 0.5, "failed" if loss else "held", loss, "search")
         for load, loss in ((1_000, 0.0), (2_000, 0.1), (2_000, 0.1), (3_000, 0.0))
     ]
     done = conclude(search(), past, "interrupted")
@@ -340,7 +356,7 @@ def test_dear_trials_keep_to_the_budget() -> None:
 def test_conditional_throughput_is_the_lower_bound_less_its_loss() -> None:
     done = play(lambda load, _s: reply(max(0.0005, 1 - CAPACITY / load)), search()).done
     assert done.value is not None
-    assert done.conditional_throughput_per_s == pytest.approx(done.value * 0.9995)
+    assert done.conditional_throughput == pytest.approx(done.value * 0.9995)
 
 
 # --- the generator's bound ---
@@ -407,22 +423,22 @@ def test_full_trials_that_cannot_be_driven_are_given_up() -> None:
 
 
 def test_a_disturbed_machine_is_given_more_and_longer_trials_not_called_the_generators_end() -> None:
-    held = [Past(load, 0.5, "held", 0.0, "bracket") for load in (1_000, 2_000)]
-    bad = Past(4_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
+    held = [PastTrial(load, 0.5, "held", 0.0, "bracket") for load in (1_000, 2_000)]
+    bad = PastTrial(4_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
     steps = [decide(search(), [*held, *[bad] * times], 5.0 + times) for times in range(1, 8)]
-    assert all(isinstance(step, Measure) and step.load == 4_000 for step in steps)
-    lengths = [step.duration_s for step in steps if isinstance(step, Measure)]
-    assert lengths[0] == 2 * Lengths.of(60.0).sort_s
-    assert max(lengths) == 4 * Lengths.of(60.0).sort_s
+    assert all(isinstance(step, NextTrial) and step.load == 4_000 for step in steps)
+    lengths = [step.duration_s for step in steps if isinstance(step, NextTrial)]
+    assert lengths[0] == 2 * TrialLengths.of(60.0).sort_s
+    assert max(lengths) == 4 * TrialLengths.of(60.0).sort_s
     beyond = decide(search(), [*held, *[bad] * 8], 13.0)
-    assert isinstance(beyond, Measure)
+    assert isinstance(beyond, NextTrial)
     assert beyond.load < 4_000
 
 
 def test_a_budget_spent_on_trials_that_were_all_held_up_is_the_generators_trouble() -> None:
-    bad = Past(1_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
+    bad = PastTrial(1_000, 0.5, "invalid", 0.0, "bracket", disturbed=True)
     done = decide(search(), [bad] * 3, 59.5)
-    assert isinstance(done, Done)
+    assert isinstance(done, Conclusion)
     assert (done.stopped_by, done.lower, done.upper) == ("generator", None, None)
 
 
@@ -458,11 +474,11 @@ def test_steps_stay_inside(low: float, high: float, within: float, data: st.Data
 
 @pytest.mark.parametrize("budget_s", [1.0, 17.3, 60.0, 61.0, 600.0, 1e6])
 def test_trial_lengths_follow_the_budget_and_add_up_exactly(budget_s: float) -> None:
-    lengths = Lengths.of(budget_s)
+    lengths = TrialLengths.of(budget_s)
     assert lengths.full_s == 2 * lengths.sort_s
     assert sum([lengths.full_s] * 4) == lengths.settle_sum_s
     assert 0.25 <= lengths.full_s <= 10.0
 
 
 def test_nothing_measured_is_no_bound() -> None:
-    assert conclude(search(), [], "interrupted") == Done(None, None, None, "interrupted", False, None)
+    assert conclude(search(), [], "interrupted") == Conclusion(None, None, None, "interrupted", False, None)

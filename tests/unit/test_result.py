@@ -37,6 +37,20 @@ def test_fields_that_are_added_later_are_passed_over() -> None:
     assert plain(files.from_json(msgspec.json.encode(data))) == plain(results.load())
 
 
+def test_the_scenario_of_an_older_version_is_read_with_defaults_and_of_a_later_one_without_unknown_fields() -> None:
+    data = msgspec.json.decode(results.load().to_json())
+    kept = {name: data["scenario"][name] for name in ("protocol", "target", "profile", "require")}
+    data["scenario"] = {**kept, "from_the_future": 1}
+    assert files.from_json(msgspec.json.encode(data)).scenario == results.scenario()
+
+
+def test_a_scenario_that_makes_no_sense_is_named() -> None:
+    data = msgspec.json.decode(results.load().to_json())
+    data["scenario"]["arrivals"] = "tidal"
+    with pytest.raises(UsageError, match=r"tidal.*scenario\.arrivals"):
+        files.from_json(msgspec.json.encode(data))
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -146,7 +160,7 @@ EVIL = "<script>alert('x')</script>&\""
 
 
 def test_the_notebook_view_escapes_what_comes_from_outside() -> None:
-    run = results.load(why=EVIL, scenario={**results.scenario(), "target": EVIL})
+    run = results.load(why=EVIL, scenario=results.scenario(EVIL))
     search = results.limit(sentence=EVIL)
     trial = msgspec.structs.replace(search.trials[0], why=EVIL)
     for view in (run._repr_html_(), msgspec.structs.replace(search, trials=[trial])._repr_html_()):

@@ -67,7 +67,7 @@ def test_what_could_not_be_opened_is_warned_of(monkeypatch: pytest.MonkeyPatch) 
     fewer = words(opened=10, established=8, failed=2, refused=2, peak=8, live=8)
     counts = {"planned": 200, "sent": 200, "answered": 200}
     result, _ = done(monkeypatch, FakeRun([(SECOND, fewer), (SECOND, fewer)], **counts))
-    assert result.warnings == ["only 8 of 10 connections stood at once: 2 refused"]
+    assert result.warnings == ["only 8 of 10 connections were open at once: 2 refused"]
 
 
 def test_what_the_target_ended_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,10 +89,13 @@ def test_a_target_that_ends_most_connections_is_lost_not_this_host_slow(monkeypa
 def test_the_engine_is_given_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRun([(SECOND, words(**ALL))], planned=200, sent=200, answered=200)
     done(monkeypatch, fake, hold="2", churn="1k", connect_rate="5k", connect_timeout="2s", reconnect=True, io="epoll")
-    assert (fake.given["link"], fake.given["flows"], fake.given["hold"], fake.given["churn"]) == ("tcp", 10, 2, 1000)
-    assert (fake.given["connect_per_s"], fake.given["connect_timeout_ns"]) == (5000.0, 2 * SECOND)
-    assert (fake.given["reconnect"], fake.given["io"], fake.given["tls"]) == (True, "epoll", None)
-    assert (fake.given["node"], fake.given["start_at_unix_ns"], fake.given["log"]) == ((0, 1), None, None)
+    plan = fake.plan
+    assert plan is not None
+    policy = plan.policy
+    assert (plan.link, plan.flows, policy.hold, policy.churn) == ("tcp", 10, 2, 1000)
+    assert (policy.connect_per_s, policy.connect_timeout_ns) == (5000.0, 2 * SECOND)
+    assert (policy.reconnect, policy.io) == (True, "epoll")
+    assert (plan.node.index, plan.node.of, plan.start_at_unix_ns, plan.log) == (0, 1, None, None)
 
 
 def test_the_deviation_is_that_of_the_samples() -> None:

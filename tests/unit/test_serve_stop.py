@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flatout.cli.seconds import Lines, Stop, attend
+from flatout.cli.seconds import Lines, Stop, run_until_stopped
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ class Never(Stop):
 def test_what_came_before_the_first_look_is_in_the_first_second(tmp_path: Path) -> None:
     written = tmp_path / "objects"
     lines = lambda objects: Plain(objects, people=False)  # noqa: E731
-    attend(Counting(), lines, Never(), seconds=3, json=str(written))
+    run_until_stopped(Counting(), lines, Never(), seconds=3, json=str(written))
     *seconds, last = [json.loads(line) for line in written.read_text().splitlines()]
     assert [second["received"] for second in seconds] == [6, 3, 3]
     assert last["received"] == 12 + 3

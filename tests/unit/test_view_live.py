@@ -336,7 +336,7 @@ def test_lines_say_when_connecting_begins_and_ends():
     live = Live("x", stream=out, terminal=False)
     for phase, stand in (("connecting", 0), ("connecting", 5), ("warm-up", 9)):
         live(run(-1.0, phase, connections=stand, connections_asked=10))
-    assert out.getvalue().splitlines() == ["x", "opening 10 connections", "9 of 10 connections stand"]
+    assert out.getvalue().splitlines() == ["x", "opening 10 connections", "9 of 10 connections open"]
 
 
 def test_a_search_of_connections_counts_them():

@@ -13,6 +13,7 @@ import results
 
 from flatout.errors import UsageError
 from flatout.result.model import Node, Requirement
+from flatout.scenario.model import Scenario
 from flatout.view import facts
 from flatout.view.page import page
 from flatout.view.page.chart import course
@@ -330,7 +331,7 @@ def evil_run():
         why=EVIL,
         host=host,
         started_at=EVIL,
-        scenario={"protocol": EVIL, "target": EVIL, EVIL: {EVIL: [EVIL]}},
+        scenario=Scenario(protocol=EVIL, target=EVIL, profile=(), options={EVIL: {EVIL: [EVIL]}}),
         tallies={EVIL: 1},
         unsent_because={EVIL: 1},
         cpu_s={EVIL: 1.0},
@@ -353,7 +354,7 @@ def test_what_results_say_is_never_markup():
         results.load(
             230_000,
             2,
-            scenario={"protocol": "a", "target": "b", "c": {"d": ["e"]}},
+            scenario=Scenario(protocol="a", target="b", profile=(), options={"c": {"d": ["e"]}}),
             tallies={"f": 1},
             cpu_s={"g": 1.0},
             requirements=[Requirement(expression="h", value=None, met=False)],
@@ -387,7 +388,7 @@ def test_without_the_extra_the_error_says_what_to_install(module, monkeypatch):
 
 def test_connections_have_a_table():
     table = Page(page.render(results.over_streams("echo"))).table("Connections")
-    assert ["established", "1,003", "stood"] in table
+    assert ["established", "1,003", "succeeded"] in table
     assert ["timed out", "3", "of these: nothing came back in time"] in table
     assert "carried by io_uring; the target ended 12" in page.render(results.over_streams("echo"))
 

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from flatout.result.model import Requirement
 from flatout.view import facts
-from flatout.view.terminal import labels
+from flatout.view.exchange import exchange_of
+from flatout.view.terminal import labels as dnsperf_labels
 from flatout.view.terminal import summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -77,15 +78,15 @@ def test_the_labels_are_those_that_scripts_look_for():
 
 
 def test_protocols_without_codes_have_no_labels():
-    assert labels.block(results.over_streams("echo")) is None
-    assert labels.block(results.interrupted()) is None
+    assert dnsperf_labels.block(results.over_streams("echo")) is None
+    assert dnsperf_labels.block(results.interrupted()) is None
 
 
 def test_every_outcome_adds_up_as_shown():
     run = results.load(230_000, 5)
     shown = {row.word: row.number for row in facts.outcome_rows(run)}
     assert shown["planned"] == shown["sent"] + shown["unsent"]
-    assert shown["sent"] == sum(shown[word] for word in facts.SENT_WORDS)
+    assert shown["sent"] == sum(shown[word] for word in exchange_of(run).sent_words)
     assert run.outcomes.lost > 0
 
 
@@ -114,7 +115,7 @@ def test_nothing_from_outside_reaches_the_terminal_as_code_or_markup():
         why=evil,
         tallies={evil: 3},
         unsent_because={evil: 1},
-        scenario={"protocol": "ntp", "target": evil},
+        scenario=results.scenario(evil),
         requirements=[Requirement(expression=evil, value=1.0, met=False)],
     )
     text = printed(run)
@@ -150,8 +151,8 @@ def test_bounds_close_in_and_a_load_that_failed_later_is_no_lower_bound():
 def test_the_confirming_trial_is_shown_even_if_another_took_longer():
     found = results.limit()
     longer = results.msgspec.structs.replace(found.trials[0], duration_s=99.0)
-    assert facts.showcase(results.limit(trials=[longer, *found.trials])) is found.trials[-1]
+    assert facts.shown_run(results.limit(trials=[longer, *found.trials])) is found.trials[-1]
     assert found.trials[-1].phase == "confirm"
     unconfirmed = results.limit(trials=[*found.trials[:3], longer])
-    assert facts.showcase(unconfirmed) is longer
-    assert facts.showcase(results.limit_interrupted()) is None
+    assert facts.shown_run(unconfirmed) is longer
+    assert facts.shown_run(results.limit_interrupted()) is None

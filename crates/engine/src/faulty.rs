@@ -203,7 +203,7 @@ impl<P: Protocol> Worker<P> {
         let context = RequestContext {
             received_unix_ns: came,
             now_unix_ns: now.max(came),
-            peer_port: peer.port(),
+            client: Some(peer),
             ..RequestContext::default()
         };
         let Ok(answer) = self.responder.answer(Table::default(), &context, self.batch.slot(slot), length) else {

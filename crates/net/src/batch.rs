@@ -1,10 +1,10 @@
 //! A batch of datagrams: the packets and all the memory that sendmmsg and recvmmsg read or write.
 //!
 //! Method: every array is allocated once, boxed, and never moves; the kernel's structures point into it. A slot is one
-//! packet. An arrival becomes an answer in place: same slot, same peer, from the address that was asked.
+//! packet. An arrival becomes an answer in target: same slot, same peer, from the address that the request was sent to.
 
 use std::mem::{size_of, zeroed};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::address;
 use crate::stamp::{self, Control, Local, WORDS};
@@ -40,7 +40,7 @@ pub struct Batch {
 unsafe impl Send for Batch {}
 
 impl Batch {
-    /// `slots` packets of up to `stride` bytes. `named`: the socket is not connected, so peers are kept.
+    /// `slots` packets of up to `stride` bytes. `named`: the socket is not connected, so peer addresses are kept.
     #[must_use]
     pub fn new(slots: usize, stride: usize, named: bool) -> Self {
         // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
@@ -58,11 +58,11 @@ impl Batch {
             answers: Vec::with_capacity(slots),
             named,
         };
-        batch.wire_up();
+        batch.link_headers();
         batch
     }
 
-    fn wire_up(&mut self) {
+    fn link_headers(&mut self) {
         let base = self.bytes.as_mut_ptr();
         for (slot, vector) in self.vectors.iter_mut().enumerate() {
             vector.iov_base = base.wrapping_add(slot * self.stride).cast();
@@ -111,16 +111,16 @@ impl Batch {
         self.vectors.iter().take(count.min(self.slots())).all(|vector| vector.iov_len == length)
     }
 
-    /// Who sent the packet in a slot, for a batch with names.
+    /// The source of the packet in a slot, for a batch with addresses.
     #[must_use]
     pub fn peer(&self, slot: usize) -> Option<SocketAddr> {
         self.peers.get(slot).and_then(address::from_kernel)
     }
 
-    /// The port that the packet in a slot came from, for a batch with names; 0 where there is none.
+    /// The address that the packet in a slot was sent to; `None` where the socket is not bound to a wildcard.
     #[must_use]
-    pub fn peer_port(&self, slot: usize) -> u16 {
-        self.peer(slot).map_or(0, |peer| peer.port())
+    pub fn local(&self, slot: usize) -> Option<IpAddr> {
+        self.locals.get(slot).copied().flatten().map(|local| local.asked)
     }
 
     /// How many answers are queued.
@@ -135,7 +135,7 @@ impl Batch {
         self.metas.get(slot).copied().unwrap_or_default()
     }
 
-    /// Lays an arrival into a slot, as the kernel would: for links that are not sockets.
+    /// Stores an arrival in a slot, as the kernel would: for fakes.
     pub fn deliver(&mut self, slot: usize, packet: &[u8], meta: Meta) {
         let length = packet.len().min(self.stride);
         if slot >= self.slots() {
@@ -151,12 +151,12 @@ impl Batch {
         self.used = count;
         for slot in 0..count.min(self.headers.len()) {
             let header = &self.headers[slot].msg_hdr;
-            let said = stamp::read(header);
-            self.locals[slot] = said.local;
+            let data = stamp::read(header);
+            self.locals[slot] = data.local;
             self.metas[slot] = Meta {
-                stamp_unix_ns: said.stamp_unix_ns,
+                stamp_unix_ns: data.stamp_unix_ns,
                 truncated: header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
-                unicast: said.local.is_none_or(|local| local.own),
+                unicast: data.local.is_none_or(|local| local.own),
             };
         }
     }
@@ -192,7 +192,7 @@ impl Batch {
         self.answers.push(header);
     }
 
-    /// Forgets all queued answers.
+    /// Discards all queued answers.
     pub fn clear_answers(&mut self) {
         self.answers.clear();
     }

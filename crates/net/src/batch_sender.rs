@@ -1,7 +1,7 @@
-//! Sends messages that somebody else made: [`BatchSender`] takes a slice of equal ones and sends each as a datagram.
+//! Sends a slice of messages of equal size, each as one datagram, from the caller's memory.
 //!
-//! Method: the bytes stay where they are; the kernel reads them from the caller's memory, up to 64 messages a call. Where
-//! it can cut apart, one call has one piece; else the headers that are lent to it were made once.
+//! Method: nothing is copied; the kernel reads up to 64 messages a call. With segmentation (UDP_SEGMENT) a call has one
+//! buffer; without it the headers for sendmmsg are prepared once.
 
 use std::io;
 use std::mem::zeroed;
@@ -14,14 +14,14 @@ use crate::socket::wait_until;
 use crate::stamp;
 use crate::udp::{Flow, SEGMENTS, outcome};
 
-/// The longest payload of a UDP datagram over IPv4; one call that is cut apart holds no more either.
+/// The longest payload of a UDP datagram over IPv4, also the limit of one segmented call.
 pub const LONGEST: usize = 65_507;
-/// How long a full socket is waited for before the caller is asked again.
+/// How long a call waits for a full socket before it returns to its caller.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Refused datagrams in a row after which a call comes back to its caller.
+/// Refused datagrams in a row after which a call returns to its caller.
 const REFUSED_IN_A_ROW: usize = 256;
 
-/// Flows to one far end, and what has gone through them.
+/// Flows to one far end, and their counters.
 pub struct BatchSender {
     flows: Vec<Flow>,
     turn: usize,
@@ -38,19 +38,19 @@ pub struct BatchSender {
 // before each call and not read after it.
 unsafe impl Send for BatchSender {}
 
-/// What a call to [`BatchSender::send`] came to.
+/// The result of [`BatchSender::send`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendSummary {
-    /// Messages processed with, from the first on; those that follow are still the caller's.
+    /// Messages processed, from the first on; the rest are still the caller's.
     pub processed: usize,
-    /// Of these: how many left.
+    /// Of these: sent.
     pub sent: usize,
 }
 
 impl BatchSender {
     /// Opens `count` flows to the addresses of the far end in turn, for messages of `size` bytes (1 to [`LONGEST`]).
     ///
-    /// `segmented`: the kernel cuts them apart; given up by itself where the way does not take that.
+    /// `segmented`: use UDP_SEGMENT; turned off by itself where the route does not support it.
     pub fn open(
         targets: &[SocketAddr],
         sources: &[IpAddr],
@@ -81,27 +81,27 @@ impl BatchSender {
         self.size
     }
 
-    /// Messages that have left.
+    /// Messages sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Refusals that have come back so far: nobody listens there. Of a call that is cut apart there may be only one.
+    /// Refusals received so far (no listener). A segmented call may have only one.
     pub fn refused(&mut self) -> u64 {
         self.refused += self.flows.iter().map(refusals).sum::<u64>();
         self.refused
     }
 
-    /// Messages that this machine's own queue dropped; they have not left.
+    /// Messages that this machine's own queue dropped; they were not sent.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Sends whole messages, groups of up to 64 over the flows in turn; waits where a socket is full, for a moment.
+    /// Sends whole messages, groups of up to 64 over the flows in turn; waits up to 100 ms for a full socket.
     ///
-    /// Errors are the kernel's, and only where nothing was processed with: refusals and its own queue's drops are counted.
+    /// Errors are the kernel's, and only where nothing was processed: refusals and local drops are counted.
     pub fn send(&mut self, messages: &[u8]) -> io::Result<SendSummary> {
         let group = (LONGEST / self.size).min(SEGMENTS);
         let mut summary = SendSummary { processed: 0, sent: 0 };
@@ -116,20 +116,21 @@ impl BatchSender {
                 send_each(flow, rest, count, self.size, (&mut self.vectors, &mut self.headers))
             };
             match sent {
-                SendResult::Sent(left) => {
-                    if left < count {
-                        // Why the rest stayed, a call that sent some does not say: a refusal is told in its queue only.
+                SendResult::Sent(sent) => {
+                    if sent < count {
+                        // A call that sent some does not return the error of the rest: a refusal is in the error queue
+                        // only.
                         self.refused += refusals(flow);
                     }
                     (summary.processed, summary.sent, refused_in_a_row) =
-                        (summary.processed + left, summary.sent + left, 0);
-                    self.sent += left as u64;
+                        (summary.processed + sent, summary.sent + sent, 0);
+                    self.sent += sent as u64;
                     self.turn = (self.turn + 1) % self.flows.len();
                 }
                 SendResult::Full if !wait_until(flow.socket(), libc::POLLOUT, PATIENCE) => return Ok(summary),
                 SendResult::Full => {}
                 SendResult::Dropped => {
-                    // Of a call that is cut apart nothing has left; what follows the first is tried again.
+                    // Nothing of a segmented call was sent; all but the first are tried again.
                     (summary.processed, self.dropped) = (summary.processed + 1, self.dropped + 1);
                 }
                 SendResult::Refused => {
@@ -139,7 +140,7 @@ impl BatchSender {
                         return Ok(summary);
                     }
                 }
-                // Longer than the way's packets, or a device that cannot finish what the kernel cuts.
+                // Larger than the path's MTU, or a device without checksum offload.
                 SendResult::Failed(libc::EINVAL | libc::EMSGSIZE | libc::EIO) if self.segmented => {
                     self.segmented = false
                 }
@@ -150,12 +151,12 @@ impl BatchSender {
     }
 }
 
-/// Reads off what has been refused; returns how many datagrams.
+/// Reads the error queue; returns how many datagrams were refused.
 fn refusals(flow: &Flow) -> u64 {
     std::iter::from_fn(|| flow.refused(&mut [])).take(REFUSED_IN_A_ROW).count() as u64
 }
 
-/// `count` messages as one piece that the kernel cuts apart. The caller holds that many bytes.
+/// Sends `count` messages as one buffer that the kernel segments. The caller has checked the length.
 fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> SendResult {
     let mut vector = libc::iovec { iov_base: messages.as_ptr().cast_mut().cast(), iov_len: count * size };
     debug_assert!(count * size <= messages.len());
@@ -171,18 +172,18 @@ fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> SendRe
     outcome(sent, count)
 }
 
-type RecvBuf<'a> = (&'a mut [libc::iovec], &'a mut [libc::mmsghdr]);
+type Headers<'a> = (&'a mut [libc::iovec], &'a mut [libc::mmsghdr]);
 
-/// `count` messages, each with its own header. The caller holds that many bytes.
-fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, headers): RecvBuf<'_>) -> SendResult {
+/// Sends `count` messages, each with its own header. The caller has checked the length.
+fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, headers): Headers<'_>) -> SendResult {
     let mut ready = 0;
     for (vector, message) in vectors.iter_mut().zip(messages.chunks_exact(size)).take(count.min(headers.len())) {
         (vector.iov_base, vector.iov_len) = (message.as_ptr().cast_mut().cast(), size);
         ready += 1;
     }
     let fd = flow.socket().as_raw_fd();
-    // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the kernel
-    // writes lengths into the headers and only reads the rest.
+    // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the
+    // kernel writes lengths into the headers and only reads the rest.
     let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), ready as libc::c_uint, libc::MSG_DONTWAIT as _) };
     outcome(sent as isize, sent as usize)
 }

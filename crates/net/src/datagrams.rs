@@ -1,8 +1,8 @@
 //! The trait `Datagrams`: what the engine needs of anything that carries datagrams of many flows.
 //!
-//! A flow is an identity of this end that the far end can tell apart, such as an address and a port. It is not a socket:
-//! [`crate::Flows`] has a connected socket for each, others may have one socket or one AF_XDP queue for all and sort
-//! arrivals by their addresses. Tests have fakes.
+//! A flow is an identity of this end that the far end can tell apart, such as an address and a port. It is not a
+//! socket: [`crate::Flows`] has a connected socket for each, others may have one socket or one AF_XDP queue for all and
+//! sort arrivals by their addresses. Tests have fakes.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub trait Datagrams {
     fn send(&mut self, flow: usize, batch: &mut Batch, count: usize, length: usize) -> SendResult;
     /// Waits up to `wait` for arrivals or refusals and returns how many flows have some.
     ///
-    /// Edge-triggered: each such flow is reported once, and must be received from until that returns less than the batch
-    /// holds. An implementation whose flows share a queue sorts its arrivals here.
+    /// Edge-triggered: each such flow is reported once, and must be received from until that returns less than the
+    /// batch holds. An implementation whose flows share a queue sorts its arrivals here.
     fn poll(&mut self, wait: Duration) -> usize;
     /// The n-th flow that the last `poll` reported, and whether it has refusals to read.
     fn ready(&self, n: usize) -> (usize, bool);

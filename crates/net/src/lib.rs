@@ -1,4 +1,4 @@
-//! The kernel: every system call and every `unsafe` block of flatout, behind safe faces.
+//! The kernel: every system call and every `unsafe` block of flatout, behind safe interfaces.
 //!
 //! Method: a socket owns its descriptor; a [`Batch`] owns its packets and all memory that the kernel reads or writes,
 //! which never moves while it lives. Callers see slices, lengths and stamps. No clocks, no protocol, no policy.

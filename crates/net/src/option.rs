@@ -19,39 +19,39 @@ pub(crate) fn reuse_port(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, ON)
 }
 
-/// An address that connections which are over still hold can be bound again (all kernels).
+/// An address with connections in TIME_WAIT can be bound again (all kernels).
 pub(crate) fn reuse_address(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, ON)
 }
 
-/// Small segments leave at once instead of waiting for the last one's acknowledgement (all kernels).
+/// Turns Nagle's algorithm off (all kernels).
 pub(crate) fn no_delay(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_TCP, libc::TCP_NODELAY, ON)
 }
 
-/// What "at once, with a reset" is to the kernel: do not linger, and not for so many seconds (2.4).
-pub(crate) const CUT: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+/// SO_LINGER with a time of 0: close resets the connection (2.4).
+pub(crate) const RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
-/// Closing cuts the connection off: the peer gets a reset, nothing stays behind in TIME_WAIT.
-pub(crate) fn cut_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set(socket, libc::SOL_SOCKET, libc::SO_LINGER, CUT)
+/// Closing resets the connection; no TIME_WAIT.
+pub(crate) fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_LINGER, RESET)
 }
 
-/// How long a connection may wait, in ms, for a peer that takes nothing of its last bytes.
-pub(crate) const PATIENCE_MS: libc::c_uint = 10_000;
+/// How long the last bytes of a connection may stay unacknowledged, ms.
+pub(crate) const USER_TIMEOUT_MS: libc::c_uint = 10_000;
 
-/// TCP_USER_TIMEOUT (2.6.37): bytes that the peer does not take for so long end the connection.
-pub(crate) fn bounded_patience(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set(socket, libc::SOL_TCP, libc::TCP_USER_TIMEOUT, PATIENCE_MS)
+/// TCP_USER_TIMEOUT (2.6.37): bytes unacknowledged for so long end the connection.
+pub(crate) fn user_timeout(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_TCP, libc::TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 }
 
-/// The error that the socket has met, 0 for none; asking clears it.
+/// SO_ERROR: the socket's pending error, 0 for none; reading clears it.
 pub(crate) fn error(socket: BorrowedFd<'_>) -> i32 {
     let mut errno: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    let place = (&raw mut errno).cast();
+    let value = (&raw mut errno).cast();
     // SAFETY: the kernel writes at most `length` bytes into `errno`, which is that long.
-    unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, place, &raw mut length) };
+    unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut length) };
     errno
 }
 
@@ -83,68 +83,68 @@ pub(crate) fn packet_info(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     }
 }
 
-/// A v6 wildcard that also takes v4, whatever net.ipv6.bindv6only says (2.4).
+/// A v6 wildcard that includes v4, whatever net.ipv6.bindv6only is (2.4).
 pub(crate) fn dual_stack(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_IPV6, libc::IPV6_V6ONLY, 0 as libc::c_int)
 }
 
-/// Room for arrivals: beyond rmem_max where that is allowed (CAP_NET_ADMIN, 2.6.14), else up to it.
+/// Size of the receive buffer: beyond rmem_max where that is allowed (CAP_NET_ADMIN, 2.6.14), else up to it.
 pub(crate) fn receive_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
         .or_else(|_| set(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
 }
 
-/// Room for what the qdisc still holds; the same permissions as for [`receive_buffer`].
+/// Size of the send buffer; the same permissions as for [`receive_buffer`].
 pub(crate) fn send_buffer(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
         .or_else(|_| set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))
 }
 
-/// SO_BUSY_POLL (3.11): a receive polls the card's queue for up to `us` µs. More than net.core.busy_read needs
+/// SO_BUSY_POLL (3.11): a receive busy-polls the card's queue for up to `us` µs. More than net.core.busy_read needs
 /// CAP_NET_ADMIN. Zero changes nothing.
 pub(crate) fn busy_poll(socket: BorrowedFd<'_>, us: u32) -> io::Result<()> {
     if us == 0 { Ok(()) } else { set(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, us as libc::c_int) }
 }
 
-/// How long a blocking receive waits before it returns empty-handed.
+/// SO_RCVTIMEO: how long a blocking receive waits.
 pub(crate) fn receive_timeout(socket: BorrowedFd<'_>, wait: Duration) -> io::Result<()> {
     let value = libc::timeval { tv_sec: wait.as_secs() as libc::time_t, tv_usec: wait.subsec_micros().into() };
     set(socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, value)
 }
 
-/// UDP_SEGMENT: one send call cut into datagrams of `bytes` by the kernel (4.18). Zero turns it off.
+/// UDP_SEGMENT: the kernel segments one send call into datagrams of `bytes` (4.18). Zero turns it off.
 pub(crate) fn segment(socket: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, bytes)
 }
 
-/// UDP_GRO: datagrams of one sender that came together are received as one, with their length beside it (5.0).
+/// UDP_GRO: consecutive datagrams of one sender are received coalesced, with their length (5.0).
 pub(crate) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, ON)
 }
 
-/// The port is chosen at connect, by the whole 4-tuple, so that many source addresses share the range (4.2).
+/// IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, by the 4-tuple, so that many sources share the range (4.2).
 pub(crate) fn late_port(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, ON)
 }
 
-/// What a socket's queues hold and what they had to drop: SO_MEMINFO (4.12), in bytes and packets.
+/// Fill level and drops of a socket's queues: SO_MEMINFO (4.12), in bytes and packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketMemory {
-    /// Bytes charged for what waits to be read.
+    /// Bytes charged for unread packets.
     pub queued: u32,
-    /// Bytes that may wait.
+    /// The receive buffer's size, bytes.
     pub limit: u32,
-    /// Packets dropped since the socket was made because the queue was full.
+    /// Packets dropped because the queue was full, since the socket was created.
     pub drops: u32,
 }
 
 pub(crate) fn memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
     let mut words = [0_u32; 9];
     let mut length = size_of::<[u32; 9]>() as libc::socklen_t;
-    let place = (&raw mut words).cast();
+    let value = (&raw mut words).cast();
     // SAFETY: the kernel writes at most `length` bytes into `words`, which is that long.
     let done =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut length) };
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, value, &raw mut length) };
     if done != 0 {
         return Err(io::Error::last_os_error());
     }

@@ -1,4 +1,4 @@
-//! What this kernel can do, found once by trying it.
+//! The kernel's features, found once by trying them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 use crate::stream::uring;
 use crate::{option, udp};
 
-/// Abilities that change what the engine does; each absence is said to the user, never papered over.
+/// Kernel features that the engine uses; each missing one is reported to the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// UDP segmentation on send.
     pub segmentation: bool,
     /// Stamps on arrivals.
     pub stamps: bool,
-    /// io_uring with all that carrying streams needs.
+    /// io_uring with all operations that streams need.
     pub uring: bool,
 }
 

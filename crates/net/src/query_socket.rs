@@ -1,4 +1,4 @@
-//! A connected socket over which one question is asked at a time: [`QuerySocket`].
+//! A connected UDP socket for one request at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::socket::{connect, wait_until};
 use crate::udp;
 
-/// A connected UDP socket that waits for answers.
+/// A connected UDP socket that waits for the reply.
 pub struct QuerySocket(OwnedFd);
 
 impl QuerySocket {
@@ -19,16 +19,16 @@ impl QuerySocket {
         Ok(Self(socket))
     }
 
-    /// Sends one datagram. Errors are the kernel's; ECONNREFUSED: nobody listens where an earlier one went.
+    /// Sends one datagram. Errors are the kernel's; ECONNREFUSED: an earlier one found no listener.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
         // SAFETY: pointer and length describe `bytes`.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) };
         if sent >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// The length of the next datagram in `into`, cut to what fits; nothing where none comes within `wait`.
+    /// Receives the next datagram into `into`, truncated to fit; returns its length, or `None` after `wait`.
     ///
-    /// Errors are the kernel's; ECONNREFUSED: nobody listens there.
+    /// Errors are the kernel's; ECONNREFUSED: no listener.
     pub fn receive(&self, into: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
         wait_until(&self.0, libc::POLLIN, wait);
         let fd = self.0.as_raw_fd();

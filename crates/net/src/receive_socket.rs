@@ -1,4 +1,4 @@
-//! Sockets that take in what goes one way.
+//! Sockets that receive one-way messages.
 
 use std::io;
 use std::mem::zeroed;
@@ -14,31 +14,31 @@ use crate::socket::{bind, local_address};
 use crate::stamp::{self, Peer, WORDS};
 use crate::udp::socket;
 
-/// Receivers of a datagram that are handed to the kernel in one call.
+/// Destinations passed to the kernel in one call.
 const AT_ONCE: usize = 64;
 
-/// What the engine needs of anything that datagrams come in by.
+/// What the engine needs of a source of datagrams; sockets here, fakes in tests.
 pub trait DatagramReceiver: Send + 'static {
     /// Receives what has arrived, waiting a while for the first datagram if `waits`. Zero: nothing came.
     fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> usize;
-    /// Sends one datagram back, from the address that was asked; one that cannot leave is lost, as any datagram may be.
+    /// Sends one datagram back, from the address that the peer sent to; a failed send is a lost datagram.
     fn answer(&mut self, bytes: &[u8], to: Peer);
 }
 
-/// How a socket takes in.
+/// Options of a receive socket.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiveOptions {
     /// How long a receive waits for the first datagram.
     pub wait: Duration,
-    /// Room for what waits to be read, bytes.
+    /// Size of the receive buffer, bytes.
     pub buffer: usize,
     /// Arrivals carry the kernel's stamps.
     pub stamps: bool,
-    /// Several datagrams of one sender may come as one.
+    /// Several datagrams of one sender may be coalesced (UDP_GRO).
     pub coalesced: bool,
 }
 
-/// A socket that takes in; several may share one address, and several threads may read one.
+/// A receive socket; several may share one address, and several threads may read one.
 #[derive(Debug)]
 pub struct ReceiveSocket {
     socket: OwnedFd,
@@ -47,10 +47,10 @@ pub struct ReceiveSocket {
 }
 
 impl ReceiveSocket {
-    /// Binds to `at`; a wildcard answers from whichever address was asked, `[::]` takes v4 too.
+    /// Binds to `at`. On a wildcard address answers leave from the address that the peer sent to; `[::]` includes v4.
     ///
-    /// Errors are the kernel's: in use, no permission, no such address. A kernel without coalescing goes without:
-    /// [`ReceiveSocket::coalesced`] tells.
+    /// Errors are the kernel's: in use, no permission, no such address. [`ReceiveSocket::coalesced`] says whether the
+    /// kernel has UDP_GRO.
     pub fn bind(at: SocketAddr, options: ReceiveOptions) -> io::Result<Self> {
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
@@ -71,31 +71,31 @@ impl ReceiveSocket {
         Ok(Self { socket, coalesced, noted: options.stamps || wildcard })
     }
 
-    /// Where it listens.
+    /// Its local address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         local_address(&self.socket)
     }
 
-    /// Whether several datagrams may come as one.
+    /// Whether several datagrams may be coalesced.
     #[must_use]
     pub fn coalesced(&self) -> bool {
         self.coalesced
     }
 
-    /// Whether arrivals carry control messages besides that.
+    /// Whether arrivals carry other control messages.
     #[must_use]
     pub fn has_control_messages(&self) -> bool {
         self.noted
     }
 
-    /// What this socket's queue holds and has dropped.
+    /// Fill level and drops of this socket's receive queue.
     #[must_use]
     pub fn memory(&self) -> SocketMemory {
         option::memory(self.socket.as_fd()).unwrap_or_default()
     }
 
-    /// Sends `bytes` to each of `peers`, one datagram each, from the address that each asked; returns how many left.
-    /// One that cannot never stops others.
+    /// Sends `bytes` to each of `peers`, one datagram each, from the address that each sent to; returns how many were
+    /// sent. One that fails does not stop the others.
     pub fn send(&self, bytes: &[u8], peers: &[Peer]) -> usize {
         peers.chunks(AT_ONCE).map(|some| self.send_some(bytes, some)).sum()
     }
@@ -119,26 +119,25 @@ impl ReceiveSocket {
                 header.msg_hdr.msg_control = (&raw mut *control).cast();
             }
         }
-        let (mut left, mut at) = (0, 0);
+        let (mut total, mut at) = (0, 0);
         while let Some(rest) = headers.get_mut(at..).filter(|rest| !rest.is_empty()) {
             let (pointer, count) = (rest.as_mut_ptr(), rest.len() as libc::c_uint);
-            // SAFETY: the headers point to `names`, `controls`, `vector` and `bytes`, which outlive the call and are only
-            // read.
+            // SAFETY: the headers point to `names`, `controls`, `vector` and `bytes`, which outlive the call and are
+            // only read.
             let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), pointer, count, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
-            left += sent;
+            total += sent;
             at += sent;
             if sent == 0 {
                 match rest.first_mut() {
-                    // An address that is ours no longer, or a broadcast one that a v6 socket does not tell from ours:
-                    // routing chooses another.
+                    // No longer a local address, or a broadcast address on a v6 socket: let routing choose.
                     Some(first) if first.msg_hdr.msg_controllen > 0 => first.msg_hdr.msg_controllen = 0,
-                    // It is passed over.
+                    // Skip it.
                     _ => at += 1,
                 }
             }
         }
-        left
+        total
     }
 }
 
@@ -146,7 +145,7 @@ impl DatagramReceiver for Arc<ReceiveSocket> {
     fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> usize {
         let headers = into.headers();
         let (pointer, slots) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
-        // The kernel tells the whole length of what it has to cut (MSG_TRUNC, 2.4 for datagrams).
+        // The kernel reports the whole length of truncated datagrams (MSG_TRUNC, 2.4).
         let flags = libc::MSG_TRUNC | if waits { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
         // SAFETY: `slots` headers and all they point to live in `into`, borrowed for the call.
         let got = unsafe { libc::recvmmsg(self.socket.as_raw_fd(), pointer, slots, flags as _, std::ptr::null_mut()) };

@@ -1,8 +1,8 @@
-//! Where datagrams arrive that are taken in: what recvmmsg writes, and how to cut apart what came as one.
+//! The receive slots of a receiver: what recvmmsg writes, and how coalesced datagrams are split.
 //!
 //! Method: as in [`crate::Batch`] every array is allocated once and never moves. Slots are staggered: with a power of
-//! two between them their beginnings would fall on the same lines of the caches. Memory that no datagram reaches is
-//! never touched, so slots for the longest ones cost address space only.
+//! two between them they would share cache sets. Memory that no datagram reaches is never touched, so slots for the
+//! longest datagrams cost address space only.
 
 use std::mem::{size_of, zeroed};
 
@@ -32,7 +32,7 @@ pub struct ReceiveRing {
     bytes: Box<[u8]>,
     vectors: Box<[libc::iovec]>,
     peers: Box<[libc::sockaddr_storage]>,
-    /// Empty where no control messages are asked for.
+    /// Empty where no control messages are requested.
     controls: Box<[Control]>,
     headers: Box<[libc::mmsghdr]>,
     notes: Box<[Note]>,
@@ -43,8 +43,8 @@ unsafe impl Send for ReceiveRing {}
 
 impl ReceiveRing {
     /// For datagrams of up to `longest` bytes, and for coalesced ones of any length if `coalesced`. `noted`: arrivals
-    /// carry control messages, as stamps and addresses asked are. Longer datagrams are cut, and their whole length is
-    /// told.
+    /// carry control messages (stamps, local addresses). Longer datagrams are truncated; their whole length is
+    /// reported.
     #[must_use]
     pub fn new(longest: usize, coalesced: bool, noted: bool) -> Self {
         let (slots, room) = if coalesced { (COALESCED_SLOTS, LONGEST) } else { (SLOTS, longest.clamp(1, LONGEST)) };
@@ -62,11 +62,11 @@ impl ReceiveRing {
             headers: vec![header; slots].into_boxed_slice(),
             notes: vec![Note::default(); slots].into_boxed_slice(),
         };
-        arrivals.wire_up();
+        arrivals.link_headers();
         arrivals
     }
 
-    fn wire_up(&mut self) {
+    fn link_headers(&mut self) {
         let base = self.bytes.as_mut_ptr();
         let (vectors, peers) = (self.vectors.as_mut_ptr(), self.peers.as_mut_ptr());
         for (slot, header) in self.headers.iter_mut().enumerate() {
@@ -99,14 +99,14 @@ impl ReceiveRing {
         self.bytes.get(from..from + length).unwrap_or_default()
     }
 
-    /// How long what arrived in a slot was, cut or not.
+    /// The length of what arrived in a slot, truncated or not.
     #[must_use]
     #[inline]
     pub fn length(&self, slot: usize) -> usize {
         self.notes.get(slot).map_or(0, |note| note.length)
     }
 
-    /// How long each datagram was that came as one in this slot, the last one perhaps shorter; 0: it is one.
+    /// The length of each datagram coalesced in this slot, the last one perhaps shorter; 0: a single datagram.
     #[must_use]
     #[inline]
     pub fn segment(&self, slot: usize) -> usize {
@@ -120,7 +120,7 @@ impl ReceiveRing {
         self.notes.get(slot).and_then(|note| note.stamp_unix_ns)
     }
 
-    /// Who sent what arrived in a slot, and to which address where the socket listens on all.
+    /// The source of what arrived in a slot, and the local address where the socket is bound to a wildcard.
     #[must_use]
     #[inline]
     pub fn peer(&self, slot: usize) -> Option<Peer> {
@@ -128,12 +128,12 @@ impl ReceiveRing {
         Some(Peer { address, asked: self.notes.get(slot).and_then(|note| note.asked) })
     }
 
-    /// Lays an arrival into a slot, as the kernel would: for inflows that are no sockets.
+    /// Stores an arrival in a slot, as the kernel would: for fakes.
     pub fn deliver(&mut self, slot: usize, bytes: &[u8], segment: usize, peer: impl Into<Peer>, stamp: Option<u64>) {
         let (from, kept) = (slot * self.stride, bytes.len().min(self.room));
-        let place = self.bytes.get_mut(from..from + kept);
-        if let (Some(place), Some(bytes)) = (place, bytes.get(..kept)) {
-            place.copy_from_slice(bytes);
+        let target = self.bytes.get_mut(from..from + kept);
+        if let (Some(target), Some(bytes)) = (target, bytes.get(..kept)) {
+            target.copy_from_slice(bytes);
         }
         let Peer { address, asked } = peer.into();
         if let Some(storage) = self.peers.get_mut(slot) {
@@ -144,21 +144,21 @@ impl ReceiveRing {
         }
     }
 
-    /// What recvmmsg is given.
+    /// The headers for recvmmsg.
     pub(crate) fn headers(&mut self) -> &mut [libc::mmsghdr] {
         &mut self.headers
     }
 
-    /// Takes note of what the kernel left in the first `count` slots, and makes them ready for the next call.
+    /// Parses what the kernel wrote to the first `count` slots, and resets them for the next call.
     pub(crate) fn note(&mut self, count: usize) {
         let noted = !self.controls.is_empty();
         for (header, note) in self.headers.iter().zip(&mut self.notes).take(count) {
             *note = Note { length: header.msg_len as usize, ..Note::default() };
             if noted && header.msg_hdr.msg_controllen > 0 {
-                let said = stamp::read(&header.msg_hdr);
-                (note.segment, note.stamp_unix_ns) = (said.segment, said.stamp_unix_ns);
-                // From an address that is not ours alone no answer can leave.
-                note.asked = said.local.filter(|local| local.own);
+                let data = stamp::read(&header.msg_hdr);
+                (note.segment, note.stamp_unix_ns) = (data.segment, data.stamp_unix_ns);
+                // A broadcast or multicast address cannot be a source.
+                note.asked = data.local.filter(|local| local.own);
             }
         }
         self.open(count);

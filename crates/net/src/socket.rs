@@ -1,4 +1,4 @@
-//! What all sockets begin with: their descriptor, their address, their errors.
+//! What all sockets share: descriptor, address, errors.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::address;
 
-/// Takes what the kernel returned for a new descriptor.
+/// Takes ownership of a new descriptor, or the kernel's error.
 pub(crate) fn own(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -27,21 +27,21 @@ pub(crate) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// Gives the socket its own address.
+/// Binds the socket to a local address.
 pub(crate) fn bind(socket: &OwnedFd, at: SocketAddr) -> io::Result<()> {
     let (storage, length) = address::to_kernel(at);
     // SAFETY: pointer and length describe `storage`.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), length) })
 }
 
-/// Gives the socket its peer; a stream's connection may still be in progress afterwards (EINPROGRESS).
+/// Connects the socket; a stream's connection may still be in progress afterwards (EINPROGRESS).
 pub(crate) fn connect(socket: &OwnedFd, to: SocketAddr) -> io::Result<()> {
     let (storage, length) = address::to_kernel(to);
     // SAFETY: pointer and length describe `storage`.
     check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), length) })
 }
 
-/// The address that the socket has.
+/// The socket's local address.
 pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     // SAFETY: sockaddr_storage is plain old data; all zeroes is a valid value.
     let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
@@ -51,7 +51,7 @@ pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     address::from_kernel(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
 }
 
-/// Waits until the socket is ready for `events` or has an error to tell, at most `wait`; returns whether it is.
+/// Waits up to `wait` until the socket is ready for `events` or has an error; returns whether it is.
 pub(crate) fn wait_until(socket: &OwnedFd, events: libc::c_short, wait: Duration) -> bool {
     let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
     let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };

@@ -1,4 +1,4 @@
-//! Control messages: the kernel's stamp and the address asked, read from arrivals and written to answers.
+//! Control messages: stamps and local addresses, read from arrivals and written to answers.
 
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,9 +9,9 @@ pub(crate) const WORDS: usize = 20;
 /// One packet's control messages.
 pub(crate) type Control = [u64; WORDS];
 
-/// What the control messages of one arrival said.
+/// The content of one arrival's control messages.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct ControlData {
     pub stamp_unix_ns: Option<u64>,
     pub local: Option<Local>,
     /// Of an error-queue read; 0 elsewhere.
@@ -19,27 +19,27 @@ pub(crate) struct Said {
     /// Of a transmit stamp read from the error queue: which datagram of its socket, and when it was sent.
     pub tx_id: Option<u32>,
     pub tx_unix_ns: Option<u64>,
-    /// How long each datagram was of those that came as one; 0: it is one.
+    /// The length of each coalesced datagram; 0: a single datagram.
     pub segment: usize,
 }
 
 /// The local end of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// The address asked.
+    /// The destination address of the arrival.
     pub asked: IpAddr,
-    /// It is one that answers can leave from.
+    /// It is a unicast address, from which answers can leave.
     pub own: bool,
-    /// Where it came in.
+    /// The index of the interface it came in by.
     pub interface: u32,
 }
 
-/// A far end, and which of our addresses it sends to.
+/// A peer, and the local address that it sends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it sends from.
+    /// The peer's address.
     pub address: SocketAddr,
-    /// Known where a socket listens on all addresses: what goes back leaves from there.
+    /// The local address, known where the socket is bound to a wildcard: answers leave from there.
     pub asked: Option<Local>,
 }
 
@@ -50,49 +50,49 @@ impl From<SocketAddr> for Peer {
 }
 
 /// Reads the control messages that the kernel attached to `header`.
-pub(crate) fn read(header: &libc::msghdr) -> Said {
-    let mut said = Said::default();
+pub(crate) fn read(header: &libc::msghdr) -> ControlData {
+    let mut data = ControlData::default();
     // SAFETY: `header` was filled by the kernel, which set msg_control and msg_controllen to describe our buffer.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: a non-null result of CMSG_FIRSTHDR or CMSG_NXTHDR points to a whole cmsghdr inside the buffer.
     while let Some(message) = unsafe { at.as_ref() } {
-        note(message, &mut said);
+        note(message, &mut data);
         // SAFETY: `at` came from the same header's walk.
         at = unsafe { libc::CMSG_NXTHDR(header, at) };
     }
-    said
+    data
 }
 
-fn note(message: &libc::cmsghdr, said: &mut Said) {
+fn note(message: &libc::cmsghdr, data: &mut ControlData) {
     match (message.cmsg_level, message.cmsg_type) {
         (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
-            said.stamp_unix_ns = Some(unix_ns(payload(message)));
+            data.stamp_unix_ns = Some(unix_ns(payload(message)));
         }
         (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
             // The second is obsolete, the third the network card's.
             let [software, ..]: [libc::timespec; 3] = payload(message);
-            said.tx_unix_ns = Some(unix_ns(software));
+            data.tx_unix_ns = Some(unix_ns(software));
         }
         (libc::SOL_IP, libc::IP_PKTINFO) => {
             let info: libc::in_pktinfo = payload(message);
             let asked = IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)));
             // A directed broadcast is delivered with a different address of our own as its specific destination.
             let own = info.ipi_addr.s_addr == info.ipi_spec_dst.s_addr;
-            said.local = Some(Local { asked, own, interface: info.ipi_ifindex as u32 });
+            data.local = Some(Local { asked, own, interface: info.ipi_ifindex as u32 });
         }
         (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
             let info: libc::in6_pktinfo = payload(message);
             let asked = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-            said.local =
+            data.local =
                 Some(Local { asked: IpAddr::V6(asked), own: !asked.is_multicast(), interface: info.ipi6_ifindex });
         }
         (libc::SOL_UDP, libc::UDP_GRO) => {
-            said.segment = usize::try_from(payload::<libc::c_int>(message)).unwrap_or_default();
+            data.segment = usize::try_from(payload::<libc::c_int>(message)).unwrap_or_default();
         }
         (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
             let error: libc::sock_extended_err = payload(message);
-            said.errno = error.ee_errno as i32;
-            said.tx_id = (error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING).then_some(error.ee_data);
+            data.errno = error.ee_errno as i32;
+            data.tx_id = (error.ee_origin == libc::SO_EE_ORIGIN_TIMESTAMPING).then_some(error.ee_data);
         }
         _ => {}
     }
@@ -109,7 +109,7 @@ fn payload<T: Copy>(message: &libc::cmsghdr) -> T {
 
 /// Writes the message that makes a packet leave from `local`'s address; returns the length used.
 ///
-/// The interface is named for link-local v6 only: everywhere else routing chooses it, as chrony does.
+/// The interface is given for link-local v6 only: everywhere else routing chooses it, as in chrony.
 pub(crate) fn write_source(control: &mut Control, local: &Local) -> usize {
     match local.asked {
         IpAddr::V4(asked) => {
@@ -130,7 +130,7 @@ pub(crate) fn write_source(control: &mut Control, local: &Local) -> usize {
     }
 }
 
-/// Writes the message that cuts a send into datagrams of `bytes` (UDP_SEGMENT, 4.18); returns the length used.
+/// Writes the message that segments a send into datagrams of `bytes` (UDP_SEGMENT, 4.18); returns the length used.
 pub(crate) fn write_segment(control: &mut Control, bytes: u16) -> usize {
     write(control, libc::SOL_UDP, libc::UDP_SEGMENT, bytes)
 }

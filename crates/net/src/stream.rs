@@ -1,8 +1,8 @@
-//! The face of anything that carries byte streams over many connections: io_uring and epoll here, fakes in tests.
+//! The trait `Streams`: byte streams over many connections, by io_uring or epoll.
 //!
-//! Laws: a [`Conn`] names one connection for ever, so that nothing meant for an old one reaches a new one in its place;
-//! what is received is lent and comes back when it is dropped; what is to be sent is appended to the connection's own
-//! block and leaves at the next [`Streams::turn`], the only place that flushes or sleeps.
+//! Laws: a [`Conn`] identifies one connection for ever, so that nothing meant for an old one reaches a new one in the
+//! same slot; a [`RecvBuf`] returns to its pool on drop; what is to be sent is appended to the connection's own block
+//! and is submitted at the next [`Streams::turn`], the only call that flushes or sleeps.
 
 pub(crate) mod blocks;
 pub(crate) mod epoll;
@@ -16,49 +16,49 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::stream::pool::Loan;
+use crate::stream::pool::PoolBuf;
 
-/// One connection. The name of one that has ended means nothing any more, whatever takes its place.
+/// The id of one connection. The id of a closed one is never valid again, even when its slot is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conn {
-    /// Its place among all connections at once, from 0, densely: the engine's arrays are indexed by it.
+    /// Its slot, dense from 0: the engine's arrays are indexed by it.
     pub index: u32,
-    /// Which of the connections that have been at this place.
+    /// Counts the connections that have used this slot.
     pub generation: u32,
 }
 
 /// What has happened on a connection.
 #[derive(Debug)]
 pub enum Event {
-    /// An opened connection stands.
+    /// An outgoing connection is established.
     Opened(Conn),
-    /// Somebody has connected to us.
+    /// An incoming connection is established.
     Accepted(Conn),
-    /// Bytes have come.
+    /// Bytes were received.
     Received(Conn, RecvBuf),
     /// There is room again after [`WriteError::Full`].
     Writable(Conn),
-    /// It is over, or never stood. The name is dead.
+    /// It is closed, or was never established. The id is no longer valid.
     Closed(Conn, CloseReason),
 }
 
-/// Why a connection has ended.
+/// Why a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The far end has said that it sends no more.
+    /// The peer has closed its side in order (FIN).
     Ended,
-    /// The far end has cut it off.
+    /// The peer has reset it (RST).
     Reset,
-    /// Nobody listens there.
+    /// No listener at that address (ECONNREFUSED).
     Refused,
-    /// The network gave up (ETIMEDOUT).
+    /// The kernel gave up (ETIMEDOUT).
     TimedOut,
     /// Anything else (errno).
     Failed(i32),
 }
 
 impl CloseReason {
-    /// Whether it is this host that had no port, descriptor, memory or permission for the connection.
+    /// Whether this host is the cause: no port, descriptor, memory or permission for the connection.
     #[must_use]
     pub fn is_local(self) -> bool {
         const WANTING: [i32; 7] =
@@ -66,7 +66,7 @@ impl CloseReason {
         matches!(self, Self::Failed(errno) if WANTING.contains(&errno))
     }
 
-    /// What an errno of a socket means.
+    /// The reason for an errno of a socket; 0: an orderly end.
     #[must_use]
     pub fn of(errno: i32) -> Self {
         match errno {
@@ -79,27 +79,27 @@ impl CloseReason {
     }
 }
 
-/// Why nothing can be sent now.
+/// Why bytes cannot be accepted for sending now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// The connection is over, or being closed.
+    /// The connection is closed, or being closed.
     Closed,
-    /// What waits to leave fills its block: [`Event::Writable`] tells when to try again.
+    /// The send block is full: try again after [`Event::Writable`].
     Full,
 }
 
-/// How to end a connection.
+/// How to close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseMode {
-    /// What has been appended still leaves, then it ends (FIN).
+    /// In order: pending bytes are sent first, then FIN.
     Flush,
-    /// At once, with a reset: leaves no TIME_WAIT behind.
+    /// At once, with a reset; no TIME_WAIT.
     Reset,
 }
 
-/// Bytes received, borrowed from a pool that they return to when dropped.
+/// Received bytes in a buffer that returns to its pool on drop.
 #[derive(Debug)]
-pub struct RecvBuf(pub(crate) Loan);
+pub struct RecvBuf(pub(crate) PoolBuf);
 
 impl Deref for RecvBuf {
     type Target = [u8];
@@ -110,14 +110,14 @@ impl Deref for RecvBuf {
 }
 
 impl RecvBuf {
-    /// Bytes of one's own in the same form: for fakes.
+    /// A buffer outside any pool: for fakes in tests.
     #[must_use]
     pub fn owned(bytes: Vec<u8>) -> Self {
-        Self(Loan::owned(bytes))
+        Self(PoolBuf::owned(bytes))
     }
 }
 
-/// Room at the end of what a connection is about to send. Dropped without [`WriteGuard::commit`], it sends nothing.
+/// Reserved room at the end of a connection's send block. Dropped without [`WriteGuard::commit`], it sends nothing.
 #[derive(Debug)]
 pub struct WriteGuard<'a> {
     room: &'a mut [u8],
@@ -141,48 +141,48 @@ impl<'a> WriteGuard<'a> {
     }
 }
 
-/// What the carrying itself has cost and met; cumulative.
+/// Counters of a backend; cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamStats {
     /// System calls.
     pub calls: u64,
-    /// Receives that found no free buffer and had to wait for one.
+    /// Receives that had to wait for a free buffer.
     pub starved: u64,
-    /// Accepts that failed (no descriptor, no memory, already gone); serving goes on.
+    /// Failed accepts (no descriptor, no memory, connection already closed).
     pub accept_errors: u64,
     /// Bytes received.
     pub bytes_in: u64,
-    /// Bytes handed to the kernel.
+    /// Bytes passed to the kernel.
     pub bytes_out: u64,
 }
 
-/// Carries byte streams over many connections. Nothing here blocks but [`Streams::turn`]. One thread's own.
+/// Carries byte streams over many connections. Nothing here blocks but [`Streams::turn`]. Used by one thread.
 pub trait Streams {
-    /// How many connections there may be at once: every [`Conn::index`] is below it.
+    /// The maximum of connections at once: every [`Conn::index`] is below it.
     fn capacity(&self) -> usize;
-    /// Begins to connect to `to`, from `source` with a port of the kernel's choice; [`Event::Opened`] or
-    /// [`Event::Closed`] follows. Errors: `StorageFull` where all places are taken, if only by connections whose end is
-    /// still under way; or no descriptor.
+    /// Starts to connect to `to`, from `source` with a port of the kernel's choice; [`Event::Opened`] or
+    /// [`Event::Closed`] follows. Errors: `StorageFull` where all slots are in use, also by connections that are still
+    /// closing; or no descriptor.
     fn open(&mut self, source: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn>;
-    /// Sends all that was appended and takes in what has happened, waiting up to `wait` where nothing has yet.
+    /// Submits all pending sends and collects completions, waiting up to `wait` where there are none yet.
     fn turn(&mut self, wait: Duration) -> io::Result<()>;
-    /// The next thing that has happened; never waits.
+    /// The next event; never waits.
     fn event(&mut self) -> Option<Event>;
-    /// Room for at least `need` bytes (up to 64 KiB and a prefix) behind what the connection is about to send.
+    /// Reserves room for at least `need` bytes (up to 64 KiB and a prefix) behind the connection's pending bytes.
     ///
-    /// Many small messages are appended to one block and leave in one call.
+    /// Many small messages share one block and one call.
     fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError>;
-    /// Receives nothing more on it until [`Streams::resume`]; what was already taken in still comes. That the far end
-    /// has said its last word is told only after that, too.
+    /// Stops receiving on it until [`Streams::resume`]; bytes already received are still reported. The peer's FIN is
+    /// reported only after that, too.
     fn pause(&mut self, conn: Conn);
-    /// Receives again.
+    /// Resumes receiving.
     fn resume(&mut self, conn: Conn);
-    /// Ends it; the name is dead at once and no event follows.
+    /// Closes it; the id is no longer valid and no event follows.
     fn close(&mut self, conn: Conn, how: CloseMode);
-    /// What the carrying has cost.
+    /// The backend's counters.
     fn stats(&self) -> StreamStats;
     /// Memory held for connections and buffers, in bytes.
     fn bytes(&self) -> usize;
-    /// The word for how it is done: "io_uring", "epoll".
+    /// The backend's name: "io_uring", "epoll".
     fn name(&self) -> &'static str;
 }

@@ -1,4 +1,4 @@
-//! What the kernel does with our calls, over loopback: real sockets, nobody sleeps.
+//! Tests over real sockets on loopback; no test sleeps.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -42,7 +42,7 @@ fn received(server: &Server, count: usize) -> Vec<(u8, usize)> {
     all
 }
 
-/// Waits until `flow` has something to read; tells if that is an error.
+/// Waits until `flow` is readable; returns whether that is an error.
 fn readable(flow: &Flow) -> bool {
     let mut poller = Poller::new(1).unwrap();
     poller.register(flow, 7).unwrap();
@@ -52,20 +52,21 @@ fn readable(flow: &Flow) -> bool {
     error
 }
 
-/// Sends one datagram to `asked` at the server's port and has it answered in place; returns what comes back.
+/// Sends one datagram to `asked` at the server's port, which answers in place; returns the answer.
 fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
     let flow = Flow::open(SocketAddr::new(asked, server.address().unwrap().port()), None, false);
     let mut flow = flow.unwrap();
     assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
     let mut batch = Batch::new(4, 2048, true);
     assert_eq!(server.receive(&mut batch), 1);
-    assert_eq!(batch.peer_port(0), flow.source().unwrap().port());
+    assert_eq!(batch.peer(0).unwrap().port(), flow.source().unwrap().port());
+    assert!(batch.local(0).is_none_or(|local| local.to_canonical() == asked));
     assert!(batch.meta(0).unicast);
     batch.slot(0)[0] = 99;
     batch.answer(0, 20);
     assert_eq!((batch.answers(), server.send_answers(&mut batch), batch.answers()), (1, 1, 0));
     assert!(!readable(&flow), "the answer to {asked} came back");
-    // A connected socket hears its peer alone: what came has left from the address that was asked.
+    // A connected socket receives from its peer only: the answer left from the address that was asked.
     assert_eq!(flow.receive(&mut batch), 1);
     batch.packet(0).to_vec()
 }
@@ -74,7 +75,7 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 
-/// Holds a port of loopback that refuses: its socket hears one peer alone, and that is nobody here.
+/// Holds a loopback port that refuses: its socket is connected to a peer that no test uses.
 fn closed_port() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(ANY_PORT).unwrap();
     socket.connect("127.0.0.1:1").unwrap();
@@ -324,7 +325,7 @@ fn slots_that_do_not_exist_are_empty() {
     batch.set_length(2, 4);
     batch.answer(2, 4);
     assert_eq!((batch.slot(2).len(), batch.packet(2).len(), batch.length(2), batch.answers()), (0, 0, 0, 0));
-    assert_eq!((batch.peer(2), batch.peer_port(0), batch.slots()), (None, 0, 2));
+    assert_eq!((batch.peer(2), batch.local(2), batch.slots()), (None, None, 2));
     (0..5).for_each(|_| batch.answer(0, 4));
     assert_eq!(batch.answers(), 2);
     batch.clear_answers();

@@ -1,9 +1,9 @@
-//! The calling thread and its process: where it runs, how urgently, what it has used, how many descriptors it may hold.
+//! The calling thread and its process: affinity, priority, CPU time, descriptor limit.
 
 use std::io;
 use std::mem::{size_of, zeroed};
 
-/// The process in which something began.
+/// The process in which an object was created.
 ///
 /// A fork has a copy of its memory and none of its threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Process {
     }
 }
 
-/// The CPUs that this process may run on.
+/// The CPUs that this process may run on (sched_getaffinity).
 pub fn affinity() -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is plain old data; all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
@@ -38,7 +38,7 @@ pub fn affinity() -> io::Result<Vec<usize>> {
     Ok((0..limit).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
-/// Keeps the calling thread on one CPU.
+/// Pins the calling thread to one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -65,7 +65,7 @@ pub fn raise_priority(niceness: i32) -> bool {
     granted
 }
 
-/// Makes the calling thread give way soon: what it has to do comes in slices of 0.1 ms (Linux 6.12), at its own niceness.
+/// Gives the calling thread time slices of 0.1 ms (Linux 6.12), at its own niceness.
 ///
 /// Python's thread shares the CPUs with spinning workers, which should not wait for it for whole ms.
 pub fn shorten_timeslice() {
@@ -88,7 +88,7 @@ struct SchedAttr {
     period: u64,
 }
 
-/// Since 6.12 a thread that asks for short slices is let in at once when it wakes; older kernels ignore the wish.
+/// Since 6.12 a thread with a short slice preempts others when it wakes; older kernels ignore it.
 const SLICE_NS: u64 = 100_000;
 
 fn set_slice(nice: i32) -> bool {
@@ -98,7 +98,7 @@ fn set_slice(nice: i32) -> bool {
     done == 0
 }
 
-/// CPU time that the calling thread has used: user and system together, in ns.
+/// CPU time of the calling thread, user and system, in ns.
 #[must_use]
 pub fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

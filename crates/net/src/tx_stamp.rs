@@ -71,8 +71,8 @@ impl TxStampReader {
         // SAFETY: `count` headers and the control buffers they point to live in `self`, borrowed for the call.
         let got = unsafe { libc::recvmmsg(fd, headers, count, flags as _, std::ptr::null_mut()) };
         for header in self.headers.iter().take(usize::try_from(got).unwrap_or(0)) {
-            let said = stamp::read(&header.msg_hdr);
-            if let (Some(id), Some(unix_ns)) = (said.tx_id, said.tx_unix_ns) {
+            let data = stamp::read(&header.msg_hdr);
+            if let (Some(id), Some(unix_ns)) = (data.tx_id, data.tx_unix_ns) {
                 self.stamps.push(TxStamp { id, unix_ns });
             }
         }

@@ -302,7 +302,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds to `at`. On a wildcard address answers leave from the address that the request was sent to; `[::]` includes v4.
+    /// Binds to `at`. On a wildcard address answers leave from the address that the request was sent to; `[::]`
+    /// includes v4.
     ///
     /// A receive waits at most `wait`. Errors are the kernel's: address in use, no permission, no such address.
     pub fn bind(at: SocketAddr, wait: Duration) -> io::Result<Self> {

@@ -11,7 +11,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::histogram::Histogram;
-use super::load::{Words, address, one_of};
+use flatout_engine::plan::python::{address, one_of};
+
+use super::load::Words;
 use super::{elsewhere, raise};
 
 /// The words for what happens when the queue is full.

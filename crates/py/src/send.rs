@@ -10,7 +10,9 @@ use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::load::{Words, address};
+use flatout_engine::plan::python::address;
+
+use super::load::Words;
 use super::raise;
 
 /// Flows that send whole records out of arrays. Threads that share one take turns.

@@ -10,7 +10,9 @@ use flatout_engine::server::{DROPPED, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::load::{Words, address};
+use flatout_engine::plan::python::{IOS, LINKS, address, one_of};
+
+use super::load::Words;
 use super::{elsewhere, raise};
 
 type Address = (IpAddr, u16, u32);
@@ -39,8 +41,8 @@ impl Server {
         if workers == 0 || connections == 0 {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
         }
-        let links = links.iter().map(|word| link(word)).collect::<PyResult<_>>()?;
-        let (listen, io) = (address(listen), backend(io)?);
+        let links = links.iter().map(|word| one_of(word, &LINKS)).collect::<PyResult<_>>()?;
+        let (listen, io) = (address(listen), one_of(io, &IOS)?);
         let plan = ServePlan { protocol, options, listen, links, entries, io, connections, workers, cpus };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
@@ -98,22 +100,6 @@ impl Server {
     /// The server, in the process that made it.
     fn here(&self) -> PyResult<&Serving> {
         if self.0.is_here() { Ok(&self.0) } else { Err(elsewhere("server")) }
-    }
-}
-
-/// A link by its word.
-fn link(word: &str) -> PyResult<Link> {
-    let known = [Link::Udp, Link::Tcp, Link::Tls].into_iter().find(|link| link.word() == word);
-    known.ok_or_else(|| PyValueError::new_err(format!("no link is called '{word}'")))
-}
-
-/// A carrier of streams by its word.
-fn backend(word: &str) -> PyResult<Io> {
-    match word {
-        "auto" => Ok(Io::Auto),
-        "io_uring" => Ok(Io::Uring),
-        "epoll" => Ok(Io::Epoll),
-        _ => Err(PyValueError::new_err(format!("no carrier is called '{word}'"))),
     }
 }
 

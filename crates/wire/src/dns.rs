@@ -1,9 +1,9 @@
-//! DNS (RFC 1035) over UDP, TCP and TLS, with EDNS (RFC 6891): queries out, answers judged; and a test server.
+//! DNS over UDP, TCP and TLS (RFC 1035, EDNS: RFC 6891): client and test server.
 //!
-//! Method: the client copies a query (a question compiled before the run) behind a header whose id is the request's
-//! number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It walks over each
-//! answer once to see that it is whole, and compares the question. The responder looks up what others compiled: it
-//! knows no zones and no records, only keys and values, as laid out below.
+//! Method: the client copies a query (a question compiled before the run) behind a header whose id is the
+//! request's number under a key of the flow; the server echoes the id, so matching an answer is arithmetic. It parses
+//! each answer once to check that it is complete, and compares the question. The responder looks up precompiled
+//! answers: keys and values, as follows.
 //!
 //! ```text
 //! key                            value is the answer
@@ -19,7 +19,7 @@
 //!        code (1), then the records as in a packet; an owner that is the name asked for is the pointer C0 0C.
 //! ```
 //!
-//! Delegations, zone transfers, DNSSEC (beyond records that are simply in the zone) and dynamic updates are not here.
+//! Delegations, zone transfers, DNSSEC (beyond records in the zone) and dynamic updates are not supported.
 
 mod client;
 mod message;
@@ -33,14 +33,14 @@ pub use responder::DnsResponder;
 use crate::{Frame, InvalidLine, InvalidOption, Link, Protocol, ProtocolOption};
 use message::{HEADER, OPT, QUESTION_MAX};
 
-/// What EDNS announces unless told otherwise: fits every path (DNS flag day 2020).
+/// The default EDNS size: fits every path (DNS flag day 2020).
 const UDP_SIZE: u16 = 1232;
-/// The smallest that may be announced, and what fits without EDNS.
+/// The smallest EDNS size, and the limit without EDNS.
 const UDP_LEAST: u16 = 512;
 const UDP_MOST: u16 = 4096;
 const BAD_SIZE: InvalidOption = InvalidOption { expected: "udp_size: 512 to 4096 bytes" };
 
-/// No query is longer (bytes).
+/// The longest query message (bytes).
 pub const QUERY_MAX: usize = HEADER + QUESTION_MAX + OPT;
 
 /// The protocol.
@@ -97,8 +97,8 @@ impl Protocol for Dns {
     }
 
     fn prefix(length: usize, out: &mut [u8]) {
-        if let Some(place) = out.first_chunk_mut() {
-            *place = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        if let Some(prefix) = out.first_chunk_mut() {
+            *prefix = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         }
     }
 
@@ -107,7 +107,7 @@ impl Protocol for Dns {
     }
 }
 
-/// RFC 7766: each message behind its length in two bytes.
+/// RFC 7766: each message follows its length in two bytes.
 fn frame(bytes: &[u8]) -> Frame {
     let Some(prefix) = bytes.first_chunk() else { return Frame::Short { need: Dns::PREFIX + HEADER } };
     let (length, start) = (usize::from(u16::from_be_bytes(*prefix)), Dns::PREFIX);
@@ -118,7 +118,7 @@ fn frame(bytes: &[u8]) -> Frame {
     }
 }
 
-/// The value of a option that is a size of datagrams.
+/// The value of an option that is a datagram size.
 fn udp_size(option: &ProtocolOption<'_>) -> Result<u16, InvalidOption> {
     u16::try_from(option.value).ok().filter(|size| (UDP_LEAST..=UDP_MOST).contains(size)).ok_or(BAD_SIZE)
 }

@@ -1,8 +1,8 @@
-//! Echo: the same bytes come back, over datagrams or a stream (the service of RFC 862, on any port).
+//! Echo (RFC 862) over UDP and TCP, on any port.
 //!
 //! Method: a message begins with its request's index, as many of its low bytes as there is room for, and goes on with a
-//! pattern that only this run, flow and index have; so a message that came back altered is told from somebody else's.
-//! The answering end looks at nothing: it sends back what came. Any echo server will do as target, and any client here.
+//! pattern unique to this run, flow and index; so an altered message is distinguished from a foreign one. The responder
+//! sends back any bytes; client and responder work with any other echo implementation.
 
 use crate::scramble::scramble;
 use crate::{
@@ -15,22 +15,22 @@ const LONGEST: usize = 65_507;
 const SIZE: usize = 31;
 /// Bytes of an index.
 const INDEX: usize = 4;
-/// Services below are the system's own: the old ones that answer anything (echo, chargen, ...) live there.
+/// Ports below are system services; some (echo, chargen, ...) answer anything.
 const RESERVED: u16 = 1024;
-/// Odd, so that each place of the pattern differs: 2^64 divided by the golden ratio.
+/// Odd, so that all words of the pattern differ: 2^64 divided by the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The protocol.
 pub struct Echo;
 
-/// The asking end.
+/// The client.
 #[derive(Clone, Debug)]
 pub struct EchoClient {
     size: usize,
     key: u64,
 }
 
-/// The answering end.
+/// The responder.
 #[derive(Clone, Debug)]
 pub struct EchoResponder;
 
@@ -65,7 +65,7 @@ impl Protocol for Echo {
     fn responder(options: &[ProtocolOption<'_>]) -> Result<EchoResponder, InvalidOption> {
         match options {
             [] => Ok(EchoResponder),
-            _ => Err(InvalidOption { expected: "no option: what comes is sent back" }),
+            _ => Err(InvalidOption { expected: "no option: echo has none" }),
         }
     }
 }
@@ -82,11 +82,11 @@ impl Client for EchoClient {
     fn fill(&self, flow: u32, index: u32, _subject: &[u8], out: &mut [u8]) -> usize {
         let Some(message) = out.get_mut(..self.size) else { return 0 };
         let (head, rest) = message.split_at_mut(self.size.min(INDEX));
-        let index = index & self.named();
+        let index = index & self.index_mask();
         head.copy_from_slice(&index.to_le_bytes()[..head.len()]);
         let base = self.base(flow, index);
-        for (place, bytes) in rest.chunks_mut(8).enumerate() {
-            bytes.copy_from_slice(&word(base, place)[..bytes.len()]);
+        for (at, bytes) in rest.chunks_mut(8).enumerate() {
+            bytes.copy_from_slice(&word(base, at)[..bytes.len()]);
         }
         self.size
     }
@@ -98,9 +98,10 @@ impl Client for EchoClient {
         if reply.len() == self.size && intact(base, pattern) {
             return Reply::Valid { index, tally: Tally::Echoed as usize };
         }
-        // Nothing names the request but its index: where that may be what was altered, the rest must speak for it.
-        let told = self.size <= INDEX || pattern.chunks_exact(8).enumerate().any(|(n, bytes)| bytes == word(base, n));
-        if told { Reply::Invalid { index, tally: Tally::Altered as usize } } else { Reply::Unmatched }
+        // The index may be what was altered: the pattern must confirm it.
+        let confirmed =
+            self.size <= INDEX || pattern.chunks_exact(8).enumerate().any(|(n, bytes)| bytes == word(base, n));
+        if confirmed { Reply::Invalid { index, tally: Tally::Altered as usize } } else { Reply::Unmatched }
     }
 
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
@@ -119,8 +120,8 @@ impl Client for EchoClient {
 }
 
 impl EchoClient {
-    /// The bits of an index that a message has room for.
-    fn named(&self) -> u32 {
+    /// The mask of the index bits that fit into a message.
+    fn index_mask(&self) -> u32 {
         u32::MAX >> (32 - self.index_bits())
     }
 
@@ -135,13 +136,13 @@ impl EchoClient {
 }
 
 /// Eight bytes of the pattern.
-fn word(base: u64, place: usize) -> [u8; 8] {
-    (base ^ (place as u64).wrapping_mul(STEP)).to_le_bytes()
+fn word(base: u64, at: usize) -> [u8; 8] {
+    (base ^ (at as u64).wrapping_mul(STEP)).to_le_bytes()
 }
 
 fn intact(base: u64, pattern: &[u8]) -> bool {
     let mut words = pattern.chunks_exact(8);
-    let whole = words.by_ref().enumerate().all(|(place, bytes)| bytes == word(base, place));
+    let whole = words.by_ref().enumerate().all(|(at, bytes)| bytes == word(base, at));
     whole && word(base, pattern.len() / 8).starts_with(words.remainder())
 }
 
@@ -156,9 +157,10 @@ impl Responder for EchoResponder {
         if length > packet.len() {
             return Err(DropReason::Malformed);
         }
-        // Two of these, or one and an old service, would send a datagram to and fro for ever.
-        let loops = context.peer_port == context.own_port || context.peer_port < RESERVED;
-        if loops && !context.stream { Err(DropReason::NotARequest) } else { Ok(length) }
+        // Two echo servers, or one and an old service, would loop for ever.
+        let port = context.client_port();
+        let loops = port == context.local_port || port < RESERVED;
+        if loops && !context.is_stream() { Err(DropReason::NotARequest) } else { Ok(length) }
     }
 
     fn frame(&self, bytes: &[u8]) -> Frame {

@@ -17,7 +17,8 @@ fn golden_packets_both_ways() {
     assert_eq!(message[..], asked);
     assert_eq!(client.frame(&answered), Frame::Whole { start: 0, end: SIZE });
     assert_eq!(client.read(5, &answered), Reply::Valid { index: 42, tally: 0 });
-    let context = RequestContext { peer_port: 40_000, own_port: 4242, ..RequestContext::default() };
+    let context =
+        RequestContext { client: Some(([192, 0, 2, 1], 40_000).into()), local_port: 4242, ..RequestContext::default() };
     assert_eq!(EchoResponder.answer(Table::default(), &context, &mut message, SIZE), Ok(SIZE));
     assert_eq!(message[..], answered);
 }

@@ -1,4 +1,4 @@
-//! Echo's rules, one by one.
+//! Tests of echo.
 extern crate std;
 use super::*;
 use std::vec::Vec;
@@ -18,14 +18,19 @@ fn message(size: usize, flow: u32, index: u32) -> Vec<u8> {
 }
 
 fn over(peer_port: u16, stream: bool) -> RequestContext {
-    RequestContext { peer_port, own_port: 4242, stream, ..RequestContext::default() }
+    RequestContext {
+        client: Some(([192, 0, 2, 1], peer_port).into()),
+        local_port: 4242,
+        link: if stream { Link::Tcp } else { Link::Udp },
+        ..RequestContext::default()
+    }
 }
 
 #[test]
 fn what_came_back_names_its_request() {
     for size in SIZES {
         for index in [0, 1, 255, 256, 65_535, 16_777_216, u32::MAX] {
-            let named = index & client(size).named();
+            let named = index & client(size).index_mask();
             let message = message(size, FLOW, index);
             assert_eq!(client(size).read(FLOW, &message), Reply::Valid { index: named, tally: 0 }, "{size}");
             assert_eq!(client(size).recognise(FLOW, &message), Some(named));

@@ -1,6 +1,6 @@
-//! The bytes of each protocol, both ends: what a request looks like, what a right answer is.
+//! The wire formats: each protocol's client, responder and decoder.
 //!
-//! Method: bytes and the time come in as arguments, bytes and verdicts go out. This crate borrows memory and owns
+//! Method: bytes and the time are arguments, bytes and verdicts are results. This crate borrows memory and owns
 //! none of the packets; it has no I/O, no clock, no allocation and no `unsafe`, so every line can be tested and fuzzed.
 //! It must never know who sends, when, or over what.
 #![no_std]
@@ -16,7 +16,9 @@ pub mod table;
 
 pub use table::Table;
 
-/// Hands the list of all protocols to the macro named: `$with! { Type, … }`. One line a protocol.
+use core::net::{IpAddr, SocketAddr};
+
+/// Calls the macro `$with` with the list of all protocols: `$with! { Type, … }`. One line a protocol.
 #[macro_export]
 macro_rules! protocols {
     ($with:ident) => {
@@ -29,101 +31,102 @@ macro_rules! protocols {
     };
 }
 
-/// A protocol: its name, its limits, and its ends.
+/// A protocol: its name, its limits and its roles.
 pub trait Protocol: 'static {
-    /// As people write it: `flatout load NAME`.
+    /// The name on the command line: `flatout load NAME`.
     const NAME: &'static str;
-    /// A datagram longer than this is truncated when received (bytes), at either end.
+    /// Datagrams longer than this are truncated on receive (bytes), by client and server.
     const DATAGRAM_MAX: usize;
-    /// The protocol's own counters of answers, by the number that [`Reply`] carries.
+    /// The protocol's own counters of answers, by the index that [`Reply`] carries.
     const TALLIES: &'static [&'static str];
-    /// Which of them counts answers that [`Client::read`] takes for right and [`Client::matches_query`] does not.
+    /// The counter of answers that [`Client::read`] accepts and [`Client::matches_query`] rejects.
     const MISMATCH: usize = 0;
-    /// What it travels over, the usual one first.
+    /// The transports it supports, the default first.
     const LINKS: &'static [Link] = &[Link::Udp];
     /// Bytes that [`Protocol::prefix`] puts before each message on a stream.
     const PREFIX: usize = 0;
     /// Whether answers may be longer than their requests.
     const AMPLIFIES: bool = false;
-    /// The asking end.
+    /// The client.
     type Client: Client;
-    /// The answering end.
+    /// The responder.
     type Responder: Responder;
-    /// The end that takes in what goes one way; [`NoDecoder`] where answers come back.
+    /// The decoder of one-way messages; [`NoDecoder`] for protocols with answers.
     type Decoder: Decode;
-    /// The asking end with these options; `secret` makes its requests unguessable and differs from run to run.
+    /// A client with these options; `secret` makes its requests unguessable and differs from run to run.
     fn client(options: &[ProtocolOption<'_>], secret: u64) -> Result<Self::Client, InvalidOption>;
-    /// The answering end with these options.
+    /// A responder with these options.
     fn responder(options: &[ProtocolOption<'_>]) -> Result<Self::Responder, InvalidOption>;
-    /// The end that takes in, with these options.
+    /// A decoder with these options.
     fn decoder(_knobs: &[ProtocolOption<'_>]) -> Result<Self::Decoder, InvalidOption> {
-        Err(InvalidOption { expected: "a protocol that goes one way: this one is answered, not received" })
+        Err(InvalidOption { expected: "a one-way protocol: this one is answered, not received" })
     }
-    /// Announces a message of `length` bytes in `out` (`PREFIX` long).
+    /// Writes the length prefix of a message of `length` bytes into `out` (`PREFIX` long).
     fn prefix(_length: usize, _out: &mut [u8]) {}
-    /// Turns a line of a query file into a query that [`Client::fill`] asks about: how many bytes of `out` (at least
+    /// Compiles a line of a query file into a query for [`Client::fill`]; returns how many bytes of `out` (at least
     /// [`QUERY_LEN_MAX`] long) it takes, 0 for a blank line or a comment.
     fn compile(_line: &[u8], _out: &mut [u8]) -> Result<usize, InvalidLine> {
         Err(InvalidLine { expected: "nothing: this protocol has no query files" })
     }
 }
 
-/// No query is longer (bytes).
+/// The longest query (bytes).
 pub const QUERY_LEN_MAX: usize = 512;
 
-/// The end that asks. `index` numbers the requests of one flow and comes back in what the far end echoes.
+/// A client. `index` numbers the requests of one flow and comes back in what the server echoes.
 pub trait Client: Clone + Send + 'static {
-    /// How many of an index's low bits come back: no more requests than that many bits can name wait at once in a flow.
+    /// How many of an index's low bits come back; this limits the outstanding requests of a flow.
     fn index_bits(&self) -> u32 {
         32
     }
-    /// The longest request with these options (bytes), the bound of what [`Client::fill`] writes.
+    /// The longest request with these options (bytes).
     fn longest(&self) -> usize;
-    /// Writes request `index` of `flow` about `query` into `out` (at least `longest` long); returns its length.
+    /// Writes request `index` of `flow` for `query` into `out` (at least `longest` long); returns its length.
     ///
-    /// `query` is what [`Protocol::compile`] made of a line, or empty where there are no lines.
+    /// `query` is a line compiled by [`Protocol::compile`], or empty without a query file.
     fn fill(&self, flow: u32, index: u32, query: &[u8], out: &mut [u8]) -> usize;
-    /// Whether nothing comes back: what has arrived only the far end knows.
+    /// Whether messages are one-way: only the receiver knows what has arrived.
     fn one_way(&self) -> bool {
         false
     }
-    /// Writes message number `sequence` of `sender`, where nothing comes back; otherwise as [`Client::fill`].
+    /// Writes one-way message number `sequence` of `sender`; otherwise as [`Client::fill`].
     fn fill_one_way(&self, sender: u32, sequence: u64, query: &[u8], out: &mut [u8]) -> usize {
         self.fill(sender, sequence as u32, query, out)
     }
-    /// Whether requests carry the time of their sending, which [`Client::stamp`] writes.
+    /// Whether requests carry their send time, which [`Client::stamp`] writes.
     fn stamped(&self) -> bool {
         false
     }
-    /// Writes the time of sending, Unix time in ns, into a filled request.
+    /// Writes the send time, Unix time in ns, into a filled request.
     fn stamp(&self, _unix_ns: u64, _request: &mut [u8]) {}
-    /// What an arrival on `flow` says; on a stream `reply` is one whole message without what frames it.
+    /// Parses an arrival on `flow`; on a stream `reply` is one whole message without its prefix.
     fn read(&self, flow: u32, reply: &[u8]) -> Reply;
-    /// Which request of `flow` these bytes are: an ICMP error quotes what it refuses.
+    /// Which request of `flow` these bytes are; for requests quoted by ICMP errors.
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32>;
-    /// Whether an answer that [`Client::read`] takes for right is one to this query.
+    /// Whether an answer that [`Client::read`] accepts is an answer to this query.
     fn matches_query(&self, _subject: &[u8], _reply: &[u8]) -> bool {
         true
     }
-    /// Where the first answer in `bytes` of a stream lies.
+    /// Finds the first answer in `bytes` of a stream.
     fn frame(&self, _bytes: &[u8]) -> Frame {
         Frame::Broken
     }
 }
 
-/// What carries requests and answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A transport of requests and answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Link {
-    /// Datagrams.
+    /// UDP.
+    #[default]
     Udp,
-    /// Streams.
+    /// TCP.
     Tcp,
-    /// Streams under TLS.
+    /// TLS over TCP.
     Tls,
 }
 
 impl Link {
-    /// The word for it.
+    /// Its name.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -134,31 +137,31 @@ impl Link {
     }
 }
 
-/// What lies at the beginning of a stream's bytes.
+/// The first message in a stream's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A message that is not whole yet; `need` bytes in all would make it so, as far as can be told.
+    /// An incomplete message; at least `need` bytes in all are needed.
     Short {
         /// Bytes, more than there are.
         need: usize,
     },
     /// A message: `bytes[start..end]`. What follows begins at `end`.
     Whole {
-        /// Where the message begins, behind its prefix.
+        /// The start of the message, behind its prefix.
         start: usize,
-        /// Where it ends: at least 1.
+        /// The end: at least 1.
         end: usize,
     },
-    /// No message can begin so: the stream is of no further use.
+    /// Not a message: the stream cannot be used further.
     Broken,
 }
 
-/// The end that answers.
+/// A responder.
 pub trait Responder: Send + Sync + 'static {
     /// Turns the request in `packet[..length]` into its answer in place; returns the answer's length.
     ///
-    /// `shared` is what the server was given to answer from. Never longer than the request, unless the protocol
-    /// [`Protocol::AMPLIFIES`]; never longer than `packet`.
+    /// `shared` is the server's answer table. The answer is never longer than `packet`, and longer than the request
+    /// only with [`Protocol::AMPLIFIES`].
     fn answer(
         &self,
         shared: Table<'_>,
@@ -166,30 +169,30 @@ pub trait Responder: Send + Sync + 'static {
         packet: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason>;
-    /// How long a packet must be to hold the answer to `request`: at least as long as the request.
+    /// The buffer size that the answer to `request` needs: at least the request's length.
     fn room(&self, _shared: Table<'_>, request: &[u8]) -> usize {
         request.len()
     }
-    /// Where the first request in `bytes` of a stream lies.
+    /// Finds the first request in `bytes` of a stream.
     fn frame(&self, _bytes: &[u8]) -> Frame {
         Frame::Broken
     }
 }
 
-/// The end that takes in what goes one way: fixed-size messages that nobody answers.
+/// A decoder of one-way messages of fixed size.
 pub trait Decode: Clone + Send + 'static {
     /// Bytes of every message.
     fn size(&self) -> usize;
-    /// How many bits a sequence number has before it wraps; 0: messages have none.
+    /// Bits of a sequence number; 0: messages have none.
     fn sequence_bits(&self) -> u32;
-    /// Whether messages name who sent them; else the address they came from does.
+    /// Whether messages carry a sender id; else the source address identifies the sender.
     fn carries_sender_id(&self) -> bool;
-    /// Where a message says who sent it (low half) and its number (high half), as its options say it; 0: nowhere.
+    /// The fields of the sender id (low half) and the sequence number (high half), packed as in the options; 0: none.
     fn field_layout(&self) -> u64;
-    /// What a message says, whatever its length.
+    /// Decodes one message of any length.
     fn decode(&self, message: &[u8]) -> Result<Decoded, Malformed>;
-    /// Takes messages that lie end to end, each of the right size, up to the first that is none; tells what each says and
-    /// returns how many were right.
+    /// Decodes consecutive messages of the right size up to the first malformed one; passes each to `tell` and returns
+    /// how many were valid.
     fn decode_all(&self, messages: &[u8], mut tell: impl FnMut(Decoded)) -> usize {
         let right = |message: &&[u8]| {
             self.decode(message).is_ok_and(|taken| {
@@ -199,20 +202,20 @@ pub trait Decode: Clone + Send + 'static {
         };
         messages.chunks_exact(self.size().max(1)).take_while(right).count()
     }
-    /// How long a right message was under way (ns, negative where the clocks differ by more): nothing without a time.
+    /// The one-way delay of a valid message (ns, negative where the clocks differ by more); `None` without a send time.
     fn delay_ns(&self, message: &[u8], arrived_unix_ns: u64) -> Option<i64>;
 }
 
-/// What a message that was taken in says; 0 where it has no such field.
+/// A decoded message; 0 where it has no such field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// Who sent it.
+    /// The sender's id.
     pub sender: u64,
-    /// Its number among that sender's.
+    /// The sender's sequence number.
     pub sequence: u64,
 }
 
-/// Why a message is none.
+/// Why a message is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Malformed {
@@ -220,16 +223,16 @@ pub enum Malformed {
     Short,
     /// Too many.
     Long,
-    /// A field that is the same in all messages is not: another format, or the other byte order.
+    /// A constant field has another value: another format, or the other byte order.
     Constant,
 }
 
 impl Malformed {
-    /// The words for it, by number.
+    /// Their names in results, by index.
     pub const WORDS: [&'static str; 3] = ["short", "long", "wrong_constant"];
 }
 
-/// For protocols that do not go one way: there is no such end.
+/// The decoder of protocols without one-way messages: it cannot be constructed.
 #[derive(Clone, Copy, Debug)]
 pub enum NoDecoder {}
 
@@ -259,80 +262,103 @@ impl Decode for NoDecoder {
     }
 }
 
-/// What an arrival says. `tally` counts in [`Protocol::TALLIES`].
+/// A parsed arrival. `tally` is an index into [`Protocol::TALLIES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// A right answer to request `index`.
+    /// A valid answer to request `index`.
     Valid {
         /// Which request of the flow.
         index: u32,
         /// Which of the protocol's own counters.
         tally: usize,
     },
-    /// An answer to request `index` that is not right.
+    /// An invalid answer to request `index`.
     Invalid {
         /// Which request of the flow.
         index: u32,
         /// Which of the protocol's own counters.
         tally: usize,
     },
-    /// Nothing that names a request of this flow.
+    /// It matches no request of this flow.
     Unmatched,
 }
 
-/// When and how a request came: Unix time in ns, the ports it was sent from and to.
-#[derive(Clone, Copy, Debug, Default)]
+/// When, from where and how a request arrived; times are Unix time in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestContext {
     /// The kernel's stamp of the arrival.
     pub received_unix_ns: u64,
-    /// Now, just before the answer leaves; never earlier than `received_unix_ns`.
+    /// Now, just before the answer is sent; never earlier than `received_unix_ns`.
     pub now_unix_ns: u64,
-    /// The asker's port.
-    pub peer_port: u16,
-    /// The port asked.
-    pub own_port: u16,
-    /// Whether it came over a stream: the asker's address is proven, and no datagram bounds the answer.
-    pub stream: bool,
+    /// The client's address, v4-mapped on a dual-stack socket. Unverified over [`Link::Udp`]; `None` over streams, whose
+    /// backends do not report it.
+    pub client: Option<SocketAddr>,
+    /// The server's address that the request was sent to, where it is known.
+    pub local: Option<IpAddr>,
+    /// The server's port.
+    pub local_port: u16,
+    /// The transport. Over a stream no datagram limits the length of the answer.
+    pub link: Link,
 }
 
-/// Why a datagram gets no answer.
+impl RequestContext {
+    /// The context of a request at an unknown time.
+    #[must_use]
+    pub const fn new(link: Link, client: Option<SocketAddr>, local_port: u16) -> Self {
+        Self { received_unix_ns: 0, now_unix_ns: 0, client, local: None, local_port, link }
+    }
+
+    /// The client's port; 0 where its address is unknown.
+    #[must_use]
+    pub fn client_port(&self) -> u16 {
+        self.client.map_or(0, |client| client.port())
+    }
+
+    /// Whether the request came over a stream, whose handshake has verified the client's address.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        !matches!(self.link, Link::Udp)
+    }
+}
+
+/// Why a request is dropped without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum DropReason {
     /// Shorter than any request.
     Short,
-    /// A version that is not spoken.
+    /// An unsupported version.
     Version,
     /// Not a request: answering could loop between two servers.
     NotARequest,
-    /// What follows the request makes no sense.
+    /// Malformed bytes behind the header.
     Malformed,
-    /// Authenticated, and no key is known.
+    /// Authenticated with an unknown key.
     Authenticated,
 }
 
 impl DropReason {
-    /// The words for it, by number.
+    /// Their names in results, by index.
     pub const WORDS: [&'static str; 5] = ["short", "version", "not_a_request", "malformed", "authenticated"];
 }
 
-/// One of a protocol's own settings, as resolved from flags or a file.
+/// One of a protocol's own options, from flags or a file.
 #[derive(Clone, Copy, Debug)]
 pub struct ProtocolOption<'a> {
     /// As in the protocol's Python file.
     pub name: &'a str,
-    /// Whole numbers only: words become numbers before they come here.
+    /// Integers only: names are converted before.
     pub value: i64,
 }
 
-/// A option that the protocol does not know, or a value out of range.
+/// An unknown option, or a value out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOption {
     /// What was expected.
     pub expected: &'static str,
 }
 
-/// A line of a query file that makes no sense.
+/// An invalid line of a query file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidLine {
     /// What was expected.

@@ -1,14 +1,14 @@
-//! NTP over UDP, versions 1 to 4 (RFC 5905, RFC 1059 for version 1): the 48 bytes, both ends.
+//! NTP over UDP, versions 1 to 4 (RFC 5905, RFC 1059 for version 1): client and test server.
 //!
-//! Method: the client puts a keyed permutation of (flow, request number) in its transmit stamp, which looks random and
-//! which every server echoes as origin; so matching an answer is arithmetic. The responder follows RFC 5905 figure 31:
-//! it answers requests only, with the version and poll that it was asked with, and never more than 48 bytes.
-//! Key exchange, MACs and interleaved mode are not here; a request that needs them is refused and counted.
+//! Method: the client's transmit stamp is a keyed permutation of (flow, request number), which looks random and which
+//! every server echoes as origin; so matching an answer is arithmetic. The responder follows RFC 5905 figure 31: it
+//! answers requests only, with the version and poll that it was asked with, and never more than 48 bytes. Key exchange,
+//! MACs and interleaved mode are not supported; requests with them are dropped and counted.
 
 use crate::scramble::{scramble, unscramble};
 use crate::{Client, DropReason, InvalidOption, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table};
 
-/// Bytes of the header, and of every plain request and answer.
+/// Bytes of the header: a request or answer without extension fields.
 pub const HEADER: usize = 48;
 /// Seconds from 1900 (NTP's era 0) to 1970.
 const UNIX_EPOCH: u64 = 2_208_988_800;
@@ -17,7 +17,8 @@ const SERVER: u8 = 4;
 const ORIGIN: usize = 24;
 const RECEIVE: usize = 32;
 const TRANSMIT: usize = 40;
-/// The test clock's claim: a stratum far from any real one, and the reference "LOCL" of RFC 5905 figure 12's style.
+/// The test clock's stratum and reference: a stratum far from any real one, and the reference "LOCL" of RFC 5905 figure
+/// 12's style.
 const STRATUM: u8 = 10;
 const REFERENCE_ID: [u8; 4] = *b"LOCL";
 /// 2^-25 s = 30 ns, what reading the clock takes.
@@ -30,14 +31,14 @@ const NTS_FIELDS: [u16; 4] = [0x0104, 0x0204, 0x0304, 0x0404];
 /// The protocol.
 pub struct Ntp;
 
-/// The asking end: a basic-mode client that reveals nothing but its request number.
+/// A basic-mode client whose requests carry a request number only.
 #[derive(Clone, Debug)]
 pub struct NtpClient {
     first_byte: u8,
     key: u64,
 }
 
-/// The answering end: a clock labelled as a test clock.
+/// A server labelled as a test clock.
 #[derive(Clone, Debug)]
 pub struct NtpResponder;
 
@@ -109,9 +110,9 @@ impl Client for NtpClient {
     fn read(&self, flow: u32, reply: &[u8]) -> Reply {
         let Some(packet) = reply.first_chunk::<HEADER>() else { return Reply::Unmatched };
         let Some(index) = self.index(flow, stamp(packet, ORIGIN)) else { return Reply::Unmatched };
-        match self.judge(packet) {
+        match self.classify(packet) {
             Tally::Basic => Reply::Valid { index, tally: Tally::Basic as usize },
-            wrong => Reply::Invalid { index, tally: wrong as usize },
+            invalid => Reply::Invalid { index, tally: invalid as usize },
         }
     }
 
@@ -127,8 +128,8 @@ impl NtpClient {
         ((plain >> 32) as u32 == flow).then_some(plain as u32)
     }
 
-    /// What the pool's monitor asks of an answer, in its order (ntppool/monitor, beevik/ntp `Validate`).
-    fn judge(&self, packet: &[u8; HEADER]) -> Tally {
+    /// The NTP pool monitor's checks of an answer, in its order (ntppool/monitor, beevik/ntp `Validate`).
+    fn classify(&self, packet: &[u8; HEADER]) -> Tally {
         let (leap, version, mode) = (packet[0] >> 6, packet[0] & 0x38, packet[0] & 7);
         let stratum = packet[1];
         let (receive, transmit) = (stamp(packet, RECEIVE), stamp(packet, TRANSMIT));
@@ -163,7 +164,7 @@ impl Responder for NtpResponder {
     ) -> Result<usize, DropReason> {
         let request = packet.get(..length).ok_or(DropReason::Malformed)?;
         let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(DropReason::Short)?;
-        let mode = answer_mode(header[0], context.peer_port)?;
+        let mode = answer_mode(header[0], context.client_port())?;
         let version = header[0] >> 3 & 7;
         trailer(version, rest)?;
         let origin = stamp(header, TRANSMIT);
@@ -174,19 +175,19 @@ impl Responder for NtpResponder {
     }
 }
 
-/// RFC 5905 figure 31's dispatch, with version 1's modeless client (RFC 1059) and mode 1 from a stranger.
-fn answer_mode(first_byte: u8, peer_port: u16) -> Result<u8, DropReason> {
+/// RFC 5905 figure 31's dispatch, with version 1's modeless client (RFC 1059) and mode 1 from an unknown peer.
+fn answer_mode(first_byte: u8, client_port: u16) -> Result<u8, DropReason> {
     let (version, mode) = (first_byte >> 3 & 7, first_byte & 7);
     match (version, mode) {
         (0 | 5.., _) => Err(DropReason::Version),
         (_, 3) => Ok(SERVER),
         (_, 1) => Ok(2),
-        (1, 0) if peer_port != 123 => Ok(SERVER),
+        (1, 0) if client_port != 123 => Ok(SERVER),
         _ => Err(DropReason::NotARequest),
     }
 }
 
-/// What follows the header (RFC 7822): unknown extension fields are passed over, authentication is refused.
+/// Checks the bytes behind the header (RFC 7822): unknown extension fields are skipped, authentication is rejected.
 fn trailer(version: u8, mut rest: &[u8]) -> Result<(), DropReason> {
     if rest.is_empty() {
         return Ok(());
@@ -231,7 +232,7 @@ fn write_answer(out: &mut [u8; HEADER], first_byte: u8, poll: u8, origin: u64, c
     put(out, TRANSMIT, transmit);
 }
 
-/// A receive stamp equal to the client's own would make the client take the answer for its request's echo.
+/// With a receive stamp equal to its own a client would mistake the answer for an echo of its request.
 fn distinct(stamp: u64, origin: u64) -> u64 {
     if stamp == origin { stamp.wrapping_sub(1) } else { stamp }
 }
@@ -258,8 +259,8 @@ fn stamp(packet: &[u8; HEADER], at: usize) -> u64 {
 }
 
 fn put(packet: &mut [u8; HEADER], at: usize, stamp: u64) {
-    if let Some(place) = packet.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
-        *place = stamp.to_be_bytes();
+    if let Some(field) = packet.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        *field = stamp.to_be_bytes();
     }
 }
 

@@ -43,7 +43,7 @@ fn requests_of_others_are_answered() {
     let context = RequestContext {
         received_unix_ns: 1_795_000_000_000_000_000,
         now_unix_ns: 1_795_000_000_000_001_000,
-        peer_port: 4242,
+        client: Some(([192, 0, 2, 1], 4242).into()),
         ..RequestContext::default()
     };
     for request in requests {
@@ -59,7 +59,12 @@ fn requests_of_others_are_answered() {
 
 #[test]
 fn answers_of_others_are_not_answered() {
-    let context = RequestContext { received_unix_ns: 1, now_unix_ns: 2, peer_port: 4242, ..RequestContext::default() };
+    let context = RequestContext {
+        received_unix_ns: 1,
+        now_unix_ns: 2,
+        client: Some(([192, 0, 2, 1], 4242).into()),
+        ..RequestContext::default()
+    };
     for mut answer in
         [packet!("chrony_v4_answer"), packet!("chrony_v3_answer"), packet!("chrony_unsynchronised_answer")]
     {

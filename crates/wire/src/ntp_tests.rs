@@ -1,4 +1,4 @@
-//! NTP's rules, one by one; the golden packets of real implementations are in tests/packets.
+//! Tests of NTP; the golden packets of real implementations are in tests/packets.
 extern crate std;
 use super::*;
 use std::vec::Vec;
@@ -10,7 +10,12 @@ fn client() -> NtpClient {
 }
 
 fn context() -> RequestContext {
-    RequestContext { received_unix_ns: NOW - 1000, now_unix_ns: NOW, peer_port: 40_000, ..RequestContext::default() }
+    RequestContext {
+        received_unix_ns: NOW - 1000,
+        now_unix_ns: NOW,
+        client: Some(([192, 0, 2, 1], 40_000).into()),
+        ..RequestContext::default()
+    }
 }
 
 fn request(first_byte: u8, extra: &[u8]) -> Vec<u8> {
@@ -101,7 +106,7 @@ fn versions_and_modes() {
 #[test]
 fn a_modeless_packet_from_a_server_port_is_not_answered() {
     let mut packet = request(1 << 3, &[]);
-    let at = RequestContext { peer_port: 123, ..context() };
+    let at = RequestContext { client: Some(([192, 0, 2, 1], 123).into()), ..context() };
     assert_eq!(NtpResponder.answer(Table::default(), &at, &mut packet, HEADER), Err(DropReason::NotARequest));
 }
 
@@ -162,7 +167,12 @@ fn wrong_answers_are_told_apart() {
 
 #[test]
 fn stamps_are_distinct_and_ordered_whatever_the_clock_does() {
-    let same = RequestContext { received_unix_ns: NOW, now_unix_ns: NOW, peer_port: 1, ..RequestContext::default() };
+    let same = RequestContext {
+        received_unix_ns: NOW,
+        now_unix_ns: NOW,
+        client: Some(([192, 0, 2, 1], 1).into()),
+        ..RequestContext::default()
+    };
     let mut packet = request(0x23, &[]);
     packet[TRANSMIT..].copy_from_slice(&from_unix(NOW).to_be_bytes());
     NtpResponder.answer(Table::default(), &same, &mut packet, HEADER).expect("answered");

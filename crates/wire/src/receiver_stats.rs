@@ -1,45 +1,46 @@
-//! How a sender learns what has arrived of messages that nobody answers: it asks the receiver, on the port they go to.
+//! The statistics protocol between a sender of one-way messages and their receiver.
 //!
-//! Question and answer are [`LENGTH`] bytes, so that nobody gains anything by asking in another's name.
+//! The sender asks on the port that its messages go to. Request and reply have [`LENGTH`] bytes each, so that a spoofed
+//! source address gains no amplification.
 //!
 //! ```text
-//! 0   8  "flatout?" asks, "flatout!" answers
-//! 8   1  version, 2; what has another one, or another length, is neither question nor answer
-//! 9   1  what is wanted: 0 the counters; 1 the counters, and sequence numbers begin anew
+//! 0   8  "flatout?" in a request, "flatout!" in a reply
+//! 8   1  version, 2; a datagram with another version or length is neither request nor reply
+//! 9   1  0: read the counters; 1: read the counters and reset the sequence numbers
 //! 10  6  zero
-//! 16  8  a number of the asker's, echoed
-//! 24  8  which receiver tells: a number drawn when it began; zero in a question
-//! 32  8  where it reads who sent a message, and its number: `Decode::field_layout`; zero in a question
-//! 40     the counters, in the order of `ReceiverCounters::words`; zero in a question
+//! 16  8  the sender's nonce, echoed
+//! 24  8  the receiver's instance id, random for each start; zero in a request
+//! 32  8  the fields of sender id and sequence number: `Decode::field_layout`; zero in a request
+//! 40     the counters, in the order of `ReceiverCounters::words`; zero in a request
 //! ```
 //!
 //! Numbers are little endian and have 8 bytes.
 
-/// Bytes of a question and of its answer.
+/// Bytes of a request and of its reply.
 pub const LENGTH: usize = HEAD + 8 + 8 + 8 * COUNTERS;
-/// What a question says; all behind it is zero there.
+/// Bytes of a request's fields; the rest is zero.
 const HEAD: usize = 24;
-const ASKS: &[u8; 8] = b"flatout?";
-const ANSWERS: &[u8; 8] = b"flatout!";
+const REQUEST: &[u8; 8] = b"flatout?";
+const REPLY: &[u8; 8] = b"flatout!";
 const VERSION: u8 = 2;
 
-/// What a sender wants to know.
+/// A request from a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatsRequest {
-    /// Whether what comes from now on is a new beginning: no sequence number continues an earlier one.
+    /// Reset sequence tracking: no later number continues an earlier one.
     pub reset_sequences: bool,
-    /// Comes back in the answer.
+    /// Echoed in the reply.
     pub nonce: u64,
 }
 
-/// What an answer says.
+/// The reply of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatsReply {
-    /// Which receiver tells. The same at all its addresses; another one after it was started again.
+    /// The receiver's instance id: the same at all its addresses, another one after a restart.
     pub instance: u64,
-    /// Where it reads who sent a message and its number, as [`crate::Decode::field_layout`] has it.
+    /// The fields of sender id and sequence number, as in [`crate::Decode::field_layout`].
     pub field_layout: u64,
-    /// What it has counted.
+    /// Its counters.
     pub counters: ReceiverCounters,
 }
 
@@ -76,33 +77,33 @@ macro_rules! receiver_counters {
 }
 
 receiver_counters! {
-    /// Messages that came, right or not.
+    /// Messages received, valid or not.
     received,
-    /// Messages that were right.
+    /// Valid messages.
     parsed,
-    /// Messages that were not.
+    /// Malformed messages.
     malformed,
-    /// Right messages whose sequence number had come before.
+    /// Valid messages with a sequence number seen before.
     duplicate,
-    /// Right messages that came after a later one of their sender.
+    /// Valid messages that came after a later one of their sender.
     reordered,
-    /// Sequence numbers left out so far; one that comes late is taken off again.
+    /// Sequence numbers missing so far; one that arrives late is subtracted again.
     missing,
-    /// Senders whose numbers jumped too far to be a gap: begun again, or in another byte order.
+    /// Jumps of a sender's numbers too large for a gap: a restart, or another byte order.
     restarts,
-    /// Right messages whose sender there was no room to follow.
+    /// Valid messages of senders beyond the tracking table's size.
     untracked,
-    /// What the kernel dropped at the sockets; messages that it would have handed over as one count as one.
+    /// Drops of the sockets; coalesced messages count once.
     kernel_drops,
-    /// What the kernel handed over, messages that came as one counted once.
+    /// Arrivals from the kernel; coalesced messages count once.
     arrivals,
-    /// Right messages that the handler has taken.
+    /// Valid messages that the handler has received.
     handed_over,
-    /// Right messages dropped because the queue to the handler was full.
+    /// Valid messages dropped because the queue to the handler was full.
     dropped,
-    /// Right messages that wait for the handler.
+    /// Valid messages in the queue to the handler.
     queued,
-    /// Senders that began: each once more after every new beginning of numbers.
+    /// Senders seen; each counts again after a reset of sequence numbers.
     senders,
     /// Bytes of all messages.
     bytes,
@@ -110,53 +111,53 @@ receiver_counters! {
     cpu_ns,
     /// How many workers there are.
     workers,
-    /// Bytes that a message must have.
+    /// The size of a message, bytes.
     size,
-    /// Bits of a sequence number; 0: there is none.
+    /// Bits of a sequence number; 0: none.
     sequence_bits,
 }
 
 impl StatsRequest {
-    /// The question as a datagram.
+    /// The request as a datagram.
     #[must_use]
     pub fn write(&self) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
-        head(&mut out, ASKS, self.reset_sequences, self.nonce);
+        head(&mut out, REQUEST, self.reset_sequences, self.nonce);
         out
     }
 
-    /// A question, if the datagram is one.
+    /// A request, if the datagram is one.
     #[must_use]
     pub fn read(datagram: &[u8]) -> Option<Self> {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
-        let (reset_sequences, nonce) = read_head(datagram, ASKS)?;
+        let (reset_sequences, nonce) = read_head(datagram, REQUEST)?;
         datagram[HEAD..].iter().all(|byte| *byte == 0).then_some(Self { reset_sequences, nonce })
     }
 
-    /// The answer to it.
+    /// The reply to it as a datagram.
     #[must_use]
     pub fn reply(&self, stats: &StatsReply) -> [u8; LENGTH] {
         let mut out = [0; LENGTH];
-        head(&mut out, ANSWERS, self.reset_sequences, self.nonce);
+        head(&mut out, REPLY, self.reset_sequences, self.nonce);
         let counts = stats.counters.words().map(|(_, count)| count);
-        for (place, number) in
+        for (field, number) in
             out[HEAD..].chunks_exact_mut(8).zip([stats.instance, stats.field_layout].into_iter().chain(counts))
         {
-            place.copy_from_slice(&number.to_le_bytes());
+            field.copy_from_slice(&number.to_le_bytes());
         }
         out
     }
 
-    /// What an answer to this question says, if the datagram is one.
+    /// The reply to this request, if the datagram is one.
     #[must_use]
     pub fn read_reply(&self, datagram: &[u8]) -> Option<StatsReply> {
         let datagram = datagram.first_chunk::<LENGTH>().filter(|_| datagram.len() == LENGTH)?;
-        let mine = read_head(datagram, ANSWERS)? == (self.reset_sequences, self.nonce);
+        let matches = read_head(datagram, REPLY)? == (self.reset_sequences, self.nonce);
         let mut numbers = datagram[HEAD..].chunks_exact(8).map(number);
-        let (instance, places) = (numbers.next()?, numbers.next()?);
+        let (instance, field_layout) = (numbers.next()?, numbers.next()?);
         let mut words = [0; COUNTERS];
         words.iter_mut().zip(numbers).for_each(|(word, reply)| *word = reply);
-        mine.then(|| StatsReply { instance, field_layout: places, counters: ReceiverCounters::of(words) })
+        matches.then(|| StatsReply { instance, field_layout, counters: ReceiverCounters::of(words) })
     }
 }
 

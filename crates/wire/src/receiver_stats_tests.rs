@@ -1,4 +1,4 @@
-//! Question and answer about what has arrived.
+//! Tests of the statistics protocol.
 use super::*;
 
 const QUESTION: StatsRequest = StatsRequest { reset_sequences: true, nonce: 0x0102_0304_0506_0708 };
@@ -66,7 +66,7 @@ fn answers_to_other_questions() {
     assert_eq!(QUESTION.read_reply(&QUESTION.write()), None, "a question come back");
 }
 
-/// Written by another program (Python's `struct`), after the layout as it stands at the head of `receiver_stats.rs`.
+/// Written by another program (Python's `struct`), after the layout in `receiver_stats.rs`.
 macro_rules! golden {
     ($name:literal) => {
         include_bytes!(concat!("../../../fuzz/seeds/receiver_stats/", $name, ".bin"))

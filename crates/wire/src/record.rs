@@ -1,22 +1,23 @@
-//! Records: small messages of one fixed layout, sent one way, such as a game's updates. The layout comes as options.
+//! Records: small one-way messages of one fixed layout, such as a game's updates.
+//!
+//! The layout comes as options:
 //!
 //! ```text
 //! size N                  bytes of every record; comes first
-//! identity PLACE          who sends it            sequence PLACE   its number among that sender's
-//! sent PLACE, unit NS     when it left: Unix time in units of so many ns; 0: seconds as a float of 8 bytes
-//! counter PLACE           counts up with the sender's records
-//! random PLACE, low BITS, high BITS
-//!                         drawn evenly: floats between the two (their bits, of 8 bytes), whole numbers from the one up
+//! identity FIELD          the sender's id         sequence FIELD   the sender's sequence number
+//! sent FIELD, unit NS     the send time: Unix time in units of so many ns; 0: seconds as a float of 8 bytes
+//! counter FIELD           counts up with the sender's records
+//! random FIELD, low BITS, high BITS
+//!                         uniform: floats between the two (their bits, of 8 bytes), whole numbers from the one up
 //!                         to the other; without them from 0 to 1, and over the whole range
-//! constant PLACE, value BITS
-//!                         the same in all records: a receiver refuses others
-//! reply N, echoed PLACE   answers come back, of N bytes, with the request's sequence there; constants and an identity
-//!                         that follow are the answer's
-//! longer 1                more bytes may follow those N
+//! constant FIELD, value BITS
+//!                         the same in all records: a receiver rejects others
+//! reply N, echoed FIELD   answers of N bytes echo the request's sequence there; a following constant or identity is
+//! the answer's longer 1                more bytes may follow those N
 //! ```
 //!
-//! Method: a record is first copied from a row, as [`Record::compile`] made it of a line of hexadecimal digits, or from
-//! a template with the constants; then the fields are written that differ from record to record.
+//! Method: a record is copied from a row, compiled from hexadecimal digits, or from a template with the constants; then
+//! the fields that differ between records are written.
 
 mod field;
 mod layout;
@@ -34,7 +35,7 @@ pub const LONGEST: usize = QUERY_LEN_MAX;
 /// The protocol.
 pub struct Record;
 
-/// The sending end.
+/// The client, or sender.
 #[derive(Clone, Debug)]
 pub struct RecordClient {
     layout: Layout,
@@ -43,11 +44,11 @@ pub struct RecordClient {
     key: u64,
 }
 
-/// Records are received, not answered.
+/// There is no responder: records are received, not answered.
 #[derive(Clone, Debug)]
 pub struct RecordResponder;
 
-/// The receiving end.
+/// The decoder.
 #[derive(Clone, Debug)]
 pub struct RecordDecoder {
     layout: Layout,
@@ -145,13 +146,13 @@ impl Client for RecordClient {
     fn read(&self, flow: u32, reply: &[u8]) -> Reply {
         let Some(expected) = &self.reply else { return Reply::Unmatched };
         let layout = &expected.layout;
-        let others = layout.identity.is_some_and(|field| field.read(reply) != field.held(flow.into()));
-        if others || reply.len() < expected.echoed.end() {
+        let foreign = layout.identity.is_some_and(|field| field.read(reply) != field.held(flow.into()));
+        if foreign || reply.len() < expected.echoed.end() {
             return Reply::Unmatched;
         }
-        let index = self.named(expected.echoed.read(reply));
-        let long = reply.len() > layout.size && !expected.longer;
-        if long || reply.len() < layout.size {
+        let index = self.index_of(expected.echoed.read(reply));
+        let too_long = reply.len() > layout.size && !expected.longer;
+        if too_long || reply.len() < layout.size {
             Reply::Invalid { index, tally: Tally::WrongSize as usize }
         } else if layout.constants_hold(reply) {
             Reply::Valid { index, tally: Tally::Replied as usize }
@@ -162,15 +163,15 @@ impl Client for RecordClient {
 
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
         let sequence = self.layout.sequence?;
-        let ours = self.layout.identity.is_none_or(|field| field.read(request) == field.held(flow.into()));
+        let matches = self.layout.identity.is_none_or(|field| field.read(request) == field.held(flow.into()));
         let quoted = sequence.end() <= request.len() && request.len() <= self.layout.size;
-        (ours && quoted).then(|| self.named(sequence.read(request)))
+        (matches && quoted).then(|| self.index_of(sequence.read(request)))
     }
 }
 
 impl RecordClient {
-    /// The bits of an index that both ends have room for.
-    fn named(&self, sequence: u64) -> u32 {
+    /// The part of a sequence number that request and reply have room for.
+    fn index_of(&self, sequence: u64) -> u32 {
         sequence as u32 & u32::MAX >> (32 - self.index_bits())
     }
 }
@@ -211,12 +212,12 @@ impl Decode for RecordDecoder {
         Ok(Decoded { sender: number(identity, message), sequence: number(sequence, message) })
     }
 
-    /// The usual fields are read by code of their own, so that nothing is decided anew for each message.
+    /// Common fields have a fast path without per-message branches.
     #[inline]
     fn decode_all(&self, messages: &[u8], tell: impl FnMut(Decoded)) -> usize {
-        match self.layout.identity.map(|field| field.usual()) {
-            Some(Some(at)) => self.take_of(messages, |message| word(message, at), tell),
-            _ => self.take_of(messages, |message| number(self.layout.identity, message), tell),
+        match self.layout.identity.map(|field| field.fast_offset()) {
+            Some(Some(at)) => self.decode_of(messages, |message| word(message, at), tell),
+            _ => self.decode_of(messages, |message| number(self.layout.identity, message), tell),
         }
     }
 
@@ -228,15 +229,15 @@ impl Decode for RecordDecoder {
 
 impl RecordDecoder {
     #[inline]
-    fn take_of(&self, messages: &[u8], sender: impl Fn(&[u8]) -> u64, tell: impl FnMut(Decoded)) -> usize {
-        match self.layout.sequence.map(|field| field.usual()) {
-            Some(Some(at)) => self.take_with(messages, (sender, |message: &[u8]| word(message, at)), tell),
-            _ => self.take_with(messages, (sender, |message: &[u8]| number(self.layout.sequence, message)), tell),
+    fn decode_of(&self, messages: &[u8], sender: impl Fn(&[u8]) -> u64, tell: impl FnMut(Decoded)) -> usize {
+        match self.layout.sequence.map(|field| field.fast_offset()) {
+            Some(Some(at)) => self.decode_with(messages, (sender, |message: &[u8]| word(message, at)), tell),
+            _ => self.decode_with(messages, (sender, |message: &[u8]| number(self.layout.sequence, message)), tell),
         }
     }
 
     #[inline]
-    fn take_with(
+    fn decode_with(
         &self,
         messages: &[u8],
         (sender, sequence): (impl Fn(&[u8]) -> u64, impl Fn(&[u8]) -> u64),
@@ -261,7 +262,7 @@ fn number(field: Option<Field>, message: &[u8]) -> u64 {
     field.map_or(0, |field| field.read(message))
 }
 
-/// The number of 4 bytes at a place.
+/// The 4-byte number at an offset.
 #[inline]
 fn word(message: &[u8], at: usize) -> u64 {
     let bytes = message.get(at..).and_then(|bytes| bytes.first_chunk());

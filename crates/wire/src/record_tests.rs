@@ -1,4 +1,4 @@
-//! The rules of records, one by one.
+//! Tests of records.
 extern crate std;
 use super::*;
 use std::vec::Vec;

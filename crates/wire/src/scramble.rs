@@ -1,17 +1,17 @@
-//! Numbers that look random to whoever does not know the key: what makes requests unguessable.
+//! A keyed permutation of 64-bit numbers, which makes requests unguessable.
 
 /// Odd, so that multiplication permutes; from Steele, Lea and Flood, "Fast splittable generators" (2014).
 const MIX: u64 = 0xbf58_476d_1ce4_e5b9;
 const UNMIX: u64 = inverse(MIX);
 
-/// A permutation of 64 bits: nearby numbers come out far apart, and [`unscramble`] turns it back.
+/// A permutation of 64 bits that spreads nearby numbers; [`unscramble`] inverts it.
 #[must_use]
 pub(crate) fn scramble(plain: u64, key: u64) -> u64 {
     let mixed = (plain ^ key).wrapping_mul(MIX);
     (mixed ^ mixed >> 32).wrapping_mul(MIX)
 }
 
-/// What [`scramble`] made of, with the same key.
+/// The inverse of [`scramble`] with the same key.
 #[must_use]
 pub(crate) fn unscramble(mixed: u64, key: u64) -> u64 {
     let mixed = mixed.wrapping_mul(UNMIX);

@@ -1,12 +1,12 @@
-//! Values by key, for what a server answers from: built once, lent to every answer, looked up without allocation.
+//! A read-only hash table of answers by key: built once, looked up without allocation.
 //!
 //! Method: open addressing with linear probing over FNV-1a; entries lie one after another in one run of bytes, each
-//! as key length (u16), value length (u32), key, value, little endian; a slot holds where its entry begins, plus one.
+//! as key length (u16), value length (u32), key, value, little endian; a slot holds the offset of its entry, plus one.
 
 /// Length of an entry before its key.
 const HEAD: usize = 6;
 
-/// A table that somebody else owns. The default one is empty.
+/// A borrowed table. The default one is empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Table<'a> {
     slots: &'a [u32],
@@ -15,19 +15,19 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// The table that [`Table::build`] has laid out; `longest` is what it returned.
+    /// The table built by [`Table::build`]; `longest` is what it returned.
     #[must_use]
     pub fn new(slots: &'a [u32], entries: &'a [u8], longest: usize) -> Self {
         Self { slots, entries, longest }
     }
 
-    /// No value is longer (bytes).
+    /// The length of the longest value (bytes).
     #[must_use]
     pub fn longest(&self) -> usize {
         self.longest
     }
 
-    /// How many slots a table of so many entries needs: a power of two, at most half of them taken.
+    /// The number of slots for so many entries: a power of two, at most half of them used.
     #[must_use]
     pub fn slots(entries: usize) -> usize {
         if entries == 0 { 0 } else { (entries * 2).next_power_of_two() }
@@ -35,15 +35,15 @@ impl<'a> Table<'a> {
 
     /// Fills `slots` (zeroed, as many as [`Table::slots`] says) so that `entries` can be looked up.
     ///
-    /// Of several entries with one key the first is found. Returns the longest value, or `None` where the entries are
-    /// damaged, more than `slots` can hold, or longer than 4 GiB.
+    /// Of several entries with one key the first is found. Returns the length of the longest value, or `None` where the
+    /// entries are corrupt, more than `slots` can hold, or longer than 4 GiB.
     pub fn build(slots: &mut [u32], entries: &[u8]) -> Option<usize> {
         let (mut at, mut longest) = (0, 0);
         u32::try_from(entries.len()).ok()?;
-        let mut left = slots.len() / 2;
+        let mut free = slots.len() / 2;
         while at < entries.len() {
             let (key, value) = entry(entries, at)?;
-            left = left.checked_sub(1)?;
+            free = free.checked_sub(1)?;
             let mask = slots.len() - 1;
             let mut slot = hash(key) as usize & mask;
             while slots[slot] != 0 {
@@ -61,11 +61,11 @@ impl<'a> Table<'a> {
     pub fn find(&self, key: &[u8]) -> Option<&'a [u8]> {
         let mask = self.slots.len().checked_sub(1)?;
         let mut slot = hash(key) as usize & mask;
-        // At most once around: a table without a free slot is no reason to spin.
+        // At most one round, also without a free slot.
         for _ in 0..self.slots.len() {
             let at = (*self.slots.get(slot)?).checked_sub(1)?;
-            let (its, value) = entry(self.entries, at as usize)?;
-            if its == key {
+            let (found, value) = entry(self.entries, at as usize)?;
+            if found == key {
                 return Some(value);
             }
             slot = (slot + 1) & mask;

@@ -1,4 +1,4 @@
-//! The table: what is found, and what damage does.
+//! Tests of the table: lookups and corrupt entries.
 extern crate std;
 use super::*;
 use std::vec::Vec;

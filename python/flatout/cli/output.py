@@ -1,4 +1,4 @@
-"""What a command leaves behind: summary, JSON, HTML, exit code. Nothing measured is lost for want of a place."""
+"""The output of a command: summary, JSON, HTML, exit code. A result that cannot be written is kept elsewhere."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PRECEDENCE = (BAD_USE, INTERRUPTED, TARGET, GENERATOR, UNMET)
 
 
 def say(text: str) -> None:
-    """A line for people, beside what programs read."""
+    """Prints a line on standard error, apart from what programs read."""
     print(text, file=sys.stderr)
 
 
 def check_writable(output: Output) -> None:
-    """Finds out before a measurement what would spoil its result afterwards. Errors: OutputError, as bad use."""
+    """Checks before a measurement that its result can be written. Errors: OutputError."""
     for path in (output.json, output.html):
         if path and path != "-" and not Path(path).parent.is_dir():
             raise OutputError(f"'{path}' cannot be written: there is no folder '{Path(path).parent}'")
@@ -79,7 +79,7 @@ def _limit_code(result: LimitResult) -> int:
 
 
 def _complaints(results: Sequence[tuple[str, Result]]) -> None:
-    """What `--quiet` leaves: why a result is none."""
+    """What `--quiet` still prints: why a result is not valid."""
     for _, result in results:
         if exit_code(result) in (TARGET, GENERATOR):
             say(f"flatout: {result.sentence if isinstance(result, LimitResult) else result.why}")

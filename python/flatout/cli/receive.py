@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags.shared import flattened
-from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend
+from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, run_until_stopped
 from flatout.host import topology
 from flatout.protocols.base import Protocol
 from flatout.receiver.counting import drained
@@ -115,7 +115,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
                 for line in _beginning(protocol, server, receiving):
                     out.say(line)
             lines = functools.partial(_Lines, size=server.layout.size, people=not receiving.quiet)
-            return attend(server, lines, stop, seconds=seconds, json=receiving.json)
+            return run_until_stopped(server, lines, stop, seconds=seconds, json=receiving.json)
 
     serve.__doc__ = _HELP.format(protocol=protocol)
     serve.__annotations__ = {

@@ -11,10 +11,8 @@ from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
 from flatout.cli.limit import seek
 from flatout.cli.load import measure
-from flatout.errors import UsageError
 from flatout.result.files import read
 from flatout.result.model import LimitResult
-from flatout.scenario.model import Scenario
 
 
 def rerun(
@@ -34,10 +32,7 @@ def rerun(
 
     """
     stored = read(result)
-    try:
-        scenario = msgspec.convert(stored.scenario, Scenario)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"the scenario in '{result}' makes no sense: {error}") from error
+    scenario = stored.scenario
     if target is not None:
         scenario = msgspec.structs.replace(scenario, target=target)
     out.check_writable(output)

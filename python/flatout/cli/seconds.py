@@ -1,6 +1,6 @@
-"""What all that runs until it is stopped has: a wish to stop, a look a second, and objects for programs.
+"""The loop of commands that run until they are stopped: one line and one JSON object a second.
 
-No word about what is counted: that is told by whoever attends.
+The commands themselves say what is counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flatout.errors import OutputError
 
 Stats = dict[str, Any]
 
-# Flags of all that runs until it is stopped.
+# Flags of these commands.
 For = Annotated[str | None, Parameter(name="--for", help="Stop after this time. [until Ctrl-C]")]
 Json = Annotated[
     str | None,
@@ -33,7 +33,7 @@ Json = Annotated[
 Quiet = Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")]
 
 
-class Attended(Protocol):
+class Running(Protocol):
     """Something that runs, counts and can be stopped."""
 
     @property
@@ -48,25 +48,25 @@ class Attended(Protocol):
 
 
 class Stop:
-    """The wish to stop, by signal.
+    """A request to stop, by signal.
 
     A pipe and no `threading.Event`: the handler runs in the thread that waits, and would hang on the event's own lock.
     """
 
     def __init__(self) -> None:
-        self._heard, self._said = os.pipe()
-        os.set_blocking(self._said, False)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._say)
+            signal.signal(number, self._request)
 
-    def _say(self, *_: object) -> None:
-        # A full pipe says it already.
+    def _request(self, *_: object) -> None:
+        # A full pipe means that a request is pending.
         with contextlib.suppress(BlockingIOError):
-            os.write(self._said, b".")
+            os.write(self._writer, b".")
 
     def wait(self, seconds: float) -> bool:
-        """Whether somebody wishes it, after so long at most; it stays so."""
-        return bool(select.select([self._heard], [], [], seconds)[0])
+        """Waits so many seconds at most for a request; it stays requested."""
+        return bool(select.select([self._reader], [], [], seconds)[0])
 
 
 class Lines(abc.ABC):
@@ -77,14 +77,14 @@ class Lines(abc.ABC):
         self.people = people
 
     def second(self, before: Stats, now: Stats) -> None:
-        """What a second brought, between two looks."""
+        """The events of one second, between two samples."""
         self._object({**self.difference(before, now), "t_s": now["t_s"]})
         if self.people:
             for line in self.of_second(before, now, max(now["t_s"] - before["t_s"], 1e-9)):
                 out.say(line)
 
     def last(self, totals: Stats) -> None:
-        """What there was in all."""
+        """The totals."""
         self._object({**totals, "total": True})
         if self.people:
             for line in self.of_all(totals):
@@ -92,7 +92,7 @@ class Lines(abc.ABC):
 
     @abc.abstractmethod
     def difference(self, before: Stats, now: Stats) -> Stats:
-        """The events between two looks, in the form of a look."""
+        """The events between two samples, in the form of a sample."""
 
     @abc.abstractmethod
     def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
@@ -113,20 +113,20 @@ class Lines(abc.ABC):
             self.objects = None
 
 
-def attend(
-    running: Attended,
+def run_until_stopped(
+    running: Running,
     lines: Callable[[BinaryIO | None], Lines],
     stop: Stop,
     *,
     seconds: float | None,
     json: str | None,
 ) -> int:
-    """A line a second until somebody or the clock ends it; returns the exit code."""
+    """Writes a line a second until `stop`, or for `seconds`; returns the exit code."""
     left = seconds if seconds is not None else float("inf")
     with contextlib.ExitStack() as opened:
         reported = lines(_objects(json, opened))
-        # From nothing, not from a first look: what came before that would be in no second.
-        before = _nothing(running.stats())
+        # From zero, not from a first sample: events before that would be in no second.
+        before = _zero(running.stats())
         while left > 0 and running.alive and not stop.wait(min(1.0, left)):
             left -= 1.0
             now = running.stats()
@@ -140,12 +140,12 @@ def attend(
     return out.GENERATOR if died else out.DONE
 
 
-def _nothing(stats: Any) -> Any:
-    """A look in which nothing was counted yet."""
+def _zero(stats: Any) -> Any:
+    """A sample in which every counter is 0."""
     if isinstance(stats, dict):
-        return {name: _nothing(value) for name, value in stats.items()}
+        return {name: _zero(value) for name, value in stats.items()}
     if isinstance(stats, list):
-        return [_nothing(value) for value in stats]
+        return [_zero(value) for value in stats]
     return 0 if isinstance(stats, int | float) else stats
 
 
@@ -160,5 +160,5 @@ def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
 
 
 def events(before: Mapping[str, int], now: Mapping[str, int], held: frozenset[str] = frozenset()) -> dict[str, int]:
-    """The differences of counters; what is `held` is no event and stays as it is now."""
+    """The differences of counters; those in `held` are gauges and keep their last value."""
     return {name: value if name in held else value - before[name] for name, value in now.items()}

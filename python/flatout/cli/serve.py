@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags.shared import flattened
-from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, attend, events
+from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, events, run_until_stopped
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
 from flatout.server.answering import CONNECTIONS, Answerer
@@ -61,7 +61,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
                 for line in _beginning(protocol, server):
                     out.say(line)
             lines = functools.partial(_Lines, people=not serving.quiet)
-            return attend(server, lines, stop, seconds=seconds, json=serving.json)
+            return run_until_stopped(server, lines, stop, seconds=seconds, json=serving.json)
 
     links = [link for link in protocol.links if link != "tls"]
     reported = _HELP_STREAMS if "tcp" in links else ""

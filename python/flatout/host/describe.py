@@ -1,4 +1,4 @@
-"""The machine the generator runs on: what results must name, and what it did to the measurement meanwhile."""
+"""Describes the machine that the generator runs on, and samples its counters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which NUMA nodes and CPUs this machine has, and the network card behind an address: its node and receive queues.
+"""The topology of this machine: NUMA nodes, CPUs, and the receive queues of the network card behind an address.
 
-Where a packet is taken in decides how many can be: one queue is one CPU's, and another node's memory is far away.
-Everything is read from /sys and /proc. What cannot be told there is left out, never guessed.
+It bounds how many packets can be received: one queue is served by one CPU, and memory of another node is slow.
+Everything is read from /sys and /proc; what is missing there is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flatout.errors import UsageError
 
 SYS, PROC = Path("/sys"), Path("/proc")
 _SIOCGIFADDR = 0x8915
-# Of a wildcard address on a machine with many interfaces the first ones do.
+# For a wildcard address on a machine with many interfaces the first ones are enough.
 _MOST_INTERFACES = 4
 
 
@@ -65,12 +65,12 @@ def interfaces(address: str, sys: Path = SYS, proc: Path = PROC) -> list[Interfa
 def _interface(name: str, sys: Path) -> Interface:
     queues = len(list((sys / "class/net" / name / "queues").glob("rx-*")))
     node = _read(sys / "class/net" / name / "device/numa_node")
-    # A card that belongs to no node says -1.
+    # -1: the card belongs to no node.
     return Interface(name, queues, int(node) if re.fullmatch(r"\d+", node) else None)
 
 
 def _has_v4(name: str, packed: bytes, _: Path) -> bool:
-    """Whether it is the interface's first address; the kernel tells no others this way."""
+    """Whether it is the interface's first address; this call returns no others."""
     asked = struct.pack("256s", name.encode()[:15])
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
@@ -92,7 +92,7 @@ def _read(path: Path) -> str:
 
 
 def sentence(address: str, sys: Path = SYS, proc: Path = PROC) -> str:
-    """All of it in one line; empty where nothing can be told."""
+    """All of it in one line; empty where nothing is known."""
     reported = [f"NUMA node {node.number} has CPUs {node.cpus}" for node in nodes(sys)]
     for interface in interfaces(address, sys, proc)[:_MOST_INTERFACES]:
         queues = "1 RX queue" if interface.queues == 1 else f"{interface.queues} RX queues"

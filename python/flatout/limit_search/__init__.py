@@ -1,1 +1,1 @@
-"""Finding the highest load that a server holds: pure deciders and the shell that carries them out."""
+"""The limit search: pure decisions, and the loop that carries them out."""

@@ -1,8 +1,8 @@
-"""Is a load held? RFC 9971 (MLRsearch) load classification and conditional throughput.
+"""Load classification and conditional throughput by RFC 9971 (MLRsearch). Pure.
 
-Method: the arithmetic of the RFC's appendices, over all valid trials measured at one load. Trials shorter than
-full length can only speak against a load: their losses count as far as their successes do not balance them.
-Nothing here chooses a load, knows a clock, or looks at more than one load.
+The arithmetic of the RFC's appendices, over all valid trials measured at one load. Trials shorter than
+full length can only count against a load: their lossy time counts as far as their good time does not balance it.
+Nothing here chooses a load or compares loads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 Bound = Literal["lower", "upper", "undecided"]
 
 
-class Tried(Protocol):
+class MeasuredTrial(Protocol):
     """What classification needs of a trial."""
 
     @property
@@ -24,7 +24,7 @@ class Tried(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class SearchGoal:
     """A search goal in the RFC's sense: a trial of `full_s` counts fully, and `sum_s` of them decide a load.
 
     A trial is lossy when its loss ratio is above `loss`; a load may have up to `exceed` of its time lossy.
@@ -37,7 +37,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
+class _Durations:
     """Seconds of trials at one load."""
 
     full_low: float = 0.0
@@ -46,26 +46,26 @@ class _Sums:
     short_high: float = 0.0
 
 
-def classify(rule: Rule, trials: Iterable[Tried]) -> Bound:
-    """Lower: held even if all the time still missing were lossy. Upper: lossy even if none were."""
-    sums = _add_up(rule, trials)
-    balancing = sums.short_low * rule.exceed / (1.0 - rule.exceed)
+def classify(goal: SearchGoal, trials: Iterable[MeasuredTrial]) -> Bound:
+    """Lower: held even if all the missing time were lossy. Upper: lossy even if none of the missing time were."""
+    sums = _add_up(goal, trials)
+    balancing = sums.short_low * goal.exceed / (1.0 - goal.exceed)
     high = sums.full_high + max(0.0, sums.short_high - balancing)
-    whole = max(sums.full_low + high, rule.sum_s)
-    allowed = whole * rule.exceed
+    whole = max(sums.full_low + high, goal.sum_s)
+    allowed = whole * goal.exceed
     if high > allowed:
         return "upper"
     return "lower" if whole - sums.full_low <= allowed else "undecided"
 
 
-def conditional_throughput(rule: Rule, load: float, trials: Iterable[Tried]) -> float:
-    """Give the load less the loss ratio that 1 - `exceed` of the full-length time stayed at or below."""
-    full = sorted((trial for trial in trials if trial.duration_s >= rule.full_s), key=lambda trial: trial.loss)
-    return load * (1.0 - _quantile_loss(rule, full))
+def conditional_throughput(goal: SearchGoal, load: float, trials: Iterable[MeasuredTrial]) -> float:
+    """The load less the loss ratio that 1 - `exceed` of the full-length time stayed at or below."""
+    full = sorted((trial for trial in trials if trial.duration_s >= goal.full_s), key=lambda trial: trial.loss)
+    return load * (1.0 - _quantile_loss(goal, full))
 
 
-def _quantile_loss(rule: Rule, full: Sequence[Tried]) -> float:
-    remaining = max(rule.sum_s, sum(trial.duration_s for trial in full)) * (1.0 - rule.exceed)
+def _quantile_loss(goal: SearchGoal, full: Sequence[MeasuredTrial]) -> float:
+    remaining = max(goal.sum_s, sum(trial.duration_s for trial in full)) * (1.0 - goal.exceed)
     for trial in full:
         remaining -= trial.duration_s
         if remaining <= 0.0:
@@ -73,11 +73,11 @@ def _quantile_loss(rule: Rule, full: Sequence[Tried]) -> float:
     return 1.0
 
 
-def _add_up(rule: Rule, trials: Iterable[Tried]) -> _Sums:
+def _add_up(goal: SearchGoal, trials: Iterable[MeasuredTrial]) -> _Durations:
     sums = {(full, high): 0.0 for full in (True, False) for high in (True, False)}
     for trial in trials:
-        sums[trial.duration_s >= rule.full_s, trial.loss > rule.loss] += trial.duration_s
-    return _Sums(
+        sums[trial.duration_s >= goal.full_s, trial.loss > goal.loss] += trial.duration_s
+    return _Durations(
         full_low=sums[True, False],
         full_high=sums[True, True],
         short_low=sums[False, False],

@@ -1,25 +1,26 @@
-"""Carries a search out: measures what the decider asks for, rests, checks that the target recovered, keeps every trial.
+"""Runs a search: measures the trials that `search.decide` asks for, and waits until the target has recovered.
 
-Method: a loop around `search.decide`, with everything that touches the world passed in, so that it runs in virtual
-time. Whatever ends it, what was measured is kept: an error only comes out when there is nothing to keep.
-Never in here: sockets, a clock of its own, the choice of a load.
+Clock, sleep and engine are passed in, so that it runs in virtual time. Every trial is kept, whatever ends the search:
+an error is raised only where no trial was completed. Never in here: sockets, a clock of its own, the choice of a load.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.limit_search.search import Done, Measure, Opening, Past, conclude, decide, no_opening
+from flatout.limit_search.exchange import ShareLaterThan
+from flatout.limit_search.search import Conclusion, NextTrial, OpeningTime, PastTrial, conclude, decide, no_opening_time
 from flatout.limit_search.sentence import sentence
-from flatout.limit_search.trial_verdict import ShareLaterThan, TrialEvaluation, evaluate_trial
+from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.result.model import Host, Limit, LimitResult, LoadResult, Search, StoppedBy, Trial
 from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.scenario.model import Scenario
 
 _REST_S = 0.1
 _REST_AFTER_FAILED_S = 0.25
@@ -32,11 +33,16 @@ OnSearch = Callable[[SearchProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """What a search needs of the world.
+class Environment:
+    """What a search needs from outside.
 
-    `measure` does one trial at a load and of a length, `recover` tells whether the target answers a low rate properly,
-    `opening_s` how long opening the connections of a load takes.
+    measure: runs one trial at a load, for a duration in s.
+    recover: whether the target answers a low rate properly.
+    clock, rest: the time in s; sleeps for so many s.
+    share_later_than: the share of a distribution above so many ns.
+    opening_s: how long opening the connections of a load takes.
+    stop: whether the search is to end now.
+    progress: called on every event.
     """
 
     measure: Callable[[float, float, OnRun], LoadResult]
@@ -44,117 +50,121 @@ class World:
     clock: Callable[[], float]
     rest: Callable[[float], object]
     share_later_than: ShareLaterThan
-    opening_s: Opening = no_opening
+    opening_s: OpeningTime = no_opening_time
     stop: Callable[[], bool] = lambda: False
     progress: OnSearch = lambda _progress: None
 
 
-class _End(NamedTuple):
-    """Why the loop ended, where the decider did not end it."""
+class _Stop(NamedTuple):
+    """Why the search ends, where `decide` did not end it."""
 
     stopped_by: StoppedBy
     because: str | None = None
 
 
 @dataclass(slots=True)
-class _Drive:
-    """One search under way."""
+class _SearchRun:
+    """One search in progress."""
 
     search: Search
-    world: World
+    environment: Environment
     hint_per_s: float | None
     began_s: float
-    past: list[Past] = field(default_factory=list)
+    past: list[PastTrial] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
-    trouble: str | None = None
+    invalid_why: str | None = None
 
     def elapsed_s(self) -> float:
-        return self.world.clock() - self.began_s
+        return self.environment.clock() - self.began_s
 
-    def run(self) -> tuple[Done, str | None]:
-        """Until the decider or the world ends it: the bounds, and what the sentence should add."""
+    def run(self) -> tuple[Conclusion, str | None]:
+        """Runs to the end; returns the bounds and the reason that the sentence adds."""
         while True:
-            step = decide(self.search, self.past, self.elapsed_s(), self.hint_per_s, self.world.opening_s)
-            if isinstance(step, Done):
-                return step, self._because(step)
-            end = self._carry_out(step)
+            step = decide(self.search, self.past, self.elapsed_s(), self.hint_per_s, self.environment.opening_s)
+            if isinstance(step, Conclusion):
+                return step, self._reason(step)
+            end = self._step(step)
             if end is not None:
                 done = conclude(self.search, self.past, end.stopped_by, self.hint_per_s)
-                return done, end.because or self._because(done)
+                return done, end.because or self._reason(done)
 
-    def _carry_out(self, step: Measure) -> _End | None:
+    def _step(self, step: NextTrial) -> _Stop | None:
         try:
-            if self.world.stop():
-                return _End("interrupted")
-            return self._try(step) or (_End("interrupted") if self.world.stop() else None) or self._settle_down()
+            if self.environment.stop():
+                return _Stop("interrupted")
+            return (
+                self._run_trial(step) or (_Stop("interrupted") if self.environment.stop() else None) or self._recover()
+            )
         except KeyboardInterrupt:
-            return _End("interrupted")
+            return _Stop("interrupted")
 
-    def _try(self, step: Measure) -> _End | None:
-        """One trial. The generator's failure is an invalid trial; the target's ends the search."""
+    def _run_trial(self, step: NextTrial) -> _Stop | None:
+        """One trial. A failure of the generator makes it invalid; a failure of the target ends the search."""
         try:
-            result = self.world.measure(step.load, step.duration_s, lambda run: self._tell(step, run=run))
+            result = self.environment.measure(step.load, step.duration_s, lambda run: self._report(step, run=run))
         except TargetError as error:
-            return self._keep_or_raise(error, _End("target", str(error)))
+            return self._end_or_raise(error, _Stop("target", str(error)))
         except GeneratorError as error:
-            self._remember(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error)))
-            return self._keep_or_raise(error, None)
-        evaluation = evaluate_trial(result, self.search.goal, self.world.share_later_than)
-        self._remember(step, evaluation)
+            self._record(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error)))
+            return self._end_or_raise(error, None)
+        evaluation = evaluate_trial(result, self.search.goal, self.environment.share_later_than)
+        self._record(step, evaluation)
         self.trials.append(_trial(result, evaluation, step, self.search))
-        self._tell(step, finished=self.trials[-1])
-        return _End("interrupted") if result.verdict == "interrupted" else None
+        self._report(step, finished=self.trials[-1])
+        return _Stop("interrupted") if result.verdict == "interrupted" else None
 
-    def _keep_or_raise(self, error: Exception, end: _End | None) -> _End | None:
+    def _end_or_raise(self, error: Exception, end: _Stop | None) -> _Stop | None:
         if not self.trials:
             raise error
         return end
 
-    def _remember(self, step: Measure, evaluation: TrialEvaluation) -> None:
-        self.trouble = evaluation.why if evaluation.verdict == "invalid" else self.trouble
-        past = Past(step.load, step.duration_s, evaluation.verdict, evaluation.loss, step.phase, evaluation.disturbed)
+    def _record(self, step: NextTrial, evaluation: TrialEvaluation) -> None:
+        self.invalid_why = evaluation.why if evaluation.verdict == "invalid" else self.invalid_why
+        past = PastTrial(
+            step.load, step.duration_s, evaluation.verdict, evaluation.loss, step.phase, evaluation.disturbed
+        )
         self.past.append(past)
 
-    def _settle_down(self) -> _End | None:
-        """Rest; after a failed trial go on only once the target answers properly again."""
+    def _recover(self) -> _Stop | None:
+        """Rests; after a failed trial, until the target answers properly again."""
         if self.past[-1].verdict != "failed":
-            self.world.rest(_REST_S * 2 ** min(self._invalid_in_a_row(), _MOST_DOUBLINGS))
+            self.environment.rest(_REST_S * 2 ** min(self._invalid_in_a_row(), _MOST_DOUBLINGS))
             return None
-        self.world.rest(_REST_AFTER_FAILED_S)
+        self.environment.rest(_REST_AFTER_FAILED_S)
         for pause_s in (*_BACK_OFF_S, None):
             if self._recovered():
                 return None
-            if self.world.stop():
-                return _End("interrupted")
+            if self.environment.stop():
+                return _Stop("interrupted")
             if pause_s is not None:
-                self.world.rest(pause_s)
+                self.environment.rest(pause_s)
         load = self.past[-1].load
         unit = "/s" if self.search.axis == "rate" else " connections"
-        return _End("target", f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}")
+        return _Stop("target", f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}")
 
     def _invalid_in_a_row(self) -> int:
-        """What disturbs a machine lasts: the next trial should not meet the same moment."""
+        """Disturbances of a machine last: the rest before the next trial grows with this number."""
         return len(list(itertools.takewhile(lambda trial: trial.verdict == "invalid", reversed(self.past))))
 
     def _recovered(self) -> bool:
         try:
-            return self.world.recover()
+            return self.environment.recover()
         except TargetError:
             return False
 
-    def _because(self, done: Done) -> str | None:
-        """Why the load at the upper edge failed; for the generator's own bound, its trouble."""
+    def _reason(self, done: Conclusion) -> str | None:
+        """Why the upper bound failed; for a bound of the generator, why its trials were invalid."""
         failed = [t.why for t in self.trials if t.verdict == "failed" and t.load == done.upper]
         if failed:
             return failed[-1]
-        return self.trouble if done.stopped_by == "generator" else None
+        return self.invalid_why if done.stopped_by == "generator" else None
 
-    def _tell(self, step: Measure, run: RunProgress | None = None, finished: Trial | None = None) -> None:
-        self.world.progress(self.progress(step, run=run, finished=finished))
+    def _report(self, step: NextTrial, run: RunProgress | None = None, finished: Trial | None = None) -> None:
+        self.environment.progress(self.progress(step, run=run, finished=finished))
 
     def progress(
         self,
-        step: Measure,
+        step: NextTrial,
         run: RunProgress | None = None,
         finished: Trial | None = None,
         limit: Limit | None = None,
@@ -179,17 +189,17 @@ class _Drive:
 
 
 def find_limit(
-    scenario: Mapping[str, Any],
+    scenario: Scenario,
     search: Search,
-    world: World,
+    environment: Environment,
     *,
     host: Host,
     started_at: str,
     hint_per_s: float | None = None,
 ) -> LimitResult:
-    """Search for the limit. TargetError and GeneratorError come out only when no trial was completed."""
-    drive = _Drive(search, world, hint_per_s, world.clock())
-    done, because = drive.run()
+    """Searches the limit. Errors: TargetError and GeneratorError where no trial was completed."""
+    run = _SearchRun(search, environment, hint_per_s, environment.clock())
+    done, why = run.run()
     limit = Limit(
         axis=search.axis,
         value=done.value,
@@ -198,29 +208,30 @@ def find_limit(
         unit=search.unit,
         goal=search.goal,
         stopped_by=done.stopped_by,
+        conditional_throughput_per_s=done.conditional_throughput if search.axis == "rate" else None,
     )
-    world.progress(drive.progress(_last(drive), limit=limit))
+    environment.progress(run.progress(_last(run), limit=limit))
     return LimitResult(
-        scenario=dict(scenario),
+        scenario=scenario,
         search=search,
         host=host,
         started_at=started_at,
-        duration_s=drive.elapsed_s(),
+        duration_s=run.elapsed_s(),
         limit=limit,
         rate_per_s=limit.value if search.axis == "rate" else None,
-        trials=drive.trials,
-        sentence=sentence(limit, search, because, confirmed=done.confirmed),
+        trials=run.trials,
+        sentence=sentence(limit, search, why, confirmed=done.confirmed),
     )
 
 
-def _last(drive: _Drive) -> Measure:
-    if not drive.past:
-        return Measure(0, 0.0, "bracket")
-    past = drive.past[-1]
-    return Measure(past.load, past.duration_s, past.phase)
+def _last(run: _SearchRun) -> NextTrial:
+    if not run.past:
+        return NextTrial(0, 0.0, "bracket")
+    past = run.past[-1]
+    return NextTrial(past.load, past.duration_s, past.phase)
 
 
-def _trial(result: LoadResult, evaluation: TrialEvaluation, step: Measure, search: Search) -> Trial:
+def _trial(result: LoadResult, evaluation: TrialEvaluation, step: NextTrial, search: Search) -> Trial:
     run = msgspec.structs.asdict(result)
     run |= {
         "run_verdict": result.verdict,

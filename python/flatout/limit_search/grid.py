@@ -1,7 +1,7 @@
-"""The loads a search may measure: whole numbers per second, a constant ratio apart, from the minimum to the maximum.
+"""The grid of loads that a search may measure: a constant ratio apart, from the minimum to the maximum.
 
-Method: rung i is min * (1 + within)^i, so that halving between two rungs always ends exactly `within` wide,
-whichever way the search came. The maximum is a rung of its own. Nothing here knows of trials.
+Point i is min * (1 + within)^i, so that halving between two points always ends exactly `within` wide,
+whichever way the search came. The maximum is a point of its own. Loads are whole numbers. Nothing here knows of trials.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# Wider rungs than this would make the first step up larger than the doubling a server is promised.
+# Wider steps than this would make the first step up larger than the doubling a server is promised.
 _WIDEST = 1.0
 _NARROWEST = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Rungs from `bottom` to `top`, each `ratio` times the one below."""
+    """Points from `bottom` to `top`, each `ratio` times the one below."""
 
     bottom: int
     top: int
@@ -24,40 +24,40 @@ class Grid:
 
     @classmethod
     def of(cls, min_per_s: float, max_per_s: float, within: float) -> Grid:
-        """Lay the grid of a search; a minimum below 1 per second is 1."""
+        """The grid of a search; a minimum below 1 per second is 1."""
         bottom = max(1, math.ceil(min_per_s))
         ratio = 1.0 + min(max(within, _NARROWEST), _WIDEST)
         return cls(bottom=bottom, top=max(bottom, math.floor(max_per_s)), ratio=ratio)
 
     @property
     def doubling(self) -> int:
-        """How many rungs come nearest to a doubling without exceeding it."""
+        """How many steps come nearest to a doubling without exceeding it."""
         return max(1, math.floor(math.log(2.0) / math.log(self.ratio) + 1e-9))
 
     def adjacent(self, lower: int, upper: int) -> bool:
-        """No rung, or no whole number, lies between."""
+        """No point, or no whole number, lies between."""
         return upper - lower <= 1 or self._index(upper) - self._index(lower) <= 1
 
     def middle(self, lower: int, upper: int) -> int:
-        """Find the rung halfway in log space, for bounds that are not adjacent."""
-        rung = self._rung((self._index(lower) + self._index(upper)) // 2)
-        return min(max(rung, lower + 1), upper - 1)
+        """The point halfway in log space, for bounds that are not adjacent."""
+        point = self._point((self._index(lower) + self._index(upper)) // 2)
+        return min(max(point, lower + 1), upper - 1)
 
     def up(self, load: int) -> int:
         """About twice the load, never more, and never above the top."""
-        return min(self.top, max(load + 1, min(2 * load, self._rung(self._index(load) + self.doubling))))
+        return min(self.top, max(load + 1, min(2 * load, self._point(self._index(load) + self.doubling))))
 
-    def down(self, load: int, rungs: int) -> int:
-        """So many rungs below, at least 1 per second below, and never below the bottom."""
-        return max(self.bottom, min(load - 1, self._rung(self._index(load) - rungs)))
+    def down(self, load: int, steps: int) -> int:
+        """So many steps below, at least 1 per second below, and never below the bottom."""
+        return max(self.bottom, min(load - 1, self._point(self._index(load) - steps)))
 
     def at_most(self, rate_per_s: float) -> int:
-        """Find the highest rung that is not above a rate."""
+        """The highest point that is not above a rate."""
         if rate_per_s <= self.bottom:
             return self.bottom
-        return self._rung(math.floor(self._exact_index(min(rate_per_s, self.top))))
+        return self._point(math.floor(self._exact_index(min(rate_per_s, self.top))))
 
-    def _rung(self, index: int) -> int:
+    def _point(self, index: int) -> int:
         return min(self.top, round(self.bottom * self.ratio**index))
 
     def _index(self, load: int) -> int:

@@ -1,7 +1,4 @@
-"""Numbers as people read them in a search: rates with thousands separators, shares in percent, times in ms.
-
-Pure formatting; what is said with the numbers is elsewhere.
-"""
+"""Formats the numbers of a search: rates with thousands separators, shares in percent, times in ms. Pure."""
 
 from __future__ import annotations
 

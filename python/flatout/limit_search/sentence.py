@@ -1,7 +1,4 @@
-"""What a search found, in one line for people.
-
-Method: one phrase per reason for which a search stops. Pure text: nothing here measures or decides.
-"""
+"""The sentence that says what a search found: one form for each reason to stop. Pure text."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from flatout.result.model import Goal, Limit, Search
 
 
 def sentence(limit: Limit, search: Search, because: str | None = None, *, confirmed: bool = True) -> str:
-    """`because` says in words what went wrong at the upper bound, or with the target or the generator."""
-    said = _say(limit, search, because)
-    return said if confirmed or limit.value is None else f"{said} No long run has confirmed it."
+    """The sentence for a limit. `because`: what failed at the upper bound, or at the target or the generator."""
+    text = _sentence(limit, search, because)
+    return text if confirmed or limit.value is None else f"{text} No long run has confirmed it."
 
 
-def _say(limit: Limit, search: Search, because: str | None) -> str:
+def _sentence(limit: Limit, search: Search, because: str | None) -> str:
     if limit.stopped_by == "found" and limit.value is not None:
         return _holds(limit, search) + _fails(limit, because) + "."
     return _UNUSUAL[limit.stopped_by](limit, search, because)
@@ -31,7 +28,7 @@ def _kept(search: Search) -> str:
 
 
 def criteria(goal: Goal) -> str:
-    """Word a goal: loss <= 0.1 %, p99 <= 5 ms."""
+    """A goal in words: loss <= 0.1 %, p99 <= 5 ms."""
     loss = f"loss <= {percent(goal.loss)}"
     return loss if goal.p99_ns is None else f"{loss}, p99 <= {ms(goal.p99_ns)}"
 
@@ -67,13 +64,13 @@ def _generator(limit: Limit, search: Search, because: str | None) -> str:
     far_end, reason = search.wording.far_end, _reason(because)
     if limit.value is None:
         low = f"{whole(search.bounds[0])} {limit.unit}{_kept(search)}"
-        return f"Nothing is known of the {far_end}: this generator cannot drive even {low}{reason}."
+        return f"The {far_end}'s limit is unknown: this generator cannot drive even {low}{reason}."
     held = f"{whole(limit.value)}{_per(limit.unit)}{_kept(search)} ({criteria(limit.goal)})"
     more = f"At least {held}: this generator cannot drive more"
     if limit.upper is not None:
         fails = f"fails at {whole(limit.upper)}{_per(limit.unit)}{reason}"
         return f"{more} dependably, and the {far_end} {fails}."
-    return f"{more}, so the {far_end}'s limit is not known."
+    return f"{more}, so the {far_end}'s limit is unknown."
 
 
 def _so_far(limit: Limit, search: Search, because: str | None) -> str:

@@ -1,30 +1,25 @@
-"""Did this trial hold? One finished run against a goal -> held, failed or invalid, and why, in words with numbers.
+"""The verdict of a trial: one finished run against a goal -> held, failed or invalid, with the reason. Pure.
 
-Method: a run that the generator could not drive, or that was interrupted, is invalid: it says nothing of the server.
-Otherwise two criteria: loss at most the goal's, and at most 1 % of answers later than the p99 goal. So that one number
-orders trials, lateness is expressed as loss: the allowed 1 % weighs as much as the allowed loss, and the larger counts.
-A held trial's effective loss is never above the goal's, a failed one's always is. Over streams the connections come
-first: those that this host could not open make a trial invalid; those that the target did not accept, or ended, count
-as loss. Where nothing comes back, loss is what the receiver says, and what its own queue dropped before anybody handled
-it counts beside that. One that says nothing after a trial has failed it. Never in here: the choice of a load, I/O, the
-histogram's code (counting answers in it is passed in).
+A run that the generator could not drive, or that was interrupted, is invalid: it says nothing of the server. Otherwise
+the trial is held if loss is at most the goal's and the criteria of its kind of exchange are met. So that one number
+orders trials, each criterion is expressed as loss, and the largest counts: the effective loss of a held trial is never
+above the goal's, that of a failed one always is. Over connections, those that this host could not open make a trial
+invalid; those that the target did not accept, or ended, count as loss. A target that is lost fails a trial.
+Never in here: the choice of a load, I/O, the histogram's code (it is passed in).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
+from flatout.limit_search import connections
+from flatout.limit_search.exchange import Criterion, ShareLaterThan, criteria_of
 from flatout.limit_search.numbers import ms, percent
-from flatout.result.model import Distribution, Goal, LoadResult, TrialVerdict
+from flatout.result.model import Goal, LoadResult, TrialVerdict
+from flatout.result.thresholds import LATENESS_NS, UNSENT_SHARE
 
-ShareLaterThan = Callable[[Distribution, int], float]
-_ALLOWED_LATE = 0.01
 _ON_TIME_NS = 100_000
-# What the contract allows a generator.
-_ALLOWED_UNSENT, _ALLOWED_LATENESS_NS = 0.001, 1_000_000
-# A requirement that is not met fails a trial however little was lost; how badly it was missed is not known.
+# A requirement that is missed fails a trial however little was lost; by how much it was missed is unknown.
 _UNMET_AS_LOSS = 0.01
 
 
@@ -42,33 +37,41 @@ class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
-    unopened = _unopened(result)
+    unopened = connections.unopened(result)
     if unopened is not None:
         return TrialEvaluation(verdict="invalid", loss=0.0, why=unopened)
-    given_up = None if result.verdict == "interrupted" else _given_up(result, goal)
-    if given_up is not None:
-        return given_up
+    failed = None if result.verdict == "interrupted" else _failed_by_target(result, goal)
+    if failed is not None:
+        return failed
     unusable = _unusable(result)
     if unusable is not None or result.loss is None:
-        why = unusable or ("nobody told what arrived" if result.outcomes.sent else "nothing was sent")
+        why = unusable or ("no receiver reported what arrived" if result.outcomes.sent else "nothing was sent")
         return TrialEvaluation(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
-    late = 0.0 if goal.p99_ns is None else _late_share(result.latency_ns.from_due, goal.p99_ns, share_later_than)
-    dropped = _dropped_share(result)
-    unmet = [f"{r.expression} is not met" for r in result.requirements if not r.met]
-    complaints = _complaints(result.loss, late, goal, dropped) + unmet
-    loss = max(result.loss, _late_as_loss(late, goal.loss), dropped)
-    if complaints:
-        loss = max(loss, goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
-        return TrialEvaluation(verdict="failed", loss=min(loss, 1.0), why="; ".join(complaints))
-    return TrialEvaluation(verdict="held", loss=loss, why=_praise(result, goal, late))
+    return _by_criteria(result.loss, goal, criteria_of(result)(result, goal, share_later_than), _unmet(result))
 
 
-def _given_up(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
-    """A target that did not take connections or requests has failed, however the generator fared."""
+def _by_criteria(loss: float, goal: Goal, criteria: list[Criterion], unmet: list[str]) -> TrialEvaluation:
+    effective = max([loss, *(criterion.as_loss for criterion in criteria)])
+    reasons = [f"loss {percent(loss)} is above {percent(goal.loss)}"] if loss > goal.loss else []
+    reasons += [criterion.text for criterion in criteria if not criterion.met] + unmet
+    if reasons:
+        effective = max(effective, goal.loss + _UNMET_AS_LOSS if unmet else 0.0)
+        return TrialEvaluation(verdict="failed", loss=min(effective, 1.0), why="; ".join(reasons))
+    measured = [f"loss {percent(loss)} (at most {percent(goal.loss)})"]
+    measured += [criterion.text for criterion in criteria]
+    return TrialEvaluation(verdict="held", loss=effective, why="; ".join(measured))
+
+
+def _unmet(result: LoadResult) -> list[str]:
+    return [f"{requirement.expression} is not met" for requirement in result.requirements if not requirement.met]
+
+
+def _failed_by_target(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
+    """A target that did not take connections or requests has failed, whatever the generator did."""
     loss = result.loss or 0.0
-    missing, complaint = _missing(result, goal)
-    if complaint:
-        return TrialEvaluation(verdict="failed", loss=min(max(missing, loss), 1.0), why=complaint)
+    missing, why = connections.missing(result, goal)
+    if why:
+        return TrialEvaluation(verdict="failed", loss=min(max(missing, loss), 1.0), why=why)
     blocked = _blocked_share(result)
     if blocked > goal.loss:
         why = f"{percent(blocked)} of {result.wording.many} could not leave because the target took no more"
@@ -78,52 +81,18 @@ def _given_up(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
     return None
 
 
-def _unopened(result: LoadResult) -> str | None:
-    """Connections for which this host had no port, descriptor, memory or permission say nothing of the server."""
-    connections = result.connections
-    if connections is None or not connections.local or connections.peak >= _asked(result):
-        return None
-    return f"this host could not open {connections.local:,} of {_asked(result):,} connections"
-
-
-def _asked(result: LoadResult) -> int:
-    return (result.scenario.get("connections") or 0) + (result.scenario.get("hold") or 0)
-
-
-def _missing(result: LoadResult, goal: Goal) -> tuple[float, str | None]:
-    """The share of connections that the target did not accept or ended, and what to say where that is too much."""
-    connections, asked = result.connections, _asked(result)
-    if connections is None or not asked:
-        return 0.0, None
-    refused = asked - connections.peak if not result.scenario.get("churn") else 0
-    ended = 0 if result.scenario.get("churn") else connections.closed + connections.reset + connections.broken
-    share = max(refused, ended, 0) / asked
-    if share <= goal.loss:
-        return share, None
-    if refused >= ended:
-        return share, f"only {connections.peak:,} of {asked:,} connections were accepted"
-    return share, f"the target ended {ended:,} of {connections.established:,} connections"
-
-
 def _blocked_share(result: LoadResult) -> float:
-    """Requests that waited on connections which the target did not read; 0 where the generator fell behind itself."""
+    """Requests on connections that the target did not read from; 0 where the generator itself fell behind."""
     blocked, planned = result.unsent_because.get("blocked", 0), result.outcomes.planned
-    behind = result.outcomes.unsent - blocked > _ALLOWED_UNSENT * planned
-    late = result.lateness_ns is not None and result.lateness_ns.p99 > _ALLOWED_LATENESS_NS
+    behind = result.outcomes.unsent - blocked > UNSENT_SHARE * planned
+    late = result.lateness_ns is not None and result.lateness_ns.p99 > LATENESS_NS
     return 0.0 if behind or late or not planned else blocked / planned
 
 
-def _dropped_share(result: LoadResult) -> float:
-    """Of messages that nobody answers: those that arrived, and that the receiver's own queue had no room for."""
-    if result.receiver is None or not result.outcomes.sent:
-        return 0.0
-    return max(result.receiver.dropped, 0) / result.outcomes.sent
-
-
 def _disturbed(result: LoadResult, goal: Goal) -> bool:
-    """A generator at its end is late all the time, one that was held up now and then is not.
+    """A generator at its limit is late all the time; one that was held up now and then is not.
 
-    Where more was lost than may be, neither end is at ease: going lower tells more than trying again.
+    Where loss is above the goal a lower load is more informative than a repetition.
     """
     on_time = result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
     return on_time and result.loss is not None and result.loss <= goal.loss
@@ -138,31 +107,3 @@ def _unusable(result: LoadResult) -> str | None:
     unsent = percent(outcomes.unsent / outcomes.planned) if outcomes.planned else "all"
     p99 = "unknown (nothing left)" if lateness is None else ms(lateness.p99)
     return f"the generator fell behind: {unsent} of {result.wording.many} unsent, p99 of its lateness {p99}"
-
-
-def _late_share(from_due: Distribution | None, p99_ns: int, share_later_than: ShareLaterThan) -> float:
-    """With no answer there is no latency, and a goal on it is not met."""
-    return 1.0 if from_due is None or from_due.count == 0 else share_later_than(from_due, p99_ns)
-
-
-def _late_as_loss(late: float, goal_loss: float) -> float:
-    """Scaled so that the allowed share is the allowed loss; where no loss is allowed, what exceeds the share."""
-    return late / _ALLOWED_LATE * goal_loss if goal_loss > 0.0 else max(0.0, late - _ALLOWED_LATE)
-
-
-def _complaints(loss: float, late: float, goal: Goal, dropped: float) -> list[str]:
-    complaints = []
-    if loss > goal.loss:
-        complaints.append(f"loss {percent(loss)} is above {percent(goal.loss)}")
-    if dropped > goal.loss:
-        complaints.append(f"the receiver's queue dropped {percent(dropped)} (at most {percent(goal.loss)})")
-    if goal.p99_ns is not None and late > _ALLOWED_LATE:
-        complaints.append(f"{percent(late)} of answers later than {ms(goal.p99_ns)} (at most {percent(_ALLOWED_LATE)})")
-    return complaints
-
-
-def _praise(result: LoadResult, goal: Goal, late: float) -> str:
-    praise = f"loss {percent(result.loss or 0.0)} (at most {percent(goal.loss)})"
-    if goal.p99_ns is None:
-        return praise
-    return f"{praise}; {percent(late)} of answers later than {ms(goal.p99_ns)} (at most {percent(_ALLOWED_LATE)})"

@@ -11,13 +11,14 @@ import msgspec
 from flatout import units
 from flatout.errors import UsageError
 from flatout.plan import capacity, targets
+from flatout.plan.load_plan import LoadPlan, load_plan
 from flatout.protocols import protocol
-from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.base import MessageLayout, Protocol
 from flatout.scenario import nodes, requirement, streams
 from flatout.scenario.exchange import one_way as ways
 from flatout.scenario.exchange import ping_pong
 from flatout.scenario.model import Scenario, Segment
-from flatout.scenario.target import apart, split
+from flatout.scenario.target import apart
 
 _LONGEST_TIMEOUT_S = 60.0
 
@@ -32,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True):
     scenario: Scenario
     endpoint: targets.Endpoint
     sources: list[targets.Address]
-    engine: dict[str, Any]
+    engine: LoadPlan
     notes: list[str] = []
     others: list[targets.Endpoint] = []
     receivers: list[targets.Endpoint] = []
@@ -43,15 +44,12 @@ class Plan(msgspec.Struct, frozen=True):
         return bool(self.receivers)
 
     @property
-    def message_bytes(self) -> int | None:
-        """Where nothing comes back: how long each message is, as its protocol tells the engine."""
-        return dict(self.engine["options"]).get("size") if self.receivers else None
-
-    @property
-    def places(self) -> int:
-        """Where messages say who sent them (low half) and their number (high half), as the engine is told."""
-        protocol_options = dict(self.engine["options"])
-        return int(protocol_options.get("identity", 0)) | int(protocol_options.get("sequence", 0)) << 32
+    def layout(self) -> MessageLayout | None:
+        """Where nothing comes back: the layout of each message, which its receiver must share."""
+        spoken = protocol(self.scenario.protocol)
+        if not self.receivers or spoken.layout is None:
+            return None
+        return spoken.layout(_options(spoken, self.scenario.options))
 
 
 def is_one_way(scenario: Scenario) -> bool:
@@ -82,7 +80,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = _engine(scenario, spoken, protocol_options, [endpoint, *beside], sources)
+    engine = load_plan(scenario, spoken, protocol_options, [endpoint, *beside], sources)
     receivers = [endpoint, *beside] if one_way else []
     notes += [*tight, *_crowded(scenario), *ping_pong.notes(scenario, loopback=endpoint.address.is_loopback)]
     return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
@@ -185,41 +183,3 @@ def _options(spoken: Protocol, options: dict[str, Any]) -> Any:
         return spoken.options(**options)
     except TypeError as error:
         raise UsageError(f"{spoken.name} has no such option: {error}") from error
-
-
-def _engine(
-    scenario: Scenario,
-    spoken: Protocol,
-    protocol_options: Any,
-    endpoints: list[targets.Endpoint],
-    sources: list[targets.Address],
-) -> dict[str, Any]:
-    return {
-        "protocol": spoken.name,
-        "options": spoken.engine_options(protocol_options)
-        if spoken.engine_options
-        else list(option_values(protocol_options).items()),
-        "lines": _lines(scenario, spoken, protocol_options),
-        "targets": endpoints,
-        "ticks": (scenario.senders, scenario.spread),
-        "sources": sources,
-        "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],
-        "warmup_ns": round(scenario.warmup_s * 1e9),
-        "timeout_ns": round(scenario.timeout_s * 1e9),
-        "poisson": scenario.arrivals == "poisson",
-        "ping_pong": (scenario.wait, scenario.busy_poll_us) if scenario.ping_pong else None,
-        "seed": scenario.seed % 2**64,
-        "workers": scenario.threads,
-        "cpus": list(scenario.cpus),
-        "stamps": scenario.stamps == "kernel",
-        "segmented": scenario.gso,
-        "log": None if scenario.log is None else (scenario.log, scenario.log_format),
-        **streams.arguments(scenario, split(apart(scenario.target)[0], spoken.port)[0]),
-    }
-
-
-def _lines(scenario: Scenario, spoken: Protocol, protocol_options: Any) -> list[str]:
-    """What messages are made of, where no query file says it."""
-    if scenario.queries is not None:
-        return []
-    return spoken.lines_of(protocol_options) if spoken.lines_of else list(spoken.default_lines)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
     """For protocols, or ends of protocols, without settings of their own."""
+
+
+class MessageLayout(NamedTuple):
+    """The layout of one-way messages: bytes each, and where they say who sent them and their number.
+
+    `places` has the position of the sender's identity in its low 32 bits, that of the sequence number in the high ones.
+    """
+
+    size: int
+    places: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +38,7 @@ class Protocol:
     `engine_options`: `options` or `serve_options` → the engine's options, where these are more than numbers.
     `lines_of`: `options` → the lines that replace a query file, where messages are made of rows.
     `one_way`: whether messages with these options are one-way; such a protocol is served by a receiver.
+    `layout`: where messages are one-way, their layout, which their receiver must share.
     `max_senders`: how many senders a receiver can distinguish; None: by their addresses only.
     """
 
@@ -47,11 +58,20 @@ class Protocol:
     engine_options: Callable[[Any], list[tuple[str, int]]] | None = None
     lines_of: Callable[[Any], list[str]] | None = None
     one_way: Callable[[Any], bool] | None = None
+    layout: Callable[[Any], MessageLayout] | None = None
     max_senders: Callable[[Any], int | None] | None = None
 
     def port_over(self, link: str) -> int:
         """The port that servers listen on for it."""
         return self.tls_port or self.port if link == "tls" else self.port
+
+    def numbers(self, options: Any) -> list[tuple[str, int]]:
+        """The engine's options, by name. Errors: UsageError."""
+        return self.engine_options(options) if self.engine_options else list(option_values(options).items())
+
+    def query_lines(self, options: Any) -> list[str]:
+        """What requests are made of where no query file says it."""
+        return self.lines_of(options) if self.lines_of else list(self.default_lines)
 
 
 def option_values(protocol_options: Any) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Results as JSON and as files; a file is written whole or not at all."""
+"""Results as JSON and as files. A file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def to_json(result: Result) -> bytes:
 
 
 def from_json(data: bytes | str) -> Result:
-    """A result from its JSON. Raises UsageError where it is none, or of another schema."""
+    """A result from its JSON. Errors: UsageError for anything else, or another schema."""
     try:
         head = msgspec.json.decode(data, type=_Head)
         if head.schema != SCHEMA:
@@ -45,7 +45,7 @@ def unfold(title: str, result: Result) -> list[tuple[str, Result]]:
 
 
 def read(path: str | Path) -> Result:
-    """A result from a file. Raises UsageError where that cannot be."""
+    """A result from a file. Errors: UsageError."""
     try:
         return from_json(Path(path).read_bytes())
     except OSError as error:
@@ -53,23 +53,23 @@ def read(path: str | Path) -> Result:
 
 
 def write(path: str | Path, data: bytes) -> None:
-    """Writes a file whole or not at all: a full disk never leaves half a result, nor takes an older one away."""
+    """Writes a file whole or not at all: on a full disk an older file stays as it was."""
     target = Path(path)
     if target.exists() and not target.is_file():
         _write_through(target, data)
         return
-    kept: str | None = None
+    temporary: str | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            kept = file.name
+            temporary = file.name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(kept).chmod(0o644)
-        Path(kept).replace(target)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
     except OSError as error:
-        if kept:
-            Path(kept).unlink(missing_ok=True)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
         raise OutputError(f"'{path}' cannot be written: {error.strerror or error}") from error
 
 

@@ -1,10 +1,10 @@
-"""Several hosts' results as one: counts are added, histograms too, so that the sum is exact. Pure.
+"""Merges the results of several nodes exactly: counts and histograms are added. Pure.
 
-Method: the results must be of one scenario and of different nodes of it. What cannot be added exactly (a second's
-percentiles) is left out. Nothing is measured here, and no file is read. The counters of a receiver cannot be added:
-each node reads those of all nodes' messages. From the first node's question before to the last one's after, all of them
-have come, and the counters' difference is everybody's: that is compared with what all have sent. Where a node is
-missing the difference counts its messages too, and loss stays unknown.
+The results must be of one scenario and of different nodes of it. What cannot be added exactly (a second's percentiles)
+is left out. The counters of a receiver cannot be added: each node samples those of all nodes' messages. Between the
+first node's sample before and the last one's after, all messages have arrived, and the difference of the counters is
+compared with what all nodes have sent. Where a node is missing, the difference counts its messages too, and the loss
+stays unknown.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import msgspec
 
 from flatout._engine import Histogram
 from flatout.errors import FlatoutError, UsageError
-from flatout.result import loss as arrivals
 from flatout.result import requirements
 from flatout.result.histogram import distribution, histogram
+from flatout.result.loss import SHARED, LossAccount, accounting, widest
 from flatout.result.model import (
     Connections,
+    CounterSamples,
     Distribution,
     Interval,
     Latency,
@@ -33,10 +34,10 @@ from flatout.result.model import (
     Node,
     Outcomes,
     Rates,
-    Reading,
     RunVerdict,
     Trial,
 )
+from flatout.scenario.model import Scenario
 
 # What may differ between the nodes of one load.
 _OWN = ("node", "sources", "seed", "log")
@@ -47,7 +48,7 @@ _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "
 
 
 def merge(results: Sequence[LoadResult]) -> LoadResult:
-    """Adds the results of nodes up; a missing node is named in `warnings`.
+    """Adds up the results of nodes; a missing node is named in `warnings`.
 
     Errors: UsageError for results of different scenarios, FlatoutError for two of one node.
     """
@@ -55,9 +56,9 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
     missing = _check_nodes([number for number, _ in nodes], _of(results[0]))
     runs = [run for _, run in nodes]
     _check_scenarios(runs)
-    reported = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
-    outcomes = reported.outcomes
-    verdict, why = _verdict(nodes, reported.lost)
+    account = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
+    outcomes = account.outcomes
+    verdict, why = _verdict(nodes, account.lost)
     rates = _sum_of(Rates, [run.rate_per_s for run in runs])
     connections = [run.connections for run in runs if run.connections]
     latencies = [run.latency_ns for run in runs]
@@ -70,7 +71,7 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         why=why,
         outcomes=outcomes,
         unsent_because=_added(run.unsent_because for run in runs),
-        loss=reported.loss,
+        loss=account.loss,
         rate_per_s=msgspec.structs.replace(rates, received=_per_s(outcomes.received, runs)),
         latency_ns=Latency(
             from_due=_distributions(latency.from_due for latency in latencies),
@@ -86,18 +87,18 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         memory=_memory([run.memory for run in runs]),
         cpu_s=_added(run.cpu_s for run in runs),
         own_drops=sum(run.own_drops for run in runs),
-        receiver=reported.arrival,
-        readings=arrivals.widest(_readings(runs)),
-        warnings=[*missing, *_collected(nodes, "warnings"), *reported.warnings],
+        receiver=account.receiver,
+        readings=widest(_samples(runs)),
+        warnings=[*missing, *_collected(nodes, "warnings"), *account.warnings],
         notes=[
             *_apart(runs),
-            *reported.notes,
-            *_collected(nodes, "notes", () if reported.arrival is None else (arrivals.SHARED,)),
+            *account.notes,
+            *_collected(nodes, "notes", () if account.receiver is None else (SHARED,)),
         ],
         nodes=[_node(number, run) for number, run in nodes],
         one_way=runs[0].one_way,
     )
-    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.get("require") or ()]
+    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.require]
     return msgspec.structs.replace(merged, requirements=met)
 
 
@@ -110,13 +111,11 @@ def _numbered(results: Sequence[LoadResult]) -> list[tuple[int, LoadResult]]:
 
 
 def _node_of(result: LoadResult) -> tuple[int, int]:
-    node = result.scenario.get("node")
-    if not node:
+    if result.scenario.node is None:
         raise UsageError(
-            f"the result of {result.host.hostname}, {result.started_at}, is no node's: run with --node I/N"
+            f"the result of {result.host.hostname}, {result.started_at}, is not that of a node: run with --node I/N"
         )
-    index, of = node
-    return int(index), int(of)
+    return result.scenario.node
 
 
 def _of(result: LoadResult) -> int:
@@ -124,7 +123,7 @@ def _of(result: LoadResult) -> int:
 
 
 def _check_nodes(numbers: Sequence[int], of: int) -> list[str]:
-    """What to say of missing nodes."""
+    """Warnings on missing nodes."""
     twice = [number for number, times in Counter(numbers).items() if times > 1]
     if twice:
         raise FlatoutError(f"node {twice[0]} of {of} is there {numbers.count(twice[0])} times: counted once too often")
@@ -136,19 +135,19 @@ def _check_scenarios(runs: Sequence[LoadResult]) -> None:
     for other in others:
         if _of(other) != _of(first):
             raise UsageError(f"one result is of {_of(first)} nodes and another of {_of(other)}: they are not one load")
-        names = sorted({*first.scenario, *other.scenario} - set(_OWN))
-        differ = [name for name in names if first.scenario.get(name) != other.scenario.get(name)]
+        names = sorted({*Scenario.__struct_fields__} - set(_OWN))
+        differ = [name for name in names if getattr(first.scenario, name) != getattr(other.scenario, name)]
         if differ:
-            one, two = first.scenario.get(differ[0]), other.scenario.get(differ[0])
+            one, two = (getattr(run.scenario, differ[0]) for run in (first, other))
             raise UsageError(
                 f"the results are of different scenarios: '{differ[0]}' is {one!r} in one, {two!r} in another"
             )
 
 
-def _scenario(runs: Sequence[LoadResult]) -> dict[str, Any]:
+def _scenario(runs: Sequence[LoadResult]) -> Scenario:
     """The whole load, as one host would run it."""
-    sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.get("sources") or () for run in runs))
-    return {**runs[0].scenario, "node": None, "log": None, "sources": list(sources)}
+    sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.sources for run in runs))
+    return msgspec.structs.replace(runs[0].scenario, node=None, log=None, sources=tuple(sources))
 
 
 def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple[RunVerdict, str]:
@@ -160,17 +159,15 @@ def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple
     return run.verdict, f"node {number} ({run.host.hostname}): {run.why}"
 
 
-def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> arrivals.LossAccount:
-    """What became of all that the nodes sent."""
-    if not runs[0].one_way:
-        return arrivals.answered(outcomes)
-    # A node that was told nothing has no place in time among the others.
-    readings = _readings(runs) if all(run.readings for run in runs) else []
-    return arrivals.account(outcomes, readings, shared=not whole)
+def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> LossAccount:
+    """The account of all that the nodes sent."""
+    # Without its samples a node's time among the others is unknown.
+    samples = _samples(runs) if all(run.readings for run in runs) else []
+    return accounting(one_way=runs[0].one_way)(outcomes, samples, shared=not whole)
 
 
-def _readings(runs: Sequence[LoadResult]) -> list[Reading]:
-    return [reading for run in runs for reading in run.readings]
+def _samples(runs: Sequence[LoadResult]) -> list[CounterSamples]:
+    return [both for run in runs for both in run.readings]
 
 
 def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:
@@ -179,7 +176,7 @@ def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:
 
 
 def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:
-    """Structs of numbers, added field by field; what one of them does not know stays unknown."""
+    """Structs of numbers, added field by field; a field that is unknown in one of them is unknown in the sum."""
     return kind(**{name: _sum(getattr(part, name) for part in parts) for name in kind.__struct_fields__})
 
 
@@ -223,7 +220,7 @@ def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
 
 
 def _interval(parts: Sequence[Interval]) -> Interval:
-    """Percentiles of different hosts cannot be added: they stay where one host alone has them."""
+    """Percentiles of different hosts cannot be added: they are kept where only one host has them."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
     return Interval(
         t_s=max(part.t_s for part in parts),
@@ -244,18 +241,18 @@ def _apart(runs: Sequence[LoadResult]) -> list[str]:
     apart_s = max(starts) - min(starts)
     if apart_s <= _TOGETHER_S:
         return []
-    return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and look after their clocks"]
+    return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and synchronise their clocks"]
 
 
 def _unix_s(started_at: str) -> float:
     try:
         return datetime.datetime.fromisoformat(started_at).timestamp()
     except ValueError as error:
-        raise UsageError(f"a result says that it began at '{started_at}', which is no time") from error
+        raise UsageError(f"a result says that it began at '{started_at}', which is not a time") from error
 
 
 def _collected(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:
-    """What the nodes say, but for what is settled now."""
+    """The notes or warnings of the nodes, without those that are `settled` by the merge."""
     texts = [(number, run, text) for number, run in nodes for text in getattr(run, name) if text not in settled]
     return [f"node {number} ({run.host.hostname}): {text}" for number, run, text in texts]
 

@@ -1,4 +1,4 @@
-"""What a finished run or search is: typed, to and from JSON, merging exactly.
+"""The types of results: a finished run, a finished search.
 
 The field names are the contract with programs (`schema` "flatout/1"): fields may be added, never renamed.
 Nothing here measures, decides or draws.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from flatout.scenario.exchange.wording import Wording, wording_of
+from flatout.scenario.model import Scenario
 
 if TYPE_CHECKING:
     import numpy
@@ -43,9 +44,9 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
     `duplicate`, `reordered` and `unmatched` count answers, not requests, and stand beside. An answer that names no
     request (`unmatched`) is charged at the end to a request of its flow that got no other: invalid instead of lost.
-    Where nothing comes back, sent = received + lost + invalid, by the receiver's counters: `received` are right
-    messages without duplicates, `invalid` malformed ones. Where nobody counted them `received` is null, and no outcome
-    is known.
+    Of one-way messages sent = received + lost + invalid, by the receiver's counters: `received` are valid messages
+    without duplicates, `invalid` malformed ones. Where no receiver reported its counters `received` is null, and the
+    outcomes are unknown.
     """
 
     planned: int
@@ -63,7 +64,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests or answers per second over the counted time; `received` where nothing comes back, but is counted."""
+    """Requests or answers per second over the counted time; `received` for one-way messages that a receiver counted."""
 
     planned: float
     sent: float
@@ -95,7 +96,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """The events of one second that ended at `t_s`; `p50` and `p99` are ns from due. Only totals close.
 
-    `received` is what the receiver told in that second to have received since it told before.
+    `received` is what the receiver reported in that second, less what it had reported before.
     """
 
     t_s: float
@@ -115,13 +116,12 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of connections.
+    """Counters of connections.
 
-    `opened` were begun: of these `established` stood and `failed` did not, among them those that the far end
-    `refused`, those to which nothing came back (`timed_out`) and those for which this host had no port, descriptor,
-    memory or permission (`local`). Of those that stood the far end `closed` or `reset` some before the end; `broken`
-    were ended here because what came made no sense. `reopened` were begun in the place of others. `peak` stood at
-    once, `live` stood at the end.
+    `opened` are attempts: of these `established` succeeded and `failed` did not, among them those that the far end
+    `refused`, those without a reply (`timed_out`) and those for which this host had no port, descriptor, memory or
+    permission (`local`). Of the established ones the far end `closed` or `reset` some before the end; `broken` were
+    ended here because of invalid data. `reopened` replaced others. `peak` were open at once, `live` at the end.
     """
 
     opened: int = 0
@@ -139,14 +139,14 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cut_off(self) -> int:
-        """Those that failed in the middle of it: reset, or a handshake that came to nothing."""
+        """Those that failed in the middle: reset, or with a failed handshake."""
         return self.failed - self.refused - self.timed_out - self.local
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """The counters of the receiver at one address of the target, before and after a run, in its own words.
+class CounterSamples(msgspec.Struct, frozen=True, kw_only=True):
+    """The counters of the receiver at one address of the target, before and after a run, under its own names.
 
-    Its `instance` is a number drawn when it began: the same at all its addresses, another one once it is started again.
+    Its `instance` is a number drawn at its start: the same at all its addresses, another one after a restart.
     """
 
     target: str
@@ -154,15 +154,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     after: dict[str, int]
 
 
-class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+class ReceiverCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
 
-    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are right ones, among them those
-    that came twice (`duplicate`) or after a later one (`reordered`). `missing` are numbers left out; `restarts` senders
-    whose numbers jumped too far for that, `untracked` messages of senders that there was no room to follow.
-    `kernel_drops` did not fit the sockets, `dropped` not the queue to the handler. Of the messages lost, the sockets
-    explain `lost_in_kernel`, and `lost_elsewhere` is the rest. `arrivals` is how often the kernel handed something
-    over: where these are fewer than `received`, several messages came as one, and its drops are counted so too.
+    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are valid messages, among them
+    those that arrived twice (`duplicate`) or after a later one (`reordered`). `missing` are gaps in the sequence
+    numbers; `restarts` are jumps too far to be gaps, `untracked` messages of senders that the receiver had no room to
+    track. `kernel_drops` are drops at the sockets, `dropped` drops at the queue to the handler. Of the lost messages,
+    `lost_in_kernel` are explained by the sockets, `lost_elsewhere` are not. `arrivals` counts what the kernel handed
+    over: fewer than `received` where it coalesced messages, and its drops are counted in the same way.
     """
 
     received: int
@@ -222,14 +222,14 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     could not be written; `notes` what is worth knowing and no fault. `connections` and `connect_ns` are null
     without streams, which `carrier` carried. `reading_ns` is how long answers lay in the socket, from the kernel's
     stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
-    `receiver` is what arrived of messages that nobody answers, made of `readings`; null where they are answered,
-    where nobody counted them, and for one of several nodes, whose messages it counts together. `nodes` are the
-    hosts whose results were added up to this one. `one_way`: nobody answers.
+    `receiver` is what the receiver of one-way messages counted, made of `readings`; null for requests, where no
+    receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
+    hosts whose results were added up to this one. `one_way`: there are no replies.
     """
 
     schema: str = SCHEMA
     kind: Literal["load"] = "load"
-    scenario: dict[str, Any]
+    scenario: Scenario
     host: Host
     started_at: str
     duration_s: float
@@ -250,8 +250,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     cpu_s: dict[str, float] = {}
     own_drops: int = 0
-    receiver: Arrival | None = None
-    readings: list[Reading] = []
+    receiver: ReceiverCounts | None = None
+    readings: list[CounterSamples] = []
     requirements: list[Requirement] = []
     warnings: list[str] = []
     notes: list[str] = []
@@ -260,8 +260,14 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> Wording:
-        """How to speak of it."""
+        """The words for its kind of exchange."""
         return wording_of(one_way=self.one_way)
+
+    @property
+    def good_per_s(self) -> float | None:
+        """Answered requests or received messages per second; None where their number is unknown."""
+        rate: float | None = getattr(self.rate_per_s, self.wording.came)
+        return rate
 
     def to_json(self) -> bytes:
         """As one JSON object."""
@@ -285,17 +291,17 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
         return numpy.array(rows, dtype=[(name, "f8" if name in floats else "i8") for name in names])
 
     def _repr_html_(self) -> str:
-        due, rates = self.latency_ns.from_due, self.rate_per_s
+        due = self.latency_ns.from_due
         latency = "no answer" if due is None else f"{due.p50 / 1e3:,.1f} / {due.p99 / 1e3:,.1f} µs"
-        came = rates.received if self.one_way else rates.answered
-        unknown = "not known" if self.outcomes.sent else "nothing sent"
+        unknown = "unknown" if self.outcomes.sent else "nothing sent"
+        good = unknown if self.good_per_s is None else f"{self.good_per_s:,.0f}/s"
         rows: list[tuple[str, object]] = [
             ("verdict", f"{self.verdict}: {self.why}"),
-            (self.wording.came, f"{unknown if came is None else f'{came:,.0f}/s'} of {rates.planned:,.0f}/s planned"),
+            (self.wording.came, f"{good} of {self.rate_per_s.planned:,.0f}/s planned"),
             ("loss", unknown if self.loss is None else f"{self.loss:.4%}"),
             *([] if self.one_way else [("latency from due, p50 / p99", latency)]),
         ]
-        return _html_table(f"flatout: {self.scenario.get('protocol')} {self.scenario.get('target')}", rows)
+        return _html_table(f"flatout: {self.scenario.protocol} {self.scenario.target}", rows)
 
 
 class Trial(LoadResult, frozen=True, kw_only=True):
@@ -312,7 +318,7 @@ class Trial(LoadResult, frozen=True, kw_only=True):
 
     @property
     def load(self) -> float:
-        """What was asked for on the axis of the search."""
+        """The load on the axis of the search."""
         return self.intended_per_s if self.intended_connections is None else float(self.intended_connections)
 
 
@@ -327,7 +333,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """How the limit is searched: rates per second, `within` as a fraction, `budget_s` of wall time.
 
     Along the axis of connections both rates are the one rate that is kept, and `min_connections` and `max_connections`
-    bound the search. `one_way`: nobody answers what is sent.
+    bound the search. `one_way`: there are no replies.
     """
 
     goal: Goal
@@ -342,24 +348,29 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> Wording:
-        """How to speak of what is sent."""
+        """The words for its kind of exchange."""
         return wording_of(one_way=self.one_way)
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and the most that may be tried, on the axis of the search."""
+        """The lowest and the highest load that may be tried, on the axis of the search."""
         if self.axis == "rate":
             return self.min_per_s, self.max_per_s
         return float(self.min_connections or 1), float(self.max_connections or 1)
 
     @property
     def unit(self) -> str:
-        """What the axis counts."""
+        """The unit of the axis."""
         return f"{self.wording.many}/s" if self.axis == "rate" else "connections"
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim."""
+    """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim.
+
+    In the terms of RFC 9971 both are relevant bounds, and `conditional_throughput_per_s` is the conditional throughput
+    at the lower one: that load less the loss ratio that half of its full-length trial time stayed within; null without
+    a lower bound, and where connections are searched.
+    """
 
     axis: Axis
     value: float | None
@@ -368,6 +379,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     goal: Goal
     stopped_by: StoppedBy
+    conditional_throughput_per_s: float | None = None
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
@@ -382,7 +394,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"
-    scenario: dict[str, Any]
+    scenario: Scenario
     search: Search
     host: Host
     started_at: str
@@ -396,7 +408,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> Wording:
-        """How to speak of it."""
+        """The words for its kind of exchange."""
         return self.search.wording
 
     def to_json(self) -> bytes:

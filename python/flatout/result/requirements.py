@@ -28,8 +28,7 @@ def _measured(metric: str, result: LoadResult) -> float | None:
     if metric == "loss":
         return result.loss
     if metric == "rate":
-        rates = result.rate_per_s
-        return rates.answered if rates.received is None else rates.received
+        return result.good_per_s
     if metric in COUNTS:
         return float(getattr(result.outcomes, metric))
     due = result.latency_ns.from_due

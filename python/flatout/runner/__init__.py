@@ -1,1 +1,1 @@
-"""One run: the engine is started, observed, and its result made."""
+"""Runs: the engine is started and monitored, and its counters become a result."""

@@ -1,4 +1,4 @@
-"""What is told while something runs: the events handed to progress callbacks and drawn by the live view."""
+"""Progress events of runs and searches, for callbacks and for the live view."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Phase = Literal["connecting", "waiting", "warm-up", "running", "draining", "done
 
 
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """A cumulative look at a run. Times in s since its counted start (negative: warm-up), counts since then.
+    """Cumulative counters of a run. Times in s since its counted start (negative: warm-up), counts since then.
 
-    `rate_per_s` is what is asked for now, null where each request waits for the end of the last one. `lost` are
-    requests whose time-out has passed; a late answer may still come. Over streams `connections` stand of
-    `connections_asked`. While they are being opened, or the time to begin has not come, `t_s` stands still.
-    `one_way`: nobody answers; `received` is then what the receiver has told last, null where it tells nothing.
-    `intervals` are all seconds that are over so far, `latest` is the last of them.
+    `rate_per_s` is the rate that is asked for now; None where the replies set it. `lost` are requests whose time-out
+    has passed; a late answer may still come. Over streams `connections` of `connections_asked` are open. `t_s` does not
+    change while they are being opened, or before the start time. `one_way`: there are no replies; `received` is then
+    what the receiver reported last, None where it reports nothing. `intervals` are all ended seconds, `latest` is
+    the last of them.
     """
 
     phase: Phase
@@ -44,7 +44,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """A look at a search: `run` while a trial runs, `finished` once when it ends, `limit` once at the end of all.
+    """The state of a search: `run` during a trial, `finished` once when it ends, `limit` once at the end of the search.
 
     `rate_per_s` is the trial's rate; where connections are searched, `connections` is their number. `lower` and `upper`
     are on the axis.
@@ -67,5 +67,5 @@ class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def load(self) -> float:
-        """What the trial asks for on the axis of the search."""
+        """The load of the trial on the axis of the search."""
         return self.rate_per_s if self.connections is None else float(self.connections)

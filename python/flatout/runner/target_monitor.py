@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Fewer requests without an answer than this can be chance.
+# Fewer unanswered requests than this can be chance.
 ENOUGH = 10
 
 
 class Sample(NamedTuple):
-    """Cumulative counters at a time in s since the run's counted beginning; `live` connections stand, if it has any."""
+    """Cumulative counters at a time in s since the counted start; `live`: open connections, None over datagrams."""
 
     t_s: float
     sent: int
@@ -20,7 +20,7 @@ class Sample(NamedTuple):
 
 
 class TargetMonitor:
-    """Notices that a target answers no more: nothing right for `patience_s` although requests kept leaving."""
+    """Detects a target that stops answering: no right answer for `patience_s` while requests leave."""
 
     def __init__(self, timeout_s: float) -> None:
         self.patience_s = max(2.0, 2 * timeout_s)
@@ -28,7 +28,7 @@ class TargetMonitor:
         self.last_answer: Sample | None = None
 
     def lost(self, sample: Sample) -> str | None:
-        """Why the target counts as lost, in words; None while it does not."""
+        """Why the target counts as lost; None while it does not."""
         if self.last_answer is None:
             self.last_answer = sample._replace(sent=0, answered=0, refused=0, invalid=0, t_s=max(sample.t_s, 0.0))
         before = self.last_answer
@@ -40,31 +40,31 @@ class TargetMonitor:
         if refused >= ENOUGH and silent_s > 0.5 and 2 * refused > sample.sent - before.sent:
             return f"{_since(before)}: it refuses (port closed, or a firewall says no)"
         if sample.live == 0 and silent_s > self.patience_s:
-            return f"{_since(before)}: no connection stands any more"
+            return f"{_since(before)}: all connections have ended"
         if sample.sent - before.sent >= ENOUGH and silent_s > self.patience_s:
             return f"{_since(before)}: {_silence(sample, before)}"
         return None
 
 
 class RefusalMonitor:
-    """Notices that nobody takes what goes one way: most of what leaves is refused, for half a second or more.
+    """Detects that one-way messages are refused: most of them, for half a second or more.
 
-    `together`: so many messages may be refused as one, where the kernel cuts them apart.
+    per_refusal: how many messages one refusal can stand for; more than 1 with segmented sends.
     """
 
-    def __init__(self, together: int = 1) -> None:
-        self._together = together
+    def __init__(self, per_refusal: int = 1) -> None:
+        self._per_refusal = per_refusal
         self._before: Sample | None = None
 
     def lost(self, sample: Sample) -> str | None:
-        """Why the target counts as lost, in words; None while it does not."""
+        """Why the target counts as lost; None while it does not."""
         before = self._before or sample._replace(sent=0, refused=0, t_s=0.0)
         if sample.t_s - before.t_s < 0.5:
             self._before = before
             return None
         self._before = sample
         refused, sent = sample.refused - before.refused, sample.sent - before.sent
-        if refused >= ENOUGH and 2 * refused * self._together > sent:
+        if refused >= ENOUGH and 2 * refused * self._per_refusal > sent:
             return f"since {before.t_s:.1f} s it refuses (port closed, or a firewall says no)"
         return None
 
@@ -76,5 +76,5 @@ def _since(before: Sample) -> str:
 def _silence(sample: Sample, before: Sample) -> str:
     invalid = sample.invalid - before.invalid
     if invalid:
-        return f"{invalid:,} answers came, none of them right"
+        return f"all of {invalid:,} answers were wrong"
     return "nothing comes back (is it running, is a firewall in between?)"

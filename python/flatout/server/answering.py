@@ -79,7 +79,7 @@ class Answerer(Server):
     def most_connections(self) -> int:
         """How many connections there can be at once; with io_uring descriptors do not limit them, but memory may."""
         places = self._engine.capacity
-        return places if self.backend == "io_uring" else max(min(places, self._descriptors), 0)
+        return places if self.carrier == "io_uring" else max(min(places, self._descriptors), 0)
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.

@@ -1,1 +1,1 @@
-"""What people look at: the terminal and the page. Nothing is measured or decided here."""
+"""Views of results: the terminal and the page. Nothing is measured or decided here."""

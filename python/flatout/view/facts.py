@@ -1,7 +1,6 @@
-"""What every view says about a result: its sentence, its rows, the trial worth showing, the bounds of a search.
+"""The facts that every view shows of a result: its sentence, its rows, the run to show in detail, its bounds.
 
-Pure: results in, words and rows out, so that terminal and page never tell two stories.
-No colour, no layout and no mark-up in here.
+Pure: results in, texts and rows out, so that terminal and page agree. No colour, layout or mark-up in here.
 """
 
 from __future__ import annotations
@@ -11,37 +10,25 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatout.result.model import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.scenario.exchange.wording import ONE_WAY, Wording, wording_of
+from flatout.scenario.requirement import COUNTS
 from flatout.view import format as fmt
-from flatout.view import one_way
+from flatout.view.exchange import Exchange, exchange_of
+from flatout.view.exchange.base import CounterRow
 
 PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
-SENT_WORDS = ("answered", "late", "lost", "refused", "invalid")
-MEANINGS = {
-    "planned": "what the schedule asked for",
-    "sent": "left on time",
-    "unsent": "could not leave within 1 ms of due, or at all",
-    "answered": "a right answer in time",
-    "late": "a right answer after the time-out",
-    "lost": "nothing came",
-    "refused": "an ICMP error or a reset came back",
-    "invalid": "an answer came that is no right answer",
-    "duplicate": "answers that came again, counted beside",
-    "reordered": "messages out of order, counted beside",
-}
 CONNECTIONS = {
-    "opened": "begun, again after each end where that was asked",
-    "established": "stood",
-    "failed": "did not",
-    "refused": "of these: the target said no",
+    "opened": "attempts, with those after an end where asked for",
+    "established": "succeeded",
+    "failed": "did not succeed",
+    "refused": "of these: refused by the target",
     "timed_out": "of these: nothing came back in time",
     "local": "of these: not possible from this host",
     "closed": "ended by the target",
     "reset": "cut off by the target",
-    "broken": "ended here: what came made no sense",
-    "reopened": "took the place of another",
-    "peak": "stood at once",
-    "live": "stood at the end",
+    "broken": "ended here, for invalid data",
+    "reopened": "replaced another one",
+    "peak": "open at once",
+    "live": "open at the end",
 }
 VERDICTS = {
     "generator-limited": "This generator could not drive what was asked, so this is no limit of the {far_end}",
@@ -78,14 +65,6 @@ class OutcomeRow(NamedTuple):
     meaning: str
 
 
-class ConnectionRow(NamedTuple):
-    """What became of some connections, and how many."""
-
-    word: str
-    number: int
-    meaning: str
-
-
 class DistributionRow(NamedTuple):
     """One distribution of durations under its name."""
 
@@ -96,6 +75,12 @@ class DistributionRow(NamedTuple):
 def load(value: float | None, axis: Axis) -> str:
     """A load on the axis of a search: a rate, or so many connections."""
     return fmt.rate(value) if axis == "rate" or value is None else fmt.count(round(value))
+
+
+def conditional_throughput(result: LimitResult) -> str:
+    """The conditional throughput at the limit in words; empty where there is none."""
+    per_s = result.limit.conditional_throughput_per_s
+    return "" if per_s is None else f"Conditional throughput (RFC 9971): {fmt.rate(per_s)}."
 
 
 def asked(axis: Axis) -> str:
@@ -114,33 +99,23 @@ def axis_of(trial: Trial) -> Axis:
 
 
 def subject(result: Result) -> str:
-    """Say what was asked of whom, as far as the scenario tells."""
-    known = (result.scenario.get(key) for key in ("protocol", "target"))
+    """The protocol and the target."""
+    known = (result.scenario.protocol, result.scenario.target)
     return " ".join(fmt.plain(value) for value in known if value) or result.kind
 
 
 def sentence(result: Result) -> str:
-    """Say what was found, in one sentence."""
+    """The finding in one sentence."""
     return fmt.plain(result.sentence) if isinstance(result, LimitResult) else run_sentence(result)
 
 
 def reached(result: Result) -> float | None:
-    """Return the rate a result stands for: the limit, or what a run had answered or received."""
-    return result.limit.value if isinstance(result, LimitResult) else came_per_s(result)
-
-
-def wording(results: Sequence[Result]) -> Wording:
-    """How to speak of several results; of those of both kinds as of requests."""
-    return wording_of(one_way=all(result.wording is ONE_WAY for result in results))
-
-
-def came_per_s(run: LoadResult) -> float | None:
-    """The rate of what did what it was for; None where nobody counted."""
-    return run.rate_per_s.received if run.one_way else run.rate_per_s.answered
+    """The rate that a result reached: the limit, or the rate answered or received."""
+    return result.limit.value if isinstance(result, LimitResult) else result.good_per_s
 
 
 def reached_text(result: Result) -> str:
-    """The same in words."""
+    """What was reached, in words."""
     if isinstance(result, LimitResult) and result.limit.axis == "connections":
         return f"{load(result.limit.value, 'connections')} connections"
     return fmt.rate(reached(result))
@@ -164,25 +139,13 @@ def _times(top: float | None, other: float | None) -> str:
 
 
 def run_sentence(run: LoadResult) -> str:
-    """One run in words: what was found, after what stands in the way of believing it."""
-    found = f"{_rates(run)}{_latency(run)}." if run.outcomes.sent else "Nothing was sent."
+    """One run in a sentence, after any reason to doubt it."""
+    found = f"{exchange_of(run).rates(run)}{_latency(run)}." if run.outcomes.sent else "Nothing was sent."
     why = fmt.plain(run.why)
     if run.verdict == "ok":
         return f"{found} {why[:1].upper()}{why[1:]}." if why else found
     words = VERDICTS.get(run.verdict, run.verdict).format(far_end=run.wording.far_end)
     return f"{words}: {why}. {found}" if why else f"{words}. {found}"
-
-
-def _rates(run: LoadResult) -> str:
-    rates = run.rate_per_s
-    if run.one_way:
-        return one_way.sentence(run)
-    loss = "" if run.loss is None else f" with {fmt.percent(run.loss)} loss"
-    if one_at_a_time(run) and run.outcomes.answered:
-        return f"{fmt.rate(rates.answered)} answered, one at a time,{loss}"
-    if not run.outcomes.answered:
-        return f"{fmt.rate(rates.sent)} sent of {fmt.rate(rates.planned)} asked, none answered"
-    return f"{fmt.rate(rates.answered)} answered of {fmt.rate(rates.planned)} asked{loss}"
 
 
 def _latency(run: LoadResult) -> str:
@@ -191,64 +154,46 @@ def _latency(run: LoadResult) -> str:
     return f", latency p50 {fmt.duration(due.p50)}, p99 {fmt.duration(due.p99)}" if due else ""
 
 
-def one_at_a_time(run: LoadResult) -> bool:
-    """Whether each request left when the last one had ended."""
-    return run.scenario.get("arrivals") == "ping-pong"
-
-
-def sent_words(run: LoadResult) -> tuple[str, ...]:
-    """The words of which what was sent is the sum."""
-    return one_way.SENT_WORDS if run.one_way else SENT_WORDS
-
-
 def outcome_rows(run: LoadResult) -> list[OutcomeRow]:
-    """Every outcome in the order of the equation; where nobody counted, what is known."""
-    if one_way.unknown(run):
-        return [_outcome(run, word) for word in ("planned", "sent", "unsent")]
-    rows = [_outcome(run, word) for word in ("planned", "sent", *sent_words(run), "unsent")]
-    return rows + [_outcome(run, word)._replace(share=None) for word in ("duplicate", "reordered")]
+    """Every outcome in the order of the equation; where outcomes are unknown, only what left."""
+    exchange = exchange_of(run)
+    if exchange.unknown(run):
+        return [_outcome(run, exchange, word) for word in ("planned", "sent", "unsent")]
+    rows = [_outcome(run, exchange, word) for word in ("planned", "sent", *exchange.sent_words, "unsent")]
+    return rows + [_outcome(run, exchange, word)._replace(share=None) for word in ("duplicate", "reordered")]
 
 
-def _outcome(run: LoadResult, word: str) -> OutcomeRow:
+def _outcome(run: LoadResult, exchange: Exchange, word: str) -> OutcomeRow:
     outcomes = run.outcomes
     value = getattr(outcomes, word) or 0
-    meanings = MEANINGS | one_way.MEANINGS if run.one_way else MEANINGS
-    return OutcomeRow(word, value, value / outcomes.planned if outcomes.planned else None, meanings[word])
+    share = value / outcomes.planned if outcomes.planned else None
+    return OutcomeRow(word, value, share, exchange.meaning(word))
 
 
-def connection_rows(run: LoadResult) -> list[ConnectionRow]:
-    """What became of the connections; of what went wrong only what did."""
+def connection_rows(run: LoadResult) -> list[CounterRow]:
+    """The counters of connections; those of faults only where they are above 0."""
     if run.connections is None:
         return []
-    rows = [ConnectionRow(word, getattr(run.connections, word), meaning) for word, meaning in CONNECTIONS.items()]
+    rows = [CounterRow(word, getattr(run.connections, word), meaning) for word, meaning in CONNECTIONS.items()]
     always = ("opened", "established", "peak")
     return [row for row in rows if row.number or row.word in always]
 
 
 def equations(run: LoadResult) -> tuple[str, ...]:
     """The equations with this run's numbers in them."""
-    outcomes = run.outcomes
-    parts = " + ".join(f"{word} {getattr(outcomes, word) or 0:,}" for word in sent_words(run))
+    outcomes, exchange = run.outcomes, exchange_of(run)
+    parts = " + ".join(f"{word} {getattr(outcomes, word) or 0:,}" for word in exchange.sent_words)
     planned = f"planned {outcomes.planned:,} = sent {outcomes.sent:,} + unsent {outcomes.unsent:,}"
-    return (planned,) if one_way.unknown(run) else (planned, f"sent {outcomes.sent:,} = {parts}")
+    return (planned,) if exchange.unknown(run) else (planned, f"sent {outcomes.sent:,} = {parts}")
 
 
 def distribution_rows(run: LoadResult) -> list[DistributionRow]:
-    """List the distributions a run has, the generator's own lateness last."""
-    rows = [
-        DistributionRow("latency from due", run.latency_ns.from_due),
-        DistributionRow("latency from sent", run.latency_ns.from_sent),
-        DistributionRow("reading the answer", run.reading_ns),
-        DistributionRow("connecting", run.connect_ns),
-        DistributionRow("generator lateness", run.lateness_ns),
-    ]
-    if run.one_way:
-        return rows[-1:]
-    return [row for row in rows if row.values or row.name not in ("connecting", "reading the answer")]
+    """The distributions of a run, the generator's own lateness last."""
+    return [DistributionRow(name, values) for name, values in exchange_of(run).distributions(run)]
 
 
 def requirement_value(requirement: Requirement) -> str:
-    """Say what was measured for a requirement, in the unit its metric implies."""
+    """What was measured for a requirement, in the unit of its metric."""
     if requirement.value is None:
         return "no sample"
     metric = re.match(r"\s*(\w*)", requirement.expression)
@@ -260,11 +205,11 @@ def _in_its_unit(metric: str, value: float) -> str:
         return fmt.percent(value)
     if metric == "rate":
         return fmt.rate(value)
-    return fmt.count(round(value)) if metric in MEANINGS else fmt.duration(value)
+    return fmt.count(round(value)) if metric in COUNTS else fmt.duration(value)
 
 
 def bounds(trials: Sequence[Trial]) -> list[Bounds]:
-    """Follow the bounds, trial by trial; a load that failed is a limit even if it held before."""
+    """The bounds after each trial; a load that failed is an upper bound even if it held before."""
     after = []
     for end in range(1, len(trials) + 1):
         failed = [t.load for t in trials[:end] if t.verdict == "failed"]
@@ -274,8 +219,8 @@ def bounds(trials: Sequence[Trial]) -> list[Bounds]:
     return after
 
 
-def showcase(result: Result) -> LoadResult | None:
-    """Choose the run whose course is worth showing: the confirming one, else the longest at the highest rate held."""
+def shown_run(result: Result) -> LoadResult | None:
+    """The run to show in detail: the confirming one, else the longest at the highest load held."""
     if isinstance(result, LoadResult):
         return result
     held = [t for t in result.trials if t.verdict == "held"]
@@ -289,8 +234,8 @@ def _unit(trial: Trial) -> str:
     return "" if trial.intended_connections is None else " connections"
 
 
-def showcase_words(run: LoadResult) -> str:
-    """Which run a chart of a course over time shows."""
+def shown_run_text(run: LoadResult) -> str:
+    """Which run a chart over time shows, in words."""
     if isinstance(run, Trial):
         return f"{run.phase} trial at {load(run.load, axis_of(run))}{_unit(run)} ({run.verdict})"
     return f"run at {fmt.rate(run.rate_per_s.planned)}"

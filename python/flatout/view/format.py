@@ -1,7 +1,6 @@
-"""Numbers as people read them: with a unit, thousands separators and three significant digits where that is enough.
+"""Formats numbers with a unit, thousands separators and three significant digits, and makes text safe for a terminal.
 
-Pure functions from a number (or None: not known) to a string. What comes from outside is made safe for a terminal
-here, too. Nothing in here knows what a result is.
+Pure functions from a number (or None: unknown) to a string. Nothing here knows what a result is.
 """
 
 from __future__ import annotations

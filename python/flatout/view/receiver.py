@@ -1,4 +1,4 @@
-"""What a receiver took in, for people: a line a second, the totals, and hints on what looks wrong.
+"""The output of a receiver: a line a second, the totals, and hints on likely mistakes.
 
 Pure: counters in, lines out. The counters are those of `Receiver.stats()`. No socket, no clock.
 """
@@ -11,38 +11,38 @@ from flatout.view import format as fmt
 
 Stats = dict[str, Any]
 
-# What is held now: no events, so there is nothing to subtract.
-_HELD = ("senders", "queue", "connections", "delay_ns", "memory_bytes")
-_HELD_BY_WORKER = frozenset({"queued", "senders", "workers", "size", "sequence_bits", "memory_bytes"})
+# Gauges, not counters: there is nothing to subtract.
+_GAUGES = ("senders", "queue", "connections", "delay_ns", "memory_bytes")
+_WORKER_GAUGES = frozenset({"queued", "senders", "workers", "size", "sequence_bits", "memory_bytes"})
 _REASONS = {"short": "too short", "long": "too long", "wrong_constant": "with another constant"}
 # Fewer than this can be chance.
 _ENOUGH = 10
 
 
 def difference(before: Stats, now: Stats) -> Stats:
-    """The events between two looks, in the form of a look; what is held stays as it is now."""
+    """The events between two samples, in the form of a sample; gauges keep their last value."""
     changed: Stats = {}
     for name, value in now.items():
-        if isinstance(value, dict) and name not in _HELD:
+        if isinstance(value, dict) and name not in _GAUGES:
             changed[name] = {part: number - before[name].get(part, 0) for part, number in value.items()}
-        elif isinstance(value, int) and name not in _HELD:
+        elif isinstance(value, int) and name not in _GAUGES:
             changed[name] = value - before[name]
         else:
             changed[name] = value
     changed["workers"] = [_worker(*pair) for pair in zip(before["workers"], now["workers"], strict=True)]
     queued = {name: now["queue"][name] - before["queue"][name] for name in ("dropped", "waited")}
     changed["queue"] = {**now["queue"], **queued}
-    # A distribution of all the time would be no event; the last object has it.
+    # The distribution covers the whole time; only the last object has it.
     changed["delay_ns"] = None
     return changed
 
 
 def _worker(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
-    return {name: value if name in _HELD_BY_WORKER else value - before[name] for name, value in now.items()}
+    return {name: value if name in _WORKER_GAUGES else value - before[name] for name, value in now.items()}
 
 
 def second(before: Stats, now: Stats, span: float) -> list[str]:
-    """What came between two looks that are `span` seconds apart; whose share it was, where several workers receive."""
+    """What arrived between two samples, `span` seconds apart, with each worker's share where there are several."""
     came = difference(before, now)
     line = (
         f"{now['t_s']:8.1f} s {throughput(came['received'] / span, came['bytes'] / span)}"
@@ -50,7 +50,7 @@ def second(before: Stats, now: Stats, span: float) -> list[str]:
         f"  handed over {fmt.rate_short(came['handed_over'] / span):>8}"
     )
     shares = _shares(came)
-    return [line + "".join(f"  {reported}" for reported in _amiss(came)), *([f"{'':10} {shares}"] if shares else [])]
+    return [line + "".join(f"  {reported}" for reported in _faults(came)), *([f"{'':10} {shares}"] if shares else [])]
 
 
 def throughput(per_s: float, bytes_per_s: float) -> str:
@@ -58,8 +58,8 @@ def throughput(per_s: float, bytes_per_s: float) -> str:
     return f"{per_s / 1e6:7.3f}M pps {bytes_per_s / (1 << 20):7.3f}MiB / {8 * bytes_per_s / 1e6:7.3f}Mb"
 
 
-def _amiss(came: Stats) -> list[str]:
-    """What a good second has none of. What is missing falls where a late one comes: then nothing was lost."""
+def _faults(came: Stats) -> list[str]:
+    """Counters of faults that are above 0. `missing` falls when a late message arrives; that is not shown."""
     counted = {
         "malformed": sum(came["malformed"].values()),
         "lost": came["missing"],
@@ -72,7 +72,7 @@ def _amiss(came: Stats) -> list[str]:
 
 
 def _shares(stats: Stats) -> str:
-    """Each worker's share of what came, where there are several."""
+    """Each worker's share of the messages, where there are several."""
     received = [worker["received"] for worker in stats["workers"]]
     if len(received) < 2 or not sum(received):
         return ""
@@ -80,7 +80,7 @@ def _shares(stats: Stats) -> str:
 
 
 def totals(stats: Stats) -> list[str]:
-    """All that came and what became of it; the sums are written out."""
+    """The totals, as sums."""
     queue = stats["queue"]
     lines = [
         f"in {fmt.seconds(stats['t_s'])}: received {stats['received']:,} = parsed {stats['parsed']:,}"
@@ -103,10 +103,10 @@ def _reasons(malformed: dict[str, int]) -> str:
 def _by_sequence(stats: Stats) -> str:
     senders = "1 sender" if stats["senders"] == 1 else f"{stats['senders']:,} senders"
     if not _sequence_bits(stats):
-        return f"{senders}; the records carry no sequence number, so what is missing is not known"
+        return f"{senders}; the records carry no sequence number, so the loss is unknown"
     reported = [f"lost {stats['missing']:,}", f"duplicate {stats['duplicate']:,}", f"reordered {stats['reordered']:,}"]
-    reported += [f"begun anew {stats['restarts']:,}"] if stats["restarts"] else []
-    reported += [f"not followed for want of room {stats['untracked']:,}"] if stats["untracked"] else []
+    reported += [f"restarts {stats['restarts']:,}"] if stats["restarts"] else []
+    reported += [f"untracked, for lack of room {stats['untracked']:,}"] if stats["untracked"] else []
     return f"by the sequence numbers of {senders}: {', '.join(reported)}"
 
 
@@ -121,11 +121,11 @@ def _delay(stats: Stats) -> str:
         return ""
     if ahead and ahead >= (delay.count if delay else 0):
         return (
-            f"one-way delay: not known, for {ahead:,} records came before the time they carry: the senders' clocks "
+            f"one-way delay: unknown, as {ahead:,} records arrived before the time they carry: the senders' clocks "
             "are ahead of this one"
         )
     reported = ", ".join(f"{name} {fmt.duration(getattr(delay, field))}" for name, field in _PERCENTILES)
-    left_out = f"; {ahead:,} came before the time they carry and are left out" if ahead else ""
+    left_out = f"; {ahead:,} arrived before the time they carry and are left out" if ahead else ""
     return f"one-way delay: {reported} (two hosts' clocks may differ by more){left_out}"
 
 
@@ -133,7 +133,7 @@ _PERCENTILES = (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"
 
 
 def hints(stats: Stats, size: int) -> list[str]:
-    """What the counters say of a receiver that was told something wrong, or has too few of something."""
+    """Hints on wrong settings and missing resources."""
     return [hint for hint in (_wrong_size(stats, size), _wrong_order(stats), _idle(stats), _waiting(stats)) if hint]
 
 
@@ -143,7 +143,7 @@ def _wrong_size(stats: Stats, size: int) -> str:
         return ""
     whole, rest = divmod(stats["bytes"], stats["received"])
     came = f"{whole} bytes" if not rest else f"{stats['bytes'] / stats['received']:.1f} bytes on average"
-    return f"the messages that came have {came}, the format has {size}: is it the senders' format?"
+    return f"the messages that arrived have {came}, the format has {size}: is it the senders' format?"
 
 
 def _wrong_order(stats: Stats) -> str:

@@ -3,11 +3,12 @@
 //! Laws: one answer that cannot leave never stops the others; an answer is no longer than its request unless the
 //! protocol grows, and never longer than its slot.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flatout_net::{Batch, Server};
-use flatout_wire::{DropReason, Protocol, RequestContext, Responder};
+use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
 
 use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT};
 use crate::answer_table::AnswerTable;
@@ -20,7 +21,9 @@ pub(super) struct Worker<P: Protocol> {
     socket: Server,
     responder: Arc<P::Responder>,
     answer_table: Arc<AnswerTable>,
-    own_port: u16,
+    /// The address it is bound to; `None` for a wildcard.
+    local: Option<IpAddr>,
+    local_port: u16,
     served: Served,
     batch: Batch,
 }
@@ -30,10 +33,11 @@ impl<P: Protocol> Worker<P> {
         socket: Server,
         responder: Arc<P::Responder>,
         answer_table: Arc<AnswerTable>,
-        own_port: u16,
+        local_port: u16,
     ) -> Self {
+        let local = socket.address().ok().map(|bound| bound.ip()).filter(|ip| !ip.to_canonical().is_unspecified());
         let batch = Batch::new(BATCH, P::DATAGRAM_MAX, true);
-        Self { socket, responder, answer_table, own_port, served: Served::default(), batch }
+        Self { socket, responder, answer_table, local, local_port, served: Served::default(), batch }
     }
 
     pub(super) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) {
@@ -67,9 +71,10 @@ impl<P: Protocol> Worker<P> {
             let context = RequestContext {
                 received_unix_ns,
                 now_unix_ns: now.max(received_unix_ns),
-                peer_port: self.batch.peer_port(slot),
-                own_port: self.own_port,
-                stream: false,
+                client: self.batch.peer(slot),
+                local: self.batch.local(slot).or(self.local),
+                local_port: self.local_port,
+                link: Link::Udp,
             };
             let packet = self.batch.slot(slot);
             let most = if P::AMPLIFIES { packet.len() } else { length };

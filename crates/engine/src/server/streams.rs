@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flatout_net::{CloseMode, CloseReason, Conn, Event, Streams, WriteError};
-use flatout_wire::{DropReason, Frame, Protocol, RequestContext, Responder};
+use flatout_wire::{DropReason, Frame, Link, Protocol, RequestContext, Responder};
 
 use super::pending_input::{PendingBudget, PendingInput};
 use super::{PUBLISH_NS, Served, WAIT};
@@ -91,7 +91,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         clock: C,
         responder: Arc<P::Responder>,
         answer_table: Arc<AnswerTable>,
-        own_port: u16,
+        local_port: u16,
     ) -> Self {
         Self {
             tick_due: clock.now() + TICK_NS,
@@ -100,7 +100,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
             clock,
             responder,
             answer_table,
-            context: RequestContext { own_port, stream: true, ..RequestContext::default() },
+            context: RequestContext::new(Link::Tcp, None, local_port),
             slots: Vec::new(),
             waiting: Vec::new(),
             budget: PendingBudget::default(),

@@ -181,14 +181,14 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
     }
 
     fn launch(&mut self, at: u64, flow: usize, bytes: &[u8]) -> &mut Self {
-        self.fly(Arrival { at, order: 0, flow, refusal: false, stamped: true, bytes: bytes.to_vec() })
+        self.deliver(Arrival { at, order: 0, flow, refusal: false, stamped: true, bytes: bytes.to_vec() })
     }
 
     fn refuse(&mut self, at: u64, flow: usize, request: &[u8]) -> &mut Self {
-        self.fly(Arrival { at, order: 0, flow, refusal: true, stamped: false, bytes: request.to_vec() })
+        self.deliver(Arrival { at, order: 0, flow, refusal: true, stamped: false, bytes: request.to_vec() })
     }
 
-    fn fly(&mut self, arrival: Arrival) -> &mut Self {
+    fn deliver(&mut self, arrival: Arrival) -> &mut Self {
         self.order += 1;
         self.flying.push(Reverse(Arrival { order: self.order, ..arrival }));
         self
@@ -200,7 +200,7 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
         let context = RequestContext {
             received_unix_ns: unix_ns,
             now_unix_ns: unix_ns,
-            peer_port: 40_000,
+            client: Some(([192, 0, 2, 1], 40_000).into()),
             ..RequestContext::default()
         };
         let length = self.responder.answer(Table::default(), &context, &mut packet, request.len()).unwrap();
@@ -216,7 +216,7 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
             SendOutcome::Answer(delay) => self.launch(at + delay, flow, &answer),
             SendOutcome::Unstamped(delay) => {
                 let (at, bytes) = (at + delay, answer);
-                self.fly(Arrival { at, order: 0, flow, refusal: false, stamped: false, bytes })
+                self.deliver(Arrival { at, order: 0, flow, refusal: false, stamped: false, bytes })
             }
             SendOutcome::Twice(one, other) => self.launch(at + one, flow, &answer).launch(at + other, flow, &answer),
             SendOutcome::Drop => self,

@@ -51,7 +51,7 @@ pub(super) enum PeerAction {
     /// It reads what we send, or from now on does not.
     Read(bool),
     /// It does not read, but for so many bytes more.
-    Take(usize),
+    Window(usize),
     /// Its connection cannot be accepted.
     Lost,
 }
@@ -249,7 +249,7 @@ impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> FakeStreams<F> {
                 self.fars[far].window = self.window;
                 self.dirty.extend(conn.map(|conn| conn.index));
             }
-            (PeerAction::Take(count), conn) => {
+            (PeerAction::Window(count), conn) => {
                 self.fars[far].reads = false;
                 self.fars[far].window += count;
                 self.dirty.extend(conn.map(|conn| conn.index));

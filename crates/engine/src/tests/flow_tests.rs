@@ -112,7 +112,7 @@ fn time_outs_are_told_once_and_in_order() {
     let mut ring = ring(8);
     answer(&mut ring, 2, 10);
     assert_eq!(expired(&mut ring, 5), [0, 1, 3, 4]);
-    assert_eq!(expired(&mut ring, 5), []);
+    assert_eq!(expired(&mut ring, 5), [0_u64; 0]);
     assert_eq!(expired(&mut ring, 100), [5, 6, 7]);
 }
 
@@ -121,7 +121,7 @@ fn a_request_past_its_timeout_can_still_be_answered_late() {
     let mut ring = ring(1);
     expired(&mut ring, 1);
     assert_eq!(outcome(answer(&mut ring, 0, TIMEOUT + 1)), Some(Outcome::Late));
-    assert_eq!(unanswered(&mut ring), []);
+    assert_eq!(unanswered(&mut ring), [0_u64; 0]);
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn what_nobody_answered_is_abandoned_once_in_order() {
     let mut reported = Vec::new();
     ring.of(0).abandon(|index, slot, waiting| reported.push((index, slot.sent, waiting)));
     assert_eq!(reported, [(0, 0, false), (2, 2, true), (3, 3, true)]);
-    assert_eq!(unanswered(&mut ring), []);
-    assert_eq!(expired(&mut ring, 1_000), []);
+    assert_eq!(unanswered(&mut ring), [0_u64; 0]);
+    assert_eq!(expired(&mut ring, 1_000), [0_u64; 0]);
     assert!(matches!(answer(&mut ring, 2, 10), Settled::Duplicate(_)));
 }
 

@@ -34,7 +34,7 @@ pub(super) type Script = Box<dyn FnMut(u64, u64) -> LinkAction>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkAction {
     /// At most so many leave.
-    Take(usize),
+    Accept(usize),
     /// Something else happens, and nothing leaves.
     Else(SendResult),
     /// As [`SendResult::Refused`], with so many refusals to read.
@@ -73,7 +73,7 @@ impl Datagrams for Sink {
         let call = self.calls;
         self.calls += 1;
         let many = match (self.script)(call, self.world.now() - BEGIN) {
-            LinkAction::Take(many) => many.min(count),
+            LinkAction::Accept(many) => many.min(count),
             LinkAction::Else(sent) => return sent,
             LinkAction::Refuse(many) => {
                 self.refusals += many;
@@ -170,7 +170,7 @@ impl OneWayRig {
 
     /// Runs with a link that takes all, and holds the laws against what was told.
     pub(super) fn run(&self) -> Reported {
-        self.run_with(Box::new(|_, _| LinkAction::Take(usize::MAX)))
+        self.run_with(Box::new(|_, _| LinkAction::Accept(usize::MAX)))
     }
 
     /// The same with a link that does as `script` says.

@@ -54,7 +54,7 @@ fn what_stays_here_uses_up_a_turn_but_no_number() {
     let rig = OneWayRig { ticks: Ticks { senders: 10, spread: 1.0 }, ..OneWayRig::steady(1_000.0, 1.0) };
     // Every seventh call meets a full queue of this machine's.
     let reported = rig.run_with(Box::new(|call, _| {
-        if call % 7 == 0 { LinkAction::Else(SendResult::Dropped) } else { LinkAction::Take(usize::MAX) }
+        if call % 7 == 0 { LinkAction::Else(SendResult::Dropped) } else { LinkAction::Accept(usize::MAX) }
     }));
     let unsent = reported.unsent(Unsent::Dropped);
     assert_eq!((reported.counts.sent + unsent, unsent > 100), (1_000, true));
@@ -69,15 +69,16 @@ fn part_of_a_group_may_stay_for_a_moment() {
     let rig = OneWayRig { call_cost: 100 * US, ..OneWayRig::steady(100_000.0, 0.5) };
     let reported =
         rig.run_with(Box::new(
-            |call, _| if call % 3 == 0 { LinkAction::Else(SendResult::Full) } else { LinkAction::Take(16) },
+            |call, _| if call % 3 == 0 { LinkAction::Else(SendResult::Full) } else { LinkAction::Accept(16) },
         ));
     assert_eq!(reported.counts.sent, 50_000);
 }
 
 #[test]
 fn refusals_are_counted_and_stop_nothing() {
-    let reported = OneWayRig::steady(1_000.0, 1.0)
-        .run_with(Box::new(|call, _| if call % 2 == 0 { LinkAction::Refuse(3) } else { LinkAction::Take(usize::MAX) }));
+    let reported = OneWayRig::steady(1_000.0, 1.0).run_with(Box::new(|call, _| {
+        if call % 2 == 0 { LinkAction::Refuse(3) } else { LinkAction::Accept(usize::MAX) }
+    }));
     assert_eq!(reported.counts.sent, 1_000);
     assert_eq!(reported.counts.refused, 3_000);
 }
@@ -98,7 +99,7 @@ fn a_wish_to_stop_ends_it_soon() {
         if at > 200 * MS {
             published.ask_to_stop();
         }
-        LinkAction::Take(usize::MAX)
+        LinkAction::Accept(usize::MAX)
     }));
     assert!(reported.ended < 210 * MS, "{}", reported.ended);
     assert!((200..=203).contains(&reported.counts.planned));

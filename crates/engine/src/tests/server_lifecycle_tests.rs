@@ -121,7 +121,7 @@ fn a_slow_reader_is_no_stalled_one() {
     scene = scene.at(2, 0, PeerAction::Send(asked));
     // It reads an answer each 20 s: never all, but always something.
     for n in 1..5 {
-        scene = scene.at(n * 20 * SECOND, 0, PeerAction::Take(60_002));
+        scene = scene.at(n * 20 * SECOND, 0, PeerAction::Window(60_002));
     }
     let served = scene.play().served;
     assert_eq!((served.stalled, served.connections), (0, 1));

@@ -73,7 +73,7 @@ impl Responder for FramedEnd {
         packet: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason> {
-        assert!(context.stream && context.own_port == 4242 && context.received_unix_ns == context.now_unix_ns);
+        assert!(context.is_stream() && context.local_port == 4242 && context.received_unix_ns == context.now_unix_ns);
         assert!(context.received_unix_ns > 1_800_000_000_000_000_000, "Unix time, not the clock's");
         match packet[0] {
             b'g' => {

@@ -1,8 +1,8 @@
-//! Blocks for bytes on their way out. Taken only while bytes wait or fly, so that idle connections cost none.
+//! Send blocks, allocated only while a connection has bytes to send.
 //!
-//! Method: small blocks are cut from slabs that are added when they run out and never moved or freed. A message that does
-//! not fit has a block of its own, which is freed after use. Two sends at once on one stream may interleave, so a
-//! connection has at most one block that flies, which is the kernel's, and one that fills.
+//! Method: small blocks are cut from slabs that are added when they run out and never moved or freed. A message that
+//! does not fit has a large block, which is freed after use. Two sends at once on one stream may interleave, so a
+//! connection has at most one submitted block, which is the kernel's, and one that is being filled.
 
 use crate::stream::memory::{ANYWHERE, Memory};
 
@@ -12,14 +12,14 @@ pub(crate) const BLOCK: usize = 2048;
 pub(crate) const NONE: u32 = u32::MAX;
 
 const PER_SLAB: usize = 64;
-/// Marks the names of big blocks.
+/// Marks the ids of big blocks.
 const BIG: u32 = 1 << 31;
 /// A big block is at least this long, so that the next big message fits too: 64 KiB with what frames it.
 const BIG_BYTES: usize = 66 << 10;
-/// So many big blocks are kept when nobody uses them.
+/// Free big blocks that are kept for reuse.
 const BIG_KEPT: usize = 16;
 
-/// All blocks of one carrier.
+/// All blocks of one backend.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     slabs: Vec<Memory>,
@@ -84,48 +84,48 @@ impl Blocks {
     pub(crate) fn held(&self) -> usize {
         let big: usize = self.big.iter().flatten().map(Memory::len).sum();
         let lists = (self.spare.capacity() + self.big_spare.capacity() + self.big_unused.capacity()) * 4;
-        let named = self.big.capacity() * size_of::<Option<Memory>>();
-        self.slabs.len() * PER_SLAB * BLOCK + big + named + lists
+        let slots = self.big.capacity() * size_of::<Option<Memory>>();
+        self.slabs.len() * PER_SLAB * BLOCK + big + slots + lists
     }
 }
 
-/// What of one connection is on its way out.
+/// The send blocks of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing {
     filling: u32,
     /// Bytes in the filling block.
     pub(crate) filled: u32,
     submitted: u32,
-    /// Bytes in the flying block.
+    /// Bytes in the submitted block.
     pub(crate) submitted_len: u32,
 }
 
-/// What stands against more bytes.
+/// Whether more bytes can be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reserve {
-    /// Nothing: there is room.
+    /// There is room.
     Ready,
-    /// The filling block must leave first, and can.
-    MustLeave,
-    /// It must leave first, and another is still flying.
+    /// The filling block must be submitted first, and can be.
+    MustSubmit,
+    /// It must be submitted first, but another one still is.
     Full,
 }
 
 impl Outgoing {
-    /// Nothing on its way.
+    /// No blocks.
     pub(crate) const EMPTY: Self = Self { filling: NONE, filled: 0, submitted: NONE, submitted_len: 0 };
 
-    /// Whether nothing waits or flies.
+    /// Whether there is nothing to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.filled == 0 && self.submitted == NONE
     }
 
-    /// Whether a block flies.
+    /// Whether a block is submitted.
     pub(crate) fn is_submitted(&self) -> bool {
         self.submitted != NONE
     }
 
-    /// Makes room for `need` bytes if that can be had.
+    /// Makes room for `need` bytes if possible.
     pub(crate) fn reserve(&mut self, blocks: &mut Blocks, need: usize) -> Reserve {
         if self.filling != NONE {
             if blocks.at(self.filling).1 - self.filled as usize >= need {
@@ -133,7 +133,7 @@ impl Outgoing {
             }
             match (self.filled, self.submitted) {
                 (0, _) => blocks.give_back(self.filling),
-                (_, NONE) => return Reserve::MustLeave,
+                (_, NONE) => return Reserve::MustSubmit,
                 _ => return Reserve::Full,
             }
         }
@@ -148,12 +148,13 @@ impl Outgoing {
         if start.is_null() {
             return (&mut [], &mut self.filled);
         }
-        // SAFETY: a filling block is this connection's alone, and both are borrowed for as long as the slice lives.
+        // SAFETY: a filling block belongs to this connection alone, and both are borrowed for as long as the slice
+        // lives.
         let room = unsafe { std::slice::from_raw_parts_mut(start.add(used), length - used) };
         (room, &mut self.filled)
     }
 
-    /// Makes the filling block the flying one; tells where it is and how long, if there is one to fly.
+    /// Makes the filling block the submitted one; returns its address and length, if it has bytes.
     pub(crate) fn submit(&mut self, blocks: &mut Blocks) -> Option<(*const u8, u32)> {
         if self.submitted != NONE || self.filling == NONE {
             return None;
@@ -167,13 +168,13 @@ impl Outgoing {
         Some((blocks.at(self.submitted).0, self.submitted_len))
     }
 
-    /// The flying block from byte `from` on.
+    /// The submitted block from byte `from` on.
     pub(crate) fn rest(&self, blocks: &Blocks, from: u32) -> (*const u8, usize) {
         let (start, from) = (blocks.at(self.submitted).0, from.min(self.submitted_len) as usize);
         (start.wrapping_add(from), self.submitted_len as usize - from)
     }
 
-    /// The flying block has arrived, or never will; returns how long it was.
+    /// Frees the submitted block after its completion; returns its length.
     pub(crate) fn complete(&mut self, blocks: &mut Blocks) -> u32 {
         if self.submitted != NONE {
             blocks.give_back(self.submitted);
@@ -182,7 +183,7 @@ impl Outgoing {
         std::mem::take(&mut self.submitted_len)
     }
 
-    /// Drops what waits.
+    /// Frees the filling block with what it holds.
     pub(crate) fn discard(&mut self, blocks: &mut Blocks) {
         if self.filling != NONE {
             blocks.give_back(self.filling);

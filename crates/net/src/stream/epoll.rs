@@ -1,8 +1,8 @@
-//! `Streams` over epoll: where io_uring is not to be had. One descriptor a connection, two system calls a message.
+//! `Streams` over epoll, the fallback without io_uring: one descriptor a connection, two system calls a message.
 //!
-//! Method: edge-triggered. What the last wait told is worked off by `event`, one thing at a time; a connection that has
-//! more to read, or found no buffer, stands in a line of its own behind it. A read that did not fill its buffer has
-//! emptied the socket, unless the peer has ended: the next byte makes a new edge.
+//! Method: edge-triggered. `event` processes the events of the last wait one by one; a connection with more to read, or
+//! without a buffer, is queued behind them. A read that did not fill its buffer has emptied the socket, unless the peer
+//! has closed: the next byte makes a new edge.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,22 +23,22 @@ mod slots;
 
 use slots::{Slot, State};
 
-/// What one wait can tell.
+/// Events of one wait.
 const EVENTS: usize = 256;
-/// Receive buffers: those last used are used first, so few are ever touched.
+/// Receive buffers, reused last in, first out, so that few are touched.
 const BUFFERS: usize = 64;
 const BUFFER: usize = 16 << 10;
-/// Accepts a turn, so that a flood of newcomers leaves time for those who are there.
-const NEWCOMERS: u32 = 64;
-/// Turns without accepts after one has failed because something ran out.
+/// Accepts a turn, so that a burst of connections does not delay the others.
+const ACCEPTS_A_TURN: u32 = 64;
+/// Turns without accepts after one has failed for lack of resources.
 const PAUSE: u32 = 16;
-/// The name of the listener among connections.
-const DOOR: u64 = u64::MAX;
+/// The listener's epoll token.
+const LISTENER: u64 = u64::MAX;
 const EDGES: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
-/// Either means that there is something to read, if only an error or the end.
+/// Each means that a read has a result, if only an error or the end.
 const ENDS: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
 
-/// How much of everything; tests take less.
+/// Sizes; tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     /// Receive buffers.
@@ -47,39 +47,39 @@ pub(crate) struct Sizes {
     pub(crate) buffer: usize,
 }
 
-/// Whether the listener is listened to.
+/// Whether the listener is polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AcceptQueue {
-    /// It is; so many may still come in at this turn.
-    Watched(u32),
-    /// Not for so many turns, or until a connection ends.
-    Shut(u32),
+enum Accepting {
+    /// It is; so many may still be accepted at this turn.
+    Polled(u32),
+    /// Not for so many turns, or until a connection is closed.
+    Paused(u32),
 }
 
-/// Streams over epoll. One thread's own.
+/// Streams over epoll. Used by one thread.
 pub struct Epoll {
     epoll: OwnedFd,
     listener: Option<Listener>,
-    door: AcceptQueue,
+    accepting: Accepting,
     slots: Vec<Slot>,
     free: Vec<u32>,
     capacity: usize,
     pool: Rc<Pool>,
     blocks: Blocks,
-    /// What the last wait told, and how much of it is worked off.
-    told: Vec<libc::epoll_event>,
-    heard: usize,
-    /// Places with something left to read.
+    /// The events of the last wait, and how many are processed.
+    events: Vec<libc::epoll_event>,
+    processed: usize,
+    /// Slots with more to read.
     unread: VecDeque<u32>,
-    /// Places with bytes to send.
+    /// Slots with bytes to send.
     dirty: Vec<u32>,
-    /// What was found out of turn.
-    later: VecDeque<Event>,
+    /// Events that occurred outside `event`.
+    deferred: VecDeque<Event>,
     stats: StreamStats,
 }
 
 impl Epoll {
-    /// Room for `capacity` connections, those included that `listener` lets in. Errors: no descriptor.
+    /// Room for `capacity` connections, including those that `listener` accepts. Errors: no descriptor.
     pub fn new(capacity: usize, listener: Option<Listener>) -> io::Result<Self> {
         Self::sized(capacity, listener, Sizes { buffers: BUFFERS, buffer: BUFFER })
     }
@@ -88,125 +88,125 @@ impl Epoll {
         // SAFETY: epoll_create1 takes no pointers.
         let epoll = own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         if let Some(listener) = &listener {
-            control(&epoll, libc::EPOLL_CTL_ADD, listener.fd(), libc::EPOLLIN as u32, DOOR)?;
+            control(&epoll, libc::EPOLL_CTL_ADD, listener.fd(), libc::EPOLLIN as u32, LISTENER)?;
         }
         Ok(Self {
             epoll,
             listener,
-            door: AcceptQueue::Watched(0),
+            accepting: Accepting::Polled(0),
             slots: Vec::new(),
             free: Vec::new(),
             capacity: capacity.clamp(1, u32::MAX as usize >> 1),
             pool: Pool::for_list(sizes.buffer, sizes.buffers),
             blocks: Blocks::default(),
-            told: Vec::with_capacity(EVENTS),
-            heard: 0,
+            events: Vec::with_capacity(EVENTS),
+            processed: 0,
             unread: VecDeque::new(),
             dirty: Vec::new(),
-            later: VecDeque::new(),
+            deferred: VecDeque::new(),
             stats: StreamStats::default(),
         })
     }
 
-    fn conn(&self, place: u32) -> Conn {
-        Conn { index: place, generation: self.slots.get(place as usize).map_or(0, |slot| slot.generation) }
+    fn conn(&self, index: u32) -> Conn {
+        Conn { index, generation: self.slots.get(index as usize).map_or(0, |slot| slot.generation) }
     }
 
     fn is_full(&self) -> bool {
         self.free.is_empty() && self.slots.len() >= self.capacity
     }
 
-    /// Gives a socket a place and hears it from now on.
+    /// Assigns a slot to a socket and registers it.
     fn add(&mut self, fd: OwnedFd, state: State) -> io::Result<Conn> {
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None if self.is_full() => return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken")),
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.is_full() => return Err(io::Error::new(io::ErrorKind::StorageFull, "all slots are in use")),
             None => {
                 self.slots.push(Slot::free(0));
                 self.slots.len() as u32 - 1
             }
         };
-        let conn = self.conn(place);
-        let name = u64::from(place) << 32 | u64::from(conn.generation);
+        let conn = self.conn(index);
+        let token = u64::from(index) << 32 | u64::from(conn.generation);
         self.stats.calls += 1;
-        if let Err(error) = control(&self.epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), EDGES, name) {
-            self.free.push(place);
+        if let Err(error) = control(&self.epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), EDGES, token) {
+            self.free.push(index);
             return Err(error);
         }
-        if let Some(slot) = self.slots.get_mut(place as usize) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
             (slot.fd, slot.state) = (Some(fd), state);
         }
         Ok(conn)
     }
 
-    /// Listens to the listener again, or not for now: level-triggered it would be told of at every wait.
-    fn watch_door(&mut self, door: AcceptQueue) {
+    /// Polls the listener again, or pauses it: it is level-triggered and would be reported at every wait.
+    fn poll_listener(&mut self, accepting: Accepting) {
         let Some(listener) = &self.listener else { return };
-        let events = if matches!(door, AcceptQueue::Watched(_)) { libc::EPOLLIN as u32 } else { 0 };
+        let events = if matches!(accepting, Accepting::Polled(_)) { libc::EPOLLIN as u32 } else { 0 };
         self.stats.calls += 1;
-        // Failing here means that nobody is let in until the next try, which comes.
-        self.door = match control(&self.epoll, libc::EPOLL_CTL_MOD, listener.fd(), events, DOOR) {
-            Ok(()) => door,
-            Err(_) => AcceptQueue::Shut(PAUSE),
+        // After a failure nothing is accepted until the next try.
+        self.accepting = match control(&self.epoll, libc::EPOLL_CTL_MOD, listener.fd(), events, LISTENER) {
+            Ok(()) => accepting,
+            Err(_) => Accepting::Paused(PAUSE),
         };
     }
 
-    /// Somebody from the listener's queue, if anybody is there and may come in.
+    /// Accepts one connection, if there is one and a free slot.
     fn accept(&mut self) -> Option<Event> {
         let fd = self.listener.as_ref()?.fd();
-        while let AcceptQueue::Watched(left @ 1..) = self.door {
+        while let Accepting::Polled(remaining @ 1..) = self.accepting {
             if self.is_full() {
-                self.watch_door(AcceptQueue::Shut(u32::MAX));
+                self.poll_listener(Accepting::Paused(u32::MAX));
                 return None;
             }
-            self.door = AcceptQueue::Watched(left - 1);
+            self.accepting = Accepting::Polled(remaining - 1);
             self.stats.calls += 1;
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             // SAFETY: null pointers mean that the peer's address is not wanted.
-            let came = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-            match own(came).and_then(|fd| self.add(fd, State::Open)) {
+            let accepted = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+            match own(accepted).and_then(|fd| self.add(fd, State::Open)) {
                 Ok(conn) => return Some(Event::Accepted(conn)),
-                Err(error) => self.not_let_in(error.raw_os_error().unwrap_or(0)),
+                Err(error) => self.accept_failed(error.raw_os_error().unwrap_or(0)),
             }
         }
         None
     }
 
-    fn not_let_in(&mut self, errno: i32) {
+    fn accept_failed(&mut self, errno: i32) {
         if errno == libc::EAGAIN {
-            self.door = AcceptQueue::Watched(0);
+            self.accepting = Accepting::Polled(0);
             return;
         }
         self.stats.accept_errors += 1;
         if tcp::exhausted(errno) {
-            self.watch_door(AcceptQueue::Shut(PAUSE));
+            self.poll_listener(Accepting::Paused(PAUSE));
         }
     }
 
-    /// One turn nearer to letting somebody in again.
-    fn near_the_door(&mut self) {
-        match self.door {
-            AcceptQueue::Shut(0) => self.watch_door(AcceptQueue::Watched(0)),
-            AcceptQueue::Shut(turns) if turns < u32::MAX => self.door = AcceptQueue::Shut(turns - 1),
+    /// Counts a pause of the listener down.
+    fn count_pause(&mut self) {
+        match self.accepting {
+            Accepting::Paused(0) => self.poll_listener(Accepting::Polled(0)),
+            Accepting::Paused(turns) if turns < u32::MAX => self.accepting = Accepting::Paused(turns - 1),
             _ => {}
         }
     }
 
     fn wait(&mut self, wait: Duration) -> io::Result<()> {
         let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
-        self.told.clear();
-        self.heard = 0;
+        self.events.clear();
+        self.processed = 0;
         self.stats.calls += 1;
-        let (events, room) = (self.told.as_mut_ptr(), self.told.capacity().min(EVENTS) as libc::c_int);
-        // SAFETY: the kernel writes at most `room` events into the vector's own memory, and tells how many.
-        let told =
+        let (events, room) = (self.events.as_mut_ptr(), self.events.capacity().min(EVENTS) as libc::c_int);
+        // SAFETY: the kernel writes at most `room` events into the vector's own memory, and returns how many.
+        let count =
             unsafe { libc::epoll_pwait2(self.epoll.as_raw_fd(), events, room, &raw const timeout, std::ptr::null()) };
-        if told < 0 {
+        if count < 0 {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
         }
-        // SAFETY: so many have been written.
-        unsafe { self.told.set_len(told as usize) };
+        // SAFETY: the kernel has written so many.
+        unsafe { self.events.set_len(count as usize) };
         Ok(())
     }
 }
@@ -221,9 +221,9 @@ fn begin(fd: &OwnedFd, source: Option<SocketAddr>, to: SocketAddr) -> io::Result
     socket::connect(fd, to)
 }
 
-/// Tells epoll what to hear of a descriptor.
-fn control(epoll: &OwnedFd, what: libc::c_int, fd: RawFd, events: u32, name: u64) -> io::Result<()> {
-    let mut event = libc::epoll_event { events, u64: name };
+/// Sets which events of a descriptor epoll reports.
+fn control(epoll: &OwnedFd, what: libc::c_int, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: token };
     // SAFETY: the kernel reads one epoll_event.
     check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), what, fd, &raw mut event) })
 }
@@ -235,7 +235,7 @@ impl Streams for Epoll {
 
     fn open(&mut self, source: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn> {
         if self.is_full() {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken"));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "all slots are in use"));
         }
         let fd = tcp::stream(to.ip())?;
         self.stats.calls += if source.is_some() { 5 } else { 3 };
@@ -243,10 +243,10 @@ impl Streams for Epoll {
         let conn = self.add(fd, State::Opening)?;
         match begun {
             Ok(()) | Err(libc::EINPROGRESS) => {}
-            // To fail at once is no other thing than to fail later.
+            // An immediate failure is reported like a later one.
             Err(errno) => {
                 let event = self.over(conn.index, CloseReason::of(errno));
-                self.later.extend(event);
+                self.deferred.extend(event);
             }
         }
         Ok(conn)
@@ -254,41 +254,41 @@ impl Streams for Epoll {
 
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for place in dirty.drain(..) {
-            self.flush(place);
+        for index in dirty.drain(..) {
+            self.flush(index);
         }
         self.dirty = dirty;
-        self.near_the_door();
-        if self.heard < self.told.len() {
+        self.count_pause();
+        if self.processed < self.events.len() {
             return Ok(());
         }
         let readable = !self.unread.is_empty() && self.pool.available() > 0;
-        let wait = if readable || !self.later.is_empty() { Duration::ZERO } else { wait };
+        let wait = if readable || !self.deferred.is_empty() { Duration::ZERO } else { wait };
         self.wait(wait)
     }
 
     fn event(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.later.pop_front() {
+            if let Some(event) = self.deferred.pop_front() {
                 return Some(event);
             }
             if let Some(event) = self.accept() {
                 return Some(event);
             }
-            if let Some(told) = self.told.get_mut(self.heard) {
-                let (name, events) = (told.u64, told.events);
-                self.heard += 1;
-                if name == DOOR {
-                    if let AcceptQueue::Watched(_) = self.door {
-                        self.door = AcceptQueue::Watched(NEWCOMERS);
+            if let Some(event) = self.events.get_mut(self.processed) {
+                let (token, events) = (event.u64, event.events);
+                self.processed += 1;
+                if token == LISTENER {
+                    if let Accepting::Polled(_) = self.accepting {
+                        self.accepting = Accepting::Polled(ACCEPTS_A_TURN);
                     }
-                } else if let Some(event) = self.on_completion((name >> 32) as u32, name as u32, events) {
+                } else if let Some(event) = self.on_event((token >> 32) as u32, token as u32, events) {
                     return Some(event);
                 }
                 continue;
             }
-            let place = if self.pool.available() > 0 { self.unread.pop_front() } else { None }?;
-            if let Some(event) = self.read_on(place) {
+            let index = if self.pool.available() > 0 { self.unread.pop_front() } else { None }?;
+            if let Some(event) = self.read_on(index) {
                 return Some(event);
             }
         }
@@ -299,7 +299,7 @@ impl Streams for Epoll {
             return Err(WriteError::Closed);
         }
         let mut reserve = self.reserve(conn.index, need);
-        if reserve == Reserve::MustLeave {
+        if reserve == Reserve::MustSubmit {
             self.write(conn.index);
             if !self.is_open(conn) {
                 return Err(WriteError::Closed);
@@ -308,7 +308,7 @@ impl Streams for Epoll {
         }
         let slot = self.slots.get_mut(conn.index as usize).ok_or(WriteError::Closed)?;
         if reserve != Reserve::Ready {
-            slot.wants = true;
+            slot.wants_writable = true;
             return Err(WriteError::Full);
         }
         if !slot.dirty {
@@ -332,8 +332,8 @@ impl Streams for Epoll {
             && slot.is(conn.generation, State::Open)
             && std::mem::take(&mut slot.paused)
         {
-            // Edges that came meanwhile were passed over.
-            self.line_up(conn.index);
+            // Edges during the pause were skipped.
+            self.queue_read(conn.index);
         }
     }
 
@@ -348,8 +348,8 @@ impl Streams for Epoll {
     fn bytes(&self) -> usize {
         let slots = self.slots.capacity() * size_of::<Slot>();
         let lists = (self.free.capacity() + self.unread.capacity() + self.dirty.capacity()) * size_of::<u32>();
-        let told = self.told.capacity() * size_of::<libc::epoll_event>();
-        slots + lists + told + self.pool.held() + self.blocks.held()
+        let events = self.events.capacity() * size_of::<libc::epoll_event>();
+        slots + lists + events + self.pool.held() + self.blocks.held()
     }
 
     fn name(&self) -> &'static str {

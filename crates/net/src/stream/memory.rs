@@ -1,18 +1,18 @@
-//! Memory that the kernel reads or writes while we go on: zeroed, at a fixed address, reached by raw pointers alone.
+//! Memory that the kernel accesses asynchronously: zeroed, at a fixed address, accessed by raw pointers only.
 
 use std::alloc::{self, Layout};
 use std::ptr::{self, NonNull};
 
-/// A piece of memory that never moves. Nobody may hold a reference into what the kernel is writing.
+/// An allocation that never moves. No reference may point into what the kernel is writing.
 #[derive(Debug)]
 pub(crate) struct Memory {
     start: NonNull<u8>,
     layout: Layout,
 }
 
-/// Up to this alignment the allocator takes fresh pages as zeroed, so that memory which nobody touches costs nothing.
+/// Up to this alignment the allocator uses fresh zero pages, so that untouched memory costs nothing.
 pub(crate) const ANYWHERE: usize = 16;
-/// What the kernel maps must begin with a page.
+/// Memory that the kernel maps is page-aligned.
 pub(crate) const PAGE: usize = 4096;
 
 impl Memory {

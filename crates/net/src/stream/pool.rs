@@ -1,7 +1,7 @@
-//! Receive buffers: lent to safe code, given back on drop.
+//! Pools of receive buffers, which return to their pool on drop.
 //!
-//! Method: a loan keeps its pool alive, so it may outlive the ring that filled it. Where the kernel chooses the buffers,
-//! those that are free stand in a ring of entries that it reads; else they stand in a list of ours.
+//! Method: a buffer keeps its pool alive, so it may outlive the ring that filled it. With io_uring the free buffers are
+//! in a provided buffer ring, from which the kernel takes them; with epoll they are in a list.
 
 use std::cell::{Cell, RefCell};
 use std::mem::size_of;
@@ -13,44 +13,44 @@ use io_uring::types::BufRingEntry;
 
 use crate::stream::memory::{ANYWHERE, Memory, PAGE};
 
-/// Most buffers of one pool: they are named by 16 bits, and the kernel takes powers of two.
+/// Most buffers of one pool: ids have 16 bits, and the kernel wants powers of two.
 const MOST: usize = 1 << 15;
 
-/// Where the free buffers stand.
+/// Where the free buffers are.
 #[derive(Debug)]
 enum Free {
-    /// In the kernel's sight; the number of those ever put there.
+    /// In a ring shared with the kernel; `tail` counts the buffers ever added.
     Ring { entries: Memory, tail: Cell<u16> },
     /// In a list, the last used first: it is still in the cache.
     List(RefCell<Vec<u16>>),
 }
 
-/// Buffers of one size. One thread's own.
+/// Buffers of one size. Used by one thread.
 #[derive(Debug)]
 pub(crate) struct Pool {
     bytes: Memory,
     size: usize,
     count: usize,
-    lent: Cell<usize>,
+    in_use: Cell<usize>,
     free: Free,
 }
 
 impl Pool {
-    /// About `count` buffers, which the kernel chooses from.
+    /// About `count` buffers, chosen by the kernel.
     pub(crate) fn for_ring(size: usize, count: usize) -> Rc<Self> {
         let count = count.clamp(1, MOST).next_power_of_two();
         let entries = Memory::new(count * size_of::<BufRingEntry>(), PAGE);
         Self::new(size, count, Free::Ring { entries, tail: Cell::new(0) })
     }
 
-    /// `count` buffers that we choose from.
+    /// `count` buffers, chosen by [`Pool::choose`].
     pub(crate) fn for_list(size: usize, count: usize) -> Rc<Self> {
         let count = count.clamp(1, MOST);
         Self::new(size, count, Free::List(RefCell::new(Vec::with_capacity(count))))
     }
 
     fn new(size: usize, count: usize, free: Free) -> Rc<Self> {
-        let pool = Self { bytes: Memory::new(size * count, ANYWHERE), size, count, lent: Cell::new(count), free };
+        let pool = Self { bytes: Memory::new(size * count, ANYWHERE), size, count, in_use: Cell::new(count), free };
         (0..count as u16).rev().for_each(|buffer| pool.give_back(buffer));
         Rc::new(pool)
     }
@@ -63,9 +63,9 @@ impl Pool {
         }
     }
 
-    /// How many are free, or filled and not yet seen.
+    /// How many are free, or filled and not yet reported.
     pub(crate) fn available(&self) -> usize {
-        self.count - self.lent.get()
+        self.count - self.in_use.get()
     }
 
     /// Memory held, in bytes.
@@ -81,21 +81,21 @@ impl Pool {
     pub(crate) fn choose(&self) -> Option<(u16, *mut u8, usize)> {
         let Free::List(list) = &self.free else { return None };
         let buffer = list.borrow_mut().pop()?;
-        self.lent.set(self.lent.get() + 1);
+        self.in_use.set(self.in_use.get() + 1);
         Some((buffer, self.bytes.at(usize::from(buffer) * self.size), self.size))
     }
 
-    /// Lends on what `choose` gave, or what the kernel says that it has filled; unfilled it is dropped at once.
-    pub(crate) fn lend(self: &Rc<Self>, buffer: u16, length: usize) -> Loan {
+    /// Takes a buffer out of the pool: one from `choose`, or one that the kernel has filled.
+    pub(crate) fn take(self: &Rc<Self>, buffer: u16, length: usize) -> PoolBuf {
         if let Free::Ring { .. } = self.free {
-            self.lent.set(self.lent.get() + 1);
+            self.in_use.set(self.in_use.get() + 1);
         }
         let length = length.min(self.size) as u32;
-        Loan::Pooled { pool: Rc::clone(self), buffer: buffer.min(self.count as u16 - 1), length }
+        PoolBuf::Pooled { pool: Rc::clone(self), buffer: buffer.min(self.count as u16 - 1), length }
     }
 
     fn give_back(&self, buffer: u16) {
-        self.lent.set(self.lent.get().saturating_sub(1));
+        self.in_use.set(self.in_use.get().saturating_sub(1));
         match &self.free {
             Free::List(list) => list.borrow_mut().push(buffer),
             Free::Ring { entries, tail } => {
@@ -116,17 +116,17 @@ impl Pool {
     }
 }
 
-/// A buffer on loan.
+/// A buffer outside the pool.
 #[derive(Debug)]
-pub(crate) enum Loan {
-    /// A pool's.
+pub(crate) enum PoolBuf {
+    /// Returns to its pool on drop.
     Pooled { pool: Rc<Pool>, buffer: u16, length: u32 },
-    /// Bytes of one's own.
+    /// A buffer without a pool.
     Owned(Vec<u8>),
 }
 
-impl Loan {
-    /// Bytes of one's own.
+impl PoolBuf {
+    /// A buffer without a pool.
     pub(crate) fn owned(bytes: Vec<u8>) -> Self {
         Self::Owned(bytes)
     }
@@ -144,7 +144,7 @@ impl Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for PoolBuf {
     fn drop(&mut self) {
         if let Self::Pooled { pool, buffer, .. } = self {
             pool.give_back(*buffer);

@@ -1,4 +1,4 @@
-//! TCP sockets as both carriers of streams need them: the one that listens, those that connect, and their options.
+//! TCP sockets for both backends: listeners, client sockets and their options.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,29 +7,29 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use crate::socket::{check, local_address, own};
 use crate::{address, option, socket};
 
-/// More than any system allows: the kernel cuts it to net.core.somaxconn.
+/// More than any system allows: the kernel limits it to net.core.somaxconn.
 const BACKLOG: libc::c_int = 65_535;
 
-/// A stream socket that never blocks its owner.
+/// A non-blocking stream socket.
 pub(crate) fn stream(ip: IpAddr) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: socket takes no pointers.
     own(unsafe { libc::socket(address::family(ip), kind, 0) })
 }
 
-/// A socket that takes connections. Several may share one address; each then gets its share of them.
+/// A listening socket. Several may share one address; the kernel distributes connections among them.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
 }
 
 impl Listener {
-    /// Listens at `at`; `[::]` takes v4 too. Errors are the kernel's: address in use, no permission, no such address.
+    /// Listens at `at`; `[::]` includes v4. Errors are the kernel's: address in use, no permission, no such address.
     pub fn bind(at: SocketAddr) -> io::Result<Self> {
         let socket = stream(at.ip())?;
         option::reuse_port(socket.as_fd())?;
         option::reuse_address(socket.as_fd())?;
-        // What is accepted inherits it, which saves a call for each.
+        // Accepted sockets inherit it, which saves a call for each.
         option::no_delay(socket.as_fd())?;
         if at.is_ipv6() && at.ip().is_unspecified() {
             option::dual_stack(socket.as_fd())?;
@@ -40,9 +40,9 @@ impl Listener {
         Ok(Self { socket })
     }
 
-    /// Whether one could listen at `at`: errors as [`Listener::bind`], and where somebody listens who shares.
+    /// Checks that no other socket listens at `at`: errors as [`Listener::bind`], and EADDRINUSE for shared listeners.
     ///
-    /// A server that shares an address by mistake would get a part of its connections, without a word.
+    /// With SO_REUSEPORT a second server would silently get a part of the first one's connections.
     pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
         let socket = stream(at.ip())?;
         option::reuse_address(socket.as_fd())?;
@@ -52,7 +52,7 @@ impl Listener {
         socket::bind(&socket, at)
     }
 
-    /// Where it listens.
+    /// Its local address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         local_address(&self.socket)
     }
@@ -63,7 +63,7 @@ impl Listener {
     }
 }
 
-/// Whether an accept that failed so would fail again at once: something has run out.
+/// Whether an accept failed for lack of resources, so that it would fail again at once.
 pub(crate) fn exhausted(errno: i32) -> bool {
     !matches!(errno, libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::EAGAIN | libc::EPERM)
 }

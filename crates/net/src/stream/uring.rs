@@ -1,10 +1,9 @@
-//! `Streams` over io_uring: direct descriptors, so the limit on open descriptors holds per ring and not per process.
+//! `Streams` over io_uring, with direct descriptors: the descriptor limit applies per ring, not per process.
 //!
-//! Method: rings are made when those before them are full. A connection is a slot of one ring's file table; what has
-//! happened comes as completions, which `event` reads one by one. Nothing is submitted but in `turn` (and in `open`
-//! where the queue is full). Rings are looked at through what the kernel shares with us; only those with something to
-//! submit or to collect are entered. The kernel is given no address but that of a block, a buffer, a static, or one that
-//! stays until it is submitted.
+//! Method: a ring is created when all others are full. A connection is a slot of one ring's file table; `event` reads
+//! completions one by one. Entries are submitted in `turn` only (and in `open` where the queue is full). Only rings
+//! with something to submit or to collect, by their shared memory, are entered. Entries point to blocks, buffers,
+//! statics, or addresses that stay until submission.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,19 +28,19 @@ use ring::Ring;
 pub(crate) use ring::works;
 use slots::State;
 
-/// At most so many calls for one ring before its completions are looked at.
+/// Calls for one ring before its completions are processed.
 const CALLS_A_TURN: usize = 8;
 
-/// How much of everything; tests take less.
+/// Sizes; tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
-    /// Connections a ring: the kernel wants no more than the soft limit on descriptors.
+    /// Connections a ring: at most the soft limit on descriptors.
     pub(crate) per_ring: usize,
     /// Receive buffers of the first ring.
     pub(crate) buffers_first: usize,
     /// Receive buffers of each ring after it.
     pub(crate) buffers_more: usize,
-    /// How long a receive buffer is.
+    /// The size of a receive buffer.
     pub(crate) buffer: usize,
 }
 
@@ -51,19 +50,19 @@ impl Default for Sizes {
     }
 }
 
-/// What all rings of one carrier share.
+/// What all rings of one backend share.
 #[derive(Default)]
 pub(crate) struct Shared {
     blocks: Blocks,
-    /// Places with bytes to send.
+    /// Slots with bytes to send.
     dirty: Vec<u32>,
     stats: StreamStats,
-    door: AcceptQueue,
+    accept_queue: AcceptQueue,
     /// No ring before this one has a free slot.
     first_room: usize,
 }
 
-/// Streams over io_uring. One thread's own, which must have made it.
+/// Streams over io_uring. Used by the thread that created it.
 pub struct Uring {
     rings: Vec<Ring>,
     shared: Shared,
@@ -72,14 +71,14 @@ pub struct Uring {
     listener: Option<Listener>,
     /// Rings with completions to read.
     ready: VecDeque<u32>,
-    /// Wakes us for any ring, once there are several.
-    bell: Option<OwnedFd>,
-    /// Which ring is entered next only to make sure.
+    /// Wakes the thread for any ring, once there are several.
+    event_fd: Option<OwnedFd>,
+    /// The ring that is entered next without a sign of work.
     round: usize,
 }
 
 impl Uring {
-    /// Room for `capacity` connections, those included that `listener` lets in. Errors: no io_uring, no memory.
+    /// Room for `capacity` connections, including those that `listener` accepts. Errors: no io_uring, no memory.
     pub fn new(capacity: usize, listener: Option<Listener>) -> io::Result<Self> {
         Self::sized(capacity, listener, Sizes::default())
     }
@@ -90,23 +89,23 @@ impl Uring {
         let first = loop {
             match Ring::new(0, sizes.per_ring, sizes.per_ring, sizes.buffers_first, sizes.buffer) {
                 Ok(ring) => break ring,
-                // Registering takes no table longer than the limit on descriptors.
+                // A file table cannot be longer than the limit on descriptors.
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) && sizes.per_ring > 16 => sizes.per_ring /= 2,
                 Err(error) => return Err(error),
             }
         };
-        let shared = Shared { door: AcceptQueue::new(capacity), ..Shared::default() };
+        let shared = Shared { accept_queue: AcceptQueue::new(capacity), ..Shared::default() };
         let (rings, ready) = (vec![first], VecDeque::new());
-        Ok(Self { rings, shared, sizes, capacity, listener, ready, bell: None, round: 0 })
+        Ok(Self { rings, shared, sizes, capacity, listener, ready, event_fd: None, round: 0 })
     }
 
-    fn locate(&mut self, place: u32) -> Option<(&mut Ring, u32, &mut Shared)> {
+    fn locate(&mut self, conn_index: u32) -> Option<(&mut Ring, u32, &mut Shared)> {
         let per_ring = self.sizes.per_ring as u32;
-        let ring = self.rings.get_mut((place / per_ring) as usize)?;
-        Some((ring, place % per_ring, &mut self.shared))
+        let ring = self.rings.get_mut((conn_index / per_ring) as usize)?;
+        Some((ring, conn_index % per_ring, &mut self.shared))
     }
 
-    /// The first ring with a free slot; made now where all others are full and there may be one more.
+    /// The first ring with a free slot; created where all others are full and one more is allowed.
     fn ring_with_room(&mut self) -> io::Result<Option<&mut Ring>> {
         while self.rings.get(self.shared.first_room).is_some_and(Ring::is_full) {
             self.shared.first_room += 1;
@@ -117,24 +116,24 @@ impl Uring {
         Ok(self.rings.get_mut(self.shared.first_room))
     }
 
-    /// Queues all that is to be submitted at this turn.
+    /// Queues all entries of this turn.
     fn gather(&mut self) -> io::Result<()> {
         let mut dirty = std::mem::take(&mut self.shared.dirty);
-        for place in dirty.drain(..) {
-            if let Some((ring, index, shared)) = self.locate(place) {
+        for conn_index in dirty.drain(..) {
+            if let Some((ring, index, shared)) = self.locate(conn_index) {
                 ring.flush(index, shared);
             }
         }
         self.shared.dirty = dirty;
-        self.take_in();
+        self.queue_accepts();
         let shared = &mut self.shared;
         self.rings.iter_mut().try_for_each(|ring| {
-            ring.feed();
+            ring.rearm();
             ring.catch_up(shared)
         })
     }
 
-    /// Notes which rings have completions.
+    /// Lists the rings that have completions.
     fn collect(&mut self) {
         for (number, ring) in self.rings.iter_mut().enumerate() {
             if !ring.listed && ring.has_completions() {
@@ -144,7 +143,7 @@ impl Uring {
         }
     }
 
-    fn enter_those_with_work(&mut self) -> io::Result<()> {
+    fn enter_busy_rings(&mut self) -> io::Result<()> {
         for ring in &mut self.rings {
             // One call brings some 20 completions at most: fewer than what may be sent in a turn.
             for _ in 0..CALLS_A_TURN {
@@ -158,22 +157,22 @@ impl Uring {
         Ok(())
     }
 
-    /// Sleeps until any ring has something to collect.
+    /// Sleeps until any ring has completions.
     fn sleep(&mut self, wait: Duration) -> io::Result<()> {
-        let Some(bell) = &self.bell else { return Ok(()) };
-        self.rings.iter_mut().for_each(|ring| ring.ring_bell(true));
-        // What the kernel posted before it saw the bell must be seen by us now.
+        let Some(fd) = &self.event_fd else { return Ok(()) };
+        self.rings.iter_mut().for_each(|ring| ring.enable_event_fd(true));
+        // Completions posted before the eventfd was enabled must be visible now.
         fence(Ordering::SeqCst);
         if !self.rings.iter_mut().any(|ring| ring.has_work() || ring.has_completions()) {
-            self.shared.stats.calls += event_fd::wait(bell, wait);
+            self.shared.stats.calls += event_fd::wait(fd, wait);
         }
-        self.rings.iter_mut().for_each(|ring| ring.ring_bell(false));
-        // The kernel may keep work back without a sign of it (6.13 on): in its turn, each ring is entered without one.
+        self.rings.iter_mut().for_each(|ring| ring.enable_event_fd(false));
+        // The kernel may defer work without a sign of it (6.13 on): each ring is entered in turn.
         self.round = (self.round + 1) % self.rings.len().max(1);
         if let Some(ring) = self.rings.get_mut(self.round) {
             ring.expect_more();
         }
-        self.enter_those_with_work()
+        self.enter_busy_rings()
     }
 }
 
@@ -184,7 +183,7 @@ impl Streams for Uring {
 
     fn open(&mut self, source: Option<SocketAddr>, to: SocketAddr) -> io::Result<Conn> {
         let Some(ring) = self.ring_with_room()? else {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "all places are taken"));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "all slots are in use"));
         };
         let number = ring.number;
         let ring = self.rings.get_mut(number).ok_or(io::ErrorKind::NotFound)?;
@@ -202,7 +201,7 @@ impl Streams for Uring {
                 Ok(())
             }
             _ => {
-                self.enter_those_with_work()?;
+                self.enter_busy_rings()?;
                 if self.ready.is_empty() && !wait.is_zero() { self.sleep(wait) } else { Ok(()) }
             }
         }
@@ -225,11 +224,11 @@ impl Streams for Uring {
     fn reserve(&mut self, conn: Conn, need: usize) -> Result<WriteGuard<'_>, WriteError> {
         let (ring, index, shared) = self.locate(conn.index).ok_or(WriteError::Closed)?;
         let slot = ring.slots.get_mut(index as usize).ok_or(WriteError::Closed)?;
-        if slot.generation != conn.generation || slot.state != State::Open || slot.cut {
+        if slot.generation != conn.generation || slot.state != State::Open || slot.send_failed {
             return Err(WriteError::Closed);
         }
         let mut reserve = slot.out.reserve(&mut shared.blocks, need);
-        if reserve == Reserve::MustLeave {
+        if reserve == Reserve::MustSubmit {
             ring.submit_send(index, shared);
             reserve = match ring.slots.get_mut(index as usize) {
                 Some(slot) => slot.out.reserve(&mut shared.blocks, need),
@@ -238,7 +237,7 @@ impl Streams for Uring {
         }
         let slot = ring.slots.get_mut(index as usize).ok_or(WriteError::Closed)?;
         if reserve != Reserve::Ready {
-            slot.wants = true;
+            slot.wants_writable = true;
             return Err(WriteError::Full);
         }
         if !slot.dirty {
@@ -288,7 +287,7 @@ impl Drop for Uring {
             clean &= ring.shut(&mut self.shared);
         }
         if !clean {
-            // The kernel may still read a block: better to lose the memory than to hand it to somebody else.
+            // The kernel may still read a block: leak the memory rather than reuse it.
             std::mem::forget(std::mem::take(&mut self.shared.blocks));
         }
     }

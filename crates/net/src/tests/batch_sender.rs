@@ -1,4 +1,4 @@
-//! Messages out of the caller's memory, and questions over a line, against plain sockets.
+//! Batch senders and query sockets, against plain sockets.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};

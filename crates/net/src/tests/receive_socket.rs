@@ -1,4 +1,4 @@
-//! Sockets that take in: coalesced datagrams, cut ones, stamps, addresses, answers to many.
+//! Receive sockets: coalesced and truncated datagrams, stamps, addresses, answers to many.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn a_wildcard_takes_both_families_and_answers_both() {
         assert_eq!(intake.receive(&mut arrivals, true), 1);
         let peer = arrivals.peer(0).unwrap();
         assert_eq!(peer.address.ip().to_canonical(), one.local_addr().unwrap().ip());
-        intake.answer(b"heard", peer);
+        intake.answer(b"ready", peer);
         assert_eq!(one.recv(&mut [0; 8]).unwrap(), 5);
     }
 }
@@ -114,7 +114,7 @@ fn a_wildcard_answers_from_the_address_asked() {
         let mut intake = intake(at, ReceiveOptions { coalesced, ..WAYS });
         let port = intake.address().unwrap().port();
         let mut arrivals = ReceiveRing::new(64, coalesced, intake.has_control_messages());
-        let mut heard = Vec::new();
+        let mut ready = Vec::new();
         let clients: Vec<_> = [1, 2, 3, 1]
             .into_iter()
             .map(|ours| {
@@ -124,20 +124,20 @@ fn a_wildcard_answers_from_the_address_asked() {
                 one.connect(SocketAddr::from(([127, 0, 0, ours], port))).unwrap();
                 one.send(b"?").unwrap();
                 assert_eq!(intake.receive(&mut arrivals, true), 1);
-                heard.push(arrivals.peer(0).unwrap());
+                ready.push(arrivals.peer(0).unwrap());
                 one
             })
             .collect();
-        intake.answer(b"you", heard[1]);
+        intake.answer(b"you", ready[1]);
         assert_eq!(clients[1].recv(&mut [0; 8]).unwrap(), 3, "{at}");
-        assert_eq!(intake.send(b"all", &heard), 4);
+        assert_eq!(intake.send(b"all", &ready), 4);
         for one in &clients {
             assert_eq!(one.recv(&mut [0; 8]).unwrap(), 3, "{at}");
         }
-        // The kernel says which address it would not send from; from another it will.
+        // The kernel refuses this source address; another one works.
         let foreign = Local { asked: [192, 0, 2, 1].into(), own: true, interface: 0 };
-        let strange = Peer { asked: Some(foreign), ..heard[0] };
-        assert_eq!(intake.send(b"still", &[strange, heard[0]]), 2);
+        let strange = Peer { asked: Some(foreign), ..ready[0] };
+        assert_eq!(intake.send(b"still", &[strange, ready[0]]), 2);
         assert_eq!(clients[0].recv(&mut [0; 8]).unwrap(), 5, "{at}");
     }
 }
@@ -169,18 +169,18 @@ fn several_share_one_address_and_drops_are_told() {
 }
 
 #[test]
-fn a_bell_is_heard_until_it_is_silenced() {
-    let heard = |bell: &EventFd| {
-        let mut poll = libc::pollfd { fd: bell.descriptor(), events: libc::POLLIN, revents: 0 };
+fn an_eventfd_is_readable_until_it_is_drained() {
+    let readable = |event_fd: &EventFd| {
+        let mut poll = libc::pollfd { fd: event_fd.descriptor(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the kernel reads and writes one pollfd.
         unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
     };
-    let bell = EventFd::new().unwrap();
-    assert!(!heard(&bell));
-    bell.notify();
-    bell.notify();
-    assert!(heard(&bell) && heard(&bell));
-    bell.drain();
-    bell.drain();
-    assert!(!heard(&bell));
+    let event_fd = EventFd::new().unwrap();
+    assert!(!readable(&event_fd));
+    event_fd.notify();
+    event_fd.notify();
+    assert!(readable(&event_fd) && readable(&event_fd));
+    event_fd.drain();
+    event_fd.drain();
+    assert!(!readable(&event_fd));
 }

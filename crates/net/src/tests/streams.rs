@@ -1,4 +1,4 @@
-//! Both carriers keep the laws of `Streams`: one suite, twice. Loopback, and waits that end.
+//! The laws of `Streams`, tested for both backends over loopback.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
 
 use std::collections::HashMap;
@@ -56,9 +56,9 @@ struct End<S> {
     writable: Vec<Conn>,
     closed: Vec<(Conn, CloseReason)>,
     bytes: HashMap<(u32, u32), Vec<u8>>,
-    /// Sends back what comes.
+    /// Echoes.
     echoes: bool,
-    /// Keeps what it is lent.
+    /// Keeps received buffers.
     hoards: bool,
     hoard: Vec<RecvBuf>,
 }
@@ -76,23 +76,23 @@ impl<S: Carrier> End<S> {
 
     fn turn(&mut self) {
         self.streams.turn(Duration::from_millis(1)).unwrap();
-        self.hear();
+        self.process_events();
     }
 
-    fn hear(&mut self) {
+    fn process_events(&mut self) {
         while let Some(event) = self.streams.event() {
             match event {
                 Event::Opened(conn) => self.opened.push(conn),
                 Event::Accepted(conn) => self.accepted.push(conn),
                 Event::Writable(conn) => self.writable.push(conn),
                 Event::Closed(conn, reason) => self.closed.push((conn, reason)),
-                Event::Received(conn, lent) => {
-                    self.bytes.entry(key(conn)).or_default().extend_from_slice(&lent);
+                Event::Received(conn, buf) => {
+                    self.bytes.entry(key(conn)).or_default().extend_from_slice(&buf);
                     if self.echoes {
-                        assert_eq!(self.append(conn, &lent), Ok(()));
+                        assert_eq!(self.append(conn, &buf), Ok(()));
                     }
                     if self.hoards {
-                        self.hoard.push(lent);
+                        self.hoard.push(buf);
                     }
                 }
             }
@@ -149,7 +149,7 @@ impl<S: Carrier> Pair<S> {
         }
     }
 
-    /// Opens one connection; its names at the client and the server.
+    /// Opens one connection; its ids at the client and the server.
     fn connect(&mut self) -> (Conn, Conn) {
         let (mine, accepted) = (self.open(), self.server.accepted.len());
         self.until("a connection", |pair| pair.client.opened.contains(&mine) && pair.server.accepted.len() > accepted);
@@ -166,7 +166,7 @@ fn until<S: Carrier>(end: &mut End<S>, what: &str, done: impl Fn(&End<S>) -> boo
     }
 }
 
-/// Each named test, once for each carrier.
+/// Each named test, once for each backend.
 macro_rules! both {
     ($($name:ident),* $(,)?) => {
         mod by_uring {

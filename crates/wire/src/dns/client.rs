@@ -1,16 +1,16 @@
-//! The asking end: writes queries, judges answers.
+//! The DNS client: writes queries, checks answers.
 
 use super::message::{self, DNSSEC_OK, Edns, HEADER, Header, OPT, QUESTION_MAX, RECURSION, RESPONSE, TRUNCATED};
 use super::{Tally, UDP_SIZE, frame, udp_size};
 use crate::scramble::scramble;
 use crate::{Client, Frame, InvalidOption, ProtocolOption, Reply};
 
-/// Asked where there is no query: example.com A, as tcpscaler does.
+/// The default query: example.com A, as in tcpscaler.
 const EXAMPLE: &[u8] = b"\x07example\x03com\0\0\x01\0\x01";
 const OPTIONS: InvalidOption =
     InvalidOption { expected: "edns, dnssec_ok, recursion, any_code, echo: 0 or 1; udp_size: 512 to 4096" };
 
-/// The asking end: one question a message.
+/// The client: one question a message.
 #[derive(Clone, Debug)]
 pub struct DnsClient {
     key: u64,
@@ -48,12 +48,12 @@ impl DnsClient {
         Ok(Self { key: secret, flags: if recursion { RECURSION } else { 0 }, edns, any_code, echo })
     }
 
-    /// The id of request `index`, and by the same step the index of an id.
-    fn named(&self, flow: u32, number: u16) -> u16 {
+    /// Maps an index to its id, and an id to its index.
+    fn id_of(&self, flow: u32, number: u16) -> u16 {
         number ^ (scramble(u64::from(flow), self.key) >> 48) as u16
     }
 
-    fn judge(&self, reply: &[u8]) -> Tally {
+    fn classify(&self, reply: &[u8]) -> Tally {
         let Some(header) = Header::read(reply) else { return Tally::Malformed };
         if self.echo && header.flags == self.flags {
             return Tally::Echoed;
@@ -94,7 +94,7 @@ impl Client for DnsClient {
 
     fn fill(&self, flow: u32, index: u32, query: &[u8], out: &mut [u8]) -> usize {
         let question = if query.is_empty() { EXAMPLE } else { query };
-        let id = self.named(flow, index as u16);
+        let id = self.id_of(flow, index as u16);
         let records = [0, 0, u16::from(self.edns.is_some())];
         let header = Header { id, flags: self.flags, code: 0, questions: 1, records }.write();
         let Some((head, rest)) = out.split_first_chunk_mut() else { return 0 };
@@ -104,8 +104,8 @@ impl Client for DnsClient {
         let length = HEADER + question.len();
         match (&self.edns, rest.first_chunk_mut()) {
             (None, _) => length,
-            (Some(opt), Some(place)) => {
-                *place = *opt;
+            (Some(opt), Some(record)) => {
+                *record = *opt;
                 length + OPT
             }
             (Some(_), None) => 0,
@@ -114,27 +114,27 @@ impl Client for DnsClient {
 
     fn read(&self, flow: u32, reply: &[u8]) -> Reply {
         let Some(id) = message::number(reply, 0) else { return Reply::Unmatched };
-        let index = u32::from(self.named(flow, id));
-        let tally = self.judge(reply);
-        let right = match tally {
+        let index = u32::from(self.id_of(flow, id));
+        let tally = self.classify(reply);
+        let valid = match tally {
             Tally::NoError | Tally::NxDomain | Tally::Truncated | Tally::Echoed => true,
             Tally::NotAResponse | Tally::Malformed | Tally::WrongQuestion => false,
             _ => self.any_code,
         };
         let tally = tally as usize;
-        if right { Reply::Valid { index, tally } } else { Reply::Invalid { index, tally } }
+        if valid { Reply::Valid { index, tally } } else { Reply::Invalid { index, tally } }
     }
 
     fn recognise(&self, flow: u32, request: &[u8]) -> Option<u32> {
         let header = Header::read(request)?;
-        let ours = header.flags == self.flags && header.questions == 1;
-        ours.then(|| u32::from(self.named(flow, header.id)))
+        let matches = header.flags == self.flags && header.questions == 1;
+        matches.then(|| u32::from(self.id_of(flow, header.id)))
     }
 
     fn matches_query(&self, query: &[u8], reply: &[u8]) -> bool {
         let question = if query.is_empty() { EXAMPLE } else { query };
         match Header::read(reply) {
-            // A server that could not read the question need not repeat it.
+            // A server that could not parse the question need not repeat it.
             Some(Header { questions: 0, code, .. }) => code != 0,
             _ => reply.get(HEADER..).is_some_and(|rest| rest.starts_with(question)),
         }

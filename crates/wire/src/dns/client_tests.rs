@@ -1,4 +1,4 @@
-//! The asking end's rules, one by one.
+//! Tests of the DNS client.
 extern crate std;
 use super::{Dns, DnsClient, QUERY_MAX, Tally};
 use crate::scramble::scramble;
@@ -219,7 +219,7 @@ fn options() {
 fn from_a_target_that_echoes_the_query_itself_is_right_and_else_it_is_not() {
     for (echo, right) in [(0, false), (1, true)] {
         let client =
-            DnsClient::new(&[ProtocolOption { name: "echo", value: echo }], 0x5eed).expect("a option that it has");
+            DnsClient::new(&[ProtocolOption { name: "echo", value: echo }], 0x5eed).expect("an option that it has");
         let mut query = [0; 512];
         let length = client.fill(3, 77, &[], &mut query);
         let said = client.read(3, &query[..length]);

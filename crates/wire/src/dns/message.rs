@@ -1,8 +1,8 @@
-//! The shape of a DNS message: header, names, records, and the record that EDNS adds. Nothing is expanded or copied.
+//! Parsing and writing of DNS messages, without expansion or copies.
 
 /// Bytes of the header.
 pub(super) const HEADER: usize = 12;
-/// No name is longer (bytes), its end included.
+/// The longest name (bytes), with its root label.
 pub(super) const NAME_MAX: usize = 255;
 /// The longest question: a name, its type, its class.
 pub(super) const QUESTION_MAX: usize = NAME_MAX + 4;
@@ -26,7 +26,7 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|two| u16::from_be_bytes(*two))
 }
 
-/// A header taken apart.
+/// A parsed header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub id: u16,
@@ -54,7 +54,7 @@ impl Header {
     }
 }
 
-/// Where the name at `at` ends. What a pointer points at is not looked at, only that it points back.
+/// The end of the name at `at`. A compression pointer must point back; its target is not parsed.
 pub(super) fn after_name(message: &[u8], at: usize) -> Option<usize> {
     let mut next = at;
     loop {
@@ -70,7 +70,7 @@ pub(super) fn after_name(message: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Where a question that stands alone (no pointers) ends.
+/// The end of a question without compression pointers.
 pub(super) fn after_question(message: &[u8], at: usize) -> Option<usize> {
     let mut next = at;
     loop {
@@ -84,15 +84,15 @@ pub(super) fn after_question(message: &[u8], at: usize) -> Option<usize> {
     (end <= message.len()).then_some(end)
 }
 
-/// What EDNS says in a message.
+/// The EDNS record of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Edns {
-    /// The longest datagram that its sender takes.
+    /// The longest datagram that its sender accepts.
     pub size: u16,
     /// The upper eight bits of the answer code.
     pub code: u8,
     pub version: u8,
-    /// DO and 15 bits without meaning.
+    /// DO and 15 reserved bits.
     pub flags: u16,
 }
 
@@ -103,7 +103,7 @@ impl Edns {
     }
 }
 
-/// Walks over all records from `at`; `None` unless they fill the message to its end and at most one is EDNS's.
+/// Parses all records from `at`; `None` unless they end with the message and at most one is EDNS's.
 pub(super) fn records(message: &[u8], at: usize, counts: [u16; 3]) -> Option<Option<Edns>> {
     let mut edns = None;
     let mut at = at;

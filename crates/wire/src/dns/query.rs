@@ -1,4 +1,4 @@
-//! Lines of a query file in dnsperf's format, a name and a type, as questions.
+//! The compiler of query files in dnsperf's format: a name and a type a line.
 
 use super::message::{CLASS_IN, NAME_MAX, QUESTION_MAX};
 use super::types;
@@ -10,13 +10,13 @@ const LONG_LABEL: InvalidLine = InvalidLine { expected: "labels of at most 63 by
 const LONG_NAME: InvalidLine = InvalidLine { expected: "a name of at most 255 bytes" };
 const ESCAPE: InvalidLine = InvalidLine { expected: "a character, or three digits from 000 to 255, after a backslash" };
 
-/// The line's question into `out`: how long it is, or 0 for a blank line or a comment.
+/// Writes the line's question into `out`; returns its length, or 0 for a blank line or a comment.
 pub(super) fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, InvalidLine> {
     let bad = |expected| InvalidLine { expected };
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let Some(name) = words.next().filter(|word| !remark(word)) else { return Ok(0) };
-    let kind = words.next().filter(|word| !remark(word)).ok_or(bad("a name and a type"))?;
-    if words.next().is_some_and(|word| !remark(word)) {
+    let Some(name) = words.next().filter(|word| !is_comment(word)) else { return Ok(0) };
+    let kind = words.next().filter(|word| !is_comment(word)).ok_or(bad("a name and a type"))?;
+    if words.next().is_some_and(|word| !is_comment(word)) {
         return Err(bad("a name and a type, and nothing behind"));
     }
     let kind = types::by_name(kind).ok_or(bad("a type such as A, AAAA, TXT or TYPE65"))?;
@@ -29,11 +29,11 @@ pub(super) fn compile(line: &[u8], out: &mut [u8]) -> Result<usize, InvalidLine>
     Ok(length + 4)
 }
 
-fn remark(word: &[u8]) -> bool {
+fn is_comment(word: &[u8]) -> bool {
     word.starts_with(b";") || word.starts_with(b"#")
 }
 
-/// A name as packets have it, into `out`; a dot at its end changes nothing. Returns its length.
+/// Writes a name in wire format into `out`, with or without a dot at its end; returns its length.
 fn wire(name: &[u8], out: &mut [u8; QUESTION_MAX]) -> Result<usize, InvalidLine> {
     if name == b"." {
         out[0] = 0;
@@ -52,9 +52,9 @@ fn wire(name: &[u8], out: &mut [u8; QUESTION_MAX]) -> Result<usize, InvalidLine>
         if byte == b'\\' {
             (byte, rest) = escaped(after)?;
         }
-        // One byte is left for the name's end.
-        let place = out.get_mut(..NAME_MAX - 1).and_then(|out| out.get_mut(end)).ok_or(LONG_NAME)?;
-        *place = byte;
+        // One byte is reserved for the root label.
+        let target = out.get_mut(..NAME_MAX - 1).and_then(|out| out.get_mut(end)).ok_or(LONG_NAME)?;
+        *target = byte;
         end += 1;
     }
     if end > start + 1 {
@@ -79,7 +79,7 @@ fn close(out: &mut [u8; QUESTION_MAX], start: usize, end: usize) -> Result<(), I
     }
 }
 
-/// What stands behind a backslash: a byte in decimal, or a character that means itself.
+/// Parses an escape behind a backslash: a byte in decimal, or a literal character.
 fn escaped(after: &[u8]) -> Result<(u8, &[u8]), InvalidLine> {
     match after {
         [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {

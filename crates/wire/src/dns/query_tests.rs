@@ -1,4 +1,4 @@
-//! Lines of query files: what they become, what is refused and how that is said.
+//! Tests of the query file compiler: questions and errors.
 extern crate std;
 use super::query::compile;
 use crate::{InvalidLine, QUERY_LEN_MAX};

@@ -1,4 +1,4 @@
-//! The answering end: finds what was compiled for a question and puts it behind the question.
+//! The DNS responder: looks up the compiled answer and appends it to the question.
 
 use super::message::{
     self, AUTHORITATIVE, CLASS_IN, DNSSEC_OK, Edns, HEADER, Header, NAME_MAX, OPCODE, OPT, RECURSION, RESPONSE,
@@ -10,23 +10,23 @@ use crate::{DropReason, Frame, InvalidOption, ProtocolOption, RequestContext, Re
 const FORMERR: u8 = 1;
 const NOTIMP: u8 = 4;
 const REFUSED: u8 = 5;
-/// In OPT's upper bits: 16, a version that is not spoken.
+/// In OPT's upper bits: 16, an unsupported version.
 const BADVERS: u8 = 1;
 const TYPE_ANY: u16 = 255;
 /// Transfers, keys and signatures of transactions: TKEY, TSIG, IXFR, AXFR, MAILB, MAILA.
 const META: core::ops::RangeInclusive<u16> = 249..=254;
 /// Bytes of a value before its records.
 const HEAD: usize = 6;
-/// Keys that no name begins with.
+/// First bytes of keys that no name begins with.
 const APEX: u8 = 0xfe;
 const ANY_NAME: u8 = 0xff;
 const ZONES: &[u8] = &[0xfd];
 /// RFC 8482: one small record instead of all; HINFO "RFC8482" "", for an hour.
 const ANY: &[u8] = b"\0\x01\0\0\x01\0\xc0\x0c\0\x0d\0\x01\0\0\x0e\x10\0\x09\x07RFC8482\0";
-/// Where looking the length of an answer up is not worth it (bytes).
+/// Up to this length of the longest value an answer's own length is not looked up (bytes).
 const PLAIN: usize = 2048;
 
-/// The answering end.
+/// The responder.
 #[derive(Clone, Debug)]
 pub struct DnsResponder {
     /// The longest answer over UDP.
@@ -45,9 +45,9 @@ impl DnsResponder {
         Ok(Self { udp_size: size })
     }
 
-    /// How long an answer may be.
+    /// The maximum length of an answer.
     fn limit(&self, edns: Option<Edns>, context: &RequestContext, room: usize) -> usize {
-        let limit = if context.stream {
+        let limit = if context.is_stream() {
             u16::MAX
         } else {
             edns.map_or(UDP_LEAST, |edns| edns.size.max(UDP_LEAST).min(self.udp_size))
@@ -69,16 +69,18 @@ impl Responder for DnsResponder {
         if header.flags & RESPONSE != 0 {
             return Err(DropReason::NotARequest);
         }
-        let asked = Asked::read(request, &header);
+        let asked = Question::read(request, &header);
         let found = match asked {
             _ if header.flags & OPCODE != 0 => Found::code(NOTIMP),
             None => Found::code(FORMERR),
-            Some(Asked { edns: Some(edns), .. }) if edns.version != 0 => Found { edns_code: BADVERS, ..Found::code(0) },
-            Some(Asked { kind, .. }) if META.contains(&kind) => Found::code(NOTIMP),
-            Some(Asked { class, .. }) if class != CLASS_IN => Found::code(REFUSED),
+            Some(Question { edns: Some(edns), .. }) if edns.version != 0 => {
+                Found { edns_code: BADVERS, ..Found::code(0) }
+            }
+            Some(Question { kind, .. }) if META.contains(&kind) => Found::code(NOTIMP),
+            Some(Question { class, .. }) if class != CLASS_IN => Found::code(REFUSED),
             Some(asked) => Found::look_up(shared, request, &asked),
         };
-        // What cannot be read cannot be repeated.
+        // A question of another opcode is not repeated.
         let asked = if header.flags & OPCODE == 0 { asked } else { None };
         let limit = self.limit(asked.and_then(|asked| asked.edns), context, packet.len());
         Ok(self.write(packet, limit, header, asked, found))
@@ -89,7 +91,7 @@ impl Responder for DnsResponder {
         let value = if longest <= PLAIN {
             longest
         } else {
-            let asked = Header::read(request).and_then(|header| Asked::read(request, &header));
+            let asked = Header::read(request).and_then(|header| Question::read(request, &header));
             asked.map_or(0, |asked| Found::look_up(shared, request, &asked).records.len())
         };
         request.len() + value + OPT
@@ -101,8 +103,15 @@ impl Responder for DnsResponder {
 }
 
 impl DnsResponder {
-    /// Puts what was found behind the question, where the request's own EDNS record may have been.
-    fn write(&self, packet: &mut [u8], limit: usize, header: Header, asked: Option<Asked>, found: Found<'_>) -> usize {
+    /// Writes the answer behind the question, over the request's own EDNS record.
+    fn write(
+        &self,
+        packet: &mut [u8],
+        limit: usize,
+        header: Header,
+        asked: Option<Question>,
+        found: Found<'_>,
+    ) -> usize {
         let question = asked.map_or(HEADER, |asked| asked.end);
         let edns = asked.and_then(|asked| asked.edns).map(|edns| {
             Edns { size: self.udp_size, code: found.edns_code, version: 0, flags: edns.flags & DNSSEC_OK }.write()
@@ -118,8 +127,8 @@ impl DnsResponder {
         // A request that has a question is longer than its header, and one that has EDNS holds EDNS: all of it fits.
         let mut at = 0;
         for (part, start) in [(&head[..], 0), (records, question), (opt, question + records.len())] {
-            if let Some(place) = packet.get_mut(start..start + part.len()) {
-                place.copy_from_slice(part);
+            if let Some(target) = packet.get_mut(start..start + part.len()) {
+                target.copy_from_slice(part);
                 at = start + part.len();
             }
         }
@@ -127,9 +136,9 @@ impl DnsResponder {
     }
 }
 
-/// What a request asks.
+/// A parsed question.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Question {
     kind: u16,
     class: u16,
     /// Where the question ends.
@@ -137,8 +146,8 @@ struct Asked {
     edns: Option<Edns>,
 }
 
-impl Asked {
-    /// `None` where the request makes no sense.
+impl Question {
+    /// `None` for a malformed request.
     fn read(request: &[u8], header: &Header) -> Option<Self> {
         let [0, 0, additional] = header.records else { return None };
         if header.questions != 1 {
@@ -150,7 +159,7 @@ impl Asked {
     }
 }
 
-/// What the answer is.
+/// The answer to send.
 #[derive(Clone, Copy, Debug)]
 struct Found<'a> {
     flags: u8,
@@ -172,7 +181,7 @@ impl<'a> Found<'a> {
         Some(Self { flags, code, edns_code: 0, counts, records })
     }
 
-    fn look_up(shared: Table<'a>, request: &[u8], asked: &Asked) -> Self {
+    fn look_up(shared: Table<'a>, request: &[u8], asked: &Question) -> Self {
         let mut value = None;
         if shared.find(ZONES).is_some()
             && let Some(name) = request.get(HEADER..asked.end - 4)
@@ -187,7 +196,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A name in lower case, with room for a star before it and a type behind.
+/// A name in lower case, with room for a wildcard label before it and a type behind.
 struct Name {
     bytes: [u8; 2 + NAME_MAX + 2],
     end: usize,
@@ -198,9 +207,9 @@ impl Name {
 
     fn new(name: &[u8]) -> Self {
         let mut bytes = [0; 2 + NAME_MAX + 2];
-        for (place, byte) in bytes[Self::START..].iter_mut().zip(name) {
-            // Lengths are at most 63 and so no capital letters.
-            *place = byte.to_ascii_lowercase();
+        for (target, byte) in bytes[Self::START..].iter_mut().zip(name) {
+            // Length bytes are at most 63, below the capital letters.
+            *target = byte.to_ascii_lowercase();
         }
         Self { bytes, end: Self::START + name.len() }
     }
@@ -210,7 +219,7 @@ impl Name {
         if let Some(value) = self.existing(shared, kind, at) {
             return Some(value);
         }
-        // RFC 4592: only the closest name that exists may have a star below it that speaks for this one.
+        // RFC 4592: only a wildcard below the closest existing name matches.
         loop {
             at = self.parent(at)?;
             if self.find(shared, 0, at).is_some() {
@@ -218,7 +227,7 @@ impl Name {
             }
         }
         let star = at.checked_sub(2)?;
-        let covered = self.bytes.get_mut(star..at).map(|place| place.copy_from_slice(b"\x01*"));
+        let covered = self.bytes.get_mut(star..at).map(|label| label.copy_from_slice(b"\x01*"));
         if let Some(value) = covered.and_then(|()| self.existing(shared, kind, star)) {
             return Some(value);
         }
@@ -232,7 +241,7 @@ impl Name {
         }
     }
 
-    /// Where the name at `at` goes on behind its first label.
+    /// The offset of the parent of the name at `at`.
     fn parent(&self, at: usize) -> Option<usize> {
         let length = usize::from(*self.bytes.get(at)?);
         let next = at + 1 + length;

@@ -1,8 +1,8 @@
-//! The answering end's rules, one by one, over a small zone and over an answer for any name.
+//! Tests of the DNS responder, over a small zone and over an answer for any name.
 extern crate std;
 use super::{Dns, DnsResponder};
 use crate::scramble::scramble;
-use crate::{DropReason, Frame, Protocol, ProtocolOption, RequestContext, Responder, Table};
+use crate::{DropReason, Frame, Link, Protocol, ProtocolOption, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const A: u16 = 1;
@@ -84,7 +84,11 @@ fn query(name: &str, kind: u16, edns: &[u8]) -> Vec<u8> {
 }
 
 fn context(stream: bool) -> RequestContext {
-    RequestContext { peer_port: 40_000, stream, ..RequestContext::default() }
+    RequestContext {
+        client: Some(([192, 0, 2, 1], 40_000).into()),
+        link: if stream { Link::Tcp } else { Link::Udp },
+        ..RequestContext::default()
+    }
 }
 
 fn server() -> DnsResponder {

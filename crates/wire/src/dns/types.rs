@@ -1,4 +1,6 @@
-//! The names of record types (IANA, "Resource Record (RR) TYPEs"), the usual ones first: they are looked for in turn.
+//! The names and numbers of DNS record types.
+//!
+//! From IANA, "Resource Record (RR) TYPEs"; the usual ones first, as the search is linear.
 
 const TYPES: &[(&str, u16)] = &[
     ("A", 1),
@@ -96,7 +98,7 @@ const TYPES: &[(&str, u16)] = &[
     ("DLV", 32769),
 ];
 
-/// The number of a type: by its name, or as TYPE and a number (RFC 3597).
+/// The number of a type, by name or as TYPE and a number (RFC 3597).
 pub(super) fn by_name(word: &[u8]) -> Option<u16> {
     let known = TYPES.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word));
     known.map(|(_, number)| *number).or_else(|| generic(word))

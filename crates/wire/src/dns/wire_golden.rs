@@ -136,7 +136,7 @@ fn streams_of_others_are_cut_where_they_cut_them() {
 #[test]
 fn requests_of_others_are_answered() {
     let server = Dns::responder(&[]).expect("no options");
-    let context = RequestContext { peer_port: 40_000, ..RequestContext::default() };
+    let context = RequestContext { client: Some(([192, 0, 2, 1], 40_000).into()), ..RequestContext::default() };
     let ours = |request: &[u8]| {
         let mut packet = [request, &[0; 64]].concat();
         let length = server.answer(Table::default(), &context, &mut packet, request.len()).expect("a request");

@@ -1,7 +1,6 @@
-//! A place in a record: where a number stands, how wide, which end first.
+//! A field of a record: offset, width, byte order and type.
 
-/// A number's place. As a option's value: offset, then from bit 16 on its width in bytes, bit 24 set for big endian,
-/// bit 25 for a float.
+/// A field. As an option's value: offset, from bit 16 on the width in bytes, bit 24 for big endian, bit 25 for a float.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
     at: u16,
@@ -11,7 +10,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// From a option's value, if such a field fits into `size` bytes.
+    /// From an option's value, if such a field fits into `size` bytes.
     #[must_use]
     pub fn of(packed: i64, size: usize) -> Option<Self> {
         let (at, width, kind) = (packed & 0xffff, packed >> 16 & 0xff, packed >> 24);
@@ -21,7 +20,7 @@ impl Field {
         (wide && fits && (0..4).contains(&kind)).then_some(Self { at: at as u16, width: width as u8, big, float })
     }
 
-    /// The option's value.
+    /// As an option's value.
     #[must_use]
     pub fn packed(&self) -> u64 {
         let kind = u64::from(self.big) | u64::from(self.float) << 1;
@@ -42,14 +41,14 @@ impl Field {
         self.float
     }
 
-    /// Where it ends: a record of so many bytes has it.
+    /// Its end offset: the least size of a record with it.
     #[must_use]
     #[inline]
     pub fn end(&self) -> usize {
         usize::from(self.at) + usize::from(self.width)
     }
 
-    /// The low bits of a number, as many as it holds.
+    /// A number truncated to the field's bits.
     #[must_use]
     #[inline]
     pub fn held(&self, number: u64) -> u64 {
@@ -61,19 +60,19 @@ impl Field {
     #[inline]
     pub fn read(&self, record: &[u8]) -> u64 {
         let at = usize::from(self.at);
-        // One width a run, so these branches are always foreseen; each is one load.
+        // One width a run, so these branches are predicted; each is one load.
         let little = match self.width {
             1 => record.get(at).copied().map(u64::from),
             2 => chunk(record, at).map(|bytes| u64::from(u16::from_le_bytes(bytes))),
             4 => chunk(record, at).map(|bytes| u64::from(u32::from_le_bytes(bytes))),
             _ => chunk(record, at).map(u64::from_le_bytes),
         };
-        self.turned(little.unwrap_or_default())
+        self.swapped(little.unwrap_or_default())
     }
 
-    /// Where it stands, if it is the usual kind: 4 bytes, little endian.
+    /// Its offset, if it has the common format: 4 bytes, little endian.
     #[must_use]
-    pub fn usual(&self) -> Option<usize> {
+    pub fn fast_offset(&self) -> Option<usize> {
         (self.width == 4 && !self.big).then_some(usize::from(self.at))
     }
 
@@ -81,7 +80,7 @@ impl Field {
     #[inline]
     pub fn write(&self, bits: u64, record: &mut [u8]) {
         let at = usize::from(self.at);
-        let little = self.turned(bits);
+        let little = self.swapped(bits);
         match self.width {
             1 => put(record, at, (little as u8).to_le_bytes()),
             2 => put(record, at, (little as u16).to_le_bytes()),
@@ -97,9 +96,9 @@ impl Field {
         self.write(bits, record);
     }
 
-    /// Its bytes the other way round, if it is big endian.
+    /// Swaps the bytes of a big-endian field.
     #[inline]
-    fn turned(&self, bits: u64) -> u64 {
+    fn swapped(&self, bits: u64) -> u64 {
         if self.big { bits.swap_bytes() >> (64 - self.bits()) } else { bits }
     }
 }
@@ -111,7 +110,7 @@ fn chunk<const N: usize>(record: &[u8], at: usize) -> Option<[u8; N]> {
 
 #[inline]
 fn put<const N: usize>(record: &mut [u8], at: usize, bytes: [u8; N]) {
-    if let Some(place) = record.get_mut(at..at + N) {
-        place.copy_from_slice(&bytes);
+    if let Some(target) = record.get_mut(at..at + N) {
+        target.copy_from_slice(&bytes);
     }
 }

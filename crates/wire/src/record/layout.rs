@@ -1,16 +1,16 @@
-//! What is written into each record and what must stand in it, read from options.
+//! The layout of a record, parsed from options.
 
 use super::{Field, LONGEST};
 use crate::scramble::scramble;
 use crate::{InvalidOption, ProtocolOption};
 
-/// Fields of one kind, at most; constants come in pieces of up to 8 bytes, so that a record may consist of them.
+/// Most fields of one kind; constants have pieces of up to 8 bytes, so that they may fill a record.
 const FIELDS: usize = 8;
 const PIECES: usize = LONGEST / 8;
 const EXPECTED: InvalidOption =
     InvalidOption { expected: "a record's layout: a size of 1 to 512 bytes, and fields that fit into it" };
-const UNMATCHED: InvalidOption =
-    InvalidOption { expected: "a sequence in the record and the place where the reply echoes it: answers match by it" };
+const NO_ECHO: InvalidOption =
+    InvalidOption { expected: "a sequence in the record and the field where the reply echoes it: answers match by it" };
 
 /// A record's fields.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Layout {
     constants: [Option<Constant>; PIECES],
 }
 
-/// What comes back.
+/// The layout of a reply.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyLayout {
     pub layout: Layout,
@@ -33,14 +33,14 @@ pub(super) struct ReplyLayout {
     pub longer: bool,
 }
 
-/// The time of sending: whole units of so many ns, or seconds as a float of 8 bytes where that is 0.
+/// The send time: units of so many ns, or with 0 seconds as a float of 8 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendResult {
     field: Field,
     unit_ns: u64,
 }
 
-/// Drawn evenly: a float between two floats, a whole number between two of which either may come. Both as bits.
+/// A uniform random value: a float between two floats, or an integer between two, both included. Limits as bits.
 #[derive(Clone, Copy, Debug)]
 struct Random {
     field: Field,
@@ -68,14 +68,14 @@ pub(super) fn read_options(options: &[ProtocolOption<'_>]) -> Result<(Layout, Op
                     longer: false,
                 });
             }
-            ("echoed", Some(reply)) => reply.echoed = Field::of(option.value, reply.layout.size).ok_or(UNMATCHED)?,
+            ("echoed", Some(reply)) => reply.echoed = Field::of(option.value, reply.layout.size).ok_or(NO_ECHO)?,
             ("longer", Some(reply)) => reply.longer = option.value == 1,
-            (_, Some(reply)) => reply.layout.note(option)?,
-            (_, None) => layout.note(option)?,
+            (_, Some(reply)) => reply.layout.add(option)?,
+            (_, None) => layout.add(option)?,
         }
     }
     if reply.is_some_and(|reply| layout.sequence.is_none() || reply.echoed == Field::default()) {
-        return Err(UNMATCHED);
+        return Err(NO_ECHO);
     }
     if layout.size == 0 || !layout.sent.is_none_or(|sent| sent.is_sound()) {
         Err(EXPECTED)
@@ -89,12 +89,12 @@ fn size(value: i64) -> Result<usize, InvalidOption> {
 }
 
 fn push<T>(fields: &mut [Option<T>], field: T) -> Result<(), InvalidOption> {
-    let free = fields.iter_mut().find(|place| place.is_none()).ok_or(EXPECTED)?;
+    let free = fields.iter_mut().find(|slot| slot.is_none()).ok_or(EXPECTED)?;
     *free = Some(field);
     Ok(())
 }
 
-/// The field noted last.
+/// The last field.
 fn last<T>(fields: &mut [Option<T>]) -> Result<&mut T, InvalidOption> {
     fields.iter_mut().flatten().next_back().ok_or(EXPECTED)
 }
@@ -110,7 +110,7 @@ impl Layout {
         constants: [None; PIECES],
     };
 
-    fn note(&mut self, option: &ProtocolOption<'_>) -> Result<(), InvalidOption> {
+    fn add(&mut self, option: &ProtocolOption<'_>) -> Result<(), InvalidOption> {
         let bits = option.value as u64;
         match (option.name, Field::of(option.value, self.size)) {
             ("size", _) if self.size == 0 => self.size = size(option.value)?,
@@ -135,7 +135,7 @@ impl Layout {
         Ok(())
     }
 
-    /// A record with its constants and zeros.
+    /// A record with the constants, otherwise zero.
     pub fn template(&self) -> [u8; LONGEST] {
         let mut template = [0; LONGEST];
         for constant in self.constants.iter().map_while(|constant| *constant) {
@@ -144,7 +144,7 @@ impl Layout {
         template
     }
 
-    /// Whether something must be the same in all records.
+    /// Whether there are constants.
     #[must_use]
     pub fn has_constants(&self) -> bool {
         self.constants[0].is_some()
@@ -155,7 +155,7 @@ impl Layout {
         self.constants.iter().map_while(|constant| *constant).all(|c| c.field.read(record) == c.value)
     }
 
-    /// Writes what differs from record to record, but for the time.
+    /// Writes the fields that differ between records, except the time.
     #[inline]
     pub fn vary(&self, sender: u32, sequence: u64, key: u64, record: &mut [u8]) {
         if self.randoms[0].is_some() {
@@ -181,7 +181,7 @@ impl Random {
     fn write(&self, drawn: u64, record: &mut [u8]) {
         if self.field.is_float() {
             let share = (drawn >> 11) as f64 / (1_u64 << 53) as f64;
-            // Not low plus a share of the difference, which may be more than a float holds.
+            // Not low plus a share of the difference, which may overflow.
             let number = f64::from_bits(self.low) * (1.0 - share) + f64::from_bits(self.high) * share;
             self.field.write_float(number, record);
         } else {
@@ -193,7 +193,7 @@ impl Random {
 }
 
 impl SendResult {
-    /// Whether its unit goes with its type.
+    /// Whether unit and type agree.
     fn is_sound(&self) -> bool {
         let seconds = self.field.is_float() && self.field.bits() == 64;
         if self.unit_ns == 0 { seconds } else { !self.field.is_float() && i64::try_from(self.unit_ns).is_ok() }
@@ -203,13 +203,13 @@ impl SendResult {
     pub fn write(&self, unix_ns: u64, record: &mut [u8]) {
         match self.unit_ns {
             0 => self.field.write_float(unix_ns as f64 / 1e9, record),
-            // Division is slow, and this is the usual unit.
+            // Division is slow, and this is the common unit.
             1 => self.field.write(unix_ns, record),
             unit => self.field.write(unix_ns / unit, record),
         }
     }
 
-    /// How long ago it was then (ns): nothing where the field is zero, which is what nobody wrote.
+    /// The delay at arrival (ns); `None` where the field is zero, which means not set.
     #[inline]
     pub fn delay_ns(&self, record: &[u8], arrived_unix_ns: u64) -> Option<i64> {
         let bits = self.field.read(record);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from flatout.errors import UsageError
-from flatout.protocols.base import Protocol
+from flatout.protocols.base import MessageLayout, Protocol
 from flatout.protocols.record.layout import DEFAULT, Endian, Layout, layout_of
 from flatout.protocols.record.roles import Counter, Random
 
@@ -86,6 +86,12 @@ def one_way(protocol_options: Options | ServeOptions) -> bool:
     return getattr(protocol_options, "reply", None) is None
 
 
+def message_layout(protocol_options: Options | ServeOptions) -> MessageLayout:
+    """What sender and receiver must share."""
+    numbers = dict(engine_options(protocol_options))
+    return MessageLayout(numbers["size"], numbers.get("identity", 0) | numbers.get("sequence", 0) << 32)
+
+
 def max_senders(protocol_options: Options | ServeOptions) -> int | None:
     """How many senders there can be: as many as an identity names; with neither identity nor sequence any number."""
     layout = layout_of(protocol_options.format, protocol_options.endian)
@@ -111,5 +117,6 @@ PROTOCOL = Protocol(
     engine_options=engine_options,
     lines_of=lines_of,
     one_way=one_way,
+    layout=message_layout,
     max_senders=max_senders,
 )

@@ -1,7 +1,7 @@
-"""Which charts show a limit and which a run, and how each is to be read.
+"""The charts of a limit and of a run, with their captions.
 
-From results to `plot.Chart`s. Several limits are laid over one another, told apart by colour; verdicts are told apart
-by shape. Trials the generator could not drive are never part of a line. No HTML and no drawing library in here.
+From results to `plot.Chart`s. Several limits are overlaid and distinguished by colour, verdicts by shape. Trials that
+the generator could not drive are never part of a line. No HTML and no drawing library in here.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from flatout.result.model import Distribution, Interval, LimitResult, LoadResult, Trial
-from flatout.scenario.exchange.wording import ONE_WAY, Wording
-from flatout.view import facts, one_way
+from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT
+from flatout.view import facts
 from flatout.view import format as fmt
+from flatout.view.exchange import Exchange, common_exchange, exchange_of
 from flatout.view.page.plot import Axis, Chart, Dash, Plot, Scale, Shape, Values
 
 SHAPES: dict[str, Shape] = {"held": "circle", "failed": "x", "invalid": "diamond"}
@@ -28,7 +29,6 @@ HATCHES = {
     "refused": "cross",
     "invalid": "horizontal_line",
 }
-LATE_NS = 1_000_000
 
 
 class Named(NamedTuple):
@@ -46,13 +46,12 @@ def limits(named: Sequence[tuple[str, LimitResult]]) -> list[Chart]:
     for axis in ("rate", "connections"):
         some = [named for named in results if named.result.limit.axis == axis]
         if some:
-            charts += [answered(some), *([latency(some)] if _terms(some) is not ONE_WAY else []), lateness(some)]
+            charts += [answered(some), *([latency(some)] if _common(some).percentiles else []), lateness(some)]
     return charts
 
 
-def _terms(results: Sequence[Named]) -> Wording:
-    """How to speak of all results."""
-    return facts.wording([named.result for named in results])
+def _common(results: Sequence[Named]) -> Exchange:
+    return common_exchange([named.result for named in results])
 
 
 def _load_axis(results: Sequence[Named], loads: Values) -> Axis:
@@ -67,9 +66,9 @@ def _name(results: Sequence[Named], name: str) -> str:
 
 
 def answered(results: Sequence[Named]) -> Chart:
-    """Rate asked against rate answered, or received where messages go one way."""
-    reported = _terms(results)
-    word = reported.came
+    """Rate asked against rate answered, or received."""
+    wording = _common(results).wording
+    word = wording.came
     trials = [t for named in results for t in named.result.trials]
     top = max((t.intended_per_s for t in trials), default=0.0)
     plot = Plot(
@@ -88,8 +87,8 @@ def answered(results: Sequence[Named]) -> Chart:
         _name(results, word),
         f"Asked and {word}",
         f"Each mark is a trial: how much was asked and how much of it was {word}. On the dashed line everything is "
-        f"{word}; where the marks leave it, the {reported.far_end} or what lies between is at its end. A dot held, a "
-        "cross failed, an open diamond counts neither way because the generator could not drive it.",
+        f"{word}; where the marks leave it, the {wording.far_end} or the network in between is at its limit. A dot "
+        "held, a cross failed, an open diamond counts neither way because the generator could not drive it.",
         "; ".join(_in_words(named) for named in results),
     )
 
@@ -98,13 +97,13 @@ def _answered(plot: Plot, named: Named, *, alone: bool) -> None:
     trials = sorted(named.result.trials, key=lambda t: t.load)
     driven = [t for t in trials if t.verdict != "invalid"]
     label = named.result.wording.came if alone else named.title
-    plot.line(_loads(driven), [facts.came_per_s(t) for t in driven], label, named.colour)
+    plot.line(_loads(driven), [t.good_per_s for t in driven], label, named.colour)
     for verdict, shape in SHAPES.items():
         some = [t for t in trials if t.verdict == verdict]
         colour = verdict if alone else named.colour
         plot.marks(
             _loads(some),
-            [facts.came_per_s(t) for t in some],
+            [t.good_per_s for t in some],
             verdict if alone else named.title,
             colour,
             shape=shape,
@@ -163,20 +162,19 @@ def lateness(results: Sequence[Named]) -> Chart:
     trials = [t for named in results for t in named.result.trials if t.lateness_ns]
     plot = Plot(
         _load_axis(results, _loads(trials)),
-        Axis("lateness", "duration-log", [LATE_NS, *_spread([t.lateness_ns for t in trials])]),
+        Axis("lateness", "duration-log", [LATENESS_NS, *_spread([t.lateness_ns for t in trials])]),
     )
     names = ("p50", "p99", "max") if len(results) == 1 else ("p99",)
-    reported = _terms(results)
-    bound = "" if reported is ONE_WAY else " It must stay well below any latency measured."
+    exchange = _common(results)
     for named in results:
         _lateness(plot, named, names, alone=len(results) == 1)
-    plot.level(LATE_NS, "1 ms: p99 above is invalid", "invalid")
+    plot.level(LATENESS_NS, f"{LATENESS_TEXT}: p99 above is invalid", "invalid")
     return plot.chart(
         _name(results, "lateness"),
         "The generator's own lateness by load",
-        f"How long after they were due {reported.many} left this machine.{bound} A p99 above the 1 ms line says that "
-        f"the generator, not the {reported.far_end}, was at its end: such trials (open diamonds) do not count and are "
-        "off the line.",
+        f"How long after they were due {exchange.wording.many} left this machine.{exchange.lateness_bound} A p99 above "
+        f"the {LATENESS_TEXT} line says that the generator, not the {exchange.wording.far_end}, was at its limit: such "
+        "trials (open diamonds) do not count and are off the line.",
         f"{len(trials)} trials with lateness; worst p99 "
         + fmt.duration(max((t.lateness_ns.p99 for t in trials if t.lateness_ns), default=None)),
     )
@@ -234,23 +232,20 @@ def search(result: LimitResult, name: str) -> Chart:
 
 def course(run: LoadResult, name: str) -> list[Chart]:
     """Draw a run second by second: rates, what was not answered, latency, and how late the generator was."""
-    if run.one_way:
-        # After the last message nothing is waited for: what is left of the last second would look like a breakdown.
-        run = msgspec.structs.replace(run, intervals=[s for s in run.intervals if s.planned or s.received])
+    run = msgspec.structs.replace(run, intervals=exchange_of(run).seconds(run))
     missing = any(getattr(s, word) for s in run.intervals for word in MISSING)
     return [_rates(run, name), *([_missing(run, name)] if missing else []), _waiting(run, name), profile(run, name)]
 
 
 def _while_queried(run: LoadResult) -> Sequence[Interval]:
-    """Up to the last second in which something was due: late answers after it would look like a breakdown."""
+    """Up to the last second in which something was due: late answers after it would look like an outage."""
     last = max((i for i, second in enumerate(run.intervals) if second.planned), default=len(run.intervals))
     return run.intervals[: last + 1]
 
 
 def _rates(run: LoadResult, name: str) -> Chart:
-    seconds, came = _while_queried(run), run.wording.came
-    counted = any(s.received is not None for s in seconds) or not run.one_way
-    times, words = _times(seconds), ("planned", "sent", *([came] if counted else []))
+    seconds, came, exchange = _while_queried(run), run.wording.came, exchange_of(run)
+    times, words = _times(seconds), exchange.counted_words(seconds)
     dashes: tuple[Dash, ...] = ("dashed", "dotted", "solid")
     plot = Plot(
         Axis("seconds", "time", times),
@@ -260,14 +255,14 @@ def _rates(run: LoadResult, name: str) -> Chart:
         plot.line(times, [getattr(s, word) for s in seconds], word, colour, dash, width=3 if dash == "dotted" else 2)
     plot.course(times, [getattr(s, words[-1]) for s in seconds], _second_tips(seconds, words))
     reading = "both lines should lie on one another: sent below planned is this generator's fault."
-    if counted:
+    if came in words:
         reading = f"all three lines should lie on one another: {came} below sent is loss, {reading.split(': ')[1]}"
-    unknown = f" {one_way.NOT_KNOWN}." if one_way.unknown(run) else ""
+    unknown = exchange.unknown_text(run)
     return plot.chart(
         f"{name}-rates",
         "Rates over time",
-        f"The {facts.showcase_words(run)}, second by second: {reading}{unknown}",
-        f"{len(seconds)} seconds; {came} {fmt.rate(facts.came_per_s(run))} of {fmt.rate(run.rate_per_s.planned)}",
+        f"The {facts.shown_run_text(run)}, second by second: {reading}{' ' if unknown else ''}{unknown}",
+        f"{len(seconds)} seconds; {came} {fmt.rate(run.good_per_s)} of {fmt.rate(run.rate_per_s.planned)}",
     )
 
 
@@ -283,7 +278,7 @@ def _missing(run: LoadResult, name: str) -> Chart:
         bottoms = tops
     came = run.wording.came
     plot.course(_times(seconds), heights, _second_tips(seconds, ("planned", "sent", came)))
-    what = came if run.one_way else f"{came} in time"
+    what = exchange_of(run).in_time
     return plot.chart(
         f"{name}-missing",
         f"What was not {what}",
@@ -294,31 +289,20 @@ def _missing(run: LoadResult, name: str) -> Chart:
 
 def _waiting(run: LoadResult, name: str) -> Chart:
     seconds = run.intervals
-    times, answers = _times(seconds), not run.one_way
+    times, exchange = _times(seconds), exchange_of(run)
     values = [value for s in seconds for value in (s.p50, s.p99, s.lateness_p99)]
-    plot = Plot(
-        Axis("seconds", "time", times), Axis("latency from due" if answers else "lateness", "duration-log", values)
-    )
-    if answers:
+    plot = Plot(Axis("seconds", "time", times), Axis(exchange.waiting.axis, "duration-log", values))
+    if exchange.percentiles:
         plot.line(times, [s.p99 for s in seconds], "p99", "rank-2", "dashed")
         plot.line(times, [s.p50 for s in seconds], "p50", "rank-0")
     plot.line(times, [s.lateness_p99 for s in seconds], "generator lateness p99", "muted", "dotted")
     tips = _second_tips(seconds, ("planned", "sent", run.wording.came))
     plot.course(times, [s.p50 or s.lateness_p99 for s in seconds], tips)
-    if not answers:
-        return plot.chart(
-            f"{name}-waiting",
-            "The generator's own lateness over time",
-            f"How long after they were due {run.wording.many} left this machine; all but one in a hundred of each "
-            "second left sooner.",
-            f"{len(seconds)} seconds; over the whole run {_p50_p99(run.lateness_ns)}",
-        )
     return plot.chart(
         f"{name}-waiting",
-        "Latency over time",
-        "Latency of the answers that came in each second, on a logarithmic axis, above the generator's own lateness. "
-        "Lines that rise from left to right say that a queue grew during the run.",
-        f"{len(seconds)} seconds; over the whole run {_p50_p99(run.latency_ns.from_due)}",
+        exchange.waiting.title,
+        exchange.waiting.text,
+        f"{len(seconds)} seconds; over the whole run {_p50_p99(exchange.main_distribution(run))}",
     )
 
 
@@ -346,16 +330,9 @@ def profile(run: LoadResult, name: str) -> Chart:
     return plot.chart(
         f"{name}-profile",
         "Percentiles of the whole run",
-        "From the middle (p50) to the worst (max). " + _PROFILES[run.wording.came],
+        f"From the middle (p50) to the worst (max). {exchange_of(run).whole_run}",
         "; ".join(f"{row.name}: {_p50_p99(row.values)}" for row in rows) or "no distribution",
     )
-
-
-_PROFILES = {
-    "answered": "From due counts what a request waited in this generator, too; the wider it lies above from sent, the "
-    "more the generator itself held requests back.",
-    "received": "Nobody answers, so there is no latency; lateness is how long messages waited in this generator.",
-}
 
 
 def _by_load(trials: Iterable[Trial]) -> list[Trial]:
@@ -378,13 +355,13 @@ def _spread(distributions: Sequence[Distribution | None]) -> list[float]:
 def _tips(trials: Sequence[Trial], named: Named, *, alone: bool) -> dict[str, list[str]]:
     tips: dict[str, Callable[[Trial], str]] = {
         facts.asked(named.result.limit.axis): lambda t: facts.load(t.load, named.result.limit.axis),
-        named.result.wording.came: lambda t: fmt.rate(facts.came_per_s(t)),
+        named.result.wording.came: lambda t: fmt.rate(t.good_per_s),
         "loss": lambda t: fmt.percent(t.loss),
         "latency": lambda t: _p50_p99(t.latency_ns.from_due),
         "lateness": lambda t: _p50_p99(t.lateness_ns),
         "verdict": lambda t: t.verdict if t.verdict == "held" else f"{t.verdict}: {fmt.plain(t.why)}",
     }
-    if named.result.search.one_way:
+    if not exchange_of(named.result).percentiles:
         del tips["latency"]
     titles = {} if alone else {"of": [named.title] * len(trials)}
     return titles | {name: [tip(t) for t in trials] for name, tip in tips.items()}
@@ -416,6 +393,6 @@ def _in_words(named: Named) -> str:
 
 
 def _latency_words(named: Named) -> str:
-    run = facts.showcase(named.result)
+    run = facts.shown_run(named.result)
     lead = f"{named.title}: " if named.title else ""
-    return lead + (f"{facts.showcase_words(run)}: {_p50_p99(run.latency_ns.from_due)}" if run else "no trial")
+    return lead + (f"{facts.shown_run_text(run)}: {_p50_p99(run.latency_ns.from_due)}" if run else "no trial")

@@ -1,7 +1,7 @@
-"""A result, or several, as one HTML page that needs nothing but itself.
+"""A result, or several, as one self-contained HTML page.
 
-The template escapes every text it is given; the page's own policy forbids whatever is not in the file. Needs the extra
-`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. No chart is drawn, no number worded here.
+The template escapes every text; the page's policy forbids everything that is not in the file. Needs the extra
+`flatout[report]` (bokeh, which brings jinja2), imported when a page is made. Charts and texts are made elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flatout.errors import UsageError
 from flatout.result.model import LimitResult, LoadResult, Result
 from flatout.view import facts
+from flatout.view.exchange import common_exchange
 from flatout.view.page import tables
 from flatout.view.page.tables import Table
 
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from flatout.view.page.plot import Chart
 
 Named = tuple[str, Result]
-
-
-# How all numbers of a page are to be read.
-_READING = {
-    "answered": "Rates and outcomes count the time after warm-up. "
-    "Latency is from when a request was due unless it says from sent.",
-    "received": "Rates and outcomes count all messages from the first to the last. "
-    "What came is their receiver's own count.",
-}
 
 
 class Part(NamedTuple):
@@ -67,7 +59,7 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "subject": "" if several else facts.subject(named[0][1]),
         "started_at": named[0][1].started_at,
         "version": named[0][1].host.flatout,
-        "reading": _READING[facts.wording([result for _, result in named]).came],
+        "reading": common_exchange([result for _, result in named]).reading,
     }
 
 
@@ -81,13 +73,13 @@ def _overlays(named: Sequence[Named]) -> list[Chart]:
 def _part(number: int, title: str, result: Result) -> Part:
     from flatout.view.page import chart
 
-    run = facts.showcase(result)
+    run = facts.shown_run(result)
     searched = [chart.search(result, f"search-{number}")] if isinstance(result, LimitResult) else []
     return Part(
         title=title or facts.subject(result),
         kind=result.kind,
         charts=[*searched, *(chart.course(run, f"run-{number}") if run else [])],
-        shown=facts.showcase_words(run) if run and isinstance(result, LimitResult) else "",
+        shown=facts.shown_run_text(run) if run and isinstance(result, LimitResult) else "",
         tables=[
             *([tables.trials(result)] if isinstance(result, LimitResult) else []),
             *(tables.of_run(run) if run else []),

@@ -1,7 +1,7 @@
-"""Drawing with bokeh: axes in our units, series that carry a colour's name instead of a colour, captions that must be.
+"""Drawing with bokeh: axes in our units, series that carry a colour's name instead of a colour, mandatory captions.
 
 The page colours what it finds: every renderer is tagged with the name of a CSS colour (`held`, `series-0`), so light,
-dark and print are the style sheet's. What a chart means is said in `chart`; no result type is known here.
+dark and print are the style sheet's. `chart` says what a chart means; no result type is known here.
 The one module that imports bokeh.
 """
 
@@ -151,7 +151,7 @@ class Plot:
         self._hover(drawn, list(tips), "vline")
 
     def bars(self, xs: Values, bottoms: Values, tops: Values, label: str, colour: str, *, hatch: str) -> None:
-        """Draw bars from bottom to top, told apart by their hatch."""
+        """Draw bars from bottom to top, distinguished by their hatch."""
         drawn = self._figure.vbar(
             x=_numbers(xs),
             bottom=_numbers(bottoms),

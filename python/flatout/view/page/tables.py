@@ -1,7 +1,4 @@
-"""The tables of the page: rows of finished texts, escaped by the template, never mark-up.
-
-Pure: results in, tables out.
-"""
+"""The tables of the page: rows of finished texts, which the template escapes. Pure: results in, tables out."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flatout.result.model import Host, LimitResult, LoadResult, Result, Trial
-from flatout.scenario.exchange.wording import ONE_WAY
-from flatout.view import facts, one_way
+from flatout.view import facts
 from flatout.view import format as fmt
+from flatout.view.exchange import common_exchange, exchange_of
 
 
 class Table(NamedTuple):
@@ -29,24 +26,24 @@ def limits(named: Sequence[tuple[str, Result]]) -> Table:
     """All results of a page, one a row, the fastest first; latency where any of them has some."""
     ordered = facts.fastest_first(named)
     best = facts.reached(ordered[0][1]) or 0.0
-    reported = facts.wording([result for _, result in named])
-    latency = () if reported is ONE_WAY else ("#p50", "#p99")
-    head = ("", "#reached", "#of the fastest", "#held", "#failed", *latency, "ended")
-    note = f"Reached is the limit of a search or the rate a run had {reported.came}"
+    exchange = common_exchange([result for _, result in named])
+    latency = exchange.percentiles[:2]
+    head = ("", "#reached", "#of the fastest", "#held", "#failed", *(f"#{name}" for name in latency), "ended")
+    note = f"Reached is the limit of a search or the rate a run had {exchange.wording.came}"
     note += "; latency is from due, of the confirming or longest run." if latency else "."
     rows = [_limit_row(title, result, best, latency) for title, result in ordered]
     return Table("The results, fastest first", head, rows, note)
 
 
 def _limit_row(title: str, result: Result, best: float, latency: Sequence[str]) -> list[str]:
-    reached, run = facts.reached(result), facts.showcase(result)
+    reached, run = facts.reached(result), facts.shown_run(result)
     due = run.latency_ns.from_due if run else None
     return [
         title,
         facts.reached_text(result),
         f"{100 * (reached or 0.0) / best:.0f} %" if best else fmt.NOTHING,
         *_held_failed(result),
-        *(fmt.duration(getattr(due, field.lstrip("#"), None)) for field in latency),
+        *(fmt.duration(getattr(due, field, None)) for field in latency),
         result.limit.stopped_by if isinstance(result, LimitResult) else result.verdict,
     ]
 
@@ -59,7 +56,7 @@ def _held_failed(result: Result) -> tuple[str, str]:
 
 def trials(result: LimitResult) -> Table:
     """Every trial in order."""
-    latency = () if result.search.one_way else ("#p50", "#p99", "#max")
+    latency = exchange_of(result).percentiles
     head = (
         "#trial",
         "phase",
@@ -67,12 +64,12 @@ def trials(result: LimitResult) -> Table:
         f"#{facts.asked(result.limit.axis)}",
         f"#{result.wording.came}",
         "#loss",
-        *latency,
+        *(f"#{name}" for name in latency),
         "#lateness p99",
         "why",
     )
     rows = [_trial_row(number, trial, latency) for number, trial in enumerate(result.trials, 1)]
-    return Table("Trials", head, rows)
+    return Table("Trials", head, rows, facts.conditional_throughput(result))
 
 
 def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:
@@ -82,9 +79,9 @@ def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:
         trial.phase,
         trial.verdict,
         facts.load(trial.load, facts.axis_of(trial)),
-        fmt.rate(facts.came_per_s(trial)),
+        fmt.rate(trial.good_per_s),
         fmt.percent(trial.loss),
-        *(fmt.duration(getattr(due, field.lstrip("#"), None)) for field in latency),
+        *(fmt.duration(getattr(due, field, None)) for field in latency),
         fmt.duration(late.p99 if late else None),
         "" if trial.verdict == "held" else trial.why,
     ]
@@ -97,7 +94,7 @@ def of_run(run: LoadResult) -> list[Table]:
         tables.append(receiver(run))
     if run.connections:
         tables.append(connections(run))
-    if run.tallies and (any(run.tallies.values()) or not run.one_way):
+    if exchange_of(run).tallies(run):
         tables.append(tallies(run))
     if run.nodes:
         tables.append(nodes(run))
@@ -113,21 +110,20 @@ def outcomes(run: LoadResult) -> Table:
         for row in facts.outcome_rows(run)
     ]
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in run.unsent_because.items() if number)
-    notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_of_loss(run)]
+    notes = [*facts.equations(run), *([f"unsent because: {reasons}"] if reasons else []), *_loss_notes(run)]
     return Table("Outcomes", ("outcome", f"#{run.wording.many}", "#share", "meaning"), rows, "; ".join(notes))
 
 
-def _of_loss(run: LoadResult) -> list[str]:
-    """Where messages that go one way were lost, or that nobody knows."""
-    if one_way.unknown(run):
-        return [one_way.WHO_SAYS]
-    note = one_way.lost_note(run)
-    return [f"lost: {note}"] if note else []
+def _loss_notes(run: LoadResult) -> list[str]:
+    exchange = exchange_of(run)
+    note = exchange.loss_note(run)
+    return [f"{'received unknown' if exchange.unknown(run) else 'lost'}: {note}"] if note else []
 
 
 def receiver(run: LoadResult) -> Table:
-    """What the receiver of messages that go one way counted meanwhile."""
-    rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in one_way.receiver_rows(run)]
+    """What the receiver counted during the run."""
+    counters = exchange_of(run).receiver_rows(run)
+    rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in counters]
     return Table("The receiver's own count", ("counter", "#count", "meaning"), rows)
 
 
@@ -148,36 +144,37 @@ def distributions(run: LoadResult) -> Table:
 
 def tallies(run: LoadResult) -> Table:
     """List the protocol's own counters."""
-    answers = one_way.came(run.outcomes)
+    exchange = exchange_of(run)
+    good = exchange.good(run.outcomes)
     rows = [
-        [name.replace("_", " "), fmt.count(number), fmt.percent(number / answers) if answers else fmt.NOTHING]
-        for name, number in run.tallies.items()
+        [name.replace("_", " "), fmt.count(number), fmt.percent(number / good) if good else fmt.NOTHING]
+        for name, number in exchange.tallies(run).items()
     ]
     return Table("The protocol's own tallies", ("tally", "#count", f"#of {run.wording.came}"), rows)
 
 
 def connections(run: LoadResult) -> Table:
-    """What became of the connections."""
+    """The counters of connections."""
     rows = [[row.word.replace("_", " "), fmt.count(row.number), row.meaning] for row in facts.connection_rows(run)]
     note = "; ".join([*([f"carried by {run.carrier}"] if run.carrier else []), *run.notes])
     return Table("Connections", ("connections", "#count", "meaning"), rows, note)
 
 
 def nodes(run: LoadResult) -> Table:
-    """List the hosts whose results were added up; what came of messages that go one way none of them knows alone."""
-    answered = () if run.one_way else ("answered",)
+    """The hosts whose results were added up."""
+    words = exchange_of(run).node_words
     rows = [
         [
             str(node.node),
             node.hostname,
             node.started_at,
             node.verdict,
-            *(fmt.count(getattr(node, word)) for word in ("sent", *answered)),
+            *(fmt.count(getattr(node, word)) for word in words),
             node.why,
         ]
         for node in run.nodes
     ]
-    head = ("#node", "host", "started at", "verdict", "#sent", *(f"#{word}" for word in answered), "why")
+    head = ("#node", "host", "started at", "verdict", *(f"#{word}" for word in words), "why")
     return Table("Nodes", head, rows, "; ".join(run.warnings))
 
 
@@ -191,8 +188,8 @@ def requirements(run: LoadResult) -> Table:
 
 
 def scenario(result: Result) -> Table:
-    """Everything that was asked, so that it can be asked again."""
-    rows = [[name, value] for name, value in _flat(result.scenario)]
+    """The whole scenario, so that it can be run again."""
+    rows = [[name, value] for name, value in _flat(msgspec.to_builtins(result.scenario))]
     if isinstance(result, LimitResult):
         rows += [[f"search.{name}", value] for name, value in _flat(msgspec.to_builtins(result.search))]
     return Table("Scenario", ("setting", "value"), rows)

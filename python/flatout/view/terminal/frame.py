@@ -1,7 +1,7 @@
-"""The lines of the live view: from a progress event and what was noted before to styled pieces of text.
+"""The lines of the live view, from a progress event and the events before it.
 
 Pure apart from `Memory`, which keeps the last trials. A line is a list of (style, text); `paint` cuts it to a width and
-colours it. No stream, no clock and no terminal codes but colours.
+colours it. No stream, no clock, no terminal codes except colours.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from flatout.result.model import Axis, Interval, Limit, Trial
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.view import facts
 from flatout.view import format as fmt
+from flatout.view.exchange import Exchange, exchange_of
 
 Style = Literal["", "bold", "dim", "green", "red", "yellow", "cyan"]
 Line = Sequence[tuple[Style, str]]
@@ -29,7 +30,7 @@ _LAST_TRIALS = 6
 
 
 class Memory:
-    """What a frame needs beside the event: the title, the last trials, the loads seen and the run's last word."""
+    """What a frame needs beside the event: the title, the last trials, the range of loads, the run's last event."""
 
     def __init__(self, title: str = "") -> None:
         self.title = safe(title)
@@ -39,7 +40,7 @@ class Memory:
         self.run: RunProgress | None = None
 
     def note(self, progress: RunProgress | SearchProgress) -> bool:
-        """Keep what is worth it; true where the event must be drawn whatever the time."""
+        """Stores what later frames need; true where the event must be drawn at once."""
         if isinstance(progress, RunProgress):
             self.run = progress
             return progress.phase == "done"
@@ -56,7 +57,7 @@ class Memory:
 
 
 def safe(text: str) -> str:
-    """Text from outside as characters of one column each, none of which a terminal obeys."""
+    """Text from outside as printable characters of one column each."""
     return text if text.isascii() and text.isprintable() else "".join(map(_one_column, fmt.plain(text)))
 
 
@@ -66,7 +67,7 @@ def _one_column(char: str) -> str:
 
 
 def lines(progress: RunProgress | SearchProgress, memory: Memory) -> list[Line]:
-    """Lay out the whole frame."""
+    """The whole frame."""
     if isinstance(progress, RunProgress):
         return [_run_title(progress, memory.title), *_run(progress)]
     return _search(progress, memory)
@@ -82,16 +83,11 @@ def paint(line: Line, width: int, *, colours: bool) -> str:
     return "".join(parts)
 
 
-def run_line(second: Interval, *, one_way: bool = False) -> str:
+def second_line(second: Interval, exchange: Exchange) -> str:
     """One second of a run, for a log."""
-    head = f"{second.t_s:6.1f} s  asked {second.planned:>9,}  sent {second.sent:>9,}"
-    lateness = f"  late p99 {fmt.duration(second.lateness_p99):>7}"
-    if one_way:
-        received = "" if second.received is None else f"  received {second.received:>9,}"
-        return f"{head}{received}  unsent {second.unsent:>7,}{lateness}"
     return (
-        f"{head}  answered {second.answered:>9,}  lost {second.lost:>7,}"
-        f"  p50 {fmt.duration(second.p50):>7}  p99 {fmt.duration(second.p99):>7}{lateness}"
+        f"{second.t_s:6.1f} s  asked {second.planned:>9,}  sent {second.sent:>9,}{exchange.second_line(second)}"
+        f"  late p99 {fmt.duration(second.lateness_p99):>7}"
     )
 
 
@@ -100,7 +96,7 @@ def connecting_line(progress: RunProgress) -> str:
     asked = fmt.count(progress.connections_asked)
     if progress.phase == "connecting":
         return f"opening {asked} connections"
-    return f"{fmt.count(progress.connections)} of {asked} connections stand"
+    return f"{fmt.count(progress.connections)} of {asked} connections open"
 
 
 def trial_line(number: int, trial: Trial, progress: SearchProgress) -> str:
@@ -128,9 +124,9 @@ def _run(progress: RunProgress) -> list[Line]:
 
 def _run_bar(progress: RunProgress) -> Line:
     if progress.phase == "connecting":
-        stand, asked = progress.connections or 0, progress.connections_asked or 0
-        share = min(1.0, stand / asked) if asked else 0.0
-        return [("cyan", _bar(share)), ("", f"  {fmt.count(stand)} of {fmt.count(asked)} connections")]
+        live, asked = progress.connections or 0, progress.connections_asked or 0
+        share = min(1.0, live / asked) if asked else 0.0
+        return [("cyan", _bar(share)), ("", f"  {fmt.count(live)} of {fmt.count(asked)} connections")]
     if progress.phase == "waiting":
         return [("", _bar(0.0)), ("dim", "  waits for the time to start")]
     if progress.phase == "warm-up":
@@ -146,43 +142,8 @@ def _bar(share: float) -> str:
 
 
 def _run_numbers(progress: RunProgress) -> list[Line]:
-    if progress.one_way:
-        return _one_way_numbers(progress)
-    second = progress.latest
-    return [
-        _row(
-            "rate",
-            *([] if progress.rate_per_s is None else [("asked", fmt.rate(progress.rate_per_s))]),
-            ("sent", _per_s(progress, "sent")),
-            ("answered", _per_s(progress, "answered")),
-        ),
-        _row(
-            "counted",
-            ("loss", _loss(progress)),
-            ("late", fmt.count(progress.late)),
-            ("wrong", fmt.count(progress.invalid + progress.refused)),
-            ("unsent", fmt.count(progress.unsent)),
-        ),
-        _row(
-            "latency",
-            ("p50", fmt.duration(second.p50 if second else None)),
-            ("p99", fmt.duration(second.p99 if second else None)),
-            ("own lateness p99", fmt.duration(second.lateness_p99 if second else None)),
-        ),
-        *_run_connections(progress),
-    ]
-
-
-def _one_way_numbers(progress: RunProgress) -> list[Line]:
-    """What left; what came is known only as far as the receiver tells."""
-    second = progress.latest
-    known = progress.received is not None
-    came = [("received", fmt.count(progress.received))] if known else [("received", "told at the end")]
-    return [
-        _row("rate", ("asked", fmt.rate(progress.rate_per_s)), ("sent", _per_s(progress, "sent"))),
-        _row("counted", ("sent", fmt.count(progress.sent)), *came, ("unsent", fmt.count(progress.unsent))),
-        _row("own", ("lateness p99", fmt.duration(second.lateness_p99 if second else None))),
-    ]
+    rows = [_row(name, *cells) for name, cells in exchange_of(progress).live_rows(progress)]
+    return [*rows, *_run_connections(progress)]
 
 
 def _run_connections(progress: RunProgress) -> list[Line]:
@@ -196,19 +157,6 @@ def _row(name: str, *cells: tuple[str, str]) -> Line:
     for word, value in cells:
         line += [("dim", f"{word} "), ("", value.ljust(_CELL_WIDTH - len(word)))]
     return line
-
-
-def _per_s(progress: RunProgress, word: str) -> str:
-    """Of the last second where there is one, else of the run so far."""
-    if progress.latest is not None:
-        return fmt.rate(getattr(progress.latest, word))
-    return fmt.rate(getattr(progress, word) / progress.t_s) if progress.t_s > 0 else fmt.NOTHING
-
-
-def _loss(progress: RunProgress) -> str:
-    """The share of what left that was refused, answered wrongly or late, or timed out so far."""
-    missed = progress.lost + progress.late + progress.refused + progress.invalid
-    return fmt.percent(missed / progress.sent) if progress.sent else fmt.percent(None)
 
 
 def _search(progress: SearchProgress, memory: Memory) -> list[Line]:
@@ -301,11 +249,8 @@ def _trial(number: int, trial: Trial) -> Line:
 
 def _trial_numbers(trial: Trial) -> str:
     due = trial.latency_ns.from_due
-    latency = f"  p99 {fmt.duration(due.p99 if due else None):>7}"
-    return (
-        f"{facts.load(trial.load, facts.axis_of(trial)):>12}  loss {fmt.percent(trial.loss):>8}"
-        f"{'' if trial.one_way else latency}"
-    )
+    latency = f"  p99 {fmt.duration(due.p99 if due else None):>7}" if exchange_of(trial).percentiles else ""
+    return f"{facts.load(trial.load, facts.axis_of(trial)):>12}  loss {fmt.percent(trial.loss):>8}{latency}"
 
 
 def _reason(trial: Trial) -> str:

@@ -1,7 +1,7 @@
-"""The end of a run in the labels that scripts look for: those of dnsperf, for protocols with answer codes.
+"""The summary of a run under the labels of dnsperf, which scripts parse; for protocols with answer codes.
 
-Pure text from a result. What is not known is left out, never guessed. A query is completed once an answer with any code
-came in time: right or not, as there.
+Pure text from a result; unknown values are left out. As in dnsperf, a query is completed by any answer in time,
+whatever its code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flatout.result.model import Distribution, LoadResult
 
 def block(run: LoadResult) -> str | None:
     """The labels and their numbers, or None where the protocol has none."""
-    protocol = PROTOCOLS.get(str(run.scenario.get("protocol")))
+    protocol = PROTOCOLS.get(run.scenario.protocol)
     if protocol is None or not protocol.codes or not run.outcomes.sent:
         return None
     parts = [["Statistics:"], _queries(run), _answers(run, protocol.codes), _latency(run), _connections(run)]

@@ -1,9 +1,9 @@
-"""What is going on, while it goes on: drawn on standard error from the progress events of a run or a search.
+"""The live view: progress of a run or a search, drawn on standard error.
 
-Drawing takes time from the very CPUs that are measured, so it is cheap: a frame is a handful of strings joined and
+Drawing takes time from the CPUs that are measured, so it is cheap: a frame is a handful of strings joined and
 written once, at most four times a second, on the thread that calls back. No thread, no timer, no layout engine.
 A frame leaves the cursor at the start of the line below it and every colour ended, and nothing is switched on in the
-terminal, so whatever kills the process, the terminal needs no mending. Where standard error is no terminal there are
+terminal, so the terminal is usable however the process ends. Where standard error is no terminal there are
 plain lines: one a second of a run, one a trial of a search.
 """
 
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.view.exchange import exchange_of
 from flatout.view.terminal import frame
 
 REDRAW_S = 0.25
@@ -34,7 +35,7 @@ class Live:
         now: Callable[[], float] = time.monotonic,
         terminal: bool | None = None,
     ) -> None:
-        """`title` names what is asked of whom; `terminal` overrides what the stream says of itself."""
+        """`title`: protocol and target. `terminal`: whether to draw; None: as the stream says."""
         out = sys.stderr if stream is None else stream
         drawn = _is_terminal(out) if terminal is None else terminal
         self._view: _Frames | _Lines = _Frames(title, out, now) if drawn else _Lines(title, out)
@@ -44,7 +45,7 @@ class Live:
         return self
 
     def __call__(self, progress: Progress) -> None:
-        """Take one event; where nobody can be shown it (standard error is gone) the measurement goes on."""
+        """Takes one event; where standard error is closed the measurement goes on."""
         with suppress(OSError):
             self._view.show(progress)
 
@@ -123,7 +124,8 @@ class _Lines:
             self._collected = 0  # another run
         # Several may be over at once: a run's last second and what is left of it.
         new, self._collected = progress.intervals[self._collected :], len(progress.intervals)
-        return "\n".join(frame.run_line(second, one_way=progress.one_way) for second in new)
+        exchange = exchange_of(progress)
+        return "\n".join(frame.second_line(second, exchange) for second in new)
 
     def _search(self, progress: SearchProgress) -> str | None:
         if progress.finished is not None:

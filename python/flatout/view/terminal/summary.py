@@ -1,6 +1,6 @@
-"""A finished result as plain text for a terminal: what was found first, then the numbers it stands on.
+"""The summary of a result as text for a terminal: the finding first, then its numbers.
 
-Built of rich tables with every cell a `Text`, never mark-up, so that nothing a result carries can style or break the
+Built of rich tables with every cell a `Text`, never mark-up, so that no text of a result can style or break the
 terminal. Fits 80 columns; colours only where the console has them. Nothing here measures or decides.
 """
 
@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.view import facts, one_way
+from flatout.view import facts
 from flatout.view import format as fmt
+from flatout.view.exchange import exchange_of
 from flatout.view.terminal import labels
 
 STYLES = {
@@ -85,10 +86,9 @@ def _row(table: Table, *cells: str, style: str = "") -> None:
 
 def _rates(run: LoadResult) -> Table:
     table = _grid("lrlrlr")
-    rates = run.rate_per_s
-    came = fmt.rate(facts.came_per_s(run))
-    asked = () if facts.one_at_a_time(run) else ("asked", fmt.rate(rates.planned))
-    _row(table, *asked, "sent", fmt.rate(rates.sent), run.wording.came, came)
+    asked_per_s = exchange_of(run).asked_per_s(run)
+    asked = () if asked_per_s is None else ("asked", fmt.rate(asked_per_s))
+    _row(table, *asked, "sent", fmt.rate(run.rate_per_s.sent), run.wording.came, fmt.rate(run.good_per_s))
     _row(
         table,
         "loss",
@@ -103,14 +103,15 @@ def _rates(run: LoadResult) -> Table:
 
 def _outcomes(run: LoadResult) -> Table:
     table = _grid("lrrl")
-    reasons = {"unsent": _unsent_because(run), "lost": one_way.lost_note(run)}
+    exchange = exchange_of(run)
+    notes = {"unsent": _unsent_because(run), "lost": exchange.loss_note(run)}
     for row in facts.outcome_rows(run):
-        indent = "  " if row.word in facts.sent_words(run) else ""
-        note = reasons.get(row.word) or row.meaning
+        indent = "  " if row.word in exchange.sent_words else ""
+        note = notes.get(row.word) or row.meaning
         share = "" if row.share is None else fmt.percent(row.share)
         _row(table, indent + row.word, fmt.count(row.number), share, note, style="" if row.number else "dim")
-    if one_way.unknown(run):
-        _row(table, "received", fmt.NOTHING, "", f"not known: {one_way.WHO_SAYS}")
+    if exchange.unknown(run):
+        _row(table, exchange.wording.came, fmt.NOTHING, "", f"unknown: {exchange.loss_note(run)}")
     return table
 
 
@@ -148,7 +149,7 @@ def _connections(run: LoadResult) -> Table:
 def _receiver(run: LoadResult) -> Table:
     table = _grid("lrl")
     _row(table, "at the receiver", "", "", style="dim")
-    for row in one_way.receiver_rows(run):
+    for row in exchange_of(run).receiver_rows(run):
         _row(table, "  " + row.word.replace("_", " "), fmt.count(row.number), row.meaning)
     return table
 
@@ -183,7 +184,9 @@ def _stopped(result: LimitResult) -> Text:
     reason = facts.STOPPED.get(limit.stopped_by, limit.stopped_by)
     held, failed = (_load_words(bound, limit.axis) for bound in (limit.lower, limit.upper))
     bounds = f"held {held}, failed {failed}"
-    return Text(f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds}).")
+    lines = [f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds})."]
+    throughput = facts.conditional_throughput(result)
+    return Text("\n".join([*lines, throughput] if throughput else lines))
 
 
 def _load_words(load: float | None, axis: Axis) -> str:
@@ -192,7 +195,7 @@ def _load_words(load: float | None, axis: Axis) -> str:
 
 def _trials(result: LimitResult) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    latency = () if result.search.one_way else ("p50", "p99")
+    latency = exchange_of(result).percentiles[:2]
     for name in ("#", facts.asked(result.limit.axis), result.wording.came, "loss", *latency, "late p99"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
@@ -202,7 +205,7 @@ def _trials(result: LimitResult) -> Table:
 
 
 def _reasons(trials: Iterable[Trial]) -> list[RenderableType]:
-    """Why trials did not hold, below the table: beside the numbers they would be folded to shreds."""
+    """Why trials did not hold, below the table, where there is room for text."""
     table = _grid("rll")
     for number, trial in enumerate(trials, 1):
         if trial.verdict != "held":
@@ -215,7 +218,7 @@ def _trial_cells(number: int, trial: Trial, latency: Iterable[str]) -> list[str]
     return [
         str(number),
         facts.load(trial.load, facts.axis_of(trial)),
-        fmt.rate(facts.came_per_s(trial)),
+        fmt.rate(trial.good_per_s),
         fmt.percent(trial.loss),
         *(fmt.duration(getattr(due, field, None)) for field in latency),
         fmt.duration(late.p99 if late else None),

@@ -1,19 +1,19 @@
-//! One connection's place among those of epoll.
+//! The state of one connection.
 
 use std::os::fd::OwnedFd;
 
 use crate::stream::blocks::Outgoing;
 
-/// Where a connection is in its life.
+/// A connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Nobody's.
+    /// Not in use.
     Free,
     /// Connecting.
     Opening,
-    /// Standing.
+    /// Established.
     Open,
-    /// Dead to its user; what it was given still leaves.
+    /// Closed by the caller; pending bytes are still sent.
     Draining,
 }
 
@@ -23,42 +23,42 @@ pub(super) struct Slot {
     pub(super) fd: Option<OwnedFd>,
     pub(super) generation: u32,
     pub(super) out: Outgoing,
-    /// Bytes of the flying block that have left.
-    pub(super) left: u32,
+    /// Bytes of the submitted block that are sent.
+    pub(super) sent: u32,
     pub(super) state: State,
     /// It is listed as having bytes to send.
     pub(super) dirty: bool,
-    /// Its user was told that it is full.
-    pub(super) wants: bool,
-    /// Its user wants to hear nothing.
+    /// The caller was told that it is full and wants `Writable`.
+    pub(super) wants_writable: bool,
+    /// Receiving is paused.
     pub(super) paused: bool,
-    /// It stands in the line of those with something to read.
-    pub(super) lined_up: bool,
-    /// The end or an error has been told: read on until it comes.
-    pub(super) ends: bool,
-    /// A send has failed; what the peer still has to say is heard first.
-    pub(super) cut: bool,
+    /// It is queued for reading.
+    pub(super) read_queued: bool,
+    /// The end or an error was reported: read until it comes.
+    pub(super) read_to_end: bool,
+    /// A send has failed; received bytes are read first.
+    pub(super) send_failed: bool,
 }
 
 impl Slot {
-    /// Nobody's, of a given generation.
+    /// A free slot of a given generation.
     pub(super) const fn free(generation: u32) -> Self {
         Self {
             fd: None,
             generation,
             out: Outgoing::EMPTY,
-            left: 0,
+            sent: 0,
             state: State::Free,
             dirty: false,
-            wants: false,
+            wants_writable: false,
             paused: false,
-            lined_up: false,
-            ends: false,
-            cut: false,
+            read_queued: false,
+            read_to_end: false,
+            send_failed: false,
         }
     }
 
-    /// Whether its user may still use it, under the name with this generation.
+    /// Whether it has this generation and state.
     pub(super) fn is(&self, generation: u32, state: State) -> bool {
         self.generation == generation && self.state == state
     }

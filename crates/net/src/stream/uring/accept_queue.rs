@@ -1,8 +1,8 @@
-//! How connections begin: let in through the listener, or opened by us. And how rings are added for them.
+//! How connections are accepted and opened, and how rings are added for them.
 //!
-//! Each accept names the free slot that it is for. So a full table can drop nobody: whoever comes then waits in the
-//! listener's queue until a slot is free. (A multishot accept lets the kernel choose, drops whom it has no slot for, and
-//! collides with slots that we choose.)
+//! Each accept has a slot of its own. So a full table drops no connection: it waits in the listener's backlog until a
+//! slot is free. (A multishot accept lets the kernel choose the slot, drops connections without one, and collides with
+//! slots that we choose.)
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,38 +17,38 @@ use super::{Uring, event_fd};
 use crate::stream::{Conn, StreamStats};
 use crate::{address, option};
 
-/// Accepts in hand at once.
-const WAITING: usize = 64;
-/// Turns without accepts after one has failed because something ran out.
+/// Pending accepts at once.
+const PENDING: usize = 64;
+/// Turns without accepts after one has failed for lack of resources.
 const PAUSE: u32 = 16;
 
 /// The state of accepting.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptQueue {
-    /// Accepts in hand.
-    pub(super) waiting: usize,
+    /// Pending accepts.
+    pub(super) pending: usize,
     /// How many there should be.
     wanted: usize,
     most: usize,
-    /// Turns to go by before the next.
+    /// Turns before the next accept.
     pub(super) pause: u32,
 }
 
 impl AcceptQueue {
     pub(super) fn new(capacity: usize) -> Self {
-        let most = WAITING.min(capacity);
-        Self { waiting: 0, wanted: most, most, pause: 0 }
+        let most = PENDING.min(capacity);
+        Self { pending: 0, wanted: most, most, pause: 0 }
     }
 
-    /// Somebody came in.
+    /// A connection was accepted.
     pub(super) fn opened(&mut self) {
-        self.waiting = self.waiting.saturating_sub(1);
+        self.pending = self.pending.saturating_sub(1);
         self.wanted = self.most;
     }
 
-    /// Nobody could be let in: where that would go on, wait and then try with one.
+    /// An accept failed: for lack of resources, wait and then try with one.
     pub(super) fn failed(&mut self, exhausted: bool) {
-        self.waiting = self.waiting.saturating_sub(1);
+        self.pending = self.pending.saturating_sub(1);
         if exhausted {
             (self.wanted, self.pause) = (1, PAUSE);
         }
@@ -64,65 +64,65 @@ fn option(index: u32, level: libc::c_int, name: libc::c_int) -> squeue::Entry {
 }
 
 impl Uring {
-    /// Keeps as many accepts in hand as there should be and as there are slots.
-    pub(super) fn take_in(&mut self) {
+    /// Queues accepts up to the wanted number, as far as there are slots.
+    pub(super) fn queue_accepts(&mut self) {
         let Some(fd) = self.listener.as_ref().map(crate::Listener::fd) else { return };
-        if self.shared.door.pause > 0 {
-            self.shared.door.pause -= 1;
+        if self.shared.accept_queue.pause > 0 {
+            self.shared.accept_queue.pause -= 1;
             return;
         }
-        while self.shared.door.waiting < self.shared.door.wanted {
+        while self.shared.accept_queue.pending < self.shared.accept_queue.wanted {
             match self.ring_with_room() {
                 Ok(Some(ring)) => ring.accept(fd),
                 Ok(None) => return,
                 Err(_) => {
                     self.shared.stats.accept_errors += 1;
-                    self.shared.door.pause = PAUSE;
+                    self.shared.accept_queue.pause = PAUSE;
                     return;
                 }
             }
-            self.shared.door.waiting += 1;
+            self.shared.accept_queue.pending += 1;
         }
     }
 
-    /// Adds a ring, if there are to be more places.
+    /// Adds a ring, if the capacity allows it.
     pub(super) fn add_ring(&mut self) -> io::Result<bool> {
         let (number, sizes) = (self.rings.len(), self.sizes);
-        let left = self.capacity.saturating_sub(number * sizes.per_ring);
-        if left == 0 {
+        let remaining = self.capacity.saturating_sub(number * sizes.per_ring);
+        if remaining == 0 {
             return Ok(false);
         }
-        let size = left.min(sizes.per_ring);
+        let size = remaining.min(sizes.per_ring);
         let mut ring = Ring::new(number, sizes.per_ring, size, sizes.buffers_more, sizes.buffer)?;
-        let bell = match self.bell.take() {
-            Some(bell) => bell,
+        let fd = match self.event_fd.take() {
+            Some(fd) => fd,
             None => {
-                let bell = event_fd::new()?;
-                self.rings.iter_mut().try_for_each(|ring| ring.hang_bell(&bell))?;
-                bell
+                let fd = event_fd::new()?;
+                self.rings.iter_mut().try_for_each(|ring| ring.register_event_fd(&fd))?;
+                fd
             }
         };
-        let hung = ring.hang_bell(&bell);
-        self.bell = Some(bell);
-        hung?;
+        let registered = ring.register_event_fd(&fd);
+        self.event_fd = Some(fd);
+        registered?;
         self.rings.push(ring);
         Ok(true)
     }
 }
 
 impl Ring {
-    /// Keeps a free slot for whoever connects next.
+    /// Queues an accept into a free slot.
     fn accept(&mut self, fd: i32) {
         let Some(index) = self.free.pop() else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         slot.state = State::Accepting;
         let tag = Tag::new(Job::Accept, index, 0);
-        let place = types::DestinationSlot::try_from_slot_target(index).ok();
-        let accept = opcode::Accept::new(types::Fd(fd), ptr::null_mut(), ptr::null_mut()).file_index(place);
+        let slot = types::DestinationSlot::try_from_slot_target(index).ok();
+        let accept = opcode::Accept::new(types::Fd(fd), ptr::null_mut(), ptr::null_mut()).file_index(slot);
         self.push(index, accept.build().user_data(tag.0));
     }
 
-    /// Begins to connect a free slot.
+    /// Starts to connect a free slot.
     pub(super) fn open(
         &mut self,
         source: Option<SocketAddr>,
@@ -158,7 +158,7 @@ impl Ring {
     fn queue_open(&mut self, index: u32, tag: Tag, source: Option<SocketAddr>, to: SocketAddr) -> bool {
         let addresses = &mut self.addresses.pairs;
         if addresses.capacity() == 0 {
-            // It must never grow: the kernel is given addresses inside it.
+            // It must never grow: entries point into it.
             addresses.reserve_exact(Addresses::MOST);
         }
         let (target, target_length) = address::to_kernel(to);
@@ -166,11 +166,11 @@ impl Ring {
         addresses.push([target, own]);
         let Some([target, own]) = addresses.last() else { return false };
         let (target, own) = ((&raw const *target).cast(), (&raw const *own).cast());
-        let place = types::DestinationSlot::try_from_slot_target(index).ok();
+        let slot = types::DestinationSlot::try_from_slot_target(index).ok();
         let quiet =
             |entry: squeue::Entry| entry.flags(squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS).user_data(tag.0);
         let fixed = types::Fixed(index);
-        let socket = opcode::Socket::new(address::family(to.ip()), libc::SOCK_STREAM, 0).file_index(place).build();
+        let socket = opcode::Socket::new(address::family(to.ip()), libc::SOCK_STREAM, 0).file_index(slot).build();
         let begin = [quiet(socket), quiet(option(index, libc::SOL_TCP, libc::TCP_NODELAY))];
         let connect = opcode::Connect::new(fixed, target, target_length).build().user_data(tag.0);
         let [socket, no_delay] = begin;
@@ -187,32 +187,32 @@ impl Ring {
         queued
     }
 
-    /// Cutting a connection off when it is closed; and not waiting for ever for a peer that takes nothing.
-    pub(super) fn set_on_the_way_out(&mut self, index: u32, cut: bool) {
-        static CUT: libc::linger = option::CUT;
-        static PATIENCE: libc::c_uint = option::PATIENCE_MS;
+    /// Sets the option for closing: a reset, or a limit on unacknowledged bytes.
+    pub(super) fn set_close_option(&mut self, index: u32, reset: bool) {
+        static RESET: libc::linger = option::RESET;
+        static USER_TIMEOUT: libc::c_uint = option::USER_TIMEOUT_MS;
         let tag = Tag::new(Job::Option, index, 0);
-        let (level, name, value, length) = if cut {
-            (libc::SOL_SOCKET, libc::SO_LINGER, (&raw const CUT).cast(), size_of::<libc::linger>())
+        let (level, name, value, length) = if reset {
+            (libc::SOL_SOCKET, libc::SO_LINGER, (&raw const RESET).cast(), size_of::<libc::linger>())
         } else {
-            (libc::SOL_TCP, libc::TCP_USER_TIMEOUT, (&raw const PATIENCE).cast(), size_of::<libc::c_uint>())
+            (libc::SOL_TCP, libc::TCP_USER_TIMEOUT, (&raw const USER_TIMEOUT).cast(), size_of::<libc::c_uint>())
         };
         let set = opcode::SetSockOpt::new(types::Fixed(index), level as u32, name as u32, value, length as u32);
-        // Not counted: it is done while it is submitted, and what fails here changes nothing.
+        // Not counted: it completes during submission, and a failure changes nothing.
         self.queue(set.build().flags(squeue::Flags::SKIP_SUCCESS).user_data(tag.0));
     }
 }
 
-/// Makes a socket, sets an option and binds it, all through the ring: what no list of operations says.
+/// Creates, configures and binds a socket through the ring: the probe of opcodes does not cover that.
 pub(super) fn trial(mut ring: Ring) -> io::Result<bool> {
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     let (address, length) = address::to_kernel(any);
     let tag = Tag::new(Job::Open, 0, 0);
-    let place = types::DestinationSlot::try_from_slot_target(0).ok();
+    let slot = types::DestinationSlot::try_from_slot_target(0).ok();
     let quiet = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
-    let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).file_index(place).build();
+    let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).file_index(slot).build();
     let no_delay = option(0, libc::SOL_TCP, libc::TCP_NODELAY);
-    // A port would stay taken until the kernel comes to dismantle the ring.
+    // A port would stay in use until the kernel frees the ring.
     let late_port = option(0, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT);
     let bind = opcode::Bind::new(types::Fixed(0), (&raw const address).cast(), length).build();
     let [socket, no_delay, late_port] = [socket, no_delay, late_port].map(|entry| entry.flags(quiet).user_data(tag.0));
@@ -228,14 +228,14 @@ mod tests {
 
     #[test]
     fn after_something_ran_out_one_is_tried_and_then_all() {
-        let mut door = AcceptQueue::new(1000);
-        door.waiting = 3;
-        door.failed(false);
-        assert_eq!((door.waiting, door.wanted, door.pause), (2, WAITING, 0));
-        door.failed(true);
-        assert_eq!((door.waiting, door.wanted, door.pause), (1, 1, PAUSE));
-        door.opened();
-        assert_eq!((door.waiting, door.wanted), (0, WAITING));
+        let mut queue = AcceptQueue::new(1000);
+        queue.pending = 3;
+        queue.failed(false);
+        assert_eq!((queue.pending, queue.wanted, queue.pause), (2, PENDING, 0));
+        queue.failed(true);
+        assert_eq!((queue.pending, queue.wanted, queue.pause), (1, 1, PAUSE));
+        queue.opened();
+        assert_eq!((queue.pending, queue.wanted), (0, PENDING));
         assert_eq!(AcceptQueue::new(5).wanted, 5);
     }
 }

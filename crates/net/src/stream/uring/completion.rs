@@ -1,24 +1,24 @@
-//! What a completion means for its slot, and what its user is told.
+//! Completions: their effect on the slot, and the event for the caller.
 
 use io_uring::cqueue;
 
 use super::Shared;
 use super::ring::Ring;
 use super::slots::{Job, Slot, State, Tag};
-use crate::stream::pool::Loan;
+use crate::stream::pool::PoolBuf;
 use crate::stream::tcp;
 use crate::stream::{CloseMode, CloseReason, Conn, Event, RecvBuf};
 
 impl Ring {
-    /// Takes note of a completion.
+    /// Processes a completion.
     pub(super) fn on_completion(&mut self, completion: &cqueue::Entry, shared: &mut Shared) -> Option<Event> {
         let (tag, result) = (Tag(completion.user_data()), completion.result());
         let index = tag.index();
-        // First the buffer, whoever it was for: it comes back when the loan is dropped.
+        // The buffer first, also of a stale completion: it returns to the pool on drop.
         let buffer = cqueue::buffer_select(completion.flags());
-        let loan = buffer.map(|buffer| self.pool.lend(buffer, usize::try_from(result).unwrap_or(0)));
+        let buf = buffer.map(|buffer| self.pool.take(buffer, usize::try_from(result).unwrap_or(0)));
         let job = tag.job()?;
-        // Without this flag an operation has ended, whatever its result says.
+        // Without this flag the operation has ended, whatever its result.
         let ended = !cqueue::more(completion.flags());
         if ended && job != Job::Option {
             let slot = self.slots.get_mut(index as usize)?;
@@ -28,7 +28,7 @@ impl Ring {
         let event = match job {
             Job::Accept => self.accepted(index, result, shared),
             Job::Open => self.opened(index, result, shared),
-            Job::Receive => self.received(tag, result, ended, loan, shared),
+            Job::Receive => self.received(tag, result, ended, buf, shared),
             Job::Send => self.sent(index, result, shared),
             Job::Cancel => self.cancelled(index, result),
             Job::Option | Job::Close => None,
@@ -44,19 +44,19 @@ impl Ring {
     fn accepted(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
         let slot = self.slots.get_mut(index as usize)?;
         if slot.state != State::Accepting {
-            // The ring ends.
+            // The ring is shutting down.
             return None;
         }
         if result < 0 {
             *slot = Slot::free(slot.generation);
-            self.give_free(index, shared);
+            self.release(index, shared);
             if result != -libc::ECANCELED {
                 shared.stats.accept_errors += 1;
             }
-            shared.door.failed(tcp::exhausted(-result));
+            shared.accept_queue.failed(tcp::exhausted(-result));
             return None;
         }
-        shared.door.opened();
+        shared.accept_queue.opened();
         slot.state = State::Open;
         let generation = slot.generation;
         self.arm(index);
@@ -82,7 +82,7 @@ impl Ring {
         tag: Tag,
         result: i32,
         ended: bool,
-        loan: Option<Loan>,
+        buf: Option<PoolBuf>,
         shared: &mut Shared,
     ) -> Option<Event> {
         let index = tag.index();
@@ -93,26 +93,26 @@ impl Ring {
         if !slot.is(tag.generation(), State::Open) {
             return None;
         }
-        match (result, loan) {
-            (1.., Some(loan)) => {
+        match (result, buf) {
+            (1.., Some(buf)) => {
                 shared.stats.bytes_in += result as u64;
                 self.arm(index);
-                Some(Event::Received(self.conn(index, tag.generation()), RecvBuf(loan)))
+                Some(Event::Received(self.conn(index, tag.generation()), RecvBuf(buf)))
             }
             (result, _) if result == -libc::ENOBUFS => {
                 shared.stats.starved += 1;
-                slot.starving = true;
-                self.starving.push_back(index);
+                slot.awaits_buffer = true;
+                self.awaiting_buffer.push_back(index);
                 None
             }
-            // A pause, which may be over already.
+            // Cancelled by a pause, which may have ended.
             (result, _) if matches!(-result, libc::ECANCELED | libc::EAGAIN | libc::EINTR) => {
                 self.arm(index);
                 None
             }
-            // What its user still has to answer comes first; after the pause the kernel says so once more.
-            (0, _) if slot.paused && !slot.cut => None,
-            (0, _) if !slot.cut => self.over(index, CloseReason::Ended, shared),
+            // Received bytes are processed first; after the pause the kernel reports the end again.
+            (0, _) if slot.paused && !slot.send_failed => None,
+            (0, _) if !slot.send_failed => self.over(index, CloseReason::Ended, shared),
             (0.., _) => self.over(index, CloseReason::Reset, shared),
             (result, _) => self.over(index, CloseReason::of(-result), shared),
         }
@@ -121,19 +121,19 @@ impl Ring {
     fn sent(&mut self, index: u32, result: i32, shared: &mut Shared) -> Option<Event> {
         let slot = self.slots.get_mut(index as usize)?;
         let length = slot.out.complete(&mut shared.blocks);
-        let left = u32::try_from(result).unwrap_or(0);
-        shared.stats.bytes_out += u64::from(left);
-        // The kernel was asked for all or nothing: fewer bytes mean that the connection has failed under way.
-        let whole = left == length;
+        let sent = u32::try_from(result).unwrap_or(0);
+        shared.stats.bytes_out += u64::from(sent);
+        // With MSG_WAITALL fewer bytes mean that the connection has failed.
+        let whole = sent == length;
         match slot.state {
             State::Open if whole => {
-                let event = std::mem::take(&mut slot.wants).then_some(slot.generation);
+                let event = std::mem::take(&mut slot.wants_writable).then_some(slot.generation);
                 self.submit_send(index, shared);
                 event.map(|generation| Event::Writable(self.conn(index, generation)))
             }
-            State::Open if lost(result) && !slot.paused && (slot.armed || slot.starving) => {
-                // What the peer said before it left is still to be heard; that then tells how it ended.
-                slot.cut = true;
+            State::Open if lost(result) && !slot.paused && (slot.armed || slot.awaits_buffer) => {
+                // What the peer sent before it closed is read first; the last read has the reason.
+                slot.send_failed = true;
                 slot.out.discard(&mut shared.blocks);
                 None
             }
@@ -156,13 +156,13 @@ impl Ring {
         let slot = self.slots.get_mut(index as usize)?;
         slot.stopping = false;
         if result < 0 && slot.state == State::Closing && slot.in_flight > 0 {
-            // Found nothing to cancel, and yet something is in hand: a chain that has not come to its connect.
+            // Nothing found, and yet an operation is pending: a chain before its connect.
             self.cancel_any(index);
         }
         None
     }
 
-    /// The connection has ended by itself. After the peer's last word, what it was answered still leaves.
+    /// The connection was closed by the peer or an error. After a FIN, pending bytes are still sent.
     fn over(&mut self, index: u32, reason: CloseReason, shared: &mut Shared) -> Option<Event> {
         let generation = self.slots.get(index as usize)?.generation;
         let event = Event::Closed(self.conn(index, generation), reason);
@@ -177,7 +177,7 @@ impl Ring {
     }
 }
 
-/// Whether a send that ended so found its connection gone.
+/// Whether a send failed because the connection is closed.
 fn lost(result: i32) -> bool {
     result >= 0 || matches!(-result, libc::EPIPE | libc::ECONNRESET)
 }

@@ -1,4 +1,4 @@
-//! One ring: its queues, its file table, its receive buffers, its slots.
+//! One ring: queues, file table, receive buffers and slots.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,17 +14,17 @@ use crate::stream::StreamStats;
 use crate::stream::pool::Pool;
 
 /// Entries of the first ring's queues, and of the others': those share the work. From the second number the kernel also
-/// takes the size of its hash of what is in hand, which a cancel searches: 256 buckets, the most, from 8192 on.
+/// takes the size of its hash of pending operations, which a cancel searches: 256 buckets, the most, from 8192 on.
 const QUEUES: [(u32, u32); 2] = [(1024, 8192), (256, 8192)];
-/// From 6.13 on one call runs about 20 pieces of deferred work and keeps the rest without a sign: so many completions
-/// mean that there may be more.
+/// From 6.13 on one call runs about 20 pieces of deferred work and leaves the rest without a sign: after so many
+/// completions there may be more.
 const MANY: usize = 8;
-/// Completions waited for in one call when a ring ends.
+/// Completions waited for in one call when a ring shuts down.
 const MANY_AT_THE_END: usize = 512;
-/// The one group of buffers in a ring.
+/// The ring's only buffer group.
 pub(super) const GROUP: u16 = 0;
 
-/// The addresses of connections that are to be opened: the kernel reads them at the submission and not after it.
+/// The addresses of connections being opened: the kernel reads them during submission only.
 pub(super) struct Addresses {
     pub(super) pairs: Vec<[libc::sockaddr_storage; 2]>,
 }
@@ -38,21 +38,21 @@ impl Addresses {
 pub(crate) struct Ring {
     pub(super) io: IoUring,
     pub(super) number: usize,
-    /// The place of its first slot.
+    /// The index of its first slot.
     pub(super) first: u32,
     pub(super) slots: Vec<Slot>,
     pub(super) free: Vec<u32>,
     pub(super) pool: Rc<Pool>,
-    /// Slots that wait for a receive buffer, the longest first.
-    pub(super) starving: VecDeque<u32>,
-    /// What did not fit into the submission queue.
+    /// Slots that wait for a receive buffer, oldest first.
+    pub(super) awaiting_buffer: VecDeque<u32>,
+    /// Entries that did not fit into the submission queue.
     pending: VecDeque<squeue::Entry>,
     pub(super) addresses: Addresses,
     /// Operations that have not completed.
     pub(super) in_flight: usize,
-    /// Nothing new may begin.
+    /// It is shutting down.
     pub(super) ending: bool,
-    /// There may be more to collect than the kernel's flags say.
+    /// There may be more completions than the kernel's flags show.
     more: bool,
     /// It is listed as having completions.
     pub(super) listed: bool,
@@ -62,12 +62,12 @@ fn build((submissions, completions): (u32, u32)) -> io::Result<IoUring> {
     let mut fast = IoUring::builder();
     fast.setup_cqsize(completions).setup_clamp().setup_submit_all().setup_single_issuer();
     fast.setup_defer_taskrun().setup_taskrun_flag().setup_no_sqarray();
-    // Where some flag is not known, do without all of them: slower, and otherwise the same.
+    // A kernel without one of these flags gets none: slower, otherwise the same.
     fast.build(submissions).or_else(|_| IoUring::builder().setup_cqsize(completions).setup_clamp().build(submissions))
 }
 
 impl Ring {
-    /// A ring for `size` connections out of `per_ring` places.
+    /// A ring for `size` connections out of `per_ring` slots.
     pub(super) fn new(number: usize, per_ring: usize, size: usize, buffers: usize, buffer: usize) -> io::Result<Self> {
         let io = build(QUEUES[number.min(1)])?;
         let pool = Pool::for_ring(buffer, buffers);
@@ -83,7 +83,7 @@ impl Ring {
             slots: (0..size).map(|_| Slot::free(0)).collect(),
             free: (0..size as u32).rev().collect(),
             pool,
-            starving: VecDeque::new(),
+            awaiting_buffer: VecDeque::new(),
             pending: VecDeque::new(),
             addresses: Addresses { pairs: Vec::new() },
             in_flight: 0,
@@ -102,7 +102,7 @@ impl Ring {
         let (submissions, completions) = (self.io.params().sq_entries(), self.io.params().cq_entries());
         let queues =
             submissions as usize * size_of::<squeue::Entry>() + completions as usize * size_of::<cqueue::Entry>();
-        let lists = (self.free.capacity() + self.starving.capacity()) * size_of::<u32>();
+        let lists = (self.free.capacity() + self.awaiting_buffer.capacity()) * size_of::<u32>();
         let waiting = self.pending.capacity() * size_of::<squeue::Entry>();
         let addresses = self.addresses.pairs.capacity() * size_of::<[libc::sockaddr_storage; 2]>();
         queues + self.slots.capacity() * size_of::<Slot>() + lists + waiting + addresses + self.pool.held()
@@ -112,7 +112,7 @@ impl Ring {
         !self.io.completion().is_empty()
     }
 
-    /// Whether entering the kernel would do anything: something to submit, or to collect.
+    /// Whether there is something to submit or to collect.
     pub(super) fn has_work(&mut self) -> bool {
         let queue = self.io.submission();
         self.more || !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
@@ -123,16 +123,16 @@ impl Ring {
         self.more = true;
     }
 
-    /// Lets this ring's completions ring the bell, or not. While we are busy it would only cost.
-    pub(super) fn ring_bell(&mut self, on: bool) {
+    /// Enables or disables notification by eventfd; while the thread is busy it would only cost.
+    pub(super) fn enable_event_fd(&mut self, on: bool) {
         let queue = self.io.completion();
         if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
     }
 
-    /// This ring rings `bell` when it is told to.
-    pub(super) fn hang_bell(&mut self, bell: &OwnedFd) -> io::Result<()> {
-        self.io.submitter().register_eventfd(bell.as_raw_fd())?;
-        self.ring_bell(false);
+    /// Registers the eventfd for this ring's completions, disabled.
+    pub(super) fn register_event_fd(&mut self, fd: &OwnedFd) -> io::Result<()> {
+        self.io.submitter().register_eventfd(fd.as_raw_fd())?;
+        self.enable_event_fd(false);
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl Ring {
         }
     }
 
-    /// Queues an operation behind all others.
+    /// Queues an entry behind all others.
     pub(super) fn queue(&mut self, entry: squeue::Entry) {
         // SAFETY: an entry points at nothing but a block or buffer that stays until it completes, a static, or an
         // address that stays until it is submitted.
@@ -158,13 +158,13 @@ impl Ring {
         }
     }
 
-    /// Queues linked operations, all or none: a chain is cut where a submission ends.
+    /// Queues linked entries, all or none: a chain ends where a submission ends.
     pub(super) fn queue_chain(&mut self, chain: &[squeue::Entry]) -> bool {
         // SAFETY: as in `queue`.
         self.pending.is_empty() && unsafe { self.io.submission().push_multiple(chain) }.is_ok()
     }
 
-    /// Submits until all that is pending is in the queue.
+    /// Submits until all pending entries are in the queue.
     pub(super) fn catch_up(&mut self, shared: &mut Shared) -> io::Result<()> {
         while let Some(entry) = self.pending.pop_front() {
             // SAFETY: as in `queue`.
@@ -180,7 +180,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Submits what is queued and collects what has happened, waiting for it if told to.
+    /// Submits queued entries and collects completions, waiting up to `wait` if given.
     pub(super) fn enter(&mut self, wait: Option<Duration>, stats: &mut StreamStats) -> io::Result<()> {
         let submit = self.io.submission().len() as u32;
         let before = self.io.completion().len();
@@ -194,7 +194,7 @@ impl Ring {
             Some(wait) => {
                 let time = types::Timespec::from(wait);
                 let args = types::SubmitArgs::new().timespec(&time);
-                // When all ends, one call is to collect much: else the kernel stops at about 20.
+                // At shutdown one call collects many: else the kernel stops at about 20.
                 let want = if self.ending { self.in_flight.clamp(1, MANY_AT_THE_END) } else { 1 };
                 self.io.submitter().submit_with_args(want, &args)
             }
@@ -209,10 +209,10 @@ impl Ring {
         }
     }
 
-    /// Receives on a slot from now on, if it may and does not already.
+    /// Arms a receive on a slot, if it may receive and is not armed.
     pub(super) fn arm(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        if slot.state != State::Open || slot.armed || slot.paused || slot.starving || self.ending {
+        if slot.state != State::Open || slot.armed || slot.paused || slot.awaits_buffer || self.ending {
             return;
         }
         slot.armed = true;
@@ -220,19 +220,19 @@ impl Ring {
         self.push(index, opcode::RecvMulti::new(types::Fixed(index), GROUP).build().user_data(tag.0));
     }
 
-    /// Receives again on those that found no buffer: in their order, and no more of them than there are buffers.
-    pub(super) fn feed(&mut self) {
-        for _ in 0..self.pool.available().min(self.starving.len()) {
-            let Some(index) = self.starving.pop_front() else { return };
+    /// Arms receives again on slots that found no buffer: in order, and at most as many as there are buffers.
+    pub(super) fn rearm(&mut self) {
+        for _ in 0..self.pool.available().min(self.awaiting_buffer.len()) {
+            let Some(index) = self.awaiting_buffer.pop_front() else { return };
             if let Some(slot) = self.slots.get_mut(index as usize)
-                && std::mem::take(&mut slot.starving)
+                && std::mem::take(&mut slot.awaits_buffer)
             {
                 self.arm(index);
             }
         }
     }
 
-    /// Sends what a slot was given since the last turn.
+    /// Sends what was appended to a slot since the last turn.
     pub(super) fn flush(&mut self, index: u32, shared: &mut Shared) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.dirty = false;
@@ -240,7 +240,7 @@ impl Ring {
         }
     }
 
-    /// Sends the filling block, if none flies.
+    /// Submits the filling block, if no block is submitted.
     pub(super) fn submit_send(&mut self, index: u32, shared: &mut Shared) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if !matches!(slot.state, State::Open | State::Draining) || self.ending {
@@ -254,7 +254,7 @@ impl Ring {
     }
 }
 
-/// Whether io_uring does all that is used here, found by doing it.
+/// Whether io_uring supports all that is used here, found by trying it.
 pub(crate) fn works() -> bool {
     let tried = || -> io::Result<bool> {
         let ring = Ring::new(0, 8, 8, 8, 64)?;

@@ -1,30 +1,30 @@
-//! One connection's place in a ring: what is known of it, and what the kernel still has in hand for it.
+//! The state of one connection in a ring, and the tags of its operations.
 
 use crate::stream::blocks::Outgoing;
 
-/// The index of a slot has 24 bits in what completions carry.
+/// A slot's index has 24 bits in a tag.
 pub(super) const MOST: usize = 1 << 24;
 
-/// Where a connection is in its life.
+/// A connection's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Nobody's.
+    /// Not in use.
     Free,
-    /// Kept for whoever connects next.
+    /// Reserved for a pending accept.
     Accepting,
     /// Connecting.
     Opening,
-    /// Standing.
+    /// Established.
     Open,
-    /// Dead to its user; what it was given still leaves.
+    /// Closed by the caller; pending bytes are still sent.
     Draining,
-    /// Everything in hand for it has been cancelled, but not all has come back.
+    /// Its operations are cancelled, but not all have completed.
     Closing,
-    /// Nothing is in hand but its close; when that comes back it is free.
+    /// Only its close is pending; then it is free.
     Shut,
 }
 
-/// One connection. Small, for there may be a million.
+/// One connection. Small, as there may be a million.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) generation: u32,
@@ -33,24 +33,24 @@ pub(super) struct Slot {
     /// Operations that have not completed. The file must not be closed before they have: its index would be given to
     /// the next connection, which would get their results.
     pub(super) in_flight: u8,
-    /// A receive is in hand.
+    /// A receive is pending.
     pub(super) armed: bool,
-    /// A cancel of it is in hand.
+    /// A cancel of the receive is pending.
     pub(super) stopping: bool,
     /// It is listed as having bytes to send.
     pub(super) dirty: bool,
-    /// Its user was told that it is full.
-    pub(super) wants: bool,
-    /// Its user wants to hear nothing.
+    /// The caller was told that it is full and wants `Writable`.
+    pub(super) wants_writable: bool,
+    /// Receiving is paused.
     pub(super) paused: bool,
     /// It waits for a receive buffer.
-    pub(super) starving: bool,
-    /// A send has failed; what it still has to say is heard first.
-    pub(super) cut: bool,
+    pub(super) awaits_buffer: bool,
+    /// A send has failed; received bytes are read first.
+    pub(super) send_failed: bool,
 }
 
 impl Slot {
-    /// Nobody's, of a given generation.
+    /// A free slot of a given generation.
     pub(super) const fn free(generation: u32) -> Self {
         Self {
             generation,
@@ -60,42 +60,42 @@ impl Slot {
             armed: false,
             stopping: false,
             dirty: false,
-            wants: false,
+            wants_writable: false,
             paused: false,
-            starving: false,
-            cut: false,
+            awaits_buffer: false,
+            send_failed: false,
         }
     }
 
-    /// Whether its user may still use it, under the name with this generation.
+    /// Whether it has this generation and state.
     pub(super) fn is(&self, generation: u32, state: State) -> bool {
         self.generation == generation && self.state == state
     }
 }
 
-/// What an operation was for.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Job {
-    /// Let somebody in.
+    /// Accept a connection.
     Accept = 1,
-    /// The whole chain that makes, binds and connects a socket.
+    /// Create, bind and connect a socket: a linked chain.
     Open,
-    /// Receive for as long as there are buffers.
+    /// Receive (multishot).
     Receive,
-    /// Send the flying block.
+    /// Send the submitted block.
     Send,
-    /// Cancel one or all of a slot's operations.
+    /// Cancel one or all operations of a slot.
     Cancel,
-    /// Set an option on the way out; only its failure completes, and nothing follows from it.
+    /// Set an option before closing; completes only on failure, which is ignored.
     Option,
     /// Close the file.
     Close,
 }
 
-/// What a completion carries: job, slot and, where what it brings is for one connection alone, generation.
+/// The user data of an operation: job, slot and, for receives, the connection's generation.
 ///
-/// The others mean the slot, which is nobody else's before they have come back; so a cancel can name them.
+/// Other operations have generation 0, so that a cancel can find them; the slot is not reused before they complete.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tag(pub(super) u64);
 

@@ -1,4 +1,4 @@
-//! Connections end, each in its way.
+//! How connections end: close, reset, refusal, time-out.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ fn an_end_a_reset_and_a_refusal_are_told_apart<S: Carrier>() {
     let (reset, theirs) = pair.connect();
     pair.server.streams.close(theirs, CloseMode::Reset);
     pair.until("the reset", |pair| pair.client.reason(reset) == Some(CloseReason::Reset));
-    // Bound and not listening: nobody else gets this port meanwhile.
+    // Bound and not listening: the port stays reserved.
     let taken = crate::stream::tcp::stream([127, 0, 0, 1].into()).unwrap();
     crate::socket::bind(&taken, ANY_PORT.parse().unwrap()).unwrap();
     let closed = crate::socket::local_address(&taken).unwrap();
@@ -43,7 +43,7 @@ fn bytes_before_the_end_come_before_it<S: Carrier>() {
         let (mine, theirs) = pair.connect();
         assert_eq!(pair.server.append(theirs, &[3; 1000]), Ok(()));
         if how == CloseMode::Reset {
-            // A reset outruns bytes that the peer has not read: here it has.
+            // A reset overtakes bytes that the peer has not read: here it has read them.
             pair.until("bytes", |pair| pair.client.got(mine).len() == 1000);
         }
         pair.server.streams.close(theirs, how);
@@ -62,7 +62,7 @@ fn bytes_before_a_reset_come_before_it<S: Carrier>() {
         let conn = end.accepted[round];
         end.turn();
         peer.write_all(&[6; 1000]).unwrap();
-        crate::option::cut_on_close(peer.as_fd()).unwrap();
+        crate::option::reset_on_close(peer.as_fd()).unwrap();
         drop(peer);
         // This send meets the reset before the bytes are read.
         let _ = end.append(conn, b"anybody there?");
@@ -87,7 +87,7 @@ fn a_reset_leaves_no_end_behind_and_a_flush_does<S: Carrier>() {
     }
 }
 
-/// A server's connection to a plain peer whose window is closed: bytes fly that the peer does not take.
+/// A server's connection to a plain peer whose window is closed: sent bytes stay unacknowledged.
 fn stuck<S: Carrier>() -> (End<S>, Conn, TcpStream, usize) {
     let listener = Listener::bind(ANY_PORT.parse().unwrap()).unwrap();
     let peer = TcpStream::connect(listener.address().unwrap()).unwrap();
@@ -163,7 +163,7 @@ fn a_name_is_dead_once_its_connection_is<S: Carrier>() {
     pair.until("the server's end", |pair| pair.server.reason(theirs).is_some());
     let end = Instant::now() + PATIENCE;
     let second = loop {
-        assert!(Instant::now() < end, "the place never came back");
+        assert!(Instant::now() < end, "the slot never came back");
         match pair.client.streams.open(None, pair.at) {
             Ok(conn) => break conn,
             Err(_) => pair.client.turn(),
@@ -187,7 +187,7 @@ fn an_opening_can_be_closed<S: Carrier>() {
     for how in [CloseMode::Flush, CloseMode::Reset, CloseMode::Flush, CloseMode::Reset, CloseMode::Reset] {
         let end = Instant::now() + PATIENCE;
         let conn = loop {
-            assert!(Instant::now() < end, "the place never came back");
+            assert!(Instant::now() < end, "the slot never came back");
             match pair.client.streams.open(None, pair.at) {
                 Ok(conn) => break conn,
                 Err(_) => pair.until("a turn", |_| true),
@@ -219,7 +219,7 @@ fn a_dropped_carrier_ends_its_connections<S: Carrier>() {
     assert!(start.elapsed() < Duration::from_secs(10));
     until(&mut client, "all ends", |end| end.closed.len() == 40);
     assert!(TcpStream::connect(at).is_err(), "the listener is closed");
-    // What was lent outlives its carrier.
+    // A received buffer outlives its backend.
     assert!(kept.iter().all(|&byte| byte == 5));
 }
 

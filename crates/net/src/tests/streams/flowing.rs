@@ -1,4 +1,4 @@
-//! Connections begin, and bytes flow.
+//! Connections are opened, and bytes sent and received.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -52,7 +52,7 @@ fn a_source_address_is_kept_and_its_port_chosen_late<S: Carrier>() {
     until(&mut end, "opened", |end| end.opened.contains(&mine));
     let (_, peer) = listener.accept().unwrap();
     assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 9]));
-    // An address that is not ours: it never stood.
+    // Not a local address: the connection is never established.
     let none = end.streams.open(Some("192.0.2.1:0".parse().unwrap()), to).unwrap();
     until(&mut end, "closed", |end| end.reason(none) == Some(CloseReason::Failed(libc::EADDRNOTAVAIL)));
 }
@@ -82,7 +82,7 @@ fn nothing_uncommitted_is_sent<S: Carrier>() {
     assert_eq!(pair.server.got(theirs), b"y");
 }
 
-/// Bytes that tell where in the message they stand.
+/// Bytes that depend on their position in the message.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at % 251) as u8).collect()
 }
@@ -186,7 +186,7 @@ fn few_buffers_starve_and_lose_nothing<S: Carrier>() {
     for &conn in &conns {
         assert_eq!(pair.client.append(conn, &[1; 150]), Ok(()));
     }
-    pair.until("all buffers lent out", |pair| pair.server.streams.stats().starved > 0);
+    pair.until("all buffers buf out", |pair| pair.server.streams.stats().starved > 0);
     for _ in 0..10 {
         pair.server.turn();
     }
@@ -236,7 +236,7 @@ fn bytes_wake_a_sleeper_on_whichever_ring<S: Carrier>() {
             assert_eq!(end.append(conn, b"."), Ok(()));
             while end.got(conn).len() < round {
                 end.streams.turn(PATIENCE).unwrap();
-                end.hear();
+                end.process_events();
             }
         }
     }
@@ -263,7 +263,7 @@ fn blocks_are_used_again_and_big_ones_given_up() {
                 assert!(room.len() >= need);
                 *filled = need as u32;
                 assert_eq!(out.submit(&mut blocks).map(|(_, length)| length), Some(need as u32));
-                // One flies: the next fills beside it, and the one after that has to wait.
+                // One block is submitted: the next is filled, and a third has to wait.
                 assert_eq!(out.reserve(&mut blocks, need), Reserve::Ready);
                 *out.room(&mut blocks).1 = need as u32;
                 assert_eq!(out.reserve(&mut blocks, 100_000), Reserve::Full);

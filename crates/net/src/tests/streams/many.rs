@@ -17,11 +17,11 @@ fn places_are_dense_over_all_rings<S: Carrier>() {
     let mut pair = Pair::<S>::new(20, Small { per_ring: 8, ..USUAL });
     let pairs: Vec<(Conn, Conn)> = (0..20).map(|_| pair.connect()).collect();
     for side in [pairs.iter().map(|p| p.0).collect::<Vec<_>>(), pairs.iter().map(|p| p.1).collect()] {
-        let places: HashSet<u32> = side.iter().map(|conn| conn.index).collect();
-        assert_eq!(places, (0..20).collect());
+        let slots: HashSet<u32> = side.iter().map(|conn| conn.index).collect();
+        assert_eq!(slots, (0..20).collect());
     }
     assert_eq!(pair.client.streams.capacity(), 20);
-    assert!(pair.client.streams.open(None, pair.at).is_err(), "one more than there are places");
+    assert!(pair.client.streams.open(None, pair.at).is_err(), "one more than there are slots");
     for &(mine, _) in &pairs {
         assert_eq!(pair.client.append(mine, &mine.index.to_be_bytes()), Ok(()));
     }
@@ -66,7 +66,7 @@ fn a_full_table_lets_the_next_in_when_one_leaves<S: Carrier>() {
         pair.until("the next let in", |pair| pair.server.accepted.len() == 6 + left);
         assert_eq!(pair.server.accepted[5 + left].index, leaving.index);
     }
-    // Whoever was let in late is served like all others.
+    // Connections accepted late are served like all others.
     pair.server.echoes = true;
     for &conn in &conns {
         let _ = pair.client.append(conn, b"here");
@@ -86,7 +86,7 @@ fn churn_leaks_nothing<S: Carrier>() {
         let end = Instant::now() + PATIENCE;
         for _ in 0..AT_ONCE {
             while pair.client.streams.open(None, pair.at).is_err() {
-                assert!(Instant::now() < end, "round {round}: places are missing");
+                assert!(Instant::now() < end, "round {round}: slots are missing");
                 pair.client.turn();
                 pair.server.turn();
             }

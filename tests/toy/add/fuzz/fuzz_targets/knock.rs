@@ -5,11 +5,10 @@
 #![no_main]
 
 use flatout_wire::knock::{Knock, LENGTH};
-use flatout_wire::{Client, Protocol, Reply, RequestContext, Responder};
+use flatout_wire::{Client, Link, Protocol, Reply, RequestContext, Responder};
 use libfuzzer_sys::fuzz_target;
 
-const CONTEXT: RequestContext =
-    RequestContext { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
+const CONTEXT: RequestContext = RequestContext::new(Link::Udp, None, 0);
 
 fuzz_target!(|datagram: &[u8]| {
     let (Ok(client), Ok(responder)) = (Knock::client(&[], 7), Knock::responder(&[])) else { panic!("no options") };

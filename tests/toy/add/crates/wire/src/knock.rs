@@ -3,11 +3,12 @@
 //! ```text
 //! 0  4  "FOP" and the kind: 1 asks, 0x81 answers
 //! 4  4  the request's number, big endian
-//! 8  8  the flow under the run's secret, so that a stranger's answer is told apart
+//! 8  8  the flow under the run's secret, so that an answer to another flow is rejected
 //! ```
 
 use crate::{
-    Client, DropReason, InvalidOption, NoDecoder, Protocol, ProtocolOption, Reply, RequestContext, Responder, Table,
+    Client, DropReason, InvalidOption, Link, NoDecoder, Protocol, ProtocolOption, Reply, RequestContext, Responder,
+    Table,
 };
 
 /// Bytes of every request and answer.
@@ -18,13 +19,13 @@ const ANSWER: [u8; 4] = *b"FOP\x81";
 /// The protocol.
 pub struct Knock;
 
-/// The asking end.
+/// The client.
 #[derive(Clone, Debug)]
 pub struct KnockClient {
     secret: u64,
 }
 
-/// The answering end.
+/// The responder.
 #[derive(Clone, Debug)]
 pub struct KnockResponder;
 
@@ -108,8 +109,7 @@ mod tests {
 
     const ASKED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/request.bin");
     const ANSWERED: &[u8; LENGTH] = include_bytes!("../../../tests/packets/knock/answer.bin");
-    const CONTEXT: RequestContext =
-        RequestContext { received_unix_ns: 0, now_unix_ns: 0, peer_port: 40_000, own_port: 0, stream: false };
+    const CONTEXT: RequestContext = RequestContext::new(Link::Udp, None, 0);
     const CLIENT: KnockClient = KnockClient { secret: 0x0123_4567_89ab_cdef };
 
     #[test]

@@ -9,8 +9,8 @@ from receivers import Teller, counters
 
 from flatout.errors import TargetError, UsageError
 from flatout.plan.targets import Endpoint
-from flatout.result import loss as arrivals
-from flatout.runner import receiver_stats as inquiries
+from flatout.result.loss import receiver_restarted
+from flatout.runner import receiver_stats
 from flatout.runner.receiver_stats import StatsQuery
 
 HERE = Endpoint(ipaddress.ip_address("127.0.0.1"), 5, 0)
@@ -40,7 +40,7 @@ def test_it_asks_until_nothing_more_comes() -> None:
     stats_query, _ = asking(counters(5), counters(50), None, counters(70), counters(90), counters(90), counters(100))
     stats_query.begin(24)
     stats_query.end(85)
-    assert [r.after["received"] for r in stats_query.readings()] == [90]
+    assert [r.after["received"] for r in stats_query.samples()] == [90]
     assert stats_query.received() == 85
     assert stats_query.lost is None
 
@@ -58,7 +58,7 @@ def test_a_receiver_that_never_comes_to_rest_is_left_after_a_while() -> None:
     stats_query.begin(24)
     stats_query.end(10)
     assert len(teller.asked) < 100
-    assert stats_query.readings()
+    assert stats_query.samples()
 
 
 def test_one_that_tells_nothing_any_more_is_lost() -> None:
@@ -67,27 +67,27 @@ def test_one_that_tells_nothing_any_more_is_lost() -> None:
     assert stats_query.received() is None
     stats_query.end(10)
     assert stats_query.lost is not None
-    assert "told nothing for 10 s after the run" in stats_query.lost
-    assert stats_query.readings() == []
+    assert "reported nothing for 10 s after the run" in stats_query.lost
+    assert stats_query.samples() == []
     assert len(teller.asked) == 22, "once before, once in mid-run, and for 10 s of half a second"
 
 
 def test_one_that_has_gone_is_lost_at_once() -> None:
-    stats_query, teller = asking(counters(5), TargetError("nobody"))
+    stats_query, teller = asking(counters(5), TargetError("closed port"))
     stats_query.begin(24)
     stats_query.end(10)
-    assert stats_query.lost == "nobody listens at 127.0.0.1:5 any more"
+    assert stats_query.lost == "the receiver at 127.0.0.1:5 has ended"
     assert len(teller.asked) == 2
 
 
 def test_one_that_was_started_anew_tells_nothing_of_the_run() -> None:
     reset_sequences = [counters(n, instance=8) for n in (90, 95, 95)]
-    stats_query, teller = asking(counters(5), counters(50), TargetError("nobody"), *reset_sequences)
+    stats_query, teller = asking(counters(5), counters(50), TargetError("closed port"), *reset_sequences)
     stats_query.begin(24)
     assert [stats_query.received() for _ in range(3)] == [45, None, None]
     stats_query.end(200)
     assert len(teller.asked) == 6
-    (reading,) = stats_query.readings()
+    (reading,) = stats_query.samples()
     assert (reading.before["instance"], reading.after["instance"], reading.after["received"]) == (7, 8, 95)
     assert stats_query.received() is None
     assert stats_query.lost is None, "it is there, and what it tells is for the account"
@@ -97,14 +97,14 @@ def test_a_start_anew_between_the_last_two_questions_is_noticed() -> None:
     stats_query, _ = asking(counters(0), counters(0), counters(0, instance=8))
     stats_query.begin(24)
     stats_query.end(10)
-    assert arrivals.restarted(stats_query.readings())
+    assert receiver_restarted(stats_query.samples())
 
 
-def test_nobody_who_tells_is_asked_once() -> None:
+def test_a_target_that_does_not_reply_is_asked_once() -> None:
     stats_query, teller = asking(None)
     stats_query.begin(24)
     stats_query.end(10)
-    assert (stats_query.counted, stats_query.lost, stats_query.received(), stats_query.readings()) == (
+    assert (stats_query.counted, stats_query.lost, stats_query.received(), stats_query.samples()) == (
         False,
         None,
         None,
@@ -125,9 +125,9 @@ def test_messages_of_another_size_are_bad_use() -> None:
         stats_query.begin(24)
 
 
-def test_nobody_listening_is_the_targets_fault() -> None:
-    stats_query, _ = asking(TargetError("nobody listens"))
-    with pytest.raises(TargetError, match="nobody listens"):
+def test_a_closed_port_is_the_targets_fault() -> None:
+    stats_query, _ = asking(TargetError("closed port"))
+    with pytest.raises(TargetError, match="closed port"):
         stats_query.begin(24)
 
 
@@ -136,12 +136,12 @@ def test_what_the_kernel_says_of_a_question(monkeypatch: pytest.MonkeyPatch, err
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(inquiries._engine, "arrived", refuse)
+    monkeypatch.setattr(receiver_stats._engine, "arrived", refuse)
     if fails:
-        with pytest.raises(TargetError, match=r"nobody listens at 127\.0\.0\.1:5"):
-            inquiries.ask(HERE)
+        with pytest.raises(TargetError, match=r"no receiver listens at 127\.0\.0\.1:5"):
+            receiver_stats.ask(HERE)
     else:
-        assert inquiries.ask(HERE) is None
+        assert receiver_stats.ask(HERE) is None
 
 
 def test_a_backlog_before_the_question_is_waited_for() -> None:
@@ -149,7 +149,7 @@ def test_a_backlog_before_the_question_is_waited_for() -> None:
     stats_query.begin(24)
     stats_query.end(85)
     assert stats_query.lost is None
-    assert [r.after["received"] for r in stats_query.readings()] == [90]
+    assert [r.after["received"] for r in stats_query.samples()] == [90]
 
 
 @pytest.mark.parametrize("bits", [32, 0])
@@ -159,5 +159,5 @@ def test_who_reads_other_places_is_refused_where_it_follows_numbers(bits: int) -
         stats_query.begin(24, 4 << 32)
         return
     stats_query.begin(24, 4 << 48 | 4 << 16)
-    with pytest.raises(UsageError, match="looks elsewhere in a message"):
+    with pytest.raises(UsageError, match="looks for sender and sequence number elsewhere"):
         stats_query.begin(24, 4 << 32)

@@ -13,7 +13,7 @@ from limit_runs import run
 
 from flatout.limit_search.numbers import ms, percent
 from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
-from flatout.result.model import Arrival, Distribution, Goal, Latency, LoadResult, RunVerdict
+from flatout.result.model import Distribution, Goal, Latency, LoadResult, ReceiverCounts, RunVerdict
 
 LOSS_ONLY = Goal(loss=0.001)
 P99 = Goal(loss=0.001, p99_ns=5_000_000)
@@ -159,10 +159,10 @@ def one_way(sent: int, received: int | None, dropped: int = 0, verdict: RunVerdi
     """Messages that nobody answers, and what their receiver told: nothing where `received` is None."""
     base = run(sent, answered=0)
     outcomes = msgspec.structs.replace(base.outcomes, lost=sent - (received or 0), received=received)
-    names = (name for name in Arrival.__struct_fields__ if name != "dropped")
-    arrival = None if received is None else Arrival(**dict.fromkeys(names, 0), dropped=dropped)
+    names = (name for name in ReceiverCounts.__struct_fields__ if name != "dropped")
+    counts = None if received is None else ReceiverCounts(**dict.fromkeys(names, 0), dropped=dropped)
     loss = None if received is None else (sent - received) / sent
-    return msgspec.structs.replace(base, outcomes=outcomes, loss=loss, receiver=arrival, verdict=verdict)
+    return msgspec.structs.replace(base, outcomes=outcomes, loss=loss, one_way=True, receiver=counts, verdict=verdict)
 
 
 def test_loss_of_what_goes_one_way_is_the_receivers() -> None:
@@ -185,4 +185,4 @@ def test_a_receiver_that_falls_silent_has_failed() -> None:
 
 def test_a_run_that_nobody_counted_says_nothing() -> None:
     evaluation = judged(one_way(100_000, None))
-    assert (evaluation.verdict, evaluation.why) == ("invalid", "nobody told what arrived")
+    assert (evaluation.verdict, evaluation.why) == ("invalid", "no receiver reported what arrived")

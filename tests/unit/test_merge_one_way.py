@@ -9,17 +9,17 @@ import results
 from receivers import counters
 
 from flatout import merge
-from flatout.result import loss as arrivals
-from flatout.result.model import Latency, LoadResult, Outcomes, Rates, Reading
+from flatout.result.loss import SHARED
+from flatout.result.model import CounterSamples, Latency, LoadResult, Outcomes, Rates
 
 
-def node(index: int, of: int, sent: int, *readings: Reading, **changes: Any) -> LoadResult:
+def node(index: int, of: int, sent: int, *readings: CounterSamples, **changes: Any) -> LoadResult:
     """One host's result: it knows nothing of the loss."""
     zero = dict.fromkeys(("unsent", "answered", "late", "lost", "refused", "invalid", "duplicate"), 0)
     base = results.load(1000, 1)
     result = msgspec.structs.replace(
         base,
-        scenario={**base.scenario, "node": (index, of), "require": ["loss<1%"]},
+        scenario=msgspec.structs.replace(base.scenario, node=(index, of), require=("loss<1%",)),
         duration_s=1.0,
         verdict="ok",
         outcomes=Outcomes(planned=sent, sent=sent, **zero),
@@ -29,15 +29,15 @@ def node(index: int, of: int, sent: int, *readings: Reading, **changes: Any) -> 
         latency_ns=Latency(from_due=None, from_sent=None),
         intervals=[],
         readings=list(readings),
-        notes=[arrivals.SHARED],
+        notes=[SHARED],
         requirements=[],
         one_way=True,
     )
     return msgspec.structs.replace(result, **changes)
 
 
-def reading(before: int, after: int) -> Reading:
-    return Reading(target="10.0.0.9:31234", before=counters(before), after=counters(after))
+def reading(before: int, after: int) -> CounterSamples:
+    return CounterSamples(target="10.0.0.9:31234", before=counters(before), after=counters(after))
 
 
 def test_all_nodes_together_have_an_account() -> None:
@@ -48,13 +48,13 @@ def test_all_nodes_together_have_an_account() -> None:
     assert merged.one_way
     assert (merged.receiver.received, merged.receiver.lost_elsewhere) == (1990, 10)
     assert [r.met for r in merged.requirements] == [True]
-    assert not any(arrivals.SHARED in note for note in merged.notes)
+    assert not any(SHARED in note for note in merged.notes)
 
 
 def test_without_one_of_them_nobody_knows() -> None:
     merged = merge([node(1, 3, 1000, reading(0, 2900)), node(3, 3, 1000, reading(0, 3000))])
     assert (merged.outcomes.received, merged.loss, merged.receiver) == (None, None, None)
-    assert any(arrivals.SHARED in note for note in merged.notes)
+    assert any(SHARED in note for note in merged.notes)
     assert merged.warnings == ["node 2 of 3 is missing"]
 
 

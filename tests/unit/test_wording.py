@@ -16,8 +16,10 @@ from flatout.limit_search.sentence import sentence
 from flatout.limit_search.trial_verdict import evaluate_trial
 from flatout.protocols import PROTOCOLS
 from flatout.result.model import Distribution, LimitResult, LoadResult, Node, Result, StoppedBy
-from flatout.runner import verdict as health
+from flatout.runner.exchange.one_way import OneWay
+from flatout.runner.exchange.request_reply import RequestReply
 from flatout.runner.target_monitor import RefusalMonitor, Sample
+from flatout.runner.verdict import verdict
 from flatout.view.page import page
 from flatout.view.terminal import summary
 
@@ -29,7 +31,7 @@ ALLOWED = re.compile(r"answered_ns|nobody answers", re.IGNORECASE)
 def stopped_at_once() -> LoadResult:
     good = one_way_results.run()
     nothing = msgspec.structs.replace(good.outcomes, planned=0, sent=0, received=None)
-    word, why = health.verdict(nothing, None, 0, lost=None, interrupted=True, one_way=True)
+    word, why = verdict(nothing, None, 0, OneWay(), lost=None, interrupted=True)
     return msgspec.structs.replace(
         good, outcomes=nothing, loss=None, receiver=None, intervals=[], lateness_ns=None, verdict=word, why=why
     )
@@ -37,9 +39,9 @@ def stopped_at_once() -> LoadResult:
 
 def refused() -> LoadResult:
     run = one_way_results.uncounted()
-    watch = RefusalMonitor()
-    looks = [Sample(t, 1000 * t, 0, 1000 * t, 0) for t in range(3)]
-    why = [lost for look in looks if (lost := watch.lost(look))]
+    monitor = RefusalMonitor()
+    samples = [Sample(t, 1000 * t, 0, 1000 * t, 0) for t in range(3)]
+    why = [lost for sample in samples if (lost := monitor.lost(sample))]
     return msgspec.structs.replace(run, verdict="target-lost", why=why[0])
 
 
@@ -113,10 +115,10 @@ def test_a_trial_that_could_not_be_driven() -> None:
 def test_lateness_that_is_too_much() -> None:
     run = one_way_results.run()
     late = msgspec.structs.replace(cast("Distribution", run.lateness_ns), p99=2_000_000)
-    for one_way, things in ((True, "messages"), (False, "requests")):
-        outcomes = msgspec.structs.replace(run.outcomes, answered=0 if one_way else run.outcomes.sent)
-        why = health.verdict(outcomes, late, 0, lost=None, interrupted=False, one_way=one_way)[1]
-        assert f"1 % of the {things} left" in why
+    for exchange, answered, many in ((OneWay(), 0, "messages"), (RequestReply(), run.outcomes.sent, "requests")):
+        outcomes = msgspec.structs.replace(run.outcomes, answered=answered)
+        why = verdict(outcomes, late, 0, exchange, lost=None, interrupted=False)[1]
+        assert f"1 % of the {many} left" in why
 
 
 @pytest.mark.parametrize("verb", ["load", "limit"])

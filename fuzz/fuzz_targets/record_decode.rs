@@ -1,8 +1,8 @@
-//! record's receiving end, given any datagram, in layouts made of the same bytes.
+//! Record's decoder, given any datagram, in layouts made of the same bytes.
 //!
-//! Invariant: it never panics; it takes what has the layout's size and constants and nothing else, and says of each other
-//! what is wrong with it; sender and sequence are the bytes at their places; whatever the sending end writes in that
-//! layout is taken, with sender and sequence as they were, and has been under way for as long as it was.
+//! Invariant: it never panics; it accepts exactly the layout's size and constants, and says why others are malformed;
+//! sender and sequence are the bytes of their fields; what the client writes in that layout is accepted, with the same
+//! sender, sequence and delay.
 #![no_main]
 
 use flatout_wire::record::Record;
@@ -53,7 +53,7 @@ fn usual(datagram: &[u8]) {
     assert_eq!(decoder.delay_ns(&record, sent.wrapping_add(5)), (sent != 0).then_some(5));
 }
 
-/// A size near the datagram's own, then a option for each six bytes from the end.
+/// A size near the datagram's own, then an option for each six bytes from the end.
 fn options(bytes: &[u8]) -> Vec<ProtocolOption<'static>> {
     let turn = bytes.last().map_or(0, |last| i64::from(last % 4 == 0));
     let mut options = vec![ProtocolOption { name: "size", value: bytes.len() as i64 + turn }];

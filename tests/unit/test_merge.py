@@ -34,7 +34,7 @@ def of_samples(samples_ns: list[int], node: tuple[int, int] | None, **changes: A
     base = results.load(1000, 1)
     result = msgspec.structs.replace(
         base,
-        scenario={**base.scenario, "node": node, "require": ["p99<5ms"]},
+        scenario=msgspec.structs.replace(base.scenario, node=node, require=("p99<5ms",)),
         duration_s=1.0,
         outcomes=Outcomes(
             planned=answered + 3,
@@ -83,7 +83,7 @@ def nodes(*numbers: int, of: int = NODES, **changes: Any) -> list[LoadResult]:
 def test_the_sum_says_who_took_part_and_is_a_result() -> None:
     merged = merge(nodes(3, 1, 2))
     assert [node.node for node in merged.nodes] == [1, 2, 3]
-    assert merged.scenario["node"] is None
+    assert merged.scenario.node is None
     assert (merged.verdict, merged.warnings, merged.notes) == ("ok", [], [])
     assert merged.cpu_s == {"workers": 3.0}
     assert [(r.expression, r.met) for r in merged.requirements] == [("p99<5ms", True)]
@@ -114,7 +114,7 @@ def test_a_node_is_not_counted_twice() -> None:
     ("parts", "why"),
     [
         ([], "no result"),
-        ([of_samples([1], None)], "no node's"),
+        ([of_samples([1], None)], "not that of a node"),
         ([*nodes(1), *nodes(2, of=4)], "of 3 nodes and another of 4"),
         ([results.limit()], "search"),
         ([results.limit().trials[0]], "search"),
@@ -128,18 +128,19 @@ def test_what_is_no_load_together_is_bad_use(parts: list[Any], why: str) -> None
 
 def test_different_scenarios_are_refused_by_name_and_own_settings_are_not() -> None:
     one, two, three = nodes(1, 2, 3)
-    other = {**two.scenario, "seed": 7, "sources": ["10.0.0.2"], "log": "/tmp/x"}
+    other = msgspec.structs.replace(two.scenario, seed=7, sources=("10.0.0.2",), log="/tmp/x")
     fine = merge([one, msgspec.structs.replace(two, scenario=other), three])
-    assert (fine.scenario["sources"], fine.scenario["log"]) == (["10.0.0.2"], None)
+    assert (fine.scenario.sources, fine.scenario.log) == (("10.0.0.2",), None)
+    elsewhere = msgspec.structs.replace(two.scenario, target="elsewhere")
     with pytest.raises(UsageError, match=r"'target' is '192.0.2.10:123' in one, 'elsewhere' in another"):
-        merge([one, msgspec.structs.replace(two, scenario={**two.scenario, "target": "elsewhere"}), three])
+        merge([one, msgspec.structs.replace(two, scenario=elsewhere), three])
 
 
 def test_nodes_that_began_apart_are_noted() -> None:
     one, two, _ = nodes(1, 2, 3)
     assert merge([one, msgspec.structs.replace(two, started_at="2026-03-14T15:09:26.050Z")]).notes == []
     apart = merge([one, msgspec.structs.replace(two, started_at="2026-03-14T15:09:26.180Z")])
-    assert apart.notes == ["the nodes began 180 ms apart: give them one --start-at, and look after their clocks"]
+    assert apart.notes == ["the nodes began 180 ms apart: give them one --start-at, and synchronise their clocks"]
     assert apart.started_at == one.started_at
 
 
