@@ -12,7 +12,7 @@ pub trait StreamLayer {
     /// Begins on a connection that stands: what must be sent first goes to `out`.
     fn begin(&self, state: &mut Self::State, out: &mut Vec<u8>) -> Result<(), StreamError>;
     /// Takes in what has come: what it says goes to `plain`, what must be sent back to `out`.
-    fn read_replies(
+    fn decode(
         &self,
         state: &mut Self::State,
         bytes: &[u8],
@@ -22,7 +22,7 @@ pub trait StreamLayer {
     /// Whether the handshake is done.
     fn ready(&self, state: &Self::State) -> bool;
     /// What must be sent so that the far end hears `plain`.
-    fn say(&self, state: &mut Self::State, plain: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError>;
+    fn encode(&self, state: &mut Self::State, plain: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError>;
 }
 
 /// Bytes as they are.
@@ -37,7 +37,7 @@ impl StreamLayer for Plain {
         Ok(())
     }
 
-    fn read_replies(&self, (): &mut (), _: &[u8], _: &mut Vec<u8>, _: &mut Vec<u8>) -> Result<(), StreamError> {
+    fn decode(&self, (): &mut (), _: &[u8], _: &mut Vec<u8>, _: &mut Vec<u8>) -> Result<(), StreamError> {
         Ok(())
     }
 
@@ -45,7 +45,7 @@ impl StreamLayer for Plain {
         true
     }
 
-    fn say(&self, (): &mut (), _: &[u8], _: &mut Vec<u8>) -> Result<(), StreamError> {
+    fn encode(&self, (): &mut (), _: &[u8], _: &mut Vec<u8>) -> Result<(), StreamError> {
         Ok(())
     }
 }

@@ -79,7 +79,7 @@ impl StreamLayer for Tls {
         flush(connection, out)
     }
 
-    fn read_replies(
+    fn decode(
         &self,
         state: &mut Self::State,
         mut bytes: &[u8],
@@ -114,7 +114,7 @@ impl StreamLayer for Tls {
         state.as_ref().is_some_and(|connection| !connection.is_handshaking())
     }
 
-    fn say(&self, state: &mut Self::State, plain: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
+    fn encode(&self, state: &mut Self::State, plain: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
         let Some(connection) = state else { return Ok(()) };
         io::Write::write_all(&mut connection.writer(), plain).map_err(in_words)?;
         flush(connection, out)

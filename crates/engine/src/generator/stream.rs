@@ -319,7 +319,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         // Room comes first: what a wrap has said once must be heard, or nothing after it can be.
         let mut guard = self.streams.reserve(conn, length + ENCODED_MORE)?;
         self.encoded.clear();
-        let said = self.layer.say(&mut self.peers.at(slot).layer, message, &mut self.encoded);
+        let said = self.layer.encode(&mut self.peers.at(slot).layer, message, &mut self.encoded);
         let error_text = match (said, guard.room().get_mut(..self.encoded.len())) {
             (Ok(()), Some(room)) => {
                 room.copy_from_slice(&self.encoded);

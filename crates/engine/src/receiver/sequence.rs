@@ -172,7 +172,7 @@ impl SequenceTracker {
         match slots.iter_mut().find(|slot| slot[0] == sender && Mark(slot[3]).epoch() != 0) {
             Some(slot) if Mark(slot[3]).epoch() == (fresh >> 16) as u8 => {
                 let bounds = Bounds { numbers: self.numbers, far: self.far, late: self.late };
-                classify_reply(slot, number, fresh, &bounds, &mut self.counts);
+                classify_number(slot, number, fresh, &bounds, &mut self.counts);
             }
             Some(slot) => {
                 *slot = beginning(sender, number, fresh);
@@ -256,7 +256,7 @@ struct Bounds {
 }
 
 /// What a number says after those before it.
-fn classify_reply(slot: &mut Slot, number: u64, fresh: u32, bounds: &Bounds, counts: &mut SequenceCounters) {
+fn classify_number(slot: &mut Slot, number: u64, fresh: u32, bounds: &Bounds, counts: &mut SequenceCounters) {
     let Bounds { numbers, far, late } = *bounds;
     let [_, highest, seen, word] = slot;
     let mark = Mark(*word);

@@ -97,7 +97,7 @@ impl Pair {
             to_server.clear();
             let to_client = outgoing(&mut self.server);
             for piece in to_client.chunks(self.piece) {
-                self.tls.read_replies(&mut self.state, piece, &mut self.ready, &mut to_server)?;
+                self.tls.decode(&mut self.state, piece, &mut self.ready, &mut to_server)?;
             }
             self.served.extend(served?);
             if to_server.is_empty() {
@@ -116,7 +116,7 @@ impl Pair {
 
     pub(super) fn ask(&mut self, message: &[u8]) {
         let mut out = Vec::new();
-        self.tls.say(&mut self.state, message, &mut out).unwrap();
+        self.tls.encode(&mut self.state, message, &mut out).unwrap();
         self.talk(&out).unwrap();
     }
 

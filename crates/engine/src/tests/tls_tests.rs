@@ -53,7 +53,7 @@ fn a_message_grows_by_less_than_the_room_kept_for_it() {
         pair.shake_hands().unwrap();
         for length in [1, 31, 16_384, 65_537] {
             let mut out = Vec::new();
-            pair.tls.say(&mut pair.state, &vec![7; length], &mut out).unwrap();
+            pair.tls.encode(&mut pair.state, &vec![7; length], &mut out).unwrap();
             assert!((17..256).contains(&(out.len() - length)), "{length} became {}", out.len());
         }
     }
@@ -118,7 +118,7 @@ fn after_its_last_word_a_server_is_not_listened_to() {
     let notify = outgoing(&mut pair.server);
     let (mut plain, mut out) = (Vec::new(), Vec::new());
     for bytes in [&[&notify[..], b"rest"].concat()[..], b"more of it"] {
-        pair.tls.read_replies(&mut pair.state, bytes, &mut plain, &mut out).unwrap();
+        pair.tls.decode(&mut pair.state, bytes, &mut plain, &mut out).unwrap();
     }
     assert!(plain.is_empty() && pair.ready == b"answer");
 }
@@ -134,8 +134,7 @@ fn nonsense_is_trouble_in_words_and_answered_by_an_alert() {
             pair.tls.begin(&mut pair.state, &mut out).unwrap();
             out.clear();
         }
-        let why =
-            pair.tls.read_replies(&mut pair.state, b"220 mail.example ESMTP\r\n", &mut plain, &mut out).unwrap_err();
+        let why = pair.tls.decode(&mut pair.state, b"220 mail.example ESMTP\r\n", &mut plain, &mut out).unwrap_err();
         assert!(why.starts_with("TLS: ") && plain.is_empty(), "{why}");
         assert!(!out.is_empty(), "an alert");
     }
@@ -148,7 +147,7 @@ fn what_was_said_before_nonsense_is_heard() {
     std::io::Write::write_all(&mut pair.server.writer(), b"answer").unwrap();
     let bytes = [&outgoing(&mut pair.server)[..], b"nonsense"].concat();
     let (mut plain, mut out) = (Vec::new(), Vec::new());
-    pair.tls.read_replies(&mut pair.state, &bytes, &mut plain, &mut out).unwrap_err();
+    pair.tls.decode(&mut pair.state, &bytes, &mut plain, &mut out).unwrap_err();
     assert_eq!(plain, b"answer");
 }
 
@@ -160,7 +159,7 @@ fn what_is_altered_on_the_way_is_trouble() {
     let mut bytes = outgoing(&mut pair.server);
     *bytes.last_mut().unwrap() ^= 1;
     let (mut plain, mut out) = (Vec::new(), Vec::new());
-    assert!(pair.tls.read_replies(&mut pair.state, &bytes, &mut plain, &mut out).is_err() && plain.is_empty());
+    assert!(pair.tls.decode(&mut pair.state, &bytes, &mut plain, &mut out).is_err() && plain.is_empty());
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         plain.clear();
         self.encoded.clear();
         let peer = self.peers.at(slot);
-        let ready = self.layer.read_replies(&mut peer.layer, bytes, &mut plain, &mut self.encoded);
+        let ready = self.layer.decode(&mut peer.layer, bytes, &mut plain, &mut self.encoded);
         let done = peer.phase == Phase::Shaking && self.layer.ready(&peer.layer);
         let conn = self.peers.conn(slot);
         // After trouble too: an alert tells the far end what was wrong.
