@@ -18,7 +18,7 @@ from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Res
 from flatout.view import facts
 from flatout.view import format as fmt
 from flatout.view.exchange import exchange_of
-from flatout.view.terminal import dnsperf
+from flatout.view.terminal import labels
 
 STYLES = {
     "ok": "bold green",
@@ -39,7 +39,7 @@ def summary(result: Result) -> RenderableType:
 def show(result: Result, console: Console) -> None:
     """Print the summary; the lines that scripts read are never folded."""
     console.print(summary(result))
-    labelled = dnsperf.block(result) if isinstance(result, LoadResult) else None
+    labelled = labels.block(result) if isinstance(result, LoadResult) else None
     if labelled is not None:
         console.print(Text(f"\n{labelled}"), soft_wrap=True)
 
