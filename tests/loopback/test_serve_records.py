@@ -248,7 +248,7 @@ def test_another_format_is_noticed_at_both_ends(cli: Cli, receive: Receive) -> N
     send(receiving.address, *[record(0)] * 20)
     came(receiving, 20)
     _, left = receiving.stop()
-    assert f"hint: the messages that came have {SIZE} bytes, the format has 8" in left.err
+    assert f"hint: the messages that arrived have {SIZE} bytes, the format has 8" in left.err
 
 
 def test_the_other_byte_order_is_noticed(cli: Cli, receive: Receive) -> None:

@@ -18,8 +18,7 @@ from rich.console import Console
 from flatout.result.model import Requirement
 from flatout.view import facts
 from flatout.view.exchange import exchange_of
-from flatout.view.terminal import labels as dnsperf_labels
-from flatout.view.terminal import summary
+from flatout.view.terminal import labels, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = {
@@ -56,8 +55,8 @@ def test_fits_80_columns(name):
 
 def test_the_labels_are_those_that_scripts_look_for():
     text = summary.text(CASES["load_labels"](), width=40)
-    labels = re.findall(r"^  ([A-Z][^:]+):", text, re.MULTILINE)
-    assert labels == [
+    found = re.findall(r"^  ([A-Z][^:]+):", text, re.MULTILINE)
+    assert found == [
         "Queries sent",
         "Queries completed",
         "Queries lost",
@@ -78,8 +77,8 @@ def test_the_labels_are_those_that_scripts_look_for():
 
 
 def test_protocols_without_codes_have_no_labels():
-    assert dnsperf_labels.block(results.over_streams("echo")) is None
-    assert dnsperf_labels.block(results.interrupted()) is None
+    assert labels.block(results.over_streams("echo")) is None
+    assert labels.block(results.interrupted()) is None
 
 
 def test_every_outcome_adds_up_as_shown():
