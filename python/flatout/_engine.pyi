@@ -1,10 +1,11 @@
 """The native engine. Private: `flatout` is its face. Checked against the binary by stubtest."""
 
 import ipaddress
-import os
 from typing import Any, final
 
 import numpy as np
+
+from flatout.plan.load_plan import LoadPlan
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Words = dict[str, int]
@@ -36,39 +37,7 @@ class Histogram:
 
 @final
 class LoadRun:
-    def __new__(
-        cls,
-        *,
-        protocol: str,
-        knobs: list[tuple[str, int]],
-        targets: list[tuple[_Address, int, int]],
-        ticks: tuple[int, float],
-        link: str,
-        sources: list[_Address],
-        flows: int,
-        lines: list[str],
-        queries: str | os.PathLike[str] | None,
-        connect_per_s: float,
-        connect_timeout_ns: int,
-        churn: int,
-        hold: int,
-        reconnect: bool,
-        io: str,
-        tls: tuple[str, bool, str | None, bool] | None,
-        node: tuple[int, int],
-        start_at_unix_ns: int | None,
-        profile: list[tuple[float, float, float]],
-        warmup_ns: int,
-        timeout_ns: int,
-        poisson: bool,
-        ping_pong: tuple[str, int] | None,
-        seed: int,
-        workers: int,
-        cpus: list[int],
-        stamps: bool,
-        segmented: bool,
-        log: tuple[str | os.PathLike[str], str] | None,
-    ) -> LoadRun: ...
+    def __new__(cls, plan: LoadPlan) -> LoadRun: ...
     def wait(self, seconds: float) -> bool: ...
     def stop(self) -> None: ...
     def counts(self) -> _Words: ...
@@ -94,7 +63,7 @@ class Receiver:
         cls,
         *,
         protocol: str,
-        knobs: list[tuple[str, int]],
+        options: list[tuple[str, int]],
         listen: tuple[_Address, int, int],
         workers: int,
         shared: bool,
@@ -145,7 +114,7 @@ class Server:
         cls,
         *,
         protocol: str,
-        knobs: list[tuple[str, int]],
+        options: list[tuple[str, int]],
         listen: tuple[_Address, int, int],
         links: list[str],
         entries: list[tuple[bytes, bytes]],

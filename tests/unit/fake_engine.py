@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flatout._engine import Histogram
+from flatout.plan.load_plan import LoadPlan
 
 WORDS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate", "reordered")
 BESIDE = ("unmatched", "own_drops", "cpu_ns")
@@ -24,12 +25,12 @@ class FakeRun:
         self.ticks = ticks
         self.at = 0
         self.stopped = False
-        self.given: dict[str, Any] = {}
+        self.plan: LoadPlan | None = None
         self._counts = dict.fromkeys((*WORDS, *BESIDE), 0) | counts
 
-    def __call__(self, **given: Any) -> FakeRun:
-        """Stands for the class: takes the engine's arguments."""
-        self.given = given
+    def __call__(self, plan: LoadPlan) -> FakeRun:
+        """Stands for the class: takes the engine's argument."""
+        self.plan = plan
         return self
 
     def wait(self, _seconds: float) -> bool:

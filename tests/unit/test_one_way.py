@@ -10,6 +10,7 @@ import pytest
 from flatout import api
 from flatout.errors import UsageError
 from flatout.plan import resolve as plan
+from flatout.plan.load_plan import Ticks
 from flatout.protocols import PROTOCOLS
 from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario, Segment
@@ -119,18 +120,18 @@ def test_what_is_answered_has_no_senders(changes: dict[str, Any]) -> None:
 def test_the_engine_gets_layout_senders_and_targets() -> None:
     made = plan.make(scenario(target="127.0.0.1:5,127.0.0.2:6", rate=1000, senders=8, spread=0.5, require=["loss<1%"]))
     engine = made.engine
-    assert (engine["ticks"], engine["warmup_ns"]) == ((8, 0.5), 0)
-    assert dict(engine["knobs"])["size"] == made.message_bytes == 24
-    assert [str(endpoint) for endpoint in engine["targets"]] == ["127.0.0.1:5", "127.0.0.2:6"]
+    assert (engine.ticks, engine.warmup_ns) == (Ticks(senders=8, spread=0.5), 0)
+    assert dict(engine.options)["size"] == made.message_bytes == 24
+    assert [str(endpoint) for endpoint in engine.targets] == ["127.0.0.1:5", "127.0.0.2:6"]
     assert [str(endpoint) for endpoint in made.receivers] == ["127.0.0.1:5", "127.0.0.2:6"]
     assert made.one_way
 
 
 def test_what_is_answered_may_have_several_targets_and_no_receiver() -> None:
     made = plan.make(scenario(protocol=ANSWERED, target="127.0.0.1:5,127.0.0.2:6", rate=1000))
-    assert len(made.engine["targets"]) == 2
+    assert len(made.engine.targets) == 2
     assert (made.receivers, made.one_way, made.message_bytes) == ([], False, None)
-    assert made.engine["ticks"] == (1, 1.0)
+    assert made.engine.ticks == Ticks(senders=1, spread=1.0)
 
 
 def test_messages_that_are_answered_keep_warm_up_and_time_out() -> None:

@@ -10,6 +10,7 @@ import results
 
 import flatout
 from flatout.cli import execute
+from flatout.plan.load_plan import PingPong
 from flatout.plan.resolve import make
 from flatout.runner.progress import RunProgress
 from flatout.scenario.build import scenario_of
@@ -26,9 +27,9 @@ def asked(protocol: str = "ntp", target: str = "127.0.0.1", **options: Any) -> S
 def test_it_has_a_time_and_no_rate() -> None:
     scenario = asked()
     assert (scenario.duration_s, scenario.peak_per_s, scenario.ping_pong) == (5.0, 0.0, True)
-    assert make(scenario).engine["ping_pong"] == ("sleep", 0)
+    assert make(scenario).engine.ping_pong == PingPong(wait="sleep", busy_poll_us=0)
     usual = scenario_of("ntp", "127.0.0.1", rate="1k", duration=1, profile=None)
-    assert make(usual).engine["ping_pong"] is None
+    assert make(usual).engine.ping_pong is None
 
 
 def test_there_are_as_many_flows_as_can_have_a_request_under_way() -> None:
@@ -43,7 +44,7 @@ def test_how_the_answer_is_awaited_reaches_the_engine() -> None:
     scenario = asked(wait="spin", busy_poll="50us")
     assert (scenario.wait, scenario.busy_poll_us) == ("spin", 50)
     plan = make(scenario)
-    assert plan.engine["ping_pong"] == ("spin", 50)
+    assert plan.engine.ping_pong == PingPong(wait="spin", busy_poll_us=50)
     assert plan.notes == ["loopback has no receive queue to poll: --busy-poll changes nothing here"]
     assert make(asked(target="192.168.7.7", busy_poll="50us")).notes == []
 

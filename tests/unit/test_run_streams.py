@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fake_engine import FakeRun
 
+from flatout.plan.load_plan import ConnectionPolicy, Share, Tls
 from flatout.protocols import PROTOCOLS
 from flatout.result.files import from_json, to_json
 from flatout.result.histogram import distribution, standard_deviation_ns
@@ -89,10 +90,19 @@ def test_a_target_that_ends_most_connections_is_lost_not_this_host_slow(monkeypa
 def test_the_engine_is_given_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeRun([(SECOND, words(**ALL))], planned=200, sent=200, answered=200)
     done(monkeypatch, fake, hold="2", churn="1k", connect_rate="5k", connect_timeout="2s", reconnect=True, io="epoll")
-    assert (fake.given["link"], fake.given["flows"], fake.given["hold"], fake.given["churn"]) == ("tcp", 10, 2, 1000)
-    assert (fake.given["connect_per_s"], fake.given["connect_timeout_ns"]) == (5000.0, 2 * SECOND)
-    assert (fake.given["reconnect"], fake.given["io"], fake.given["tls"]) == (True, "epoll", None)
-    assert (fake.given["node"], fake.given["start_at_unix_ns"], fake.given["log"]) == ((0, 1), None, None)
+    plan = fake.plan
+    assert plan is not None
+    assert (plan.link, plan.flows, plan.node) == ("tcp", 10, Share(index=0, of=1))
+    assert plan.life == ConnectionPolicy(
+        connect_per_s=5000.0,
+        connect_timeout_ns=2 * SECOND,
+        churn=1000,
+        hold=2,
+        reconnect=True,
+        io="epoll",
+        tls=Tls(),
+    )
+    assert (plan.start_at_unix_ns, plan.log) == (None, None)
 
 
 def test_the_deviation_is_that_of_the_samples() -> None:

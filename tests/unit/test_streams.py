@@ -13,10 +13,11 @@ from flatout.errors import UsageError
 from flatout.plan import capacity, targets
 from flatout.plan import resolve as plan
 from flatout.plan.capacity import Room
+from flatout.plan.load_plan import Share, Tls
 from flatout.protocols import PROTOCOLS
 from flatout.scenario import nodes, streams
 from flatout.scenario.build import scenario_of
-from flatout.scenario.model import Scenario
+from flatout.scenario.model import Scenario, Segment
 
 PLAIN = next(name for name, protocol in PROTOCOLS.items() if protocol.links == ("udp",))
 ASKING = next(name for name, protocol in PROTOCOLS.items() if protocol.default_lines)
@@ -101,13 +102,14 @@ def test_moments(moment: str) -> None:
 def test_the_engine_gets_every_setting_of_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     tls = {"server_name": None, "verify": True, "ca": "/ca.pem", "resume": False}
     engine = made(monkeypatch, scenario(where="localhost:5", transport="tls", tls=tls)).engine
-    assert (engine["link"], engine["tls"]) == ("tls", ("localhost", True, "/ca.pem", False))
+    assert engine.link == "tls"
+    assert engine.life.tls == Tls(name="localhost", verify=True, authorities="/ca.pem", resume=False)
 
 
 def test_lines_of_ones_own_take_the_place_of_the_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
     own, file = made(monkeypatch, scenario()).engine, made(monkeypatch, scenario(queries=__file__)).engine
-    assert (own["lines"], own["queries"]) == (list(PROTOCOLS[ASKING].default_lines), None)
-    assert (file["lines"], file["queries"]) == ([], __file__)
+    assert (own.lines, own.queries) == (list(PROTOCOLS[ASKING].default_lines), None)
+    assert (file.lines, file.queries) == ([], __file__)
 
 
 def test_on_loopback_more_ports_are_found_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +191,8 @@ def test_nodes_take_sources_of_their_own(of: int, bits: int, flows: int) -> None
 def test_each_node_asks_its_share_and_the_schedule_is_divided_by_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = scenario(transport="tcp", connections=10, hold=4, connect_rate=900, node="2/3", rate=3000)
     engine = made(monkeypatch, asked).engine
-    assert (engine["flows"], engine["hold"], engine["connect_per_s"]) == (3, 1, 300.0)
-    assert (engine["node"], engine["seed"]) == ((1, 3), 42)
-    assert engine["profile"] == [(1.0, 3000.0, 3000.0)]
-    flows = made(monkeypatch, scenario(flows=64, node="1/3")).engine["flows"]
+    assert (engine.flows, engine.life.hold, engine.life.connect_per_s) == (3, 1, 300.0)
+    assert (engine.node, engine.seed) == (Share(index=1, of=3), 42)
+    assert engine.profile == (Segment(1.0, 3000.0, 3000.0),)
+    flows = made(monkeypatch, scenario(flows=64, node="1/3")).engine.flows
     assert flows == 22

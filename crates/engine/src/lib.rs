@@ -17,6 +17,8 @@ pub mod log;
 pub mod lore;
 pub mod pace;
 pub mod plan;
+#[cfg(feature = "python")]
+pub mod python;
 pub mod receive;
 pub mod run;
 pub mod serve;

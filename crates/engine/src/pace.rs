@@ -7,6 +7,7 @@
 
 /// A stretch of time in which the rate goes linearly from one value to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Segment {
     /// How long, in s.
     pub seconds: f64,
@@ -47,6 +48,7 @@ pub enum Arrivals {
 
 /// The share of one of several workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Share {
     /// Which worker, from 0.
     pub index: u32,
@@ -56,6 +58,7 @@ pub struct Share {
 
 /// Senders that each send once a tick, one after another by number: the n-th request is of sender n % `senders`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Ticks {
     /// How many, over all workers.
     pub senders: u32,

@@ -9,16 +9,20 @@ use crate::pace::{Arrivals, Segment, Share, Ticks};
 
 /// A run to be done once.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct LoadPlan {
     /// The protocol's name.
     pub protocol: String,
     /// Its knobs.
+    #[cfg_attr(feature = "python", pyo3(attribute("options")))]
     pub knobs: Vec<(String, i64)>,
     /// Whom to ask: at least one address; over datagrams flows go to all of them in turn, else to the first.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = crate::python::addresses))]
     pub targets: Vec<SocketAddr>,
     /// Where nothing comes back: whose messages they are, and at which moments of a tick they leave.
     pub ticks: Ticks,
     /// Over what.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = crate::python::word))]
     pub link: Link,
     /// Where to ask from, in turn; empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
@@ -41,6 +45,7 @@ pub struct LoadPlan {
     /// How long an answer may take, ns.
     pub timeout_ns: u64,
     /// How gaps are drawn.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = crate::python::word))]
     pub arrivals: Arrivals,
     /// One request at a time for each worker, in place of a schedule.
     pub ping_pong: Option<PingPong>,
@@ -60,6 +65,7 @@ pub struct LoadPlan {
 
 /// A file with one row per request.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Log {
     /// Where it is.
     pub path: PathBuf,
@@ -69,8 +75,10 @@ pub struct Log {
 
 /// How a worker with one request at a time goes about it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct PingPong {
     /// How it awaits the answer.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = crate::python::word))]
     pub wait: Wait,
     /// How long the kernel may poll a network card's queue for it, µs; 0: not.
     pub busy_poll_us: u32,
@@ -87,6 +95,7 @@ pub enum Wait {
 
 /// How the connections of a load live.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Life {
     /// How fast to open them, per s over all workers.
     pub connect_per_s: f64,
@@ -99,6 +108,7 @@ pub struct Life {
     /// Whether one that ends or fails is opened again.
     pub reconnect: bool,
     /// What carries them.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = crate::python::word))]
     pub io: Io,
     /// What TLS needs.
     pub tls: Tls,
@@ -117,6 +127,7 @@ pub enum Io {
 
 /// How to speak TLS.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
 pub struct Tls {
     /// The server's name: SNI, and what its certificate is checked against.
     pub name: String,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use flatout_engine::plan::{ReceivePlan, WhenFull};
+use flatout_engine::python::{Word, address};
 use flatout_engine::receive::Receiving;
 use flatout_engine::run;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
@@ -11,12 +12,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::histogram::Histogram;
-use super::load::{Words, address, one_of};
+use super::load::Words;
 use super::{elsewhere, raise};
-
-/// The words for what happens when the queue is full.
-const WHEN_FULL: [(&str, WhenFull); 3] =
-    [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest), ("wait", WhenFull::Wait)];
 
 /// Messages' bytes, when each arrived, the number of each one's source, and the worker.
 type Taken<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u32>>, usize);
@@ -28,13 +25,13 @@ pub struct Receiver(Receiving);
 #[pymethods]
 impl Receiver {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, listen, workers, shared, cpus, coalesced, stamps, buffer, queue, when_full,
+    #[pyo3(signature = (*, protocol, options, listen, workers, shared, cpus, coalesced, stamps, buffer, queue, when_full,
                         followed, tells))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
-        knobs: Vec<(String, i64)>,
+        options: Vec<(String, i64)>,
         listen: (IpAddr, u16, u32),
         workers: usize,
         shared: bool,
@@ -53,7 +50,7 @@ impl Receiver {
         }
         let plan = ReceivePlan {
             protocol,
-            knobs,
+            knobs: options,
             listen: address(listen),
             workers,
             shared,
@@ -62,7 +59,7 @@ impl Receiver {
             stamps,
             buffer,
             queue,
-            when_full: one_of(when_full, &WHEN_FULL)?,
+            when_full: WhenFull::of(when_full)?,
             followed,
             tells,
         };

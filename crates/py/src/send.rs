@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use flatout_engine::inquiry;
 use flatout_engine::net::Outlet;
+use flatout_engine::python::address;
 use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::load::{Words, address};
+use super::load::Words;
 use super::raise;
 
 /// Flows that send whole records out of arrays. Threads that share one take turns.

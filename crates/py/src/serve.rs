@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use flatout_engine::faulty::{Faults, Faulty};
 use flatout_engine::plan::{Io, Link, ServePlan};
+use flatout_engine::python::{Word, address};
 use flatout_engine::run;
 use flatout_engine::serve::{DROPPED, Served, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::load::{Words, address};
+use super::load::Words;
 use super::{elsewhere, raise};
 
 type Address = (IpAddr, u16, u32);
@@ -22,12 +23,12 @@ pub struct Server(Serving);
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (*, protocol, knobs, listen, links, entries, io, connections, workers, cpus))]
+    #[pyo3(signature = (*, protocol, options, listen, links, entries, io, connections, workers, cpus))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
-        knobs: Vec<(String, i64)>,
+        options: Vec<(String, i64)>,
         listen: Address,
         links: Vec<String>,
         entries: Vec<(Vec<u8>, Vec<u8>)>,
@@ -39,9 +40,9 @@ impl Server {
         if workers == 0 || connections == 0 {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
         }
-        let links = links.iter().map(|word| link(word)).collect::<PyResult<_>>()?;
-        let (listen, io) = (address(listen), carrier(io)?);
-        let plan = ServePlan { protocol, knobs, listen, links, entries, io, connections, workers, cpus };
+        let links = links.iter().map(|word| Link::of(word)).collect::<PyResult<_>>()?;
+        let (listen, io) = (address(listen), Io::of(io)?);
+        let plan = ServePlan { protocol, knobs: options, listen, links, entries, io, connections, workers, cpus };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
 
@@ -119,22 +120,6 @@ fn words(served: &Served) -> Words {
         ("bytes_out", served.bytes_out),
         ("memory_bytes", served.memory_bytes),
     ])
-}
-
-/// A link by its word.
-fn link(word: &str) -> PyResult<Link> {
-    let known = [Link::Udp, Link::Tcp, Link::Tls].into_iter().find(|link| link.word() == word);
-    known.ok_or_else(|| PyValueError::new_err(format!("no link is called '{word}'")))
-}
-
-/// A carrier of streams by its word.
-fn carrier(word: &str) -> PyResult<Io> {
-    match word {
-        "auto" => Ok(Io::Auto),
-        "io_uring" => Ok(Io::Uring),
-        "epoll" => Ok(Io::Epoll),
-        _ => Err(PyValueError::new_err(format!("no carrier is called '{word}'"))),
-    }
 }
 
 /// A server with known faults.

@@ -11,8 +11,9 @@ import msgspec
 from flatout import units
 from flatout.errors import UsageError
 from flatout.plan import capacity, targets
+from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Share, Ticks, Tls
 from flatout.protocols import protocol
-from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.base import Protocol
 from flatout.scenario import nodes, requirement, streams
 from flatout.scenario.exchange import one_way as ways
 from flatout.scenario.exchange import ping_pong
@@ -32,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True):
     scenario: Scenario
     endpoint: targets.Endpoint
     sources: list[targets.Address]
-    engine: dict[str, Any]
+    engine: LoadPlan
     notes: list[str] = []
     others: list[targets.Endpoint] = []
     receivers: list[targets.Endpoint] = []
@@ -45,12 +46,12 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def message_bytes(self) -> int | None:
         """Where nothing comes back: how long each message is, as its protocol tells the engine."""
-        return dict(self.engine["knobs"]).get("size") if self.receivers else None
+        return dict(self.engine.options).get("size") if self.receivers else None
 
     @property
     def places(self) -> int:
         """Where messages say who sent them (low half) and their number (high half), as the engine is told."""
-        protocol_options = dict(self.engine["knobs"])
+        protocol_options = dict(self.engine.options)
         return int(protocol_options.get("identity", 0)) | int(protocol_options.get("sequence", 0)) << 32
 
 
@@ -82,7 +83,7 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = _engine(scenario, spoken, protocol_options, [endpoint, *beside], sources)
+    engine = _load_plan(scenario, spoken, protocol_options, [endpoint, *beside], sources)
     receivers = [endpoint, *beside] if one_way else []
     notes += [*tight, *_crowded(scenario), *ping_pong.notes(scenario, loopback=endpoint.address.is_loopback)]
     return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
@@ -187,35 +188,57 @@ def _options(spoken: Protocol, options: dict[str, Any]) -> Any:
         raise UsageError(f"{spoken.name} has no such option: {error}") from error
 
 
-def _engine(
+def _load_plan(
     scenario: Scenario,
     spoken: Protocol,
     protocol_options: Any,
     endpoints: list[targets.Endpoint],
     sources: list[targets.Address],
-) -> dict[str, Any]:
-    return {
-        "protocol": spoken.name,
-        "knobs": spoken.engine_options(protocol_options)
-        if spoken.engine_options
-        else list(option_values(protocol_options).items()),
-        "lines": _lines(scenario, spoken, protocol_options),
-        "targets": endpoints,
-        "ticks": (scenario.senders, scenario.spread),
-        "sources": sources,
-        "profile": [(s.seconds, s.from_per_s, s.to_per_s) for s in scenario.profile],
-        "warmup_ns": round(scenario.warmup_s * 1e9),
-        "timeout_ns": round(scenario.timeout_s * 1e9),
-        "poisson": scenario.arrivals == "poisson",
-        "ping_pong": (scenario.wait, scenario.busy_poll_us) if scenario.ping_pong else None,
-        "seed": scenario.seed % 2**64,
-        "workers": scenario.threads,
-        "cpus": list(scenario.cpus),
-        "stamps": scenario.stamps == "kernel",
-        "segmented": scenario.gso,
-        "log": None if scenario.log is None else (scenario.log, scenario.log_format),
-        **streams.arguments(scenario, split(apart(scenario.target)[0], spoken.port)[0]),
-    }
+) -> LoadPlan:
+    index, of = scenario.node or (1, 1)
+    return LoadPlan(
+        protocol=spoken.name,
+        options=spoken.for_engine(protocol_options),
+        lines=_lines(scenario, spoken, protocol_options),
+        queries=scenario.queries,
+        targets=endpoints,
+        sources=sources,
+        link=scenario.transport,
+        flows=nodes.part(scenario.askers, scenario.node),
+        life=_connection_policy(scenario),
+        ticks=Ticks(senders=scenario.senders, spread=scenario.spread),
+        node=Share(index=index - 1, of=of),
+        start_at_unix_ns=None if scenario.start_at is None else streams.unix_ns(scenario.start_at),
+        profile=scenario.profile,
+        warmup_ns=round(scenario.warmup_s * 1e9),
+        timeout_ns=round(scenario.timeout_s * 1e9),
+        arrivals="poisson" if scenario.arrivals == "poisson" else "constant",
+        ping_pong=PingPong(wait=scenario.wait, busy_poll_us=scenario.busy_poll_us) if scenario.ping_pong else None,
+        seed=scenario.seed % 2**64,
+        workers=scenario.threads,
+        cpus=scenario.cpus,
+        stamps=scenario.stamps == "kernel",
+        segmented=scenario.gso,
+        log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),
+    )
+
+
+def _connection_policy(scenario: Scenario) -> ConnectionPolicy:
+    tls = Tls()
+    if scenario.transport == "tls":
+        host = split(apart(scenario.target)[0], 1)[0]
+        asked = scenario.tls
+        tls = Tls(name=asked.server_name or host, verify=asked.verify, authorities=asked.ca, resume=asked.resume)
+    return ConnectionPolicy(
+        # The rate, like the schedule's, is that of all nodes together.
+        connect_per_s=scenario.connect_rate_per_s / (scenario.node[1] if scenario.node else 1),
+        connect_timeout_ns=round(scenario.connect_timeout_s * 1e9),
+        churn=scenario.churn,
+        hold=nodes.part(scenario.hold, scenario.node),
+        reconnect=scenario.reconnect,
+        io=scenario.io,
+        tls=tls,
+    )
 
 
 def _lines(scenario: Scenario, spoken: Protocol, protocol_options: Any) -> list[str]:

@@ -53,6 +53,12 @@ class Protocol:
         """The port that servers listen on for it."""
         return self.tls_port or self.port if link == "tls" else self.port
 
+    def for_engine(self, protocol_options: Any) -> list[tuple[str, int]]:
+        """The options as the engine takes them: names and whole numbers. Errors: UsageError."""
+        if self.engine_options is not None:
+            return self.engine_options(protocol_options)
+        return list(option_values(protocol_options).items())
+
 
 def option_values(protocol_options: Any) -> dict[str, int]:
     """The options of a filled-in dataclass, for the engine."""

@@ -114,7 +114,7 @@ class Receiver(Server):
             _Receiver,
             listen,
             protocol=layout.protocol,
-            knobs=layout.engine_options(),
+            options=layout.engine_options(),
             workers=threads,
             shared=shared,
             cpus=list(capacity.cpus_of(cpus)),

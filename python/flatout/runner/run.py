@@ -89,7 +89,7 @@ def _start(plan: planning.Plan) -> LoadRun:
     if plan.scenario.stamps == "kernel" and not able["stamps"]:
         raise UsageError("this kernel does not stamp arrivals: ask for --stamps user")
     try:
-        return LoadRun(**plan.engine)
+        return LoadRun(plan.engine)
     except ValueError as error:
         raise UsageError(str(error)) from error
     except PermissionError as error:

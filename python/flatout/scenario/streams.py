@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any
-
-import msgspec
 
 from flatout.errors import UsageError
 from flatout.protocols.base import Protocol
@@ -106,30 +103,3 @@ def _rfc3339_s(moment: str) -> float:
     if found.tzinfo is None:
         raise UsageError(f"start '{moment}' names no time zone: add Z or an offset such as +01:00")
     return found.timestamp()
-
-
-def arguments(scenario: Scenario, host: str) -> dict[str, Any]:
-    """The engine's arguments for all this; `host` is the target's name without its port."""
-    index, of = scenario.node or (1, 1)
-    return {
-        "link": scenario.transport,
-        "flows": nodes.part(scenario.askers, scenario.node),
-        "queries": scenario.queries,
-        # The rate, like the schedule's, is that of all nodes together.
-        "connect_per_s": scenario.connect_rate_per_s / of,
-        "connect_timeout_ns": round(scenario.connect_timeout_s * 1e9),
-        "churn": scenario.churn,
-        "hold": nodes.part(scenario.hold, scenario.node),
-        "reconnect": scenario.reconnect,
-        "io": scenario.io,
-        "tls": _tls(scenario, host),
-        "node": (index - 1, of),
-        "start_at_unix_ns": None if scenario.start_at is None else unix_ns(scenario.start_at),
-    }
-
-
-def _tls(scenario: Scenario, host: str) -> tuple[str, bool, str | None, bool] | None:
-    if scenario.transport != "tls":
-        return None
-    tls = msgspec.structs.astuple(scenario.tls)
-    return (scenario.tls.server_name or host, *tls[1:])

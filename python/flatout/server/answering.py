@@ -144,4 +144,4 @@ def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, An
     except TypeError as error:
         raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
-    return {"knobs": list(option_values(filled).items()), "entries": entries}
+    return {"options": list(option_values(filled).items()), "entries": entries}
