@@ -28,9 +28,10 @@ from flatout.runner import receiver_stats
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.runner.run import plain, quiet, run
 from flatout.scenario import streams
-from flatout.scenario.build import LoadOptions, scenario_of
+from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.profile import Format
+from flatout.scenario.settings import LoadOptions
 from flatout.server.answering import CONNECTIONS, Answerer
 from flatout.server.base import Server
 

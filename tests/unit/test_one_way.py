@@ -47,7 +47,7 @@ def test_there_are_no_more_senders_than_a_receiver_tells_apart() -> None:
     assert scenario(rate="10k", options={"format": "x:f4"}).senders == 10_000, "nobody tells any apart"
     with pytest.raises(UsageError, match="no more than 256 apart"):
         plan.make(scenario(rate="10k", senders=257, options={"format": "id:u1 seq:u4"}))
-    with pytest.raises(UsageError, match="no more --players than --flows"):
+    with pytest.raises(UsageError, match="no more --senders than --flows"):
         plan.make(scenario(rate="10k", senders=65, options={"format": "seq:u4"}))
 
 
@@ -67,7 +67,7 @@ def test_a_count_sets_the_duration() -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({"tick": 20}, "--players"),
+        ({"tick": 20}, "--senders"),
         ({"tick": 20, "senders": 10, "rate": 5}, "tick"),
         ({"tick": 20, "senders": 10, "profile": "1k 1s"}, "tick"),
         ({"tick": 0, "senders": 10}, "rate"),
@@ -89,14 +89,14 @@ def test_options_that_do_not_fit_together(given: dict[str, Any], word: str) -> N
         ({"warmup_s": 1.0}, "no warm-up"),
         ({"require": ("p99<5ms",)}, "p99<5ms"),
         ({"require": ("late<5",)}, "late<5"),
-        ({"threads": 2, "flows": 2}, "--players 2"),
-        ({"node": (1, 2)}, "--players 2"),
+        ({"threads": 2, "flows": 2}, "--senders 2"),
+        ({"node": (1, 2)}, "--senders 2"),
         ({"senders": 0}, "senders"),
         ({"senders": 2**32}, "senders"),
         ({"spread": -0.1}, "--spread"),
         ({"spread": 1.1}, "--spread"),
         ({"spread": 0.5, "arrivals": "poisson"}, "random arrivals"),
-        ({"target": "127.0.0.1:5,127.0.0.1:6", "flows": 2}, "--players 2"),
+        ({"target": "127.0.0.1:5,127.0.0.1:6", "flows": 2}, "--senders 2"),
         ({"target": "127.0.0.1:5,127.0.0.1:6", "senders": 2}, "--flows"),
         ({"target": "127.0.0.1:5,127.0.0.1:5", "senders": 2, "flows": 2}, "twice"),
         ({"target": "127.0.0.1:5,[::1]:5", "senders": 2, "flows": 2}, "IPv6"),

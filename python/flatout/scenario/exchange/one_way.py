@@ -14,7 +14,7 @@ from flatout.scenario.model import Scenario
 
 _PLAIN = Scenario(protocol="", target="", profile=())
 # What only such messages have, with the flag that asks for it.
-_SETTINGS = {"senders": "--players", "spread": "--spread"}
+_SETTINGS = {"senders": "--senders", "spread": "--spread"}
 _MOST_SENDERS = 2**32 - 1
 # Unless told: as many as a busy game has, and few enough for each to send more than once in a short run.
 _SENDERS = 10_000
@@ -43,7 +43,7 @@ def check(scenario: Scenario, spoken: Protocol, protocol_options: Any, *, one_wa
     _check_distinct_senders(scenario, spoken, protocol_options)
     needed = scenario.threads * (scenario.node[1] if scenario.node else 1) * targets
     if targets > 1 and scenario.senders < needed:
-        raise UsageError(f"each of {targets} targets needs a sender of each thread: ask for --players {needed} or more")
+        raise UsageError(f"each of {targets} targets needs a sender of each thread: ask for --senders {needed} or more")
 
 
 def _check_senders(scenario: Scenario) -> None:
@@ -51,7 +51,7 @@ def _check_senders(scenario: Scenario) -> None:
     _check_number(scenario.senders)
     if scenario.senders < threads:
         of = "threads of all nodes" if scenario.node else "threads"
-        raise UsageError(f"{threads} {of} need at least one sender each: ask for --players {threads} or more")
+        raise UsageError(f"{threads} {of} need at least one sender each: ask for --senders {threads} or more")
     if not 0.0 <= scenario.spread <= 1.0:
         raise UsageError("--spread is a share of a tick: 0 (all at once) to 1 (evenly over all of it)")
     if scenario.spread < 1.0 and scenario.arrivals != "constant":
@@ -66,14 +66,14 @@ def _check_distinct_senders(scenario: Scenario, spoken: Protocol, protocol_optio
     if names is None:
         raise UsageError(
             f"{scenario.senders:,} senders over {scenario.flows:,} flows: the format has no identity, so a receiver "
-            "tells them apart by address alone: ask for no more --players than --flows"
+            "tells them apart by address alone: ask for no more --senders than --flows"
         )
     raise UsageError(f"{scenario.senders:,} senders: the format's identity tells no more than {names:,} apart")
 
 
 def _check_number(senders: int) -> None:
     if not 1 <= senders <= _MOST_SENDERS:
-        raise UsageError(f"the number of senders (--players) goes from 1 to {_MOST_SENDERS:,}")
+        raise UsageError(f"the number of senders (--senders) goes from 1 to {_MOST_SENDERS:,}")
 
 
 def completed(given: dict[str, Any], targets: int, spoken: Protocol, protocol_options: Any) -> dict[str, Any]:
