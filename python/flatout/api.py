@@ -20,7 +20,7 @@ from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.host import describe as host
 from flatout.limit_search.drive import World, find_limit
-from flatout.plan.resolve import Plan, is_one_way, make, most_connections
+from flatout.plan.resolve import Plan, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
@@ -29,6 +29,7 @@ from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.runner.run import plain, quiet, run
 from flatout.scenario import streams
 from flatout.scenario.build import scenario_of
+from flatout.scenario.exchange import exchange_of
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.profile import Format
 from flatout.scenario.settings import LoadOptions
@@ -188,14 +189,13 @@ def search_of(
     goal = Goal(
         loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
     )
-    one_way = is_one_way(scenario)
-    if goal.p99_ns is not None and one_way:
-        raise UsageError("--p99 is a goal for answers, and nobody answers these messages: leave it out")
+    exchange = exchange_of(scenario)
+    exchange.check_search(p99=goal.p99_ns is not None)
     search = Search(
         goal=goal,
         within=_number(within, units.share),
         budget_s=_number(budget, units.duration),
-        one_way=one_way,
+        one_way=exchange.one_way,
         **(_rates(least, most, rate) if axis == "rate" else _connections(scenario, least, most, rate)),
     )
     low, high = search.bounds
@@ -236,7 +236,7 @@ def trial_scenario(protocol: str, target: str, **options: Unpack[LoadOptions]) -
     if options.get("arrivals") == "ping-pong":
         raise UsageError("the search sets the rate, and ping-pong goes at that of the answers: it is for load")
     scenario = scenario_of(protocol, target, rate=1000.0, duration=1.0, profile=None, **options)
-    if is_one_way(scenario):
+    if not exchange_of(scenario).has_trial_lengths:
         return scenario
     lengths = {
         **({} if "warmup" in options else {"warmup_s": TRIAL_WARMUP_S}),

@@ -63,7 +63,7 @@ def test_only_threads_that_spin_are_said_to_hold_each_other_up(monkeypatch: pyte
         ({"count": 10}, "at the pace of the answers"),
         ({"gso": True}, "--gso"),
         ({"busy_poll": "2s"}, "1us to 1s"),
-        ({"protocol": "record"}, "nobody answers"),
+        ({"protocol": "record"}, "one-way messages"),
         ({"protocol": "echo", "transport": "tcp"}, "over udp alone"),
         ({"arrivals": "constant", "rate": "1k", "wait": "spin"}, "--wait is for --arrivals ping-pong"),
         ({"arrivals": "poisson", "rate": "1k", "busy_poll": 1e-6}, "--busy-poll is for --arrivals ping-pong"),

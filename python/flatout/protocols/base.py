@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from flatout.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
     """For protocols, or ends of protocols, without settings of their own."""
+
+
+class ReceiverLayout(NamedTuple):
+    """What a receiver of one-way messages says of them, for comparison.
+
+    `size`: bytes of a message. `places`: where messages have the sender's identity (low half) and number (high half).
+    """
+
+    size: int
+    places: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +40,7 @@ class Protocol:
     `engine_options`: `options` or `serve_options` → the engine's options, where these are more than numbers.
     `lines_of`: `options` → the lines that replace a query file, where messages are made of rows.
     `one_way`: whether messages with these options are one-way; such a protocol is served by a receiver.
+    `receiver_layout`: `options` → what the receiver has to know of one-way messages.
     `max_senders`: how many senders a receiver can distinguish; None: by their addresses only.
     """
 
@@ -48,10 +61,18 @@ class Protocol:
     lines_of: Callable[[Any], list[str]] | None = None
     one_way: Callable[[Any], bool] | None = None
     max_senders: Callable[[Any], int | None] | None = None
+    receiver_layout: Callable[[Any], ReceiverLayout] | None = None
 
     def port_over(self, link: str) -> int:
         """The port that servers listen on for it."""
         return self.tls_port or self.port if link == "tls" else self.port
+
+    def filled(self, given: Mapping[str, Any]) -> Any:
+        """The protocol's options from their names and values. Errors: UsageError for an unknown name."""
+        try:
+            return self.options(**given)
+        except TypeError as error:
+            raise UsageError(f"{self.name} has no such option: {error}") from error
 
     def for_engine(self, protocol_options: Any) -> list[tuple[str, int]]:
         """The options as the engine takes them: names and whole numbers. Errors: UsageError."""

@@ -11,8 +11,7 @@ import msgspec
 from flatout.errors import UsageError
 from flatout.protocols import protocol as by_name
 from flatout.scenario import profile as profiles
-from flatout.scenario.exchange import one_way as ways
-from flatout.scenario.exchange import ping_pong
+from flatout.scenario.exchange import exchange_for
 from flatout.scenario.model import (
     DEFAULT_CONNECTIONS,
     Scenario,
@@ -20,7 +19,7 @@ from flatout.scenario.model import (
 )
 from flatout.scenario.settings import LoadOptions, Number, count, parsed, seconds
 from flatout.scenario.settings import rate as rate_per_s
-from flatout.scenario.target import apart
+from flatout.scenario.target import split_targets
 
 
 def scenario_of(
@@ -42,21 +41,19 @@ def scenario_of(
     tick, many = given.pop("tick", None), given.pop("count", None)
     if tick is not None:
         rate = _ticking(rate, profile, given.get("senders"), tick)
-    closed = given.get("arrivals") == "ping-pong"
-    segments = _own_pace(rate, duration, profile, many) if closed else _profile(rate, duration, profile, profile_format)
+    known = by_name(protocol)
+    exchange = exchange_for(known, known.options(**given["options"]), given.get("arrivals"))
+    has_rate = rate is not None or profile is not None or many is not None
+    segments = exchange.own_schedule(seconds=seconds(duration), has_rate=has_rate) or _profile(
+        rate, duration, profile, profile_format
+    )
     if many is not None:
         if profile is not None:
             raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
         segments = _counted(segments[0].from_per_s, many, given.get("arrivals"))
-    spoken = by_name(protocol)
-    protocol_options = spoken.options(**given["options"])
-    if spoken.engine_options is not None:
-        spoken.engine_options(protocol_options)  # what is wrong with them comes out here
-    if ways.is_one_way(spoken, protocol_options):
-        given = ways.completed(given, len(apart(target)), spoken, protocol_options)
-    if closed and (given.get("transport") or spoken.links[0]) == "udp":
-        given = ping_pong.completed(given, len(apart(target)))
-    fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
+    known.for_engine(exchange.options)  # what is wrong with them comes out here
+    given = exchange.complete(given, len(split_targets(target)))
+    fields = {"protocol": protocol, "target": target, "profile": segments, **_with_transport(protocol, given)}
     try:
         return msgspec.convert(fields, Scenario)
     except msgspec.ValidationError as error:
@@ -72,13 +69,6 @@ def _ticking(rate: Number | None, profile: Any, senders: Any, tick: Number) -> f
     return senders * rate_per_s(tick)
 
 
-def _own_pace(rate: Number | None, duration: Number, profile: Any, many: Any) -> Sequence[Segment]:
-    """So long without a rate of our making."""
-    if rate is not None or profile is not None or many is not None:
-        raise UsageError("ping-pong goes at the pace of the answers: leave the rate, the profile and the count out")
-    return profiles.steady(0.0, seconds(duration))
-
-
 def _counted(per_s: float, many: int | str, arrivals: Any) -> Sequence[Segment]:
     """A steady rate for as long as so many requests take."""
     number = count(many)
@@ -89,7 +79,7 @@ def _counted(per_s: float, many: int | str, arrivals: Any) -> Sequence[Segment]:
     return profiles.steady(per_s, number / per_s)
 
 
-def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+def _with_transport(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     """With the transport that the protocol prefers, and as many connections or flows as that has."""
     given["transport"] = given.get("transport") or by_name(protocol).links[0]
     connections = given.pop("connections", None)
@@ -120,7 +110,7 @@ def _profile(
 
 
 def _all_options(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The protocol's knobs with defaults filled in and types checked."""
+    """The protocol's options with defaults filled in and types checked."""
     protocol_options = by_name(protocol).options
     hints = get_type_hints(protocol_options)
     names = {field.name for field in dataclasses.fields(protocol_options)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from flatout.errors import UsageError
-from flatout.protocols.base import Protocol
+from flatout.protocols.base import Protocol, ReceiverLayout
 from flatout.protocols.record.layout import DEFAULT, Endian, Layout, layout_of
 from flatout.protocols.record.roles import Counter, Random
 
@@ -95,6 +95,12 @@ def max_senders(protocol_options: Options | ServeOptions) -> int | None:
     return None if layout.field("sequence") else _MOST_SENDERS
 
 
+def receiver_layout(protocol_options: Options) -> ReceiverLayout:
+    """The length of a record, and the places of its identity and sequence number."""
+    given = dict(engine_options(protocol_options))
+    return ReceiverLayout(given["size"], int(given.get("identity", 0)) | int(given.get("sequence", 0)) << 32)
+
+
 PROTOCOL = Protocol(
     name="record",
     title="Record",
@@ -112,4 +118,5 @@ PROTOCOL = Protocol(
     lines_of=lines_of,
     one_way=one_way,
     max_senders=max_senders,
+    receiver_layout=receiver_layout,
 )
