@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import resource
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from flatout.result.model import Host
 
-VERSION = "0.1.0"
+VERSION = importlib.metadata.version("flatout")
 
 
 def describe() -> Host:
