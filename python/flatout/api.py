@@ -20,7 +20,7 @@ from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.host import describe as host
 from flatout.limit_search.drive import Environment, find_limit
-from flatout.plan.resolve import Plan, is_one_way, make, most_connections
+from flatout.plan.resolve import Plan, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
@@ -28,9 +28,11 @@ from flatout.runner import receiver_stats
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.runner.run import quiet, run
 from flatout.scenario import streams
-from flatout.scenario.build import LoadOptions, scenario_of
+from flatout.scenario.build import scenario_of
+from flatout.scenario.exchange import exchange_of
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.profile import Format
+from flatout.scenario.settings import LoadOptions
 from flatout.server.answering import CONNECTIONS, Answerer
 from flatout.server.base import Server
 
@@ -59,10 +61,20 @@ def load(
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LoadResult:
-    """Loads a target once at `rate` per second for `duration`, or after `profile`.
+    """Loads a target once.
 
-    Errors: UsageError, TargetError, GeneratorError before anything is sent; Interrupted, with the result, on Ctrl-C.
-    A run that could not be driven is no error: look at `verdict`.
+    `protocol`: its name; UsageError for an unknown one.
+    `target`: host, or host:port; default port: the protocol's. TargetError for an unknown name, UsageError for a public
+    address unless `allow_public`.
+    `rate`: per second, as number or text ("100k"); no default, one of rate, profile and tick is needed.
+    `duration`: s, or text ("1m30s"); default 10 s; UsageError unless above 0.
+    `profile`: segments, text ("1k 5s, 2k 5s") or the name of a file; UsageError beside a rate.
+    `profile_format`: how the text is read; default: recognised. UsageError where it is ambiguous.
+    `progress`: called on each tick with a `RunProgress`; default: nothing is called.
+    `options`: the settings of `LoadOptions`; UsageError for an unknown one.
+
+    Errors come before anything is sent; GeneratorError where this host cannot do it; Interrupted, with the result, on
+    Ctrl-C. A run that could not be driven is no error: look at `verdict`.
     """
     asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
     scenario = scenario_of(protocol, target, **asked, **options)
@@ -101,10 +113,22 @@ def limit(
     progress: Callable[[SearchProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LimitResult:
-    """Searches the highest rate between `least` and `most` at which loss and p99 from due stay within the goal.
+    """Searches the highest load at which loss and p99 stay within the goal.
 
-    With `search="connections"` the most connections at one `rate` instead. `within`: how far apart, relatively, the
-    highest held and the lowest failed load may end. Errors as for `load`.
+    `protocol`, `target`: as for `load`.
+    `loss`: the largest share lost, as fraction or text ("0.1%"); default 0.001.
+    `p99`: the largest 99th percentile of latency from due, s or text; default: no such goal. UsageError for one-way
+    messages.
+    `least`, `most`: the bounds, rates per second or numbers of connections; default 1k and 5M per second, or 10
+    connections and what this host can open. UsageError unless 0 < least < most.
+    `within`: the relative distance at which the search ends, fraction or text; default 0.02, 0.001 to 0.5.
+    `budget`: time for the search, s or text; default 60 s, at least 5 s.
+    `search`: "rate" (default) or "connections".
+    `rate`: the fixed rate of a search along connections, per second; default 20k. UsageError beside search="rate".
+    `progress`: called on each tick with a `SearchProgress`; default: nothing is called.
+    `options`: the settings of `LoadOptions` but `count`, `tick` and ping-pong arrivals; UsageError for these.
+
+    Errors as for `load`.
     """
     scenario = trial_scenario(protocol, target, **options)
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
@@ -148,10 +172,16 @@ def serve(
     connections: int = CONNECTIONS,
     **options: Any,
 ) -> Server:
-    """Serves until the `with` block ends. Default address: the protocol's test port on 127.0.0.1.
+    """Serves until the `with` block ends.
 
-    By default one worker for each CPU that may be used, over all that the protocol speaks but TLS. Where messages go
-    one way it receives and counts them, by default in one thread; `options` are then those of `Receiver`, too.
+    `protocol`: its name; UsageError for an unknown one.
+    `listen`: ADDR:PORT; default: the protocol's test port on 127.0.0.1. UsageError where it cannot be had.
+    `threads`: workers; default: one for each CPU that may be used, 1 for one-way messages.
+    `cpus`: CPUs for them, as numbers or text ("0-3"); default: the scheduler chooses. UsageError for others'.
+    `transports`: default: all that the protocol has but TLS; UsageError for others.
+    `io`: "auto" (default), "io_uring" or "epoll" for connections.
+    `connections`: the most at once.
+    `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
     """
     if by_name(protocol).one_way is not None:
         from flatout.receiver.counting import drained
@@ -187,14 +217,13 @@ def search_of(
     goal = Goal(
         loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
     )
-    one_way = is_one_way(scenario)
-    if goal.p99_ns is not None and one_way:
-        raise UsageError("--p99 is a goal for answers, and nobody answers these messages: leave it out")
+    exchange = exchange_of(scenario)
+    exchange.check_search(p99=goal.p99_ns is not None)
     search = Search(
         goal=goal,
         within=_number(within, units.share),
         budget_s=_number(budget, units.duration),
-        one_way=one_way,
+        one_way=exchange.one_way,
         **(_rates(least, most, rate) if axis == "rate" else _connections(scenario, least, most, rate)),
     )
     low, high = search.bounds
@@ -235,7 +264,7 @@ def trial_scenario(protocol: str, target: str, **options: Unpack[LoadOptions]) -
     if options.get("arrivals") == "ping-pong":
         raise UsageError("the search sets the rate, and ping-pong goes at that of the answers: it is for load")
     scenario = scenario_of(protocol, target, rate=1000.0, duration=1.0, profile=None, **options)
-    if is_one_way(scenario):
+    if not exchange_of(scenario).has_trial_lengths:
         return scenario
     lengths = {
         **({} if "warmup" in options else {"warmup_s": TRIAL_WARMUP_S}),
@@ -251,7 +280,7 @@ def find(
     at = _along(scenario, search)
     for load in search.bounds if search.axis == "connections" else ():
         make(at(load, 1.0))  # what is wrong with the scenario comes out before any load
-    _must_tell(make(scenario))
+    _check_receivers(make(scenario))
 
     least_loss = 1.0
 
@@ -286,13 +315,13 @@ def find(
     )
 
 
-def _must_tell(plan: Plan) -> None:
-    """Errors: TargetError where nobody would tell how many messages arrive."""
+def _check_receivers(plan: Plan) -> None:
+    """Errors: TargetError where no receiver reports how many messages arrive."""
     for endpoint in plan.receivers:
         if receiver_stats.ask(endpoint) is None:
             raise TargetError(
-                f"nobody at {endpoint} tells what arrives, and nothing comes back: no limit can be found. Receive "
-                f"there with 'flatout serve {plan.scenario.protocol}' of this version, or with "
+                f"no receiver at {endpoint} reports what arrives, and nothing comes back: no limit can be found. "
+                f"Receive there with 'flatout serve {plan.scenario.protocol}' of this version, or with "
                 "flatout.Receiver(counters=True)"
             )
 
@@ -321,7 +350,7 @@ def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bo
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
-    """What this generator sends per second into a loopback socket that nobody reads: a hint only.
+    """What this generator sends per second into a unread loopback socket: a hint only.
 
     Dropping is cheaper than delivering and a real path differs, so the validity of each trial decides, not this.
     """

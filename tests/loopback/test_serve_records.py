@@ -231,10 +231,10 @@ def test_every_second_has_a_length_and_a_line(cli: Cli, receive: Receive) -> Non
 
 def test_senders_are_told_once_however_many_runs_they_sent_in(cli: Cli, receive: Receive) -> None:
     receiving = receive()
-    for players in (5, 3, 5):
-        flags = f"--rate 5k --count 500 --players {players}"
+    for senders in (5, 3, 5):
+        flags = f"--rate 5k --count 500 --players {senders}"
         run = cli("load", "record", receiving.address, *flags.split(), *JSON).json
-        assert run["receiver"]["senders"] == players
+        assert run["receiver"]["senders"] == senders
     totals, done = receiving.stop()
     assert totals["senders"] == sum(worker["senders"] for worker in totals["workers"]) == 5
     assert "by the sequence numbers of 5 senders" in done.err

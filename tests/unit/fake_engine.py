@@ -29,7 +29,7 @@ class FakeRun:
         self._counts = dict.fromkeys((*WORDS, *BESIDE), 0) | counts
 
     def __call__(self, plan: LoadPlan) -> FakeRun:
-        """Stands for the class: takes the plan."""
+        """Stands for the class: takes the engine's argument."""
         self.plan = plan
         return self
 

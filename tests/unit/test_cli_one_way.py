@@ -14,7 +14,7 @@ from flatout.scenario.model import Scenario, Segment
 
 CAST = next(name for name, protocol in PROTOCOLS.items() if protocol.one_way is not None)
 ASKED = next(name for name, protocol in PROTOCOLS.items() if protocol.one_way is None)
-FLAGS = ("--players", "--spread", "--format", "--endian")
+FLAGS = ("--senders", "--players", "--spread", "--format", "--endian")
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_there_are_no_more_senders_than_a_receiver_tells_apart() -> None:
     assert scenario(rate="10k", options={"format": "x:f4"}).senders == 10_000, "nobody tells any apart"
     with pytest.raises(UsageError, match="no more than 256 apart"):
         plan.make(scenario(rate="10k", senders=257, options={"format": "id:u1 seq:u4"}))
-    with pytest.raises(UsageError, match="no more --players than --flows"):
+    with pytest.raises(UsageError, match="no more --senders than --flows"):
         plan.make(scenario(rate="10k", senders=65, options={"format": "seq:u4"}))
 
 
@@ -67,7 +67,7 @@ def test_a_count_sets_the_duration() -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({"tick": 20}, "--players"),
+        ({"tick": 20}, "--senders"),
         ({"tick": 20, "senders": 10, "rate": 5}, "tick"),
         ({"tick": 20, "senders": 10, "profile": "1k 1s"}, "tick"),
         ({"tick": 0, "senders": 10}, "rate"),
@@ -89,14 +89,14 @@ def test_options_that_do_not_fit_together(given: dict[str, Any], word: str) -> N
         ({"warmup_s": 1.0}, "no warm-up"),
         ({"require": ("p99<5ms",)}, "p99<5ms"),
         ({"require": ("late<5",)}, "late<5"),
-        ({"threads": 2, "flows": 2}, "--players 2"),
-        ({"node": (1, 2)}, "--players 2"),
+        ({"threads": 2, "flows": 2}, "--senders 2"),
+        ({"node": (1, 2)}, "--senders 2"),
         ({"senders": 0}, "senders"),
         ({"senders": 2**32}, "senders"),
         ({"spread": -0.1}, "--spread"),
         ({"spread": 1.1}, "--spread"),
         ({"spread": 0.5, "arrivals": "poisson"}, "random arrivals"),
-        ({"target": "127.0.0.1:5,127.0.0.1:6", "flows": 2}, "--players 2"),
+        ({"target": "127.0.0.1:5,127.0.0.1:6", "flows": 2}, "--senders 2"),
         ({"target": "127.0.0.1:5,127.0.0.1:6", "senders": 2}, "--flows"),
         ({"target": "127.0.0.1:5,127.0.0.1:5", "senders": 2, "flows": 2}, "twice"),
         ({"target": "127.0.0.1:5,[::1]:5", "senders": 2, "flows": 2}, "IPv6"),
@@ -120,9 +120,8 @@ def test_what_is_answered_has_no_senders(changes: dict[str, Any]) -> None:
 def test_the_engine_gets_layout_senders_and_targets() -> None:
     made = plan.make(scenario(target="127.0.0.1:5,127.0.0.2:6", rate=1000, senders=8, spread=0.5, require=["loss<1%"]))
     engine = made.engine
-    assert (engine.ticks, engine.warmup_ns) == (Ticks(8, 0.5), 0)
-    assert made.layout is not None
-    assert dict(engine.options)["size"] == made.layout.size == 24
+    assert (engine.ticks, engine.warmup_ns) == (Ticks(senders=8, spread=0.5), 0)
+    assert dict(engine.options)["size"] == made.message_bytes == 24
     assert [str(endpoint) for endpoint in engine.targets] == ["127.0.0.1:5", "127.0.0.2:6"]
     assert [str(endpoint) for endpoint in made.receivers] == ["127.0.0.1:5", "127.0.0.2:6"]
     assert made.one_way
@@ -131,8 +130,8 @@ def test_the_engine_gets_layout_senders_and_targets() -> None:
 def test_what_is_answered_may_have_several_targets_and_no_receiver() -> None:
     made = plan.make(scenario(protocol=ANSWERED, target="127.0.0.1:5,127.0.0.2:6", rate=1000))
     assert len(made.engine.targets) == 2
-    assert (made.receivers, made.one_way, made.layout) == ([], False, None)
-    assert made.engine.ticks == Ticks(1, 1.0)
+    assert (made.receivers, made.one_way, made.message_bytes) == ([], False, None)
+    assert made.engine.ticks == Ticks(senders=1, spread=1.0)
 
 
 def test_messages_that_are_answered_keep_warm_up_and_time_out() -> None:

@@ -27,7 +27,7 @@ def asked(protocol: str = "ntp", target: str = "127.0.0.1", **options: Any) -> S
 def test_it_has_a_time_and_no_rate() -> None:
     scenario = asked()
     assert (scenario.duration_s, scenario.peak_per_s, scenario.ping_pong) == (5.0, 0.0, True)
-    assert make(scenario).engine.ping_pong == PingPong("sleep", 0)
+    assert make(scenario).engine.ping_pong == PingPong(wait="sleep", busy_poll_us=0)
     usual = scenario_of("ntp", "127.0.0.1", rate="1k", duration=1, profile=None)
     assert make(usual).engine.ping_pong is None
 
@@ -44,7 +44,7 @@ def test_how_the_answer_is_awaited_reaches_the_engine() -> None:
     scenario = asked(wait="spin", busy_poll="50us")
     assert (scenario.wait, scenario.busy_poll_us) == ("spin", 50)
     plan = make(scenario)
-    assert plan.engine.ping_pong == PingPong("spin", 50)
+    assert plan.engine.ping_pong == PingPong(wait="spin", busy_poll_us=50)
     assert plan.notes == ["loopback has no receive queue to poll: --busy-poll changes nothing here"]
     assert make(asked(target="192.168.7.7", busy_poll="50us")).notes == []
 
@@ -63,7 +63,7 @@ def test_only_threads_that_spin_are_said_to_hold_each_other_up(monkeypatch: pyte
         ({"count": 10}, "at the pace of the answers"),
         ({"gso": True}, "--gso"),
         ({"busy_poll": "2s"}, "1us to 1s"),
-        ({"protocol": "record"}, "nobody answers"),
+        ({"protocol": "record"}, "one-way messages"),
         ({"protocol": "echo", "transport": "tcp"}, "over udp alone"),
         ({"arrivals": "constant", "rate": "1k", "wait": "spin"}, "--wait is for --arrivals ping-pong"),
         ({"arrivals": "poisson", "rate": "1k", "busy_poll": 1e-6}, "--busy-poll is for --arrivals ping-pong"),

@@ -14,6 +14,7 @@ import flatout
 from flatout.errors import TargetError, UsageError
 from flatout.plan import capacity
 from flatout.plan import resolve as plan
+from flatout.plan.load_plan import Log
 from flatout.protocols import PROTOCOLS
 from flatout.scenario.model import Scenario, Segment
 from flatout.testing import Faults, FaultyServer
@@ -47,12 +48,11 @@ def test_the_engine_gets_every_setting() -> None:
     assert engine.protocol == NAME
     assert [(str(address), *rest) for address, *rest in engine.targets] == [("127.0.0.1", 5, 0)]
     assert [str(source) for source in engine.sources] == [f"127.0.0.{n}" for n in range(1, 9)]
-    assert [msgspec.structs.astuple(segment) for segment in engine.profile] == [(1.0, 1000.0, 2000.0)]
+    assert engine.profile == (Segment(1.0, 1000.0, 2000.0),)
     assert (engine.warmup_ns, engine.timeout_ns) == (250_000_000, 500_000_000)
     assert (engine.flows, engine.workers, engine.seed) == (8, 2, 2**64 - 1)
     assert (engine.arrivals, engine.stamps, engine.segmented) == ("poisson", False, True)
-    assert engine.log is not None
-    assert (engine.log.path, engine.log.format) == ("/tmp/log.csv", "flatout")
+    assert engine.log == Log(path="/tmp/log.csv", tcpscaler=False)
 
 
 def test_threads_that_share_a_cpu_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ SECOND = 1_000_000_000
 WORDS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
 
 
-class Casting(FakeRun):
+class OneWayRun(FakeRun):
     """One that sends 100 messages a second for two seconds."""
 
     def __init__(self, **counts: int) -> None:
@@ -38,7 +38,7 @@ class Casting(FakeRun):
 
 
 def done(
-    monkeypatch: pytest.MonkeyPatch, fake: Casting, teller: Teller, **options: Any
+    monkeypatch: pytest.MonkeyPatch, fake: OneWayRun, teller: Teller, **options: Any
 ) -> tuple[LoadResult, list[RunProgress]]:
     monkeypatch.setattr(running, "LoadRun", fake)
     monkeypatch.setattr(
@@ -51,7 +51,7 @@ def done(
 
 def test_the_receiver_tells_what_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
     last = counters(190, kernel_drops=4)
-    result, reported = done(monkeypatch, Casting(), Teller(counters(), counters(95), counters(180), last, last))
+    result, reported = done(monkeypatch, OneWayRun(), Teller(counters(), counters(95), counters(180), last, last))
     assert (result.verdict, result.loss) == ("ok", 0.05)
     assert (result.outcomes.received, result.outcomes.lost, result.rate_per_s.received) == (190, 10, 95.0)
     assert [interval.received for interval in result.intervals] == [95, 95], "what came after the end is the last's"
@@ -64,13 +64,13 @@ def test_the_receiver_tells_what_arrived(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_seconds_in_which_it_told_nothing_are_made_good_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = done(monkeypatch, Casting(), Teller(counters(), None, counters(200)))
+    result, _ = done(monkeypatch, OneWayRun(), Teller(counters(), None, counters(200)))
     assert [interval.received for interval in result.intervals] == [None, 200]
     assert result.loss == 0.0
 
 
 def test_nobody_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, reported = done(monkeypatch, Casting(), Teller(None))
+    result, reported = done(monkeypatch, OneWayRun(), Teller(None))
     assert (result.verdict, result.loss, result.outcomes.received, result.receiver) == ("ok", None, None, None)
     assert "loss is unknown" in result.notes[0]
     assert {progress.received for progress in reported} == {None}
@@ -78,19 +78,19 @@ def test_nobody_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_receiver_that_got_nothing_is_no_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = done(monkeypatch, Casting(), Teller(counters()))
+    result, _ = done(monkeypatch, OneWayRun(), Teller(counters()))
     assert (result.verdict, result.loss) == ("target-lost", 1.0)
     assert result.why == "the receiver got none of 200 messages"
 
 
 def test_a_receiver_that_falls_silent_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = done(monkeypatch, Casting(), Teller(counters(), counters(95), counters(180), None))
+    result, _ = done(monkeypatch, OneWayRun(), Teller(counters(), counters(95), counters(180), None))
     assert (result.verdict, result.loss) == ("target-lost", None)
     assert "reported nothing for 10 s after the run" in result.why
 
 
 def test_refusals_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Casting(refused=150)
+    fake = OneWayRun(refused=150)
     result, reported = done(monkeypatch, fake, Teller(None))
     assert fake.stopped
     assert (result.verdict, result.outcomes.refused) == ("target-lost", 0)
@@ -100,13 +100,13 @@ def test_refusals_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_few_refusals_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Casting(refused=20)
+    fake = OneWayRun(refused=20)
     result, _ = done(monkeypatch, fake, Teller(counters(), counters(95), counters(180)))
     assert (fake.stopped, result.verdict) == (False, "ok")
 
 
 def test_errors_come_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = Casting()
+    fake = OneWayRun()
     with pytest.raises(UsageError, match="bytes"):
         done(monkeypatch, fake, Teller(counters(size=7)))
     with pytest.raises(TargetError):
@@ -115,7 +115,7 @@ def test_errors_come_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_of_several_nodes_leaves_the_account_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, reported = done(monkeypatch, Casting(), Teller(counters(), counters(590)), node="1/3")
+    result, reported = done(monkeypatch, OneWayRun(), Teller(counters(), counters(590)), node="1/3")
     assert (result.verdict, result.loss, result.receiver) == ("ok", None, None)
     assert [r.after["received"] for r in result.readings] == [590]
     assert {progress.received for progress in reported} == {None}
@@ -123,5 +123,5 @@ def test_one_of_several_nodes_leaves_the_account_to_all(monkeypatch: pytest.Monk
 
 def test_what_is_required_of_arrivals(monkeypatch: pytest.MonkeyPatch) -> None:
     required = ["loss<1%", "rate>94", "lost<20"]
-    result, _ = done(monkeypatch, Casting(), Teller(counters(), counters(190)), require=required)
+    result, _ = done(monkeypatch, OneWayRun(), Teller(counters(), counters(190)), require=required)
     assert [(r.value, r.met) for r in result.requirements] == [(0.05, False), (95.0, True), (10.0, True)]

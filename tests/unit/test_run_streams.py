@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fake_engine import FakeRun
 
+from flatout.plan.load_plan import ConnectionPolicy, Share, Tls
 from flatout.protocols import PROTOCOLS
 from flatout.result.files import from_json, to_json
 from flatout.result.histogram import distribution, standard_deviation_ns
@@ -91,11 +92,17 @@ def test_the_engine_is_given_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> 
     done(monkeypatch, fake, hold="2", churn="1k", connect_rate="5k", connect_timeout="2s", reconnect=True, io="epoll")
     plan = fake.plan
     assert plan is not None
-    policy = plan.policy
-    assert (plan.link, plan.flows, policy.hold, policy.churn) == ("tcp", 10, 2, 1000)
-    assert (policy.connect_per_s, policy.connect_timeout_ns) == (5000.0, 2 * SECOND)
-    assert (policy.reconnect, policy.io) == (True, "epoll")
-    assert (plan.node.index, plan.node.of, plan.start_at_unix_ns, plan.log) == (0, 1, None, None)
+    assert (plan.link, plan.flows, plan.node) == ("tcp", 10, Share(index=0, of=1))
+    assert plan.policy == ConnectionPolicy(
+        connect_per_s=5000.0,
+        connect_timeout_ns=2 * SECOND,
+        churn=1000,
+        hold=2,
+        reconnect=True,
+        io="epoll",
+        tls=Tls(),
+    )
+    assert (plan.start_at_unix_ns, plan.log) == (None, None)
 
 
 def test_the_deviation_is_that_of_the_samples() -> None:

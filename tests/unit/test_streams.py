@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +13,11 @@ from flatout.errors import UsageError
 from flatout.plan import capacity, targets
 from flatout.plan import resolve as plan
 from flatout.plan.capacity import Room
+from flatout.plan.load_plan import Share, Tls
 from flatout.protocols import PROTOCOLS
 from flatout.scenario import nodes, streams
 from flatout.scenario.build import scenario_of
-from flatout.scenario.model import Scenario
+from flatout.scenario.model import Scenario, Segment
 
 PLAIN = next(name for name, protocol in PROTOCOLS.items() if protocol.links == ("udp",))
 ASKING = next(name for name, protocol in PROTOCOLS.items() if protocol.default_lines)
@@ -103,7 +103,7 @@ def test_the_engine_gets_every_setting_of_tls(monkeypatch: pytest.MonkeyPatch) -
     tls = {"server_name": None, "verify": True, "ca": "/ca.pem", "resume": False}
     engine = made(monkeypatch, scenario(where="localhost:5", transport="tls", tls=tls)).engine
     assert engine.link == "tls"
-    assert msgspec.structs.astuple(engine.policy.tls) == ("localhost", True, "/ca.pem", False)
+    assert engine.policy.tls == Tls(name="localhost", verify=True, authorities="/ca.pem", resume=False)
 
 
 def test_lines_of_ones_own_take_the_place_of_the_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_each_node_asks_its_share_and_the_schedule_is_divided_by_the_engine(monk
     asked = scenario(transport="tcp", connections=10, hold=4, connect_rate=900, node="2/3", rate=3000)
     engine = made(monkeypatch, asked).engine
     assert (engine.flows, engine.policy.hold, engine.policy.connect_per_s) == (3, 1, 300.0)
-    assert (engine.node.index, engine.node.of, engine.seed) == (1, 3, 42)
-    assert [msgspec.structs.astuple(segment) for segment in engine.profile] == [(1.0, 3000.0, 3000.0)]
+    assert (engine.node, engine.seed) == (Share(index=1, of=3), 42)
+    assert engine.profile == (Segment(1.0, 3000.0, 3000.0),)
     flows = made(monkeypatch, scenario(flows=64, node="1/3")).engine.flows
     assert flows == 22

@@ -72,7 +72,6 @@ pub struct Log {
     /// Where it is.
     pub path: PathBuf,
     /// Whether its rows are those of tcpscaler's clients.
-    #[cfg_attr(feature = "python", pyo3(attribute("format"), from_py_with = python::tcpscaler))]
     pub tcpscaler: bool,
 }
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from flatout import api
 from flatout.cli import output as out
-from flatout.cli.flags.connections import Connecting, Querying, help_of, shown
-from flatout.cli.flags.one_way import Casting, load_flags, target_help
-from flatout.cli.flags.shared import Asking, Output, flattened, worded
+from flatout.cli.flags.settings import options_of, setting_flags
+from flatout.cli.flags.shared import Output, flattened, help_of, shown, target_help, worded
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
@@ -45,16 +45,6 @@ class Seeking:
     within: Annotated[
         str, Parameter(group=GOAL, help="How close the highest load held and the lowest that failed must come.")
     ] = "2%"
-    require: Annotated[
-        list[str],
-        Parameter(
-            group=GOAL,
-            consume_multiple=True,
-            negative=(),
-            show_default=False,
-            help="What else a trial must meet to count as held, e.g. 'invalid<1', and of answers 'p999<20ms'.",
-        ),
-    ] = field(default_factory=list)
     budget: Annotated[str, Parameter(group=GOAL, help="Time for the whole search.")] = "60s"
 
     def goal(self) -> dict[str, Any]:
@@ -84,6 +74,8 @@ class Along:
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
+    wording = wording_of(one_way=protocol.one_way is not None)
+    flags = setting_flags(protocol, "limit", GOAL, wording)
 
     def limit(
         target: str,
@@ -91,36 +83,23 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         *,
         seeking: Seeking = Seeking(),
         along: Along = Along(),
-        casting: Casting = Casting(),
-        asking: Asking = Asking(),
-        connecting: Connecting = Connecting(),
-        querying: Querying = Querying(),
+        settings: Any = flags(),
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
     ) -> int:
-        options = asking.options(protocol_options)
-        options["require"] = seeking.require
-        if streams.has_streams(protocol):
-            options.update(connecting.options())
-        if protocol.default_lines:
-            options.update(querying.options())
-        if protocol.one_way is not None:
-            options.update(casting.options())
+        options = options_of(settings, protocol, "limit")
+        options["options"] = dataclasses.asdict(protocol_options)
         scenario = api.trial_scenario(protocol.name, target, **options)
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
 
-    reported = wording_of(one_way=protocol.one_way is not None)
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
         "target": Annotated[str, Parameter(help=target_help(protocol))],
-        "seeking": flattened(worded(Seeking, reported)),
+        "seeking": flattened(worded(Seeking, wording)),
         "along": shown(Along, when=streams.has_streams(protocol)),
-        "casting": shown(Casting, when=protocol.one_way is not None),
-        "asking": flattened(worded(load_flags(protocol), reported)),
-        "connecting": shown(Connecting, when=streams.has_streams(protocol)),
-        "querying": shown(Querying, when=bool(protocol.default_lines)),
+        "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
         "return": int,
@@ -151,7 +130,7 @@ receiver. Without answers there is no latency, and so no --p99.
 
 ```
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --loss 0.1%
-flatout limit {protocol.name} 10.0.0.2 --players 10k --spread 10% --threads 2 --budget 2m --html report.html
+flatout limit {protocol.name} 10.0.0.2 --senders 10k --spread 10% --threads 2 --budget 2m --html report.html
 ```
 """
 _STREAM_EXAMPLES = """\

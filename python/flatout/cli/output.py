@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flatout.cli.flags.shared import Output
-from flatout.errors import OutputError
+from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
 from flatout.result.files import to_json, write
 from flatout.result.model import LimitResult, LoadResult, Result
 
-DONE, UNMET, BAD_USE, TARGET, GENERATOR, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, UNMET = 0, FlatoutError.exit_code
+BAD_USE, TARGET, GENERATOR = UsageError.exit_code, TargetError.exit_code, GeneratorError.exit_code
+INTERRUPTED = Interrupted.exit_code
 # Where several hold the first of these is the command's code.
 _PRECEDENCE = (BAD_USE, INTERRUPTED, TARGET, GENERATOR, UNMET)
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
 
 import msgspec
 
 from flatout import units
 from flatout.errors import UsageError
 from flatout.plan import capacity, targets
-from flatout.plan.load_plan import LoadPlan, load_plan
-from flatout.protocols import protocol
-from flatout.protocols.base import MessageLayout, Protocol
+from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Share, Ticks, Tls
+from flatout.protocols.base import ReceiverLayout
 from flatout.scenario import nodes, requirement, streams
-from flatout.scenario.exchange import one_way as ways
-from flatout.scenario.exchange import ping_pong
+from flatout.scenario.exchange import Exchange, exchange_of
 from flatout.scenario.model import Scenario, Segment
-from flatout.scenario.target import apart
+from flatout.scenario.target import split, split_targets
 
 _LONGEST_TIMEOUT_S = 60.0
 
@@ -26,8 +23,8 @@ _LONGEST_TIMEOUT_S = 60.0
 class Plan(msgspec.Struct, frozen=True):
     """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing.
 
-    `others`: further addresses of the target, for when nobody can be connected to at this one. `receivers`: where
-    nothing comes back, the addresses at which to ask what has arrived; else empty.
+    `others`: further addresses of the target, tried when no connection to this one stands. `receivers`: for
+    one-way messages the addresses at which to ask what has arrived, else empty; `layout`: what they must agree on.
     """
 
     scenario: Scenario
@@ -37,25 +34,22 @@ class Plan(msgspec.Struct, frozen=True):
     notes: list[str] = []
     others: list[targets.Endpoint] = []
     receivers: list[targets.Endpoint] = []
+    layout: ReceiverLayout | None = None
 
     @property
     def one_way(self) -> bool:
-        """Whether nothing comes back."""
+        """Whether the messages are one-way."""
         return bool(self.receivers)
 
     @property
-    def layout(self) -> MessageLayout | None:
-        """Where nothing comes back: the layout of each message, which its receiver must share."""
-        spoken = protocol(self.scenario.protocol)
-        if not self.receivers or spoken.layout is None:
-            return None
-        return spoken.layout(_options(spoken, self.scenario.options))
+    def message_bytes(self) -> int | None:
+        """The length of each one-way message."""
+        return None if self.layout is None else self.layout.size
 
-
-def is_one_way(scenario: Scenario) -> bool:
-    """Whether nobody answers its messages."""
-    spoken = protocol(scenario.protocol)
-    return ways.is_one_way(spoken, _options(spoken, scenario.options))
+    @property
+    def places(self) -> int | None:
+        """Where one-way messages have the sender's identity (low half) and their number (high half)."""
+        return None if self.layout is None else self.layout.places
 
 
 def make(scenario: Scenario, which: int = 0) -> Plan:
@@ -63,33 +57,40 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
 
     Errors: UsageError (nothing is sent), TargetError for an unknown name.
     """
-    spoken = protocol(scenario.protocol)
-    protocol_options = _options(spoken, scenario.options)
-    one_way = ways.is_one_way(spoken, protocol_options)
-    streams.check(scenario, spoken)
-    ways.check(scenario, spoken, protocol_options, one_way=one_way, targets=len(apart(scenario.target)))
-    ping_pong.check(scenario, one_way=one_way)
+    exchange = exchange_of(scenario)
+    protocol = exchange.protocol
+    streams.check(scenario, protocol)
+    exchange.check(scenario, len(split_targets(scenario.target)))
     _check_numbers(scenario)
     _check_file(scenario.queries)
     for expression in scenario.require:
         requirement.check(expression)
-    endpoints, beside = _endpoints(scenario, spoken.port_over(scenario.transport))
+    endpoints, beside = _endpoints(scenario, protocol.port_over(scenario.transport))
     endpoint = endpoints[which]
     for each in (endpoint, *beside):
         targets.guard(each, scenario.allow_public)
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = load_plan(scenario, spoken, protocol_options, [endpoint, *beside], sources)
-    receivers = [endpoint, *beside] if one_way else []
-    notes += [*tight, *_crowded(scenario), *ping_pong.notes(scenario, loopback=endpoint.address.is_loopback)]
-    return Plan(scenario, endpoint, sources, engine, notes, others=endpoints[which + 1 :], receivers=receivers)
+    engine = _load_plan(scenario, exchange, [endpoint, *beside], sources)
+    receivers = [endpoint, *beside] if exchange.one_way else []
+    notes += [
+        *tight,
+        *_shared_cpus(scenario, exchange),
+        *exchange.notes(scenario, loopback=endpoint.address.is_loopback),
+    ]
+    return Plan(
+        *(scenario, endpoint, sources, engine, notes),
+        others=endpoints[which + 1 :],
+        receivers=receivers,
+        layout=exchange.receiver_layout,
+    )
 
 
-def _crowded(scenario: Scenario) -> list[str]:
+def _shared_cpus(scenario: Scenario, exchange: Exchange) -> list[str]:
     """What to say where threads that spin have to share CPUs."""
     cpus = len(set(scenario.cpus) or os.sched_getaffinity(0))
-    sleeps = scenario.ping_pong and scenario.wait == "sleep"
+    sleeps = exchange.may_sleep and scenario.wait == "sleep"
     if scenario.threads <= cpus or sleeps:
         return []
     each = "1 CPU" if cpus == 1 else f"{cpus} CPUs"
@@ -98,7 +99,7 @@ def _crowded(scenario: Scenario) -> list[str]:
 
 def _endpoints(scenario: Scenario, port: int) -> tuple[list[targets.Endpoint], list[targets.Endpoint]]:
     """The addresses of the target, and the first of each further one that is loaded in turn with it."""
-    first, *texts = apart(scenario.target)
+    first, *texts = split_targets(scenario.target)
     if texts and scenario.streams:
         raise UsageError("several targets are for datagrams: over connections name one")
     endpoints, beside = targets.addresses(first, port), [targets.resolve(text, port) for text in texts]
@@ -113,7 +114,7 @@ def _endpoints(scenario: Scenario, port: int) -> tuple[list[targets.Endpoint], l
 
 def most_connections(scenario: Scenario) -> int:
     """How many connections a search may try on this host unless told."""
-    endpoint = targets.resolve(scenario.target, protocol(scenario.protocol).port_over(scenario.transport))
+    endpoint = targets.resolve(scenario.target, exchange_of(scenario).protocol.port_over(scenario.transport))
     return capacity.most_connections(scenario, endpoint, capacity.room())
 
 
@@ -178,8 +179,61 @@ def _check_room(
     return [tight] if tight else []
 
 
-def _options(spoken: Protocol, options: dict[str, Any]) -> Any:
-    try:
-        return spoken.options(**options)
-    except TypeError as error:
-        raise UsageError(f"{spoken.name} has no such option: {error}") from error
+def _load_plan(
+    scenario: Scenario,
+    exchange: Exchange,
+    endpoints: list[targets.Endpoint],
+    sources: list[targets.Address],
+) -> LoadPlan:
+    index, of = scenario.node or (1, 1)
+    return LoadPlan(
+        protocol=exchange.protocol.name,
+        options=exchange.protocol.for_engine(exchange.options),
+        lines=_lines(scenario, exchange),
+        queries=scenario.queries,
+        targets=endpoints,
+        sources=sources,
+        link=scenario.transport,
+        flows=nodes.part(scenario.askers, scenario.node),
+        policy=_connection_policy(scenario),
+        ticks=Ticks(senders=scenario.senders, spread=scenario.spread),
+        node=Share(index=index - 1, of=of),
+        start_at_unix_ns=None if scenario.start_at is None else streams.unix_ns(scenario.start_at),
+        profile=scenario.profile,
+        warmup_ns=round(scenario.warmup_s * 1e9),
+        timeout_ns=round(scenario.timeout_s * 1e9),
+        arrivals="poisson" if scenario.arrivals == "poisson" else "constant",
+        ping_pong=PingPong(wait=scenario.wait, busy_poll_us=scenario.busy_poll_us) if scenario.ping_pong else None,
+        seed=scenario.seed % 2**64,
+        workers=scenario.threads,
+        cpus=scenario.cpus,
+        stamps=scenario.stamps == "kernel",
+        segmented=scenario.gso,
+        log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),
+    )
+
+
+def _connection_policy(scenario: Scenario) -> ConnectionPolicy:
+    tls = Tls()
+    if scenario.transport == "tls":
+        host = split(split_targets(scenario.target)[0], 1)[0]
+        asked = scenario.tls
+        tls = Tls(name=asked.server_name or host, verify=asked.verify, authorities=asked.ca, resume=asked.resume)
+    return ConnectionPolicy(
+        # The rate, like the schedule's, is that of all nodes together.
+        connect_per_s=scenario.connect_rate_per_s / (scenario.node[1] if scenario.node else 1),
+        connect_timeout_ns=round(scenario.connect_timeout_s * 1e9),
+        churn=scenario.churn,
+        hold=nodes.part(scenario.hold, scenario.node),
+        reconnect=scenario.reconnect,
+        io=scenario.io,
+        tls=tls,
+    )
+
+
+def _lines(scenario: Scenario, exchange: Exchange) -> list[str]:
+    """What messages are made of, where no query file says it."""
+    if scenario.queries is not None:
+        return []
+    protocol = exchange.protocol
+    return protocol.lines_of(exchange.options) if protocol.lines_of else list(protocol.default_lines)

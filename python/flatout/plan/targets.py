@@ -1,4 +1,4 @@
-"""Whom to ask: names to addresses, and the guard that keeps load away from strangers."""
+"""Targets resolved: names to addresses, and the guard against load on public addresses."""
 
 from __future__ import annotations
 

@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from flatout.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
     """For protocols, or ends of protocols, without settings of their own."""
 
 
-class MessageLayout(NamedTuple):
-    """The layout of one-way messages: bytes each, and where they say who sent them and their number.
+class ReceiverLayout(NamedTuple):
+    """What a receiver of one-way messages says of them, for comparison.
 
-    `places` has the position of the sender's identity in its low 32 bits, that of the sequence number in the high ones.
+    `size`: bytes of a message. `places`: where messages have the sender's identity (low half) and number (high half).
     """
 
     size: int
@@ -38,7 +40,7 @@ class Protocol:
     `engine_options`: `options` or `serve_options` → the engine's options, where these are more than numbers.
     `lines_of`: `options` → the lines that replace a query file, where messages are made of rows.
     `one_way`: whether messages with these options are one-way; such a protocol is served by a receiver.
-    `layout`: where messages are one-way, their layout, which their receiver must share.
+    `receiver_layout`: `options` → what the receiver has to know of one-way messages.
     `max_senders`: how many senders a receiver can distinguish; None: by their addresses only.
     """
 
@@ -58,20 +60,25 @@ class Protocol:
     engine_options: Callable[[Any], list[tuple[str, int]]] | None = None
     lines_of: Callable[[Any], list[str]] | None = None
     one_way: Callable[[Any], bool] | None = None
-    layout: Callable[[Any], MessageLayout] | None = None
     max_senders: Callable[[Any], int | None] | None = None
+    receiver_layout: Callable[[Any], ReceiverLayout] | None = None
 
     def port_over(self, link: str) -> int:
         """The port that servers listen on for it."""
         return self.tls_port or self.port if link == "tls" else self.port
 
-    def numbers(self, options: Any) -> list[tuple[str, int]]:
-        """The engine's options, by name. Errors: UsageError."""
-        return self.engine_options(options) if self.engine_options else list(option_values(options).items())
+    def filled(self, given: Mapping[str, Any]) -> Any:
+        """The protocol's options from their names and values. Errors: UsageError for an unknown name."""
+        try:
+            return self.options(**given)
+        except TypeError as error:
+            raise UsageError(f"{self.name} has no such option: {error}") from error
 
-    def query_lines(self, options: Any) -> list[str]:
-        """What requests are made of where no query file says it."""
-        return self.lines_of(options) if self.lines_of else list(self.default_lines)
+    def for_engine(self, protocol_options: Any) -> list[tuple[str, int]]:
+        """The options as the engine takes them: names and whole numbers. Errors: UsageError."""
+        if self.engine_options is not None:
+            return self.engine_options(protocol_options)
+        return list(option_values(protocol_options).items())
 
 
 def option_values(protocol_options: Any) -> dict[str, int]:

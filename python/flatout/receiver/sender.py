@@ -15,7 +15,7 @@ from flatout import _engine, units
 from flatout.errors import GeneratorError, TargetError, UsageError
 from flatout.plan import targets
 from flatout.protocols import PROTOCOLS, layout_of
-from flatout.scenario.target import apart
+from flatout.scenario.target import split_targets
 
 if TYPE_CHECKING:
     import numpy
@@ -49,7 +49,7 @@ class Sender:
         if gso and not able:
             raise UsageError("this kernel cannot cut datagrams apart (UDP_SEGMENT, Linux 4.18): leave gso out")
         flows = units.whole("flows", flows, units.MOST_THINGS)
-        endpoints = [targets.resolve(text, _port()) for text in apart(target)]
+        endpoints = [targets.resolve(text, _port()) for text in split_targets(target)]
         for endpoint in endpoints:
             targets.guard(endpoint, allow_public)
         self._dtype: numpy.dtype[Any] = self.layout.dtype

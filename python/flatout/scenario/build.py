@@ -3,77 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, get_type_hints
+from collections.abc import Sequence
+from typing import Any, Unpack, get_type_hints
 
 import msgspec
 
-from flatout import units
 from flatout.errors import UsageError
 from flatout.protocols import protocol as by_name
-from flatout.scenario import nodes
 from flatout.scenario import profile as profiles
-from flatout.scenario.exchange import one_way as ways
-from flatout.scenario.exchange import ping_pong
+from flatout.scenario.exchange import exchange_for
 from flatout.scenario.model import (
     DEFAULT_CONNECTIONS,
-    Arrivals,
-    Io,
-    LogFormat,
     Scenario,
     Segment,
-    Stamps,
-    Transport,
-    Wait,
 )
-from flatout.scenario.target import apart
-
-Number = float | int | str
-
-
-class LoadOptions(TypedDict, total=False):
-    """Keyword arguments of `load` and `limit`, with the command line's names and defaults.
-
-    `warmup`, `timeout`, `connect_timeout`: s or text; `flows`, `connections`, `churn`, `hold`: numbers or text ("20k");
-    `count`: so many requests instead of a duration; `senders`, `spread`: numbers or text, `tick`: times a second that
-    each sender sends, so that the rate is `senders` x `tick`; `wait`, `busy_poll` (s or text): how the answer is
-    awaited where `arrivals` is "ping-pong", which has no rate; `node`: "2/3" or (2, 3); `start_at`: Unix time in s,
-    or RFC 3339; `tls`: fields of `Tls`; `options`: the protocol's own options by name.
-    """
-
-    warmup: Number
-    timeout: Number
-    flows: int | str
-    sources: Sequence[str]
-    arrivals: Arrivals
-    seed: int
-    threads: int
-    cpus: Sequence[int]
-    stamps: Stamps
-    gso: bool
-    require: Sequence[str]
-    log: str | None
-    log_format: LogFormat
-    allow_public: bool
-    transport: Transport | None
-    connections: int | str | None
-    connect_rate: Number
-    connect_timeout: Number
-    churn: int | str
-    hold: int | str
-    reconnect: bool
-    io: Io
-    tls: Mapping[str, Any]
-    queries: str | None
-    node: str | Sequence[int] | None
-    start_at: Number | None
-    senders: int | str
-    spread: Number
-    tick: Number | None
-    count: int | str | None
-    wait: Wait
-    busy_poll: Number
-    options: dict[str, Any]
+from flatout.scenario.settings import LoadOptions, Number, count, parsed, seconds
+from flatout.scenario.settings import rate as rate_per_s
+from flatout.scenario.target import split_targets
 
 
 def scenario_of(
@@ -90,28 +36,24 @@ def scenario_of(
     given: dict[str, Any] = dict(options)
     if unknown := set(given) - LoadOptions.__annotations__.keys():
         raise UsageError(f"a load has no option {', '.join(sorted(unknown))}")
-    for name, (field, meant) in _TEXTS.items():
-        if given.get(name) is not None:
-            given[field] = meant(given.pop(name))
+    given = parsed(given)
     given["options"] = _all_options(protocol, given.get("options", {}))
     tick, many = given.pop("tick", None), given.pop("count", None)
     if tick is not None:
         rate = _ticking(rate, profile, given.get("senders"), tick)
-    closed = given.get("arrivals") == "ping-pong"
-    segments = _own_pace(rate, duration, profile, many) if closed else _profile(rate, duration, profile, profile_format)
+    known = by_name(protocol)
+    exchange = exchange_for(known, known.options(**given["options"]), given.get("arrivals"))
+    has_rate = rate is not None or profile is not None or many is not None
+    segments = exchange.own_schedule(seconds=seconds(duration), has_rate=has_rate) or _profile(
+        rate, duration, profile, profile_format
+    )
     if many is not None:
         if profile is not None:
             raise UsageError("a count goes with one steady rate: leave the profile out, or the count")
         segments = _counted(segments[0].from_per_s, many, given.get("arrivals"))
-    spoken = by_name(protocol)
-    protocol_options = spoken.options(**given["options"])
-    if spoken.engine_options is not None:
-        spoken.engine_options(protocol_options)  # what is wrong with them comes out here
-    if ways.is_one_way(spoken, protocol_options):
-        given = ways.completed(given, len(apart(target)), spoken, protocol_options)
-    if closed and (given.get("transport") or spoken.links[0]) == "udp":
-        given = ping_pong.completed(given, len(apart(target)))
-    fields = {"protocol": protocol, "target": target, "profile": segments, **_carried(protocol, given)}
+    known.for_engine(exchange.options)  # what is wrong with them comes out here
+    given = exchange.complete(given, len(split_targets(target)))
+    fields = {"protocol": protocol, "target": target, "profile": segments, **_with_transport(protocol, given)}
     try:
         return msgspec.convert(fields, Scenario)
     except msgspec.ValidationError as error:
@@ -123,15 +65,8 @@ def _ticking(rate: Number | None, profile: Any, senders: Any, tick: Number) -> f
     if rate is not None or profile is not None:
         raise UsageError("senders at a tick set the rate: give a rate, a profile or a tick")
     if not isinstance(senders, int):
-        raise UsageError("a tick is that of each sender: say how many there are (--players 10k --tick 20)")
-    return senders * _rate(tick)
-
-
-def _own_pace(rate: Number | None, duration: Number, profile: Any, many: Any) -> Sequence[Segment]:
-    """So long without a rate of our making."""
-    if rate is not None or profile is not None or many is not None:
-        raise UsageError("ping-pong goes at the pace of the answers: leave the rate, the profile and the count out")
-    return profiles.steady(0.0, seconds(duration))
+        raise UsageError("a tick is that of each sender: say how many there are (--senders 10k --tick 20)")
+    return senders * rate_per_s(tick)
 
 
 def _counted(per_s: float, many: int | str, arrivals: Any) -> Sequence[Segment]:
@@ -144,7 +79,7 @@ def _counted(per_s: float, many: int | str, arrivals: Any) -> Sequence[Segment]:
     return profiles.steady(per_s, number / per_s)
 
 
-def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
+def _with_transport(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     """With the transport that the protocol prefers, and as many connections or flows as that has."""
     given["transport"] = given.get("transport") or by_name(protocol).links[0]
     connections = given.pop("connections", None)
@@ -157,42 +92,6 @@ def _carried(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
     return given if connections is None else {**given, "flows": connections}
 
 
-def seconds(value: Number) -> float:
-    """A duration in s, from a number or text."""
-    return units.duration(value) if isinstance(value, str) else float(value)
-
-
-def _rate(value: Number) -> float:
-    return units.rate(value if isinstance(value, str) else repr(float(value)))
-
-
-def count(value: int | str) -> int | str:
-    """A whole number, from one or from text; anything else is left to the scenario's check."""
-    return units.count(value) if isinstance(value, str) else value
-
-
-def _node(value: str | Sequence[int]) -> nodes.Node | Sequence[int]:
-    return nodes.parse(value) if isinstance(value, str) else tuple(value)
-
-
-# Arguments that may be text: the scenario's field, and what the text means.
-_TEXTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "warmup": ("warmup_s", seconds),
-    "timeout": ("timeout_s", seconds),
-    "connect_timeout": ("connect_timeout_s", seconds),
-    "connect_rate": ("connect_rate_per_s", _rate),
-    "flows": ("flows", count),
-    "connections": ("connections", count),
-    "churn": ("churn", count),
-    "hold": ("hold", count),
-    "node": ("node", _node),
-    "senders": ("senders", count),
-    "spread": ("spread", lambda value: units.share(value, may_be_all=True) if isinstance(value, str) else float(value)),
-    "busy_poll": ("busy_poll_us", lambda value: round(seconds(value) * 1e6)),
-    "start_at": ("start_at", lambda value: value if isinstance(value, str) else repr(value)),
-}
-
-
 def _profile(
     rate: Number | None,
     duration: Number,
@@ -200,18 +99,18 @@ def _profile(
     profile_format: profiles.Format | None,
 ) -> Sequence[Segment]:
     if isinstance(profile, str):
-        return profiles.parse(profile, profile_format, None if rate is None else _rate(rate))
+        return profiles.parse(profile, profile_format, None if rate is None else rate_per_s(rate))
     if profile is not None:
         if rate is not None:
             raise UsageError("give a rate or a profile, not both")
         return tuple(profile)
     if rate is None:
         raise UsageError("a load needs a rate (such as 100k) or a profile")
-    return profiles.steady(_rate(rate), seconds(duration))
+    return profiles.steady(rate_per_s(rate), seconds(duration))
 
 
 def _all_options(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The protocol's knobs with defaults filled in and types checked."""
+    """The protocol's options with defaults filled in and types checked."""
     protocol_options = by_name(protocol).options
     hints = get_type_hints(protocol_options)
     names = {field.name for field in dataclasses.fields(protocol_options)}

@@ -1,4 +1,4 @@
-"""What was asked, with every default filled in: frozen types that go into results and can be run again."""
+"""The scenario: what was asked, with every default filled in, as frozen types that can be stored and run again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """One load: whom to ask what, how fast, how long and from where. Durations in s, `profile` in order.
+    """One load: target, protocol, how fast, how long and from where. Durations in s, `profile` in order.
 
     `flows` are source sockets that the far end can tell apart; `sources` are networks or addresses to send from;
     `options` are the protocol's own options. Over streams there are `connections` instead of flows: opened at

@@ -22,7 +22,7 @@ def split(text: str, default_port: int) -> tuple[str, int]:
     return found[1], port
 
 
-def apart(text: str) -> list[str]:
+def split_targets(text: str) -> list[str]:
     """The targets that a text with commas names: at least one."""
     found = [one.strip() for one in text.split(",")]
     if not all(found):

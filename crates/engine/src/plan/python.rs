@@ -12,14 +12,10 @@ use crate::pace::Arrivals;
 pub const LINKS: [(&str, Link); 3] = [("udp", Link::Udp), ("tcp", Link::Tcp), ("tls", Link::Tls)];
 /// The words for what carries streams.
 pub const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("io_uring", Io::Uring), ("epoll", Io::Epoll)];
-/// The words for the arrival process; ping-pong has no schedule of its own.
-const ARRIVALS: [(&str, Arrivals); 3] =
-    [("constant", Arrivals::Constant), ("poisson", Arrivals::Poisson), ("ping-pong", Arrivals::Constant)];
+/// The words for the arrival process.
+const ARRIVALS: [(&str, Arrivals); 2] = [("constant", Arrivals::Constant), ("poisson", Arrivals::Poisson)];
 /// The words for how a ping-pong reply is awaited.
 const WAITS: [(&str, Wait); 2] = [("sleep", Wait::Sleep), ("spin", Wait::Spin)];
-/// The words for the rows of a log: whether they are tcpscaler's.
-const FORMATS: [(&str, bool); 2] = [("flatout", false), ("tcpscaler", true)];
-
 /// What a word stands for. Errors: ValueError that lists the known words.
 pub fn one_of<T: Copy>(word: &str, words: &[(&str, T)]) -> PyResult<T> {
     let found = words.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning);
@@ -66,8 +62,4 @@ pub(super) fn arrivals(value: &Bound<'_, PyAny>) -> PyResult<Arrivals> {
 
 pub(super) fn wait(value: &Bound<'_, PyAny>) -> PyResult<Wait> {
     one_of(&value.extract::<String>()?, &WAITS)
-}
-
-pub(super) fn tcpscaler(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    one_of(&value.extract::<String>()?, &FORMATS)
 }

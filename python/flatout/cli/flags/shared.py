@@ -1,22 +1,17 @@
-"""What may be typed: the flags of `load` and `limit`, as text, with their help. What they mean is in scenario.
-
-A protocol's own options join them from its own file; no protocol is named here.
-"""
+"""The flags for results and for a protocol's own options, and how flags take the exchange's words."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
 
-from flatout import units
 from flatout.protocols.base import Protocol
-from flatout.scenario.build import LoadOptions
 from flatout.scenario.exchange.wording import Wording
+from flatout.scenario.streams import has_streams
 
-HOW = Group("How to send", sort_key=2)
 OUTPUT = Group("Output", sort_key=6)
 
 
@@ -32,88 +27,6 @@ class Output:
     ] = None
     html: Annotated[str | None, Parameter(group=OUTPUT, help="Write a self-contained HTML report.")] = None
     quiet: Annotated[bool, Parameter(group=OUTPUT, negative=(), show_default=False, help="Print errors only.")] = False
-
-
-@dataclass
-class Asking:
-    """How to send, for `load` and `limit` alike."""
-
-    flows: Annotated[
-        str | None, Parameter(group=HOW, help="Source sockets that the far end can tell apart, e.g. 1k. [64]")
-    ] = None
-    sources: Annotated[
-        list[str],
-        Parameter(
-            group=HOW,
-            consume_multiple=True,
-            negative=(),
-            show_default=False,
-            help="Addresses or networks to send from, e.g. 127.0.0.0/24.",
-        ),
-    ] = field(default_factory=list)
-    arrivals: Annotated[
-        Literal["constant", "poisson", "ping-pong"],
-        Parameter(
-            group=HOW,
-            help="Even gaps, or those of many independent users; or, for load, each when the last one is answered.",
-        ),
-    ] = "constant"
-    seed: Annotated[int, Parameter(group=HOW, help="The same seed gives the same schedule.")] = 42
-    timeout: Annotated[
-        str | None,
-        Parameter(group=HOW, help="An answer later than this after its request left is late. [1s; limit: 500ms]"),
-    ] = None
-    warmup: Annotated[
-        str | None, Parameter(group=HOW, help="Ask so long before counting begins. [1s; limit: 200ms a trial]")
-    ] = None
-    threads: Annotated[int, Parameter(group=HOW, help="Threads that send; each spins on a CPU of its own.")] = 1
-    cpus: Annotated[
-        str, Parameter(group=HOW, show_default=False, help="Keep the threads on these CPUs, e.g. 0 or 0-3,6.")
-    ] = ""
-    stamps: Annotated[
-        Literal["kernel", "user"],
-        Parameter(group=HOW, help="Whose clock reading tells when an answer came; over connections always user."),
-    ] = "kernel"
-    gso: Annotated[
-        bool,
-        Parameter(
-            group=HOW,
-            negative=(),
-            show_default=False,
-            help="Let the kernel cut several due {many} of one flow from one call: less work for the generator, and "
-            "on loopback for the {far_end} too, so never for comparing {far_end}s.",
-        ),
-    ] = False
-    allow_public: Annotated[
-        bool,
-        Parameter(
-            group=HOW,
-            negative=(),
-            show_default=False,
-            help="Allow a target that is not loopback, link-local or private.",
-        ),
-    ] = False
-
-    def options(self, protocol_options: Any) -> LoadOptions:
-        """As keyword arguments of the Python API."""
-        given: LoadOptions = {
-            "sources": self.sources,
-            "arrivals": self.arrivals,
-            "seed": self.seed,
-            "threads": self.threads,
-            "cpus": units.cpu_list(self.cpus),
-            "stamps": self.stamps,
-            "gso": self.gso,
-            "allow_public": self.allow_public,
-            "options": dataclasses.asdict(protocol_options),
-        }
-        if self.flows is not None:
-            given["flows"] = self.flows
-        if self.timeout is not None:
-            given["timeout"] = self.timeout
-        if self.warmup is not None:
-            given["warmup"] = self.warmup
-        return given
 
 
 def option_flags(protocol: Protocol, protocol_options: type[Any]) -> Any:
@@ -147,3 +60,20 @@ def worded(flags: type[Any], reported: Wording) -> Any:
 def flattened(flags: Any) -> Any:
     """The annotation that makes each field of `flags` a flag of its own."""
     return Annotated[flags, Parameter(name="*", parse=None if dataclasses.fields(flags) else False)]
+
+
+def shown(flags: Any, *, when: bool) -> Any:
+    """The annotation that makes each field a flag of its own, or none of them."""
+    return Annotated[flags, Parameter(name="*", parse=None if when else False)]
+
+
+def help_of(text: str, protocol: Protocol, examples: str) -> str:
+    """The help of a command; `examples` join it where the protocol has connections."""
+    more = examples.format(protocol=protocol) if has_streams(protocol) else ""
+    return text.format(protocol=protocol, streams=more)
+
+
+def target_help(protocol: Protocol) -> str:
+    """What a target is."""
+    several = "" if protocol.one_way is None else "; several, of one receiver or more, with commas between"
+    return f"Name or address, with a port where it is not the protocol's own{several}."

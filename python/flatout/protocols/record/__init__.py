@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from flatout.errors import UsageError
-from flatout.protocols.base import MessageLayout, Protocol
+from flatout.protocols.base import Protocol, ReceiverLayout
 from flatout.protocols.record.layout import DEFAULT, Endian, Layout, layout_of
 from flatout.protocols.record.roles import Counter, Random
 
@@ -86,12 +86,6 @@ def one_way(protocol_options: Options | ServeOptions) -> bool:
     return getattr(protocol_options, "reply", None) is None
 
 
-def message_layout(protocol_options: Options | ServeOptions) -> MessageLayout:
-    """What sender and receiver must share."""
-    numbers = dict(engine_options(protocol_options))
-    return MessageLayout(numbers["size"], numbers.get("identity", 0) | numbers.get("sequence", 0) << 32)
-
-
 def max_senders(protocol_options: Options | ServeOptions) -> int | None:
     """How many senders there can be: as many as an identity names; with neither identity nor sequence any number."""
     layout = layout_of(protocol_options.format, protocol_options.endian)
@@ -99,6 +93,12 @@ def max_senders(protocol_options: Options | ServeOptions) -> int | None:
     if identity is not None:
         return min(1 << 8 * identity.width, _MOST_SENDERS)
     return None if layout.field("sequence") else _MOST_SENDERS
+
+
+def receiver_layout(protocol_options: Options) -> ReceiverLayout:
+    """The length of a record, and the places of its identity and sequence number."""
+    given = dict(engine_options(protocol_options))
+    return ReceiverLayout(given["size"], int(given.get("identity", 0)) | int(given.get("sequence", 0)) << 32)
 
 
 PROTOCOL = Protocol(
@@ -117,6 +117,6 @@ PROTOCOL = Protocol(
     engine_options=engine_options,
     lines_of=lines_of,
     one_way=one_way,
-    layout=message_layout,
     max_senders=max_senders,
+    receiver_layout=receiver_layout,
 )

@@ -1,47 +1,53 @@
-"""What a scenario asks where each request leaves when the last one has ended: one at a time for each thread.
+"""Ping-pong: each thread has one outstanding request, and the next leaves when that has ended.
 
-Pure: settings in, words out. It times single round trips and is no load: a target that is slow is asked slowly.
+It times single round trips and is no load: a slow target gets few requests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flatout.errors import UsageError
-from flatout.scenario.model import Scenario
+from flatout.scenario.exchange.base import PLAIN, Exchange, steady_without_rate
+from flatout.scenario.model import Scenario, Segment
 
-_PLAIN = Scenario(protocol="", target="", profile=())
-# What only such runs have, with the flag that asks for it.
-_SETTINGS = {"wait": "--wait", "busy_poll_us": "--busy-poll"}
 _LONGEST_BUSY_POLL_US = 1_000_000
 
 
-def completed(given: dict[str, Any], targets: int) -> dict[str, Any]:
-    """The arguments of such a run, with as many flows as can have a request under way where no number is named."""
-    node = given.get("node")
-    threads = given.get("threads", _PLAIN.threads) * (node[1] if node else 1)
-    return given if given.get("connections") is not None else {"flows": threads * targets, **given}
+class PingPong(Exchange):
+    """One request at a time for each thread."""
 
+    name = "ping-pong"
+    may_sleep = True
 
-def check(scenario: Scenario, *, one_way: bool) -> None:
-    """Errors: UsageError for settings that do not fit together."""
-    if not scenario.ping_pong:
-        for name, flag in _SETTINGS.items():
-            if getattr(scenario, name) != getattr(_PLAIN, name):
-                raise UsageError(f"{flag} is for --arrivals ping-pong: leave it out")
-        return
-    if one_way:
-        raise UsageError("ping-pong needs answers, and nobody answers these messages")
-    if scenario.streams:
-        raise UsageError("ping-pong goes over udp alone: there is none over connections")
-    if scenario.gso:
-        raise UsageError("ping-pong sends one at a time, so there is nothing for --gso to cut apart")
-    if not 0 <= scenario.busy_poll_us <= _LONGEST_BUSY_POLL_US:
-        raise UsageError("--busy-poll: give 1us to 1s")
+    def complete(self, given: Mapping[str, Any], targets: int) -> dict[str, Any]:
+        """As many flows as can have an outstanding request, where no number is named."""
+        if (given.get("transport") or self.protocol.links[0]) != "udp" or given.get("connections") is not None:
+            return dict(given)
+        node = given.get("node")
+        threads = given.get("threads", PLAIN.threads) * (node[1] if node else 1)
+        return {"flows": threads * targets, **given}
 
+    def own_schedule(self, *, seconds: float, has_rate: bool) -> Sequence[Segment] | None:
+        """A stretch of time without a rate."""
+        if has_rate:
+            raise UsageError("ping-pong goes at the pace of the answers: leave the rate, the profile and the count out")
+        return steady_without_rate(seconds)
 
-def notes(scenario: Scenario, *, loopback: bool) -> list[str]:
-    """What is worth knowing of such a run before it begins."""
-    if scenario.busy_poll_us and loopback:
-        return ["loopback has no receive queue to poll: --busy-poll changes nothing here"]
-    return []
+    def check_own(self, scenario: Scenario, targets: int) -> None:  # noqa: ARG002
+        """Errors: UsageError for settings that do not fit together."""
+        if self.protocol.one_way is not None and self.protocol.one_way(self.options):
+            raise UsageError("ping-pong needs answers, and these are one-way messages")
+        if scenario.streams:
+            raise UsageError("ping-pong goes over udp alone: there is none over connections")
+        if scenario.gso:
+            raise UsageError("ping-pong sends one at a time, so there is nothing for --gso to cut apart")
+        if not 0 <= scenario.busy_poll_us <= _LONGEST_BUSY_POLL_US:
+            raise UsageError("--busy-poll: give 1us to 1s")
+
+    def notes(self, scenario: Scenario, *, loopback: bool) -> list[str]:
+        """Whether busy polling has an effect."""
+        if scenario.busy_poll_us and loopback:
+            return ["loopback has no receive queue to poll: --busy-poll changes nothing here"]
+        return []

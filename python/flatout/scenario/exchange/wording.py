@@ -1,6 +1,6 @@
 """How a load is spoken of: requests that a server answers, or messages that a receiver takes in.
 
-The one place that chooses these words; whoever says something of a load takes them from here. The names of outcomes and
+The one place that chooses these words for all texts. The names of outcomes and
 fields are the contract's, and stand in `result`.
 """
 
@@ -46,5 +46,5 @@ ONE_WAY = Wording(
 
 
 def wording_of(*, one_way: bool) -> Wording:
-    """The words for a load; `one_way`: nobody answers."""
+    """The words for a load; `one_way`: its messages have no replies."""
     return ONE_WAY if one_way else ANSWERED
