@@ -38,7 +38,7 @@ use tracker::RequestTracker;
 pub const UNSENT_AFTER_NS: u64 = 1_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const TICK_NS: u64 = 1_000_000;
-/// At most so many sends before ears get their turn: about 50 µs.
+/// At most so many sends before polling for replies: about 50 µs.
 const SENDS_A_TURN: usize = 16;
 /// Requests left out between two looks at the clock: about 100 µs.
 const SKIPS_A_TURN: usize = 2048;

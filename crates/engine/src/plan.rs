@@ -18,7 +18,7 @@ pub struct LoadPlan {
     pub protocol: String,
     /// Its knobs.
     pub options: Vec<(String, i64)>,
-    /// Whom to ask: at least one address; over datagrams flows go to all of them in turn, else to the first.
+    /// The targets: at least one address; over datagrams flows go to all of them in turn, else to the first.
     #[cfg_attr(feature = "python", pyo3(from_py_with = python::addresses))]
     pub targets: Vec<SocketAddr>,
     /// Where nothing comes back: whose messages they are, and at which moments of a tick they leave.

@@ -1,4 +1,4 @@
-//! The bounded queue between the workers that receive and whoever handles what they received.
+//! The bounded queue between the workers that receive and the handler of what they received.
 //!
 //! Method: each worker has a lane of blocks behind a lock of its own, taken once for all that one receive call brought.
 //! A block goes to its decoder whole: nothing is copied twice but what fills less than half of one. One counter bounds
@@ -75,7 +75,7 @@ struct State {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked with the lock left a queue that is whole: each step under it keeps the laws.
+    // A panic with the lock held leaves a consistent queue: each step under it keeps the laws.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -151,7 +151,7 @@ impl RecordQueue {
             }
             self.announce();
             own.waiting.store(true, Ordering::SeqCst);
-            // Looked at again after saying that we wait: whoever makes room later knows of us.
+            // Checked again after announcing the wait: a handler that makes room later sees the announcement.
             if self.taken.load(Ordering::SeqCst) >= self.capacity {
                 state.passed.waited += 1;
                 state = own.freed.wait_timeout(state, WAIT).unwrap_or_else(PoisonError::into_inner).0;
@@ -316,7 +316,7 @@ impl RecordQueue {
         self.call.descriptor()
     }
 
-    /// Nothing more will come: nobody waits any more, neither workers nor decoders.
+    /// Closes the queue: all waiting workers and handlers return.
     pub fn stop(&self) {
         self.call.stop();
         for shard in &self.shards {

@@ -1,4 +1,4 @@
-//! Asks a receiver what has arrived: messages that nobody answers are counted where they come in.
+//! Queries a receiver's counters: one-way messages are counted where they arrive.
 //!
 //! Method: a socket of its own, one question with a number that cannot be guessed, asked again until an answer that
 //! echoes it comes or the time is up. A receiver that is overrun loses questions as it loses messages.
@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_millis(40);
 /// What the receiver at `target` tells; nothing where no answer comes within `at_most`.
 ///
 /// `reset_sequences`: it shall take sequence numbers that come from now on for new ones. Errors are the kernel's; ECONNREFUSED:
-/// nobody listens there.
+/// the port is closed.
 pub fn ask(target: SocketAddr, reset_sequences: bool, at_most: Duration) -> io::Result<Option<StatsReply>> {
     let question = StatsRequest { reset_sequences, nonce: unique() };
     let line = QuerySocket::open(target)?;

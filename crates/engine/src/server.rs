@@ -186,7 +186,7 @@ impl Serving {
         self.spawn(n, cpu, move |stop, published| {
             let begin = Begin::<P> { responder, answer_table, address, connections, stop, published, tell: &tell };
             if let Err(error) = begin.run(io, listener) {
-                // Whoever started it waits for this word.
+                // The thread that started it waits for this message.
                 let _ = tell.send(Err(error));
             }
         })?;
@@ -284,7 +284,7 @@ impl<P: Protocol> Begin<'_, P> {
     }
 
     fn serve(self, streams: impl Streams) {
-        // Whoever started it waits for this word.
+        // The thread that started it waits for this message.
         let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
         let clock = SystemClock::begin();
         streams::Worker::<P, _, _>::new(streams, clock, self.responder, self.answer_table, self.address.port())

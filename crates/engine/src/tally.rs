@@ -117,7 +117,7 @@ counters! {
         established: u64,
         /// Attempts that did not, for whatever reason.
         failed: u64,
-        /// Of these: nobody listened.
+        /// Of these: refused, the port was closed.
         refused: u64,
         /// Of these: it took too long.
         timed_out: u64,

@@ -36,7 +36,7 @@ impl<T> ThreadGroup<T> {
         Ok(())
     }
 
-    /// Whether nobody was taken in, or all were waited for.
+    /// Whether no thread was added, or all have been joined.
     pub(crate) fn is_empty(&self) -> bool {
         self.threads.is_empty()
     }

@@ -89,7 +89,7 @@ impl StreamLayer for Tls {
         let Some(connection) = state else { return Ok(()) };
         while !bytes.is_empty() {
             if connection.read_tls(&mut bytes).map_err(in_words)? == 0 {
-                // The far end had said that it sends no more; what follows concerns nobody.
+                // The far end had said that it sends no more; what follows is ignored.
                 return Ok(());
             }
             let taken = connection.process_new_packets();

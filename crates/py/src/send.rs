@@ -75,10 +75,10 @@ impl Sender {
     }
 }
 
-/// What the receiver at `target` has counted since it began, and as `instance` which receiver that is; None: nobody
+/// What the receiver at `target` has counted since it began, and as `instance` which receiver that is; None: no
 /// answers there.
 ///
-/// ConnectionRefusedError: nobody listens there.
+/// ConnectionRefusedError: the port is closed.
 #[pyfunction]
 pub fn arrived(py: Python<'_>, target: (IpAddr, u16, u32), reset: bool, timeout_s: f64) -> PyResult<Option<Words>> {
     let at_most = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();

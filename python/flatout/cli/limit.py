@@ -141,11 +141,11 @@ flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --s
 
 def seek(scenario: Scenario, search: Search, *, quiet: bool, title: str | None = None) -> LimitResult:
     """Searches with a live view; Ctrl-C ends it with what was measured."""
-    from flatout.runner.run import quiet as nobody
+    from flatout.runner.run import quiet as no_progress
     from flatout.view.terminal.live import Live
 
     stop = threading.Event()
     if quiet:
-        return api.find(scenario, search, nobody, stop)
+        return api.find(scenario, search, no_progress, stop)
     with Live(title or f"limit of {scenario.protocol} {scenario.target}") as live:
         return api.find(scenario, search, live, stop)

@@ -120,7 +120,7 @@ def check_files(connections: int, scenario: Scenario, room: Room, *, what: str) 
             f"ask for fewer {what}, raise the hard limit (ulimit -Hn, systemd's LimitNOFILE){remedy and ', '}{remedy}"
         )
     free = _free_files()
-    # The kernel holds nobody to this who may raise it.
+    # The kernel does not apply it to processes that may raise it.
     if free is not None and connections > free and os.geteuid() != 0:
         raise UsageError(f"{connections:,} {what}, and this host has only {free:,} files left: raise fs.file-max")
 

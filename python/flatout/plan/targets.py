@@ -57,7 +57,7 @@ def guard(endpoint: Endpoint, allow_public: bool) -> None:
     plain = (address.ipv4_mapped if address.version == 6 else None) or address
     if plain.is_unspecified or plain.is_multicast or plain == _BROADCAST:
         raise UsageError(f"target {address} is no single host")
-    # Documentation and shared ranges count as private to Python's library, but nobody's own host lives there.
+    # Documentation and shared ranges count as private to Python's library, but no own host has such an address.
     private = any(plain in network for network in _OWN if network.version == plain.version)
     if not private and not allow_public:
         raise UsageError(

@@ -1,7 +1,7 @@
 """Receives small messages into NumPy: `for batch in flatout.Receiver("0.0.0.0:31234", dtype): ...`.
 
 Method: the engine receives, checks and counts on threads of its own, and hands over whole batches. Nothing here handles
-a single message. Whoever waits here does so in short steps, lingering among them, so that signals are heard.
+a single message. Waiting is done in short steps, lingering too, so that signals are handled.
 """
 
 from __future__ import annotations

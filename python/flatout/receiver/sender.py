@@ -108,7 +108,7 @@ class Sender:
 
     @property
     def refused(self) -> int:
-        """Refusals that came back: nobody listens there. With `gso` records of one call may be refused as one."""
+        """Refusals that came back: the port is closed. With `gso` records of one call may be refused as one."""
         return self._collected()["refused"]
 
     @property

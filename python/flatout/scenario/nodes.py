@@ -8,7 +8,7 @@ from typing import Any
 from flatout.errors import UsageError
 
 Node = tuple[int, int]
-# Nobody runs more load generators against one server by hand.
+# More than enough for load generators that are started by hand.
 _MOST_NODES = 10_000
 
 

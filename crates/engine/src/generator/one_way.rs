@@ -1,4 +1,4 @@
-//! One worker that sends what nobody answers: messages of many senders, numbered, on the schedule.
+//! Sends one-way messages of many senders, numbered, on the schedule.
 //!
 //! Laws: those of [`super`] for what is sent. What has arrived the receiver knows: nothing is awaited here, and what
 //! comes back is not read. Refusals are counted, and stop nothing.

@@ -1,4 +1,4 @@
-//! Who sends the next message that nobody answers, with which number, over which flow.
+//! Which sender's one-way message is next, with which number, over which flow.
 //!
 //! Laws: a sender has one flow, so that its messages keep their order; its numbers are given to what leaves, so that a
 //! receiver misses nothing but what was lost on the way; a message that stays here uses up its sender's turn.
@@ -41,7 +41,7 @@ impl Senders {
         size_of_val(&*self.next)
     }
 
-    /// The flow of whoever's turn it is.
+    /// The flow of the sender whose turn it is.
     #[must_use]
     pub fn flow(&self) -> usize {
         self.turn * self.flows / self.next.len()

@@ -42,7 +42,7 @@ pub(crate) struct Workers {
 /// What all workers of a run share.
 struct Common<'a, P: Protocol> {
     plan: &'a LoadPlan,
-    /// Whom connections are to.
+    /// Where connections go.
     target: std::net::SocketAddr,
     clock: SystemClock,
     barrier: &'a Arc<StartBarrier>,

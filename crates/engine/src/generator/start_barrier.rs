@@ -22,7 +22,7 @@ pub enum Begin {
     Wait,
     /// The schedule begins then.
     At(u64),
-    /// Nobody has got anything to ask over.
+    /// No worker has a connection.
     Never,
 }
 

@@ -32,7 +32,7 @@ use crate::stream_layer::StreamLayer;
 use crate::tally::{Connections, Counts, Unsent};
 use peers::Peers;
 
-/// At most so many sends before ears get their turn: about 200 µs.
+/// At most so many sends before polling for replies: about 200 µs.
 const SENDS_A_TURN: usize = 64;
 /// At most so many connections are opened before what comes back gets its turn: while nothing else is to be done,
 const OPENINGS_A_TURN: usize = 64;
@@ -89,7 +89,7 @@ pub struct StreamParts<P: Protocol, S, C, W> {
     pub options: WorkerOptions,
     /// What to open.
     pub connections: ConnectionPlan,
-    /// To whom.
+    /// Where connections go.
     pub target: SocketAddr,
     /// From where, in turn; empty: the kernel chooses.
     pub sources: Vec<IpAddr>,

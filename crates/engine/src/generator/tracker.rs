@@ -112,7 +112,7 @@ impl RequestTracker {
         }
     }
 
-    /// So many messages that nobody answers left over one flow; all of them count as late as the first.
+    /// Counts one-way messages that left over one flow; all of them count as late as the first.
     pub(super) fn sent_one_way(&mut self, count: usize, due: u64, now: u64) {
         self.counts.planned += count as u64;
         self.counts.sent += count as u64;
@@ -194,7 +194,7 @@ impl RequestTracker {
 
     /// An arrival on `flow` that names no request.
     pub(super) fn unmatched(&mut self, flow: usize, now: u64) {
-        // Before counting begins there is nobody whom it could stand for.
+        // Before counting begins there is no request that it could stand for.
         if now >= self.times.counted_from {
             self.rings.of(flow).head.unmatched += 1;
             self.counts.unmatched += 1;
@@ -274,7 +274,7 @@ impl RequestTracker {
         (self.second, self.before) = (self.second + 1, self.counts);
     }
 
-    /// Whether the present second ends as it has begun: nobody waits after the last message of a whole second.
+    /// Whether the present second ends as it has begun: no request waits after the last message of a whole second.
     fn is_nothing(&self, until: u64) -> bool {
         let begun = self.second as u64 * SECOND_NS;
         // CPU time passes whatever happens.

@@ -1,7 +1,7 @@
 //! Who waits for messages, and how they are called: threads, threads that linger for more, event loops.
 //!
-//! Method: whoever waits says so first and looks again then; whoever brings messages counts them first and then looks
-//! for waiters. So one of the two sees the other. Nobody is called twice for one thing: a call is a system call.
+//! Method: a waiter announces itself first and then looks again; a worker counts its messages first and then looks for
+//! waiters. So one of the two sees the other. No waiter is woken twice for one thing: waking is a system call.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use flatout_net::EventFd;
 
-/// Nobody lingers.
+/// No waiter lingers.
 const NOBODY: usize = usize::MAX;
 
 #[derive(Debug)]
@@ -21,14 +21,14 @@ pub(super) struct Waiters {
     called: AtomicBool,
     /// How many messages are enough for somebody who lingers.
     enough: AtomicUsize,
-    /// The bell is to be rung for the next message.
+    /// The event fd is to be notified of the next message.
     armed: AtomicBool,
     stopped: AtomicBool,
     /// How many linger.
     barrier: Mutex<usize>,
     came: Condvar,
     more: Condvar,
-    bell: EventFd,
+    event_fd: EventFd,
 }
 
 impl Waiters {
@@ -42,11 +42,11 @@ impl Waiters {
             barrier: Mutex::new(0),
             came: Condvar::new(),
             more: Condvar::new(),
-            bell: EventFd::new()?,
+            event_fd: EventFd::new()?,
         })
     }
 
-    /// Calls whom `ready` waiting messages concern; they have been counted in `ready` before.
+    /// Wakes the waiters that `ready` waiting messages concern; the messages have been counted in `ready` before.
     #[inline]
     pub(super) fn announce(&self, ready: usize) {
         if self.sleepers.load(Ordering::SeqCst) > 0 && !self.called.swap(true, Ordering::SeqCst) {
@@ -59,11 +59,11 @@ impl Waiters {
             self.more.notify_all();
         }
         if self.armed.load(Ordering::SeqCst) && self.armed.swap(false, Ordering::SeqCst) {
-            self.bell.notify();
+            self.event_fd.notify();
         }
     }
 
-    /// Whoever is between looking and sleeping holds the gate: behind it they sleep, and hear the call.
+    /// A waiter between looking and sleeping holds the lock: once it is free, the waiter sleeps and can be woken.
     fn pass_gate(&self) {
         drop(self.barrier.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -94,7 +94,7 @@ impl Waiters {
         }
     }
 
-    /// Has the bell rung at the next message; false where some wait already or none will come.
+    /// Arms the event fd for the next message; false where some wait already or none will come.
     ///
     /// Several may listen to it. It stays armed whatever this returns, for another may rely on that; one ring too many
     /// does no harm.
@@ -102,19 +102,19 @@ impl Waiters {
         if self.stopped() {
             return false;
         }
-        self.bell.drain();
+        self.event_fd.drain();
         self.armed.store(true, Ordering::SeqCst);
         if self.stopped() {
             // The ring that told the others may be the one that was silenced.
-            self.bell.notify();
+            self.event_fd.notify();
             return false;
         }
         ready.load(Ordering::SeqCst) == 0
     }
 
-    /// The bell's descriptor.
+    /// The event fd's descriptor.
     pub(super) fn descriptor(&self) -> i32 {
-        self.bell.descriptor()
+        self.event_fd.descriptor()
     }
 
     /// Nothing more will come: calls all.
@@ -123,7 +123,7 @@ impl Waiters {
         self.pass_gate();
         self.came.notify_all();
         self.more.notify_all();
-        self.bell.notify();
+        self.event_fd.notify();
     }
 
     /// Whether nothing more will come.

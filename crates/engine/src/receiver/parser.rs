@@ -60,7 +60,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// The number of whoever sent it.
+    /// The number of its sender.
     #[inline]
     fn number(&mut self, at_hand: &mut AtHand, stats: &ReceiverStats, counted: &mut Counted) -> u32 {
         if let Some(source) = self.source {

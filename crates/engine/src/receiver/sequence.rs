@@ -2,13 +2,13 @@
 //!
 //! Method: a table of sets of eight places, made once, of zeroed memory that costs nothing until a sender needs it. A
 //! sender's number names its set and the place tried first, so that senders that are numbered densely lie densely.
-//! Where a set is full, whoever was heard of longest ago is forgotten, and that is counted.
+//! Where a set is full, the sender that was silent longest is forgotten, and that is counted.
 //!
 //! Rules: the first number of a sender is its beginning. Up to [`FAR`] ahead, or a quarter of all numbers, is a gap.
 //! Up to 64 behind is told apart: seen before or late. Anything else is a jump, which is counted. Where the sender's
 //! next number follows that one, it has begun again there; where a later one follows what was left, it was stragglers
 //! that came, and all goes on as before. Where several threads read one socket, numbers come in any order: there up to
-//! [`BEHIND`] behind is late, and nobody begins again so near.
+//! [`BEHIND`] behind is late, and no sender restarts so near.
 
 /// The longest gap: 4 s at a million a second, and less than the step from one number to the next of 4 bytes that are
 /// read in the wrong order.
@@ -39,7 +39,7 @@ pub struct SequenceCounters {
     pub restarts: u64,
     /// Messages whose sender found no place, or only by having another forgotten.
     pub untracked: u64,
-    /// Senders that were given a place. Whoever was forgotten and comes again counts again.
+    /// Senders that were given a place. A sender that was forgotten and returns counts again.
     pub senders: u64,
     /// How often a sender has begun: each once, and once more in each epoch.
     pub begun: u64,
@@ -146,7 +146,7 @@ impl SequenceTracker {
         self.touched * PAGE + self.pages.len() * 8
     }
 
-    /// Notes a number of a sender whom nothing tells from others.
+    /// Notes a number of a sender that cannot be told from others.
     pub(crate) fn pass_over(&mut self) {
         self.counts.untracked += 1;
     }
@@ -216,7 +216,7 @@ impl SequenceTracker {
                     self.counts.untracked += 1;
                     return;
                 };
-                // Whoever was last heard of in another epoch is forgotten anyway.
+                // A sender last seen in another epoch is forgotten anyway.
                 self.counts.untracked += u64::from(idle(slot) != u32::MAX);
                 way
             }

@@ -65,7 +65,7 @@ impl Sources {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).list.get(number as usize).copied()
     }
 
-    /// Who has these numbers; those that nobody has are left out.
+    /// The addresses with these numbers; numbers without an address are left out.
     pub(crate) fn peers(&self, numbers: &[u32]) -> Vec<Peer> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = |number: usize| known.asked.get(number).copied().flatten();

@@ -1,4 +1,4 @@
-//! What all workers of a receiver have counted, for whoever reads it: Python on a tick, a sender that asks.
+//! What all workers of a receiver have counted; read by Python on a tick, and by senders that query it.
 //!
 //! Laws: `received = parsed + malformed` and `parsed = handed_over + dropped + queued` hold in whatever is read, for
 //! each of these numbers comes from one place; a worker waits for no reader.
@@ -73,7 +73,7 @@ impl Received {
         }
     }
 
-    /// Where nobody is followed, an address is a sender.
+    /// Where no sender is tracked, an address is a sender.
     fn senders(&self, tracked: u64) -> u64 {
         if self.sequence_bits > 0 { tracked } else { self.counted.sources }
     }
@@ -114,7 +114,7 @@ impl TrackedSenders {
         Self { table: Mutex::new(tracker), published: Published::default() }
     }
 
-    /// Leaves what the table has found, if nobody is reading.
+    /// Publishes what the table has found, unless it is being read.
     pub(super) fn offer(&self, tracker: &SequenceTracker) {
         self.published.offer(&(tracker.counts(), tracker.bytes() as u64));
     }

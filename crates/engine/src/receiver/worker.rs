@@ -18,7 +18,7 @@ use crate::published::lock;
 const MEASURE_NS: u64 = 10_000_000;
 
 /// Where messages come more often than this, the next one is looked for before sleeping: over loopback the sender pays
-/// for waking whoever sleeps, and elsewhere waking takes longer.
+/// for waking a sleeping receiver, and elsewhere waking takes longer.
 const OFTEN_NS: u64 = 10_000;
 /// For so long.
 const LOOK_NS: u64 = 20_000;
@@ -122,7 +122,7 @@ impl<T: Decode, I: DatagramReceiver> Worker<T, I> {
         self.note_delays(false);
     }
 
-    /// Moves delays into the histogram, if nobody is reading it or there is room for no more of them.
+    /// Moves delays into the histogram, unless it is being read and there is room for more of them.
     fn note_delays(&mut self, last: bool) {
         let Some(stats) = self.stats.workers.get(self.number) else { return };
         let must = last || self.parser.is_full_of_delays(self.arrivals.slots());

@@ -47,7 +47,7 @@ const _: () = assert!(size_of::<Slot>() <= 16);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Nobody is here.
+    /// Free.
     #[default]
     Vacant,
     /// Requests are answered as they come.
@@ -147,7 +147,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
                 Event::Accepted(conn) => self.accepted(conn),
                 Event::Writable(conn) => self.writable(conn),
                 Event::Closed(conn, reason) => self.closed(conn, reason),
-                // Nobody here opens any.
+                // A server opens none.
                 Event::Opened(_) => {}
             }
         }

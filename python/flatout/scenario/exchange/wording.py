@@ -12,7 +12,7 @@ from typing import NamedTuple
 class Wording(NamedTuple):
     """`one` and `many` are what is sent, `came` is what good ones did, `missed` what is said of bad ones.
 
-    `far_end`: whom it is sent to. `silent`: how one begins to say that the far end is gone; `poorly`: that it does not
+    `far_end`: where it is sent. `silent`: how one begins to say that the far end is gone; `poorly`: that it does not
     do at a low rate what it did.
     """
 

@@ -129,7 +129,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
     }
 
     /// Closes those that have waited for their last answers as long as one may take, or, so that answers which are late
-    /// are told from those which never come, twice as long where nobody needs their place.
+    /// are told from those which never come, twice as long where no other connection needs their slot.
     pub(super) fn close_retired(&mut self, now: u64) {
         while let Some(&conn) = self.retired.front() {
             if let Some(slot) = self.peers.slot(conn) {
@@ -199,7 +199,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         self.connections.failed += all.iter().filter(|conn| self.peers.coming(conn.index as usize)).count() as u64;
         for some in all.chunks(CLOSINGS_A_TURN) {
             some.iter().for_each(|conn| self.streams.close(*conn, CloseMode::Reset));
-            // What is heard now concerns nobody; an error here would come again where it matters.
+            // What arrives now belongs to no request; an error here would come again where it matters.
             let _ = self.streams.turn(std::time::Duration::ZERO);
             for _ in 0..EVENTS_A_TURN {
                 if self.streams.event().is_none() {

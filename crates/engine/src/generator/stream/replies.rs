@@ -45,7 +45,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
                     self.gone(slot, reason, now);
                 }
             }
-            // Nobody connects to us, and what could not be sent when it was due is not sent later.
+            // A client accepts no connections, and what could not be sent when it was due is not sent later.
             Event::Accepted(_) | Event::Writable(_) => {}
         }
     }
