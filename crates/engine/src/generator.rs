@@ -15,6 +15,7 @@ pub(crate) mod start;
 pub mod start_barrier;
 pub mod stream;
 mod tracker;
+mod worker;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use crate::tally::{Counts, Unsent};
 use ping_pong::PingPongPacer;
 use schedule::Schedule;
 use tracker::RequestTracker;
+use worker::Worker;
 
 /// The contract's line between late and unsent.
 pub const UNSENT_AFTER_NS: u64 = 1_000_000;
@@ -158,79 +160,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
 
     /// Asks until the schedule is over and all that may still come has come; returns the counters.
     pub fn run(mut self) -> Counts {
-        while !self.turn() {}
+        self.run_schedule();
         self.drain_replies(GRACE_NS);
         let now = self.clock.now();
         self.tracker.close(now, self.link.drops())
-    }
-
-    fn turn(&mut self) -> bool {
-        let now = self.clock.now();
-        if now >= self.tracker.next_tick && self.tick(now) {
-            return true;
-        }
-        let sent = self.send_due();
-        let ready = self.read_replies(sent.max(4));
-        if sent == 0 && !ready {
-            self.idle();
-        }
-        false
-    }
-
-    /// Sends what is due, up to a turn's worth; returns how many requests it dealt with.
-    fn send_due(&mut self) -> usize {
-        let mut dealt = 0;
-        while dealt < SENDS_A_TURN {
-            let Some(due) = self.schedule.due(0) else { break };
-            let now = self.clock.now();
-            // A tick comes first, so that what is due as a second begins is counted in it.
-            if due > now || now >= self.tracker.next_tick {
-                break;
-            }
-            if now - due > UNSENT_AFTER_NS {
-                self.skip_late(now);
-                dealt += 1;
-                continue;
-            }
-            match self.send_group(due, now) {
-                0 => break,
-                n => dealt += n,
-            }
-        }
-        dealt
-    }
-
-    fn skip_late(&mut self, now: u64) {
-        let (tracker, flow) = (&mut self.tracker, self.flow);
-        self.schedule.skip_late(now, |due| tracker.unsent(flow, due, now, Unsent::Late));
-    }
-
-    /// Sends the requests that are due now over the flow whose turn it is; returns how many it dealt with.
-    fn send_group(&mut self, due: u64, now: u64) -> usize {
-        if due >= self.turn_began + TURN_NS {
-            self.turn_began = due;
-            self.next_flow();
-        }
-        let until = now.min(self.turn_began + TURN_NS - 1);
-        let flow_id = self.options.first_flow + self.flow as u32;
-        let (mut count, mut length) = (0, 0);
-        self.queries.clear();
-        while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
-            let Some(index) = self.tracker.rings.of(self.flow).vacancy(count as u32) else { break };
-            let query = self.cursor.next();
-            length = self.client.fill(flow_id, index, self.cursor.query(query), self.outgoing.slot(count));
-            if self.client.stamped() {
-                self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
-            }
-            self.outgoing.set_length(count, length);
-            self.queries.push(query);
-            count += 1;
-        }
-        if count == 0 {
-            return self.hold_back(now, Unsent::NoSlot);
-        }
-        let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
-        self.note_sent(sent, now)
     }
 
     fn note_sent(&mut self, sent: SendResult, now: u64) -> usize {
@@ -285,17 +218,54 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
             self.tracker.unsent(self.flow, due, now, why);
         }
     }
+}
 
-    /// The work of each ms; returns whether the run is over.
-    fn tick(&mut self, now: u64) -> bool {
-        self.tracker.tick(now);
-        if self.client.stamped() {
-            self.unix_offset = self.clock.unix_offset();
+impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
+    type Clock = C;
+    const SENDS_A_TURN: usize = SENDS_A_TURN;
+
+    #[inline]
+    fn core(&mut self) -> (&C, &mut Schedule, &mut RequestTracker) {
+        (&self.clock, &mut self.schedule, &mut self.tracker)
+    }
+
+    /// Sends the requests that are due now over the flow whose turn it is; returns how many it dealt with.
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        if due >= self.turn_began + TURN_NS {
+            self.turn_began = due;
+            self.next_flow();
         }
-        if self.tracker.stop_at.is_some() {
-            self.schedule.stop();
+        let until = now.min(self.turn_began + TURN_NS - 1);
+        let flow_id = self.options.first_flow + self.flow as u32;
+        let (mut count, mut length) = (0, 0);
+        self.queries.clear();
+        while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
+            let Some(index) = self.tracker.rings.of(self.flow).vacancy(count as u32) else { break };
+            let query = self.cursor.next();
+            length = self.client.fill(flow_id, index, self.cursor.query(query), self.outgoing.slot(count));
+            if self.client.stamped() {
+                self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
+            }
+            self.outgoing.set_length(count, length);
+            self.queries.push(query);
+            count += 1;
         }
-        self.schedule.due(0).is_none() && self.tracker.settled(now)
+        if count == 0 {
+            return self.hold_back(now, Unsent::NoSlot);
+        }
+        let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+        self.note_sent(sent, now)
+    }
+
+    fn skip_late(&mut self, now: u64) -> usize {
+        let (tracker, flow) = (&mut self.tracker, self.flow);
+        self.schedule.skip_late(now, |due| tracker.unsent(flow, due, now, Unsent::Late));
+        1
+    }
+
+    #[inline]
+    fn poll(&mut self, sent: usize) -> bool {
+        self.read_replies(sent.max(4))
     }
 
     fn idle(&mut self) {
@@ -309,5 +279,15 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
             self.poll_replies(now, idle_time);
         }
+    }
+
+    fn on_tick(&mut self, _now: u64) {
+        if self.client.stamped() {
+            self.unix_offset = self.clock.unix_offset();
+        }
+    }
+
+    fn is_over(&mut self, now: u64) -> bool {
+        self.tracker.settled(now)
     }
 }

@@ -68,7 +68,7 @@ impl LoadRun {
     }
 
     fn connections(&self) -> Words {
-        self.0.connections().words().into_iter().collect()
+        self.0.connections().words().collect()
     }
 
     #[getter]

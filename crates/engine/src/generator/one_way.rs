@@ -12,7 +12,8 @@ use flatout_wire::{Client, Protocol};
 use super::schedule::Schedule;
 use super::senders::Senders;
 use super::tracker::RequestTracker;
-use super::{SENDS_A_TURN, Times, UNSENT_AFTER_NS, WorkerOptions};
+use super::worker::Worker;
+use super::{SENDS_A_TURN, Times, WorkerOptions};
 use crate::clock::Clock;
 use crate::flow::Rings;
 use crate::log::LogWriter;
@@ -95,79 +96,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
 
     /// Sends until the schedule is over; returns the counters.
     pub fn run(mut self) -> Counts {
-        while !self.turn() {}
+        self.run_schedule();
         let now = self.clock.now();
         self.tracker.close(now, 0)
-    }
-
-    fn turn(&mut self) -> bool {
-        let now = self.clock.now();
-        if now >= self.tracker.next_tick && self.tick(now) {
-            return true;
-        }
-        if self.send_due() == 0 {
-            self.idle();
-        }
-        false
-    }
-
-    /// Sends what is due, up to a turn's worth; returns how many messages it dealt with.
-    fn send_due(&mut self) -> usize {
-        let mut dealt = 0;
-        for _ in 0..SENDS_A_TURN {
-            let Some(due) = self.schedule.due(0) else { break };
-            let now = self.clock.now();
-            // A tick comes first, so that what is due as a second begins is counted in it.
-            if due > now || now >= self.tracker.next_tick {
-                break;
-            }
-            if now - due > UNSENT_AFTER_NS {
-                dealt += self.skip_late(now);
-                continue;
-            }
-            match self.send_group(due, now) {
-                0 => break,
-                n => dealt += n,
-            }
-        }
-        dealt
-    }
-
-    fn skip_late(&mut self, now: u64) -> usize {
-        let (tracker, senders, mut skipped) = (&mut self.tracker, &mut self.senders, 0);
-        self.schedule.skip_late(now, |due| {
-            tracker.not_sent(senders.flow(), due, now, Unsent::Late);
-            senders.pass();
-            skipped += 1;
-        });
-        skipped
-    }
-
-    /// Sends what is due now and goes over the flow whose turn it is; returns how many messages it dealt with.
-    fn send_group(&mut self, due: u64, now: u64) -> usize {
-        let flow = self.senders.flow();
-        let unix_ns = self.client.stamped().then(|| now.wrapping_add(self.unix_offset));
-        let (mut count, mut length) = (0, 0);
-        while count < GROUP && self.senders.flow() == flow && self.schedule.due(count).is_some_and(|due| due <= now) {
-            let (sender, sequence) = self.senders.number();
-            let (query, slot) = (self.cursor.next(), self.outgoing.slot(count));
-            length = self.client.fill_one_way(sender, sequence, self.cursor.query(query), slot);
-            if let Some(unix_ns) = unix_ns {
-                self.client.stamp(unix_ns, slot);
-            }
-            self.outgoing.set_length(count, length);
-            if let Some(entry) = self.sequences.get_mut(count) {
-                *entry = sequence;
-            }
-            count += 1;
-        }
-        let sent = self.link.send(flow, &mut self.outgoing, count, length);
-        let departed = if let SendResult::Sent(departed) = sent { departed.min(count) } else { 0 };
-        self.senders.take_back(count - departed);
-        if departed > 0 {
-            self.note_departed(flow, departed, due, now);
-        }
-        if departed < count { departed + self.note_stayed(flow, sent, now) } else { departed }
     }
 
     fn note_departed(&mut self, flow: usize, departed: usize, due: u64, now: u64) {
@@ -209,16 +140,57 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
             self.tracker.counts.refused += 1;
         }
     }
+}
 
-    /// The work of each ms; returns whether the run is over.
-    fn tick(&mut self, now: u64) -> bool {
-        self.tracker.tick(now);
-        self.unix_offset = self.clock.unix_offset();
-        let stopped = self.tracker.stop_at.is_some();
-        if stopped {
-            self.schedule.stop();
+impl<P: Protocol, L: Datagrams, C: Clock> Worker for OneWaySender<P, L, C> {
+    type Clock = C;
+    const SENDS_A_TURN: usize = SENDS_A_TURN * GROUP;
+
+    #[inline]
+    fn core(&mut self) -> (&C, &mut Schedule, &mut RequestTracker) {
+        (&self.clock, &mut self.schedule, &mut self.tracker)
+    }
+
+    /// Sends what is due now and goes over the flow whose turn it is; returns how many messages it dealt with.
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        let flow = self.senders.flow();
+        let unix_ns = self.client.stamped().then(|| now.wrapping_add(self.unix_offset));
+        let (mut count, mut length) = (0, 0);
+        while count < GROUP && self.senders.flow() == flow && self.schedule.due(count).is_some_and(|due| due <= now) {
+            let (sender, sequence) = self.senders.number();
+            let (query, slot) = (self.cursor.next(), self.outgoing.slot(count));
+            length = self.client.fill_one_way(sender, sequence, self.cursor.query(query), slot);
+            if let Some(unix_ns) = unix_ns {
+                self.client.stamp(unix_ns, slot);
+            }
+            self.outgoing.set_length(count, length);
+            if let Some(entry) = self.sequences.get_mut(count) {
+                *entry = sequence;
+            }
+            count += 1;
         }
-        self.schedule.due(0).is_none() && (stopped || now >= self.tracker.times.end)
+        let sent = self.link.send(flow, &mut self.outgoing, count, length);
+        let departed = if let SendResult::Sent(departed) = sent { departed.min(count) } else { 0 };
+        self.senders.take_back(count - departed);
+        if departed > 0 {
+            self.note_departed(flow, departed, due, now);
+        }
+        if departed < count { departed + self.note_stayed(flow, sent, now) } else { departed }
+    }
+
+    fn skip_late(&mut self, now: u64) -> usize {
+        let (tracker, senders, mut skipped) = (&mut self.tracker, &mut self.senders, 0);
+        self.schedule.skip_late(now, |due| {
+            tracker.not_sent(senders.flow(), due, now, Unsent::Late);
+            senders.pass();
+            skipped += 1;
+        });
+        skipped
+    }
+
+    #[inline]
+    fn poll(&mut self, _sent: usize) -> bool {
+        false
     }
 
     fn idle(&mut self) {
@@ -231,5 +203,13 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
                 }
             }
         }
+    }
+
+    fn on_tick(&mut self, _now: u64) {
+        self.unix_offset = self.clock.unix_offset();
+    }
+
+    fn is_over(&mut self, now: u64) -> bool {
+        self.tracker.stop_at.is_some() || now >= self.tracker.times.end
     }
 }

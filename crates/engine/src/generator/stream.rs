@@ -20,7 +20,8 @@ use super::opener::{ConnectionPlan, Opener};
 use super::schedule::Schedule;
 use super::start_barrier::{Begin, StartBarrier};
 use super::tracker::RequestTracker;
-use super::{GRACE_NS, TICK_NS, Times, UNSENT_AFTER_NS, WorkerOptions};
+use super::worker::Worker;
+use super::{GRACE_NS, TICK_NS, Times, WorkerOptions};
 use crate::clock::Clock;
 use crate::flow::Rings;
 use crate::histogram::Durations;
@@ -172,7 +173,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             let times = self.lengths.from(begin);
             self.schedule.begin(times);
             self.tracker.begin(times);
-            while !self.turn() {}
+            self.run_schedule();
             self.drain_replies();
         }
         self.note_backend();
@@ -214,60 +215,6 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             let wait = if opened { 0 } else { TICK_NS.min(self.opener.wake().saturating_sub(now)) };
             self.carry(Duration::from_nanos(wait));
         }
-    }
-
-    fn turn(&mut self) -> bool {
-        let now = self.clock.now();
-        if now >= self.tracker.next_tick && self.tick(now) {
-            return true;
-        }
-        self.open_due(now, REOPENINGS_A_TURN);
-        let sent = self.send_due();
-        let ready = self.carry(Duration::ZERO);
-        if sent == 0 && ready == 0 {
-            self.idle();
-        }
-        false
-    }
-
-    /// The work of each ms; returns whether the run is over.
-    fn tick(&mut self, now: u64) -> bool {
-        self.tracker.tick(now);
-        self.tracker.published.offer_connections(&self.connections);
-        self.close_retired(now);
-        if self.tracker.stop_at.is_some() {
-            self.schedule.stop();
-        }
-        let all_asked = self.schedule.due(0).is_none();
-        if all_asked {
-            self.opener.stop();
-        }
-        all_asked && self.tracker.settled(now)
-    }
-
-    /// Sends what is due, up to a turn's worth; returns how many requests it dealt with.
-    fn send_due(&mut self) -> usize {
-        let mut dealt = 0;
-        while dealt < SENDS_A_TURN {
-            let Some(due) = self.schedule.due(0) else { break };
-            let now = self.clock.now();
-            // A tick comes first, so that what is due as a second begins is counted in it.
-            if due > now || now >= self.tracker.next_tick {
-                break;
-            }
-            dealt += 1;
-            if now - due > UNSENT_AFTER_NS {
-                self.skip_late(now);
-            } else {
-                self.ask(due, now);
-            }
-        }
-        dealt
-    }
-
-    fn skip_late(&mut self, now: u64) {
-        let tracker = &mut self.tracker;
-        self.schedule.skip_late(now, |due| tracker.unsent(0, due, now, Unsent::Late));
     }
 
     fn unsent(&mut self, flow: usize, now: u64, why: Unsent) {
@@ -333,6 +280,44 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         Err(WriteError::Closed)
     }
 
+    /// Reads all that has arrived, for a while: what a worker that was held up at the end would else call lost.
+    fn drain_replies(&mut self) {
+        let until = self.clock.now() + GRACE_NS;
+        while self.clock.now() < until && self.carry(Duration::ZERO) > 0 {}
+    }
+}
+
+impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> Worker for StreamClient<P, S, C, W> {
+    type Clock = C;
+    const SENDS_A_TURN: usize = SENDS_A_TURN;
+
+    #[inline]
+    fn core(&mut self) -> (&C, &mut Schedule, &mut RequestTracker) {
+        (&self.clock, &mut self.schedule, &mut self.tracker)
+    }
+
+    #[inline]
+    fn prepare(&mut self, now: u64) {
+        self.open_due(now, REOPENINGS_A_TURN);
+    }
+
+    #[inline]
+    fn send_group(&mut self, due: u64, now: u64) -> usize {
+        self.ask(due, now);
+        1
+    }
+
+    fn skip_late(&mut self, now: u64) -> usize {
+        let tracker = &mut self.tracker;
+        self.schedule.skip_late(now, |due| tracker.unsent(0, due, now, Unsent::Late));
+        1
+    }
+
+    #[inline]
+    fn poll(&mut self, _sent: usize) -> bool {
+        self.carry(Duration::ZERO) > 0
+    }
+
     fn idle(&mut self) {
         let now = self.clock.now();
         if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
@@ -340,9 +325,14 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         }
     }
 
-    /// Reads all that has arrived, for a while: what a worker that was held up at the end would else call lost.
-    fn drain_replies(&mut self) {
-        let until = self.clock.now() + GRACE_NS;
-        while self.clock.now() < until && self.carry(Duration::ZERO) > 0 {}
+    fn on_tick(&mut self, now: u64) {
+        self.tracker.published.offer_connections(&self.connections);
+        self.close_retired(now);
+    }
+
+    fn is_over(&mut self, now: u64) -> bool {
+        // All requests are sent: what ends from now on is not opened again.
+        self.opener.stop();
+        self.tracker.settled(now)
     }
 }
