@@ -47,8 +47,8 @@ class Game:
         ids = updates["id"]
         # Numbers wrap: what lies less than half the way behind is older.
         ahead = (updates["seq"] - self.state["seq"][ids]).astype("i4")
-        reset_sequences = ~self.known[ids] | (ahead < -_STRAGGLERS) | (now - self.heard[ids] > _SILENT_S)
-        taken = (ahead > 0) | reset_sequences
+        restarted = ~self.known[ids] | (ahead < -_STRAGGLERS) | (now - self.heard[ids] > _SILENT_S)
+        taken = (ahead > 0) | restarted
         self.stale += int(np.count_nonzero(~taken))
         ids, updates = ids[taken], updates[taken]
         self.state[ids] = updates

@@ -283,7 +283,7 @@ class LoadOptions(TypedDict, total=False):
     connect_timeout: Annotated[
         Number,
         Setting(
-            "Give up a connection that does not stand after so long.",
+            "Give up a connection that is not established after so long.",
             "connections",
             default="5s",
             field="connect_timeout_s",
@@ -304,7 +304,7 @@ class LoadOptions(TypedDict, total=False):
     hold: Annotated[
         int | str,
         Setting(
-            "Idle connections kept open beside those that ask.",
+            "Idle connections kept open beside those that carry requests.",
             "connections",
             default="0",
             parse=count,
