@@ -51,7 +51,7 @@ def serve_ntp(path: str) -> dict[str, float]:
     """The NTP server under `ceiling ask` at more than it can answer."""
     with server("ntp") as (target, pid):
         before = cpu_s(pid)
-        command = [path, "ask", target.rpartition(":")[2], "500000", "seconds=2", "flows=64"]
+        command = [path, "ask", target.rpartition(":")[2], "800000", "seconds=2", "flows=64"]
         found = ASKED.search(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         used = cpu_s(pid) - before
     answered = float(found[2]) if found else 0.0
