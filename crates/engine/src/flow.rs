@@ -13,7 +13,7 @@ pub struct Slot {
     pub due: u64,
     /// When it left.
     pub sent: u64,
-    /// What it asked about: where the corpus keeps it.
+    /// What it asked about: its place in the query set.
     pub query: u32,
     state: State,
 }

@@ -16,7 +16,7 @@ use crate::pace::{Arrivals, Segment, Share, Ticks};
 pub struct LoadPlan {
     /// The protocol's name.
     pub protocol: String,
-    /// Its knobs.
+    /// Its options.
     pub options: Vec<(String, i64)>,
     /// The targets: at least one address; over datagrams flows go to all of them in turn, else to the first.
     #[cfg_attr(feature = "python", pyo3(from_py_with = python::addresses))]
@@ -179,7 +179,7 @@ impl LoadPlan {
 pub struct ServePlan {
     /// The protocol's name.
     pub protocol: String,
-    /// Its knobs.
+    /// Its options.
     pub options: Vec<(String, i64)>,
     /// Where to listen.
     pub listen: SocketAddr,
@@ -202,7 +202,7 @@ pub struct ServePlan {
 pub struct ReceivePlan {
     /// The protocol's name.
     pub protocol: String,
-    /// Its knobs.
+    /// Its options.
     pub options: Vec<(String, i64)>,
     /// Where to listen.
     pub listen: SocketAddr,

@@ -31,7 +31,7 @@ pub struct QuerySet {
 impl QuerySet {
     /// Compiles a file, or `lines` where there is none.
     ///
-    /// Neither: the empty corpus. Errors name the line; a file without a subject is one.
+    /// Neither: the empty query set. Errors name the line; a file without a query is an error.
     pub fn compile<P: Protocol>(lines: &[String], file: Option<&Path>) -> io::Result<Arc<Self>> {
         let mut query_set = Self::default();
         match file {
@@ -126,7 +126,7 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// A worker's way through a corpus, round and round.
+/// A worker's position in a query set, which it repeats.
 #[derive(Clone, Debug)]
 pub struct Cursor {
     query_set: Arc<QuerySet>,

@@ -55,7 +55,7 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// Binds all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
+    /// Binds all sockets, then starts all workers. Errors are the kernel's, or name an invalid option.
     pub fn start<P: Protocol>(plan: &ReceivePlan) -> io::Result<Self> {
         let options: Vec<_> =
             plan.options.iter().map(|(name, value)| flatout_wire::ProtocolOption { name, value: *value }).collect();

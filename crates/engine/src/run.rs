@@ -101,7 +101,7 @@ pub struct LoadRun {
 }
 
 impl LoadRun {
-    /// Opens all sockets, then starts all workers. Errors are the kernel's, or name a bad knob.
+    /// Opens all sockets, then starts all workers. Errors are the kernel's, or name an invalid option.
     pub fn start(plan: &LoadPlan) -> io::Result<Self> {
         let entry = entry(&plan.protocol)?;
         let mut run = (entry.load)(plan)?;

@@ -1,4 +1,4 @@
-"""NTP over UDP: basic client requests (RFC 5905), judged as the NTP Pool's monitor judges them."""
+"""NTP over UDP: basic client requests (RFC 5905), validated as the NTP Pool's monitor does."""
 
 from __future__ import annotations
 

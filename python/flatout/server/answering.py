@@ -42,7 +42,7 @@ class Answerer(Server):
         `threads`: workers that answer, by default one for each CPU that it may use; each has a thread for each
         transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
         `connections`: how many there may be at once.
-        Errors: UsageError (unknown protocol or knob, CPUs that it may not use, no permission, not an address of this
+        Errors: UsageError (unknown protocol or option, CPUs that it may not use, no permission, not an address of this
         host, already in use).
         """
         spoken = by_name(protocol)

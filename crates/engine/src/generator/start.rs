@@ -61,7 +61,7 @@ pub(crate) fn barrier(plan: &LoadPlan, clock: SystemClock) -> Arc<StartBarrier> 
     })
 }
 
-/// Starts the workers of a plan. Errors are the kernel's, or name a bad knob or line.
+/// Starts the workers of a plan. Errors are the kernel's, or name an invalid option or line.
 pub(crate) fn workers<P: Protocol>(
     plan: &LoadPlan,
     clock: SystemClock,

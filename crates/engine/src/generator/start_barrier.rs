@@ -15,7 +15,7 @@ pub struct StartBarrier {
     lead: u64,
 }
 
-/// What a gate says.
+/// The state of a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     /// Some are not ready yet.
@@ -27,20 +27,20 @@ pub enum Begin {
 }
 
 impl StartBarrier {
-    /// A gate that is open from the start.
+    /// A barrier that is open from the start.
     #[must_use]
     pub fn open(begin: u64) -> Self {
         Self { begin: AtomicU64::new(begin.max(1)), ..Self::closed(0, 0, 0) }
     }
 
-    /// A gate that opens `lead` after all of `workers` have arrived, but not before `earliest`.
+    /// A barrier that opens `lead` after all of `workers` have arrived, but not before `earliest`.
     #[must_use]
     pub fn closed(workers: usize, earliest: u64, lead: u64) -> Self {
         let (awaited, connected) = (AtomicUsize::new(workers), AtomicUsize::new(0));
         Self { awaited, connected, begin: AtomicU64::new(CLOSED), earliest, lead }
     }
 
-    /// A worker is ready, with so many connections. The last one opens the gate.
+    /// A worker is ready, with so many connections. The last one opens the barrier.
     pub fn arrive(&self, now: u64, connections: usize) {
         self.connected.fetch_add(connections, Ordering::AcqRel);
         if self.awaited.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -26,7 +26,7 @@ pub(super) struct Event {
     pub(super) tally: Option<usize>,
 }
 
-/// A worker's books.
+/// The requests of one worker: sent, outstanding and settled.
 pub(super) struct RequestTracker {
     pub(super) rings: Rings,
     pub(super) counts: Counts,

@@ -1,4 +1,4 @@
-//! What has arrived, cut apart and judged: right messages by their place, wrong ones by reason, questions apart.
+//! Splits what has arrived into messages: valid ones by slot, malformed ones by reason, statistics requests apart.
 //!
 //! Method: right messages that lie side by side are one run, so that they can be copied at once; as a rule that is all
 //! of an arrival. Of each arrival the first right message tells how long it was under way.

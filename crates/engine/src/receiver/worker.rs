@@ -1,4 +1,4 @@
-//! One worker that takes in: whatever has arrived is judged, followed and handed over, a batch at a time.
+//! One receiving worker: parses what has arrived, tracks its sequence numbers and queues it, a batch at a time.
 //!
 //! Laws: per message no allocation, no lock, no log; each message that came is counted once, as right or by what is
 //! wrong with it; a question for the counters is answered and is no message.

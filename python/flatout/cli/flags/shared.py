@@ -30,7 +30,7 @@ class Output:
 
 
 def option_flags(protocol: Protocol, protocol_options: type[Any]) -> Any:
-    """A protocol's knobs as flags: the same dataclass with help for the command line."""
+    """A protocol's options as flags: the same dataclass with help for the command line."""
     hints = get_type_hints(protocol_options)
     group = Group(f"{protocol.title} options", sort_key=4)
     fields = []

@@ -35,7 +35,7 @@ _IN = 1
 _TTL = 3600
 # What a message of 64 KiB has room for beside its header, the longest question, and EDNS.
 _VALUE_MAX = 65535 - 12 - 259 - 11
-# Aliases in a row: beyond, the asker has to go on alone.
+# Aliases in a row: beyond that, the client must continue by itself.
 _HOPS = 16
 _ORIGIN = re.compile(r"^(?:\$ORIGIN[ \t]+(\S+)|(?![;$])(\S*\.)[ \t][^;\n]*\bSOA\b)", re.MULTILINE | re.IGNORECASE)
 
