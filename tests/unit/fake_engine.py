@@ -40,6 +40,9 @@ class FakeRun:
     def stop(self) -> None:
         self.stopped = True
 
+    def share_cpus(self) -> None:
+        self.shared = True
+
     def counts(self) -> dict[str, int]:
         return self._counts
 
@@ -62,6 +65,12 @@ class FakeRun:
             histogram(),
             histogram(*established),
         )
+
+    def contention(self) -> tuple[int | None, int]:
+        return 0, 0
+
+    def subintervals(self) -> tuple[int, list[tuple[int, int, int, int, int]]]:
+        return 1 << 26, []
 
     def connections(self) -> dict[str, int]:
         return self.ticks[min(self.at, len(self.ticks) - 1)][1]

@@ -14,6 +14,7 @@ pub mod senders;
 pub(crate) mod start;
 pub mod start_barrier;
 pub mod stream;
+pub mod subinterval;
 mod tracker;
 mod worker;
 
@@ -54,6 +55,8 @@ const ARRIVALS_A_CALL: usize = 32;
 const UNHURRIED_NS: u64 = 200_000;
 /// Nearer than this the worker spins: waking up takes tens of µs.
 const SPIN_NS: u64 = 100_000;
+/// A worker that shares its CPU never spins: it sleeps so long at least, and then sends all that is due.
+const SHARED_SLEEP_NS: u64 = 200_000;
 /// After the last request has settled, further answers (duplicates) are still awaited so long.
 const GRACE_NS: u64 = 100_000_000;
 
@@ -71,7 +74,7 @@ pub struct Times {
 }
 
 /// How a worker goes about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerOptions {
     /// Arrivals carry the kernel's stamp.
     pub stamps: bool,
@@ -81,6 +84,10 @@ pub struct WorkerOptions {
     pub first_flow: u32,
     /// One request at a time, its answer awaited so; `None`: by the schedule.
     pub ping_pong: Option<Wait>,
+    /// An answer later than this after due is slow, ns.
+    pub slow_after: Option<u64>,
+    /// The worker shares its CPU with the target, so it sleeps where others spin.
+    pub shares_cpus: bool,
 }
 
 /// What a worker is made of.
@@ -144,7 +151,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
             ping_pong: parts.options.ping_pong.map(PingPongPacer::new),
             cursor: parts.cursor,
             queries: Vec::with_capacity(GROUP),
-            schedule: Schedule::new(parts.warmup, parts.pacer, parts.times),
+            schedule: Schedule::new(parts.warmup, parts.pacer, parts.times, parts.options.shares_cpus),
             tracker: RequestTracker::new(rings, parts.times, parts.options, parts.published, parts.log_writer),
             flow: 0,
             turn_began: parts.times.begin,
@@ -276,7 +283,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
                 return;
             }
         }
-        if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
+        let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
+        // The kernel's stamps let answers lie: woken by each of them, the worker would take its CPU from the target.
+        if self.schedule.shares_cpus() && self.options.stamps && self.ping_pong.is_none() {
+            std::thread::sleep(idle_time);
+        } else {
             self.poll_replies(now, idle_time);
         }
     }

@@ -6,6 +6,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use flatout_net::Contention;
+
+use crate::generator::subinterval::Subintervals;
 use crate::histogram::{Durations, Recorder};
 use crate::tally::{Connections, Counts};
 
@@ -57,8 +60,11 @@ pub struct PublishedRun {
     connections: Published<Connections>,
     connect: Mutex<Durations>,
     backend: Mutex<&'static str>,
+    contention: Mutex<Option<Contention>>,
+    subintervals: Mutex<Subintervals>,
     bytes: AtomicUsize,
     stop: AtomicBool,
+    share_cpus: AtomicBool,
     finished: AtomicBool,
 }
 
@@ -105,6 +111,24 @@ impl PublishedRun {
     #[must_use]
     pub fn connect(&self) -> Durations {
         lock(&self.connect).clone()
+    }
+
+    /// Publishes what is known only at the end: how the thread fared, and what was due when.
+    pub fn close(&self, contention: Contention, subintervals: Subintervals) {
+        *lock(&self.contention) = Some(contention);
+        *lock(&self.subintervals) = subintervals;
+    }
+
+    /// How the thread fared; `None` until the worker is done.
+    #[must_use]
+    pub fn contention(&self) -> Option<Contention> {
+        *lock(&self.contention)
+    }
+
+    /// What was due in each subinterval; empty until the worker is done.
+    #[must_use]
+    pub fn subintervals(&self) -> Subintervals {
+        lock(&self.subintervals).clone()
     }
 
     /// Notes what carries the connections, and the memory of requests and connections.
@@ -156,6 +180,17 @@ impl PublishedRun {
     #[must_use]
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Tells the worker that the target needs its CPU.
+    pub fn ask_to_share_cpus(&self) {
+        self.share_cpus.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the target needs the worker's CPU.
+    #[must_use]
+    pub fn shares_cpus(&self) -> bool {
+        self.share_cpus.load(Ordering::Relaxed)
     }
 
     /// Notes that the worker has left its last word.

@@ -5,12 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flatout_net::Contention;
 use flatout_wire::Protocol;
 
 use crate::clock::{Clock, SystemClock};
 use crate::faulty::{Faults, Faulty};
 use crate::generator::start;
 use crate::generator::start_barrier::{Begin, StartBarrier};
+use crate::generator::subinterval::Subintervals;
 use crate::histogram::{Durations, Recorder};
 use crate::log::{Form, Log, RunClock};
 use crate::plan::{LoadPlan, ReceivePlan, ServePlan};
@@ -162,6 +164,11 @@ impl LoadRun {
         self.published.iter().for_each(|published| published.ask_to_stop());
     }
 
+    /// Tells all workers that the target needs their CPUs.
+    pub fn share_cpus(&self) {
+        self.published.iter().for_each(|published| published.ask_to_share_cpus());
+    }
+
     /// Takes in the seconds that are over.
     fn gather(&mut self, over: bool) {
         for published in self.published.clone() {
@@ -261,6 +268,22 @@ impl LoadRun {
     pub fn connect(&self) -> Durations {
         let mut sum = Durations::default();
         self.published.iter().for_each(|published| sum.add(&published.connect()));
+        sum
+    }
+
+    /// How the workers' threads fared, added up; only those that are done count.
+    #[must_use]
+    pub fn contention(&self) -> Contention {
+        let mut sum = Contention::default();
+        self.published.iter().filter_map(|published| published.contention()).for_each(|one| sum.add(one));
+        sum
+    }
+
+    /// What was due in each subinterval of the run; empty until the workers are done.
+    #[must_use]
+    pub fn subintervals(&self) -> Subintervals {
+        let mut sum = Subintervals::default();
+        self.published.iter().for_each(|published| sum.add(&published.subintervals()));
         sum
     }
 

@@ -24,12 +24,21 @@ impl Process {
     }
 }
 
-/// The CPUs that this process may run on (sched_getaffinity).
+/// The CPUs that the calling thread may run on (sched_getaffinity).
 pub fn affinity() -> io::Result<Vec<usize>> {
+    affinity_of(0)
+}
+
+/// The CPUs that the process's first thread may run on.
+pub fn affinity_of_process() -> io::Result<Vec<usize>> {
+    affinity_of(Process::this().0)
+}
+
+fn affinity_of(thread: libc::pid_t) -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is plain old data; all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
     // SAFETY: the kernel writes at most the given size into `set`.
-    let done = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    let done = unsafe { libc::sched_getaffinity(thread, size_of::<libc::cpu_set_t>(), &raw mut set) };
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -40,13 +49,20 @@ pub fn affinity() -> io::Result<Vec<usize>> {
 
 /// Pins the calling thread to one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    if cpu >= libc::CPU_SETSIZE as usize {
+    run_on(&[cpu])
+}
+
+/// Lets the calling thread run on these CPUs only.
+pub fn run_on(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|&cpu| cpu >= libc::CPU_SETSIZE as usize) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: cpu_set_t is plain old data; all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
-    // SAFETY: `cpu` is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for &cpu in cpus {
+        // SAFETY: `cpu` is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
     // SAFETY: the kernel reads the given size from `set`.
     let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -105,6 +121,37 @@ pub fn thread_cpu_ns() -> u64 {
     // SAFETY: the kernel writes one timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// How a thread fared among others: what it waited for a CPU, and how often it was switched away from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contention {
+    /// Time for which it could run and waited for a CPU, ns (schedstat); `None`: this kernel does not count it.
+    pub run_delay_ns: Option<u64>,
+    /// Switches to other threads that it did not ask for (ru_nivcsw).
+    pub involuntary_switches: u64,
+}
+
+impl Contention {
+    /// Adds another thread's.
+    pub fn add(&mut self, other: Self) {
+        let delays = [self.run_delay_ns, other.run_delay_ns];
+        self.run_delay_ns = delays.into_iter().flatten().reduce(|sum, one| sum + one);
+        self.involuntary_switches += other.involuntary_switches;
+    }
+}
+
+/// How the calling thread has fared since it began.
+#[must_use]
+pub fn thread_contention() -> Contention {
+    // Its fields: time on a CPU, time waiting for one, turns (Documentation/scheduler/sched-stats.rst).
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let run_delay_ns = schedstat.and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
+    // SAFETY: rusage is plain old data; all zeroes is a valid one.
+    let mut usage: libc::rusage = unsafe { zeroed() };
+    // SAFETY: the kernel writes one rusage.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    Contention { run_delay_ns, involuntary_switches: usage.ru_nivcsw as u64 }
 }
 
 /// Raises the soft limit on open descriptors to the hard one; returns what it is now.

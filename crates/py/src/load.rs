@@ -37,6 +37,11 @@ impl LoadRun {
         self.0.stop();
     }
 
+    /// From now on workers sleep instead of spinning, on any CPU: the target needs theirs.
+    fn share_cpus(&self) {
+        self.0.share_cpus();
+    }
+
     fn counts(&self) -> Words {
         words(&self.0.counts())
     }
@@ -65,6 +70,22 @@ impl LoadRun {
         let [due, sent, lateness, reading] =
             [&totals.from_due, &totals.from_sent, &totals.lateness, &totals.reading].map(|d| Histogram(d.clone()));
         (due, sent, lateness, reading, Histogram(self.0.connect()))
+    }
+
+    /// Of all threads that send, once they are done: ns that they waited for a CPU (None: not counted by this kernel),
+    /// and switches that they did not ask for.
+    fn contention(&self) -> (Option<u64>, u64) {
+        let sum = self.0.contention();
+        (sum.run_delay_ns, sum.involuntary_switches)
+    }
+
+    /// Once all is over: the length of a subinterval in ns, and for each (sent, unsent, answered, slow, largest lateness
+    /// in ns) of what was due in it.
+    #[allow(clippy::type_complexity)]
+    fn subintervals(&self) -> (u64, Vec<(u64, u64, u64, u64, u64)>) {
+        let sum = self.0.subintervals();
+        let rows = sum.all().iter().map(|one| (one.sent, one.unsent, one.answered, one.slow, one.lateness_max));
+        (sum.length_ns(), rows.collect())
     }
 
     fn connections(&self) -> Words {

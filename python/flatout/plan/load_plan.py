@@ -85,6 +85,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     workers: int
     cpus: tuple[int, ...]
+    shares_cpus: bool
+    slow_after_ns: int | None
     stamps: bool
     segmented: bool
     log: Log | None

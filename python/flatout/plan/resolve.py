@@ -9,9 +9,12 @@ import msgspec
 
 from flatout import units
 from flatout.errors import UsageError
+from flatout.host.placement import place
+from flatout.host.target import Thread
 from flatout.plan import capacity, targets
 from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Share, Ticks, Tls
 from flatout.protocols.base import ReceiverLayout
+from flatout.result.model import Placement
 from flatout.scenario import nodes, requirement, streams
 from flatout.scenario.exchange import Exchange, exchange_of
 from flatout.scenario.model import Scenario, Segment
@@ -25,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     `others`: further addresses of the target, tried when no connection to this one stands. `receivers`: for
     one-way messages the addresses at which to ask what has arrived, else empty; `layout`: what they must agree on.
+    `placement`: where the load threads run; `target_threads`: those of the target, where they can be seen.
     """
 
     scenario: Scenario
@@ -34,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True):
     notes: list[str] = []
     others: list[targets.Endpoint] = []
     receivers: list[targets.Endpoint] = []
+    placement: Placement = Placement()
+    target_threads: tuple[Thread, ...] = ()
     layout: ReceiverLayout | None = None
 
     @property
@@ -52,8 +58,11 @@ class Plan(msgspec.Struct, frozen=True):
         return None if self.layout is None else self.layout.places
 
 
-def make(scenario: Scenario, which: int = 0) -> Plan:
+def make(scenario: Scenario, which: int = 0, *, share_cpus: bool = False, slow_after_ns: int | None = None) -> Plan:
     """Checks and resolves; of several addresses of the target it takes number `which`.
+
+    share_cpus: the target is known to need the CPUs of the load threads.
+    slow_after_ns: an answer later than this after due counts as slow in its subinterval.
 
     Errors: UsageError (nothing is sent), TargetError for an unknown name.
     """
@@ -72,7 +81,14 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
-    engine = _load_plan(scenario, exchange, [endpoint, *beside], sources)
+    placement, target = place(
+        *(endpoint.address, endpoint.port),
+        stream=scenario.streams,
+        threads=scenario.threads,
+        cpus=capacity.cpus_of(scenario.cpus),
+        share=share_cpus,
+    )
+    engine = _load_plan(scenario, exchange, [endpoint, *beside], sources, placement, slow_after_ns)
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
         *tight,
@@ -83,6 +99,8 @@ def make(scenario: Scenario, which: int = 0) -> Plan:
         *(scenario, endpoint, sources, engine, notes),
         others=endpoints[which + 1 :],
         receivers=receivers,
+        placement=placement,
+        target_threads=target.threads,
         layout=exchange.receiver_layout,
     )
 
@@ -184,6 +202,8 @@ def _load_plan(
     exchange: Exchange,
     endpoints: list[targets.Endpoint],
     sources: list[targets.Address],
+    placement: Placement,
+    slow_after_ns: int | None,
 ) -> LoadPlan:
     index, of = scenario.node or (1, 1)
     return LoadPlan(
@@ -206,7 +226,9 @@ def _load_plan(
         ping_pong=PingPong(wait=scenario.wait, busy_poll_us=scenario.busy_poll_us) if scenario.ping_pong else None,
         seed=scenario.seed % 2**64,
         workers=scenario.threads,
-        cpus=scenario.cpus,
+        cpus=tuple(placement.cpus),
+        shares_cpus=bool(placement.shared_cpus),
+        slow_after_ns=slow_after_ns,
         stamps=scenario.stamps == "kernel",
         segmented=scenario.gso,
         log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),

@@ -21,6 +21,7 @@ from flatout.plan.resolve import Plan, make
 from flatout.result import requirements
 from flatout.result.histogram import distribution
 from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates
+from flatout.runner.competition import Competition, starved, subintervals
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.receiver_stats import StatsQuery
 from flatout.runner.run_monitor import OnProgress, RunMonitor, shared_receiver
@@ -41,18 +42,22 @@ def run(
     stop: threading.Event | None = None,
     *,
     query_stats: bool = True,
+    share_cpus: bool = False,
+    slow_after_ns: int | None = None,
 ) -> LoadResult:
     """Runs a scenario once; the addresses of its target are tried in turn until one accepts connections.
 
     progress: called on every tick.
     stop: ends the run early from another thread; the verdict is then "interrupted".
     query_stats: whether the receiver of one-way messages is asked for its counters.
+    share_cpus: the target is known to need the CPUs of the load threads, so these sleep instead of spinning.
+    slow_after_ns: an answer later than this after due counts as slow in its subinterval.
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
     stop = stop or threading.Event()
     failed: list[str] = []
     while True:
-        plan = make(scenario, len(failed))
+        plan = make(scenario, len(failed), share_cpus=share_cpus, slow_after_ns=slow_after_ns)
         result = _run(plan, progress, stop, failed, query_stats=query_stats)
         if not plan.others or result.connections is None or result.connections.established or stop.is_set():
             return result
@@ -67,11 +72,12 @@ def _run(
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     stolen = describe.stolen_s()
+    competing = Competition(plan)
     running = _start(plan)
     exchange = exchange_of(plan)
-    monitor = RunMonitor(running, plan, exchange, progress=progress, stop=stop, stats_query=stats_query)
+    monitor = RunMonitor(running, plan, exchange, progress=progress, stop=stop, stats_query=stats_query, competing=competing)
     interrupted = monitor.wait()
-    result = _result(plan, exchange, running, monitor, describe.stolen_s() - stolen)
+    result = _result(plan, exchange, running, monitor, describe.stolen_s() - stolen, competing)
     result = msgspec.structs.replace(result, notes=[*failed, *result.notes])
     if interrupted:
         raise Interrupted(result)
@@ -109,13 +115,21 @@ def _start_error(error: OSError, plan: Plan) -> FlatoutError:
     return GeneratorError(f"this host cannot open {streams.connections(plan.scenario):,} {what}: {text}")
 
 
-def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonitor, stolen_s: float) -> LoadResult:
+def _result(
+    plan: Plan,
+    exchange: Exchange,
+    running: LoadRun,
+    monitor: RunMonitor,
+    stolen_s: float,
+    competing: Competition,
+) -> LoadResult:
     counts, scenario = running.counts(), plan.scenario
     samples = monitor.stats_query.samples()
     counted = Outcomes(**{name: counts[name] for name in _OUTCOMES if name in counts})
     account = exchange.loss(counted, samples, shared=shared_receiver(scenario))
     from_due, from_sent, late, reading, connecting = map(distribution, running.distributions())
     connections, asked = _connections(scenario, running), streams.connections(scenario)
+    contention = competing.end(running)
     word, why = verdict(
         account.outcomes,
         late,
@@ -125,6 +139,7 @@ def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonito
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
+        starved=starved(account, contention, competing.placement),
     )
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
@@ -152,6 +167,9 @@ def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonito
         own_drops=counts["own_drops"],
         receiver=account.receiver,
         readings=samples,
+        placement=competing.placement,
+        contention=contention,
+        subintervals=subintervals(running),
         warnings=[*running.failures, *([] if monitor.stopped else fewer), *account.warnings],
         notes=[*plan.notes, *ended, *account.notes],
         one_way=plan.one_way,

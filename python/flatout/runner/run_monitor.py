@@ -10,6 +10,7 @@ import msgspec
 from flatout._engine import LoadRun
 from flatout.plan.resolve import Plan
 from flatout.result.model import Interval
+from flatout.runner.competition import Competition
 from flatout.runner.exchange import Exchange
 from flatout.runner.progress import Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
@@ -43,6 +44,7 @@ class RunMonitor:
         progress: OnProgress,
         stop: threading.Event,
         stats_query: StatsQuery,
+        competing: Competition,
     ) -> None:
         self.running = running
         self.plan = plan
@@ -54,6 +56,7 @@ class RunMonitor:
         self.stopped = False
         self.ended_s: float | None = None
         self.stats_query = stats_query
+        self.competing = competing
         self.received: int | None = 0 if stats_query.counted and not shared_receiver(plan.scenario) else None
         self._target = exchange.monitor(plan.scenario)
 
@@ -83,6 +86,7 @@ class RunMonitor:
     def _tick(self) -> None:
         self._collect()
         t_s = self._t_s()
+        self.competing.tick(self.running, t_s)
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
             self._stop()

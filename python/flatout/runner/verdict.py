@@ -57,6 +57,7 @@ def verdict(
     interrupted: bool,
     connections: Connections | None = None,
     blocked: int = 0,
+    starved: str | None = None,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
 
@@ -65,6 +66,7 @@ def verdict(
     interrupted: the run was stopped before its end.
     connections: None over datagrams.
     blocked: requests that could not leave because the target took no more.
+    starved: why what was lost is not the target's fault.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
@@ -77,6 +79,8 @@ def verdict(
         return "target-lost", why
     if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many):
         return "generator-limited", why
+    if starved:
+        return "generator-limited", starved
     return "ok", exchange.on_schedule
 
 

@@ -43,8 +43,8 @@ pub struct OneWayParts<P: Protocol, L, C> {
     pub senders: Senders,
     /// When.
     pub times: Times,
-    /// The number of this worker's first flow among all workers'.
-    pub first_flow: u32,
+    /// How.
+    pub options: WorkerOptions,
     /// Where to leave what is counted.
     pub published: Arc<PublishedRun>,
     /// Where to note each message.
@@ -72,7 +72,6 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: OneWayParts<P, L, C>) -> Self {
         let no_warmup = Pacer::nothing();
-        let options = WorkerOptions { stamps: false, slots: 0, first_flow: parts.first_flow, ping_pong: None };
         Self {
             outgoing: Batch::new(GROUP, parts.client.longest(), false),
             client: parts.client,
@@ -80,10 +79,16 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
             clock: parts.clock,
-            schedule: Schedule::new(no_warmup, parts.pacer, parts.times),
+            schedule: Schedule::new(no_warmup, parts.pacer, parts.times, parts.options.shares_cpus),
             senders: parts.senders,
             noted: parts.log_writer.is_some(),
-            tracker: RequestTracker::new(Rings::new(0, 0), parts.times, options, parts.published, parts.log_writer),
+            tracker: RequestTracker::new(
+                Rings::new(0, 0),
+                parts.times,
+                parts.options,
+                parts.published,
+                parts.log_writer,
+            ),
             sequences: [0; GROUP],
         }
     }

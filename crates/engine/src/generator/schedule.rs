@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
+use super::{SHARED_SLEEP_NS, SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
 use crate::pace::Pacer;
 
 /// Both schedules and what has been drawn of them.
@@ -14,11 +14,13 @@ pub(super) struct Schedule {
     drawn: VecDeque<u64>,
     warming: bool,
     over: bool,
+    shares_cpus: bool,
 }
 
 impl Schedule {
-    pub(super) fn new(warmup: Pacer, pacer: Pacer, times: Times) -> Self {
-        Self { warmup, pacer, times, drawn: VecDeque::with_capacity(64), warming: true, over: false }
+    pub(super) fn new(warmup: Pacer, pacer: Pacer, times: Times, shares_cpus: bool) -> Self {
+        let drawn = VecDeque::with_capacity(64);
+        Self { warmup, pacer, times, drawn, warming: true, over: false, shares_cpus }
     }
 
     /// The run's times are known only now.
@@ -59,11 +61,30 @@ impl Schedule {
         }
     }
 
-    /// How long a worker that has nothing to do may sleep.
+    /// How long a worker that has nothing to do may sleep; `None`: it spins.
     pub(super) fn idle_time(&mut self, now: u64, next_tick: u64) -> Option<Duration> {
         let due = self.due(0).unwrap_or(u64::MAX);
-        let wake = due.saturating_sub(SPIN_NS).min(next_tick.max(now + TICK_NS));
+        let tick = next_tick.max(now + TICK_NS);
+        if self.shares_cpus {
+            return Some(Duration::from_nanos(due.max(now + SHARED_SLEEP_NS).min(tick) - now));
+        }
+        let wake = due.saturating_sub(SPIN_NS).min(tick);
         (wake > now + SPIN_NS).then(|| Duration::from_nanos(wake - now))
+    }
+
+    /// Whether the worker shares its CPU with the target, so that it sleeps where others spin.
+    pub(super) fn shares_cpus(&self) -> bool {
+        self.shares_cpus
+    }
+
+    /// The target needs the CPU of the calling thread: from now on it sleeps, at ordinary priority, on any CPU.
+    pub(super) fn share_cpus(&mut self) {
+        if !self.shares_cpus {
+            self.shares_cpus = true;
+            flatout_net::raise_priority(0);
+            // Where the process's CPUs are not known, the thread stays where it is.
+            let _ = flatout_net::affinity_of_process().and_then(|cpus| flatout_net::run_on(&cpus));
+        }
     }
 
     /// Nothing is due any more.

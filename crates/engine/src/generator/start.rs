@@ -106,9 +106,8 @@ impl<P: Protocol> Common<'_, P> {
                 cursor: self.cursor(n),
                 options: WorkerOptions {
                     stamps: self.plan.stamps,
-                    slots: self.plan.slots_a_flow(),
-                    first_flow,
                     ping_pong: self.plan.ping_pong.map(|how| how.wait),
+                    ..self.options(first_flow, self.plan.slots_a_flow())
                 },
                 link,
                 clock: self.clock,
@@ -121,7 +120,7 @@ impl<P: Protocol> Common<'_, P> {
             first_flow += flows;
             published.note_backend("", active.ring_bytes());
             workers.published.push(published);
-            workers.threads.add(spawn(self.cpu(n), move || active.run())?);
+            workers.threads.add(spawn(self.place(n), move || active.run())?);
         }
         Ok(workers)
     }
@@ -142,14 +141,14 @@ impl<P: Protocol> Common<'_, P> {
                 pacer: self.ticking(n),
                 senders: self.senders(n, flows, named)?,
                 times: self.lengths().from(begin),
-                first_flow,
+                options: self.options(first_flow, 0),
                 published: Arc::clone(&published),
                 log_writer: self.log_writer(),
             });
             first_flow += flows as u32;
             published.note_backend("", sender_worker.sender_bytes());
             workers.published.push(published);
-            workers.threads.add(spawn(self.cpu(n), move || sender_worker.run())?);
+            workers.threads.add(spawn(self.place(n), move || sender_worker.run())?);
         }
         Ok(workers)
     }
@@ -188,7 +187,7 @@ impl<P: Protocol> Common<'_, P> {
             let make = self.stream_client(n, layer.clone(), Arc::clone(&published));
             let (theirs, barrier, clock) = (Arc::clone(&published), Arc::clone(self.barrier), self.clock);
             workers.published.push(published);
-            workers.threads.add(spawn(self.cpu(n), move || {
+            workers.threads.add(spawn(self.place(n), move || {
                 // What carries streams belongs to the thread that made it.
                 let run = if uring {
                     make.run(|slots| Uring::new(slots, None))
@@ -231,12 +230,7 @@ impl<P: Protocol> Common<'_, P> {
             pacer: self.pacer(n),
             barrier: Arc::clone(self.barrier),
             lengths: self.lengths(),
-            options: WorkerOptions {
-                stamps: false,
-                slots: plan.slots_a_connection(),
-                first_flow: (n * widest) as u32,
-                ping_pong: None,
-            },
+            options: self.options((n * widest) as u32, plan.slots_a_connection()),
             connections,
             slots,
             target: self.target,
@@ -244,6 +238,16 @@ impl<P: Protocol> Common<'_, P> {
             seed: Random::new(plan.seed ^ (self.number(n) as u64) << 32).bits(),
             published,
             log_writer: self.log_writer(),
+        }
+    }
+
+    fn options(&self, first_flow: u32, slots: usize) -> WorkerOptions {
+        WorkerOptions {
+            slots,
+            first_flow,
+            slow_after: self.plan.slow_after_ns,
+            shares_cpus: self.plan.shares_cpus,
+            ..WorkerOptions::default()
         }
     }
 
@@ -289,10 +293,17 @@ impl<P: Protocol> Common<'_, P> {
         self.log.map(Log::log_writer)
     }
 
-    fn cpu(&self, n: usize) -> Option<usize> {
+    fn place(&self, n: usize) -> Place {
         let cpus = &self.plan.cpus;
-        (!cpus.is_empty()).then(|| cpus[n % cpus.len()])
+        Place { cpu: (!cpus.is_empty()).then(|| cpus[n % cpus.len()]), shared: self.plan.shares_cpus }
     }
+}
+
+/// Where a worker's thread runs: on one CPU or the scheduler's choice, and whether the target may be there as well.
+#[derive(Clone, Copy)]
+struct Place {
+    cpu: Option<usize>,
+    shared: bool,
 }
 
 /// A worker over streams, all but its streams.
@@ -340,13 +351,13 @@ impl<P: Protocol, W: StreamLayer> StreamSetup<P, W> {
     }
 }
 
-fn spawn(cpu: Option<usize>, work: impl FnOnce() -> Counts + Send + 'static) -> io::Result<JoinHandle<Counts>> {
+fn spawn(place: Place, work: impl FnOnce() -> Counts + Send + 'static) -> io::Result<JoinHandle<Counts>> {
     std::thread::Builder::new().name("flatout-load".into()).spawn(move || {
-        if let Some(cpu) = cpu {
+        if let Some(cpu) = place.cpu {
             // A CPU that has gone since the plan was made: the scheduler's choice will do.
             let _ = flatout_net::pin(cpu);
         }
-        flatout_net::raise_priority(NICENESS);
+        flatout_net::raise_priority(if place.shared { 0 } else { NICENESS });
         work()
     })
 }

@@ -144,7 +144,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             message: vec![0; P::PREFIX + parts.client.longest()].into_boxed_slice(),
             encoded: Vec::new(),
             plain: Vec::new(),
-            schedule: Schedule::new(parts.warmup, parts.pacer, later),
+            schedule: Schedule::new(parts.warmup, parts.pacer, later, parts.options.shares_cpus),
             tracker: RequestTracker::new(rings, later, parts.options, parts.published, parts.log_writer),
             opener: Opener::new(parts.connections, now),
             peers: Peers::new(slots),
@@ -320,7 +320,12 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> Worker for StreamClient<
 
     fn idle(&mut self) {
         let now = self.clock.now();
-        if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
+        let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
+        if self.schedule.shares_cpus() {
+            // Woken by each answer, the worker would take its CPU from the target.
+            std::thread::sleep(idle_time);
+            self.carry(Duration::ZERO);
+        } else {
             self.carry(idle_time);
         }
     }

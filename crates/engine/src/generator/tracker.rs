@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::subinterval::Subintervals;
 use super::{GRACE_NS, SECOND_NS, TICK_NS, Times, WorkerOptions};
 use crate::flow::{Head, Rings, Settled, Slot};
 use crate::histogram::Recorder;
@@ -33,6 +34,8 @@ pub(super) struct RequestTracker {
     pub(super) recorder: Recorder,
     pub(super) published: Arc<PublishedRun>,
     pub(super) times: Times,
+    subintervals: Subintervals,
+    slow_after: u64,
     first_flow: u32,
     log_writer: Option<LogWriter>,
     second: usize,
@@ -62,6 +65,8 @@ impl RequestTracker {
             recorder: Recorder::default(),
             published,
             times,
+            subintervals: Subintervals::new(times),
+            slow_after: options.slow_after.unwrap_or(u64::MAX),
             first_flow: options.first_flow,
             log_writer,
             second: 0,
@@ -78,6 +83,7 @@ impl RequestTracker {
     /// The run's times are known only now.
     pub(super) fn begin(&mut self, times: Times) {
         self.times = times;
+        self.subintervals = Subintervals::new(times);
     }
 
     pub(super) fn counted(&self, due: u64) -> bool {
@@ -108,7 +114,7 @@ impl RequestTracker {
             self.rings.of(flow).head.open += 1;
             self.counts.planned += 1;
             self.counts.sent += 1;
-            self.recorder.lateness.record(now - due);
+            self.note_sent(due, now, 1);
         }
     }
 
@@ -116,7 +122,16 @@ impl RequestTracker {
     pub(super) fn sent_one_way(&mut self, count: usize, due: u64, now: u64) {
         self.counts.planned += count as u64;
         self.counts.sent += count as u64;
-        self.recorder.lateness.record_many(now - due, count as u64);
+        self.note_sent(due, now, count as u64);
+    }
+
+    #[inline]
+    fn note_sent(&mut self, due: u64, now: u64, count: u64) {
+        self.recorder.lateness.record_many(now - due, count);
+        if let Some(subinterval) = self.subintervals.at(due - self.times.counted_from) {
+            subinterval.sent += count;
+            subinterval.lateness_max = subinterval.lateness_max.max(now - due);
+        }
     }
 
     /// Notes one of them.
@@ -142,6 +157,10 @@ impl RequestTracker {
         self.counts.planned += 1;
         self.counts.unsent[why as usize] += 1;
         self.recorder.lateness.record(now - due);
+        if let Some(subinterval) = self.subintervals.at(due - self.times.counted_from) {
+            subinterval.unsent += 1;
+            subinterval.lateness_max = subinterval.lateness_max.max(now - due);
+        }
         self.note(Row { due, sent: None, answered: None, outcome: Outcome::Unsent, flow: flow as u32, index: 0 });
     }
 
@@ -165,7 +184,12 @@ impl RequestTracker {
         }
         self.count(event, outcome);
         if outcome == Outcome::Answered {
-            self.recorder.from_due.record(event.seen.saturating_sub(slot.due));
+            let from_due = event.seen.saturating_sub(slot.due);
+            self.recorder.from_due.record(from_due);
+            if let Some(subinterval) = self.subintervals.at(slot.due - self.times.counted_from) {
+                subinterval.answered += 1;
+                subinterval.slow += u64::from(from_due > self.slow_after);
+            }
             self.recorder.from_sent.record(event.seen.saturating_sub(slot.sent));
             if let Some(reading) = event.reading {
                 self.recorder.reading.record(reading);
@@ -354,6 +378,7 @@ impl RequestTracker {
                 self.published.fail(format!("the log could not follow: {dropped} rows left out"));
             }
         }
+        self.published.close(flatout_net::thread_contention(), self.subintervals);
         self.published.publish(&self.counts);
         self.published.finish();
         self.counts

@@ -94,6 +94,9 @@ pub(super) trait Worker {
         if tracker.stop_at.is_some() {
             schedule.stop();
         }
+        if tracker.published.shares_cpus() {
+            schedule.share_cpus();
+        }
         schedule.due(0).is_none() && self.is_over(now)
     }
 }

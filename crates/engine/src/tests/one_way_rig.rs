@@ -11,9 +11,9 @@ use flatout_wire::{Decode, Protocol, ProtocolOption};
 use super::fake::{FakeClock, World};
 use super::rig::{MS, fresh_path};
 use crate::clock::Clock;
-use crate::generator::Times;
 use crate::generator::one_way::{OneWayParts, OneWaySender};
 use crate::generator::senders::Senders;
+use crate::generator::{Times, WorkerOptions};
 use crate::histogram::Recorder;
 use crate::log::{Form, Log};
 use crate::pace::{Arrivals, Pacer, Segment, Share, Ticks};
@@ -196,7 +196,7 @@ impl OneWayRig {
             pacer: self.pacer(),
             senders: Senders::new((self.share.index, self.share.of), mine, self.flows, self.in_a_row),
             times: self.times(),
-            first_flow: 0,
+            options: WorkerOptions::default(),
             published: Arc::clone(&self.published),
             log_writer: Some(log.log_writer()),
         })

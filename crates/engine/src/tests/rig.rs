@@ -104,6 +104,7 @@ impl Rig {
                 slots: self.slots,
                 first_flow: self.first_flow,
                 ping_pong: self.ping_pong,
+                ..WorkerOptions::default()
             },
             published: Arc::clone(&self.published),
             log_writer: Some(log.log_writer()),

@@ -242,7 +242,7 @@ impl Streams {
             pacer: self.pacer(),
             barrier: Arc::clone(&self.barrier),
             lengths: Lengths { warmup: self.warmup, counted: (self.seconds * 1e9) as u64, timeout: self.timeout },
-            options: WorkerOptions { stamps: false, slots: self.slots, first_flow: 0, ping_pong: None },
+            options: WorkerOptions { slots: self.slots, ..WorkerOptions::default() },
             connections: self.connections,
             target: SocketAddr::from(([192, 0, 2, 1], 53)),
             sources: Vec::new(),

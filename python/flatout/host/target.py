@@ -1,0 +1,209 @@
+"""Finds the processes behind a target on this host: who holds its socket, where their threads run and may run.
+
+Sources: /proc/net/{udp,tcp} for the socket's inode, /proc/PID/fd for its holders, /proc/PID/task for their threads. An
+address that is not of this network namespace is looked for in the others (/proc/PID/net). Reading only; what is hidden
+from this user (hidepid, another user's descriptors) is said and not guessed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from flatout import units
+from flatout.errors import UsageError
+
+PROC = Path("/proc")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Where = Literal["here", "namespace", "elsewhere", "hidden", "nobody"]
+_LISTENING = "0A"
+_OWN_LOAD_THREAD = "flatout-load"
+_OWN_THREADS = "flatout-"
+
+
+class Thread(NamedTuple):
+    """A thread of the target: where it may run, and where it ran last."""
+
+    pid: int
+    tid: int
+    cpus: tuple[int, ...]
+    last_cpu: int
+
+
+class Target(NamedTuple):
+    """The processes behind a target.
+
+    where: "here"; "namespace": in another network namespace of this host; "elsewhere": on another host, as far as can
+    be seen; "hidden": on this host, but its process may not be looked at; "nobody": on this host, and no socket is
+    bound there.
+    sockets: how many sockets share the address.
+    """
+
+    where: Where
+    pids: tuple[int, ...] = ()
+    command: str = ""
+    threads: tuple[Thread, ...] = ()
+    sockets: int = 0
+
+
+def find(address: Address, port: int, *, stream: bool, proc: Path = PROC) -> Target:
+    """The processes that answer at an address."""
+    if is_local(address):
+        return _holders(proc / "net", address, port, stream=stream, proc=proc, where="here")
+    namespace = _namespace_of(address, proc)
+    if namespace is None:
+        return Target("elsewhere")
+    return _holders(namespace, address, port, stream=stream, proc=proc, where="namespace")
+
+
+def is_local(address: Address) -> bool:
+    """Whether it is an address of this host, in this network namespace: only those can be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
+def _holders(net: Path, address: Address, port: int, *, stream: bool, proc: Path, where: Where) -> Target:
+    inodes = _inodes(net, address, port, stream=stream)
+    if not inodes:
+        return Target("nobody")
+    pids = _pids(inodes, proc)
+    if not pids:
+        return Target("hidden", sockets=len(inodes))
+    threads = tuple(thread for pid in pids for thread in _threads(pid, proc))
+    return Target(where, pids, _command(pids[0], proc), threads, max(len(inodes), len(pids)))
+
+
+def _inodes(net: Path, address: Address, port: int, *, stream: bool) -> set[str]:
+    """The sockets bound to the address, or to all addresses."""
+    table = "tcp" if stream else "udp"
+    found = set()
+    for name in (table, f"{table}6"):
+        for line in _read(net / name).splitlines()[1:]:
+            words = line.split()
+            if len(words) > 9 and (not stream or words[3] == _LISTENING) and _is_bound(words[1], address, port):
+                found.add(words[9])
+    return found - {"0"}
+
+
+def _is_bound(local: str, address: Address, port: int) -> bool:
+    host, _, hex_port = local.partition(":")
+    if int(hex_port, 16) != port:
+        return False
+    bound = _address(host)
+    if bound.is_unspecified:
+        return True
+    mapped = bound.ipv4_mapped if isinstance(bound, ipaddress.IPv6Address) else None
+    return (mapped or bound) == address
+
+
+def _address(text: str) -> Address:
+    """As /proc writes it: words of 32 bits in this machine's byte order."""
+    words = (int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
+    return ipaddress.ip_address(b"".join(words))
+
+
+def _pids(inodes: set[str], proc: Path) -> tuple[int, ...]:
+    """Those that hold one of the sockets, without parents that only passed it to their children."""
+    links = {f"socket:[{inode}]" for inode in inodes}
+    holders = {pid for pid in _numbers(proc) if _holds(proc / str(pid) / "fd", links)}
+    parents = {pid: _parent(pid, proc) for pid in holders}
+    passed_on: set[int] = set()
+    for pid in holders:
+        parent = parents[pid]
+        while parent in holders and parent not in passed_on:
+            passed_on.add(parent)
+            parent = parents[parent]
+    return tuple(sorted(holders - passed_on))
+
+
+def _holds(folder: Path, links: set[str]) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(_link(entry.path) in links for entry in entries)
+    except OSError:
+        return False  # it has ended, or is not ours to look at
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _parent(pid: int, proc: Path) -> int:
+    words = _read(proc / str(pid) / "stat").rpartition(")")[2].split()
+    return int(words[1]) if len(words) > 1 else 0
+
+
+def _threads(pid: int, proc: Path) -> Iterator[Thread]:
+    """Of this very process only those of servers, not its loads and not Python's."""
+    own = pid == os.getpid()
+    for tid in _numbers(proc / str(pid) / "task"):
+        folder = proc / str(pid) / "task" / str(tid)
+        name = _read(folder / "comm").strip()
+        if own and (not name.startswith(_OWN_THREADS) or name == _OWN_LOAD_THREAD):
+            continue
+        words = _read(folder / "stat").rpartition(")")[2].split()
+        cpus = _allowed(_read(folder / "status"))
+        if cpus and len(words) > 36:
+            yield Thread(pid, tid, cpus, int(words[36]))
+
+
+def _allowed(status: str) -> tuple[int, ...]:
+    for line in status.splitlines():
+        if line.startswith("Cpus_allowed_list:"):
+            try:
+                return units.cpu_list(line.partition(":")[2].strip())
+            except UsageError:
+                return ()
+    return ()
+
+
+def _command(pid: int, proc: Path) -> str:
+    return _read(proc / str(pid) / "comm").strip()
+
+
+def _namespace_of(address: Address, proc: Path) -> Path | None:
+    """/proc/PID/net of a process in another network namespace of this host that has the address; None: there is none."""
+    seen = {_link(str(proc / "self/ns/net"))}
+    for pid in _numbers(proc):
+        namespace = _link(str(proc / str(pid) / "ns/net"))
+        if namespace and namespace not in seen:
+            seen.add(namespace)
+            if _has_address(proc / str(pid) / "net", address):
+                return proc / str(pid) / "net"
+    return None
+
+
+def _has_address(net: Path, address: Address) -> bool:
+    if address.version == 6:
+        return any(line.split()[:1] == [address.packed.hex()] for line in _read(net / "if_inet6").splitlines())
+    lines = [line.strip() for line in _read(net / "fib_trie").splitlines()]
+    own = f"|-- {address}"
+    return any(line == own and "host LOCAL" in after for line, after in zip(lines, lines[1:], strict=False))
+
+
+def _numbers(folder: Path) -> Iterable[int]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,89 @@
+"""How load and target compete for CPUs during a run, and whether that explains what was lost."""
+
+from __future__ import annotations
+
+import time
+
+from flatout._engine import LoadRun
+from flatout.host import contention
+from flatout.host.placement import shared_after
+from flatout.plan.resolve import Plan
+from flatout.result.loss import LossAccount
+from flatout.result.model import Contention, Placement, Subintervals
+from flatout.result.thresholds import TARGET_DELAY_SHARE
+
+
+_TICK_S = 0.05
+# A target that waits for so much of the time is not kept from its CPUs by chance.
+SHARE_FROM = 0.05
+
+
+class Competition:
+    """Samples the target's threads and this host's CPUs from before a run until it has ended."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.placement = plan.placement
+        self._threads = plan.target_threads
+        self._workers = plan.engine.workers
+        self._start()
+
+    def _start(self) -> None:
+        self._before = contention.sample(self._threads)
+        self._began_s = time.monotonic()
+
+    def tick(self, running: LoadRun, t_s: float) -> None:
+        """In the warm-up: where the target has to wait for CPUs, load threads stop spinning.
+
+        `t_s`: time since the counted beginning. The last sample before that is where the run's own count begins.
+        """
+        if t_s >= 0 or not self._threads or time.monotonic() - self._began_s < _TICK_S:
+            return
+        waited = contention.between(
+            self._before,
+            contention.sample(self._threads),
+            time.monotonic() - self._began_s,
+            run_delay_ns=None,
+            involuntary_switches=0,
+            threads=self._workers,
+        ).target
+        if waited and waited.run_delay_share > SHARE_FROM and not self.placement.shared_cpus:
+            running.share_cpus()
+            self.placement = shared_after(self.placement, waited.run_delay_share)
+        self._start()
+
+    def end(self, running: LoadRun) -> Contention:
+        """What happened since."""
+        run_delay_ns, involuntary = running.contention()
+        return contention.between(
+            self._before,
+            contention.sample(self._threads),
+            time.monotonic() - self._began_s,
+            run_delay_ns=run_delay_ns,
+            involuntary_switches=involuntary,
+            threads=self._workers,
+        )
+
+
+def starved(account: LossAccount, contention: Contention, placement: Placement) -> str | None:
+    """Why what was lost is not the target's fault: it waited for CPUs on which load threads ran. None: it is, or may be.
+
+    A thread that waits for a share of the time can lose as large a share of what it is sent, and no larger.
+    """
+    target, loss = contention.target, account.loss or 0.0
+    if target is None or target.run_delay_share < TARGET_DELAY_SHARE or not 0.0 < loss <= target.run_delay_share:
+        return None
+    name = placement.target.command if placement.target else "the target"
+    return (
+        f"{loss:.2%} was lost while a thread of {name} waited {target.run_delay_share:.0%} of the time for a CPU "
+        f"{'that it shared with this generator' if placement.shared_cpus else 'that other threads held'}"
+    )
+
+
+def subintervals(running: LoadRun) -> Subintervals:
+    """The engine's subintervals, column by column."""
+    length_ns, rows = running.subintervals()
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(5)]
+    sent, unsent, answered, slow, lateness = columns
+    return Subintervals(
+        length_s=length_ns / 1e9, sent=sent, unsent=unsent, answered=answered, slow=slow, lateness_max_ns=lateness
+    )
