@@ -25,6 +25,7 @@ from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
 from flatout.runner import receiver_stats
+from flatout.runner.competition import competed
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.runner.run import quiet, run
 from flatout.scenario import streams
@@ -282,17 +283,20 @@ def find(
         make(at(load, 1.0))  # what is wrong with the scenario comes out before any load
     _check_receivers(make(scenario))
 
-    least_loss = 1.0
+    least_loss, sharing = 1.0, False
 
-    def measure(load: float, seconds: float, on_run: Callable[[RunProgress], None]) -> LoadResult:
-        nonlocal least_loss
+    def measure(load: float, seconds: float, lead_s: float, on_run: Callable[[RunProgress], None]) -> LoadResult:
+        nonlocal least_loss, sharing
+        trial = at(load, seconds)
+        trial = msgspec.structs.replace(trial, warmup_s=max(trial.warmup_s, lead_s)) if trial.warmup_s else trial
         try:
-            result = run(at(load, seconds), on_run, stop)
+            result = run(trial, on_run, stop, share_cpus=sharing, slow_after_ns=search.goal.p99_ns)
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result
             return kept
         least_loss = min(least_loss, 1.0 if result.loss is None else result.loss)
+        sharing = sharing or competed(result)
         return result
 
     environment = Environment(

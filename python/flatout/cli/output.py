@@ -68,11 +68,13 @@ def _load_code(result: LoadResult) -> int:
 
 
 def _limit_code(result: LimitResult) -> int:
+    # A value that no long run confirmed, or that lost more than the goal over all, is no limit.
+    held = DONE if result.limit.value and result.limit.holds else UNMET
     codes = {
-        "found": DONE,
-        "max": DONE,
+        "found": held,
+        "max": held,
         "min": UNMET,
-        "budget": DONE if result.limit.lower else UNMET,
+        "budget": held,
         "generator": GENERATOR,
         "target": TARGET,
         "interrupted": INTERRUPTED,

@@ -57,9 +57,7 @@ def shared_after(placement: Placement, waited: float) -> Placement:
     return Placement(target=about, cpus=[], shared_cpus=cpus, why=f"{why} instead of spinning")
 
 
-def _apart(
-    target: Target, allowed: Sequence[int], threads: int, confined: set[int], may: set[int]
-) -> list[int]:
+def _apart(target: Target, allowed: Sequence[int], threads: int, confined: set[int], may: set[int]) -> list[int]:
     """The CPUs that suit best: where the target may not run, then where it ran least lately."""
     last = [thread.last_cpu for thread in target.threads]
     free = [cpu for cpu in allowed if cpu not in confined]

@@ -15,7 +15,8 @@ import msgspec
 
 from flatout.errors import GeneratorError, TargetError
 from flatout.limit_search.exchange import ShareLaterThan
-from flatout.limit_search.search import Conclusion, NextTrial, OpeningTime, PastTrial, conclude, decide, no_opening_time
+from flatout.limit_search.past import Conclusion, NextTrial, PastTrial
+from flatout.limit_search.search import OpeningTime, bounds_of, conclude, decide, no_opening_time
 from flatout.limit_search.sentence import sentence
 from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.result.model import Host, Limit, LimitResult, LoadResult, Search, StoppedBy, Trial
@@ -36,7 +37,7 @@ OnSearch = Callable[[SearchProgress], None]
 class Environment:
     """What a search needs from outside.
 
-    measure: runs one trial at a load, for a duration in s.
+    measure: runs one trial at a load, for a duration in s, after a lead at the same load in s.
     recover: whether the target answers a low rate properly.
     clock, rest: the time in s; sleeps for so many s.
     share_later_than: the share of a distribution above so many ns.
@@ -45,7 +46,7 @@ class Environment:
     progress: called on every event.
     """
 
-    measure: Callable[[float, float, OnRun], LoadResult]
+    measure: Callable[[float, float, float, OnRun], LoadResult]
     recover: Callable[[], bool]
     clock: Callable[[], float]
     rest: Callable[[float], object]
@@ -85,7 +86,7 @@ class _SearchRun:
                 return step, self._reason(step)
             end = self._step(step)
             if end is not None:
-                done = conclude(self.search, self.past, end.stopped_by, self.hint_per_s)
+                done = conclude(self.search, self.past, end.stopped_by)
                 return done, end.because or self._reason(done)
 
     def _step(self, step: NextTrial) -> _Stop | None:
@@ -101,11 +102,13 @@ class _SearchRun:
     def _run_trial(self, step: NextTrial) -> _Stop | None:
         """One trial. A failure of the generator makes it invalid; a failure of the target ends the search."""
         try:
-            result = self.environment.measure(step.load, step.duration_s, lambda run: self._report(step, run=run))
+            result = self.environment.measure(
+                *(step.load, step.duration_s, step.lead_s), lambda run: self._report(step, run=run)
+            )
         except TargetError as error:
             return self._end_or_raise(error, _Stop("target", str(error)))
         except GeneratorError as error:
-            self._record(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error)))
+            self._record(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error), undriven=True))
             return self._end_or_raise(error, None)
         evaluation = evaluate_trial(result, self.search.goal, self.environment.share_later_than)
         self._record(step, evaluation)
@@ -121,7 +124,11 @@ class _SearchRun:
     def _record(self, step: NextTrial, evaluation: TrialEvaluation) -> None:
         self.invalid_why = evaluation.why if evaluation.verdict == "invalid" else self.invalid_why
         past = PastTrial(
-            step.load, step.duration_s, evaluation.verdict, evaluation.loss, step.phase, evaluation.disturbed
+            *(step.load, step.duration_s, evaluation.verdict, evaluation.loss, step.phase),
+            weight=evaluation.weight,
+            undriven=evaluation.undriven,
+            sent=evaluation.sent,
+            lost=evaluation.lost,
         )
         self.past.append(past)
 
@@ -169,7 +176,7 @@ class _SearchRun:
         finished: Trial | None = None,
         limit: Limit | None = None,
     ) -> SearchProgress:
-        bounds = conclude(self.search, self.past, "budget", self.hint_per_s)
+        bounds = bounds_of(self.search, self.past)
         return SearchProgress(
             trial=len(self.past) + (finished is None and limit is None),
             phase=step.phase,
@@ -209,6 +216,10 @@ def find_limit(
         goal=search.goal,
         stopped_by=done.stopped_by,
         conditional_throughput_per_s=done.conditional_throughput if search.axis == "rate" else None,
+        interval=None if done.interval is None else list(done.interval),
+        confirmed=done.confirmed,
+        loss_below=done.loss_below,
+        censored=done.censored,
     )
     environment.progress(run.progress(_last(run), limit=limit))
     return LimitResult(
@@ -220,7 +231,7 @@ def find_limit(
         limit=limit,
         rate_per_s=limit.value if search.axis == "rate" else None,
         trials=run.trials,
-        sentence=sentence(limit, search, why, confirmed=done.confirmed),
+        sentence=sentence(limit, search, why),
     )
 
 
@@ -240,5 +251,6 @@ def _trial(result: LoadResult, evaluation: TrialEvaluation, step: NextTrial, sea
         "intended_per_s": float(step.load) if search.axis == "rate" else search.min_per_s,
         "intended_connections": step.load if search.axis == "connections" else None,
         "phase": step.phase,
+        "weight": evaluation.weight,
     }
     return Trial(**run)

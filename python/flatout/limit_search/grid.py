@@ -57,6 +57,10 @@ class Grid:
             return self.bottom
         return self._point(math.floor(self._exact_index(min(rate_per_s, self.top))))
 
+    def nearest(self, rate_per_s: float) -> int:
+        """The point nearest to a rate."""
+        return self._point(max(0, round(self._exact_index(max(min(rate_per_s, self.top), self.bottom)))))
+
     def _point(self, index: int) -> int:
         return min(self.top, round(self.bottom * self.ratio**index))
 

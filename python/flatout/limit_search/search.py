@@ -1,41 +1,31 @@
 """Decides the next trial of a search, or its end, from the past trials. Pure.
 
-From below, about twice the load each time, until one fails: a server never gets more than about
-twice what it was seen to hold. Then halving in log space on a grid of loads `within` apart, sorting loads with
-short trials: one that holds is enough to go up, two that fail are needed to go down. When the bounds are
-neighbours both are settled with full-length trials, RFC 9971 fashion (`classify`), so one trial that failed, or
-held, by chance does not decide; a settled load may move the bounds, and the halving goes on. The lower bound then
-has to hold one long confirming run. If that fails twice, lower loads are tried with long runs, in growing strides.
-The lower bound is the largest load classified as lower below the smallest classified as upper, and it is the value
-claimed: a load that held. An invalid trial says nothing of the server: it is repeated, and a load
-that stays invalid is the generator's bound, never the server's.
-Never in here: a clock, I/O, randomness, anything of a result but verdict and loss.
+From below, about twice the load each time, until a trial does not hold: a server never gets more than about twice what
+it was seen to hold. From then on no trial is a verdict by itself: all of them shape a posterior distribution of the limit
+(`posterior`), and the next load is the one that is expected to tell most. When the 90 % interval is narrow enough, or
+when only the time for confirming is left, a long run confirms a load near the lower end of the interval. It counts at
+full length only, and follows a lead at the same load without a pause, so that no queue and no bucket refills. What a
+long run lost is evidence on lower loads too: the limit is not above what it carried.
+
+Trials that the machine disturbed say nothing, and are left out. A load that the generator cannot drive, or for which it
+takes the target's CPUs, bounds the search as a failure does, but then the end is the generator's and not the server's.
+Never in here: a clock, I/O, randomness, anything of a result but verdict, loss and counts.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
-from flatout.limit_search.classify import SearchGoal, classify, conditional_throughput
+from flatout.limit_search import bounds
 from flatout.limit_search.grid import Grid
-from flatout.result.model import Search, StoppedBy, TrialVerdict
+from flatout.limit_search.lengths import TrialLengths
+from flatout.limit_search.past import Conclusion, NextTrial, PastTrial, Phase
+from flatout.limit_search.posterior import Evidence, Posterior
+from flatout.result.model import Search, StoppedBy
 
 OpeningTime = Callable[[float], float]
-Phase = Literal["bracket", "search", "confirm"]
-Status = Literal["lower", "upper", "generator", "undecided"]
 
-# An invalid trial is repeated twice, and once more where a load as high was driven before. Where the generator was only
-# held up now and then, or the load is far below its ceiling, the machine was disturbed: then more patience is due.
-_INVALID_TRIALS = 3
-_INVALID_TRIALS_WHERE_DRIVEN = 4
-_INVALID_TRIALS_WHERE_ABLE = 8
-_FAR_BELOW_HINT = 4.0
-_LONGEST_STRETCH = 4.0
 # The generator's ceiling says nothing of the server but its scale: begin five doublings below.
 _START_BELOW_HINT = 32.0
 # Drain, rest and warm-up of a trial before any was seen; what an estimate of it is stretched by, and what is added
@@ -43,70 +33,22 @@ _START_BELOW_HINT = 32.0
 _OVERHEAD_S = 0.5
 _OVERHEAD_STRETCH = 1.25
 _SPARE_S = 0.25
-# The budget that trial lengths are made for; others scale them.
-_BUDGET_S = 60.0
-_SHORTEST_UNIT_S, _LONGEST_UNIT_S = 0.25, 10.0
+# A confirming run is that much more evidence than a short trial.
+_CONFIRM_WEIGHT = 3.0
+# So many failures at the minimum, and nothing that held, are an answer.
+_FAILED_AT_MINIMUM = 3
+# A confirming run is made where a trial holds with this probability.
+_SURE = 0.9
+# A long run that carried less than this part of its load refutes the short trials: buffers or buckets flattered them.
+_REFUTED = 0.97
+# Of all trial time; where more was disturbed, the end is the generator's.
+MOST_CENSORED = 0.3
+_QUANTILES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 
 
 def no_opening_time(_load: float) -> float:
     """Datagrams need no connections."""
     return 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PastTrial:
-    """A trial that was measured, as `decide` knows it: intended load and length, effective loss ratio.
-
-    The load is on the axis of the search: requests per second, or connections.
-    """
-
-    load: int
-    duration_s: float
-    verdict: TrialVerdict
-    loss: float
-    phase: Phase
-    disturbed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NextTrial:
-    """Decision: measure this load next."""
-
-    load: int
-    duration_s: float
-    phase: Phase
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """Decision: the search is over. `value` is the lower bound; `upper` failed (None: nothing did).
-
-    `conditional_throughput` is RFC 9971's, at the lower bound and on the axis of the search.
-    """
-
-    lower: int | None
-    upper: int | None
-    value: int | None
-    stopped_by: StoppedBy
-    confirmed: bool
-    conditional_throughput: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class TrialLengths:
-    """Trial lengths in s that suit a budget: sort with short trials, settle with full ones, confirm with a long one."""
-
-    sort_s: float
-    full_s: float
-    settle_sum_s: float
-    confirm_s: float
-
-    @classmethod
-    def of(cls, budget_s: float) -> TrialLengths:
-        """For 60 s: 0.5 s, 1 s (two of at most three or four decide) and 5 s. Multiples of 1/32 s add up exactly."""
-        unit = min(max(budget_s / _BUDGET_S, _SHORTEST_UNIT_S), _LONGEST_UNIT_S)
-        unit = math.floor(unit * 16.0) / 16.0
-        return cls(sort_s=unit / 2.0, full_s=unit, settle_sum_s=4.0 * unit, confirm_s=5.0 * unit)
 
 
 def decide(
@@ -120,253 +62,238 @@ def decide(
 
     `opening_s`: how long opening the connections of a load takes before its trial.
     """
-    state = _State(search, past, hint_per_s, opening_s)
-    return _within_budget(state, _next(state, hint_per_s), elapsed_s)
+    state = _State(search, past, elapsed_s, opening_s)
+    if not past:
+        return state.short(state.grid.at_most((hint_per_s or 0.0) / _START_BELOW_HINT), "bracket")
+    return state.next()
 
 
-def conclude(
-    search: Search, past: Sequence[PastTrial], stopped_by: StoppedBy, hint_per_s: float | None = None
-) -> Conclusion:
-    """The bounds so far, for a search that ends for a reason from outside."""
-    return _done(_State(search, past, hint_per_s), stopped_by)
+def conclude(search: Search, past: Sequence[PastTrial], stopped_by: StoppedBy) -> Conclusion:
+    """What is known so far, for a search that ends for a reason from outside."""
+    return _State(search, past, 0.0, no_opening_time).done(stopped_by)
+
+
+def bounds_of(search: Search, past: Sequence[PastTrial]) -> bounds.Bounds:
+    """The relevant bounds so far: cheap enough for every look at a search's progress."""
+    return bounds.relevant(past, TrialLengths.of(search.budget_s).short_s, search.goal.loss)
 
 
 class _State:
-    """What the past trials say of each load, computed once."""
+    """What the past trials say, computed once."""
 
-    def __init__(
-        self,
-        search: Search,
-        past: Sequence[PastTrial],
-        hint_per_s: float | None = None,
-        opening_s: OpeningTime = no_opening_time,
-    ) -> None:
+    def __init__(self, search: Search, past: Sequence[PastTrial], elapsed_s: float, opening_s: OpeningTime) -> None:
+        self.search = search
         self.past = past
         self.opening_s = opening_s
-        self.surely_able = (hint_per_s or 0.0) / _FAR_BELOW_HINT
-        self.budget_s = search.budget_s
-        self.grid = Grid.of(*search.bounds, search.within)
+        self.grid = Grid.of(*search.bounds, search.within / 2.0)
         self.lengths = TrialLengths.of(search.budget_s)
-        loss = search.goal.loss
-        self.sorting = SearchGoal(self.lengths.sort_s, 2.0 * self.lengths.sort_s, loss)
-        self.settling = SearchGoal(self.lengths.full_s, self.lengths.settle_sum_s, loss)
+        measured_s = sum(trial.duration_s for trial in past)
+        opened_s = sum(opening_s(trial.load) for trial in past)
+        self.beside_s = _overhead_s(elapsed_s - measured_s - opened_s, len(past))
+        self.left_s = search.budget_s - max(elapsed_s, measured_s)
+
+    # --- what is known ---
 
     @cached_property
-    def _by_load(self) -> dict[int, list[PastTrial]]:
-        loads: dict[int, list[PastTrial]] = {}
-        for trial in self.past:
-            loads.setdefault(trial.load, []).append(trial)
-        return loads
+    def evidence(self) -> list[Evidence]:
+        return [
+            Evidence(trial.load, trial.verdict == "held", trial.weight * _worth(trial))
+            for trial in self.past
+            if trial.verdict != "invalid" or trial.undriven
+        ]
 
     @cached_property
-    def statuses(self) -> dict[int, Status]:
-        return {load: self._status(load) for load in sorted(self._by_load)}
+    def highest_held(self) -> int | None:
+        return max((trial.load for trial in self.past if trial.verdict == "held"), default=None)
 
-    def _status(self, load: int) -> Status:
-        if self._beyond_generator(load):
+    @cached_property
+    def anything_failed(self) -> bool:
+        return any(not held for _, held, _ in self.evidence)
+
+    @cached_property
+    def cap(self) -> float | None:
+        """What the long runs that failed carried: the limit is not above it."""
+        carried = [trial.carried for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed"]
+        return min(carried) if carried else None
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        return Posterior(self.grid.bottom, self.grid.top, self.evidence, self.cap)
+
+    @cached_property
+    def refuted(self) -> bool:
+        """Whether a long run carried far less than short trials held."""
+        long_runs = (trial for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed")
+        return any(trial.carried < _REFUTED * trial.load for trial in long_runs)
+
+    @cached_property
+    def confirmed(self) -> int | None:
+        """The highest load that a long run held, below those that long runs failed."""
+        runs = [trial for trial in self.past if trial.phase == "confirm"]
+        failed = min((trial.load for trial in runs if trial.verdict == "failed"), default=None)
+        held = (trial.load for trial in runs if trial.verdict == "held")
+        return max((load for load in held if failed is None or load < failed), default=None)
+
+    # --- the next step ---
+
+    def next(self) -> NextTrial | Conclusion:
+        if self.confirmed is not None:
+            return self.done(self._end())
+        step = self._search()
+        if step is not None and step.phase != "confirm" and self._fits(step, confirming=True):
+            return step
+        return self._confirm()
+
+    def _search(self) -> NextTrial | None:
+        """The next short trial; None: it is time to confirm."""
+        if self.highest_held is None:
+            return self._descend()
+        if not self.anything_failed:
+            top = self.highest_held >= self.grid.top
+            return None if top else self.short(self.grid.up(self.highest_held), "bracket")
+        if self.refuted or self._narrow():
+            return None
+        return self.short(self._most_telling(self.highest_held), "search")
+
+    def _descend(self) -> NextTrial | None:
+        """No load held yet: go down."""
+        tried = [trial.load for trial in self.past if trial.verdict != "invalid" or trial.undriven]
+        lowest = min(tried, default=self.past[-1].load)
+        if not tried or lowest <= self.grid.bottom:
+            return None if self._failed_at_minimum else self.short(lowest, "bracket")
+        return self.short(self.grid.down(lowest, self.grid.doubling), "bracket")
+
+    @property
+    def _failed_at_minimum(self) -> bool:
+        at_bottom = [t for t in self.past if t.load <= self.grid.bottom and (t.verdict != "invalid" or t.undriven)]
+        return len(at_bottom) >= _FAILED_AT_MINIMUM
+
+    def _narrow(self) -> bool:
+        low, high = self.posterior.interval()
+        return high / low <= 1.0 + 2.0 * self.search.within or self.grid.adjacent(int(low), int(high))
+
+    def _most_telling(self, held: int) -> int:
+        most = min(2 * held, self.grid.top)
+        points = {self.grid.nearest(min(self.posterior.quantile(share), most)) for share in _QUANTILES}
+        return int(self.posterior.best(sorted(points)))
+
+    def short(self, load: int, phase: Phase) -> NextTrial:
+        return NextTrial(load, self.lengths.short_s, phase)
+
+    def _fits(self, step: NextTrial, *, confirming: bool) -> bool:
+        """Whether there is time for a step, and for confirming after it."""
+        opening_s = self.opening_s(step.load)
+        reserve_s = self.lengths.reserve_s(self.search.budget_s, self.beside_s + opening_s) if confirming else 0.0
+        return opening_s + step.lead_s + step.duration_s + self.beside_s + reserve_s <= self.left_s
+
+    def _confirm(self) -> NextTrial | Conclusion:
+        load = self._sure_load()
+        if load is None:
+            return self.done(self._end())
+        step = NextTrial(load, self.lengths.confirm_s, "confirm", self.lengths.lead_s)
+        return step if self._fits(step, confirming=False) else self.done(self._end())
+
+    def _sure_load(self) -> int | None:
+        """The load for a confirming run: the highest at which a trial surely holds, within the interval."""
+        if self.highest_held is None:
+            return None
+        if not self.anything_failed:
+            return self.highest_held
+        low, median = self.posterior.quantile(0.05), self.posterior.quantile(0.5)
+        most = self.grid.at_most(min(median, self.highest_held, self.cap or median))
+        load = most
+        while load > self.grid.bottom and load > low and self.posterior.p_held(load) < _SURE:
+            load = self.grid.down(load, 1)
+        return load
+
+    # --- the end ---
+
+    def _end(self) -> StoppedBy:
+        if self.censored > MOST_CENSORED:
             return "generator"
-        settled = self.settled(load)
-        return settled if settled != "undecided" else classify(self.sorting, self.valid(load))
+        if self.highest_held is None:
+            undriven = all(trial.undriven or trial.verdict == "invalid" for trial in self.past)
+            return "generator" if undriven else "min" if self._failed_at_minimum else "budget"
+        if not self.anything_failed:
+            return "max" if self.highest_held >= self.grid.top and self.confirmed else "budget"
+        if self._by_generator():
+            return "generator"
+        return "found" if self.confirmed is not None and self._narrow_enough() else "budget"
 
-    def _beyond_generator(self, load: int) -> bool:
-        """Too many invalid trials since the last valid one."""
-        run = self._invalid_run(load)
-        return len(run) >= self._patience(load, run)
+    def _narrow_enough(self) -> bool:
+        """Once it is confirmed, the interval may be wider by a confirming run that failed."""
+        low, high = self.posterior.interval()
+        return self.refuted or high / low <= 1.0 + 3.0 * self.search.within or self._narrow()
 
-    def _patience(self, load: int, run: Sequence[PastTrial]) -> int:
-        if all(trial.disturbed for trial in run):
-            return _INVALID_TRIALS_WHERE_ABLE
-        if self._by_load[load][-1].phase == "confirm":
-            return _INVALID_TRIALS
-        if load <= self.surely_able:
-            return _INVALID_TRIALS_WHERE_ABLE
-        return _INVALID_TRIALS_WHERE_DRIVEN if load <= self.driven else _INVALID_TRIALS
-
-    def _invalid_run(self, load: int) -> list[PastTrial]:
-        trials = reversed(self._by_load.get(load, []))
-        return list(itertools.takewhile(lambda trial: trial.verdict == "invalid", trials))
-
-    def stretch(self, load: int) -> float:
-        """How much longer than usual a trial must be after disturbed ones: a stall is a smaller share of it."""
-        disturbed = sum(trial.disturbed for trial in self._invalid_run(load))
-        return min(2.0**disturbed, _LONGEST_STRETCH)
+    def _by_generator(self) -> bool:
+        """Whether most of what did not hold, near the limit, did not because of the generator."""
+        near = 1.5 * self.posterior.quantile(0.95)
+        not_held = [t for t in self.past if t.load <= near and (t.verdict == "failed" or t.undriven)]
+        return 2 * sum(trial.undriven for trial in not_held) > len(not_held)
 
     @cached_property
-    def driven(self) -> int:
-        """The highest load at which the generator kept its schedule."""
-        return max((trial.load for trial in self.past if trial.verdict != "invalid"), default=0)
+    def censored(self) -> float:
+        whole_s = sum(trial.duration_s for trial in self.past)
+        left_out_s = sum(trial.duration_s * _left_out(trial) for trial in self.past)
+        return left_out_s / whole_s if whole_s else 0.0
 
-    def valid(self, load: int) -> list[PastTrial]:
-        return [trial for trial in self._by_load.get(load, []) if trial.verdict != "invalid"]
+    def done(self, stopped_by: StoppedBy) -> Conclusion:
+        found = bounds.relevant(self.past, self.lengths.short_s, self.search.goal.loss)
+        value = self._value(found)
+        lower = max((load for load in (found.lower, self.confirmed) if load is not None), default=None)
+        upper = found.upper if found.upper is not None and (lower is None or found.upper > lower) else None
+        return Conclusion(
+            lower=lower,
+            upper=upper if upper is not None else self._failed_above(lower),
+            value=value,
+            stopped_by=stopped_by,
+            confirmed=self.confirmed is not None,
+            conditional_throughput=None if lower is None else self._throughput(lower),
+            interval=self.posterior.interval() if self.highest_held and self.anything_failed else None,
+            loss_below=self._loss_below(value),
+            censored=self.censored,
+        )
 
-    def settled(self, load: int) -> Status:
-        return classify(self.settling, self.valid(load))
+    def _failed_above(self, lower: int | None) -> int | None:
+        """The smallest load above the lower bound that failed more often than it held."""
+        votes: dict[int, int] = {}
+        for trial in self.past:
+            if trial.verdict != "invalid" and (lower is None or trial.load > lower):
+                votes[trial.load] = votes.get(trial.load, 0) + (1 if trial.verdict == "failed" else -1)
+        return min((load for load, vote in votes.items() if vote > 0), default=None)
 
-    @cached_property
-    def edge(self) -> int | None:
-        """The smallest load that failed or that the generator could not drive."""
-        return min((load for load, status in self.statuses.items() if status in {"upper", "generator"}), default=None)
+    def _throughput(self, lower: int) -> float:
+        return bounds.throughput(self.past, lower, self.lengths.short_s, self.search.goal.loss)
 
-    @cached_property
-    def lower(self) -> int | None:
-        """The relevant lower bound (RFC 9971): loads that held above the edge are ignored."""
-        held = (load for load, status in self.statuses.items() if status == "lower")
-        return max((load for load in held if self.edge is None or load < self.edge), default=None)
+    def _value(self, found: bounds.Bounds) -> int | None:
+        """The load that is claimed: confirmed, or what the trials say, but no more than the longest failed run carried."""
+        if self.confirmed is not None:
+            return self.confirmed
+        if self.highest_held is None:
+            return None
+        value = self._sure_load() if self.anything_failed else (found.lower or self.highest_held)
+        failed = [trial for trial in self.past if trial.verdict == "failed"]
+        longest_s = max((trial.duration_s for trial in failed), default=0.0)
+        carried = [t.carried for t in failed if t.duration_s == longest_s and value is not None and t.load <= value]
+        return value if value is None or not carried else min(value, self.grid.at_most(min(carried)))
 
-    @cached_property
-    def upper(self) -> int | None:
-        return min((load for load, status in self.statuses.items() if status == "upper"), default=None)
-
-    def confirms(self, load: int, verdict: TrialVerdict) -> int:
-        return sum(trial.phase == "confirm" and trial.verdict == verdict for trial in self._by_load.get(load, []))
-
-    def confirmed(self, load: int) -> bool:
-        return self.confirms(load, "held") > 0 and self.statuses[load] == "lower"
-
-    @cached_property
-    def refuted(self) -> list[int]:
-        """Loads that held short trials but not a long one."""
-        return [load for load in self.statuses if self.confirms(load, "failed") and not self.confirms(load, "held")]
-
-    @cached_property
-    def refuted_throughput(self) -> float:
-        """The highest throughput in a long trial that failed: about what the server can do."""
-        runs = (trial for load in self.refuted for trial in self.valid(load) if trial.phase == "confirm")
-        return max((trial.load * (1.0 - trial.loss) for trial in runs), default=0.0)
-
-
-def _next(state: _State, hint_per_s: float | None) -> NextTrial | Conclusion:
-    """The next trial, whatever the budget."""
-    if not state.past:
-        return _sort(state, _start(state, hint_per_s), "bracket")
-    pending = _finish_last(state)
-    if pending is not None:
-        return pending
-    if state.lower is None:
-        return _descend(state)
-    return _climb(state, state.lower) if state.edge is None else _narrow(state, state.lower, state.edge)
+    def _loss_below(self, value: int | None) -> float | None:
+        below = [t for t in self.past if value is not None and t.verdict != "invalid" and t.load <= value]
+        sent = sum(trial.sent for trial in below)
+        return sum(trial.lost for trial in below) / sent if sent else None
 
 
-def _narrow(state: _State, lower: int, edge: int) -> NextTrial | Conclusion:
-    if state.grid.adjacent(lower, edge):
-        return _settle(state, lower, edge)
-    if edge in state.refuted:
-        return _confirm(state, _below_refuted(state, lower, edge))
-    return _sort(state, state.grid.middle(lower, edge), "search")
+def _worth(trial: PastTrial) -> float:
+    return _CONFIRM_WEIGHT if trial.phase == "confirm" else 1.0
 
 
-def _finish_last(state: _State) -> NextTrial | None:
-    """NextTrial the last load once more, as long as what was begun there decides nothing yet."""
-    last = state.past[-1]
-    load, status = last.load, state.statuses[last.load]
-    if status == "generator":
-        return None
-    if last.phase == "confirm":
-        # A long trial meets more disturbances of the machine than a short one: the first to fail is repeated.
-        repeat = state.refuted == [load] and state.confirms(load, "failed") == 1
-        return _confirm(state, load) if repeat else None
-    if status == "undecided":
-        return _sort(state, load, last.phase)
-    begun = last.duration_s >= state.lengths.full_s
-    return _full(state, load) if begun and state.settled(load) == "undecided" else None
-
-
-def _start(state: _State, hint_per_s: float | None) -> int:
-    return state.grid.at_most((hint_per_s or 0.0) / _START_BELOW_HINT)
-
-
-def _climb(state: _State, lower: int) -> NextTrial | Conclusion:
-    if lower < state.grid.top:
-        return _sort(state, state.grid.up(lower), "bracket")
-    return _settle(state, lower, None)
-
-
-def _descend(state: _State) -> NextTrial | Conclusion:
-    """No load held yet: go down; the minimum counts as failed only once it is settled."""
-    edge = state.edge if state.edge is not None else state.grid.bottom
-    if edge > state.grid.bottom:
-        return _sort(state, state.grid.down(edge, state.grid.doubling), "bracket")
-    if state.statuses[edge] == "generator":
-        return _done(state, "generator")
-    return _done(state, "min") if state.settled(edge) == "upper" else _full(state, edge)
-
-
-def _settle(state: _State, lower: int, edge: int | None) -> NextTrial | Conclusion:
-    """Settle bounds that are neighbours: the lower, then the upper; then confirm."""
-    if state.settled(lower) != "lower":
-        return _full(state, lower)
-    failed = edge is not None and state.statuses[edge] == "upper"
-    if edge is not None and failed and state.settled(edge) != "upper":
-        return _full(state, edge)
-    if not state.confirmed(lower):
-        return _confirm(state, lower)
-    if edge is None:
-        return _done(state, "max")
-    return _done(state, "found" if failed else "generator")
-
-
-def _below_refuted(state: _State, lower: int, edge: int) -> int:
-    """The next load for long trials after refuted ones.
-
-    1, 1, 2, 4 … grid steps down, or down to the throughput; once a load held, halving.
-    """
-    if state.confirmed(lower):
-        return state.grid.middle(lower, edge)
-    stride = state.grid.down(edge, 2 ** max(0, len(state.refuted) - 2))
-    return max(lower, min(stride, state.grid.at_most(state.refuted_throughput)))
-
-
-def _sort(state: _State, load: int, phase: Phase) -> NextTrial:
-    return NextTrial(load, state.lengths.sort_s * state.stretch(load), phase)
-
-
-def _full(state: _State, load: int) -> NextTrial:
-    return NextTrial(load, state.lengths.full_s, "search")
-
-
-def _confirm(state: _State, load: int) -> NextTrial:
-    return NextTrial(load, state.lengths.confirm_s, "confirm")
-
-
-def _within_budget(state: _State, step: NextTrial | Conclusion, elapsed_s: float) -> NextTrial | Conclusion:
-    """The step, if a confirming trial still fits after it; else the confirmation of the best lower bound, if that fits.
-
-    A confirming trial needs no reserve where a confirmed bound is kept in any case.
-    """
-    if isinstance(step, Conclusion):
-        return step
-    measured_s = sum(trial.duration_s for trial in state.past)
-    opened_s = sum(state.opening_s(trial.load) for trial in state.past)
-    beside_s = _overhead_s(elapsed_s - measured_s - opened_s, len(state.past))
-    left_s = state.budget_s - max(elapsed_s, measured_s) - beside_s
-    safe = step.phase == "confirm" and state.lower is not None and state.confirmed(state.lower)
-    opening_s = state.opening_s(step.load)
-    reserve_s = 0.0 if safe else beside_s + opening_s + state.lengths.confirm_s
-    if opening_s + step.duration_s + reserve_s <= left_s:
-        return step
-    if state.lower is None or state.confirmed(state.lower):
-        return _out_of_time(state)
-    refuted = state.edge is not None and state.edge in state.refuted
-    load = _below_refuted(state, state.lower, state.edge) if state.edge is not None and refuted else state.lower
-    left_s -= state.opening_s(load)
-    duration_s = min(state.lengths.confirm_s, math.floor(left_s * 16.0) / 16.0)
-    return _out_of_time(state) if duration_s < state.lengths.full_s else NextTrial(load, duration_s, "confirm")
-
-
-def _out_of_time(state: _State) -> Conclusion:
-    """Out of budget; where no trial could be driven the generator is the reason, and the server's limit is unknown."""
-    return _done(state, "budget" if state.driven or not state.past else "generator")
+def _left_out(trial: PastTrial) -> float:
+    """The share of a trial that was disturbed; of one that was not driven nothing is left out."""
+    if trial.undriven:
+        return 0.0
+    return 1.0 if trial.verdict == "invalid" else 1.0 - trial.weight
 
 
 def _overhead_s(beside_s: float, trials: int) -> float:
     """An estimate of what one more trial costs beside its length."""
     return max(0.0, beside_s) / trials * _OVERHEAD_STRETCH + _SPARE_S if trials else _OVERHEAD_S
-
-
-def _done(state: _State, stopped_by: StoppedBy) -> Conclusion:
-    lower = state.lower
-    if lower is None:
-        return Conclusion(None, state.upper, None, stopped_by, confirmed=False, conditional_throughput=None)
-    rule = state.settling if state.settled(lower) == "lower" else state.sorting
-    throughput = conditional_throughput(rule, lower, state.valid(lower))
-    return Conclusion(lower, state.upper, lower, stopped_by, state.confirmed(lower), throughput)

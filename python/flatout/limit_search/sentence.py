@@ -6,20 +6,35 @@ from flatout.limit_search.numbers import ms, percent, whole
 from flatout.result.model import Goal, Limit, Search
 
 
-def sentence(limit: Limit, search: Search, because: str | None = None, *, confirmed: bool = True) -> str:
+def sentence(limit: Limit, search: Search, because: str | None = None) -> str:
     """The sentence for a limit. `because`: what failed at the upper bound, or at the target or the generator."""
     text = _sentence(limit, search, because)
-    return text if confirmed or limit.value is None else f"{text} No long run has confirmed it."
+    return text if limit.confirmed or limit.value is None else f"{text} No long run has confirmed it."
 
 
 def _sentence(limit: Limit, search: Search, because: str | None) -> str:
     if limit.stopped_by == "found" and limit.value is not None:
-        return _holds(limit, search) + _fails(limit, because) + "."
+        return _holds(limit, search) + _between(limit) + _fails(limit, because) + "."
     return _UNUSUAL[limit.stopped_by](limit, search, because)
 
 
 def _holds(limit: Limit, search: Search) -> str:
-    return f"Holds {whole(limit.value or 0.0)} {limit.unit}{_kept(search)} ({criteria(limit.goal)})"
+    value = f"{whole(limit.value or 0.0)} {limit.unit}{_kept(search)} ({criteria(limit.goal)})"
+    if not limit.confirmed:
+        return f"Held {value} in short trials"
+    if limit.holds:
+        return f"Holds {value}"
+    return (
+        f"Held {value} in half of the trials, but over all time at and below it lost {percent(limit.loss_below or 0)}"
+    )
+
+
+def _between(limit: Limit) -> str:
+    """The interval of the limit."""
+    if limit.interval is None:
+        return ""
+    low, high = limit.interval
+    return f"; the limit is {whole(low)} to {whole(high)}{_per(limit.unit)} (90 % interval)"
 
 
 def _kept(search: Search) -> str:
@@ -52,12 +67,17 @@ def _reason(because: str | None) -> str:
 def _max(limit: Limit, search: Search, _because: str | None) -> str:
     top = f"{whole(search.bounds[1])}{_per(limit.unit)}"
     held = f"{whole(limit.value or 0.0)} {limit.unit}{_kept(search)} held ({criteria(limit.goal)})"
-    return f"No limit found up to {top}: {held}."
+    lost = "" if limit.holds else f", but over all time {percent(limit.loss_below or 0)} was lost"
+    return f"No limit found up to {top}: {held}{lost if limit.confirmed else ''}."
 
 
 def _min(limit: Limit, search: Search, because: str | None) -> str:
     low = f"{whole(limit.upper or search.bounds[0])} {limit.unit}{_kept(search)}"
     return f"Fails already at the minimum of {low} ({criteria(limit.goal)}){_reason(because)}."
+
+
+# What lets a generator go further.
+_HELP = "Give it CPUs that the server does not use (--cpus, --threads), or a second host; for a plain rate test over UDP --gso"
 
 
 def _generator(limit: Limit, search: Search, because: str | None) -> str:
@@ -66,11 +86,8 @@ def _generator(limit: Limit, search: Search, because: str | None) -> str:
         low = f"{whole(search.bounds[0])} {limit.unit}{_kept(search)}"
         return f"The {far_end}'s limit is unknown: this generator cannot drive even {low}{reason}."
     held = f"{whole(limit.value)}{_per(limit.unit)}{_kept(search)} ({criteria(limit.goal)})"
-    more = f"At least {held}: this generator cannot drive more"
-    if limit.upper is not None:
-        fails = f"fails at {whole(limit.upper)}{_per(limit.unit)}{reason}"
-        return f"{more} dependably, and the {far_end} {fails}."
-    return f"{more}, so the {far_end}'s limit is unknown."
+    more = f"At least {held}; the generator could not go further{reason}"
+    return f"{more}. The {far_end}'s limit is unknown. {_HELP}."
 
 
 def _so_far(limit: Limit, search: Search, because: str | None) -> str:
@@ -83,7 +100,7 @@ def _so_far(limit: Limit, search: Search, because: str | None) -> str:
 
 def _budget(limit: Limit, search: Search, because: str | None) -> str:
     ended = f"the budget of {whole(search.budget_s)} s ended before this was settled within {percent(search.within)}"
-    return f"{_so_far(limit, search, because)}; {ended}."
+    return f"{_so_far(limit, search, because)}{_between(limit)}; {ended}."
 
 
 def _target(limit: Limit, search: Search, because: str | None) -> str:

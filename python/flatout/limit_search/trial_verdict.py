@@ -15,10 +15,10 @@ import msgspec
 from flatout.limit_search import connections
 from flatout.limit_search.exchange import Criterion, ShareLaterThan, criteria_of
 from flatout.limit_search.numbers import ms, percent
+from flatout.limit_search.undisturbed import LEAST_SHARE, Undisturbed, starved, undisturbed
 from flatout.result.model import Goal, LoadResult, TrialVerdict
-from flatout.result.thresholds import LATENESS_NS, UNSENT_SHARE
+from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, UNSENT_SHARE
 
-_ON_TIME_NS = 100_000
 # A requirement that is missed fails a trial however little was lost; by how much it was missed is unknown.
 _UNMET_AS_LOSS = 0.01
 
@@ -26,13 +26,18 @@ _UNMET_AS_LOSS = 0.01
 class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing).
 
-    `disturbed`: invalid, yet most requests left on time and the server kept up. Something held the generator up.
+    `weight`: the share of its time in which the generator was not disturbed, by which the trial was judged. `sent` and
+    `lost`: requests in that time. `undriven`: invalid, because the generator could not drive the load, or the target
+    waited for CPUs; a trial that is invalid for another reason was disturbed by something else.
     """
 
     verdict: TrialVerdict
     loss: float
     why: str
-    disturbed: bool = False
+    weight: float = 1.0
+    sent: int = 0
+    lost: int = 0
+    undriven: bool = False
 
 
 def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
@@ -43,11 +48,30 @@ def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterT
     failed = None if result.verdict == "interrupted" else _failed_by_target(result, goal)
     if failed is not None:
         return failed
-    unusable = _unusable(result)
-    if unusable is not None or result.loss is None:
-        why = unusable or ("no receiver reported what arrived" if result.outcomes.sent else "nothing was sent")
-        return TrialEvaluation(verdict="invalid", loss=0.0, why=why, disturbed=_disturbed(result, goal))
-    return _by_criteria(result.loss, goal, criteria_of(result)(result, goal, share_later_than), _unmet(result))
+    if result.verdict == "interrupted":
+        return TrialEvaluation(verdict="invalid", loss=0.0, why="interrupted")
+    part = undisturbed(result)
+    if part.share < LEAST_SHARE or part.loss is None or result.loss is None:
+        return _invalid(result, part)
+    # The whole run's histogram knows nothing of parts; what was counted for each part does.
+    later = share_later_than if part.share == 1.0 else (lambda *_: part.slow)
+    criteria = criteria_of(result)(result, goal, later)
+    evaluation = _by_criteria(part.loss, goal, criteria, _unmet(result))
+    slow = LATE_SHARE if any(not criterion.met for criterion in criteria) else 0.0
+    waited = starved(result, part.loss, slow, goal.loss) if evaluation.verdict == "failed" else None
+    if waited:
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=f"{waited}, and {evaluation.why}", undriven=True)
+    return msgspec.structs.replace(evaluation, weight=part.share, sent=part.sent, lost=part.lost)
+
+
+def _invalid(result: LoadResult, part: Undisturbed) -> TrialEvaluation:
+    """Nothing can be said of the server: the reason, and whether the load is beyond the generator."""
+    if result.outcomes.sent and result.loss is None:
+        return TrialEvaluation(verdict="invalid", loss=0.0, why="no receiver reported what arrived")
+    if not result.outcomes.sent and not result.outcomes.unsent:
+        return TrialEvaluation(verdict="invalid", loss=0.0, why="nothing was sent")
+    why, weight = _unusable(result, part), part.share
+    return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=weight, undriven=part.behind)
 
 
 def _by_criteria(loss: float, goal: Goal, criteria: list[Criterion], unmet: list[str]) -> TrialEvaluation:
@@ -89,21 +113,9 @@ def _blocked_share(result: LoadResult) -> float:
     return 0.0 if behind or late or not planned else blocked / planned
 
 
-def _disturbed(result: LoadResult, goal: Goal) -> bool:
-    """A generator at its limit is late all the time; one that was held up now and then is not.
-
-    Where loss is above the goal a lower load is more informative than a repetition.
-    """
-    on_time = result.lateness_ns is not None and result.lateness_ns.p50 < _ON_TIME_NS
-    return on_time and result.loss is not None and result.loss <= goal.loss
-
-
-def _unusable(result: LoadResult) -> str | None:
-    if result.verdict == "interrupted":
-        return "interrupted"
-    if result.verdict != "generator-limited":
-        return None
+def _unusable(result: LoadResult, part: Undisturbed) -> str:
     outcomes, lateness = result.outcomes, result.lateness_ns
     unsent = percent(outcomes.unsent / outcomes.planned) if outcomes.planned else "all"
     p99 = "unknown (nothing left)" if lateness is None else ms(lateness.p99)
-    return f"the generator fell behind: {unsent} of {result.wording.many} unsent, p99 of its lateness {p99}"
+    what = "the generator fell behind" if part.behind else "the machine held the generator up"
+    return f"{what}: {unsent} of {result.wording.many} unsent, p99 of its lateness {p99}"

@@ -387,6 +387,7 @@ class Trial(LoadResult, frozen=True, kw_only=True):
     """One run inside a search: `verdict` is the trial's, `run_verdict` the run's own.
 
     `intended_per_s` is the rate asked for; where connections are searched, `intended_connections` is their number.
+    `weight` is the share of its time in which the generator was not disturbed, by which it was judged.
     """
 
     verdict: TrialVerdict  # type: ignore[assignment]
@@ -394,6 +395,7 @@ class Trial(LoadResult, frozen=True, kw_only=True):
     intended_per_s: float
     intended_connections: int | None = None
     phase: str
+    weight: float = 1.0
 
     @property
     def load(self) -> float:
@@ -446,6 +448,10 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim.
 
+    `confirmed`: a run of full length held the value. `interval` holds the limit, the load at which half of the trials
+    hold, with a probability of 90 %; null where nothing failed, or nothing held. `loss_below` is the share lost over all
+    undisturbed time at and below the value, `censored` the share of all trial time that was disturbed and left out.
+
     In the terms of RFC 9971 both are relevant bounds, and `conditional_throughput_per_s` is the conditional throughput
     at the lower one: that load less the loss ratio that half of its full-length trial time stayed within; null without
     a lower bound, and where connections are searched.
@@ -459,6 +465,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     goal: Goal
     stopped_by: StoppedBy
     conditional_throughput_per_s: float | None = None
+    interval: list[float] | None = None
+    confirmed: bool = True
+    loss_below: float | None = None
+    censored: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is more than an estimate: confirmed, and kept over all the time at and below it."""
+        return self.confirmed and (self.loss_below is None or self.loss_below <= self.goal.loss)
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,8 @@ from flatout.host import contention
 from flatout.host.placement import shared_after
 from flatout.plan.resolve import Plan
 from flatout.result.loss import LossAccount
-from flatout.result.model import Contention, Placement, Subintervals
-from flatout.result.thresholds import TARGET_DELAY_SHARE
+from flatout.result.model import Contention, LoadResult, Placement, Subintervals
+from flatout.result.thresholds import TARGET_DELAY_SHARE, UNSENT_SHARE
 
 
 _TICK_S = 0.05
@@ -70,13 +70,22 @@ def starved(account: LossAccount, contention: Contention, placement: Placement) 
     A thread that waits for a share of the time can lose as large a share of what it is sent, and no larger.
     """
     target, loss = contention.target, account.loss or 0.0
-    if target is None or target.run_delay_share < TARGET_DELAY_SHARE or not 0.0 < loss <= target.run_delay_share:
+    if target is None or target.run_delay_share < TARGET_DELAY_SHARE:
+        return None
+    if not UNSENT_SHARE < loss <= target.run_delay_share:
         return None
     name = placement.target.command if placement.target else "the target"
     return (
         f"{loss:.2%} was lost while a thread of {name} waited {target.run_delay_share:.0%} of the time for a CPU "
         f"{'that it shared with this generator' if placement.shared_cpus else 'that other threads held'}"
     )
+
+
+def competed(result: LoadResult) -> bool:
+    """Whether the target had to wait for CPUs in a run, so that the threads of the next one should not spin."""
+    placement, target = result.placement, result.contention.target if result.contention else None
+    shared = placement is not None and bool(placement.shared_cpus)
+    return shared or (target is not None and target.run_delay_share > SHARE_FROM)
 
 
 def subintervals(running: LoadRun) -> Subintervals:

@@ -75,7 +75,9 @@ def _run(
     competing = Competition(plan)
     running = _start(plan)
     exchange = exchange_of(plan)
-    monitor = RunMonitor(running, plan, exchange, progress=progress, stop=stop, stats_query=stats_query, competing=competing)
+    monitor = RunMonitor(
+        running, plan, exchange, progress=progress, stop=stop, stats_query=stats_query, competing=competing
+    )
     interrupted = monitor.wait()
     result = _result(plan, exchange, running, monitor, describe.stolen_s() - stolen, competing)
     result = msgspec.structs.replace(result, notes=[*failed, *result.notes])

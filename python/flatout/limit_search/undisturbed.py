@@ -1,0 +1,81 @@
+"""The part of a trial in which the generator kept its schedule: what it sent there, and what became of it. Pure.
+
+Only facts of the generator decide what is left out, never loss: else the rest would look better than the server is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flatout.result.model import LoadResult, Subintervals
+from flatout.result.thresholds import LATENESS_NS, TARGET_DELAY_SHARE, UNSENT_SHARE
+
+# A trial is judged by the undisturbed part of its time, if that is at least so much of it.
+LEAST_SHARE = 0.5
+
+
+class Undisturbed(NamedTuple):
+    """The undisturbed part of a trial.
+
+    share: of the trial's time.
+    sent, lost: requests that were due in it; answers that this host itself dropped count as answered.
+    slow: of its answers, the share that came later after due than the goal for p99.
+    behind: the generator could not keep its schedule for most of the time, so the load is beyond it.
+    """
+
+    share: float
+    sent: int
+    lost: int
+    slow: float
+    behind: bool
+
+    @property
+    def loss(self) -> float | None:
+        """The loss ratio; None where nothing was sent."""
+        return self.lost / self.sent if self.sent else None
+
+
+def undisturbed(result: LoadResult) -> Undisturbed:
+    """Leaves out the parts in which a request left more than 1 ms late or not at all, and the part after each."""
+    parts = result.subintervals
+    if result.one_way or parts is None or not any(parts.sent):
+        return _whole(result)
+    late = [lateness > LATENESS_NS for lateness in parts.lateness_max_ns]
+    kept = [n for n, is_late in enumerate(late) if not is_late and not (n and late[n - 1])]
+    sent = sum(parts.sent[n] for n in kept)
+    answered = sum(parts.answered[n] for n in kept)
+    slow = sum(parts.slow[n] for n in kept)
+    # Where in the run they were is not known; that they are no loss of the server's is.
+    lost = max(sent - answered - result.own_drops, 0)
+    return Undisturbed(len(kept) / len(late), sent, lost, slow / answered if answered else 0.0, _is_behind(parts))
+
+
+def _is_behind(parts: Subintervals) -> bool:
+    """In more than half of its parts requests stayed unsent."""
+    unsent = [more > UNSENT_SHARE * (more + sent) for more, sent in zip(parts.unsent, parts.sent, strict=True)]
+    return 2 * sum(unsent) > len(unsent)
+
+
+def _whole(result: LoadResult) -> Undisturbed:
+    """All of it or nothing, by the run's verdict."""
+    outcomes = result.outcomes
+    valid = result.verdict != "generator-limited"
+    lost = round((result.loss or 0.0) * outcomes.sent)
+    on_time = result.lateness_ns is not None and result.lateness_ns.p50 < LATENESS_NS / 10
+    return Undisturbed(float(valid), outcomes.sent, lost, 0.0, behind=not valid and not on_time)
+
+
+def starved(result: LoadResult, loss: float, slow: float, goal_loss: float) -> str | None:
+    """Why what was lost, or late, is no fault of the target's: it waited for a CPU. None: it is, or may be.
+
+    A thread that waits for a share of the time loses, or delays, as large a share of what it is sent, and no larger.
+    """
+    target = result.contention.target if result.contention else None
+    if target is None or target.run_delay_share < TARGET_DELAY_SHARE:
+        return None
+    if max(loss if loss > goal_loss else 0.0, slow) > target.run_delay_share:
+        return None
+    placement = result.placement
+    name = placement.target.command if placement and placement.target else "the target"
+    held = "shared with this generator" if placement and placement.shared_cpus else "that others held"
+    return f"a thread of {name} waited {target.run_delay_share:.1%} of the time for a CPU {held}"
