@@ -1,7 +1,7 @@
 """Measures how threads compete for CPUs: run-queue delay, involuntary switches, steal, softirq time.
 
-Sources: /proc/PID/task/TID/schedstat (time on a CPU and waiting for one, ns), /proc/stat (softirq and steal of each CPU,
-in ticks). What cannot be read is None, and the rest stands.
+Sources: /proc/PID/task/TID/schedstat (time on a CPU and waiting for one, ns), /proc/stat (softirq and steal of each
+CPU, in ticks). What cannot be read is None, and the rest stands.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _UNKNOWN = {
 def place(
     address: Address, port: int, *, stream: bool, threads: int, cpus: Sequence[int], share: bool = False
 ) -> tuple[Placement, Target]:
-    """Looks for the target on this host and decides. `cpus`: the user's choice; `share`: it is known to need them all."""
+    """Looks for the target on this host and decides. `cpus`: the user's choice; `share`: the target needs them too."""
     target = find_target.find(address, port, stream=stream)
     allowed = sorted(os.sched_getaffinity(0))
     return decide(target, allowed=allowed, threads=threads, chosen=cpus, share=share), target

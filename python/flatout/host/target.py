@@ -8,6 +8,7 @@ from this user (hidepid, another user's descriptors) is said and not guessed.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import socket
 import sys
@@ -175,7 +176,7 @@ def _command(pid: int, proc: Path) -> str:
 
 
 def _namespace_of(address: Address, proc: Path) -> Path | None:
-    """/proc/PID/net of a process in another network namespace of this host that has the address; None: there is none."""
+    """/proc/PID/net of a process in another network namespace of this host that has the address; None: none has."""
     seen = {_link(str(proc / "self/ns/net"))}
     for pid in _numbers(proc):
         namespace = _link(str(proc / str(pid) / "ns/net"))
@@ -189,9 +190,9 @@ def _namespace_of(address: Address, proc: Path) -> Path | None:
 def _has_address(net: Path, address: Address) -> bool:
     if address.version == 6:
         return any(line.split()[:1] == [address.packed.hex()] for line in _read(net / "if_inet6").splitlines())
-    lines = [line.strip() for line in _read(net / "fib_trie").splitlines()]
+    lines = (line.strip() for line in _read(net / "fib_trie").splitlines())
     own = f"|-- {address}"
-    return any(line == own and "host LOCAL" in after for line, after in zip(lines, lines[1:], strict=False))
+    return any(line == own and "host LOCAL" in after for line, after in itertools.pairwise(lines))
 
 
 def _numbers(folder: Path) -> Iterable[int]:

@@ -1,10 +1,10 @@
 """What the trials of a search say of the limit: a posterior distribution over loads. Pure.
 
 Model: a trial at load x holds with probability lapse + (1 - 2 lapse) * Phi(ln(limit / x) / sigma), a probit curve with
-lapses (Wichmann & Hill, "The psychometric function", 2001; King-Smith et al., "QUEST/ZEST", 1994). The limit is the load
-at which half of the trials hold. It, the curve's width `sigma` and the share of odd trials `lapse` are all unknown: the
-prior is flat in the log of the limit, and all three are estimated together on a grid. A trial counts by its weight,
-the share of its time in which the generator was not disturbed.
+lapses (Wichmann and Hill, "The psychometric function", 2001). The limit is the load at which half of the trials hold.
+It, the curve's width `sigma` and the share of odd trials `lapse` are all unknown: the prior is flat in the log of the
+limit, and all three are estimated together on a grid. A trial counts by its weight, the share of its time in which the
+generator was not disturbed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Decides the next trial of a search, or its end, from the past trials. Pure.
 
-From below, about twice the load each time, until a trial does not hold: a server never gets more than about twice what
-it was seen to hold. From then on no trial is a verdict by itself: all of them shape a posterior distribution of the limit
+From below, about twice the load each time, until a load does not hold: a server never gets more than about twice what
+it was seen to hold. From then on no trial is a verdict by itself: all of them shape a posterior distribution of the
+limit
 (`posterior`), and the next load is the one that is expected to tell most. When the 90 % interval is narrow enough, or
 when only the time for confirming is left, a long run confirms a load near the lower end of the interval. It counts at
 full length only, and follows a lead at the same load without a pause, so that no queue and no bucket refills. What a
@@ -40,7 +41,11 @@ _FAILED_AT_MINIMUM = 3
 # A confirming run is made where a trial holds with this probability.
 _SURE = 0.9
 # A long run that carried less than this part of its load refutes the short trials: buffers or buckets flattered them.
-_REFUTED = 0.97
+_REFUTED = 0.9
+# Before the search counts as done: so many trials, however narrow the interval is.
+_LEAST_SEARCHED = 8
+# A server's limit drifts within a search; as a part of the distance at which the search ends.
+_DRIFT = 0.4
 # Of all trial time; where more was disturbed, the end is the generator's.
 MOST_CENSORED = 0.3
 _QUANTILES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
@@ -112,19 +117,30 @@ class _State:
 
     @cached_property
     def cap(self) -> float | None:
-        """What the long runs that failed carried: the limit is not above it."""
+        """What the long runs that failed carried: no load above it is claimed."""
         carried = [trial.carried for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed"]
         return min(carried) if carried else None
 
     @cached_property
-    def posterior(self) -> Posterior:
-        return Posterior(self.grid.bottom, self.grid.top, self.evidence, self.cap)
-
-    @cached_property
     def refuted(self) -> bool:
-        """Whether a long run carried far less than short trials held."""
+        """Whether a long run carried far less than short trials held: then only long runs are evidence."""
         long_runs = (trial for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed")
         return any(trial.carried < _REFUTED * trial.load for trial in long_runs)
+
+    @cached_property
+    def posterior(self) -> Posterior:
+        if not self.refuted:
+            return Posterior(self.grid.bottom, self.grid.top, self.evidence)
+        long_runs = [trial for trial in self.past if trial.phase == "confirm" and trial.verdict != "invalid"]
+        evidence = [Evidence(trial.load, trial.verdict == "held", _CONFIRM_WEIGHT) for trial in long_runs]
+        return Posterior(self.grid.bottom, self.grid.top, evidence, self.cap)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 90 % interval, wider by what servers drift within a minute."""
+        low, high = self.posterior.interval()
+        drift = self.search.within * _DRIFT
+        return low * (1.0 - drift), high * (1.0 + drift)
 
     @cached_property
     def confirmed(self) -> int | None:
@@ -148,7 +164,7 @@ class _State:
         """The next short trial; None: it is time to confirm."""
         if self.highest_held is None:
             return self._descend()
-        if not self.anything_failed:
+        if not self.anything_failed or self._fails_once():
             top = self.highest_held >= self.grid.top
             return None if top else self.short(self.grid.up(self.highest_held), "bracket")
         if self.refuted or self._narrow():
@@ -168,9 +184,15 @@ class _State:
         at_bottom = [t for t in self.past if t.load <= self.grid.bottom and (t.verdict != "invalid" or t.undriven)]
         return len(at_bottom) >= _FAILED_AT_MINIMUM
 
+    def _fails_once(self) -> bool:
+        """In the climb a load that fails is tried once more: one odd trial must not end it far too low."""
+        return sum(not held for _, held, _ in self.evidence) == 1 and self.past[-1].phase == "bracket"
+
     def _narrow(self) -> bool:
-        low, high = self.posterior.interval()
-        return high / low <= 1.0 + 2.0 * self.search.within or self.grid.adjacent(int(low), int(high))
+        low, high = self.interval
+        searched = sum(trial.phase == "search" for trial in self.past)
+        close = high / low <= 1.0 + 2.0 * self.search.within or self.grid.adjacent(int(low), int(high))
+        return close and searched >= _LEAST_SEARCHED
 
     def _most_telling(self, held: int) -> int:
         most = min(2 * held, self.grid.top)
@@ -222,8 +244,8 @@ class _State:
 
     def _narrow_enough(self) -> bool:
         """Once it is confirmed, the interval may be wider by a confirming run that failed."""
-        low, high = self.posterior.interval()
-        return self.refuted or high / low <= 1.0 + 3.0 * self.search.within or self._narrow()
+        low, high = self.interval
+        return self.refuted or high / low <= 1.0 + 3.0 * self.search.within
 
     def _by_generator(self) -> bool:
         """Whether most of what did not hold, near the limit, did not because of the generator."""
@@ -249,7 +271,7 @@ class _State:
             stopped_by=stopped_by,
             confirmed=self.confirmed is not None,
             conditional_throughput=None if lower is None else self._throughput(lower),
-            interval=self.posterior.interval() if self.highest_held and self.anything_failed else None,
+            interval=self.interval if self.highest_held and self.anything_failed else None,
             loss_below=self._loss_below(value),
             censored=self.censored,
         )
@@ -266,7 +288,7 @@ class _State:
         return bounds.throughput(self.past, lower, self.lengths.short_s, self.search.goal.loss)
 
     def _value(self, found: bounds.Bounds) -> int | None:
-        """The load that is claimed: confirmed, or what the trials say, but no more than the longest failed run carried."""
+        """The load that is claimed: confirmed, or what the trials say, at most what the longest failed run carried."""
         if self.confirmed is not None:
             return self.confirmed
         if self.highest_held is None:
@@ -284,7 +306,8 @@ class _State:
 
 
 def _worth(trial: PastTrial) -> float:
-    return _CONFIRM_WEIGHT if trial.phase == "confirm" else 1.0
+    """A long run that held is worth several trials; one that failed may have met what short trials seldom do."""
+    return _CONFIRM_WEIGHT if trial.phase == "confirm" and trial.verdict == "held" else 1.0
 
 
 def _left_out(trial: PastTrial) -> float:

@@ -88,7 +88,9 @@ def make(scenario: Scenario, which: int = 0, *, share_cpus: bool = False, slow_a
         cpus=capacity.cpus_of(scenario.cpus),
         share=share_cpus,
     )
-    engine = _load_plan(scenario, exchange, [endpoint, *beside], sources, placement, slow_after_ns)
+    engine = _load_plan(
+        scenario, exchange, [endpoint, *beside], sources, placement=placement, slow_after_ns=slow_after_ns
+    )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
         *tight,
@@ -202,6 +204,7 @@ def _load_plan(
     exchange: Exchange,
     endpoints: list[targets.Endpoint],
     sources: list[targets.Address],
+    *,
     placement: Placement,
     slow_after_ns: int | None,
 ) -> LoadPlan:

@@ -239,8 +239,8 @@ class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
     """How the target's threads fared during a run, warm-up included.
 
     `cpu_s` on CPUs and `run_delay_s` waiting for one, over all threads; of the run's time `run_delay_share` is what the
-    thread that waited most waited, and `busiest_share` what the busiest one ran. `busy_threads` ran for 2 % of it or more;
-    `ended_threads` ended meanwhile.
+    thread that waited most waited, and `busiest_share` what the busiest one ran. `busy_threads` ran for 2 % of it or
+    more; `ended_threads` ended meanwhile.
     """
 
     cpu_s: float
@@ -254,8 +254,8 @@ class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
 class Contention(msgspec.Struct, frozen=True, kw_only=True):
     """How threads competed for CPUs during a run.
 
-    Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: not counted by this
-    kernel), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others, and
+    Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel does
+    not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others, and
     `softirq_s`, the time in soft interrupts by CPU. `target` is null where the target's threads cannot be read.
     """
 
@@ -449,7 +449,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. `lower` held, `upper` failed (null: nothing failed); `value` is the claim.
 
     `confirmed`: a run of full length held the value. `interval` holds the limit, the load at which half of the trials
-    hold, with a probability of 90 %; null where nothing failed, or nothing held. `loss_below` is the share lost over all
+    hold, with a probability of 90 %; null where nothing failed or nothing held. `loss_below` is the share lost over all
     undisturbed time at and below the value, `censored` the share of all trial time that was disturbed and left out.
 
     In the terms of RFC 9971 both are relevant bounds, and `conditional_throughput_per_s` is the conditional throughput

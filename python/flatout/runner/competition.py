@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 
 from flatout._engine import LoadRun
-from flatout.host import contention
+from flatout.host import contention, describe
 from flatout.host.placement import shared_after
 from flatout.plan.resolve import Plan
 from flatout.result.loss import LossAccount
 from flatout.result.model import Contention, LoadResult, Placement, Subintervals
 from flatout.result.thresholds import TARGET_DELAY_SHARE, UNSENT_SHARE
-
 
 _TICK_S = 0.05
 # A target that waits for so much of the time is not kept from its CPUs by chance.
@@ -25,6 +24,7 @@ class Competition:
         self.placement = plan.placement
         self._threads = plan.target_threads
         self._workers = plan.engine.workers
+        self._stolen_s = describe.stolen_s()
         self._start()
 
     def _start(self) -> None:
@@ -51,6 +51,10 @@ class Competition:
             self.placement = shared_after(self.placement, waited.run_delay_share)
         self._start()
 
+    def stolen_s(self) -> float:
+        """CPU time that the hypervisor has given to others since."""
+        return max(describe.stolen_s() - self._stolen_s, 0.0)
+
     def end(self, running: LoadRun) -> Contention:
         """What happened since."""
         run_delay_ns, involuntary = running.contention()
@@ -65,7 +69,7 @@ class Competition:
 
 
 def starved(account: LossAccount, contention: Contention, placement: Placement) -> str | None:
-    """Why what was lost is not the target's fault: it waited for CPUs on which load threads ran. None: it is, or may be.
+    """Why what was lost is not the target's fault: it waited for CPUs. None: it is, or may be.
 
     A thread that waits for a share of the time can lose as large a share of what it is sent, and no larger.
     """

@@ -71,7 +71,6 @@ def _run(
     stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
-    stolen = describe.stolen_s()
     competing = Competition(plan)
     running = _start(plan)
     exchange = exchange_of(plan)
@@ -79,7 +78,7 @@ def _run(
         running, plan, exchange, progress=progress, stop=stop, stats_query=stats_query, competing=competing
     )
     interrupted = monitor.wait()
-    result = _result(plan, exchange, running, monitor, describe.stolen_s() - stolen, competing)
+    result = _result(plan, exchange, running, monitor, competing)
     result = msgspec.structs.replace(result, notes=[*failed, *result.notes])
     if interrupted:
         raise Interrupted(result)
@@ -122,7 +121,6 @@ def _result(
     exchange: Exchange,
     running: LoadRun,
     monitor: RunMonitor,
-    stolen_s: float,
     competing: Competition,
 ) -> LoadResult:
     counts, scenario = running.counts(), plan.scenario
@@ -165,7 +163,7 @@ def _result(
         connections=connections,
         carrier=running.backend if scenario.streams else "",
         memory=_memory(scenario, running),
-        cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": max(stolen_s, 0.0)},
+        cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": competing.stolen_s()},
         own_drops=counts["own_drops"],
         receiver=account.receiver,
         readings=samples,

@@ -77,10 +77,8 @@ def verdict(
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _ended_by_target(connections)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many):
+    if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many) or starved:
         return "generator-limited", why
-    if starved:
-        return "generator-limited", starved
     return "ok", exchange.on_schedule
 
 
