@@ -160,7 +160,7 @@ def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
     if path is None or path == "-":
         return sys.stdout.buffer if path else None
     try:
-        file = open(path, "wb")
+        file = open(path, "wb")  # noqa: SIM115 - closed by `opened`
     except OSError as error:
         raise OutputError(f"'{path}' cannot be written: {error.strerror}") from error
     opened.callback(_close, file)

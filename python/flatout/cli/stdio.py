@@ -26,6 +26,7 @@ class Stream(io.TextIOBase):
         self._stream = stream
         self.error: OSError | None = None
         self.told = False
+        self._used = False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -39,12 +40,15 @@ class Stream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Writes what can be written."""
+        self._used = True
         self._attempt("write", replaced(text, self.encoding))
         return len(text)
 
     def flush(self) -> None:
         """Writes what waits, if that can be done."""
-        self._attempt("flush")
+        # What was not used may well be closed.
+        if self._used:
+            self._attempt("flush")
 
     def write_bytes(self, data: bytes) -> None:
         """Writes all of it. Errors: OSError."""
@@ -128,7 +132,7 @@ def replaced_streams() -> Iterator[tuple[Stream, Stream]]:
     """Replaces standard output and standard error for a while; gives both."""
     kept = sys.stdout, sys.stderr
     out, err = Stream(kept[0]), Stream(kept[1])
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         yield out, err
     finally:
