@@ -33,7 +33,7 @@ def shell(folder: Path, redirected: str, *arguments: str) -> subprocess.Complete
 
 
 @pytest.mark.parametrize(
-    ("redirected", "told"),
+    ("redirected", "reported"),
     [
         (">&$LEFT", ""),
         (">/dev/full", "flatout: standard output cannot be written: No space left on device\n"),
@@ -44,7 +44,7 @@ def shell(folder: Path, redirected: str, *arguments: str) -> subprocess.Complete
         ("<&- >&- 2>&-", ""),
     ],
 )
-def test_a_load_leaves_its_files(redirected: str, told: str, tmp_path: Path, dns_server: flatout.Server) -> None:
+def test_a_load_leaves_its_files(redirected: str, reported: str, tmp_path: Path, dns_server: flatout.Server) -> None:
     done = shell(tmp_path, redirected, "load", "dns", dns_server.address, *LOAD)
     run = json.loads((tmp_path / "r.json").read_text())
     assert run["outcomes"]["planned"] == 60
@@ -53,7 +53,7 @@ def test_a_load_leaves_its_files(redirected: str, told: str, tmp_path: Path, dns
     assert done.returncode == (fine or ("LEFT" not in redirected and redirected[0] != "2"))
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    assert done.stderr.endswith(told)
+    assert done.stderr.endswith(reported)
 
 
 @pytest.mark.parametrize(

@@ -83,14 +83,14 @@ def test_files_are_written_whatever_becomes_of_standard_output(how: str, parts: 
     page, whole = tmp_path / "r.html", tmp_path / "r.json"
     with streams() as (_, err), contextlib.redirect_stdout(BROKEN[how]()):
         code = execute(["merge", *parts, "--json", str(whole), "--html", str(page)])
-        told = [line for line in text_of(err).splitlines() if "cannot be written" in line]
+        reported = [line for line in text_of(err).splitlines() if "cannot be written" in line]
     assert from_json(whole.read_bytes()).duration_s == 1.0
     assert page.stat().st_size > 10_000
     if how == "left":
-        assert (code, told) == (0, []), "a reader that leaves has what it wanted"
+        assert (code, reported) == (0, []), "a reader that leaves has what it wanted"
     else:
         why = os.strerror(errno.ENOSPC if how == "full" else errno.EBADF)
-        assert (code, told) == (1, [f"flatout: standard output cannot be written: {why}"])
+        assert (code, reported) == (1, [f"flatout: standard output cannot be written: {why}"])
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -111,12 +111,12 @@ def test_json_for_a_broken_standard_output_is_kept_in_a_file(
     (tmp_path / "kept").mkdir()
     with streams() as (_, err), contextlib.redirect_stdout(BROKEN[how]()):
         assert execute(["merge", *parts, "--json", "-", "--quiet"]) == 1
-        told = text_of(err)
+        reported = text_of(err)
     [kept] = (tmp_path / "kept").iterdir()
     assert from_json(kept.read_bytes()).duration_s == 1.0
-    assert len(told.splitlines()) == 1
-    assert told.startswith("flatout: the JSON cannot be written to standard output: ")
-    assert told.endswith(f"; the result is in {kept}\n")
+    assert len(reported.splitlines()) == 1
+    assert reported.startswith("flatout: the JSON cannot be written to standard output: ")
+    assert reported.endswith(f"; the result is in {kept}\n")
 
 
 @pytest.mark.parametrize("asked", ["--help", "--version", "load"])
@@ -124,8 +124,8 @@ def test_json_for_a_broken_standard_output_is_kept_in_a_file(
 def test_help_and_version_end_without_a_traceback(how: str, asked: str) -> None:
     with streams() as (_, err), contextlib.redirect_stdout(BROKEN[how]()):
         assert execute([asked]) == (0 if how == "left" else 1)
-        told = text_of(err)
-    assert told.count("\n") == (0 if how == "left" else 1), told
+        reported = text_of(err)
+    assert reported.count("\n") == (0 if how == "left" else 1), reported
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-16", "utf-8"])
@@ -146,9 +146,9 @@ def test_a_full_disk_everywhere_leaves_standard_error(parts: list[str], monkeypa
     monkeypatch.setattr(out, "_kept_in", lambda *_: None)
     with streams() as (_, err):
         assert execute(["merge", *parts, "--json", "/dev/full", "--quiet"]) == 1
-        told = text_of(err)
-    assert json.loads(told[: told.rindex("}") + 1])["duration_s"] == 1.0
-    assert told.endswith("; the result stands above\n")
+        reported = text_of(err)
+    assert json.loads(reported[: reported.rindex("}") + 1])["duration_s"] == 1.0
+    assert reported.endswith("; the result stands above\n")
 
 
 def test_a_rescue_file_that_does_not_fit_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

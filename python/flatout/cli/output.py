@@ -46,16 +46,16 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     `stored` goes into the JSON file, by default the first result.
     """
     codes = [exit_code(result) for _, result in results]
-    told: list[str] = []
-    codes.append(_write_json(stored or results[0][1], output, told))
+    reported: list[str] = []
+    codes.append(_write_json(stored or results[0][1], output, reported))
     if output.html is not None:
-        codes.append(write_html(results, output.html, told, quiet=output.quiet))
+        codes.append(write_html(results, output.html, reported, quiet=output.quiet))
     _remarks(results, quiet=output.quiet)
     if output.quiet:
         _complaints(results)
     else:
         _summaries(results, to_stderr=output.json == "-")
-    for line in told:
+    for line in reported:
         say(line)
     return worst(codes)
 
@@ -116,7 +116,7 @@ def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> Non
         show(result, console)
 
 
-def _write_json(result: Result, output: Output, told: list[str]) -> int:
+def _write_json(result: Result, output: Output, reported: list[str]) -> int:
     if output.json is None:
         return DONE
     data = to_json(result)
@@ -127,16 +127,16 @@ def _write_json(result: Result, output: Output, told: list[str]) -> int:
             return DONE
         write(output.json, data)
     except KeyboardInterrupt:
-        told.append(f"flatout: '{output.json}' was not written: interrupted{_rescue(data)}")
+        reported.append(f"flatout: '{output.json}' was not written: interrupted{_rescue(data)}")
         return INTERRUPTED
     except OutputError as error:
-        told.append(f"flatout: {error}{_rescue(data)}")
+        reported.append(f"flatout: {error}{_rescue(data)}")
         return UNMET
     except OSError as error:
-        told.append(f"flatout: the JSON cannot be written to standard output: {error.strerror}{_rescue(data)}")
+        reported.append(f"flatout: the JSON cannot be written to standard output: {error.strerror}{_rescue(data)}")
         return UNMET
     if not output.quiet:
-        told.append(f"JSON: {output.json}")
+        reported.append(f"JSON: {output.json}")
     return DONE
 
 
@@ -177,19 +177,19 @@ def _on_stderr(data: bytes) -> str:
     return "; the result stands above"
 
 
-def write_html(results: Sequence[tuple[str, Result]], path: str, told: list[str], *, quiet: bool) -> int:
-    """Writes the report; returns the exit code of that. What is to be said of it is added to `told`."""
+def write_html(results: Sequence[tuple[str, Result]], path: str, reported: list[str], *, quiet: bool) -> int:
+    """Writes the report; returns the exit code of that. What is to be said of it is added to `reported`."""
     try:
         from flatout.view.page.page import render
 
         single = len(results) == 1
         write(path, render(results[0][1] if single else list(results)).encode())
     except KeyboardInterrupt:
-        told.append(f"flatout: '{path}' was not written: interrupted")
+        reported.append(f"flatout: '{path}' was not written: interrupted")
         return INTERRUPTED
     except OutputError as error:
-        told.append(f"flatout: {error}")
+        reported.append(f"flatout: {error}")
         return UNMET
     if not quiet:
-        told.append(f"Report: {path}")
+        reported.append(f"Report: {path}")
     return DONE

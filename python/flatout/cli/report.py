@@ -35,8 +35,8 @@ def report(
         out.deliver(results, Output(quiet=quiet))
         return out.DONE
     out.check_writable(Output(html=html))
-    told: list[str] = []
-    code = out.write_html(results, html, told, quiet=quiet)
-    for line in told:
+    reported: list[str] = []
+    code = out.write_html(results, html, reported, quiet=quiet)
+    for line in reported:
         out.say(line)
     return code

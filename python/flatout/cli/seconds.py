@@ -168,7 +168,7 @@ def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
 
 
 def _close(file: BinaryIO) -> None:
-    # What it cannot write now was told when it was flushed.
+    # What it cannot write now was reported when it was flushed.
     with contextlib.suppress(OSError):
         file.close()
 

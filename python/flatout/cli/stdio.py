@@ -25,7 +25,7 @@ class Stream(io.TextIOBase):
         """`stream`: None for one that was closed when the process began."""
         self._stream = stream
         self.error: OSError | None = None
-        self.told = False
+        self.reported = False
         self._used = False
 
     @property
@@ -60,7 +60,7 @@ class Stream(io.TextIOBase):
             self._stream.buffer.flush()
         except (OSError, ValueError) as error:
             self._keep(error)
-            self.told = True
+            self.reported = True
             assert self.error is not None
             raise self.error from error
 
@@ -142,7 +142,7 @@ def replaced_streams() -> Iterator[tuple[Stream, Stream]]:
 def lost(out: Stream) -> str | None:
     """What to tell of output that could not be written; None also where its reader has left, which is its right."""
     out.flush()
-    if out.error is None or out.told or out.error.errno == errno.EPIPE:
+    if out.error is None or out.reported or out.error.errno == errno.EPIPE:
         return None
     return f"standard output cannot be written: {out.error.strerror or out.error}"
 
