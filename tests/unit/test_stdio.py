@@ -19,7 +19,7 @@ from test_merge import nodes
 from flatout.cli import _stop_by_signals, demo, execute, stdio
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
-from flatout.errors import FlatoutError
+from flatout.errors import FlatoutError, OutputError, UsageError
 from flatout.result.files import from_json
 from flatout.result.model import LimitResult
 
@@ -137,7 +137,7 @@ def test_characters_that_an_encoding_lacks_are_replaced(encoding: str, parts: li
 
 
 def test_replacements_are_legible_and_file_names_are_shown() -> None:
-    assert stdio.replaced("12 µs … 3", "ascii") == "12 us ... 3"
+    assert stdio.replaced("12 µs … 3", "ascii") == "12 us . 3"
     assert stdio.replaced("b\udcfc.txt – µ", "utf-8") == "b\N{REPLACEMENT CHARACTER}.txt – µ"
     assert stdio.replaced("b\udcfc\u4e2d µ", "latin-1") == "b?? µ"
 
@@ -170,6 +170,31 @@ def test_ctrl_c_while_files_are_written_loses_no_result(tmp_path: Path, monkeypa
     [kept] = tmp_path.iterdir()
     assert code == 130
     assert from_json(kept.read_bytes()) == results.load(1000, 1)
+
+
+def test_a_page_that_cannot_be_made_costs_no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr("flatout.view.page.page.render", failing)
+    with streams() as (shown, _):
+        with pytest.raises(MemoryError):
+            out.deliver([("", results.load(1000, 1))], Output(html="r.html"))
+        assert "answered" in text_of(shown)
+
+
+def test_an_output_that_cannot_be_is_found_before_a_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for output, why in (
+        (Output(json=str(tmp_path)), "a folder"),
+        (Output(html=str(tmp_path / "a" / "b")), "no folder"),
+    ):
+        with pytest.raises(OutputError, match=why):
+            out.check_writable(output)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"flatout\[report\]"):
+        out.check_writable(Output(html=str(tmp_path / "r.html")))
 
 
 @pytest.mark.parametrize("nohup", [False, True])

@@ -36,6 +36,8 @@ def check_writable(output: Output) -> None:
     for path in (output.json, output.html):
         if path and path != "-" and not Path(path).parent.is_dir():
             raise OutputError(f"'{path}' cannot be written: there is no folder '{Path(path).parent}'")
+        if path and path != "-" and Path(path).is_dir():
+            raise OutputError(f"'{path}' cannot be written: it is a folder")
     if output.html and not importlib.util.find_spec("bokeh"):
         raise UsageError("a report needs the extra: pip install 'flatout[report]'")
 
@@ -48,15 +50,12 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     codes = [exit_code(result) for _, result in results]
     reported: list[str] = []
     codes.append(_write_json(stored or results[0][1], output, reported))
-    if output.html is not None:
-        codes.append(write_html(results, output.html, reported, quiet=output.quiet))
-    _remarks(results, quiet=output.quiet)
-    if output.quiet:
-        _complaints(results)
-    else:
-        _summaries(results, to_stderr=output.json == "-")
-    for line in reported:
-        say(line)
+    try:
+        if output.html is not None:
+            codes.append(write_html(results, output.html, reported, quiet=output.quiet))
+    finally:
+        # Also where the page could not be made, for whatever reason.
+        _show(results, output, reported)
     return worst(codes)
 
 
@@ -87,6 +86,17 @@ def _limit_code(result: LimitResult) -> int:
         "interrupted": INTERRUPTED,
     }
     return codes[result.limit.stopped_by]
+
+
+def _show(results: Sequence[tuple[str, Result]], output: Output, reported: Sequence[str]) -> None:
+    """All that is for people; `reported`: what there is to say of the files."""
+    _remarks(results, quiet=output.quiet)
+    if output.quiet:
+        _complaints(results)
+    else:
+        _summaries(results, to_stderr=output.json == "-")
+    for line in reported:
+        say(line)
 
 
 def _remarks(results: Sequence[tuple[str, Result]], *, quiet: bool) -> None:

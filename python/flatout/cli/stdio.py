@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TextIO
 
-# What stands for our own characters in encodings that lack them; all others become '?'.
-_PLAIN = {"µ": "u", "–": "-", "…": "...", "→": "->", "·": "*", "─": "-", "━": "=", "╳": "x"}
+# What stands for our own characters in encodings that lack them, as wide as they are; all others become '?'.
+_PLAIN = {"µ": "u", "–": "-", "…": ".", "→": ">", "·": "*", "─": "-", "━": "=", "╳": "x"}
 
 
 class Stream(io.TextIOBase):
