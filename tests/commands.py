@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from flatout.cli import main
 
 _numbers = itertools.count()
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Ran(NamedTuple):
@@ -129,7 +130,7 @@ def run_here(arguments: list[str], folder: Path) -> Ran:
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
     """Signal handlers that a command installs are gone after it."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = {number: signal.getsignal(number) for number in _HANDLED}
     try:
         yield
     finally:

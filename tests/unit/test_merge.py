@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,71 @@ def test_different_scenarios_are_refused_by_name_and_own_settings_are_not() -> N
         merge([one, msgspec.structs.replace(two, scenario=elsewhere), three])
 
 
+def at(result: LoadResult, after_s: float, lasting_s: float = 10.0, per_s: int = 100) -> LoadResult:
+    """The same, begun so long after the first and lasting so long, with as many answers each second."""
+    started = datetime.datetime(2026, 3, 14, 15, 9, 26, tzinfo=datetime.UTC) + datetime.timedelta(seconds=after_s)
+    total = round(per_s * lasting_s)
+    counts = msgspec.structs.replace(result.outcomes, planned=total, sent=total, unsent=0, answered=total, lost=0)
+    return msgspec.structs.replace(
+        result,
+        started_at=started.isoformat(timespec="milliseconds"),
+        duration_s=lasting_s,
+        outcomes=counts,
+        rate_per_s=Rates(planned=float(per_s), sent=float(per_s), answered=float(per_s)),
+        intervals=[second(float(n), per_s) for n in range(1, int(lasting_s) + 1)],
+    )
+
+
 def test_nodes_that_began_apart_are_noted() -> None:
-    one, two, _ = nodes(1, 2, 3)
-    assert merge([one, msgspec.structs.replace(two, started_at="2026-03-14T15:09:26.050Z")]).notes == []
-    apart = merge([one, msgspec.structs.replace(two, started_at="2026-03-14T15:09:26.180Z")])
+    one, two = (at(node, 0) for node in nodes(1, 2, of=2))
+    assert merge([one, at(two, 0.05)]).notes == []
+    apart = merge([one, at(two, 0.18)])
     assert apart.notes == ["the nodes began 180 ms apart: give them one --start-at, and synchronise their clocks"]
-    assert apart.started_at == one.started_at
+    assert (apart.started_at, apart.warnings) == (one.started_at, [])
+    assert apart.duration_s == pytest.approx(10.18)
+
+
+def test_nodes_that_did_not_run_together_are_no_load() -> None:
+    one, two, three = nodes(1, 2, 3)
+    with pytest.raises(
+        UsageError, match=r"node 3 \(bench-1\) began 5\.4 s after node 1 \(bench-1\) had ended"
+    ) as raised:
+        merge([at(three, 15.4), at(two, 3, 20), at(one, 0)])
+    assert raised.value.exit_code == 2
+    with pytest.raises(UsageError, match="'b' began 0 ms after 'c' had ended"):
+        merge([at(two, 10), at(one, 0)], ["b", "c"])
+    idle = at(one, 60, 0.001, per_s=0)
+    assert merge([idle, at(two, 0), at(three, 0)]).warnings == [], "a node that planned nothing was in nobody's way"
+    assert merge([idle, at(two, 0, 0.001, per_s=0)]).outcomes.planned == 0
+
+
+def test_nodes_that_ran_together_in_part_are_warned_of_and_weighed() -> None:
+    one, two = nodes(1, 2, of=2)
+    merged = merge([at(one, 0), at(two, 3)])
+    [warning] = merged.warnings
+    assert warning.startswith("the nodes ran together for only 7.0 s of 13.0 s: the rates are those over all that time")
+    assert (merged.duration_s, merged.outcomes.answered) == (13.0, 2000)
+    assert merged.rate_per_s.answered == merged.rate_per_s.planned == pytest.approx(2000 / 13)
+    assert merge([at(one, 0), at(two, 0.5)]).warnings == []
+    assert len(merge([at(one, 0), at(two, 0.6)]).warnings) == 1
+
+
+def test_a_node_that_was_cut_short_does_not_add_its_full_rate() -> None:
+    one, two = nodes(1, 2, of=2)
+    merged = merge([at(one, 0), at(two, 0, 1.0)])
+    assert merged.rate_per_s.sent == merged.outcomes.sent / merged.duration_s == 110
+    assert "for only 1.0 s of 10.0 s" in merged.warnings[0]
+
+
+@pytest.mark.parametrize(("after_s", "late"), [(0.0, 0), (0.18, 0), (0.6, 1), (3.0, 3), (3.4, 3)])
+def test_seconds_are_added_by_the_calendar(after_s: float, late: int) -> None:
+    one, two = nodes(1, 2, of=2)
+    merged = merge([at(two, after_s, per_s=7), at(one, 0)])
+    together = range(1 + late, 11)
+    expected = {n: 100 * (n <= 10) + 7 * (n > late) for n in range(1, 11 + late)}
+    assert {i.t_s: i.answered for i in merged.intervals} == expected
+    assert all(expected[n] == 107 for n in together)
+    assert sum(i.answered for i in merged.intervals) == merged.outcomes.answered
 
 
 def test_seconds_are_added_and_percentiles_only_kept_where_one_host_has_them() -> None:
@@ -165,6 +225,24 @@ def test_the_command_names_a_missing_node_and_still_writes(tmp_path: Path, capsy
     kept = from_json(out.read_bytes())
     assert isinstance(kept, LoadResult)
     assert kept.outcomes.answered == 20
+
+
+def test_the_command_refuses_runs_apart_by_their_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    for path, part, after_s in zip(paths, nodes(1, 2, of=2), (0, 12), strict=True):
+        at(part, after_s).save(path)
+    assert execute(["merge", *paths, "--json", str(tmp_path / "all.json")]) == 2
+    assert f"'{paths[1]}' began 2.0 s after '{paths[0]}' had ended" in capsys.readouterr().err
+    assert not (tmp_path / "all.json").exists()
+
+
+def test_the_command_warns_of_runs_that_overlap_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [str(tmp_path / name) for name in ("one.json", "two.json")]
+    for path, part, after_s in zip(paths, nodes(1, 2, of=2), (0, 2), strict=True):
+        at(part, after_s).save(path)
+    assert execute(["merge", *paths, "--json", str(tmp_path / "all.json")]) == 1
+    assert "warning: the nodes ran together for only 8.0 s of 12.0 s" in capsys.readouterr().err
+    assert (tmp_path / "all.json").exists()
 
 
 def test_the_command_refuses_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,5 +149,21 @@ def test_more_sources_give_more_ports_but_not_more_descriptors() -> None:
         plan.make(scenario(flows=flows, sources=("127.0.0.0/8",)))
 
 
+@pytest.mark.parametrize(("limit", "held"), [(40, 0), (64, 0), (1024, 960), (resource.RLIM_INFINITY, (1 << 20) - 64)])
+def test_descriptors_beside_our_own(limit: int, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert capacity.descriptors() == held
+
+
+def test_no_descriptor_to_spare_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (40, 40))
+    with pytest.raises(UsageError) as raised:
+        plan.make(scenario(flows=4))
+    assert str(raised.value) == (
+        "4 flows need as many descriptors, and this process may hold 0 beside flatout's own 64: "
+        "raise the hard limit (ulimit -Hn, systemd's LimitNOFILE)"
+    )
+
+
 def test_the_kernels_ports_are_counted() -> None:
     assert 1000 < capacity.local_ports() <= 65_536

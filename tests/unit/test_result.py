@@ -142,7 +142,22 @@ def test_a_link_still_leads_to_the_result(tmp_path: Path) -> None:
     real.write_bytes(b"older")
     link.symlink_to(real)
     files.write(link, b"newer")
-    assert link.read_bytes() == b"newer"
+    assert link.read_bytes() == real.read_bytes() == b"newer"
+    assert link.is_symlink()
+
+
+def test_a_pipe_without_a_name_is_written_through() -> None:
+    reader, writer = os.pipe()
+    files.write(f"/dev/fd/{writer}", b"through")
+    os.close(writer)
+    with open(reader, "rb") as file:
+        assert file.read() == b"through"
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    files.write(path, b"whole")
+    assert path.read_bytes() == b"whole"
 
 
 def test_intervals_as_an_array() -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from flatout.cli import stdio
 from flatout.errors import FlatoutError, OutputError
 
 
@@ -17,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command and ends the process with its exit code."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
-    sys.exit(execute(sys.argv[1:] if arguments is None else list(arguments)))
+    stdio.open_closed()
+    code = execute(sys.argv[1:] if arguments is None else list(arguments))
+    stdio.discard_unwritten()
+    sys.exit(code)
 
 
 def _leave(*_: object) -> None:
@@ -27,17 +31,23 @@ def _leave(*_: object) -> None:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Runs a command; returns its exit code."""
+    """Runs a command; returns its exit code, 1 instead of 0 where standard output could not be written."""
+    with stdio.replaced_streams() as (out, _):
+        code = _run(arguments)
+        text = stdio.lost(out)
+        if text is not None:
+            print(f"flatout: {text}", file=sys.stderr)
+        return code or (OutputError.exit_code if text else 0)
+
+
+def _run(arguments: Sequence[str]) -> int:
     from cyclopts import CycloptsError
 
     from flatout.cli.app import build
 
     try:
         app = build()
-        # A service manager's stop is as good as Ctrl-C: what was measured is written.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        if signal.getsignal(signal.SIGINT) is _leave:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _stop_by_signals()
         code = app(arguments, exit_on_error=False, result_action="return_value")
         return int(code or 0)
     except CycloptsError:
@@ -48,9 +58,16 @@ def execute(arguments: Sequence[str]) -> int:
     except FlatoutError as error:
         print(f"flatout: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
     except KeyboardInterrupt:
         print("flatout: interrupted", file=sys.stderr)
         return 130
+
+
+def _stop_by_signals() -> None:
+    """A service manager's stop and the end of a terminal are as good as Ctrl-C: what was measured is written."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Under nohup a hang-up is ignored, and stays so.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

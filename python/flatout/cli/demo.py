@@ -58,15 +58,30 @@ def demo(
         out.say(f"flatout demo: asking from CPU {asking}, serving on CPU {serving}, all on loopback")
     with Answerer("ntp", "127.0.0.1:0", cpus=(serving,)) as server:
         results.append(("flatout serve ntp", _search("flatout serve ntp", server.address, asking, budget, quiet=quiet)))
-    if not _interrupted(results):
+    code = out.DONE if _interrupted(results) else _compare(results, serving, asking, budget, quiet=quiet)
+    together = _together(results)
+    code = out.worst([code, out.deliver(unfold("", together), output, stored=together)])
+    # A generator that is slower than a server is a result of the demo, not its failure.
+    return out.DONE if code == out.GENERATOR else code
+
+
+def _compare(results: list[tuple[str, LimitResult]], serving: int, asking: int, budget: str, *, quiet: bool) -> int:
+    """Adds chronyd's result, where it is installed; returns the exit code. What fails here costs no earlier result."""
+    try:
         with _chronyd(serving) as address:
             if address:
                 results.append(("chronyd", _search("chronyd", address, asking, budget, quiet=quiet)))
             elif not quiet:
                 out.say("chronyd is not installed here: Debian's package is 'chrony'. Going on without it.")
-    code = out.deliver(unfold("", _together(results)), output, stored=_together(results))
-    # A generator that is slower than a server is a result of the demo, not its failure.
-    return out.DONE if code == out.GENERATOR else code
+    except FlatoutError as error:
+        out.say(f"flatout: {error}")
+        return error.exit_code
+    except OSError as error:
+        out.say(f"flatout: chronyd cannot be started: {error.strerror}")
+        return out.UNMET
+    except KeyboardInterrupt:
+        return out.INTERRUPTED
+    return out.DONE
 
 
 def _search(title: str, address: str, cpu: int, budget: str, *, quiet: bool) -> LimitResult:

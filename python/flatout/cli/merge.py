@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
 from flatout.errors import UsageError
+from flatout.result.file_names import shown
 from flatout.result.files import read
 from flatout.result.merge import merge as merged
 from flatout.result.model import LoadResult
@@ -22,7 +23,8 @@ def merge(
 ) -> int:
     """Add up the results of hosts that loaded one target together.
 
-    Every count and every histogram is added exactly. A host whose result is not there is named, and the exit code is 1.
+    Every count and every histogram is added exactly. A host whose result is not there is named, and the exit code is 1,
+    as it is where the hosts ran together for less than 90 % of the time. Those that did not overlap are refused.
 
     **Examples**
     ```
@@ -35,4 +37,5 @@ def merge(
     for path, one in zip(result, found, strict=True):
         if not isinstance(one, LoadResult):
             raise UsageError(f"'{path}' is the result of a search: only those of loads can be merged")
-    return out.deliver([("", merged([one for one in found if isinstance(one, LoadResult)]))], output)
+    whole = merged([one for one in found if isinstance(one, LoadResult)], [shown(path) for path in result])
+    return out.deliver([("", whole)], output)

@@ -1,7 +1,14 @@
-"""The output of a command: summary, JSON, HTML, exit code. A result that cannot be written is kept elsewhere."""
+"""The output of a command: JSON, HTML, summary, exit code. A result that cannot be written is kept elsewhere.
+
+Files come first, then the JSON on standard output, then all that is for people.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +36,10 @@ def check_writable(output: Output) -> None:
     for path in (output.json, output.html):
         if path and path != "-" and not Path(path).parent.is_dir():
             raise OutputError(f"'{path}' cannot be written: there is no folder '{Path(path).parent}'")
+        if path and path != "-" and Path(path).is_dir():
+            raise OutputError(f"'{path}' cannot be written: it is a folder")
+    if output.html and not importlib.util.find_spec("bokeh"):
+        raise UsageError("a report needs the extra: pip install 'flatout[report]'")
 
 
 def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Result | None = None) -> int:
@@ -37,17 +48,14 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     `stored` goes into the JSON file, by default the first result.
     """
     codes = [exit_code(result) for _, result in results]
-    for _, result in results:
-        for warning in result.warnings if isinstance(result, LoadResult) else ():
-            say(f"flatout: warning: {warning}")
-        for note in result.notes if isinstance(result, LoadResult) and not output.quiet else ():
-            say(f"flatout: note: {note}")
-    if output.quiet:
-        _complaints(results)
-    else:
-        _summaries(results, to_stderr=output.json == "-")
-    codes.append(_write_json(stored or results[0][1], output))
-    codes.append(_write_html(results, output))
+    reported: list[str] = []
+    codes.append(_write_json(stored or results[0][1], output, reported))
+    try:
+        if output.html is not None:
+            codes.append(write_html(results, output.html, reported, quiet=output.quiet))
+    finally:
+        # Also where the page could not be made, for whatever reason.
+        _show(results, output, reported)
     return worst(codes)
 
 
@@ -82,6 +90,25 @@ def _limit_code(result: LimitResult) -> int:
     return codes[result.limit.stopped_by]
 
 
+def _show(results: Sequence[tuple[str, Result]], output: Output, reported: Sequence[str]) -> None:
+    """All that is for people; `reported`: what there is to say of the files."""
+    _remarks(results, quiet=output.quiet)
+    if output.quiet:
+        _complaints(results)
+    else:
+        _summaries(results, to_stderr=output.json == "-")
+    for line in reported:
+        say(line)
+
+
+def _remarks(results: Sequence[tuple[str, Result]], *, quiet: bool) -> None:
+    for _, result in results:
+        for warning in result.warnings if isinstance(result, LoadResult) else ():
+            say(f"flatout: warning: {warning}")
+        for note in result.notes if isinstance(result, LoadResult) and not quiet else ():
+            say(f"flatout: note: {note}")
+
+
 def _complaints(results: Sequence[tuple[str, Result]]) -> None:
     """What `--quiet` still prints: why a result is not valid."""
     for _, result in results:
@@ -101,48 +128,80 @@ def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> Non
         show(result, console)
 
 
-def _write_json(result: Result, output: Output) -> int:
+def _write_json(result: Result, output: Output, reported: list[str]) -> int:
     if output.json is None:
         return DONE
     data = to_json(result)
-    if output.json == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return DONE
     try:
+        if output.json == "-":
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            return DONE
         write(output.json, data)
+    except KeyboardInterrupt:
+        reported.append(f"flatout: '{output.json}' was not written: interrupted{_rescue(data)}")
+        return INTERRUPTED
     except OutputError as error:
-        say(f"flatout: {error}{_rescue(data)}")
+        reported.append(f"flatout: {error}{_rescue(data)}")
+        return UNMET
+    except OSError as error:
+        reported.append(f"flatout: the JSON cannot be written to standard output: {error.strerror}{_rescue(data)}")
         return UNMET
     if not output.quiet:
-        say(f"JSON: {output.json}")
+        reported.append(f"JSON: {output.json}")
     return DONE
 
 
 def _rescue(data: bytes) -> str:
     """Keeps a result elsewhere when its file cannot be written: nothing measured is lost."""
-    for folder in (tempfile.gettempdir(), "/dev/shm"):
+    # Another Ctrl-C would lose it, and this takes no time.
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for folder in (os.environ.get("TMPDIR", "/tmp"), "/var/tmp", "/dev/shm"):
+            if path := _kept_in(folder, data):
+                return f"; the result is in {path}"
+        return _on_stderr(data)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _kept_in(folder: str, data: bytes) -> str | None:
+    """The name of a new file with the data, or None where it cannot be written."""
+    with contextlib.suppress(OSError):
+        handle, path = tempfile.mkstemp(dir=folder, prefix="flatout-", suffix=".json")
         try:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix="flatout-", suffix=".json", delete=False) as file:
+            with open(handle, "wb") as file:
                 file.write(data)
-            return f"; the result is in {file.name}"
         except OSError:
-            continue
-    sys.stderr.buffer.write(data)
+            os.unlink(path)
+            raise
+        return path
+    return None
+
+
+def _on_stderr(data: bytes) -> str:
+    try:
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
+    except OSError:
+        return ", nor anywhere else"
     return "; the result stands above"
 
 
-def _write_html(results: Sequence[tuple[str, Result]], output: Output) -> int:
-    if output.html is None:
-        return DONE
-    from flatout.view.page.page import render
-
+def write_html(results: Sequence[tuple[str, Result]], path: str, reported: list[str], *, quiet: bool) -> int:
+    """Writes the report; returns the exit code of that. What is to be said of it is added to `reported`."""
     try:
+        from flatout.view.page.page import render
+
         single = len(results) == 1
-        write(output.html, render(results[0][1] if single else list(results)).encode())
+        write(path, render(results[0][1] if single else list(results)).encode())
+    except KeyboardInterrupt:
+        reported.append(f"flatout: '{path}' was not written: interrupted")
+        return INTERRUPTED
     except OutputError as error:
-        say(f"flatout: {error}")
+        reported.append(f"flatout: {error}")
         return UNMET
-    if not output.quiet:
-        say(f"Report: {output.html}")
+    if not quiet:
+        reported.append(f"Report: {path}")
     return DONE

@@ -9,8 +9,7 @@ from cyclopts import Parameter
 
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
-from flatout.errors import OutputError
-from flatout.result.files import read, unfold, write
+from flatout.result.files import read, unfold
 
 
 def report(
@@ -29,19 +28,15 @@ def report(
     ```
 
     """
-    from flatout.view.page.page import render
-
     results = [named for path in result for named in unfold(Path(path).stem, read(path))]
     if len(results) == 1:
         results = [("", results[0][1])]
     if html is None:
         out.deliver(results, Output(quiet=quiet))
         return out.DONE
-    try:
-        write(html, render(results if len(results) > 1 else results[0][1]).encode())
-    except OutputError as error:
-        out.say(f"flatout: {error}")
-        return out.UNMET
-    if not quiet:
-        out.say(f"Report: {html}")
-    return out.DONE
+    out.check_writable(Output(html=html))
+    reported: list[str] = []
+    code = out.write_html(results, html, reported, quiet=quiet)
+    for line in reported:
+        out.say(line)
+    return code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -56,8 +57,10 @@ class Stop:
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._request)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # Under nohup a hang-up is ignored, and stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._request)
 
     def _request(self, *_: object) -> None:
         # A full pipe means that a request is pending.
@@ -75,6 +78,7 @@ class Lines(abc.ABC):
     def __init__(self, objects: BinaryIO | None, *, people: bool) -> None:
         self.objects = objects
         self.people = people
+        self.failed = False
 
     def second(self, before: Stats, now: Stats) -> None:
         """The events of one second, between two samples."""
@@ -111,6 +115,8 @@ class Lines(abc.ABC):
         except OSError as error:
             out.say(f"flatout: the JSON cannot be written any more: {error.strerror}; it goes on without")
             self.objects = None
+            # A reader that has left had what it wanted.
+            self.failed = error.errno != errno.EPIPE
 
 
 def run_until_stopped(
@@ -137,7 +143,7 @@ def run_until_stopped(
         reported.last(running.stats())
     if died:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
-    return out.GENERATOR if died else out.DONE
+    return out.worst([out.GENERATOR if died else out.DONE, out.UNMET if reported.failed else out.DONE])
 
 
 def _zero(stats: Any) -> Any:
@@ -154,9 +160,17 @@ def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
     if path is None or path == "-":
         return sys.stdout.buffer if path else None
     try:
-        return opened.enter_context(open(path, "wb"))
+        file = open(path, "wb")  # noqa: SIM115 - closed by `opened`
     except OSError as error:
         raise OutputError(f"'{path}' cannot be written: {error.strerror}") from error
+    opened.callback(_close, file)
+    return file
+
+
+def _close(file: BinaryIO) -> None:
+    # What it cannot write now was reported when it was flushed.
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def events(before: Mapping[str, int], now: Mapping[str, int], held: frozenset[str] = frozenset()) -> dict[str, int]:

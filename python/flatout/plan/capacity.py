@@ -19,6 +19,8 @@ from flatout.scenario.model import Scenario
 
 # Python, its libraries, pipes and the log need some of their own.
 _OTHER_DESCRIPTORS = 64
+# The most that Linux gives a process unless fs.nr_open is raised.
+_MOST_DESCRIPTORS = 1 << 20
 # What the kernel keeps for one end of an established connection that is mostly idle.
 BYTES_PER_END = 5 * 1024
 _WARN_SHARE = 0.6
@@ -50,7 +52,12 @@ def local_ports() -> int:
 
 def descriptors() -> int:
     """How many sockets this process may hold as descriptors."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OTHER_DESCRIPTORS
+    return max(_hard_limit() - _OTHER_DESCRIPTORS, 0)
+
+
+def _hard_limit() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _MOST_DESCRIPTORS if limit == resource.RLIM_INFINITY else limit
 
 
 def _read(path: str) -> str:
@@ -114,10 +121,12 @@ def check_files(connections: int, scenario: Scenario, room: Room, *, what: str) 
     if scenario.streams and scenario.io == "io_uring" and not room.io_uring:
         raise UsageError("io_uring is switched off here (sysctl kernel.io_uring_disabled): ask for --io epoll")
     if not by_ring and connections > room.files:
-        remedy = "or --io io_uring, whose sockets need none" if scenario.streams and room.io_uring else ""
+        fewer = [f"ask for fewer {what}"] if room.files else []
+        ring = ["or --io io_uring, whose sockets need none"] if scenario.streams and room.io_uring else []
         raise UsageError(
-            f"{connections:,} {what} need as many descriptors, and this process may hold {room.files:,}: "
-            f"ask for fewer {what}, raise the hard limit (ulimit -Hn, systemd's LimitNOFILE){remedy and ', '}{remedy}"
+            f"{connections:,} {what} need as many descriptors, and this process may hold {room.files:,} beside "
+            f"flatout's own {_OTHER_DESCRIPTORS}: "
+            + ", ".join([*fewer, "raise the hard limit (ulimit -Hn, systemd's LimitNOFILE)", *ring])
         )
     free = _free_files()
     # The kernel does not apply it to processes that may raise it.

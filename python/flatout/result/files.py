@@ -10,12 +10,17 @@ from typing import Literal
 import msgspec
 
 from flatout.errors import OutputError, UsageError
+from flatout.result import file_names
 from flatout.result.model import SCHEMA, LimitResult, LoadResult, Result
 
 
 def to_json(result: Result) -> bytes:
     """The result as one JSON object, indented, ending in a newline."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n"
+    try:
+        data = msgspec.json.encode(result)
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(file_names.encoded(msgspec.to_builtins(result)))
+    return msgspec.json.format(data, indent=1) + b"\n"
 
 
 def from_json(data: bytes | str) -> Result:
@@ -24,6 +29,8 @@ def from_json(data: bytes | str) -> Result:
         head = msgspec.json.decode(data, type=_Head)
         if head.schema != SCHEMA:
             raise UsageError(f"this result says schema '{head.schema}', and this flatout reads '{SCHEMA}'")
+        if file_names.may_have_uris(data):
+            return msgspec.convert(file_names.decoded(msgspec.json.decode(data)), _KINDS[head.kind])
         return msgspec.json.decode(data, type=_KINDS[head.kind])
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
         raise UsageError(f"this is no result of flatout: {error}") from error
@@ -58,19 +65,24 @@ def write(path: str | Path, data: bytes) -> None:
     if target.exists() and not target.is_file():
         _write_through(target, data)
         return
+    # What a link leads to is replaced, not the link: /dev/stdout is one.
+    target = Path(os.path.realpath(target))
     temporary: str | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        # Not after the target, whose name may be as long as names can be.
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".flatout-", delete=False) as file:
             temporary = file.name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(target)
-    except OSError as error:
+    except BaseException as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise OutputError(f"'{path}' cannot be written: {error.strerror or error}") from error
+        raise
 
 
 def _write_through(target: Path, data: bytes) -> None:

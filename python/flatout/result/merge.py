@@ -1,15 +1,15 @@
 """Merges the results of several nodes exactly: counts and histograms are added. Pure.
 
-The results must be of one scenario and of different nodes of it. What cannot be added exactly (a second's percentiles)
-is left out. The counters of a receiver cannot be added: each node samples those of all nodes' messages. Between the
-first node's sample before and the last one's after, all messages have arrived, and the difference of the counters is
-compared with what all nodes have sent. Where a node is missing, the difference counts its messages too, and the loss
-stays unknown.
+The results must be of one scenario, of different nodes of it, and of runs that overlap in time. Rates are those over
+the time from the first node's start to the last one's end, and seconds are added by the calendar. What cannot be added
+exactly (a second's percentiles) is left out. The counters of a receiver cannot be added: each node samples those of all
+nodes' messages. Between the first node's sample before and the last one's after, all messages have arrived, and the
+difference of the counters is compared with what all nodes have sent. Where a node is missing, the difference counts its
+messages too, and the loss stays unknown.
 """
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import math
 from collections import Counter
@@ -20,7 +20,7 @@ import msgspec
 
 from flatout._engine import Histogram
 from flatout.errors import FlatoutError, UsageError
-from flatout.result import requirements
+from flatout.result import overlap, requirements
 from flatout.result.histogram import distribution, histogram
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
 from flatout.result.model import (
@@ -43,36 +43,38 @@ from flatout.scenario.model import Scenario
 _OWN = ("node", "sources", "seed", "log")
 # The first of these that any node says is the verdict of all.
 _WORST: tuple[RunVerdict, ...] = ("interrupted", "target-lost", "generator-limited", "ok")
-_TOGETHER_S = 0.05
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
 
 
-def merge(results: Sequence[LoadResult]) -> LoadResult:
-    """Adds up the results of nodes; a missing node is named in `warnings`.
+def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResult:
+    """Adds up the results of nodes; `warnings` name a missing node, and runs that overlap in part only.
 
-    Errors: UsageError for results of different scenarios, FlatoutError for two of one node.
+    `names`: what errors call each result, such as its file; default: its node and host.
+    Errors: UsageError for results of different scenarios or of runs that do not overlap, FlatoutError for two of one
+    node.
     """
     nodes = sorted(_numbered(results), key=lambda pair: pair[0])
     missing = _check_nodes([number for number, _ in nodes], _of(results[0]))
     runs = [run for _, run in nodes]
     _check_scenarios(runs)
+    partly = overlap.check(results, [f"'{name}'" for name in names] or [_title(result) for result in results])
+    whole_s = overlap.overlap(runs).whole_s
     account = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
     outcomes = account.outcomes
     verdict, why = _verdict(nodes, account.lost)
-    rates = _sum_of(Rates, [run.rate_per_s for run in runs])
     connections = [run.connections for run in runs if run.connections]
     latencies = [run.latency_ns for run in runs]
     merged = LoadResult(
         scenario=_scenario(runs),
         host=runs[0].host,
-        started_at=min((run.started_at for run in runs), key=_unix_s),
-        duration_s=max(run.duration_s for run in runs),
+        started_at=min((run.started_at for run in runs), key=overlap.unix_s),
+        duration_s=whole_s,
         verdict=verdict,
         why=why,
         outcomes=outcomes,
         unsent_because=_added(run.unsent_because for run in runs),
         loss=account.loss,
-        rate_per_s=msgspec.structs.replace(rates, received=_per_s(outcomes.received, runs)),
+        rate_per_s=_rates(outcomes, whole_s),
         latency_ns=Latency(
             from_due=_distributions(latency.from_due for latency in latencies),
             from_sent=_distributions(latency.from_sent for latency in latencies),
@@ -89,9 +91,9 @@ def merge(results: Sequence[LoadResult]) -> LoadResult:
         own_drops=sum(run.own_drops for run in runs),
         receiver=account.receiver,
         readings=widest(_samples(runs)),
-        warnings=[*missing, *_collected(nodes, "warnings"), *account.warnings],
+        warnings=[*missing, *partly, *_collected(nodes, "warnings"), *account.warnings],
         notes=[
-            *_apart(runs),
+            *overlap.apart(runs),
             *account.notes,
             *_collected(nodes, "notes", () if account.receiver is None else (SHARED,)),
         ],
@@ -116,6 +118,10 @@ def _node_of(result: LoadResult) -> tuple[int, int]:
             f"the result of {result.host.hostname}, {result.started_at}, is not that of a node: run with --node I/N"
         )
     return result.scenario.node
+
+
+def _title(result: LoadResult) -> str:
+    return f"node {_node_of(result)[0]} ({result.host.hostname})"
 
 
 def _of(result: LoadResult) -> int:
@@ -170,9 +176,14 @@ def _samples(runs: Sequence[LoadResult]) -> list[CounterSamples]:
     return [both for run in runs for both in run.readings]
 
 
-def _per_s(received: int | None, runs: Sequence[LoadResult]) -> float | None:
-    longest_s = max(run.duration_s for run in runs)
-    return None if received is None else received / max(longest_s, 1e-3)
+def _rates(outcomes: Outcomes, seconds: float) -> Rates:
+    """A node that was cut short adds what it sent, and not the rate at which it did."""
+    return Rates(
+        planned=outcomes.planned / seconds,
+        sent=outcomes.sent / seconds,
+        answered=outcomes.answered / seconds,
+        received=None if outcomes.received is None else outcomes.received / seconds,
+    )
 
 
 def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:
@@ -213,9 +224,11 @@ def _memory(parts: Sequence[Memory]) -> Memory:
 def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
     seconds: dict[int, list[Interval]] = {}
     for run in runs:
+        late_s = overlap.seconds_late(run, runs)
         for interval in run.intervals:
+            moved = msgspec.structs.replace(interval, t_s=round(interval.t_s + late_s, 3))
             # The last one may be shorter than a second.
-            seconds.setdefault(math.ceil(interval.t_s - 1e-3), []).append(interval)
+            seconds.setdefault(math.ceil(moved.t_s - 1e-3), []).append(moved)
     return [_interval(seconds[number]) for number in sorted(seconds)]
 
 
@@ -234,21 +247,6 @@ def _interval(parts: Sequence[Interval]) -> Interval:
 def _alone(values: Iterable[int | None]) -> int | None:
     known = [value for value in values if value is not None]
     return known[0] if len(known) == 1 else None
-
-
-def _apart(runs: Sequence[LoadResult]) -> list[str]:
-    starts = [_unix_s(run.started_at) for run in runs]
-    apart_s = max(starts) - min(starts)
-    if apart_s <= _TOGETHER_S:
-        return []
-    return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and synchronise their clocks"]
-
-
-def _unix_s(started_at: str) -> float:
-    try:
-        return datetime.datetime.fromisoformat(started_at).timestamp()
-    except ValueError as error:
-        raise UsageError(f"a result says that it began at '{started_at}', which is not a time") from error
 
 
 def _collected(nodes: Sequence[tuple[int, LoadResult]], name: str, settled: Sequence[str] = ()) -> list[str]:

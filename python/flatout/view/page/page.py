@@ -11,6 +11,7 @@ from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flatout.errors import UsageError
+from flatout.result import file_names
 from flatout.result.model import LimitResult, LoadResult, Result
 from flatout.view import facts
 from flatout.view.exchange import common_exchange
@@ -43,7 +44,7 @@ def render(results: Result | Sequence[Named]) -> str:
     if not named:
         raise UsageError("a report needs at least one result")
     template, assets = _template(), _assets()
-    return str(template.render(_page(named), **assets))
+    return file_names.shown(str(template.render(_page(named), **assets)))
 
 
 def _page(named: Sequence[Named]) -> dict[str, Any]:

@@ -45,15 +45,15 @@ class Live:
         return self
 
     def __call__(self, progress: Progress) -> None:
-        """Takes one event; where standard error is closed the measurement goes on."""
-        with suppress(OSError):
+        """Takes one event; whatever cannot be written, the measurement goes on."""
+        with suppress(OSError, ValueError):
             self._view.show(progress)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Clear the frame after a good end; leave it to be read after a bad one."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self._view.close(cleared=kind is None)
 
 
