@@ -53,7 +53,7 @@ NOTHING_BACK = {"answered": 0, "lost": 10_000}
         ({"answered": 0, "late": 1, "lost": 9_999}, "ok"),
         ({"answered": 1, "lost": 9_999}, "ok"),
         ({"lost": "it went away"}, "target-lost"),
-        ({"planned": 0, "sent": 0, "answered": 0}, "ok"),
+        ({"planned": 0, "sent": 0, "answered": 0}, "generator-limited"),
     ],
     ids=str,
 )

@@ -134,10 +134,14 @@ def run_until_stopped(
             before = now
         died = not running.alive
         running.stop()
-        reported.last(running.stats())
-    if died:
+        totals = running.stats()
+        reported.last(totals)
+    errors = totals["errors"]
+    for error in errors:
+        out.say(f"flatout: a serving thread cannot go on: {error}")
+    if died and not errors:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
-    return out.GENERATOR if died else out.DONE
+    return out.GENERATOR if died or errors else out.DONE
 
 
 def _zero(stats: Any) -> Any:

@@ -224,7 +224,9 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
     `receiver` is what the receiver of one-way messages counted, made of `readings`; null for requests, where no
     receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
-    hosts whose results were added up to this one. `one_way`: there are no replies.
+    hosts whose results were added up to this one. `one_way`: there are no replies. `failed_call` is the system call
+    of this host that failed, with the kernel's reason, and so ended the run early; its outcomes say nothing of the
+    target.
     """
 
     schema: str = SCHEMA
@@ -257,6 +259,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     nodes: list[Node] = []
     one_way: bool = False
+    failed_call: str | None = None
 
     @property
     def wording(self) -> Wording:

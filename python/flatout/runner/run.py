@@ -16,7 +16,7 @@ import msgspec
 
 from flatout._engine import LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
-from flatout.host import describe
+from flatout.host import describe, fallbacks
 from flatout.plan.resolve import Plan, make
 from flatout.result import requirements
 from flatout.result.histogram import distribution
@@ -54,7 +54,8 @@ def run(
     while True:
         plan = make(scenario, len(failed))
         result = _run(plan, progress, stop, failed, query_stats=query_stats)
-        if not plan.others or result.connections is None or result.connections.established or stop.is_set():
+        reached = result.connections is None or result.connections.established
+        if not plan.others or reached or result.verdict == "generator-limited" or stop.is_set():
             return result
         failed.append(f"no connection to {plan.endpoint} could be established: tried {plan.others[0]}")
 
@@ -116,6 +117,7 @@ def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonito
     account = exchange.loss(counted, samples, shared=shared_receiver(scenario))
     from_due, from_sent, late, reading, connecting = map(distribution, running.distributions())
     connections, asked = _connections(scenario, running), streams.connections(scenario)
+    failed_call = running.gave_up or monitor.stats_query.failed
     word, why = verdict(
         account.outcomes,
         late,
@@ -125,6 +127,7 @@ def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonito
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
+        failed_call=failed_call,
     )
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
@@ -153,11 +156,19 @@ def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonito
         receiver=account.receiver,
         readings=samples,
         warnings=[*running.failures, *([] if monitor.stopped else fewer), *account.warnings],
-        notes=[*plan.notes, *ended, *account.notes],
+        notes=[*plan.notes, *_fallbacks(plan, running), *ended, *account.notes],
         one_way=plan.one_way,
+        failed_call=failed_call,
     )
     met = [requirements.evaluate(expression, result) for expression in scenario.require]
     return msgspec.structs.replace(result, requirements=met)
+
+
+def _fallbacks(plan: Plan, running: LoadRun) -> list[str]:
+    """What replaced system calls that this host refuses."""
+    if plan.scenario.streams:
+        return fallbacks.notes("epoll_pwait2") if running.backend == "epoll" else []
+    return fallbacks.notes("epoll_pwait2", "sendmmsg", *([] if plan.one_way else ["recvmmsg"]))
 
 
 def _rates(outcomes: Outcomes, seconds: float) -> Rates:

@@ -57,6 +57,7 @@ def verdict(
     interrupted: bool,
     connections: Connections | None = None,
     blocked: int = 0,
+    failed_call: str | None = None,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
 
@@ -65,9 +66,12 @@ def verdict(
     interrupted: the run was stopped before its end.
     connections: None over datagrams.
     blocked: requests that could not leave because the target took no more.
+    failed_call: the system call that failed and ended the run: nothing is known of the target.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
+    if failed_call:
+        return "generator-limited", f"a system call failed on this host: {failed_call}"
     if lost:
         return "target-lost", lost
     if why := exchange.target_lost(outcomes):
@@ -77,6 +81,8 @@ def verdict(
         return "target-lost", why
     if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many):
         return "generator-limited", why
+    if not outcomes.sent:
+        return "generator-limited", "nothing was sent"
     return "ok", exchange.on_schedule
 
 
