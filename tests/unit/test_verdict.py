@@ -111,6 +111,14 @@ def test_a_target_that_ended_its_connections_is_lost_unless_it_takes_new_ones() 
     assert deserted(FINE, closed=10, live=0) == "ok", "all had left in time"
 
 
+def test_after_a_failed_call_nothing_is_known_of_the_target() -> None:
+    nothing_back = msgspec.structs.replace(FINE, **NOTHING_BACK)
+    given: dict[str, Any] = {"lost": "the target never answered", "failed_call": "recvmsg: Operation not permitted"}
+    word, why = verdict(nothing_back, None, 0, RequestReply(), interrupted=False, **given)
+    assert (word, why) == ("generator-limited", "a system call failed on this host: recvmsg: Operation not permitted")
+    assert verdict(nothing_back, None, 0, RequestReply(), interrupted=True, **given)[0] == "interrupted"
+
+
 def test_why_says_when_the_target_took_no_more() -> None:
     outcomes = msgspec.structs.replace(FINE, sent=9000, unsent=1000, answered=9000)
     word, why = verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, blocked=900)

@@ -19,8 +19,8 @@ use flatout_wire::{DropReason, Protocol};
 
 use crate::answer_table::AnswerTable;
 use crate::clock::SystemClock;
-use crate::plan::{Io, ServePlan};
 use crate::generator::start::uses_uring;
+use crate::plan::{Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 

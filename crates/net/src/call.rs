@@ -120,8 +120,7 @@ fn received(call: &'static str, got: isize) -> Result<usize, CallError> {
 
 /// Receives into `headers`, as recvmmsg does; 0: nothing was there.
 ///
-/// # Safety
-/// All that the headers point to is valid and may be written to during the call.
+/// SAFETY: callers make sure that all that the headers point to is valid, and may be written to during the call.
 pub(crate) unsafe fn receive(
     socket: &OwnedFd,
     headers: &mut [libc::mmsghdr],
@@ -141,9 +140,7 @@ pub(crate) unsafe fn receive(
 }
 
 /// The same, one message a call.
-///
-/// # Safety
-/// As for [`receive`].
+/// SAFETY: callers promise what [`receive`] says.
 pub(crate) unsafe fn receive_each(
     fd: RawFd,
     headers: &mut [libc::mmsghdr],
@@ -169,8 +166,7 @@ pub(crate) unsafe fn receive_each(
 
 /// Sends `headers`, as sendmmsg does: how many were sent, or -1 with the first one's error in errno.
 ///
-/// # Safety
-/// All that the headers point to is valid during the call; it is only read.
+/// SAFETY: callers make sure that all that the headers point to is valid during the call; it is only read.
 pub(crate) unsafe fn send(socket: &OwnedFd, headers: &mut [libc::mmsghdr], flags: libc::c_int) -> isize {
     let (fd, count) = (socket.as_raw_fd(), headers.len() as libc::c_uint);
     if refusals().sendmmsg.is_none() {
@@ -182,9 +178,7 @@ pub(crate) unsafe fn send(socket: &OwnedFd, headers: &mut [libc::mmsghdr], flags
 }
 
 /// The same, one message a call.
-///
-/// # Safety
-/// As for [`send`].
+/// SAFETY: callers promise what [`send`] says.
 pub(crate) unsafe fn send_each(fd: RawFd, headers: &mut [libc::mmsghdr], flags: libc::c_int) -> isize {
     for (n, header) in headers.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
@@ -199,8 +193,7 @@ pub(crate) unsafe fn send_each(fd: RawFd, headers: &mut [libc::mmsghdr], flags: 
 
 /// Waits up to `wait` for events; returns how many were written.
 ///
-/// # Safety
-/// `events` has room for `room` events.
+/// SAFETY: callers make sure that `events` has room for `room` events.
 pub(crate) unsafe fn wait(
     epoll: &OwnedFd,
     events: *mut libc::epoll_event,
@@ -218,9 +211,7 @@ pub(crate) unsafe fn wait(
 }
 
 /// The same by ppoll and epoll_wait, which knows milliseconds only.
-///
-/// # Safety
-/// As for [`wait`].
+/// SAFETY: callers promise what [`wait`] says.
 pub(crate) unsafe fn wait_exactly(
     epoll: &OwnedFd,
     events: *mut libc::epoll_event,

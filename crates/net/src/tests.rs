@@ -188,7 +188,8 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
     assert_eq!(flow.send(&mut batch, 1), SendResult::Refused);
     assert_eq!(flow.send(&mut batch, 1), SendResult::Sent(1));
     let mut quote = [0; 16];
-    let quoted: Vec<_> = std::iter::from_fn(|| flow.refused(&mut quote).unwrap()).map(|refused| refused.quoted).collect();
+    let quoted: Vec<_> =
+        std::iter::from_fn(|| flow.refused(&mut quote).unwrap()).map(|refused| refused.quoted).collect();
     assert_eq!(quoted, [16, 16]);
 }
 
@@ -305,7 +306,7 @@ fn a_flow_is_named_once_for_what_has_come() {
     server.send_to(&[1; 8], batch.peer(0).unwrap());
     assert_eq!((flows.poll(PATIENCE).unwrap(), flows.ready(0)), (1, (1, false)));
     assert_eq!(flows.poll(Duration::ZERO).unwrap(), 0);
-    assert_eq!((flows.receive(1, &mut batch).unwrap(), flows.receive(1, &mut batch).unwrap(), flows.receive(0, &mut batch).unwrap()), (1, 0, 0));
+    assert_eq!([1, 1, 0].map(|flow| flows.receive(flow, &mut batch)), [Ok(1), Ok(0), Ok(0)]);
     assert_eq!(flows.send(3, &mut batch, 1, 48), SendResult::Failed(libc::EBADF));
 }
 

@@ -40,6 +40,10 @@ class Running(Protocol):
     def alive(self) -> bool:
         """Whether all its threads are at work."""
 
+    @property
+    def errors(self) -> list[str]:
+        """The system calls that failed so that threads could not go on."""
+
     def stats(self) -> Stats:
         """Its counters since the beginning."""
 
@@ -134,14 +138,12 @@ def run_until_stopped(
             before = now
         died = not running.alive
         running.stop()
-        totals = running.stats()
-        reported.last(totals)
-    errors = totals["errors"]
-    for error in errors:
+        reported.last(running.stats())
+    for error in running.errors:
         out.say(f"flatout: a serving thread cannot go on: {error}")
-    if died and not errors:
+    if died and not running.errors:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
-    return out.GENERATOR if died or errors else out.DONE
+    return out.GENERATOR if died or running.errors else out.DONE
 
 
 def _zero(stats: Any) -> Any:

@@ -72,17 +72,13 @@ def verdict(
         return "interrupted", "stopped before its end"
     if failed_call:
         return "generator-limited", f"a system call failed on this host: {failed_call}"
-    if lost:
-        return "target-lost", lost
-    if why := exchange.target_lost(outcomes):
+    if why := lost or exchange.target_lost(outcomes):
         return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _ended_by_target(connections)):
         return "target-lost", why
     if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many):
         return "generator-limited", why
-    if not outcomes.sent:
-        return "generator-limited", "nothing was sent"
     return "ok", exchange.on_schedule
 
 
@@ -114,4 +110,4 @@ def generator_limited(
         return f"1 % of the {many} left {lateness.p99 / 1e6:.1f} ms or more after they were due"
     if outcomes.sent and own_drops > UNSENT_SHARE * outcomes.sent:
         return f"{own_drops:,} answers reached this host but were not read in time"
-    return None
+    return None if outcomes.sent else "nothing was sent"

@@ -94,7 +94,10 @@ pub(crate) fn uses_uring(io: Io) -> io::Result<bool> {
         (Io::Epoll, _) | (Io::Auto, Some(_)) => Ok(false),
         (_, None) => Ok(true),
         (Io::Uring, Some(why)) => {
-            let text = format!("{why}; it is not available or not permitted here: use --io auto");
+            let text = format!(
+                "{why}; io_uring is not available or not permitted here (a sandbox, the sysctl \
+                 kernel.io_uring_disabled, or Linux before 6.11): use --io auto"
+            );
             Err(io::Error::new(io::ErrorKind::Unsupported, text))
         }
     }

@@ -171,7 +171,9 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
     /// Whether `call` fails now.
     fn fails(&self, call: &'static str) -> Result<(), CallError> {
         match self.failing {
-            Some((from, failing)) if failing == call && self.world.now() >= from => Err(CallError { call, errno: EPERM }),
+            Some((from, failing)) if failing == call && self.world.now() >= from => {
+                Err(CallError { call, errno: EPERM })
+            }
             _ => Ok(()),
         }
     }

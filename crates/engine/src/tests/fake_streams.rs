@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flatout_net::{CallError, CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
+use flatout_net::{
+    CallError, CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard,
+};
 
 use super::fake::World;
 

@@ -92,7 +92,7 @@ impl Uring {
                 Ok(ring) => break ring,
                 // A file table cannot be longer than the limit on descriptors.
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) && sizes.per_ring > 16 => sizes.per_ring /= 2,
-                Err(error) => return Err(CallError::name("io_uring", error)),
+                Err(error) => return Err(CallError::name("io_uring_register", error)),
             }
         };
         let shared = Shared { accept_queue: AcceptQueue::new(capacity), ..Shared::default() };

@@ -64,7 +64,8 @@ fn build((submissions, completions): (u32, u32)) -> io::Result<IoUring> {
     fast.setup_cqsize(completions).setup_clamp().setup_submit_all().setup_single_issuer();
     fast.setup_defer_taskrun().setup_taskrun_flag().setup_no_sqarray();
     // A kernel without one of these flags gets none: slower, otherwise the same.
-    fast.build(submissions).or_else(|_| IoUring::builder().setup_cqsize(completions).setup_clamp().build(submissions))
+    let plain = || IoUring::builder().setup_cqsize(completions).setup_clamp().build(submissions);
+    fast.build(submissions).or_else(|_| plain()).map_err(|error| CallError::name("io_uring_setup", error))
 }
 
 impl Ring {
@@ -282,5 +283,5 @@ pub(crate) fn works() -> Result<(), CallError> {
             Err(error) => error.raw_os_error().unwrap_or(libc::EOPNOTSUPP),
         },
     };
-    Err(CallError { call: "io_uring", errno })
+    Err(CallError { call: "io_uring_register", errno })
 }
