@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import sandbox
 from flatout.cli import main
 
 _numbers = itertools.count()
@@ -90,9 +91,12 @@ class Cli:
         # Through a shell that forks, as the kernel takes the memory of its starter for a process's own peak.
         return self._start(["sh", "-c", '"$@"; exit $?', "sh"], arguments, inside).end(seconds)
 
-    def start(self, *arguments: object, inside: str | None = None) -> Running:
-        """Starts it, inside a network namespace where one is named."""
-        return self._start([], arguments, inside)
+    def start(self, *arguments: object, inside: str | None = None, refused: Mapping[str, str] | None = None) -> Running:
+        """Starts it, inside a network namespace where one is named.
+
+        refused: system calls that fail, each with the name of its errno.
+        """
+        return self._start(sandbox.refusing(refused) if refused else [], arguments, inside)
 
     def _start(self, through: list[str], arguments: Sequence[object], inside: str | None) -> Running:
         enter = ["ip", "netns", "exec", inside] if inside else []

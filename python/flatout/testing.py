@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from flatout._engine import FaultyServer as _FaultyServer
+from flatout.errors import GeneratorError
 from flatout.plan import capacity
 from flatout.plan.listen import listen_address
 
@@ -57,13 +58,15 @@ class FaultyServer:
         self.address = f"{address}:{port}"
 
     def done(self) -> dict[str, int]:
-        """How often each fault was carried out; final once stopped."""
+        """How often each fault was carried out; final once stopped. Errors: GeneratorError where it cannot receive."""
+        if self._server.failure is not None:
+            raise GeneratorError(f"the server with faults cannot receive: {self._server.failure}")
         return self._server.done()
 
     def stop(self) -> dict[str, int]:
-        """Stops; returns what was done in all."""
+        """Stops; returns what was done in all. Errors as for `done`."""
         self._server.stop()
-        return self._server.done()
+        return self.done()
 
     def __enter__(self) -> FaultyServer:
         """It runs already."""

@@ -83,6 +83,8 @@ class FakeRun:
     def elapsed_ns(self) -> int | None:
         return self.ticks[min(self.at, len(self.ticks) - 1)][0]
 
+    gave_up: str | None = None
+
     @property
     def failures(self) -> list[str]:
         return []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flatout
-from flatout.errors import UsageError
+from flatout.errors import GeneratorError, UsageError
 
 STEP_S = 0.1
 # Sums of decimal fractions are not exact.
@@ -37,6 +37,7 @@ class Engine:
         self.bell = os.eventfd(0, os.EFD_NONBLOCK)
         self.waiting: list[int] = []
         self.looks = 0
+        self.failures: list[str] = []
 
     def take(self, most: int, wait_s: float, linger_s: float) -> Any:
         assert most >= 1
@@ -164,3 +165,17 @@ def test_a_stop_ends_the_lingering_of_an_event_loop(engines: Any) -> None:
 
 async def first(receiver: flatout.Receiver) -> list[Any]:
     return [batch async for batch in receiver]
+
+
+def test_what_can_receive_no_more_says_so_after_what_had_arrived(engines: Any) -> None:
+    receiver, engine = engines(0.0)
+    engine.failures = ["recvmsg: Operation not permitted"] * 2
+    assert receiver.take() is not None
+    with pytest.raises(GeneratorError, match=r"the receiver has ended: recvmsg: Operation not permitted$"):
+        receiver.take()
+    with pytest.raises(GeneratorError):
+        next(iter(receiver))
+    with pytest.raises(GeneratorError):
+        asyncio.run(asyncio.wait_for(first(receiver), 20))
+    receiver.stop()
+    assert receiver.take() is None

@@ -64,6 +64,18 @@ def test_a_target_that_accepts_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) 
     assert result.connect_ns is None
 
 
+def test_a_call_that_fails_ends_the_run_and_blames_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = words(opened=10, failed=10, timed_out=10)
+    fake = FakeRun([(SECOND, refused)] * 20, planned=100, sent=100, lost=100)
+    fake.gave_up = "epoll_wait: Operation not permitted"
+    result, _ = done(monkeypatch, fake, duration=5)
+    assert fake.stopped, "the other workers end, too"
+    assert result.verdict == "generator-limited"
+    assert result.why == "a system call failed on this host: epoll_wait: Operation not permitted"
+    assert (result.failed_call, result.duration_s) == (fake.gave_up, 1.0)
+    assert from_json(to_json(result)) == result
+
+
 def test_what_could_not_be_opened_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     fewer = words(opened=10, established=8, failed=2, refused=2, peak=8, live=8)
     counts = {"planned": 200, "sent": 200, "answered": 200}

@@ -55,6 +55,7 @@ class Counting:
     def __init__(self) -> None:
         self.received = 0
         self.alive = True
+        self.errors: list[str] = []
 
     def stats(self) -> dict[str, Any]:
         self.received += 3
@@ -89,3 +90,21 @@ def test_what_came_before_the_first_look_is_in_the_first_second(tmp_path: Path) 
     *seconds, last = [json.loads(line) for line in written.read_text().splitlines()]
     assert [second["received"] for second in seconds] == [6, 3, 3]
     assert last["received"] == 12 + 3
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        (["epoll_wait: Operation not permitted"], "a serving thread cannot go on: epoll_wait: Operation not permitted"),
+        ([], "a serving thread has ended, which is a fault of flatout"),
+    ],
+    ids=["a failed call", "no reason"],
+)
+def test_a_thread_that_ended_ends_the_command_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], errors: list[str], said: str
+) -> None:
+    server = Counting()
+    server.alive, server.errors = False, errors
+    lines = lambda objects: Plain(objects, people=False)  # noqa: E731
+    assert run_until_stopped(server, lines, Never(), seconds=3, json=str(tmp_path / "objects")) == 4
+    assert capsys.readouterr().err == f"flatout: {said}\n"

@@ -53,7 +53,7 @@ NOTHING_BACK = {"answered": 0, "lost": 10_000}
         ({"answered": 0, "late": 1, "lost": 9_999}, "ok"),
         ({"answered": 1, "lost": 9_999}, "ok"),
         ({"lost": "it went away"}, "target-lost"),
-        ({"planned": 0, "sent": 0, "answered": 0}, "ok"),
+        ({"planned": 0, "sent": 0, "answered": 0}, "generator-limited"),
     ],
     ids=str,
 )
@@ -109,6 +109,14 @@ def test_a_target_that_ended_its_connections_is_lost_unless_it_takes_new_ones() 
     assert deserted(behind, opened=70, established=70, closed=60, reopened=60, live=10) == "generator-limited"
     assert deserted(nothing, reset=10, live=0) == "target-lost", "all had gone before the first request was due"
     assert deserted(FINE, closed=10, live=0) == "ok", "all had left in time"
+
+
+def test_after_a_failed_call_nothing_is_known_of_the_target() -> None:
+    nothing_back = msgspec.structs.replace(FINE, **NOTHING_BACK)
+    given: dict[str, Any] = {"lost": "the target never answered", "failed_call": "recvmsg: Operation not permitted"}
+    word, why = verdict(nothing_back, None, 0, RequestReply(), interrupted=False, **given)
+    assert (word, why) == ("generator-limited", "a system call failed on this host: recvmsg: Operation not permitted")
+    assert verdict(nothing_back, None, 0, RequestReply(), interrupted=True, **given)[0] == "interrupted"
 
 
 def test_why_says_when_the_target_took_no_more() -> None:

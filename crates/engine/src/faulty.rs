@@ -14,9 +14,11 @@ use std::time::Duration;
 use flatout_net::{Batch, Server};
 use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
+use crate::backoff::Backoff;
 use crate::clock::unix_now;
 use crate::pace::Random;
 use crate::plan::ServePlan;
+use crate::published::lock;
 use crate::thread_group::ThreadGroup;
 
 /// What goes wrong, and how often: shares of requests, which exclude each other and add up to at most 1.
@@ -77,6 +79,7 @@ pub struct Faulty {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Done>>,
+    failure: Arc<Mutex<Option<String>>>,
     worker: ThreadGroup<()>,
 }
 
@@ -90,6 +93,8 @@ impl Faulty {
         let address = socket.address()?;
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Done>>::default());
         let (their_stop, their_done) = (Arc::clone(&stop), Arc::clone(&done));
+        let failure = Arc::<Mutex<Option<String>>>::default();
+        let their_failure = Arc::clone(&failure);
         let cpu = plan.cpus.first().copied();
         let mut worker = ThreadGroup::default();
         worker.start("flatout-faulty", move || {
@@ -98,9 +103,11 @@ impl Faulty {
                 let _ = flatout_net::pin(cpu);
             }
             flatout_net::raise_priority(-10);
-            Worker::<P>::new(socket, responder, faults).run(&their_stop, &their_done);
+            if let Err(why) = Worker::<P>::new(socket, responder, faults).run(&their_stop, &their_done) {
+                *lock(&their_failure) = Some(why);
+            }
         })?;
-        Ok(Self { address, stop, done, worker })
+        Ok(Self { address, stop, done, failure, worker })
     }
 
     /// Where it listens.
@@ -113,6 +120,12 @@ impl Faulty {
     #[must_use]
     pub fn done(&self) -> Done {
         *self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why it could not go on: the call that failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.failure).clone()
     }
 
     /// Stops and waits for the end; does nothing in a fork of the process that started it.
@@ -174,9 +187,10 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn run(mut self, stop: &AtomicBool, published: &Mutex<Done>) {
-        while !stop.load(Ordering::Relaxed) {
-            let count = self.socket.receive_now(&mut self.batch);
+    fn run(mut self, stop: &AtomicBool, published: &Mutex<Done>) -> Result<(), String> {
+        let mut backoff = Backoff::default();
+        while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
+            let count = backoff.tried(self.socket.receive_now(&mut self.batch));
             for slot in 0..count {
                 self.take(slot);
             }
@@ -188,6 +202,7 @@ impl<P: Protocol> Worker<P> {
             }
         }
         *published.lock().unwrap_or_else(PoisonError::into_inner) = self.done;
+        backoff.end()
     }
 
     fn take(&mut self, slot: usize) {

@@ -20,7 +20,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use flatout_net::{Batch, Datagrams, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, SendResult};
 use flatout_wire::{Client, Protocol};
 
 use crate::clock::Clock;
@@ -189,7 +189,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
                 0
             }
             SendResult::Failed(errno) => {
-                self.tracker.published.fail(std::io::Error::from_raw_os_error(errno).to_string());
+                self.tracker.published.fail(CallError { call: "sendmsg", errno }.to_string());
                 self.hold_back(now, Unsent::Failed)
             }
         }

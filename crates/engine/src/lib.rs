@@ -8,6 +8,7 @@ pub mod clock;
 #[macro_use]
 pub mod counters;
 pub mod answer_table;
+mod backoff;
 pub mod faulty;
 pub mod flow;
 pub mod generator;

@@ -57,6 +57,7 @@ pub struct PublishedRun {
     done: Mutex<Vec<Second>>,
     spare: Mutex<Vec<Recorder>>,
     failure: Mutex<Option<String>>,
+    gave_up: Mutex<Option<String>>,
     connections: Published<Connections>,
     connect: Mutex<Durations>,
     backend: Mutex<&'static str>,
@@ -207,6 +208,18 @@ impl PublishedRun {
     /// Notes the first thing that the kernel would not do.
     pub fn fail(&self, what: String) {
         lock(&self.failure).get_or_insert(what);
+    }
+
+    /// The worker cannot go on, for this reason: it ends as if it were asked to stop.
+    pub fn give_up(&self, why: String) {
+        lock(&self.gave_up).get_or_insert(why);
+        self.ask_to_stop();
+    }
+
+    /// Why the worker could not go on.
+    #[must_use]
+    pub fn gave_up(&self) -> Option<String> {
+        lock(&self.gave_up).clone()
     }
 
     /// The first thing that the kernel would not do.

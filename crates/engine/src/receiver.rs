@@ -49,6 +49,7 @@ pub struct Receiving {
     /// None once it is stopped.
     intake: Mutex<Option<Arc<ReceiveSocket>>>,
     stop: Arc<AtomicBool>,
+    failures: Arc<Mutex<Vec<String>>>,
     threads: Mutex<ThreadGroup<()>>,
     /// At most one.
     handler: Mutex<ThreadGroup<()>>,
@@ -72,6 +73,7 @@ impl Receiving {
             stats,
             intake: Mutex::new(intakes.first().cloned()),
             stop: Arc::default(),
+            failures: Arc::default(),
             threads: Mutex::default(),
             handler: Mutex::default(),
         };
@@ -87,13 +89,18 @@ impl Receiving {
     }
 
     fn spawn<T: Decode>(&self, cpu: Option<usize>, worker: Worker<T, Arc<ReceiveSocket>>) -> io::Result<()> {
-        let stop = Arc::clone(&self.stop);
+        let (stop, failures, stats) = (Arc::clone(&self.stop), Arc::clone(&self.failures), Arc::clone(&self.stats));
         lock(&self.threads).start("flatout-receive", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
-            worker.run(&stop);
+            if let Err(why) = worker.run(&stop) {
+                lock(&failures).push(why);
+                // The others end too: who waits for messages must not wait for ever.
+                stop.store(true, Ordering::Relaxed);
+                stats.queue.stop();
+            }
         })
     }
 
@@ -119,6 +126,12 @@ impl Receiving {
     #[must_use]
     pub fn alive(&self) -> bool {
         self.is_here() && !self.stop.load(Ordering::Relaxed) && lock(&self.threads).is_at_work()
+    }
+
+    /// Why workers could not go on: the calls that failed.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        lock(&self.failures).clone()
     }
 
     /// The queue to the handler.

@@ -313,6 +313,12 @@ impl LoadRun {
         Some(self.clock.now() as i64 - self.counted_from()? as i64)
     }
 
+    /// Why a worker could not go on: a call that it depends on failed.
+    #[must_use]
+    pub fn gave_up(&self) -> Option<String> {
+        self.published.iter().find_map(|published| published.gave_up())
+    }
+
     /// What the kernel, the log or a worker would not do.
     #[must_use]
     pub fn failures(&self) -> Vec<String> {

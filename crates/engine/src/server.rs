@@ -11,7 +11,7 @@ mod streams;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use flatout_net::{Epoll, Listener, Streams, Uring};
@@ -19,8 +19,9 @@ use flatout_wire::{DropReason, Protocol};
 
 use crate::answer_table::AnswerTable;
 use crate::clock::SystemClock;
+use crate::generator::start::uses_uring;
 use crate::plan::{Io, ServePlan};
-use crate::published::Published;
+use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
 #[cfg(test)]
@@ -94,6 +95,7 @@ pub struct Serving {
     stop: Arc<AtomicBool>,
     /// Of each worker, one a thread.
     published: Vec<Vec<Arc<Published<Served>>>>,
+    failures: Arc<Mutex<Vec<String>>>,
     threads: ThreadGroup<()>,
 }
 
@@ -133,6 +135,7 @@ impl Serving {
             capacity: 0,
             stop: Arc::default(),
             published: (0..workers).map(|_| Vec::new()).collect(),
+            failures: Arc::default(),
             threads: ThreadGroup::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
@@ -155,16 +158,18 @@ impl Serving {
         &mut self,
         worker: usize,
         cpu: Option<usize>,
-        run: impl FnOnce(&AtomicBool, &Published<Served>) + Send + 'static,
+        run: impl FnOnce(&AtomicBool, &Published<Served>) -> Result<(), String> + Send + 'static,
     ) -> io::Result<()> {
         let published = Arc::<Published<Served>>::default();
-        let (stop, theirs) = (Arc::clone(&self.stop), Arc::clone(&published));
+        let (stop, theirs, failures) = (Arc::clone(&self.stop), Arc::clone(&published), Arc::clone(&self.failures));
         self.threads.start("flatout-serve", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
-            run(&stop, &theirs);
+            if let Err(why) = run(&stop, &theirs) {
+                lock(&failures).push(why);
+            }
         })?;
         if let Some(of_worker) = self.published.get_mut(worker) {
             of_worker.push(published);
@@ -185,9 +190,14 @@ impl Serving {
         let (tell, reported) = mpsc::channel();
         self.spawn(n, cpu, move |stop, published| {
             let begin = Begin::<P> { responder, answer_table, address, connections, stop, published, tell: &tell };
-            if let Err(error) = begin.run(io, listener) {
-                // The thread that started it waits for this message.
-                let _ = tell.send(Err(error));
+            match begin.run(io, listener) {
+                Ok(ended) => ended,
+                Err(error) => {
+                    let why = error.to_string();
+                    // The thread that started it waits for this message.
+                    let _ = tell.send(Err(error));
+                    Err(why)
+                }
             }
         })?;
         // A thread that has ended without a word has panicked.
@@ -234,6 +244,12 @@ impl Serving {
         self.published.iter().map(sum).collect()
     }
 
+    /// Why threads could not go on: the calls that failed.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        lock(&self.failures).clone()
+    }
+
     /// Whether all threads are still at work.
     #[must_use]
     pub fn alive(&self) -> bool {
@@ -265,29 +281,25 @@ struct Begin<'a, P: Protocol> {
 }
 
 impl<P: Protocol> Begin<'_, P> {
-    /// Runs until it is stopped. Errors: no carrier of the kind wanted.
-    fn run(self, io: Io, mut listener: Listener) -> io::Result<()> {
-        if io == Io::Uring || (io == Io::Auto && flatout_net::kernel().uring) {
+    /// Runs until it is stopped; returns how it ended. Errors: no carrier of the kind wanted.
+    fn run(self, io: Io, mut listener: Listener) -> io::Result<Result<(), String>> {
+        if uses_uring(io)? {
             match Uring::new(self.connections, Some(listener)) {
-                Ok(streams) => {
-                    self.serve(streams);
-                    return Ok(());
-                }
+                Ok(streams) => return Ok(self.serve(streams)),
                 Err(error) if io == Io::Uring => return Err(error),
                 // A ring that this process may not have: too little memory allowed, a filter of system calls.
                 Err(_) => listener = Listener::bind(self.address)?,
             }
         }
         let streams = Epoll::new(self.connections, Some(listener))?;
-        self.serve(streams);
-        Ok(())
+        Ok(self.serve(streams))
     }
 
-    fn serve(self, streams: impl Streams) {
+    fn serve(self, streams: impl Streams) -> Result<(), String> {
         // The thread that started it waits for this message.
         let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
         let clock = SystemClock::begin();
         streams::Worker::<P, _, _>::new(streams, clock, self.responder, self.answer_table, self.address.port())
-            .run(self.stop, self.published);
+            .run(self.stop, self.published)
     }
 }

@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use crate::call::{self, CallError};
 use crate::datagrams::SendResult;
-use crate::socket::wait_until;
 use crate::stamp;
 use crate::udp::{Flow, SEGMENTS, outcome};
 
@@ -87,10 +87,12 @@ impl BatchSender {
         self.sent
     }
 
-    /// Refusals received so far (no listener). A segmented call may have only one.
-    pub fn refused(&mut self) -> u64 {
-        self.refused += self.flows.iter().map(refusals).sum::<u64>();
-        self.refused
+    /// Refusals received so far (no listener). A segmented call may have only one. Errors: they cannot be read.
+    pub fn refused(&mut self) -> io::Result<u64> {
+        for flow in &self.flows {
+            self.refused += refusals(flow)?;
+        }
+        Ok(self.refused)
     }
 
     /// Messages that this machine's own queue dropped; they were not sent.
@@ -119,22 +121,29 @@ impl BatchSender {
                 SendResult::Sent(sent) => {
                     if sent < count {
                         // A call that sent some does not return the error of the rest: a refusal is in the error queue
-                        // only.
-                        self.refused += refusals(flow);
+                        // only. Where that cannot be read, `refused` says so.
+                        self.refused += refusals(flow).unwrap_or(0);
                     }
                     (summary.processed, summary.sent, refused_in_a_row) =
                         (summary.processed + sent, summary.sent + sent, 0);
                     self.sent += sent as u64;
                     self.turn = (self.turn + 1) % self.flows.len();
                 }
-                SendResult::Full if !wait_until(flow.socket(), libc::POLLOUT, PATIENCE) => return Ok(summary),
-                SendResult::Full => {}
+                SendResult::Full => match call::poll(flow.socket(), libc::POLLOUT, PATIENCE) {
+                    Ok(true) => {}
+                    Err(error) if summary.processed == 0 => return Err(error.into()),
+                    Ok(false) | Err(_) => return Ok(summary),
+                },
                 SendResult::Dropped => {
                     // Nothing of a segmented call was sent; all but the first are tried again.
                     (summary.processed, self.dropped) = (summary.processed + 1, self.dropped + 1);
                 }
                 SendResult::Refused => {
-                    self.refused += refusals(flow);
+                    match refusals(flow) {
+                        Ok(count) => self.refused += count,
+                        Err(error) if summary.processed == 0 => return Err(error.into()),
+                        Err(_) => return Ok(summary),
+                    }
                     refused_in_a_row += 1;
                     if refused_in_a_row == REFUSED_IN_A_ROW {
                         return Ok(summary);
@@ -152,8 +161,12 @@ impl BatchSender {
 }
 
 /// Reads the error queue; returns how many datagrams were refused.
-fn refusals(flow: &Flow) -> u64 {
-    std::iter::from_fn(|| flow.refused(&mut [])).take(REFUSED_IN_A_ROW).count() as u64
+fn refusals(flow: &Flow) -> Result<u64, CallError> {
+    let mut count = 0;
+    while count < REFUSED_IN_A_ROW as u64 && flow.refused(&mut [])?.is_some() {
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Sends `count` messages as one buffer that the kernel segments. The caller has checked the length.
@@ -181,9 +194,9 @@ fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, 
         (vector.iov_base, vector.iov_len) = (message.as_ptr().cast_mut().cast(), size);
         ready += 1;
     }
-    let fd = flow.socket().as_raw_fd();
+    let headers = headers.get_mut(..ready).unwrap_or_default();
     // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the
     // kernel writes lengths into the headers and only reads the rest.
-    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), ready as libc::c_uint, libc::MSG_DONTWAIT as _) };
-    outcome(sent as isize, sent as usize)
+    let sent = unsafe { call::send(flow.socket(), headers, libc::MSG_DONTWAIT) };
+    outcome(sent, sent as usize)
 }

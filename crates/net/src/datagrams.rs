@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::batch::Batch;
+use crate::call::CallError;
 
 /// Carries datagrams between this end's flows and the far end. Nothing here blocks but [`Datagrams::poll`].
 ///
@@ -20,14 +21,15 @@ pub trait Datagrams {
     /// Waits up to `wait` for arrivals or refusals and returns how many flows have some.
     ///
     /// Edge-triggered: each such flow is reported once, and must be received from until that returns less than the
-    /// batch holds. An implementation whose flows share a queue sorts its arrivals here.
-    fn poll(&mut self, wait: Duration) -> usize;
+    /// batch holds. An implementation whose flows share a queue sorts its arrivals here. Errors: the call itself failed;
+    /// that is no silence of the far end.
+    fn poll(&mut self, wait: Duration) -> Result<usize, CallError>;
     /// The n-th flow that the last `poll` reported, and whether it has refusals to read.
     fn ready(&self, n: usize) -> (usize, bool);
-    /// Receives arrivals of `flow` into the batch, from slot 0 on; returns how many.
-    fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize;
-    /// The next refusal that came back to `flow`, the datagram it quotes in `quote`.
-    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Option<Refused>;
+    /// Receives arrivals of `flow` into the batch, from slot 0 on; returns how many. Errors as for `poll`.
+    fn receive(&mut self, flow: usize, batch: &mut Batch) -> Result<usize, CallError>;
+    /// The next refusal that came back to `flow`, the datagram it quotes in `quote`. Errors as for `poll`.
+    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Result<Option<Refused>, CallError>;
     /// Arrivals of all flows that this end dropped because they were not received in time.
     fn drops(&self) -> u64;
 }

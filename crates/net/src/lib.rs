@@ -9,6 +9,7 @@ compile_error!("flatout runs on Linux only: it is built on Linux's own system ca
 mod address;
 mod batch;
 mod batch_sender;
+mod call;
 mod datagrams;
 mod event_fd;
 mod option;
@@ -25,10 +26,11 @@ mod udp;
 
 pub use batch::{Batch, Meta};
 pub use batch_sender::{BatchSender, SendSummary};
+pub use call::CallError;
 pub use datagrams::{Datagrams, Refused, SendResult};
 pub use event_fd::EventFd;
 pub use option::SocketMemory;
-pub use probe::{Kernel, kernel};
+pub use probe::{Kernel, kernel, uring_refusal};
 pub use query_socket::QuerySocket;
 pub use receive_socket::{DatagramReceiver, ReceiveOptions, ReceiveSocket};
 pub use recv_ring::ReceiveRing;

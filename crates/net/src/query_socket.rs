@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::socket::{connect, wait_until};
+use crate::call;
+use crate::socket::connect;
 use crate::udp;
 
 /// A connected UDP socket that waits for the reply.
@@ -30,7 +31,7 @@ impl QuerySocket {
     ///
     /// Errors are the kernel's; ECONNREFUSED: no listener.
     pub fn receive(&self, into: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
-        wait_until(&self.0, libc::POLLIN, wait);
+        call::poll(&self.0, libc::POLLIN, wait)?;
         let fd = self.0.as_raw_fd();
         // SAFETY: pointer and length describe `into`, borrowed for the call.
         let got = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };

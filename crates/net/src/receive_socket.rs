@@ -3,11 +3,12 @@
 use std::io;
 use std::mem::zeroed;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address;
+use crate::call::{self, CallError};
 use crate::option::{self, SocketMemory};
 use crate::recv_ring::ReceiveRing;
 use crate::socket::{bind, local_address};
@@ -19,8 +20,9 @@ const AT_ONCE: usize = 64;
 
 /// What the engine needs of a source of datagrams; sockets here, fakes in tests.
 pub trait DatagramReceiver: Send + 'static {
-    /// Receives what has arrived, waiting a while for the first datagram if `waits`. Zero: nothing came.
-    fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> usize;
+    /// Receives what has arrived, waiting a while for the first datagram if `waits`. Zero: nothing came. Errors: the
+    /// call itself failed, which is no silence.
+    fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> Result<usize, CallError>;
     /// Sends one datagram back, from the address that the peer sent to; a failed send is a lost datagram.
     fn answer(&mut self, bytes: &[u8], to: Peer);
 }
@@ -52,6 +54,7 @@ impl ReceiveSocket {
     /// Errors are the kernel's: in use, no permission, no such address. [`ReceiveSocket::coalesced`] says whether the
     /// kernel has UDP_GRO.
     pub fn bind(at: SocketAddr, options: ReceiveOptions) -> io::Result<Self> {
+        call::check_receiving()?;
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
         option::receive_buffer(socket.as_fd(), libc::c_int::try_from(options.buffer).unwrap_or(libc::c_int::MAX))?;
@@ -121,10 +124,9 @@ impl ReceiveSocket {
         }
         let (mut total, mut at) = (0, 0);
         while let Some(rest) = headers.get_mut(at..).filter(|rest| !rest.is_empty()) {
-            let (pointer, count) = (rest.as_mut_ptr(), rest.len() as libc::c_uint);
             // SAFETY: the headers point to `names`, `controls`, `vector` and `bytes`, which outlive the call and are
             // only read.
-            let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), pointer, count, 0) };
+            let sent = unsafe { call::send(&self.socket, rest, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
             total += sent;
             at += sent;
@@ -142,16 +144,13 @@ impl ReceiveSocket {
 }
 
 impl DatagramReceiver for Arc<ReceiveSocket> {
-    fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> usize {
-        let headers = into.headers();
-        let (pointer, slots) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
+    fn receive(&mut self, into: &mut ReceiveRing, waits: bool) -> Result<usize, CallError> {
         // The kernel reports the whole length of truncated datagrams (MSG_TRUNC, 2.4).
         let flags = libc::MSG_TRUNC | if waits { libc::MSG_WAITFORONE } else { libc::MSG_DONTWAIT };
-        // SAFETY: `slots` headers and all they point to live in `into`, borrowed for the call.
-        let got = unsafe { libc::recvmmsg(self.socket.as_raw_fd(), pointer, slots, flags as _, std::ptr::null_mut()) };
-        let count = usize::try_from(got).unwrap_or(0);
-        into.note(count);
-        count
+        // SAFETY: the headers and all they point to live in `into`, borrowed for the call.
+        let got = unsafe { call::receive(&self.socket, into.headers(), flags) };
+        into.note(*got.as_ref().unwrap_or(&0));
+        got
     }
 
     fn answer(&mut self, bytes: &[u8], to: Peer) {

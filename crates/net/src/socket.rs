@@ -4,7 +4,6 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use crate::address;
 
@@ -49,13 +48,4 @@ pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     // SAFETY: the kernel writes at most `length` bytes into `storage`.
     check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &raw mut length) })?;
     address::from_kernel(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
-}
-
-/// Waits up to `wait` until the socket is ready for `events` or has an error; returns whether it is.
-pub(crate) fn wait_until(socket: &OwnedFd, events: libc::c_short, wait: Duration) -> bool {
-    let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
-    let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
-    // SAFETY: the kernel writes one pollfd and reads one timespec; the null mask changes no signals.
-    let ready = unsafe { libc::ppoll(&raw mut watched, 1, &raw const timeout, std::ptr::null()) };
-    ready > 0
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::{Batch, Datagrams, Flow, FlowOptions, Flows, Meta, Poller, SendResult, Server, address, thread};
 
 mod batch_sender;
+mod call;
 mod datagrams;
 mod receive_socket;
 mod streams;
@@ -35,7 +36,7 @@ fn received(server: &Server, count: usize) -> Vec<(u8, usize)> {
     let mut batch = Batch::new(count, 2048, true);
     let mut all = Vec::new();
     while all.len() < count {
-        let came = server.receive(&mut batch);
+        let came = server.receive(&mut batch).unwrap();
         assert!(came > 0, "only {all:?} came");
         all.extend((0..came).map(|slot| (batch.packet(slot)[0], batch.length(slot))));
     }
@@ -46,7 +47,7 @@ fn received(server: &Server, count: usize) -> Vec<(u8, usize)> {
 fn readable(flow: &Flow) -> bool {
     let mut poller = Poller::new(1).unwrap();
     poller.register(flow, 7).unwrap();
-    assert_eq!(poller.poll(PATIENCE), 1);
+    assert_eq!(poller.poll(PATIENCE).unwrap(), 1);
     let (token, error) = poller.ready(0);
     assert_eq!(token, 7);
     error
@@ -58,7 +59,7 @@ fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
     let mut flow = flow.unwrap();
     assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
     let mut batch = Batch::new(4, 2048, true);
-    assert_eq!(server.receive(&mut batch), 1);
+    assert_eq!(server.receive(&mut batch).unwrap(), 1);
     assert_eq!(batch.peer(0).unwrap().port(), flow.source().unwrap().port());
     assert!(batch.local(0).is_none_or(|local| local.to_canonical() == asked));
     assert!(batch.meta(0).unicast);
@@ -67,7 +68,7 @@ fn answered(server: &Server, asked: IpAddr) -> Vec<u8> {
     assert_eq!((batch.answers(), server.send_answers(&mut batch), batch.answers()), (1, 1, 0));
     assert!(!readable(&flow), "the answer to {asked} came back");
     // A connected socket receives from its peer only: the answer left from the address that was asked.
-    assert_eq!(flow.receive(&mut batch), 1);
+    assert_eq!(flow.receive(&mut batch).unwrap(), 1);
     batch.packet(0).to_vec()
 }
 
@@ -139,7 +140,7 @@ fn what_was_sent_to_a_broadcast_address_is_told_apart() {
     client.set_broadcast(true).unwrap();
     client.send_to(b"anybody", ("127.255.255.255", server.address().unwrap().port())).unwrap();
     let mut batch = Batch::new(1, 64, true);
-    assert_eq!(server.receive(&mut batch), 1);
+    assert_eq!(server.receive(&mut batch).unwrap(), 1);
     assert!(!batch.meta(0).unicast);
 }
 
@@ -153,14 +154,14 @@ fn an_answer_that_cannot_leave_stops_no_other() {
     }
     let mut came = 0;
     while came < 3 {
-        came += server.receive(&mut batch);
+        came += server.receive(&mut batch).unwrap();
         assert!(came == 3 || came == 0, "loopback has delivered all three before this");
     }
     (0..3).for_each(|slot| batch.answer(slot, 10 + slot));
     batch.answers[1].msg_hdr.msg_namelen = 1;
     assert_eq!(server.send_answers(&mut batch), 2);
     readable(&flow);
-    assert_eq!(flow.receive(&mut batch), 2);
+    assert_eq!(flow.receive(&mut batch).unwrap(), 2);
     assert_eq!((batch.length(0), batch.length(1)), (10, 12));
 }
 
@@ -171,10 +172,10 @@ fn a_closed_port_refuses_and_quotes_the_datagram() {
     assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1));
     assert!(readable(&flow), "a refusal is an error to read");
     let mut quote = [0; 576];
-    let refused = flow.refused(&mut quote).unwrap();
+    let refused = flow.refused(&mut quote).unwrap().unwrap();
     assert_eq!((refused.quoted, refused.errno), (48, libc::ECONNREFUSED));
     assert_eq!(quote[..48], [1; 48]);
-    assert!(flow.refused(&mut quote).is_none());
+    assert!(flow.refused(&mut quote).unwrap().is_none());
     assert_eq!(flow.send(&mut numbered(1, 48), 1), SendResult::Sent(1), "a refusal that was read spoils no call");
 }
 
@@ -187,7 +188,8 @@ fn a_refusal_that_was_not_read_spoils_one_send_and_is_kept() {
     assert_eq!(flow.send(&mut batch, 1), SendResult::Refused);
     assert_eq!(flow.send(&mut batch, 1), SendResult::Sent(1));
     let mut quote = [0; 16];
-    let quoted: Vec<_> = std::iter::from_fn(|| flow.refused(&mut quote)).map(|refused| refused.quoted).collect();
+    let quoted: Vec<_> =
+        std::iter::from_fn(|| flow.refused(&mut quote).unwrap()).map(|refused| refused.quoted).collect();
     assert_eq!(quoted, [16, 16]);
 }
 
@@ -201,10 +203,10 @@ fn a_flow_is_named_again_while_refusals_are_left() {
     assert_eq!(left, 5, "every other call only tells of a refusal");
     let mut quote = [0; 64];
     for _ in 0..5 {
-        assert_eq!((flows.poll(PATIENCE), flows.ready(0)), (1, (0, true)));
-        assert!(flows.refused(0, &mut quote).is_some());
+        assert_eq!((flows.poll(PATIENCE).unwrap(), flows.ready(0)), (1, (0, true)));
+        assert!(flows.refused(0, &mut quote).unwrap().is_some());
     }
-    assert!(flows.refused(0, &mut quote).is_none());
+    assert!(flows.refused(0, &mut quote).unwrap().is_none());
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn what_a_full_queue_drops_is_counted() {
     for _ in 0..4_000 {
         far_end.send_to(&[7; 1_400], source).unwrap();
     }
-    let calls = std::iter::from_fn(|| Some(flows.receive(0, &mut batch)).filter(|&count| count > 0));
+    let calls = std::iter::from_fn(|| Some(flows.receive(0, &mut batch).unwrap()).filter(|&count| count > 0));
     let kept: usize = calls.sum();
     assert!(flows.drops() > 0);
     assert_eq!(kept as u64 + flows.drops(), 4_000);
@@ -238,7 +240,7 @@ fn a_datagram_longer_than_its_slot_is_flagged() {
     let mut batch = Batch::new(2, 16, true);
     for (length, truncated) in [(16, false), (17, true), (16, false)] {
         flow.send(&mut numbered(1, length), 1);
-        assert_eq!(server.receive(&mut batch), 1);
+        assert_eq!(server.receive(&mut batch).unwrap(), 1);
         assert_eq!((batch.length(0), batch.meta(0).truncated), (16, truncated), "{length} bytes");
         assert_eq!(batch.packet(0), [1; 16]);
     }
@@ -252,12 +254,12 @@ fn arrivals_carry_the_kernel_s_stamp_where_asked() {
         let mut flow = Flow::open(server.address().unwrap(), None, stamps).unwrap();
         let before = unix_now();
         flow.send(&mut numbered(1, 48), 1);
-        assert_eq!(server.receive(&mut batch), 1);
+        assert_eq!(server.receive(&mut batch).unwrap(), 1);
         let stamp = batch.meta(0).stamp_unix_ns.unwrap();
         assert!((before..=unix_now()).contains(&stamp));
         assert!(server.send_to(&[1; 48], batch.peer(0).unwrap()));
         readable(&flow);
-        assert_eq!(flow.receive(&mut batch), 1);
+        assert_eq!(flow.receive(&mut batch).unwrap(), 1);
         match batch.meta(0).stamp_unix_ns {
             Some(answer) => assert!(stamps && (stamp..=unix_now()).contains(&answer)),
             None => assert!(!stamps),
@@ -277,7 +279,7 @@ fn flows_leave_from_the_sources_in_turn() {
     for (flow, last) in [(0, 2), (1, 3), (2, 2)] {
         assert_eq!(flows.send(flow, &mut numbered(2, 48), 2, 48), SendResult::Sent(2));
         received(&server, 1);
-        assert_eq!(server.receive(&mut batch), 1);
+        assert_eq!(server.receive(&mut batch).unwrap(), 1);
         let peer = batch.peer(0).unwrap();
         assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, last]));
         ports.push((peer.ip(), peer.port()));
@@ -299,12 +301,12 @@ fn a_flow_is_named_once_for_what_has_come() {
     .unwrap();
     let mut batch = Batch::new(4, 2048, true);
     flows.send(1, &mut numbered(1, 48), 1, 48);
-    assert_eq!(server.receive(&mut batch), 1);
-    assert_eq!(flows.poll(Duration::ZERO), 0);
+    assert_eq!(server.receive(&mut batch).unwrap(), 1);
+    assert_eq!(flows.poll(Duration::ZERO).unwrap(), 0);
     server.send_to(&[1; 8], batch.peer(0).unwrap());
-    assert_eq!((flows.poll(PATIENCE), flows.ready(0)), (1, (1, false)));
-    assert_eq!(flows.poll(Duration::ZERO), 0);
-    assert_eq!((flows.receive(1, &mut batch), flows.receive(1, &mut batch), flows.receive(0, &mut batch)), (1, 0, 0));
+    assert_eq!((flows.poll(PATIENCE).unwrap(), flows.ready(0)), (1, (1, false)));
+    assert_eq!(flows.poll(Duration::ZERO).unwrap(), 0);
+    assert_eq!([1, 1, 0].map(|flow| flows.receive(flow, &mut batch)), [Ok(1), Ok(0), Ok(0)]);
     assert_eq!(flows.send(3, &mut batch, 1, 48), SendResult::Failed(libc::EBADF));
 }
 

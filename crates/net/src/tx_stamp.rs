@@ -6,8 +6,9 @@
 
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
+use crate::call::{self, CallError};
 use crate::option;
 use crate::stamp;
 use crate::udp::Server;
@@ -59,24 +60,24 @@ impl TxStampReader {
 
     /// The stamps that have come since the last call, up to 64, in the order of sending; never waits.
     ///
-    /// Empty: none are there, or the socket was bound without [`crate::ServerOptions::tx_stamps`].
-    pub fn read(&mut self, server: &Server) -> &[TxStamp] {
+    /// Empty: none are there, or the socket was bound without [`crate::ServerOptions::tx_stamps`]. Errors: the call
+    /// itself failed.
+    pub fn read(&mut self, server: &Server) -> Result<&[TxStamp], CallError> {
         self.stamps.clear();
         for header in &mut self.headers {
             header.msg_hdr.msg_controllen = size_of_val(&self.controls[0]) as _;
             header.msg_hdr.msg_flags = 0;
         }
-        let (headers, count) = (self.headers.as_mut_ptr(), AT_ONCE as libc::c_uint);
-        let (fd, flags) = (server.socket().as_raw_fd(), libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT);
-        // SAFETY: `count` headers and the control buffers they point to live in `self`, borrowed for the call.
-        let got = unsafe { libc::recvmmsg(fd, headers, count, flags as _, std::ptr::null_mut()) };
-        for header in self.headers.iter().take(usize::try_from(got).unwrap_or(0)) {
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: the headers and the control buffers they point to live in `self`, borrowed for the call.
+        let got = unsafe { call::receive(server.socket(), &mut self.headers, flags) }?;
+        for header in self.headers.iter().take(got) {
             let data = stamp::read(&header.msg_hdr);
             if let (Some(id), Some(unix_ns)) = (data.tx_id, data.tx_unix_ns) {
                 self.stamps.push(TxStamp { id, unix_ns });
             }
         }
-        &self.stamps
+        Ok(&self.stamps)
     }
 }
 

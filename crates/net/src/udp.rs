@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use crate::address;
 use crate::batch::Batch;
+use crate::call::{self, CallError};
 use crate::datagrams::{Datagrams, Refused, SendResult};
 use crate::option::{self, SocketMemory};
-use crate::socket::{bind, check, connect, local_address, own};
+use crate::socket::{bind, check, connect, errno, local_address, own};
 use crate::stamp;
 use crate::tx_stamp;
 
@@ -65,16 +66,16 @@ impl Flow {
     /// Sends the first `count` slots, each its own datagram.
     pub fn send(&mut self, batch: &mut Batch, count: usize) -> SendResult {
         let count = count.min(batch.slots());
-        let header = batch.headers.as_mut_ptr();
-        let fd = self.socket.as_raw_fd();
         if count == 1 {
+            let (fd, header) = (self.socket.as_raw_fd(), batch.headers.as_ptr());
             // SAFETY: the header and all it points to live in `batch`, borrowed for the call.
             let sent = unsafe { libc::sendmsg(fd, &raw const (*header).msg_hdr, libc::MSG_DONTWAIT) };
             return outcome(sent, 1);
         }
-        // SAFETY: `count` headers and all they point to live in `batch`, borrowed for the call.
-        let sent = unsafe { libc::sendmmsg(fd, header, count as libc::c_uint, libc::MSG_DONTWAIT as _) };
-        outcome(sent as isize, sent as usize)
+        let headers = batch.headers.get_mut(..count).unwrap_or_default();
+        // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
+        let sent = unsafe { call::send(&self.socket, headers, libc::MSG_DONTWAIT) };
+        outcome(sent, sent as usize)
     }
 
     /// Sends the first `count` slots, all `length` bytes long, in one call that the kernel cuts apart (UDP_SEGMENT).
@@ -89,13 +90,13 @@ impl Flow {
         outcome(sent, count)
     }
 
-    /// Receives what has arrived, up to the batch's size; never waits. Zero: nothing there, or an error to read.
-    pub fn receive(&self, batch: &mut Batch) -> usize {
-        receive(&self.socket, batch, libc::MSG_DONTWAIT).unwrap_or(0)
+    /// Receives what has arrived, up to the batch's size; never waits. Zero: nothing there, or a refusal to read.
+    pub fn receive(&self, batch: &mut Batch) -> Result<usize, CallError> {
+        receive(&self.socket, batch, libc::MSG_DONTWAIT)
     }
 
     /// The next refusal that came back, its quoted datagram in `quote`.
-    pub fn refused(&self, quote: &mut [u8]) -> Option<Refused> {
+    pub fn refused(&self, quote: &mut [u8]) -> Result<Option<Refused>, CallError> {
         let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
         let mut control = [0_u64; 64];
         // SAFETY: msghdr is plain old data; all zeroes is a valid value.
@@ -107,7 +108,11 @@ impl Flow {
         let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
         // SAFETY: the header points to `vector`, `quote` and `control`, which outlive the call.
         let got = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, flags) };
-        (got >= 0).then(|| Refused { quoted: (got as usize).min(quote.len()), errno: stamp::read(&header).errno })
+        match usize::try_from(got) {
+            Ok(got) => Ok(Some(Refused { quoted: got.min(quote.len()), errno: stamp::read(&header).errno })),
+            Err(_) if matches!(errno(), libc::EAGAIN | libc::EINTR) => Ok(None),
+            Err(_) => Err(CallError::last("recvmsg")),
+        }
     }
 
     /// Fill level and drops of this flow's receive queue.
@@ -122,7 +127,7 @@ pub(crate) fn outcome(sent: isize, count: usize) -> SendResult {
     if sent >= 0 {
         return SendResult::Sent(count);
     }
-    match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
+    match errno() {
         libc::EAGAIN | libc::EINTR => SendResult::Full,
         libc::ENOBUFS => SendResult::Dropped,
         libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EPROTO => SendResult::Refused,
@@ -130,19 +135,12 @@ pub(crate) fn outcome(sent: isize, count: usize) -> SendResult {
     }
 }
 
-fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> io::Result<usize> {
-    let slots = batch.slots();
+fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> Result<usize, CallError> {
     batch.open();
-    let headers = batch.headers.as_mut_ptr();
-    // SAFETY: `slots` headers and all they point to live in `batch`, borrowed for the call.
-    let got =
-        unsafe { libc::recvmmsg(socket.as_raw_fd(), headers, slots as libc::c_uint, flags as _, std::ptr::null_mut()) };
-    if got < 0 {
-        batch.note(0);
-        return Err(io::Error::last_os_error());
-    }
-    batch.note(got as usize);
-    Ok(got as usize)
+    // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
+    let got = unsafe { call::receive(socket, &mut batch.headers, flags) };
+    batch.note(*got.as_ref().unwrap_or(&0));
+    got
 }
 
 /// Waits for any of many flows to become readable (epoll).
@@ -187,13 +185,18 @@ impl Poller {
     }
 
     /// Waits up to `wait` and returns how many flows are ready; [`Poller::ready`] has them.
-    pub fn poll(&mut self, wait: Duration) -> usize {
-        let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
+    pub fn poll(&mut self, wait: Duration) -> Result<usize, CallError> {
         let (events, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
-        let epoll = self.epoll.as_raw_fd();
-        // SAFETY: the kernel writes at most `room` events into `events`; the null mask changes no signals.
-        let ready = unsafe { libc::epoll_pwait2(epoll, events, room, &raw const timeout, std::ptr::null()) };
-        usize::try_from(ready).unwrap_or(0)
+        // SAFETY: `events` has `room` events.
+        unsafe { call::wait(&self.epoll, events, room, wait) }
+    }
+
+    /// The same where epoll_pwait2 is refused.
+    #[cfg(test)]
+    pub(crate) fn poll_by_ppoll(&mut self, wait: Duration) -> Result<usize, CallError> {
+        let (events, room) = (self.events.as_mut_ptr(), self.events.len() as libc::c_int);
+        // SAFETY: `events` has `room` events.
+        unsafe { call::wait_exactly(&self.epoll, events, room, wait) }
     }
 
     /// The token of the n-th flow that the last call reported, and whether it has an error to read.
@@ -255,7 +258,7 @@ impl Datagrams for Flows {
         }
     }
 
-    fn poll(&mut self, wait: Duration) -> usize {
+    fn poll(&mut self, wait: Duration) -> Result<usize, CallError> {
         self.poller.poll(wait)
     }
 
@@ -263,12 +266,12 @@ impl Datagrams for Flows {
         self.poller.ready(n)
     }
 
-    fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize {
-        self.flows.get(flow).map_or(0, |flow| flow.receive(batch))
+    fn receive(&mut self, flow: usize, batch: &mut Batch) -> Result<usize, CallError> {
+        self.flows.get(flow).map_or(Ok(0), |flow| flow.receive(batch))
     }
 
-    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Option<Refused> {
-        self.flows.get(flow).and_then(|flow| flow.refused(quote))
+    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Result<Option<Refused>, CallError> {
+        self.flows.get(flow).map_or(Ok(None), |flow| flow.refused(quote))
     }
 
     fn drops(&self) -> u64 {
@@ -312,6 +315,7 @@ impl Server {
 
     /// Binds to `at` as [`Server::bind`] does, with all options.
     pub fn bind_with(at: SocketAddr, options: ServerOptions) -> io::Result<Self> {
+        call::check_receiving()?;
         let socket = socket(at.ip())?;
         option::reuse_port(socket.as_fd())?;
         option::receive_buffer(socket.as_fd(), SERVER_BUFFER)?;
@@ -343,13 +347,13 @@ impl Server {
     /// Receives what has arrived, waiting for the first datagram up to [`ServerOptions::wait`].
     ///
     /// Zero: nothing came in that time.
-    pub fn receive(&self, batch: &mut Batch) -> usize {
-        receive(&self.socket, batch, libc::MSG_WAITFORONE).unwrap_or(0)
+    pub fn receive(&self, batch: &mut Batch) -> Result<usize, CallError> {
+        receive(&self.socket, batch, libc::MSG_WAITFORONE)
     }
 
     /// Receives what has arrived without waiting.
-    pub fn receive_now(&self, batch: &mut Batch) -> usize {
-        receive(&self.socket, batch, libc::MSG_DONTWAIT).unwrap_or(0)
+    pub fn receive_now(&self, batch: &mut Batch) -> Result<usize, CallError> {
+        receive(&self.socket, batch, libc::MSG_DONTWAIT)
     }
 
     /// Sends one datagram; returns whether it was sent.
@@ -367,8 +371,7 @@ impl Server {
         while at < batch.answers.len() {
             let rest = &mut batch.answers[at..];
             // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
-            let sent =
-                unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
+            let sent = unsafe { call::send(&self.socket, rest, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
             total += sent;
             // The first of the rest failed: skip it.

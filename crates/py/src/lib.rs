@@ -47,7 +47,14 @@ fn protocols() -> Vec<&'static str> {
 #[pyfunction]
 fn kernel() -> BTreeMap<&'static str, bool> {
     let found = net::kernel();
-    BTreeMap::from([("segmentation", found.segmentation), ("stamps", found.stamps), ("uring", found.uring)])
+    BTreeMap::from([
+        ("segmentation", found.segmentation),
+        ("stamps", found.stamps),
+        ("uring", found.uring),
+        ("epoll_pwait2", found.epoll_pwait2),
+        ("recvmmsg", found.recvmmsg),
+        ("sendmmsg", found.sendmmsg),
+    ])
 }
 
 /// Raises the soft limit on descriptors to the hard one; returns what it is now.

@@ -112,6 +112,12 @@ impl LoadRun {
         self.0.bytes()
     }
 
+    /// Why a worker could not go on; None: all could.
+    #[getter]
+    fn gave_up(&self) -> Option<String> {
+        self.0.gave_up()
+    }
+
     #[getter]
     fn failures(&self) -> Vec<String> {
         self.0.failures()

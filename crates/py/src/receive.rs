@@ -81,6 +81,12 @@ impl Receiver {
         self.0.alive()
     }
 
+    /// Why threads could not go on: the calls that failed.
+    #[getter]
+    fn failures(&self) -> PyResult<Vec<String>> {
+        Ok(self.here()?.failures())
+    }
+
     /// Bytes of every message.
     #[getter]
     fn size(&self) -> usize {

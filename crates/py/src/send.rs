@@ -57,10 +57,11 @@ impl Sender {
     }
 
     /// Records that have sent, that came back as refused, and that this machine's own queue dropped.
-    fn counts(&self, py: Python<'_>) -> Words {
-        let counts = |outlet: &mut BatchSender| (outlet.sent(), outlet.refused(), outlet.dropped());
-        let (sent, refused, dropped) = py.detach(|| self.lock().as_mut().map(counts)).unwrap_or_default();
-        Words::from([("sent", sent), ("refused", refused), ("dropped", dropped)])
+    fn counts(&self, py: Python<'_>) -> PyResult<Words> {
+        let counts = |outlet: &mut BatchSender| Ok((outlet.sent(), outlet.refused()?, outlet.dropped()));
+        let counted = py.detach(|| self.lock().as_mut().map(counts)).unwrap_or_else(|| Ok(Default::default()));
+        let (sent, refused, dropped) = counted.map_err(raise)?;
+        Ok(Words::from([("sent", sent), ("refused", refused), ("dropped", dropped)]))
     }
 
     /// Closes the flows.

@@ -75,6 +75,12 @@ impl Server {
         self.0.alive()
     }
 
+    /// Why threads could not go on: the calls that failed.
+    #[getter]
+    fn failures(&self) -> PyResult<Vec<String>> {
+        Ok(self.here()?.failures())
+    }
+
     /// Each worker's counters, by the names of their fields; dropped is the sum of all reasons.
     fn served(&self) -> PyResult<Vec<Words>> {
         Ok(self.here()?.served().iter().map(|served| served.words().collect()).collect())
@@ -163,6 +169,12 @@ impl FaultyServer {
     #[getter]
     fn address(&self) -> (IpAddr, u16) {
         (self.0.address().ip(), self.0.address().port())
+    }
+
+    /// Why it could not go on; None: it could.
+    #[getter]
+    fn failure(&self) -> Option<String> {
+        self.0.failure()
     }
 
     /// How often each fate was carried out; final once the server is stopped.

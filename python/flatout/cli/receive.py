@@ -114,6 +114,8 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
             if not receiving.quiet:
                 for line in _beginning(protocol, server, receiving):
                     out.say(line)
+                for note in server.notes:
+                    out.say(f"flatout: note: {note}")
             lines = functools.partial(_Lines, size=server.layout.size, people=not receiving.quiet)
             return run_until_stopped(server, lines, stop, seconds=seconds, json=receiving.json)
 

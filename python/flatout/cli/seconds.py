@@ -41,6 +41,10 @@ class Running(Protocol):
     def alive(self) -> bool:
         """Whether all its threads are at work."""
 
+    @property
+    def errors(self) -> list[str]:
+        """The system calls that failed so that threads could not go on."""
+
     def stats(self) -> Stats:
         """Its counters since the beginning."""
 
@@ -141,9 +145,12 @@ def run_until_stopped(
         died = not running.alive
         running.stop()
         reported.last(running.stats())
-    if died:
+    for error in running.errors:
+        out.say(f"flatout: a serving thread cannot go on: {error}")
+    if died and not running.errors:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
-    return out.worst([out.GENERATOR if died else out.DONE, out.UNMET if reported.failed else out.DONE])
+    broken = out.GENERATOR if died or running.errors else out.DONE
+    return out.worst([broken, out.UNMET if reported.failed else out.DONE])
 
 
 def _zero(stats: Any) -> Any:

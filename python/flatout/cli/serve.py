@@ -60,6 +60,8 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
             if not serving.quiet:
                 for line in _beginning(protocol, server):
                     out.say(line)
+                for note in server.notes:
+                    out.say(f"flatout: note: {note}")
             lines = functools.partial(_Lines, people=not serving.quiet)
             return run_until_stopped(server, lines, stop, seconds=seconds, json=serving.json)
 

@@ -114,6 +114,9 @@ class _SearchRun:
         self._record(step, evaluation)
         self.trials.append(_trial(result, evaluation, step, self.search))
         self._report(step, finished=self.trials[-1])
+        if result.failed_call is not None and result.verdict != "interrupted":
+            # It would fail every further trial, too.
+            return _Stop("generator", result.why)
         return _Stop("interrupted") if result.verdict == "interrupted" else None
 
     def _end_or_raise(self, error: Exception, end: _Stop | None) -> _Stop | None:

@@ -42,6 +42,8 @@ class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
+    if result.failed_call is not None and result.verdict != "interrupted":
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=result.why)
     unopened = connections.unopened(result)
     if unopened is not None:
         return TrialEvaluation(verdict="invalid", loss=0.0, why=unopened)

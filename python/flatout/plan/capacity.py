@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flatout import units
+from flatout._engine import kernel
 from flatout.errors import UsageError
 from flatout.plan import targets
 from flatout.scenario.model import Scenario
@@ -38,7 +39,7 @@ class Room(NamedTuple):
 
 def room() -> Room:
     """As the kernel says now."""
-    return Room(local_ports(), descriptors(), _available_memory(), _io_uring())
+    return Room(local_ports(), descriptors(), _available_memory(), kernel()["uring"])
 
 
 def local_ports() -> int:
@@ -70,15 +71,6 @@ def _available_memory() -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, StopIteration, IndexError):
         return None
-
-
-def _io_uring() -> bool:
-    """Whether the kernel lets this process use it; a kernel that does not know the setting lets everybody."""
-    try:
-        setting = int(_read("/proc/sys/kernel/io_uring_disabled"))
-    except (OSError, ValueError):
-        return True
-    return setting == 0 or (setting == 1 and os.geteuid() == 0)
 
 
 def cpus_of(wanted: Iterable[int] | str) -> tuple[int, ...]:
@@ -119,7 +111,7 @@ def check_files(connections: int, scenario: Scenario, room: Room, *, what: str) 
     """Errors: UsageError where there are more `what` than descriptors; with io_uring the limit holds for each ring."""
     by_ring = scenario.streams and scenario.io != "epoll" and room.io_uring
     if scenario.streams and scenario.io == "io_uring" and not room.io_uring:
-        raise UsageError("io_uring is switched off here (sysctl kernel.io_uring_disabled): ask for --io epoll")
+        return  # The engine refuses it before anything is sent, with the kernel's reason.
     if not by_ring and connections > room.files:
         fewer = [f"ask for fewer {what}"] if room.files else []
         ring = ["or --io io_uring, whose sockets need none"] if scenario.streams and room.io_uring else []

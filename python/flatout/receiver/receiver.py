@@ -17,7 +17,8 @@ import numpy as np
 
 from flatout import units
 from flatout._engine import Receiver as _Receiver
-from flatout.errors import UsageError
+from flatout.errors import GeneratorError, UsageError
+from flatout.host import fallbacks
 from flatout.plan import capacity, targets
 from flatout.protocols import layout_of
 from flatout.receiver import batch as batches
@@ -145,7 +146,7 @@ class Receiver(Server):
     def take(self, timeout: float | str | None = None) -> Batch | None:
         """The next batch; None if none came within `timeout` seconds or the receiver was stopped.
 
-        After a stop it still hands over what had arrived.
+        After a stop it still hands over what had arrived. Errors: GeneratorError where it can receive no more.
         """
         left = math.inf if timeout is None else units.seconds("timeout", timeout, -math.inf, math.inf)
         until = time.monotonic() + left
@@ -161,6 +162,8 @@ class Receiver(Server):
         linger = self._linger if self._linger < step else 0.0
         taken = self._engine.take(self._batch, step - linger, linger)
         if taken is None:
+            if not self._stopped and self.errors:
+                raise GeneratorError(f"the receiver has ended: {'; '.join(self.errors)}")
             return None
         self._heard = time.monotonic()
         raw, arrived, source, worker = taken
@@ -171,7 +174,7 @@ class Receiver(Server):
         return math.inf if self._idle is None else max(max(self._heard, since) + self._idle - time.monotonic(), 0.0)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Batches until `stop()`, or until nothing has come for `idle` seconds."""
+        """Batches until `stop()`, or until nothing has come for `idle` seconds. Errors as for `take`."""
         since = time.monotonic()
         while not self._stopped:
             left = self._left(since)
@@ -239,6 +242,11 @@ class Receiver(Server):
         places = 1 << (2 * self._follow - 1).bit_length()
         return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS
 
+    @property
+    def notes(self) -> list[str]:
+        """What replaces system calls that this host refuses."""
+        return fallbacks.notes("recvmmsg")
+
     def stats(self) -> dict[str, Any]:
         """Cumulative counters.
 
@@ -247,7 +255,7 @@ class Receiver(Server):
         `untracked`: records whose sender found no place, or only by having another forgotten. `arrivals`: what the
         kernel handed over, and `kernel_drops`: what the sockets dropped; both count coalesced records once. `delay_ns`:
         the one-way delay by the two clocks, None where records carry no time; `ahead` counts what arrived before it was
-        sent.
+        sent. `errors` and `notes` are lists of text, as the properties of these names.
         """
         workers = self._engine.received()
         total = {name: sum(worker[name] for worker in workers) for name in (*_SUMS, *_MALFORMED, "dropped", "queued")}
@@ -268,6 +276,8 @@ class Receiver(Server):
             "answered": 0,
             "dropped": {**malformed, "queue_full": total["dropped"]},
             "connections": None,
+            "errors": self.errors,
+            "notes": self.notes,
         }
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from flatout import _engine
-from flatout.errors import TargetError, UsageError
+from flatout.errors import GeneratorError, TargetError, UsageError
 from flatout.plan.targets import Endpoint
 from flatout.result.loss import Counters, counted, receiver_restarted
 from flatout.result.model import CounterSamples
@@ -30,25 +30,34 @@ _SETTLED = ("instance", "received", "parsed", "malformed", "duplicate", "reorder
 
 
 def ask(endpoint: Endpoint, reset_sequences: bool = False, timeout_s: float = _TIMEOUT_S) -> Counters | None:
-    """The counters of the receiver at an address; None without a reply. Errors: TargetError for a closed port."""
+    """The counters of the receiver at an address; None without a reply.
+
+    Errors: TargetError for a closed port, GeneratorError where a system call that this takes is refused.
+    """
     try:
         return _engine.arrived(endpoint, reset_sequences, timeout_s)
     except ConnectionRefusedError as error:
         remedy = "start a receiver there (flatout serve …, or flatout.Receiver)"
         raise TargetError(f"no receiver listens at {endpoint}: {remedy}") from error
-    except OSError:
+    except OSError as error:
+        if error.errno is None:
+            raise GeneratorError(f"the receiver at {endpoint} cannot be asked: {error}") from error
         # No route, or no descriptor left: the run itself reports that better.
         return None
 
 
 class StatsQuery:
-    """Queries a run's receiver at each of its addresses. `lost`: why its counters at the end are unknown."""
+    """Queries a run's receiver at each of its addresses.
+
+    `lost`: why its counters at the end are unknown. `failed`: the system call that failed, so that they are.
+    """
 
     def __init__(
         self, endpoints: Sequence[Endpoint], ask: Ask = ask, rest: Callable[[float], object] = time.sleep
     ) -> None:
         self.endpoints = list(endpoints)
         self.lost: str | None = None
+        self.failed: str | None = None
         self._before: list[Counters] = []
         self._after: list[Counters] = []
         self._ask = ask
@@ -64,7 +73,7 @@ class StatsQuery:
 
         size: bytes of each message; None: unknown.
         places: where a message holds its sender and its sequence number, as the engine encodes it; None: unknown.
-        Errors: TargetError for a closed port, UsageError for a receiver of another format.
+        Errors: TargetError for a closed port, GeneratorError, UsageError for a receiver of another format.
         """
         found = [self._ask(endpoint, True, _TIMEOUT_S) for endpoint in self.endpoints]
         for endpoint, counters in zip(self.endpoints, found, strict=True):
@@ -82,7 +91,7 @@ class StatsQuery:
     def end(self, sent: int) -> None:
         """Queries after the run until nothing more arrives."""
         spent_s = 0.0
-        while self.counted and self.lost is None and spent_s < (_SETTLE_S if self._after else _BACKLOG_S):
+        while self.counted and not (self.lost or self.failed) and spent_s < (_SETTLE_S if self._after else _BACKLOG_S):
             now = self._all(_TIMEOUT_S, last=True)
             spent_s += _PAUSE_S if now else _TIMEOUT_S
             if not now:
@@ -94,7 +103,7 @@ class StatsQuery:
             if settled:
                 return
             self._rest(_PAUSE_S)
-        if self.counted and not self._after:
+        if self.counted and not self._after and not self.failed:
             self.lost = self.lost or (
                 f"the receiver reported nothing for {_BACKLOG_S:.0f} s after the run (has it ended, or is it still "
                 f"busy?): the loss of {sent:,} messages is unknown"
@@ -108,6 +117,9 @@ class StatsQuery:
                 counters = self._ask(endpoint, False, timeout_s)
             except TargetError:
                 self.lost = f"the receiver at {endpoint} has ended" if last else None
+                return []
+            except GeneratorError as error:
+                self.failed = str(error)
                 return []
             if counters is None:
                 return []

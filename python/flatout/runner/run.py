@@ -16,7 +16,7 @@ import msgspec
 
 from flatout._engine import LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
-from flatout.host import describe
+from flatout.host import describe, fallbacks
 from flatout.plan.resolve import Plan, make
 from flatout.result import requirements
 from flatout.result.histogram import distribution
@@ -59,7 +59,8 @@ def run(
     while True:
         plan = make(scenario, len(failed), share_cpus=share_cpus, slow_after_ns=slow_after_ns)
         result = _run(plan, progress, stop, failed, query_stats=query_stats)
-        if not plan.others or result.connections is None or result.connections.established or stop.is_set():
+        reached = result.connections is None or result.connections.established
+        if not plan.others or reached or result.verdict == "generator-limited" or stop.is_set():
             return result
         failed.append(f"no connection to {plan.endpoint} could be established: tried {plan.others[0]}")
 
@@ -130,6 +131,7 @@ def _result(
     from_due, from_sent, late, reading, connecting = map(distribution, running.distributions())
     connections, asked = _connections(scenario, running), streams.connections(scenario)
     contention = competing.end(running)
+    failed_call = running.gave_up or monitor.stats_query.failed
     word, why = verdict(
         account.outcomes,
         late,
@@ -140,6 +142,7 @@ def _result(
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
         starved=starved(account, contention, competing.placement),
+        failed_call=failed_call,
     )
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
@@ -171,11 +174,19 @@ def _result(
         contention=contention,
         subintervals=subintervals(running),
         warnings=[*running.failures, *([] if monitor.stopped else fewer), *account.warnings],
-        notes=[*plan.notes, *ended, *account.notes],
+        notes=[*plan.notes, *_fallbacks(plan, running), *ended, *account.notes],
         one_way=plan.one_way,
+        failed_call=failed_call,
     )
     met = [requirements.evaluate(expression, result) for expression in scenario.require]
     return msgspec.structs.replace(result, requirements=met)
+
+
+def _fallbacks(plan: Plan, running: LoadRun) -> list[str]:
+    """What replaced system calls that this host refuses."""
+    if plan.scenario.streams:
+        return fallbacks.notes("epoll_pwait2") if running.backend == "epoll" else []
+    return fallbacks.notes("epoll_pwait2", "sendmmsg", *([] if plan.one_way else ["recvmmsg"]))
 
 
 def _rates(outcomes: Outcomes, seconds: float) -> Rates:

@@ -78,13 +78,20 @@ class RunMonitor:
             self.stats_query.end(self.running.counts()["sent"])
         except KeyboardInterrupt:
             interrupted = self.stopped = True
+        self._end_where_given_up()
         self._collect()
         self._add_late_arrivals()
         self._report("done")
         return interrupted
 
+    def _end_where_given_up(self) -> None:
+        """Stops the other workers where one could not go on."""
+        if self.running.gave_up is not None and self.ended_s is None:
+            self._stop()
+
     def _tick(self) -> None:
         self._collect()
+        self._end_where_given_up()
         t_s = self._t_s()
         self.competing.tick(self.running, t_s)
         if self.stop.is_set() and not self.stopped:

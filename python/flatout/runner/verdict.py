@@ -58,6 +58,7 @@ def verdict(
     connections: Connections | None = None,
     blocked: int = 0,
     starved: str | None = None,
+    failed_call: str | None = None,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
 
@@ -67,12 +68,13 @@ def verdict(
     connections: None over datagrams.
     blocked: requests that could not leave because the target took no more.
     starved: why what was lost is not the target's fault.
+    failed_call: the system call that failed and ended the run: nothing is known of the target.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
-    if lost:
-        return "target-lost", lost
-    if why := exchange.target_lost(outcomes):
+    if failed_call:
+        return "generator-limited", f"a system call failed on this host: {failed_call}"
+    if why := lost or exchange.target_lost(outcomes):
         return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _ended_by_target(connections)):
@@ -110,4 +112,4 @@ def generator_limited(
         return f"1 % of the {many} left {lateness.p99 / 1e6:.1f} ms or more after they were due"
     if outcomes.sent and own_drops > UNSENT_SHARE * outcomes.sent:
         return f"{own_drops:,} answers reached this host but were not read in time"
-    return None
+    return None if outcomes.sent else "nothing was sent"

@@ -10,6 +10,7 @@ from typing import Any
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError
+from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
 from flatout.protocols import protocol as by_name
@@ -81,8 +82,16 @@ class Answerer(Server):
         places = self._engine.capacity
         return places if self.carrier == "io_uring" else max(min(places, self._descriptors), 0)
 
+    @property
+    def notes(self) -> list[str]:
+        """What replaces system calls that this host refuses."""
+        batches = fallbacks.notes("recvmmsg", "sendmmsg") if "udp" in self.transports else []
+        return [*batches, *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else [])]
+
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
+
+        `errors` and `notes` are lists of text, as the properties of these names.
 
         `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
         broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this server holds for connections, and
@@ -100,6 +109,8 @@ class Answerer(Server):
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
             **(self._of_streams(workers) if self.streams else {}),
+            "errors": self.errors,
+            "notes": self.notes,
         }
 
     def _connections(self, workers: list[dict[str, int]]) -> dict[str, int]:

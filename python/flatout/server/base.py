@@ -62,6 +62,16 @@ class Server(abc.ABC):
         """How many connections there can be at once."""
         return 0
 
+    @property
+    def errors(self) -> list[str]:
+        """The system calls that failed so that threads could not go on; while there are any it is not `alive`."""
+        return list(dict.fromkeys(self._engine.failures))
+
+    @property
+    @abc.abstractmethod
+    def notes(self) -> list[str]:
+        """What is worth knowing and no fault: what replaces system calls that this host refuses."""
+
     @abc.abstractmethod
     def stats(self) -> dict[str, Any]:
         """Cumulative counters."""

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use flatout_net::{Batch, Datagrams, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, SendResult};
 use flatout_wire::{Client, Protocol};
 
 use super::schedule::Schedule;
@@ -126,7 +126,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
             }
             SendResult::Dropped => Unsent::Dropped,
             SendResult::Failed(errno) => {
-                self.tracker.published.fail(std::io::Error::from_raw_os_error(errno).to_string());
+                self.tracker.published.fail(CallError { call: "sendmsg", errno }.to_string());
                 Unsent::Failed
             }
         };
@@ -139,10 +139,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
 
     fn read_refusals(&mut self, flow: usize) {
         for _ in 0..REFUSALS_A_TURN {
-            if self.link.refused(flow, &mut []).is_none() {
-                return;
+            match self.link.refused(flow, &mut []) {
+                Ok(Some(_)) => self.tracker.counts.refused += 1,
+                Ok(None) => return,
+                Err(error) => return self.tracker.give_up(&error),
             }
-            self.tracker.counts.refused += 1;
         }
     }
 }
@@ -201,7 +202,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for OneWaySender<P, L, C> {
     fn idle(&mut self) {
         let now = self.clock.now();
         if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
-            for n in 0..self.link.poll(idle_time) {
+            let ready = match self.link.poll(idle_time) {
+                Ok(ready) => ready,
+                Err(error) => return self.tracker.give_up(&error),
+            };
+            for n in 0..ready {
                 let (flow, refusals) = self.link.ready(n);
                 if refusals {
                     self.read_refusals(flow);

@@ -60,7 +60,13 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         }
         self.poll_state.polled_at = now;
         self.poll_state.at = 0;
-        self.poll_state.ready = self.link.poll(wait);
+        self.poll_state.ready = match self.link.poll(wait) {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.tracker.give_up(&error);
+                0
+            }
+        };
         if self.options.stamps && self.poll_state.ready > 0 {
             self.poll_state.unix_offset = self.clock.unix_offset();
         }
@@ -72,7 +78,13 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         if refusals {
             self.read_refusals(flow);
         }
-        let count = self.link.receive(flow, &mut self.incoming);
+        let count = match self.link.receive(flow, &mut self.incoming) {
+            Ok(count) => count,
+            Err(error) => {
+                self.tracker.give_up(&error);
+                0
+            }
+        };
         if count < self.incoming.slots() {
             self.poll_state.at += 1;
         }
@@ -116,7 +128,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
     pub(super) fn read_refusals(&mut self, flow: usize) {
         let mut quote = [0; QUOTE];
         for _ in 0..REFUSALS_A_TURN {
-            let Some(refused) = self.link.refused(flow, &mut quote) else { return };
+            let refused = match self.link.refused(flow, &mut quote) {
+                Ok(Some(refused)) => refused,
+                Ok(None) => return,
+                Err(error) => return self.tracker.give_up(&error),
+            };
             let flow_id = self.options.first_flow + flow as u32;
             let quoted = quote.get(..refused.quoted).unwrap_or_default();
             if let Some(index) = self.client.recognise(flow_id, quoted) {

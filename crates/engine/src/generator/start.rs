@@ -88,6 +88,21 @@ pub(crate) fn workers<P: Protocol>(
     }
 }
 
+/// Whether io_uring carries streams. Errors: it was asked for and does not work here.
+pub(crate) fn uses_uring(io: Io) -> io::Result<bool> {
+    match (io, flatout_net::uring_refusal()) {
+        (Io::Epoll, _) | (Io::Auto, Some(_)) => Ok(false),
+        (_, None) => Ok(true),
+        (Io::Uring, Some(why)) => {
+            let text = format!(
+                "{why}; io_uring is not available or not permitted here (a sandbox, the sysctl \
+                 kernel.io_uring_disabled, or Linux before 6.11): use --io auto"
+            );
+            Err(io::Error::new(io::ErrorKind::Unsupported, text))
+        }
+    }
+}
+
 fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what.to_owned())
 }
@@ -176,11 +191,7 @@ impl<P: Protocol> Common<'_, P> {
     }
 
     fn over_streams<W: StreamLayer + Clone + Send + 'static>(&self, layer: &W) -> io::Result<Workers> {
-        let uring = match self.plan.policy.io {
-            Io::Auto => flatout_net::kernel().uring,
-            Io::Uring => true,
-            Io::Epoll => false,
-        };
+        let uring = uses_uring(self.plan.policy.io)?;
         let mut workers = Workers::default();
         for n in 0..self.plan.workers {
             let published = Arc::<PublishedRun>::default();
@@ -195,7 +206,7 @@ impl<P: Protocol> Common<'_, P> {
                     make.run(|slots| Epoll::new(slots, None))
                 };
                 run.unwrap_or_else(|error| {
-                    theirs.fail(error.to_string());
+                    theirs.give_up(error.to_string());
                     barrier.arrive(clock.now(), 0);
                     theirs.finish();
                     Counts::default()

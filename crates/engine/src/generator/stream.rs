@@ -43,6 +43,8 @@ const REOPENINGS_A_TURN: usize = 8;
 const ENCODED_MORE: usize = 256;
 /// At most so many events before the schedule gets its turn.
 const EVENTS_A_TURN: usize = 256;
+/// Turns that may fail in a row before the worker gives up.
+const FAILED_TURNS: u32 = 64;
 /// Longer than any message over a stream: DNS's two-byte length sets the bound.
 const MESSAGE_MAX: usize = 65_535 + 2;
 
@@ -124,6 +126,8 @@ pub struct StreamClient<P: Protocol, S, C, W: StreamLayer> {
     retired: VecDeque<Conn>,
     connections: Connections,
     connect: Durations,
+    /// Turns that have failed in a row.
+    failed_turns: u32,
     /// A request on its way out, behind room for its prefix.
     message: Box<[u8]>,
     /// What a wrap has made of something.
@@ -151,6 +155,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             retired: VecDeque::new(),
             connections: Connections::default(),
             connect: Durations::default(),
+            failed_turns: 0,
             client: parts.client,
             cursor: parts.cursor,
             streams: parts.streams,

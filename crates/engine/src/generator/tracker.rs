@@ -3,6 +3,7 @@
 //! Laws: every request that came due ends in exactly one outcome; what is counted falls into the second in which it
 //! happened; only the totals close.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::subinterval::Subintervals;
@@ -48,6 +49,7 @@ pub(super) struct RequestTracker {
     /// Lost with connections that are over.
     lost_for_good: u64,
     pub(super) stop_at: Option<u64>,
+    gave_up: bool,
 }
 
 impl RequestTracker {
@@ -77,6 +79,7 @@ impl RequestTracker {
             open: 0,
             lost_for_good: 0,
             stop_at: None,
+            gave_up: false,
         }
     }
 
@@ -162,6 +165,14 @@ impl RequestTracker {
             subinterval.lateness_max = subinterval.lateness_max.max(now - due);
         }
         self.note(Row { due, sent: None, answered: None, outcome: Outcome::Unsent, flow: flow as u32, index: 0 });
+    }
+
+    /// A call that all replies depend on fails: nothing more is sent or awaited, for what comes cannot be read.
+    pub(super) fn give_up(&mut self, error: &impl Display) {
+        if !std::mem::replace(&mut self.gave_up, true) {
+            self.published.give_up(error.to_string());
+            self.next_tick = 0;
+        }
     }
 
     /// A request of `flow` has been answered or refused; returns whether it had not settled before.
@@ -287,7 +298,7 @@ impl RequestTracker {
         let patience = if self.stop_at.is_some() { patience.min(GRACE_NS * 2) } else { patience };
         let beginning = self.stop_at.unwrap_or(self.last_sent).max(self.last_sent);
         let until = beginning + if self.open > 0 { patience } else { patience.min(GRACE_NS) };
-        now >= until && (self.stop_at.is_some() || now >= self.times.end)
+        self.gave_up || now >= until && (self.stop_at.is_some() || now >= self.times.end)
     }
 
     fn end_second(&mut self, until: u64) {

@@ -11,6 +11,7 @@ use flatout_wire::Decode;
 
 use super::parser::Parser;
 use super::stats::ReceiverStats;
+use crate::backoff::Backoff;
 use crate::clock::unix_now;
 use crate::published::lock;
 
@@ -72,11 +73,12 @@ impl<T: Decode, I: DatagramReceiver> Worker<T, I> {
         &mut self.arrivals
     }
 
-    /// Works until it is stopped.
-    pub(crate) fn run(mut self, stop: &AtomicBool) {
+    /// Works until it is stopped. Errors: the receiving call fails.
+    pub(crate) fn run(mut self, stop: &AtomicBool) -> Result<(), String> {
         let (mut poll_or_sleep, mut looks_on) = (PollOrSleep::default(), false);
-        while !stop.load(Ordering::Relaxed) {
-            let count = self.inflow.receive(&mut self.arrivals, !looks_on);
+        let mut backoff = Backoff::default();
+        while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
+            let count = backoff.tried(self.inflow.receive(&mut self.arrivals, !looks_on));
             let now = unix_now();
             if count > 0 || !looks_on {
                 self.turn(count, now);
@@ -87,6 +89,7 @@ impl<T: Decode, I: DatagramReceiver> Worker<T, I> {
             looks_on = poll_or_sleep.looks_on(count, now);
         }
         self.close();
+        backoff.end()
     }
 
     /// Takes in what arrived in the first `count` slots and was read at `now`.

@@ -12,6 +12,7 @@ use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
 
 use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT};
 use crate::answer_table::AnswerTable;
+use crate::backoff::Backoff;
 use crate::clock::unix_now;
 use crate::published::Published;
 
@@ -40,10 +41,11 @@ impl<P: Protocol> Worker<P> {
         Self { socket, responder, answer_table, local, local_port, served: Served::default(), batch }
     }
 
-    pub(super) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) {
-        let mut published_at = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let count = self.socket.receive(&mut self.batch);
+    /// Works until it is stopped. Errors: the receiving call fails.
+    pub(super) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) -> Result<(), String> {
+        let (mut published_at, mut backoff) = (0, Backoff::default());
+        while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
+            let count = backoff.tried(self.socket.receive(&mut self.batch));
             let now = unix_now();
             for slot in 0..count {
                 self.consider(slot, now);
@@ -57,6 +59,7 @@ impl<P: Protocol> Worker<P> {
         }
         self.measure();
         published.publish(&self.served);
+        backoff.end()
     }
 
     fn consider(&mut self, slot: usize, now: u64) {

@@ -16,6 +16,7 @@ use flatout_wire::{DropReason, Frame, Link, Protocol, RequestContext, Responder}
 use super::pending_input::{PendingBudget, PendingInput};
 use super::{PUBLISH_NS, Served, WAIT};
 use crate::answer_table::AnswerTable;
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::published::Published;
 
@@ -27,8 +28,6 @@ const TICK_NS: u64 = 1_000_000_000;
 const PATIENCE: u16 = 30;
 /// So long after the last event more are looked for without sleep: who sends pays for waking who sleeps.
 const LULL_NS: u64 = 30_000;
-/// Turns that may fail in a row before the carrier is given up.
-const FAILURES: u32 = 64;
 
 /// One place for a connection.
 #[derive(Debug, Default)]
@@ -109,12 +108,14 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         }
     }
 
-    pub(crate) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) {
-        let (mut wait, mut published_at, mut failures, mut ready_at) = (Duration::ZERO, 0, 0, 0);
+    /// Works until it is stopped. Errors: the carrier's calls fail.
+    pub(crate) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) -> Result<(), String> {
+        let (mut wait, mut published_at, mut ready_at) = (Duration::ZERO, 0, 0);
+        let mut backoff = Backoff::default();
         // What it holds before anybody comes.
         self.publish(published);
-        while !stop.load(Ordering::Relaxed) && failures < FAILURES {
-            failures = if self.streams.turn(wait).is_ok() { 0 } else { failures + 1 };
+        while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
+            backoff.tried(self.streams.turn(wait));
             let now = self.clock.now();
             let busy = self.take_in(now);
             if now >= self.tick_due {
@@ -133,6 +134,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         }
         self.measure();
         published.publish(&self.served);
+        backoff.end()
     }
 
     /// Deals with all that the last turn brought; returns whether that was anything.

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use flatout_net::{Batch, Datagrams, Meta, Refused, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, Meta, Refused, SendResult};
 use flatout_wire::ntp::{Ntp, NtpResponder};
 use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 /// Unix time of the virtual clock's zero.
 const UNIX_OFFSET: u64 = 1_800_000_000_000_000_000;
 const ECONNREFUSED: i32 = 111;
+const EPERM: i32 = 1;
 
 /// Virtual time, in ns.
 #[derive(Debug)]
@@ -146,6 +147,8 @@ pub(super) struct FakeLink<F> {
     pub(super) send_cost: u64,
     /// One call sends at most so many.
     pub(super) most_a_call: usize,
+    /// From so late on this call fails.
+    pub(super) failing: Option<(u64, &'static str)>,
 }
 
 impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
@@ -161,6 +164,17 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
             order: 0,
             send_cost: 0,
             most_a_call: usize::MAX,
+            failing: None,
+        }
+    }
+
+    /// Whether `call` fails now.
+    fn fails(&self, call: &'static str) -> Result<(), CallError> {
+        match self.failing {
+            Some((from, failing)) if failing == call && self.world.now() >= from => {
+                Err(CallError { call, errno: EPERM })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -269,7 +283,8 @@ impl<F: FnMut(Asked) -> SendOutcome> Datagrams for FakeLink<F> {
         SendResult::Sent(count)
     }
 
-    fn poll(&mut self, wait: Duration) -> usize {
+    fn poll(&mut self, wait: Duration) -> Result<usize, CallError> {
+        self.fails("epoll_wait")?;
         self.land();
         if !wait.is_zero() && self.inboxes.iter().all(|inbox| !inbox.fresh) {
             let until = self.world.now() + wait.as_nanos() as u64;
@@ -279,7 +294,7 @@ impl<F: FnMut(Asked) -> SendOutcome> Datagrams for FakeLink<F> {
         }
         self.ready = (0..self.inboxes.len()).filter(|&flow| self.inboxes[flow].fresh).collect();
         self.inboxes.iter_mut().for_each(|inbox| inbox.fresh = false);
-        self.ready.len()
+        Ok(self.ready.len())
     }
 
     fn ready(&self, n: usize) -> (usize, bool) {
@@ -287,27 +302,29 @@ impl<F: FnMut(Asked) -> SendOutcome> Datagrams for FakeLink<F> {
         (flow, !self.inboxes[flow].refusals.is_empty())
     }
 
-    fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize {
+    fn receive(&mut self, flow: usize, batch: &mut Batch) -> Result<usize, CallError> {
+        self.fails("recvmmsg")?;
         self.land();
         let inbox = &mut self.inboxes[flow];
         if std::mem::take(&mut inbox.error) {
-            return 0;
+            return Ok(0);
         }
         let count = inbox.arrivals.len().min(batch.slots());
         for (slot, arrival) in inbox.arrivals.drain(..count).enumerate() {
             let stamp_unix_ns = arrival.stamped.then_some(UNIX_OFFSET + arrival.at);
             batch.deliver(slot, &arrival.bytes, Meta { stamp_unix_ns, truncated: false, unicast: true });
         }
-        count
+        Ok(count)
     }
 
-    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Option<Refused> {
+    fn refused(&mut self, flow: usize, quote: &mut [u8]) -> Result<Option<Refused>, CallError> {
+        self.fails("recvmsg")?;
         let inbox = &mut self.inboxes[flow];
-        let bytes = inbox.refusals.pop_front()?;
+        let Some(bytes) = inbox.refusals.pop_front() else { return Ok(None) };
         inbox.error = !inbox.refusals.is_empty();
         inbox.fresh |= inbox.error;
         quote[..bytes.len()].copy_from_slice(&bytes);
-        Some(Refused { quoted: bytes.len(), errno: ECONNREFUSED })
+        Ok(Some(Refused { quoted: bytes.len(), errno: ECONNREFUSED }))
     }
 
     fn drops(&self) -> u64 {

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flatout_net::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
+use flatout_net::{
+    CallError, CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard,
+};
 
 use super::fake::World;
 
@@ -101,6 +103,8 @@ pub(super) struct FakeStreams<F> {
     pub(super) block: usize,
     /// How much a far end takes in that does not read.
     pub(super) window: usize,
+    /// From then on every turn fails.
+    pub(super) fails_from: Option<u64>,
 }
 
 impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> FakeStreams<F> {
@@ -123,6 +127,7 @@ impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> FakeStreams<F> {
             turn_cost: 1_000,
             block: 65_535 + 2,
             window: 4_096,
+            fails_from: None,
         }
     }
 
@@ -294,6 +299,9 @@ impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> Streams for FakeStreams<F
     }
 
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
+        if self.fails_from.is_some_and(|from| self.world.now() >= from) {
+            return Err(CallError { call: "epoll_wait", errno: 1 }.into());
+        }
         self.carried.calls += 1;
         self.turns.set(self.carried.calls);
         self.world.pass(self.turn_cost);

@@ -3,6 +3,7 @@
 
 mod answer_table_tests;
 mod count_tests;
+mod failing_calls_tests;
 mod fake;
 mod fake_streams;
 mod flow_tests;

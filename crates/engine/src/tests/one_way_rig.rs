@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flatout_net::{Batch, Datagrams, Refused, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, Refused, SendResult};
 use flatout_wire::record::Record;
 use flatout_wire::{Decode, Protocol, ProtocolOption};
 
@@ -93,22 +93,23 @@ impl Datagrams for Sink {
         SendResult::Sent(many)
     }
 
-    fn poll(&mut self, wait: Duration) -> usize {
+    fn poll(&mut self, wait: Duration) -> Result<usize, CallError> {
         self.world.pass(wait.as_nanos() as u64);
-        0
+        Ok(0)
     }
 
     fn ready(&self, _: usize) -> (usize, bool) {
         (0, false)
     }
 
-    fn receive(&mut self, _: usize, _: &mut Batch) -> usize {
+    fn receive(&mut self, _: usize, _: &mut Batch) -> Result<usize, CallError> {
         panic!("what comes back is not read")
     }
 
-    fn refused(&mut self, _: usize, _: &mut [u8]) -> Option<Refused> {
-        self.refusals = self.refusals.checked_sub(1)?;
-        Some(Refused { quoted: 0, errno: ECONNREFUSED })
+    fn refused(&mut self, _: usize, _: &mut [u8]) -> Result<Option<Refused>, CallError> {
+        let Some(remaining) = self.refusals.checked_sub(1) else { return Ok(None) };
+        self.refusals = remaining;
+        Ok(Some(Refused { quoted: 0, errno: ECONNREFUSED }))
     }
 
     fn drops(&self) -> u64 {

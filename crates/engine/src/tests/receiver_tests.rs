@@ -1,10 +1,11 @@
 //! One worker that takes in, over a virtual socket and in virtual time: what it counts, hands over and answers.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{DatagramReceiver, Local, Peer, ReceiveRing};
+use flatout_net::{CallError, DatagramReceiver, Local, Peer, ReceiveRing};
 use flatout_wire::receiver_stats::{LENGTH, ReceiverCounters, StatsRequest};
 use flatout_wire::record::{Record, RecordDecoder};
 use flatout_wire::{Decode, Protocol, ProtocolOption};
@@ -29,8 +30,9 @@ type Answers = Arc<Mutex<Vec<(Vec<u8>, SocketAddr)>>>;
 struct Nowhere(Answers);
 
 impl DatagramReceiver for Nowhere {
-    fn receive(&mut self, _: &mut ReceiveRing, _: bool) -> usize {
-        0
+    /// Every call fails.
+    fn receive(&mut self, _: &mut ReceiveRing, _: bool) -> Result<usize, CallError> {
+        Err(CallError { call: "recvmsg", errno: 1 })
     }
 
     fn answer(&mut self, bytes: &[u8], to: Peer) {
@@ -117,6 +119,13 @@ fn message(sender: u64, number: u64, sent: u64) -> Vec<u8> {
 
 fn messages(sender: u64, numbers: std::ops::Range<u64>) -> Vec<u8> {
     numbers.flat_map(|number| message(sender, number, UNIX)).collect()
+}
+
+#[test]
+fn a_receiving_call_that_keeps_failing_ends_the_worker_with_its_name() {
+    let rig = Rig::new(true, 1_000, 100);
+    let ended = rig.worker.run(&AtomicBool::new(false));
+    assert_eq!(ended, Err("recvmsg: Operation not permitted".to_owned()));
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub(super) struct Rig {
     pub(super) send_cost: u64,
     pub(super) most_a_call: usize,
     pub(super) ping_pong: Option<Wait>,
+    pub(super) failing: Option<(u64, &'static str)>,
     pub(super) published: Arc<PublishedRun>,
 }
 
@@ -61,6 +62,7 @@ impl Default for Rig {
             send_cost: 0,
             most_a_call: usize::MAX,
             ping_pong: None,
+            failing: None,
             published: Arc::default(),
         }
     }
@@ -91,6 +93,7 @@ impl Rig {
         let script = move |asked: Asked| script(Asked { at: asked.at - BEGIN, ..asked });
         let mut link = FakeLink::new(Rc::clone(&world), self.flows, script);
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
+        link.failing = self.failing.map(|(from, call)| (BEGIN + from, call));
         let counts = DatagramClient::<Ntp, _, _>::new(DatagramParts {
             client: Ntp::client(&[], 0x5eed).unwrap(),
             cursor: Cursor::new(QuerySet::compile::<Ntp>(&[], None).unwrap(), 0, 1),

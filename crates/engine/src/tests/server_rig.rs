@@ -161,6 +161,7 @@ pub(super) struct Scene {
     until: u64,
     capacity: usize,
     block: usize,
+    fails_from: Option<u64>,
 }
 
 /// What became of it.
@@ -171,6 +172,8 @@ pub(super) struct Heard {
     pub(super) closed: Vec<(usize, CloseMode, u64)>,
     pub(super) served: Served,
     pub(super) turns: u64,
+    /// How its thread ended.
+    pub(super) ended: Result<(), String>,
 }
 
 impl Heard {
@@ -188,7 +191,12 @@ impl Heard {
 
 impl Scene {
     pub(super) fn lasting(ms: u64) -> Self {
-        Self { actions: Vec::new(), until: ms * MS, capacity: 100_000, block: 65_535 + 2 }
+        Self { actions: Vec::new(), until: ms * MS, capacity: 100_000, block: 65_535 + 2, fails_from: None }
+    }
+
+    /// From then on, in ms, every turn fails.
+    pub(super) fn failing_from(self, ms: u64) -> Self {
+        Self { fails_from: Some(ms * MS), ..self }
     }
 
     pub(super) fn with_block(self, block: usize) -> Self {
@@ -235,14 +243,15 @@ impl Scene {
             Vec::new()
         };
         let mut streams = FakeStreams::new(Rc::clone(&world), self.capacity, script);
-        streams.block = self.block;
+        (streams.block, streams.fails_from) = (self.block, self.fails_from);
         self.actions.into_iter().for_each(|(at, far, action)| streams.plan(at, far, action));
         let (stop, published) = (Arc::<AtomicBool>::default(), Published::<Served>::default());
         streams.stop_at(self.until, &stop);
         let (turns, answer_table) = (Rc::clone(&streams.turns), Arc::<AnswerTable>::default());
         let responder = Arc::new(P::responder(&[]).unwrap());
-        Answering::<P, _, _>::new(streams, FakeClock(world), responder, answer_table, 4242).run(&stop, &published);
+        let worker = Answering::<P, _, _>::new(streams, FakeClock(world), responder, answer_table, 4242);
+        let ended = worker.run(&stop, &published);
         let (bytes, closed) = ready.take();
-        Heard { bytes, closed, served: published.read(), turns: turns.get() }
+        Heard { bytes, closed, served: published.read(), turns: turns.get(), ended }
     }
 }

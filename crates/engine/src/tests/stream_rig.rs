@@ -53,6 +53,8 @@ pub(super) struct Streams {
     pub(super) held_up: Option<(u64, u64)>,
     /// How much may wait to leave on a connection.
     pub(super) block: usize,
+    /// From then on every turn fails.
+    pub(super) fails_from: Option<u64>,
     pub(super) barrier: Arc<StartBarrier>,
     pub(super) published: Arc<PublishedRun>,
     /// What others do, and when.
@@ -75,6 +77,7 @@ impl Default for Streams {
             lines: Vec::new(),
             held_up: None,
             block: 65_535 + 2,
+            fails_from: None,
             barrier: Arc::new(StartBarrier::closed(1, BEGIN, 10 * MS)),
             published: Arc::default(),
             meanwhile: RefCell::default(),
@@ -273,7 +276,7 @@ impl Streams {
         let ConnectionPlan { active, hold, churn, .. } = self.connections;
         let capacity = self.capacity.unwrap_or(active + hold + if churn > 0 { active } else { 0 });
         let mut streams = FakeStreams::new(Rc::clone(world), capacity, script);
-        streams.block = self.block;
+        (streams.block, streams.fails_from) = (self.block, self.fails_from);
         self.meanwhile.take().into_iter().for_each(|(at, what)| streams.meanwhile(at, what));
         streams
     }

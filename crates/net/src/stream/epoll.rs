@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::call;
 use crate::option;
 use crate::socket::{self, check, own};
 use crate::stream::blocks::{Blocks, Reserve};
@@ -193,20 +194,14 @@ impl Epoll {
     }
 
     fn wait(&mut self, wait: Duration) -> io::Result<()> {
-        let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
         self.events.clear();
         self.processed = 0;
         self.stats.calls += 1;
         let (events, room) = (self.events.as_mut_ptr(), self.events.capacity().min(EVENTS) as libc::c_int);
-        // SAFETY: the kernel writes at most `room` events into the vector's own memory, and returns how many.
-        let count =
-            unsafe { libc::epoll_pwait2(self.epoll.as_raw_fd(), events, room, &raw const timeout, std::ptr::null()) };
-        if count < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
-        }
+        // SAFETY: the vector's own memory has room for as many.
+        let count = unsafe { call::wait(&self.epoll, events, room, wait) }?;
         // SAFETY: the kernel has written so many.
-        unsafe { self.events.set_len(count as usize) };
+        unsafe { self.events.set_len(count) };
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+use crate::call::CallError;
 use crate::stream::blocks::{Blocks, Reserve};
 use crate::stream::tcp::Listener;
 use crate::stream::{CloseMode, Conn, Event, StreamStats, Streams, WriteError, WriteGuard};
@@ -91,7 +92,7 @@ impl Uring {
                 Ok(ring) => break ring,
                 // A file table cannot be longer than the limit on descriptors.
                 Err(error) if error.raw_os_error() == Some(libc::EMFILE) && sizes.per_ring > 16 => sizes.per_ring /= 2,
-                Err(error) => return Err(error),
+                Err(error) => return Err(CallError::name("io_uring_register", error)),
             }
         };
         let shared = Shared { accept_queue: AcceptQueue::new(capacity), ..Shared::default() };
@@ -163,16 +164,19 @@ impl Uring {
         self.rings.iter_mut().for_each(|ring| ring.enable_event_fd(true));
         // Completions posted before the eventfd was enabled must be visible now.
         fence(Ordering::SeqCst);
+        let mut waited = Ok(0);
         if !self.rings.iter_mut().any(|ring| ring.has_work() || ring.has_completions()) {
-            self.shared.stats.calls += event_fd::wait(fd, wait);
+            waited = event_fd::wait(fd, wait);
         }
+        self.shared.stats.calls += *waited.as_ref().unwrap_or(&1);
         self.rings.iter_mut().for_each(|ring| ring.enable_event_fd(false));
         // The kernel may defer work without a sign of it (6.13 on): each ring is entered in turn.
         self.round = (self.round + 1) % self.rings.len().max(1);
         if let Some(ring) = self.rings.get_mut(self.round) {
             ring.expect_more();
         }
-        self.enter_busy_rings()
+        self.enter_busy_rings()?;
+        waited.map(drop)
     }
 }
 

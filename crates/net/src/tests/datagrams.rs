@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::*;
-use crate::Refused;
+use crate::{CallError, Refused};
 
 /// Flows that share one unconnected socket: each has a far end of its own, and arrivals are sorted by their source.
 struct OneSocket {
@@ -34,7 +34,7 @@ impl Datagrams for OneSocket {
         SendResult::Sent(count)
     }
 
-    fn poll(&mut self, wait: Duration) -> usize {
+    fn poll(&mut self, wait: Duration) -> Result<usize, CallError> {
         let (mut buffer, begun) = ([0; 2048], Instant::now());
         self.ready.clear();
         while self.ready.is_empty() {
@@ -50,23 +50,23 @@ impl Datagrams for OneSocket {
                 }
             }
         }
-        self.ready.len()
+        Ok(self.ready.len())
     }
 
     fn ready(&self, n: usize) -> (usize, bool) {
         (self.ready[n], false)
     }
 
-    fn receive(&mut self, flow: usize, batch: &mut Batch) -> usize {
+    fn receive(&mut self, flow: usize, batch: &mut Batch) -> Result<usize, CallError> {
         let count = self.arrived[flow].len().min(batch.slots());
         for (slot, packet) in self.arrived[flow].drain(..count).enumerate() {
             batch.deliver(slot, &packet, Meta::default());
         }
-        count
+        Ok(count)
     }
 
-    fn refused(&mut self, _: usize, _: &mut [u8]) -> Option<Refused> {
-        None
+    fn refused(&mut self, _: usize, _: &mut [u8]) -> Result<Option<Refused>, CallError> {
+        Ok(None)
     }
 
     fn drops(&self) -> u64 {
@@ -92,13 +92,13 @@ fn echoed(link: &mut impl Datagrams, far_ends: &[UdpSocket], each: usize) {
     let mut came = vec![Vec::new(); link.flows()];
     let mut batch = Batch::new(3, 64, false);
     while came.iter().any(|of_flow| of_flow.len() < each) {
-        let ready = link.poll(PATIENCE);
+        let ready = link.poll(PATIENCE).unwrap();
         assert!(ready > 0, "only {came:?} came");
         for n in 0..ready {
             let (flow, refusals) = link.ready(n);
             assert!(!refusals);
             loop {
-                let count = link.receive(flow, &mut batch);
+                let count = link.receive(flow, &mut batch).unwrap();
                 came[flow].extend((0..count).map(|slot| batch.packet(slot).to_vec()));
                 if count < batch.slots() {
                     break;
@@ -109,7 +109,7 @@ fn echoed(link: &mut impl Datagrams, far_ends: &[UdpSocket], each: usize) {
     for (flow, came) in came.iter().enumerate() {
         assert_eq!(*came, (0..each).map(|slot| vec![flow as u8, slot as u8]).collect::<Vec<_>>());
     }
-    assert_eq!((link.poll(Duration::from_millis(1)), link.drops()), (0, 0));
+    assert_eq!((link.poll(Duration::from_millis(1)).unwrap(), link.drops()), (0, 0));
 }
 
 fn far_ends(count: usize) -> (Vec<UdpSocket>, Vec<SocketAddr>) {

@@ -6,7 +6,7 @@ use flatout_net::{CloseMode, Event, Streams};
 use flatout_wire::{Client, Frame, Protocol};
 
 use super::peers::Phase;
-use super::{EVENTS_A_TURN, MESSAGE_MAX, StreamClient};
+use super::{EVENTS_A_TURN, FAILED_TURNS, MESSAGE_MAX, StreamClient};
 use crate::clock::Clock;
 use crate::generator::classify::classify_reply;
 use crate::generator::tracker;
@@ -15,8 +15,14 @@ use crate::stream_layer::StreamLayer;
 impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W> {
     /// Lets leave what is to leave and deals with what has happened; returns how much that was.
     pub(super) fn carry(&mut self, wait: Duration) -> usize {
-        if let Err(error) = self.streams.turn(wait) {
-            self.tracker.published.fail(error.to_string());
+        match self.streams.turn(wait) {
+            Ok(()) => self.failed_turns = 0,
+            Err(error) => {
+                self.failed_turns += 1;
+                if self.failed_turns == FAILED_TURNS {
+                    self.tracker.give_up(&error);
+                }
+            }
         }
         let now = self.clock.now();
         for n in 0..EVENTS_A_TURN {

@@ -3,9 +3,10 @@
 //! Polling the rings' own descriptors does not work: with DEFER_TASKRUN they wake no thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use crate::call;
 use crate::event_fd;
 
 /// A new eventfd, not readable.
@@ -14,14 +15,10 @@ pub(super) fn new() -> io::Result<OwnedFd> {
 }
 
 /// Waits until it is readable, and drains it; returns the number of system calls.
-pub(super) fn wait(fd: &OwnedFd, wait: Duration) -> u64 {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let timeout = libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() };
-    // SAFETY: the kernel reads and writes one pollfd and reads one timespec; the null mask changes no signals.
-    let ready = unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
-    if ready <= 0 {
-        return 1;
+pub(super) fn wait(fd: &OwnedFd, wait: Duration) -> io::Result<u64> {
+    if !call::poll(fd, libc::POLLIN, wait)? {
+        return Ok(1);
     }
     event_fd::drain(fd);
-    2
+    Ok(2)
 }

@@ -10,6 +10,7 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use super::Shared;
 use super::slots::{Job, Slot, State, Tag};
+use crate::call::CallError;
 use crate::stream::StreamStats;
 use crate::stream::pool::Pool;
 
@@ -63,7 +64,8 @@ fn build((submissions, completions): (u32, u32)) -> io::Result<IoUring> {
     fast.setup_cqsize(completions).setup_clamp().setup_submit_all().setup_single_issuer();
     fast.setup_defer_taskrun().setup_taskrun_flag().setup_no_sqarray();
     // A kernel without one of these flags gets none: slower, otherwise the same.
-    fast.build(submissions).or_else(|_| IoUring::builder().setup_cqsize(completions).setup_clamp().build(submissions))
+    let plain = || IoUring::builder().setup_cqsize(completions).setup_clamp().build(submissions);
+    fast.build(submissions).or_else(|_| plain()).map_err(|error| CallError::name("io_uring_setup", error))
 }
 
 impl Ring {
@@ -205,7 +207,7 @@ impl Ring {
         }
         match done.as_ref().map_err(io::Error::raw_os_error) {
             Ok(_) | Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
-            Err(_) => done.map(drop),
+            Err(_) => done.map(drop).map_err(|error| CallError::name("io_uring_enter", error)),
         }
     }
 
@@ -254,8 +256,8 @@ impl Ring {
     }
 }
 
-/// Whether io_uring supports all that is used here, found by trying it.
-pub(crate) fn works() -> bool {
+/// Tries all that is used here. Errors: io_uring is refused, or lacks an operation (EOPNOTSUPP).
+pub(crate) fn works() -> Result<(), CallError> {
     let tried = || -> io::Result<bool> {
         let ring = Ring::new(0, 8, 8, 8, 64)?;
         let mut probe = io_uring::Probe::new();
@@ -273,5 +275,13 @@ pub(crate) fn works() -> bool {
         ];
         Ok(codes.iter().all(|&code| probe.is_supported(code)) && super::accept_queue::trial(ring)?)
     };
-    tried().unwrap_or(false)
+    let errno = match tried() {
+        Ok(true) => return Ok(()),
+        Ok(false) => libc::EOPNOTSUPP,
+        Err(error) => match error.downcast::<CallError>() {
+            Ok(named) => return Err(named),
+            Err(error) => error.raw_os_error().unwrap_or(libc::EOPNOTSUPP),
+        },
+    };
+    Err(CallError { call: "io_uring_register", errno })
 }
