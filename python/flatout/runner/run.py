@@ -125,6 +125,7 @@ def _result(plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonito
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
+        no_connection=running.unsent_because().get("no_connection", 0),
     )
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
