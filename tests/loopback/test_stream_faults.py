@@ -95,26 +95,41 @@ def test_prefixes_that_announce_no_message_end_the_connection(io: str, behaviour
         assert run.unsent_because["no_connection"] > 0
 
 
-@pytest.mark.parametrize("reconnect", [False, True])
-def test_connections_that_end_after_seven_answers(io: str, reconnect: bool) -> None:
+@pytest.mark.parametrize("usual", [{}, {"reconnect": False}], ids=["usual", "not opened again"])
+def test_connections_that_end_after_seven_answers(io: str, usual: dict[str, Any]) -> None:
     with BadServer(servers.closing_after(7)) as server:
-        run = load(server, io=io, duration=1, reconnect=reconnect)
+        run = load(server, io=io, duration=1, **usual)
     # What had left when the end came was read, and not answered.
     assert run.outcomes.answered + run.outcomes.late == server.answers
     assert run.outcomes.lost == run.outcomes.sent - server.answers
     assert run.connections.reset == run.connections.broken == 0
-    if reconnect:
-        assert run.connections.reopened > 0
+    if not usual:
+        assert 0 < run.connections.reopened <= run.connections.closed + run.connections.failed
         assert server.answers > 70, "more than ten connections without others could"
+        assert run.verdict != "target-lost", run.why
     else:
         assert (run.connections.closed, run.connections.live, server.answers) == (10, 0, 70)
         assert run.unsent_because["no_connection"] > 0
         assert run.verdict == "target-lost"
 
 
+def test_a_search_does_not_fail_for_connections_that_end_in_order(io: str) -> None:
+    how: Any = {"transport": "tcp", "connections": 10, "connect_rate": 2000, "io": io, "timeout": 1}
+
+    def attempt() -> Any:
+        with BadServer(servers.closing_after(20)) as server, servers.within(60):
+            return flatout.limit("dns", server.address, loss="20%", least=100, most=200, budget=20, **how)
+
+    found = until_good(attempt, lambda found: found.limit.value is not None)
+    ended = [trial for trial in found.trials if trial.connections and trial.connections.closed > 0]
+    assert ended, "each connection ends after a fifth of a second at the latest"
+    assert not any("ended" in trial.why for trial in found.trials), [trial.why for trial in found.trials]
+    assert found.limit.value is not None, found.sentence
+
+
 def test_resets_at_accept(io: str) -> None:
     with BadServer(servers.resetting) as server:
-        run = load(server, io=io)
+        run = load(server, io=io, reconnect=False)
     assert server.accepted == run.connections.opened == 10
     assert (run.verdict, run.connections.live) == ("target-lost", 0)
     assert run.connections.reset + run.connections.failed == 10
@@ -123,7 +138,7 @@ def test_resets_at_accept(io: str) -> None:
 
 def test_resets_within_an_answer(io: str) -> None:
     with BadServer(servers.resetting_within) as server:
-        run = load(server, io=io, duration=1)
+        run = load(server, io=io, duration=1, reconnect=False)
     assert (run.connections.reset, run.connections.closed, run.connections.live) == (10, 0, 0)
     assert run.outcomes.answered + run.outcomes.late == 10
     assert run.outcomes.refused == run.outcomes.sent - 10 >= 10, run.outcomes

@@ -55,9 +55,9 @@ def test_connections_that_end_after_five_queries(
     peer: Callable[[str], str], tmp_path: Path, transport: str, io: str
 ) -> None:
     with nsd(peer, tmp_path, queries=5) as server:
-        run = flatout.load("dns", **over(server, transport), **{**LOAD, "io": io, "reconnect": True, "duration": 1})
+        run = flatout.load("dns", **over(server, transport), **{**LOAD, "io": io, "duration": 1})
         before = server.statistics()
-        once = flatout.load("dns", **over(server, transport), **{**LOAD, "io": io})
+        once = flatout.load("dns", **over(server, transport), **{**LOAD, "io": io, "reconnect": False})
         answered_there = server.statistics()[f"num.{transport}"] - before[f"num.{transport}"]
     for result in (run, once):
         accounts.check(result)

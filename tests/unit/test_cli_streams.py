@@ -75,6 +75,20 @@ def test_the_defaults_are_the_protocols(asked: list[Any]) -> None:
     ]
 
 
+def test_what_the_target_ends_is_opened_again_where_clients_of_the_protocol_do_so(asked: list[Any]) -> None:
+    commands = (
+        ["load", ASKING, "127.0.0.1", "--transport", "tcp"],
+        ["load", ASKING, "127.0.0.1", "--transport", "tls"],
+        ["load", ASKING, "127.0.0.1", "--transport", "tcp", "--no-reconnect"],
+        ["load", ASKING, "127.0.0.1"],
+        ["load", STREAMY, "127.0.0.1"],
+        ["load", STREAMY, "127.0.0.1", "--reconnect"],
+    )
+    for command in commands:
+        assert execute([*command, "--quiet"]) == 0
+    assert [scenario.reconnect for scenario in asked] == [True, True, False, False, False, True]
+
+
 def test_a_search_along_connections(asked: list[Any]) -> None:
     flags = ["--search", "connections", "--rate", "5k", "--max", "2k", "--hold", "7"]
     assert execute(["limit", STREAMY, "127.0.0.1", *flags, "--quiet"]) == 0

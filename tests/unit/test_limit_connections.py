@@ -179,6 +179,38 @@ def test_a_target_that_stops_reading_fails_unless_the_generator_was_slow_itself(
     assert blocked(20_000, late=100).verdict == "invalid"
 
 
+ENDED = {"opened": 5000, "established": 5000, "closed": 4000, "reopened": 4000, "peak": 1000}
+
+
+def test_connections_that_were_opened_again_do_not_fail_but_what_was_lost_by_it_does() -> None:
+    ended = Connections(**ENDED, live=1000)
+    assert judged(ended, reconnect=True).verdict == "held"
+    assert judged(Connections(**ENDED, live=999), reconnect=True).verdict == "held", "ended just before the end"
+    assert judged(ended, answered=9980, reconnect=True).why == "loss 0.2 % is above 0.1 %"
+    assert judged(ended, reconnect=False).verdict == "failed"
+
+
+def test_connections_in_whose_place_the_target_takes_no_others_fail() -> None:
+    gone = Connections(
+        opened=1200, established=1000, failed=200, refused=200, closed=100, reset=50, reopened=200, peak=1000, live=850
+    )
+    evaluation = judged(gone, reconnect=True)
+    assert (evaluation.verdict, evaluation.loss) == ("failed", pytest.approx(0.15))
+    assert evaluation.why == "the target ended 150 of 1,000 connections"
+
+
+def test_requests_without_a_connection_count_against_the_target_that_ended_it() -> None:
+    behind = run(10_000, unsent=500, verdict="generator-limited", lateness_p99_ns=20_000)
+    on_time = msgspec.structs.replace(behind.lateness_ns, p99=20_000) if behind.lateness_ns else None
+    result = msgspec.structs.replace(behind, unsent_because={"no_connection": 500}, lateness_ns=on_time)
+    for counted, verdict in ((ENDED, "failed"), (ALL, "invalid")):
+        trial = over(result, 1000, Connections(**{"live": 1000, **counted}), reconnect=True)
+        assert evaluate_trial(trial, GOAL, lambda _distribution, _ns: 0.0).verdict == verdict
+    ended = over(result, 1000, Connections(**ENDED, live=1000), reconnect=True)
+    why = evaluate_trial(ended, GOAL, lambda _distribution, _ns: 0.0).why
+    assert why == "5 % of requests could not leave because the target had ended the connections"
+
+
 def test_churn_ends_connections_on_purpose() -> None:
     assert judged(Connections(**ALL | {"peak": 700, "closed": 40}), churn=10).verdict == "held"
 

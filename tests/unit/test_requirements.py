@@ -8,8 +8,9 @@ import results
 
 from flatout.errors import UsageError
 from flatout.result import requirements
-from flatout.result.model import Latency
+from flatout.result.model import Connections, Latency
 from flatout.scenario import requirement
+from flatout.view import facts
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,9 @@ from flatout.scenario import requirement
         "p999<10ms",
         "lost<10",
         "unsent<=0",
+        "closed<1%",
+        "reset<=0",
+        "reopened<0.05",
     ],
 )
 def test_forms(text: str) -> None:
@@ -46,6 +50,8 @@ def test_forms(text: str) -> None:
         "loss<100%",
         "rate>0",
         "lost<1.5",
+        "closed<100%",
+        "reset<5",
         "speed>1",
         "p99<5ms loss<1%",
     ],
@@ -75,6 +81,22 @@ def test_loss_rate_and_counts() -> None:
     assert requirements.evaluate("rate>1", run).met
     assert requirements.evaluate("lost<=0", run).value == run.outcomes.lost
     assert requirements.evaluate("unsent<1", run).met
+
+
+def test_ended_connections_are_shares_of_the_established() -> None:
+    connections = Connections(opened=210, established=200, failed=10, closed=3, reset=1, reopened=4, peak=196, live=196)
+    run = msgspec.structs.replace(results.load(), connections=connections)
+    values = {metric: requirements.evaluate(f"{metric}<1%", run) for metric in ("closed", "reset", "reopened")}
+    assert {metric: judged.value for metric, judged in values.items()} == {
+        "closed": 0.015,
+        "reset": 0.005,
+        "reopened": 0.02,
+    }
+    assert [judged.met for judged in values.values()] == [False, True, False]
+    assert facts.requirement_value(values["closed"]) == "measured 1.50 %"
+    for none in (None, Connections(opened=5, failed=5)):
+        judged = requirements.evaluate("closed<1%", msgspec.structs.replace(run, connections=none))
+        assert (judged.value, judged.met) == (None, False)
 
 
 def test_without_a_sample_nothing_is_met() -> None:

@@ -68,6 +68,7 @@ def test_text_and_numbers_mean_the_same() -> None:
         ({"transport": "udp", "hold": 5}, "--hold is for connections.*--transport tcp"),
         ({"transport": "udp", "churn": 5}, "--churn"),
         ({"transport": "udp", "reconnect": True}, "--reconnect"),
+        ({"transport": "udp", "require": ["closed<1%"]}, "connections"),
         ({"transport": "udp", "io": "epoll"}, "--io"),
         ({"transport": "tcp", "gso": True}, "--gso"),
         ({"transport": "tcp", "tls": {"verify": True}}, "--transport tls"),

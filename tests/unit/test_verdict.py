@@ -107,6 +107,11 @@ def test_a_target_that_ended_its_connections_is_lost_unless_it_takes_new_ones() 
     assert deserted(behind, closed=5, live=5) == "target-lost"
     assert deserted(behind, closed=4, live=6) == "generator-limited"
     assert deserted(behind, opened=70, established=70, closed=60, reopened=60, live=10) == "generator-limited"
+    one = {"opened": 100, "established": 100, "reopened": 99, "peak": 1}
+    assert deserted(behind, **one, closed=100, live=0) == "generator-limited", "the last one ended just before the end"
+    silent = msgspec.structs.replace(behind, answered=0, lost=0, sent=0, unsent=10_000)
+    assert deserted(silent, **one, closed=100, live=0) == "target-lost", "none of them was of any use"
+    assert deserted(behind, opened=24, established=14, failed=10, closed=14, reopened=14, live=0) == "target-lost"
     assert deserted(nothing, reset=10, live=0) == "target-lost", "all had gone before the first request was due"
     assert deserted(FINE, closed=10, live=0) == "ok", "all had left in time"
 
@@ -127,6 +132,13 @@ def test_why_says_when_the_target_took_no_more() -> None:
     assert (
         "took no more" not in verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, blocked=100)[1]
     )
+
+
+def test_why_says_when_no_connection_was_open() -> None:
+    outcomes = msgspec.structs.replace(FINE, sent=9000, unsent=1000, answered=9000)
+    word, why = verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, no_connection=900)
+    assert word == "generator-limited"
+    assert why == "1,000 of 10,000 requests could not leave, 900 of them because no connection was open"
 
 
 def test_connections_that_end_are_told_and_replaced_ones_too() -> None:

@@ -4,7 +4,7 @@ A run that the generator could not drive, or that was interrupted, is invalid: i
 the trial is held if loss is at most the goal's and the criteria of its kind of exchange are met. So that one number
 orders trials, each criterion is expressed as loss, and the largest counts: the effective loss of a held trial is never
 above the goal's, that of a failed one always is. Over connections, those that this host could not open make a trial
-invalid; those that the target did not accept, or ended, count as loss. A target that is lost fails a trial.
+invalid; those that the target did not accept, or ended for good, count as loss. A target that is lost fails a trial.
 Never in here: the choice of a load, I/O, the histogram's code (it is passed in).
 """
 
@@ -98,21 +98,26 @@ def _failed_by_target(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
     missing, why = connections.missing(result, goal)
     if why:
         return TrialEvaluation(verdict="failed", loss=min(max(missing, loss), 1.0), why=why)
-    blocked = _blocked_share(result)
-    if blocked > goal.loss:
-        why = f"{percent(blocked)} of {result.wording.many} could not leave because the target took no more"
-        return TrialEvaluation(verdict="failed", loss=min(max(blocked, loss), 1.0), why=why)
+    causes = {
+        "the target took no more": result.unsent_because.get("blocked", 0),
+        "the target had ended the connections": connections.unconnected(result),
+    }
+    prevented = _share_unless_behind(result, sum(causes.values()))
+    if prevented > goal.loss:
+        cause = max(causes, key=lambda name: causes[name])
+        why = f"{percent(prevented)} of {result.wording.many} could not leave because {cause}"
+        return TrialEvaluation(verdict="failed", loss=min(max(prevented, loss), 1.0), why=why)
     if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
         return TrialEvaluation(verdict="failed", loss=1.0, why=result.why)
     return None
 
 
-def _blocked_share(result: LoadResult) -> float:
-    """Requests on connections that the target did not read from; 0 where the generator itself fell behind."""
-    blocked, planned = result.unsent_because.get("blocked", 0), result.outcomes.planned
-    behind = result.outcomes.unsent - blocked > UNSENT_SHARE * planned
+def _share_unless_behind(result: LoadResult, prevented: int) -> float:
+    """The share of requests whose leaving the target prevented; 0 where the generator itself fell behind."""
+    planned = result.outcomes.planned
+    behind = result.outcomes.unsent - prevented > UNSENT_SHARE * planned
     late = result.lateness_ns is not None and result.lateness_ns.p99 > LATENESS_NS
-    return 0.0 if behind or late or not planned else blocked / planned
+    return 0.0 if behind or late or not planned else prevented / planned
 
 
 def _unusable(result: LoadResult, part: Undisturbed) -> str:

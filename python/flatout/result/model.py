@@ -120,8 +120,9 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
     `opened` are attempts: of these `established` succeeded and `failed` did not, among them those that the far end
     `refused`, those without a reply (`timed_out`) and those for which this host had no port, descriptor, memory or
-    permission (`local`). Of the established ones the far end `closed` or `reset` some before the end; `broken` were
-    ended here because of invalid data. `reopened` replaced others. `peak` were open at once, `live` at the end.
+    permission (`local`). Of the established ones the far end `closed` (in order) or `reset` some before all was asked
+    and answered; `broken` were ended here because of invalid data. `reopened` replaced others. `peak` were open at
+    once, `live` at the end.
     """
 
     opened: int = 0

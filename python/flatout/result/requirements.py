@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 
 from flatout.result.model import LoadResult, Requirement
-from flatout.scenario.requirement import COUNTS, parse
+from flatout.scenario.requirement import CONNECTION_SHARES, COUNTS, parse
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -31,5 +31,10 @@ def _measured(metric: str, result: LoadResult) -> float | None:
         return result.good_per_s
     if metric in COUNTS:
         return float(getattr(result.outcomes, metric))
+    if metric in CONNECTION_SHARES:
+        connections = result.connections
+        if connections is None or not connections.established:
+            return None
+        return float(getattr(connections, metric)) / connections.established
     due = result.latency_ns.from_due
     return None if due is None else float(getattr(due, metric))

@@ -143,6 +143,7 @@ def _result(
         blocked=running.unsent_because().get("blocked", 0),
         starved=starved(account, contention, competing.placement),
         failed_call=failed_call,
+        no_connection=running.unsent_because().get("no_connection", 0),
     )
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flatout.result.model import Connections, Distribution, Outcomes, RunVerdict
 from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT, UNSENT_SHARE
 from flatout.runner.exchange import Exchange
@@ -59,6 +61,7 @@ def verdict(
     blocked: int = 0,
     starved: str | None = None,
     failed_call: str | None = None,
+    no_connection: int = 0,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
 
@@ -69,6 +72,7 @@ def verdict(
     blocked: requests that could not leave because the target took no more.
     starved: why what was lost is not the target's fault.
     failed_call: the system call that failed and ended the run: nothing is known of the target.
+    no_connection: requests that could not leave because no connection was open.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
@@ -77,33 +81,40 @@ def verdict(
     if why := lost or exchange.target_lost(outcomes):
         return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
-    if behind and (why := _ended_by_target(connections)):
+    if behind and (why := _ended_by_target(connections, outcomes)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many) or starved:
+    causes = {"the target took no more": blocked, "no connection was open": no_connection}
+    if why := generator_limited(outcomes, lateness, own_drops, causes, exchange.wording.many) or starved:
         return "generator-limited", why
     return "ok", exchange.on_schedule
 
 
-def _ended_by_target(connections: Connections | None) -> str | None:
+def _ended_by_target(connections: Connections | None, outcomes: Outcomes) -> str | None:
     """Why requests were left unsent where the target has ended most connections: not this generator's failure.
 
-    A target that accepts new ones is still there.
+    A target that accepts others in their place, and answers, is still there.
     """
     if connections is None or 2 * (connections.closed + connections.reset) < max(connections.established, 1):
         return None
-    if 2 * connections.live > connections.peak:
+    missing, answers = connections.peak - connections.live, outcomes.answered + outcomes.late
+    if 2 * connections.live > connections.peak or (answers and 2 * missing < connections.closed + connections.reset):
         return None
     ended = f"{connections.closed:,} closed, {connections.reset:,} reset"
     return f"the target ended most of its {connections.established:,} connections ({ended}), and requests stayed unsent"
 
 
 def generator_limited(
-    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, blocked: int, many: str
+    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, causes: Mapping[str, int], many: str
 ) -> str | None:
-    """Why the generator did not drive what was asked; None if it did. `many`: "requests" or "messages"."""
-    if 2 * blocked > outcomes.unsent > UNSENT_SHARE * outcomes.planned:
-        unsent = f"{outcomes.unsent:,} of {outcomes.planned:,} {many}"
-        return f"{unsent} could not leave, {blocked:,} of them because the target took no more"
+    """Why the generator did not drive what was asked; None if it did.
+
+    causes: how many requests were left unsent for reasons that are not this generator's.
+    many: "requests" or "messages".
+    """
+    for cause, number in causes.items():
+        if 2 * number > outcomes.unsent > UNSENT_SHARE * outcomes.planned:
+            unsent = f"{outcomes.unsent:,} of {outcomes.planned:,} {many}"
+            return f"{unsent} could not leave, {number:,} of them because {cause}"
     if outcomes.planned and outcomes.unsent > UNSENT_SHARE * outcomes.planned:
         share = f"{outcomes.unsent / outcomes.planned:.1%}"
         unsent = f"{outcomes.unsent:,} of {outcomes.planned:,} {many} ({share})"

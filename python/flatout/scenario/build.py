@@ -11,6 +11,7 @@ import msgspec
 from flatout.errors import UsageError
 from flatout.protocols import protocol as by_name
 from flatout.scenario import profile as profiles
+from flatout.scenario import streams
 from flatout.scenario.exchange import exchange_for
 from flatout.scenario.model import (
     DEFAULT_CONNECTIONS,
@@ -53,7 +54,8 @@ def scenario_of(
         segments = _counted(segments[0].from_per_s, many, given.get("arrivals"))
     known.for_engine(exchange.options)  # what is wrong with them comes out here
     given = exchange.complete(given, len(split_targets(target)))
-    fields = {"protocol": protocol, "target": target, "profile": segments, **_with_transport(protocol, given)}
+    given = streams.completed(_with_transport(protocol, given), known)
+    fields = {"protocol": protocol, "target": target, "profile": segments, **given}
     try:
         return msgspec.convert(fields, Scenario)
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""Requirements as text: `p99<5ms`, `loss<0.1%`, `rate>99k`."""
+"""Requirements as text: `p99<5ms`, `loss<0.1%`, `rate>99k`, `closed<1%`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from flatout.errors import UsageError
 
 _FORM = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*(\S+)\s*")
 _DURATIONS = ("min", "mean", "p50", "p90", "p99", "p999", "max")
+# Shares of the established connections.
+CONNECTION_SHARES = ("closed", "reset", "reopened")
 COUNTS = ("late", "lost", "refused", "invalid", "duplicate", "unsent", "reordered")
 
 
@@ -23,6 +25,11 @@ def on_answers(expression: str) -> bool:
     return metric in (*_DURATIONS, "late", "refused")
 
 
+def on_connections(expression: str) -> bool:
+    """Whether it is about connections, so that it has no meaning without any."""
+    return parse(expression)[0] in CONNECTION_SHARES
+
+
 def parse(expression: str) -> tuple[str, str, float]:
     """The metric, the comparison and the bound (durations in ns). Errors: UsageError."""
     found = _FORM.fullmatch(expression)
@@ -31,11 +38,11 @@ def parse(expression: str) -> tuple[str, str, float]:
     metric, symbol, text = found.groups()
     if metric in _DURATIONS:
         return metric, symbol, units.duration(text) * 1e9
-    if metric == "loss":
+    if metric == "loss" or metric in CONNECTION_SHARES:
         return metric, symbol, units.share(text)
     if metric == "rate":
         return metric, symbol, units.rate(text)
     if metric in COUNTS and text.isdecimal():
         return metric, symbol, float(text)
-    known = ", ".join((*_DURATIONS, "loss", "rate", *COUNTS))
+    known = ", ".join((*_DURATIONS, "loss", "rate", *COUNTS, *CONNECTION_SHARES))
     raise UsageError(f"requirement '{expression}': '{metric}' is not one of {known} with a fitting number")

@@ -57,6 +57,10 @@ def _has_streams(protocol: Protocol) -> bool:
     return any(link != "udp" for link in protocol.links)
 
 
+def _reopens(protocol: Protocol) -> bool:
+    return protocol.reopens
+
+
 def _has_one_way(protocol: Protocol) -> bool:
     return protocol.one_way is not None
 
@@ -75,6 +79,7 @@ class Setting:
     `default`: the flag's default text, which the help shows; else it is the scenario's, or the flag is optional.
     `field`: the scenario's field, where it has another name. `parse`: what an argument means there.
     `path`: a file, whose name the command line makes absolute. `inverted`: the flag means False.
+    `usual`: a switch's default where that depends on the protocol; the flag then has a --no- form as well.
     `of`: the protocols that have it. `verbs`: the commands that have it.
     """
 
@@ -86,6 +91,7 @@ class Setting:
     parse: Callable[[Any], Any] | None = None
     path: bool = False
     inverted: bool = False
+    usual: Callable[[Protocol], bool] | None = None
     of: Callable[[Protocol], bool] | None = None
     verbs: tuple[str, ...] = ("load", "limit")
     limit_help: str | None = None
@@ -95,7 +101,8 @@ class Setting:
         """Its line in the help of a command."""
         if verb == "limit" and self.limit_help is not None:
             return self.limit_help
-        return self.one_way_help if protocol.one_way and self.one_way_help is not None else self.help
+        usual = "" if self.usual is None else f" [{'yes' if self.usual(protocol) else 'no'}]"
+        return (self.one_way_help if protocol.one_way and self.one_way_help is not None else self.help) + usual
 
 
 _LOAD = ("load",)
@@ -165,7 +172,7 @@ class LoadOptions(TypedDict, total=False):
     require: Annotated[
         Sequence[str],
         Setting(
-            "Exit with 1 unless met, e.g. 'loss<0.1%' 'rate>99k', and of answers 'p99<5ms'.",
+            "Exit with 1 unless met, e.g. 'loss<0.1%' 'rate>99k', of answers 'p99<5ms', of connections 'closed<1%'.",
             "schedule",
             limit_help="What else a trial must meet to count as held, e.g. 'invalid<1', and of answers 'p999<20ms'.",
         ),
@@ -312,7 +319,14 @@ class LoadOptions(TypedDict, total=False):
         ),
     ]
     reconnect: Annotated[
-        bool, Setting("Open again what the target ends or does not accept.", "connections", of=_has_streams)
+        bool | None,
+        Setting(
+            "Open again what the target ends or does not accept.",
+            "connections",
+            default=None,
+            usual=_reopens,
+            of=_has_streams,
+        ),
     ]
     io: Annotated[
         Io,

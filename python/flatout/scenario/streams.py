@@ -1,4 +1,4 @@
-"""What a scenario asks of connections: whether its protocol has them, whether the settings fit together.
+"""What a scenario asks of connections: whether its protocol has them, defaults, whether the settings fit together.
 
 Pure: settings in, words out; what the host can give is looked at elsewhere.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime
 import math
+from typing import Any
 
 from flatout.errors import UsageError
 from flatout.protocols.base import Protocol
-from flatout.scenario import nodes
+from flatout.scenario import nodes, requirement
 from flatout.scenario.model import Scenario
 
 _PLAIN = Scenario(protocol="", target="", profile=())
@@ -33,6 +34,13 @@ def has_streams(spoken: Protocol) -> bool:
     return any(link != "udp" for link in spoken.links)
 
 
+def completed(given: dict[str, Any], spoken: Protocol) -> dict[str, Any]:
+    """The settings with the protocol's own default for connections that the target ends."""
+    if given.get("reconnect") is None:
+        return {**given, "reconnect": spoken.reopens and given["transport"] != "udp"}
+    return given
+
+
 def check(scenario: Scenario, spoken: Protocol) -> None:
     """Errors: UsageError for settings that do not fit together."""
     _check_link(scenario, spoken)
@@ -42,6 +50,8 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
         raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
     if scenario.streams:
         _check_numbers(scenario)
+    elif found := [text for text in scenario.require if requirement.on_connections(text)]:
+        raise UsageError(f"requirement '{found[0]}' is about connections, which udp does not have")
     if scenario.tls != _PLAIN.tls and scenario.transport != "tls":
         raise UsageError("settings of TLS need --transport tls")
     if scenario.start_at is not None:

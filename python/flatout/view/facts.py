@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flatout.result.model import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
-from flatout.scenario.requirement import COUNTS
+from flatout.scenario.requirement import CONNECTION_SHARES, COUNTS
 from flatout.view import format as fmt
 from flatout.view.exchange import Exchange, exchange_of
 from flatout.view.exchange.base import CounterRow
 
 PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
 CONNECTIONS = {
-    "opened": "attempts, with those after an end where asked for",
+    "opened": "attempts, with those in place of others",
     "established": "succeeded",
     "failed": "did not succeed",
     "refused": "of these: refused by the target",
     "timed_out": "of these: nothing came back in time",
     "local": "of these: not possible from this host",
-    "closed": "ended by the target",
+    "closed": "ended in order by the target",
     "reset": "cut off by the target",
     "broken": "ended here, for invalid data",
     "reopened": "replaced another one",
@@ -201,7 +201,7 @@ def requirement_value(requirement: Requirement) -> str:
 
 
 def _in_its_unit(metric: str, value: float) -> str:
-    if metric == "loss":
+    if metric == "loss" or metric in CONNECTION_SHARES:
         return fmt.percent(value)
     if metric == "rate":
         return fmt.rate(value)

@@ -1,15 +1,19 @@
-//! Which connection may be opened when: at the rate asked for, some at once, the failed ones again where that is asked.
+//! Which connection may be opened when: at the rate asked for, some at once, the ended ones again where that is asked.
 //!
-//! Method: pure bookkeeping of counts and times in ns; it opens nothing itself.
+//! Method: pure bookkeeping of counts and times in ns; it opens nothing itself. One that was of use and was closed in
+//! order is wanted again at once; attempts that come to nothing are followed by pauses that double, up to a bound.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use flatout_net::Conn;
 
 /// So many may be on their way at once: a listener's backlog is 4,096 on most hosts, and others come too.
 const AT_ONCE: usize = 1_024;
-/// A far end that has just refused or ended a connection is left in peace so long.
-const AGAIN_NS: u64 = 100_000_000;
+/// The pause after a connection that came to nothing; it doubles with each further one in its place,
+pub(super) const PAUSE_NS: u64 = 100_000_000;
+/// up to this.
+const LONGEST_PAUSE_NS: u64 = 1_000_000_000;
 /// After being held up the rate asked for is made good over no more than this.
 const CATCH_UP_NS: u64 = 10_000_000;
 
@@ -41,7 +45,17 @@ pub(super) enum OpenReason {
     Again {
         /// It will only be kept.
         held: bool,
+        /// So many before it came to nothing, one after another.
+        failures: u8,
     },
+}
+
+/// One that is to be opened in place of another: not before `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Replacement {
+    from: u64,
+    held: bool,
+    failures: u8,
 }
 
 /// See the module.
@@ -50,18 +64,28 @@ pub(super) struct Opener {
     remaining: ConnectionPlan,
     gap: f64,
     next: f64,
-    again: VecDeque<(u64, bool)>,
+    again: BinaryHeap<Reverse<Replacement>>,
     connections: VecDeque<(Conn, u64)>,
     on_their_way: usize,
     /// All that were asked for have been tried once.
     tried: bool,
+    stopped: bool,
 }
 
 impl Opener {
     pub(super) fn new(asked: ConnectionPlan, now: u64) -> Self {
         let gap = 1e9 / asked.per_s.max(1e-3);
-        let (again, connections) = (VecDeque::new(), VecDeque::new());
-        Self { asked, remaining: asked, gap, next: now as f64, again, connections, on_their_way: 0, tried: false }
+        Self {
+            asked,
+            remaining: asked,
+            gap,
+            next: now as f64,
+            again: BinaryHeap::new(),
+            connections: VecDeque::new(),
+            on_their_way: 0,
+            tried: false,
+            stopped: false,
+        }
     }
 
     /// What may be opened now; each call is one opening.
@@ -80,12 +104,12 @@ impl Opener {
             return None;
         } else {
             self.tried = true;
-            let (from, held) = *self.again.front()?;
+            let Reverse(Replacement { from, held, failures }) = *self.again.peek()?;
             if from > now {
                 return None;
             }
-            self.again.pop_front();
-            OpenReason::Again { held }
+            self.again.pop();
+            OpenReason::Again { held, failures }
         };
         self.next = (self.next + self.gap).max(now.saturating_sub(CATCH_UP_NS) as f64);
         Some(ticket)
@@ -96,7 +120,7 @@ impl Opener {
         match ticket {
             OpenReason::First => self.remaining.active += 1,
             OpenReason::Held => self.remaining.hold += 1,
-            OpenReason::Again { held } => self.again.push_front((0, held)),
+            OpenReason::Again { held, failures } => self.want(0, held, failures),
         }
     }
 
@@ -111,16 +135,25 @@ impl Opener {
         self.on_their_way -= 1;
     }
 
-    /// One that failed or ended is wanted again, if that was asked for.
-    pub(super) fn lost(&mut self, now: u64, held: bool) {
+    /// One that failed or ended is wanted again, if that was asked for: at once, or after a pause where it and those
+    /// before it came to nothing, `failures` of them.
+    pub(super) fn lost(&mut self, now: u64, held: bool, failures: u8) {
         if self.asked.reconnect {
-            self.again.push_back((now + AGAIN_NS, held));
+            let pause = match failures {
+                0 => 0,
+                more => (PAUSE_NS << u32::from(more - 1).min(8)).min(LONGEST_PAUSE_NS),
+            };
+            self.want(now + pause, held, failures);
         }
     }
 
-    /// One has done its part and another takes its place.
-    pub(super) fn replace(&mut self, now: u64) {
-        self.again.push_front((now, false));
+    fn want(&mut self, from: u64, held: bool, failures: u8) {
+        self.again.push(Reverse(Replacement { from, held, failures }));
+    }
+
+    /// One has done its part and another takes its place, before those that ended.
+    pub(super) fn replace(&mut self) {
+        self.want(0, false, 0);
     }
 
     /// The next one that has been on its way for too long. It may have got there meanwhile: look.
@@ -143,7 +176,18 @@ impl Opener {
     /// Nothing more will be asked: what is lost from now on is not wanted again.
     pub(super) fn stop(&mut self) {
         self.asked.reconnect = false;
+        self.stopped = true;
         self.again.clear();
+    }
+
+    /// Whether all is asked.
+    pub(super) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Whether a connection may be there by then: one is on its way, or may be opened.
+    pub(super) fn promises(&self, by: u64) -> bool {
+        self.on_their_way > 0 || self.wake() <= by
     }
 
     /// Whether each of those that were asked for stands or has failed once.
@@ -159,6 +203,6 @@ impl Opener {
         if self.remaining.active + self.remaining.hold > 0 {
             return self.next as u64;
         }
-        self.again.front().map_or(u64::MAX, |(from, _)| (*from).max(self.next as u64))
+        self.again.peek().map_or(u64::MAX, |Reverse(next)| next.from.max(self.next as u64))
     }
 }

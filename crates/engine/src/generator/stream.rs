@@ -21,7 +21,7 @@ use super::schedule::Schedule;
 use super::start_barrier::{Begin, StartBarrier};
 use super::tracker::RequestTracker;
 use super::worker::Worker;
-use super::{GRACE_NS, TICK_NS, Times, WorkerOptions};
+use super::{GRACE_NS, TICK_NS, Times, UNSENT_AFTER_NS, WorkerOptions};
 use crate::clock::Clock;
 use crate::flow::Rings;
 use crate::histogram::Durations;
@@ -308,13 +308,22 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> Worker for StreamClient<
 
     #[inline]
     fn send_group(&mut self, due: u64, now: u64) -> usize {
+        // Where none is open, one that is being opened is awaited as long as a request may be late.
+        if self.peers.live() == 0 && self.opener.promises(due + UNSENT_AFTER_NS) {
+            return 0;
+        }
         self.ask(due, now);
         1
     }
 
     fn skip_late(&mut self, now: u64) -> usize {
         let tracker = &mut self.tracker;
-        self.schedule.skip_late(now, |due| tracker.unsent(0, due, now, Unsent::Late));
+        // Having waited for a connection is no lateness of this worker's own.
+        let none = self.peers.live() == 0;
+        self.schedule.skip_late(now, |due| match none {
+            true => tracker.unsent(0, due, due, Unsent::NoConnection),
+            false => tracker.unsent(0, due, now, Unsent::Late),
+        });
         1
     }
 

@@ -119,7 +119,7 @@ fn nothing_is_replaced_once_all_is_asked() {
 }
 
 #[test]
-fn a_closed_connection_is_opened_again_after_a_pause_and_asked_again() {
+fn a_closed_connection_is_opened_again_at_once_and_asked_again() {
     let rig = Streams::over(4).connections(|connections| connections.reconnect = true);
     let mut ends = Vec::new();
     let reported = rig.run::<Dns>(|query: &Query| {
@@ -133,9 +133,53 @@ fn a_closed_connection_is_opened_again_after_a_pause_and_asked_again() {
     assert_eq!(c.lost, connections.closed);
     assert!(connections.reopened >= 8 && connections.closed >= connections.reopened, "{connections:?}");
     for (again, end) in reported.wanted[4..].iter().zip(&ends) {
-        assert!((100 * MS..103 * MS).contains(&(again - end)), "opened again after {}", again - end);
+        assert!(again - end < MS, "opened again after {}", again - end);
     }
+    assert_eq!(c.all_unsent(), 0, "requests go over the others meanwhile");
     assert!(reported.asked.iter().any(|(far, asked)| *far >= 4 && *asked > 10), "{:?}", reported.asked);
+}
+
+#[test]
+fn requests_wait_for_the_only_connection_as_long_as_they_may_be_late() {
+    let closing = |query: &Query| {
+        let end = (query.nth == 49).then_some((QUICK + 1, PeerAction::Fail(CloseReason::Ended)));
+        [answer(query)].into_iter().chain(end).collect::<Vec<_>>()
+    };
+    let rig = Streams { per_s: 20_000.0, ..Streams::over(1) }.connections(|connections| connections.reconnect = true);
+    for (accept, all_leave) in [(400 * US, true), (5 * MS, false)] {
+        let reported = rig
+            .run::<Dns>(Manners(|far, _| vec![(if far == 0 { QUICK } else { accept }, PeerAction::Accept)], closing));
+        let (c, connections) = (&reported.counts, reported.connections);
+        assert!(connections.closed > 100 && connections.reopened >= connections.closed - 1, "{connections:?}");
+        // What was under way when the far end closed is lost.
+        assert_eq!(c.answered + c.lost, c.sent);
+        let unsent = c.unsent[Unsent::NoConnection as usize];
+        assert_eq!(unsent, c.all_unsent(), "{c:?}");
+        assert_eq!(unsent == 0, all_leave, "accepted after {accept}: {c:?}");
+        assert!(reported.totals.lateness.max() <= MS + MS / 10, "{}", reported.totals.lateness.max());
+    }
+}
+
+#[test]
+fn a_far_end_that_closes_at_once_is_tried_ever_less_often() {
+    for reason in [CloseReason::Ended, CloseReason::Reset] {
+        let rig = Streams { seconds: 3.0, ..Streams::over(10) }.connections(|connections| connections.reconnect = true);
+        let closing = move |_: usize, _: u64| vec![(QUICK, PeerAction::Accept), (2 * QUICK, PeerAction::Fail(reason))];
+        let reported = rig.run::<Dns>(Manners(closing, |_: &Query| Vec::new()));
+        // 0, 100, 300, 700, 1500, 2500 ms: six attempts in place of each.
+        let connections = reported.connections;
+        assert!((50..=60).contains(&connections.reopened), "{connections:?}");
+        assert_eq!(connections.closed + connections.reset, connections.established);
+    }
+}
+
+#[test]
+fn ended_connections_are_opened_again_no_faster_than_the_connect_rate() {
+    let rig = Streams { per_s: 10_000.0, ..Streams::over(10) }
+        .connections(|connections| (connections.reconnect, connections.per_s) = (true, 200.0));
+    let reported = rig.run::<Dns>(|query: &Query| vec![answer(query), (QUICK, PeerAction::Fail(CloseReason::Ended))]);
+    let connections = reported.connections;
+    assert!((190..=205).contains(&connections.reopened), "{connections:?}");
 }
 
 #[test]
@@ -149,19 +193,34 @@ fn nothing_is_opened_again_once_all_is_asked() {
     });
     let connections = reported.connections;
     assert!(reported.counts.lost > 0 && reported.ended > 1_900 * MS);
-    assert_eq!((connections.closed, connections.reopened), (1, 0), "{connections:?}");
+    // Nothing was under way on that one: it lasted as long as the load.
+    assert_eq!((connections.closed, connections.reopened, connections.live), (0, 0, 2), "{connections:?}");
+}
+
+#[test]
+fn one_that_ends_after_all_is_asked_with_a_request_under_way_is_counted() {
+    let rig = Streams { timeout: SECOND, ..Streams::over(2) }.connections(|connections| connections.reconnect = true);
+    let reported = rig.run::<Dns>(|query: &Query| match query.serial {
+        990.. => vec![(50 * MS, PeerAction::Fail(CloseReason::Ended))],
+        _ => vec![answer(query)],
+    });
+    let connections = reported.connections;
+    assert_eq!((connections.closed, connections.reopened, connections.live), (2, 0, 0), "{connections:?}");
+    assert_eq!((reported.counts.lost, reported.counts.answered), (10, 990));
 }
 
 #[test]
 fn one_that_cannot_be_opened_is_tried_again_and_again() {
     let rig = Streams::over(2).connections(|connections| connections.reconnect = true);
     let script = Manners(
-        |far, at| if far == 0 || far > 5 { vec![(QUICK, PeerAction::Accept)] } else { refusing(far, at) },
+        |far, at| if far == 0 || far > 3 { vec![(QUICK, PeerAction::Accept)] } else { refusing(far, at) },
         after::<Dns>(QUICK),
     );
     let reported = rig.run::<Dns>(script);
-    // Far ends 1 to 5 refuse, each 100 ms after the last.
-    assert_eq!((reported.connections.failed, reported.connections.refused, reported.connections.reopened), (5, 5, 5));
+    assert_eq!((reported.connections.failed, reported.connections.refused, reported.connections.reopened), (3, 3, 3));
+    for (two, pause) in reported.wanted[1..].windows(2).zip([100, 200, 400]) {
+        assert!((pause * MS..(pause + 3) * MS).contains(&(two[1] - two[0])), "{:?}", reported.wanted);
+    }
     assert_eq!((reported.counts.answered, reported.connections.peak), (1_000, 2));
 }
 

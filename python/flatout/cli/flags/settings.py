@@ -36,7 +36,7 @@ def setting_flags(protocol: Protocol, verb: str, schedule: Group, wording: Wordi
             group=groups[setting.group],
             help=setting.help_for(protocol, verb).format_map(wording._asdict()),
             consume_multiple=several or None,
-            negative=() if several or flag_type is bool else None,
+            negative=() if several or (flag_type is bool and setting.usual is None) else None,
             show_default=False if several or flag_type is bool or definition.name == "cpus" else None,
         )
         default = _default(definition, flag_type)

@@ -9,7 +9,7 @@ use flatout_wire::Protocol;
 use super::peers::Phase;
 use super::{EVENTS_A_TURN, StreamClient};
 use crate::clock::Clock;
-use crate::generator::opener::OpenReason;
+use crate::generator::opener::{OpenReason, PAUSE_NS};
 use crate::stream_layer::{StreamError, StreamLayer};
 use crate::tally::Outcome;
 
@@ -41,7 +41,11 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
     /// Opens one; false: not now, for the places of some that are over are still taken.
     fn open(&mut self, ticket: OpenReason, now: u64) -> bool {
         let number = self.connections.opened as usize;
-        let held = matches!(ticket, OpenReason::Held | OpenReason::Again { held: true });
+        let (held, failures) = match ticket {
+            OpenReason::First => (false, 0),
+            OpenReason::Held => (true, 0),
+            OpenReason::Again { held, failures } => (held, failures),
+        };
         let from = |ip| SocketAddr::new(ip, 0);
         let source = (!self.sources.is_empty()).then(|| from(self.sources[number % self.sources.len()]));
         let opened = self.streams.open(source, self.target);
@@ -53,14 +57,14 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         self.connections.reopened += u64::from(matches!(ticket, OpenReason::Again { .. }));
         match opened {
             Ok(conn) => {
-                self.peers.begin(conn, now, held);
+                self.peers.begin(conn, now, held, failures);
                 self.opener.begun(conn, now);
             }
             Err(error) => {
                 self.connections.failed += 1;
                 self.connections.local += 1;
                 self.tracker.published.fail(format!("a connection could not be opened: {error}"));
-                self.opener.lost(now, held);
+                self.opener.lost(now, held, failures.saturating_add(1));
             }
         }
         true
@@ -123,7 +127,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         let conn = self.peers.conn(slot);
         self.peers.leave(slot);
         if self.schedule.due(0).is_some() {
-            self.opener.replace(now);
+            self.opener.replace();
         }
         self.retired.push_back(conn);
     }
@@ -156,11 +160,17 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         self.tracker.published.fail(format!("a connection was given up: {why}"));
         self.streams.close(self.peers.conn(slot), how);
         self.connections.broken += u64::from(!self.peers.coming(slot));
-        self.over(slot, Outcome::Invalid, now);
+        self.over(slot, Outcome::Invalid, false, now);
     }
 
     /// The far end, the network or the time-out has ended a connection.
     pub(super) fn gone(&mut self, slot: usize, reason: CloseReason, now: u64) {
+        let in_order = reason == CloseReason::Ended;
+        if in_order && self.is_idle_after_all(slot) {
+            // It lasted as long as the load: the far end's patience with idle connections is not at issue.
+            self.peers.clear(slot);
+            return;
+        }
         let counted = &mut self.connections;
         if self.peers.coming(slot) {
             counted.refused += u64::from(reason == CloseReason::Refused);
@@ -170,26 +180,41 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
                 let error = std::io::Error::from_raw_os_error(errno);
                 self.tracker.published.fail(format!("a connection could not be opened: {error}"));
             }
-        } else if reason == CloseReason::Ended {
+        } else if in_order {
             counted.closed += 1;
         } else {
             counted.reset += 1;
         }
-        self.over(slot, if reason == CloseReason::Ended { Outcome::Lost } else { Outcome::Refused }, now);
+        self.over(slot, if in_order { Outcome::Lost } else { Outcome::Refused }, in_order, now);
     }
 
-    fn over(&mut self, slot: usize, outcome: Outcome, now: u64) {
-        if self.peers.coming(slot) {
-            self.connections.failed += 1;
-            self.opener.over();
-        } else {
+    /// Whether all is asked, and all that was asked over this connection is answered, in time or late.
+    fn is_idle_after_all(&mut self, slot: usize) -> bool {
+        let kept = matches!(self.peers.at(slot).phase, Phase::Live | Phase::Held);
+        let ring = self.tracker.rings.of(slot);
+        kept && self.opener.stopped() && ring.head.open <= ring.head.forgotten
+    }
+
+    fn over(&mut self, slot: usize, outcome: Outcome, in_order: bool, now: u64) {
+        let stood = !self.peers.coming(slot);
+        if stood {
             self.connections.live -= 1;
             self.tracker.abandon(slot, outcome);
+        } else {
+            self.connections.failed += 1;
+            self.opener.over();
         }
         let peer = self.peers.clear(slot);
-        if peer.phase != Phase::Retiring {
-            self.opener.lost(now, peer.held);
+        if peer.phase == Phase::Retiring {
+            return;
         }
+        let of_use = stood && (peer.answered || now.saturating_sub(peer.since) >= PAUSE_NS);
+        let failures = match (of_use, in_order) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, _) => peer.failures.saturating_add(1),
+        };
+        self.opener.lost(now, peer.held, failures);
     }
 
     /// Ends all connections.

@@ -35,6 +35,10 @@ pub(super) struct Peer<T> {
     pub(super) phase: Phase,
     /// It is only to be kept.
     pub(super) held: bool,
+    /// An answer has come over it.
+    pub(super) answered: bool,
+    /// So many before it, one in place of the other, came to nothing.
+    pub(super) failures: u8,
     /// The beginning of a message that is not whole yet.
     #[allow(clippy::box_collection, reason = "8 bytes instead of 24, and hardly ever there")]
     pub(super) partial: Option<Box<Vec<u8>>>,
@@ -93,10 +97,11 @@ impl<T: Default> Peers<T> {
     }
 
     /// A connection is on its way to this place.
-    pub(super) fn begin(&mut self, conn: Conn, now: u64, held: bool) {
+    pub(super) fn begin(&mut self, conn: Conn, now: u64, held: bool, failures: u8) {
         self.occupied += 1;
         let peer = &mut self.peers[conn.index as usize];
-        *peer = Peer { since: now, generation: conn.generation, phase: Phase::ConnectionPlan, held, ..Peer::default() };
+        let phase = Phase::ConnectionPlan;
+        *peer = Peer { since: now, generation: conn.generation, phase, held, failures, ..Peer::default() };
     }
 
     /// The connection at a place may be asked.

@@ -141,6 +141,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             tally: Some(tally),
         });
         let peer = self.peers.at(slot);
+        peer.answered |= waited;
         if waited && peer.phase == Phase::Retiring {
             peer.asked = peer.asked.saturating_sub(1);
             if peer.asked == 0 {
