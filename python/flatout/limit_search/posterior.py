@@ -36,12 +36,9 @@ class Evidence(NamedTuple):
 
 
 class Posterior:
-    """The distribution of the limit after some trials, on a grid of loads from `low` to `high`.
+    """The distribution of the limit after some trials, on a grid of loads from `low` to `high`."""
 
-    `cap`: the limit is known not to be above it.
-    """
-
-    def __init__(self, low: float, high: float, evidence: Sequence[Evidence], cap: float | None = None) -> None:
+    def __init__(self, low: float, high: float, evidence: Sequence[Evidence]) -> None:
         import numpy as np
 
         low, high = _window(low, high, evidence)
@@ -57,9 +54,6 @@ class Posterior:
         for load, held, weight in _merged(evidence):
             p_held = self._p_held(load)
             log_p += weight * np.log(p_held if held else 1.0 - p_held)
-        if cap is not None:
-            # All of it may be above: then the lowest point stands for what is left.
-            log_p[:, :, 1:][:, :, self._ln[1:] > math.log(cap)] = -np.inf
         joint = np.exp(log_p - log_p.max())
         self._joint: Array = joint / joint.sum()
         self._cumulative: Array = np.cumsum(self._joint.sum(axis=(0, 1)))

@@ -102,7 +102,7 @@ class _State:
     @cached_property
     def evidence(self) -> list[Evidence]:
         return [
-            Evidence(trial.load, trial.verdict == "held", trial.weight * _worth(trial))
+            Evidence(trial.load, trial.verdict == "held", _worth(trial))
             for trial in self.past
             if trial.verdict != "invalid" or trial.undriven
         ]
@@ -116,39 +116,49 @@ class _State:
         return any(not held for _, held, _ in self.evidence)
 
     @cached_property
-    def cap(self) -> float | None:
-        """What the long runs that failed carried: no load above it is claimed."""
-        carried = [trial.carried for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed"]
-        return min(carried) if carried else None
+    def failed_long(self) -> list[PastTrial]:
+        """The long runs that failed."""
+        return [trial for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed"]
 
     @cached_property
+    def refuting(self) -> int:
+        """How many long runs carried far less than short trials held."""
+        return sum(trial.carried < _REFUTED * trial.load for trial in self.failed_long)
+
+    @property
     def refuted(self) -> bool:
-        """Whether a long run carried far less than short trials held: then only long runs are evidence."""
-        long_runs = (trial for trial in self.past if trial.phase == "confirm" and trial.verdict == "failed")
-        return any(trial.carried < _REFUTED * trial.load for trial in long_runs)
+        """Whether the short trials were flattered, by a queue or a bucket; one long run alone may have had bad luck."""
+        return self.refuting > 1
+
+    @cached_property
+    def cap(self) -> float | None:
+        """What the long runs that failed carried: no load above it is confirmed."""
+        believed = [t.carried for t in self.failed_long if self.refuted or t.carried >= _REFUTED * t.load]
+        return min(believed, default=None)
 
     @cached_property
     def posterior(self) -> Posterior:
-        if not self.refuted:
-            return Posterior(self.grid.bottom, self.grid.top, self.evidence)
-        long_runs = [trial for trial in self.past if trial.phase == "confirm" and trial.verdict != "invalid"]
-        evidence = [Evidence(trial.load, trial.verdict == "held", _CONFIRM_WEIGHT) for trial in long_runs]
-        return Posterior(self.grid.bottom, self.grid.top, evidence, self.cap)
+        return Posterior(self.grid.bottom, self.grid.top, self.evidence)
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 90 % interval, wider by what servers drift within a minute."""
+        """The 90 % interval, wider by what servers drift within a minute; what long runs say where they refuted it."""
+        if self.refuted and self.cap is not None:
+            return float(min(self.confirmed or 0, self.cap)), self.cap
         low, high = self.posterior.interval()
         drift = self.search.within * _DRIFT
         return low * (1.0 - drift), high * (1.0 + drift)
 
     @cached_property
     def confirmed(self) -> int | None:
-        """The highest load that a long run held, below those that long runs failed."""
-        runs = [trial for trial in self.past if trial.phase == "confirm"]
-        failed = min((trial.load for trial in runs if trial.verdict == "failed"), default=None)
-        held = (trial.load for trial in runs if trial.verdict == "held")
-        return max((load for load in held if failed is None or load < failed), default=None)
+        """The highest load that a long run held, and no lower one failed; one that failed by chance was repeated."""
+        votes: dict[int, int] = {}
+        for trial in self.past:
+            if trial.phase == "confirm" and trial.verdict != "invalid":
+                votes[trial.load] = votes.get(trial.load, 0) + (1 if trial.verdict == "held" else -1)
+        failed = min((load for load, vote in votes.items() if vote < 0), default=None)
+        held = {trial.load for trial in self.past if trial.phase == "confirm" and trial.verdict == "held"}
+        return max((load for load in held if votes[load] >= 0 and (failed is None or load < failed)), default=None)
 
     # --- the next step ---
 
@@ -189,10 +199,13 @@ class _State:
         return sum(not held for _, held, _ in self.evidence) == 1 and self.past[-1].phase == "bracket"
 
     def _narrow(self) -> bool:
-        low, high = self.interval
         searched = sum(trial.phase == "search" for trial in self.past)
-        close = high / low <= 1.0 + 2.0 * self.search.within or self.grid.adjacent(int(low), int(high))
-        return close and searched >= _LEAST_SEARCHED
+        return searched >= _LEAST_SEARCHED and self._within(2.0)
+
+    def _within(self, times: float) -> bool:
+        """Whether the interval is at most so many times as wide as asked for, or no whole number lies in it."""
+        (low, high), (least, most) = self.interval, self.posterior.interval()
+        return high <= low * (1.0 + times * self.search.within) or self.grid.adjacent(int(least), int(most))
 
     def _most_telling(self, held: int) -> int:
         most = min(2 * held, self.grid.top)
@@ -221,6 +234,8 @@ class _State:
             return None
         if not self.anything_failed:
             return self.highest_held
+        if self.refuted and self.cap is not None:
+            return self.grid.at_most(self.cap)
         low, median = self.posterior.quantile(0.05), self.posterior.quantile(0.5)
         most = self.grid.at_most(min(median, self.highest_held, self.cap or median))
         load = most
@@ -244,8 +259,7 @@ class _State:
 
     def _narrow_enough(self) -> bool:
         """Once it is confirmed, the interval may be wider by a confirming run that failed."""
-        low, high = self.interval
-        return self.refuted or high / low <= 1.0 + 3.0 * self.search.within
+        return self.refuted or self._within(3.0)
 
     def _by_generator(self) -> bool:
         """Whether most of what did not hold, near the limit, did not because of the generator."""
@@ -294,10 +308,8 @@ class _State:
         if self.highest_held is None:
             return None
         value = self._sure_load() if self.anything_failed else (found.lower or self.highest_held)
-        failed = [trial for trial in self.past if trial.verdict == "failed"]
-        longest_s = max((trial.duration_s for trial in failed), default=0.0)
-        carried = [t.carried for t in failed if t.duration_s == longest_s and value is not None and t.load <= value]
-        return value if value is None or not carried else min(value, self.grid.at_most(min(carried)))
+        carried = min((trial.carried for trial in self.failed_long), default=None)
+        return value if value is None or carried is None else min(value, self.grid.at_most(carried))
 
     def _loss_below(self, value: int | None) -> float | None:
         below = [t for t in self.past if value is not None and t.verdict != "invalid" and t.load <= value]
@@ -307,7 +319,9 @@ class _State:
 
 def _worth(trial: PastTrial) -> float:
     """A long run that held is worth several trials; one that failed may have met what short trials seldom do."""
-    return _CONFIRM_WEIGHT if trial.phase == "confirm" and trial.verdict == "held" else 1.0
+    if trial.undriven:
+        return 1.0
+    return trial.weight * (_CONFIRM_WEIGHT if trial.phase == "confirm" and trial.verdict == "held" else 1.0)
 
 
 def _left_out(trial: PastTrial) -> float:
