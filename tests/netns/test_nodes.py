@@ -18,6 +18,7 @@ import pytest
 import accounts
 import flatout
 from conftest import Cli, wait_until
+from flatout.result import files as stored
 from flatout.result.merge import merge
 
 pytestmark = pytest.mark.root
@@ -110,7 +111,7 @@ def everywhere(cli: Cli, site: Site, *flags: str, nodes: tuple[int, ...] = NODES
 
 
 def results(files: list[Path]) -> list[flatout.LoadResult]:
-    found = [flatout.result.files.read(file) for file in files]
+    found = [stored.read(file) for file in files]
     return [run for run in found if isinstance(run, flatout.LoadResult)]
 
 
@@ -153,7 +154,7 @@ def test_three_nodes_make_one_load(site: Site, cli: Cli, transport: str) -> None
         assert run.outcomes.planned == 300, "a third of the rate"
     done = cli("merge", *files, "--json", "-", "--quiet")
     assert done.code in {0, 4}, done.err
-    merged = flatout.result.files.from_json(done.out)
+    merged = stored.from_json(done.out)
     assert isinstance(merged, flatout.LoadResult)
     assert_sums(merged, runs)
     assert merged.outcomes.planned == 900
@@ -191,7 +192,7 @@ def test_a_missing_node_is_named(site: Site, cli: Cli) -> None:
     # On a machine that is too busy for this load that comes first.
     assert done.code == (1 if done.json["verdict"] == "ok" else 4)
     assert "node 2 of 3 is missing" in " ".join(done.err.split()), done.err
-    merged = flatout.result.files.from_json(done.out)
+    merged = stored.from_json(done.out)
     assert isinstance(merged, flatout.LoadResult)
     assert "node 2 of 3 is missing" in merged.warnings
     assert_sums(merged, results(files))
