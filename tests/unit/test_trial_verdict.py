@@ -146,13 +146,13 @@ def test_numbers_in_words() -> None:
     assert percent(1e-9) == "1e-07 %"
 
 
-@pytest.mark.parametrize(("p50_ns", "disturbed"), [(99_999, True), (100_000, False)])
-def test_a_generator_that_was_held_up_is_told_from_one_at_its_end(p50_ns: int, disturbed: bool) -> None:
+@pytest.mark.parametrize(("p50_ns", "undriven"), [(99_999, False), (100_000, True)])
+def test_a_generator_that_was_held_up_is_told_from_one_at_its_end(p50_ns: int, undriven: bool) -> None:
     behind = run(100_000, unsent=3_000)
     assert behind.lateness_ns is not None
     lateness = msgspec.structs.replace(behind.lateness_ns, p50=p50_ns)
     found = judged(msgspec.structs.replace(behind, lateness_ns=lateness))
-    assert (found.verdict, found.disturbed) == ("invalid", disturbed)
+    assert (found.verdict, found.undriven) == ("invalid", undriven)
 
 
 def one_way(sent: int, received: int | None, dropped: int = 0, verdict: RunVerdict = "ok") -> LoadResult:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flatout.host.target import Thread
-from flatout.result.model import Contention, TargetContention
+from flatout.result.machine import Contention, TargetContention
 
 PROC = Path("/proc")
 _SOFTIRQ, _STEAL = 7, 8

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from flatout.host import target as find_target
 from flatout.host.target import Address, Target, Thread
-from flatout.result.model import Placement, PlacementTarget
+from flatout.result.machine import Placement, PlacementTarget
 
 _UNKNOWN = {
     "elsewhere": "the target is not on this host",

@@ -309,7 +309,9 @@ class _State:
             return None
         value = self._sure_load() if self.anything_failed else (found.lower or self.highest_held)
         carried = min((trial.carried for trial in self.failed_long), default=None)
-        return value if value is None or carried is None else min(value, self.grid.at_most(carried))
+        if value is None or carried is None:
+            return value
+        return None if carried < self.grid.bottom else min(value, self.grid.at_most(carried))
 
     def _loss_below(self, value: int | None) -> float | None:
         below = [t for t in self.past if value is not None and t.verdict != "invalid" and t.load <= value]

@@ -76,8 +76,10 @@ def _min(limit: Limit, search: Search, because: str | None) -> str:
     return f"Fails already at the minimum of {low} ({criteria(limit.goal)}){_reason(because)}."
 
 
-# What lets a generator go further.
-_HELP = "Give it CPUs that the server does not use, or a second host; a plain rate test over UDP goes faster with --gso"
+def _help(far_end: str) -> str:
+    """What lets a generator go further."""
+    cpus = f"Give it CPUs that the {far_end} does not use, or a second host"
+    return f"{cpus}; a plain rate test over UDP goes faster with --gso"
 
 
 def _generator(limit: Limit, search: Search, because: str | None) -> str:
@@ -87,7 +89,7 @@ def _generator(limit: Limit, search: Search, because: str | None) -> str:
         return f"The {far_end}'s limit is unknown: this generator cannot drive even {low}{reason}."
     held = f"{whole(limit.value)}{_per(limit.unit)}{_kept(search)} ({criteria(limit.goal)})"
     more = f"At least {held}; the generator could not go further{reason}"
-    return f"{more}. The {far_end}'s limit is unknown. {_HELP}."
+    return f"{more}. The {far_end}'s limit is unknown. {_help(far_end)}."
 
 
 def _so_far(limit: Limit, search: Search, because: str | None) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flatout.result.model import LoadResult, Subintervals
+from flatout.result.machine import Subintervals
+from flatout.result.model import LoadResult
 from flatout.result.thresholds import LATENESS_NS, TARGET_DELAY_SHARE, UNSENT_SHARE
 
 # A trial is judged by the undisturbed part of its time, if that is at least so much of it.

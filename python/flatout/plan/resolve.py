@@ -14,7 +14,7 @@ from flatout.host.target import Thread
 from flatout.plan import capacity, targets
 from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Share, Ticks, Tls
 from flatout.protocols.base import ReceiverLayout
-from flatout.result.model import Placement
+from flatout.result.machine import Placement
 from flatout.scenario import nodes, requirement, streams
 from flatout.scenario.exchange import Exchange, exchange_of
 from flatout.scenario.model import Scenario, Segment

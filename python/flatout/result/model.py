@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from flatout.result.machine import Contention, Placement, Subintervals
 from flatout.scenario.exchange.wording import Wording, wording_of
 from flatout.scenario.model import Scenario
 
@@ -205,81 +206,6 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss: int
     slots: int
     per_connection: int
-
-
-class PlacementTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """The target's processes on this host.
-
-    `sockets` share its address; `cpus` are those on which one of its `threads` may run. `namespace`: whether it is in
-    this process's network namespace ("same") or in another one of this host ("other").
-    """
-
-    pids: list[int]
-    command: str
-    threads: int
-    sockets: int
-    cpus: list[int]
-    namespace: Literal["same", "other"] = "same"
-
-
-class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the load threads ran, and why there.
-
-    `target` is null where its processes are on another host, or cannot be read. `cpus` are those that load threads were
-    kept on (empty: the scheduler's choice). `shared_cpus` are those on which the target may run as well; where there
-    are any, load threads sleep instead of spinning.
-    """
-
-    target: PlacementTarget | None = None
-    cpus: list[int] = []
-    shared_cpus: list[int] = []
-    why: str = ""
-
-
-class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
-    """How the target's threads fared during a run, warm-up included.
-
-    `cpu_s` on CPUs and `run_delay_s` waiting for one, over all threads; of the run's time `run_delay_share` is what the
-    thread that waited most waited, and `busiest_share` what the busiest one ran. `busy_threads` ran for 2 % of it or
-    more; `ended_threads` ended meanwhile.
-    """
-
-    cpu_s: float
-    run_delay_s: float
-    run_delay_share: float
-    busiest_share: float
-    busy_threads: int
-    ended_threads: int = 0
-
-
-class Contention(msgspec.Struct, frozen=True, kw_only=True):
-    """How threads competed for CPUs during a run.
-
-    Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel does
-    not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others, and
-    `softirq_s`, the time in soft interrupts by CPU. `target` is null where the target's threads cannot be read.
-    """
-
-    run_delay_s: float | None
-    involuntary_switches: int
-    threads: int
-    steal_s: float | None = None
-    softirq_s: dict[str, float] = {}
-    target: TargetContention | None = None
-
-
-class Subintervals(msgspec.Struct, frozen=True, kw_only=True):
-    """The counted time of a run in parts of `length_s`: what was due in each, whenever it was answered.
-
-    `slow` are answers later after due than the goal for p99; 0 without one. `lateness_max_ns` is the generator's.
-    """
-
-    length_s: float
-    sent: list[int]
-    unsent: list[int]
-    answered: list[int]
-    slow: list[int]
-    lateness_max_ns: list[int]
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):

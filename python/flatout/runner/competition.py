@@ -9,7 +9,8 @@ from flatout.host import contention, describe
 from flatout.host.placement import shared_after
 from flatout.plan.resolve import Plan
 from flatout.result.loss import LossAccount
-from flatout.result.model import Contention, LoadResult, Placement, Subintervals
+from flatout.result.machine import Contention, Placement, Subintervals
+from flatout.result.model import LoadResult
 from flatout.result.thresholds import TARGET_DELAY_SHARE, UNSENT_SHARE
 
 _TICK_S = 0.05

@@ -80,7 +80,12 @@ def _run(
     )
     interrupted = monitor.wait()
     result = _result(plan, exchange, running, monitor, competing)
-    result = msgspec.structs.replace(result, notes=[*failed, *result.notes])
+    result = msgspec.structs.replace(
+        result,
+        notes=[*failed, *result.notes],
+        placement=competing.placement,
+        subintervals=subintervals(running),
+    )
     if interrupted:
         raise Interrupted(result)
     return result
@@ -118,11 +123,7 @@ def _start_error(error: OSError, plan: Plan) -> FlatoutError:
 
 
 def _result(
-    plan: Plan,
-    exchange: Exchange,
-    running: LoadRun,
-    monitor: RunMonitor,
-    competing: Competition,
+    plan: Plan, exchange: Exchange, running: LoadRun, monitor: RunMonitor, competing: Competition
 ) -> LoadResult:
     counts, scenario = running.counts(), plan.scenario
     samples = monitor.stats_query.samples()
@@ -171,9 +172,7 @@ def _result(
         own_drops=counts["own_drops"],
         receiver=account.receiver,
         readings=samples,
-        placement=competing.placement,
         contention=contention,
-        subintervals=subintervals(running),
         warnings=[*running.failures, *([] if monitor.stopped else fewer), *account.warnings],
         notes=[*plan.notes, *_fallbacks(plan, running), *ended, *account.notes],
         one_way=plan.one_way,
