@@ -52,7 +52,8 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     is the one-way delay where records carry their time, and `ahead` are those that came before it. `dropped` counts by
     reason what no handler got. `arrivals` are what the kernel handed over, several coalesced records at once; its
     `kernel_drops` count such a bundle once. What is held now is told as it is: `senders`, `waiting`, memory, and of a
-    worker what is queued and what it is made of.
+    worker what is queued and what it is made of. `errors` are the system calls that failed so that threads could not go
+    on, `notes` what replaces calls that this host refuses.
     """
 
     t_s: float
@@ -77,6 +78,8 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     answered: int
     dropped: dict[str, int]
     connections: ServedConnections | None = None
+    errors: list[str] = []
+    notes: list[str] = []
     total: bool = False
 
 
@@ -86,7 +89,8 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     `t_s` is the time since the start; `dropped` counts what got no answer, by reason; `kernel_drops` never reached the
     program; `connections`, `bytes` and memory are null where only datagrams are served. What is held now is told as it
     is: `now` of `connections`, `connections` and `memory_bytes` of a worker, and memory, which for the kernel is that
-    of the whole host.
+    of the whole host. `errors` are the system calls that failed so that threads could not go on, `notes` what replaces
+    calls that this host refuses.
     """
 
     t_s: float
@@ -99,6 +103,8 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     bytes: dict[str, int] | None = None
     memory_bytes: int | None = None
     kernel_memory: dict[str, int] | None = None
+    errors: list[str] = []
+    notes: list[str] = []
     total: bool = False
 
 
