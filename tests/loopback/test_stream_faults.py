@@ -83,7 +83,7 @@ def test_what_never_becomes_an_answer_is_lost(io: str, behaviour: str) -> None:
 @pytest.mark.parametrize("reconnect", [False, True])
 def test_prefixes_that_announce_no_message_end_the_connection(io: str, behaviour: str, reconnect: bool) -> None:
     with BadServer(getattr(servers, behaviour)) as server:
-        run = load(server, io=io, reconnect=reconnect)
+        run = load(server, io=io, duration=1, reconnect=reconnect)
     assert run.outcomes.sent == run.outcomes.invalid + run.outcomes.lost + run.outcomes.refused
     assert run.outcomes.invalid >= 10
     assert run.connections.broken >= 10

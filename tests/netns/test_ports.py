@@ -9,12 +9,13 @@ import pytest
 
 import accounts
 import flatout
+import flatout.result.files
 from conftest import Cli, Net, Ran, wait_until
 
 pytestmark = pytest.mark.root
 
 PORT = 1053
-ASKED = ("--rate", "300", "--for", "1s", "--warmup", "0", "--timeout", "500ms", "--quiet", "--json", "-")
+ASKED = ("--rate", "300", "--warmup", "0", "--timeout", "500ms", "--quiet", "--json", "-")
 
 
 @contextmanager
@@ -27,9 +28,9 @@ def serving(cli: Cli, net: Net) -> Iterator[None]:
     assert running.end().code == 0
 
 
-def load(cli: Cli, net: Net, *flags: str, transport: str = "tcp") -> Ran:
+def load(cli: Cli, net: Net, *flags: str, transport: str = "tcp", seconds: int = 1) -> Ran:
     target = f"{net.right_v4}:{PORT}"
-    return cli("load", "dns", target, *ASKED, "--transport", transport, *flags, inside=net.left)
+    return cli("load", "dns", target, *ASKED, "--for", f"{seconds}s", "--transport", transport, *flags, inside=net.left)
 
 
 def few_ports(net: Net, most: int) -> None:
@@ -78,8 +79,9 @@ def test_half_of_the_attempts_refused(net: Net, peer: Callable[[str], str], cli:
     rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {half}; }}\n}}\n")
     net.run(net.right, peer("nft"), "-f", rules)
     with serving(cli, net):
-        once = load(cli, net, "--connections", "20", "--io", io)
-        again = load(cli, net, "--connections", "20", "--io", io, "--reconnect")
+        once = load(cli, net, "--connections", "20", "--io", io, "--no-reconnect")
+        # Each is tried again after 100, 200, 400, 800 and 1,000 ms.
+        again = load(cli, net, "--connections", "20", "--io", io, seconds=5)
     runs = [flatout.result.files.from_json(done.out) for done in (once, again)]
     for run in runs:
         assert isinstance(run, flatout.LoadResult)

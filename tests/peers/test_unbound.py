@@ -125,7 +125,7 @@ def test_the_wrong_port_is_told(server: DnsServer) -> None:
 def test_places_that_run_out(peer: Callable[[str], str], tmp_path: Path) -> None:
     """With five places for connections it shortens its patience and closes idle ones; reconnecting goes on."""
     with unbound(peer, tmp_path, places=5, idle_ms=200) as server:
-        how: Any = {"transport": "tcp", "connections": 20, "reconnect": True, "connect_timeout": 1, "connect_rate": 500}
+        how: Any = {"transport": "tcp", "connections": 20, "connect_timeout": 1, "connect_rate": 500}
         run = flatout.load("dns", server.address, rate=50, duration=2, warmup=0, **how)
     accounts.check(run)
     assert run.connections is not None

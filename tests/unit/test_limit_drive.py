@@ -320,8 +320,8 @@ def _limit(stopped_by: StoppedBy, value: float | None, upper: float | None = Non
         (
             _limit("generator", 231_000),
             None,
-            "At least 231,000/s (loss <= 0.1 %, p99 <= 5 ms); the generator could not go further. The server's limit is "
-            "unknown. Give it CPUs that the server does not use, or a second host; a plain rate test over UDP goes "
+            "At least 231,000/s (loss <= 0.1 %, p99 <= 5 ms); the generator could not go further. The server's limit "
+            "is unknown. Give it CPUs that the server does not use, or a second host; a plain rate test over UDP goes "
             "faster with --gso.",
         ),
         (

@@ -53,6 +53,13 @@ def test_refusals_are_believed_sooner() -> None:
     assert "never answered" in why
 
 
+def test_resets_are_no_refusals_where_other_connections_are_open() -> None:
+    monitor = TargetMonitor(0.5)
+    monitor.lost(Sample(0.1, 100, 100, 0, 0, live=10))
+    assert monitor.lost(Sample(0.8, 800, 100, 700, 0, live=10)) is None
+    assert monitor.lost(Sample(0.9, 900, 100, 800, 0, live=0)) is not None
+
+
 def test_a_few_refusals_among_many_requests_are_not() -> None:
     monitor = TargetMonitor(0.5)
     monitor.lost(Sample(0.1, 100, 100, 0, 0))
@@ -73,7 +80,14 @@ def test_a_target_without_any_connection_left_is_lost_after_the_same_patience() 
     monitor = TargetMonitor(0.5)
     assert monitor.lost(Sample(1.0, 100, 100, 0, 0, live=5)) is None
     assert monitor.lost(Sample(2.9, 100, 100, 0, 0, live=0)) is None
-    assert monitor.lost(Sample(3.1, 100, 100, 0, 0, live=5)) is None
     assert monitor.lost(Sample(3.1, 100, 100, 0, 0, live=0)) == (
         "the target has not answered since 1.0 s: all connections have ended"
     )
+
+
+def test_a_connection_that_is_opened_again_shows_that_the_target_is_there() -> None:
+    monitor = TargetMonitor(0.5)
+    assert monitor.lost(Sample(1.0, 5, 5, 0, 0, live=1)) is None
+    for t_s, live in ((2.9, 0), (3.0, 1), (3.1, 0), (4.9, 0)):
+        assert monitor.lost(Sample(t_s, 5, 5, 0, 0, live=live)) is None
+    assert monitor.lost(Sample(5.1, 5, 5, 0, 0, live=0)) is not None

@@ -42,16 +42,12 @@ class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
-    if result.failed_call is not None and result.verdict != "interrupted":
-        return TrialEvaluation(verdict="invalid", loss=0.0, why=result.why)
-    unopened = connections.unopened(result)
-    if unopened is not None:
-        return TrialEvaluation(verdict="invalid", loss=0.0, why=unopened)
-    failed = None if result.verdict == "interrupted" else _failed_by_target(result, goal)
+    meaningless = _meaningless(result)
+    if meaningless is not None:
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=meaningless)
+    failed = _failed_by_target(result, goal)
     if failed is not None:
         return failed
-    if result.verdict == "interrupted":
-        return TrialEvaluation(verdict="invalid", loss=0.0, why="interrupted")
     part = undisturbed(result)
     if part.share < LEAST_SHARE or part.loss is None or result.loss is None:
         return _invalid(result, part)
@@ -64,6 +60,13 @@ def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterT
     if waited:
         return TrialEvaluation(verdict="invalid", loss=0.0, why=f"{waited}, and {evaluation.why}", undriven=True)
     return msgspec.structs.replace(evaluation, weight=part.share, sent=part.sent, lost=part.lost)
+
+
+def _meaningless(result: LoadResult) -> str | None:
+    """Why a run says nothing of the server, nor of what the generator can drive; None where it may."""
+    if result.verdict == "interrupted":
+        return "interrupted"
+    return result.why if result.failed_call is not None else connections.unopened(result)
 
 
 def _invalid(result: LoadResult, part: Undisturbed) -> TrialEvaluation:

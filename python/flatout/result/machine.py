@@ -56,8 +56,8 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     """How threads competed for CPUs during a run.
 
     Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel does
-    not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others, and
-    `softirq_s`, the time in soft interrupts by CPU. `target` is null where the target's threads cannot be read.
+    not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others,
+    and `softirq_s`, the time in soft interrupts by CPU. `target` is null where the target's threads cannot be read.
     """
 
     run_delay_s: float | None

@@ -20,26 +20,31 @@ class Sample(NamedTuple):
 
 
 class TargetMonitor:
-    """Detects a target that stops answering: no right answer for `patience_s` while requests leave."""
+    """Detects a lost target: no right answer for `patience_s` while requests leave, or while no connection is open."""
 
     def __init__(self, timeout_s: float) -> None:
         self.patience_s = max(2.0, 2 * timeout_s)
         self.timeout_s = timeout_s
         self.last_answer: Sample | None = None
+        self._last_open_s = 0.0
 
     def lost(self, sample: Sample) -> str | None:
         """Why the target counts as lost; None while it does not."""
         if self.last_answer is None:
             self.last_answer = sample._replace(sent=0, answered=0, refused=0, invalid=0, t_s=max(sample.t_s, 0.0))
         before = self.last_answer
+        if sample.live != 0:
+            # One that has ended may be opened again, and a low rate has no answer to show for it yet.
+            self._last_open_s = sample.t_s
         if sample.answered > before.answered:
             self.last_answer = sample
             return None
         silent_s = sample.t_s - before.t_s
         refused = sample.refused - before.refused
-        if refused >= ENOUGH and silent_s > 0.5 and 2 * refused > sample.sent - before.sent:
+        # Over connections that are open the target refuses nothing, though it has reset others.
+        if not sample.live and refused >= ENOUGH and silent_s > 0.5 and 2 * refused > sample.sent - before.sent:
             return f"{_since(before)}: it refuses (port closed, or a firewall says no)"
-        if sample.live == 0 and silent_s > self.patience_s:
+        if sample.live == 0 and min(silent_s, sample.t_s - self._last_open_s) > self.patience_s:
             return f"{_since(before)}: all connections have ended"
         if sample.sent - before.sent >= ENOUGH and silent_s > self.patience_s:
             return f"{_since(before)}: {_silence(sample, before)}"

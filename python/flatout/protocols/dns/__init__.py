@@ -89,7 +89,7 @@ PROTOCOL = Protocol(
         "echoed": "queries come back as they were, from a target that echoes",
     },
     links=("udp", "tcp", "tls"),
-    # RFC 7766, section 6.2.3: servers end connections as they see fit, and clients open others.
+    # RFC 7766, section 6.2: servers end connections as they see fit, and clients open others.
     reopens=True,
     default_lines=("example.com A",),
     codes={name: name.upper() for name in ("noerror", "formerr", "servfail", "nxdomain", "notimp", "refused")}
