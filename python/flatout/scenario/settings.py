@@ -174,7 +174,8 @@ class LoadOptions(TypedDict, total=False):
         Setting(
             "Exit with 1 unless met, e.g. 'loss<0.1%' 'rate>99k', of answers 'p99<5ms', of connections 'closed<1%'.",
             "schedule",
-            limit_help="What else a trial must meet to count as held, e.g. 'invalid<1', and of answers 'p999<20ms'.",
+            limit_help="What else a trial must meet to count as held, e.g. 'invalid<1', of answers 'p999<20ms', "
+            "of connections 'closed<1%'.",
         ),
     ]
     log: Annotated[
