@@ -1,6 +1,7 @@
-"""Starts servers as they are installed: nothing pinned, their own number of threads, one small zone. Ends each by its id.
+"""Starts servers as they are installed: nothing pinned, their own number of threads, one small zone.
 
-`SERVERS` names them: protocol, and a context manager that takes the number of threads and gives the address.
+Each is ended by its id. `PROTOCOL` gives the protocol of a name.
+
 """
 
 from __future__ import annotations

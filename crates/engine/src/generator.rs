@@ -56,7 +56,7 @@ const UNHURRIED_NS: u64 = 200_000;
 /// Nearer than this the worker spins: waking up takes tens of µs.
 const SPIN_NS: u64 = 100_000;
 /// A worker that shares its CPU never spins: it sleeps so long at least, and then sends all that is due.
-const SHARED_SLEEP_NS: u64 = 200_000;
+const SHARED_SLEEP_NS: u64 = 150_000;
 /// After the last request has settled, further answers (duplicates) are still awaited so long.
 const GRACE_NS: u64 = 100_000_000;
 

@@ -40,8 +40,8 @@ pub use stream::tcp::Listener;
 pub use stream::uring::Uring;
 pub use stream::{CloseMode, CloseReason, Conn, Event, RecvBuf, StreamStats, Streams, WriteError, WriteGuard};
 pub use thread::{
-    Contention, Process, affinity, affinity_of_process, pin, raise_descriptor_limit, raise_priority, run_on,
-    shorten_timeslice, thread_contention, thread_cpu_ns,
+    Contention, Process, affinity, pin, raise_descriptor_limit, raise_priority, shorten_timeslice, thread_contention,
+    thread_cpu_ns,
 };
 pub use tx_stamp::{TxStamp, TxStampReader};
 pub use udp::{Flow, FlowOptions, Flows, Poller, Server, ServerOptions, check_address_free};

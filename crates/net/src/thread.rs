@@ -26,19 +26,10 @@ impl Process {
 
 /// The CPUs that the calling thread may run on (sched_getaffinity).
 pub fn affinity() -> io::Result<Vec<usize>> {
-    affinity_of(0)
-}
-
-/// The CPUs that the process's first thread may run on.
-pub fn affinity_of_process() -> io::Result<Vec<usize>> {
-    affinity_of(Process::this().0)
-}
-
-fn affinity_of(thread: libc::pid_t) -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is plain old data; all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
     // SAFETY: the kernel writes at most the given size into `set`.
-    let done = unsafe { libc::sched_getaffinity(thread, size_of::<libc::cpu_set_t>(), &raw mut set) };
+    let done = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -49,20 +40,13 @@ fn affinity_of(thread: libc::pid_t) -> io::Result<Vec<usize>> {
 
 /// Pins the calling thread to one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    run_on(&[cpu])
-}
-
-/// Lets the calling thread run on these CPUs only.
-pub fn run_on(cpus: &[usize]) -> io::Result<()> {
-    if cpus.iter().any(|&cpu| cpu >= libc::CPU_SETSIZE as usize) {
+    if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: cpu_set_t is plain old data; all zeroes is the empty set.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
-    for &cpu in cpus {
-        // SAFETY: `cpu` is below CPU_SETSIZE.
-        unsafe { libc::CPU_SET(cpu, &mut set) };
-    }
+    // SAFETY: `cpu` is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: the kernel reads the given size from `set`.
     let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -37,7 +37,7 @@ impl LoadRun {
         self.0.stop();
     }
 
-    /// From now on workers sleep instead of spinning, on any CPU: the target needs theirs.
+    /// From now on workers sleep instead of spinning: the target needs their CPUs.
     fn share_cpus(&self) {
         self.0.share_cpus();
     }

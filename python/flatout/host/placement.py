@@ -41,8 +41,11 @@ def decide(
     ours = list(chosen) or _apart(target, allowed, threads, confined, may)
     shared = sorted(set(chosen or allowed) & may)
     enough = len(ours) >= min(threads, len(chosen) or threads)
-    if not shared or (enough and not share and _leaves_room(target, ours, confined, may)):
-        return Placement(target=about, cpus=ours, why=f"apart from {_named(about)}")
+    if not shared or (enough and _leaves_room(target, ours, confined, may)):
+        if not (share and shared):
+            return Placement(target=about, cpus=ours, why=f"apart from {_named(about)}")
+        why = f"shared with {_named(about)}, which waited for a CPU before: threads sleep instead of spinning"
+        return Placement(target=about, cpus=ours, shared_cpus=shared, why=why)
     why = f"shared with {_named(about)}, so threads sleep instead of spinning: {_remedy(chosen, allowed)}"
     return Placement(target=about, cpus=list(chosen), shared_cpus=shared, why=why)
 
@@ -54,7 +57,7 @@ def shared_after(placement: Placement, waited: float) -> Placement:
         return placement
     cpus = sorted(set(about.cpus) & os.sched_getaffinity(0))
     why = f"shared with {_named(about)}, which waited {waited:.0%} of the warm-up for a CPU: threads sleep"
-    return Placement(target=about, cpus=[], shared_cpus=cpus, why=f"{why} instead of spinning")
+    return Placement(target=about, cpus=placement.cpus, shared_cpus=cpus, why=f"{why} instead of spinning")
 
 
 def _apart(target: Target, allowed: Sequence[int], threads: int, confined: set[int], may: set[int]) -> list[int]:

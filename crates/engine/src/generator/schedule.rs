@@ -77,14 +77,9 @@ impl Schedule {
         self.shares_cpus
     }
 
-    /// The target needs the CPU of the calling thread: from now on it sleeps, at ordinary priority, on any CPU.
+    /// The target was seen to wait for the worker's CPU: from now on the worker sleeps where it would spin.
     pub(super) fn share_cpus(&mut self) {
-        if !self.shares_cpus {
-            self.shares_cpus = true;
-            flatout_net::raise_priority(0);
-            // Where the process's CPUs are not known, the thread stays where it is.
-            let _ = flatout_net::affinity_of_process().and_then(|cpus| flatout_net::run_on(&cpus));
-        }
+        self.shares_cpus = true;
     }
 
     /// Nothing is due any more.

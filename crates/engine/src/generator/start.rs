@@ -317,6 +317,13 @@ struct Place {
     shared: bool,
 }
 
+impl Place {
+    /// Anywhere among the target's threads it ranks as they do; on a CPU of its own, it is only there for moments.
+    fn niceness(self) -> i32 {
+        if self.shared && self.cpu.is_none() { 0 } else { NICENESS }
+    }
+}
+
 /// A worker over streams, all but its streams.
 struct StreamSetup<P: Protocol, W> {
     client: P::Client,
@@ -368,7 +375,7 @@ fn spawn(place: Place, work: impl FnOnce() -> Counts + Send + 'static) -> io::Re
             // A CPU that has gone since the plan was made: the scheduler's choice will do.
             let _ = flatout_net::pin(cpu);
         }
-        flatout_net::raise_priority(if place.shared { 0 } else { NICENESS });
+        flatout_net::raise_priority(place.niceness());
         work()
     })
 }
