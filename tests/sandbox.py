@@ -22,6 +22,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
     "sendmsg": (46, 211),
     "recvmsg": (47, 212),
     "epoll_wait": (232, None),
+    "accept4": (288, 242),
     "ppoll": (271, 73),
     "epoll_pwait": (281, 22),
     "recvmmsg": (299, 243),

@@ -103,10 +103,15 @@ def test_a_load_over_epoll_replaces_what_is_refused(cli: Cli, dns_server: flatou
     assert result["carrier"] == "epoll"
 
 
-def test_a_load_over_epoll_names_the_call_that_nothing_replaces(cli: Cli, dns_server: flatout.Server) -> None:
+@pytest.mark.parametrize(
+    ("calls", "call"), [(NO_EPOLL, "epoll_wait"), ({"recvfrom": "EPERM"}, "recvfrom"), ({"sendto": "EPERM"}, "sendto")]
+)
+def test_a_load_over_epoll_names_the_call_that_nothing_replaces(
+    cli: Cli, dns_server: flatout.Server, calls: dict[str, str], call: str
+) -> None:
     over = ("--transport", "tcp", "--connections", 2, "--io", "epoll")
-    done = refused(cli, NO_EPOLL, "load", "dns", dns_server.address, *LOAD, *over)
-    not_blamed(done, "epoll_wait: Operation not permitted")
+    done = refused(cli, calls, "load", "dns", dns_server.address, *LOAD, *over)
+    not_blamed(done, f"{call}: Operation not permitted")
 
 
 @pytest.mark.parametrize(
@@ -204,10 +209,21 @@ def test_a_server_over_epoll_replaces_what_is_refused(cli: Cli) -> None:
     assert [note.split()[0] for note in totals(done)["notes"]] == ["epoll_pwait2"]
 
 
-@pytest.mark.parametrize("protocol", ["ntp", "record"])
-def test_a_server_that_cannot_receive_does_not_begin(cli: Cli, protocol: str) -> None:
-    done = refused(cli, NO_RECEIVING, "serve", protocol, "--listen", "127.0.0.1:0", "--for", "30s")
-    assert (done.code, done.err) == (4, "flatout: cannot listen on 127.0.0.1:0: recvmsg: Operation not permitted\n")
+@pytest.mark.parametrize(
+    ("calls", "asked", "call"),
+    [
+        (NO_RECEIVING, ("ntp",), "recvmsg"),
+        (NO_RECEIVING, ("record",), "recvmsg"),
+        ({"accept4": "EPERM"}, ("dns", "--transport", "tcp", "--io", "epoll"), "accept4"),
+        ({"recvfrom": "EPERM"}, ("dns", "--transport", "tcp", "--io", "epoll"), "recvfrom"),
+    ],
+    ids=["datagrams", "records", "accepting", "connections"],
+)
+def test_a_server_that_cannot_receive_does_not_begin(
+    cli: Cli, calls: dict[str, str], asked: tuple[str, ...], call: str
+) -> None:
+    done = refused(cli, calls, "serve", *asked, "--listen", "127.0.0.1:0", "--for", "30s")
+    assert (done.code, done.err) == (4, f"flatout: cannot listen on 127.0.0.1:0: {call}: Operation not permitted\n")
 
 
 @pytest.mark.parametrize("seconds", ["30s", "50ms"], ids=["gives up", "stopped before"])

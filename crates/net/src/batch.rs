@@ -1,13 +1,14 @@
 //! A batch of datagrams: the packets and all the memory that sendmmsg and recvmmsg read or write.
 //!
-//! Method: every array is allocated once, boxed, and never moves; the kernel's structures point into it. A slot is one
+//! Method: every array is allocated once and never moves; the kernel's structures point into it. A slot is one
 //! packet. An arrival becomes an answer in target: same slot, same peer, from the address that the request was sent to.
 
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::address;
-use crate::stamp::{self, Control, Local, WORDS};
+use crate::array::Array;
+use crate::stamp::{self, Control, Local};
 
 /// What came with an arrival.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,15 +24,15 @@ pub struct Meta {
 /// Slots for datagrams, and the kernel's view of them.
 pub struct Batch {
     stride: usize,
-    bytes: Box<[u8]>,
+    bytes: Array<u8>,
     /// One for each slot, and behind them one for many slots that lie end to end.
-    vectors: Box<[libc::iovec]>,
-    peers: Box<[libc::sockaddr_storage]>,
-    controls: Box<[Control]>,
+    vectors: Array<libc::iovec>,
+    peers: Array<libc::sockaddr_storage>,
+    controls: Array<Control>,
     locals: Box<[Option<Local>]>,
     metas: Box<[Meta]>,
     used: usize,
-    pub(crate) headers: Box<[libc::mmsghdr]>,
+    pub(crate) headers: Array<libc::mmsghdr>,
     pub(crate) answers: Vec<libc::mmsghdr>,
     named: bool,
 }
@@ -43,18 +44,16 @@ impl Batch {
     /// `slots` packets of up to `stride` bytes. `named`: the socket is not connected, so peer addresses are kept.
     #[must_use]
     pub fn new(slots: usize, stride: usize, named: bool) -> Self {
-        // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
-        let (vector, peer, header) = unsafe { (zeroed(), zeroed(), zeroed()) };
         let mut batch = Self {
             stride,
-            bytes: vec![0; slots * stride].into_boxed_slice(),
-            vectors: vec![vector; slots + 1].into_boxed_slice(),
-            peers: vec![peer; slots].into_boxed_slice(),
-            controls: vec![[0; WORDS]; slots].into_boxed_slice(),
+            bytes: Array::zeroed(slots * stride),
+            vectors: Array::zeroed(slots + 1),
+            peers: Array::zeroed(slots),
+            controls: Array::zeroed(slots),
             locals: vec![None; slots].into_boxed_slice(),
             metas: vec![Meta::default(); slots].into_boxed_slice(),
             used: slots,
-            headers: vec![header; slots].into_boxed_slice(),
+            headers: Array::zeroed(slots),
             answers: Vec::with_capacity(slots),
             named,
         };
@@ -63,14 +62,12 @@ impl Batch {
     }
 
     fn link_headers(&mut self) {
-        let base = self.bytes.as_mut_ptr();
         for (slot, vector) in self.vectors.iter_mut().enumerate() {
-            vector.iov_base = base.wrapping_add(slot * self.stride).cast();
+            vector.iov_base = self.bytes.at(slot * self.stride).cast();
             vector.iov_len = self.stride;
         }
-        let vectors = self.vectors.as_mut_ptr();
         for (slot, header) in self.headers.iter_mut().enumerate() {
-            header.msg_hdr.msg_iov = vectors.wrapping_add(slot);
+            header.msg_hdr.msg_iov = self.vectors.at(slot);
             header.msg_hdr.msg_iovlen = 1;
         }
     }
@@ -167,9 +164,9 @@ impl Batch {
         for slot in 0..self.used.min(self.headers.len()) {
             self.vectors[slot].iov_len = self.stride;
             let header = &mut self.headers[slot].msg_hdr;
-            header.msg_name = if self.named { (&raw mut self.peers[slot]).cast() } else { std::ptr::null_mut() };
+            header.msg_name = if self.named { self.peers.at(slot).cast() } else { std::ptr::null_mut() };
             header.msg_namelen = name_length;
-            header.msg_control = (&raw mut self.controls[slot]).cast();
+            header.msg_control = self.controls.at(slot).cast();
             header.msg_controllen = size_of::<Control>() as _;
             header.msg_flags = 0;
         }
@@ -187,7 +184,7 @@ impl Batch {
         header.msg_hdr.msg_flags = 0;
         if let Some(local) = &self.locals[slot] {
             header.msg_hdr.msg_controllen = stamp::write_source(&mut self.controls[slot], local) as _;
-            header.msg_hdr.msg_control = (&raw mut self.controls[slot]).cast();
+            header.msg_hdr.msg_control = self.controls.at(slot).cast();
         }
         self.answers.push(header);
     }
@@ -202,12 +199,12 @@ impl Batch {
         // SAFETY: msghdr is plain old data; all zeroes is a valid value.
         let mut header: libc::msghdr = unsafe { zeroed() };
         let (slots, count) = (self.slots(), count.min(self.slots()));
-        (header.msg_iov, header.msg_iovlen) = (self.vectors.as_mut_ptr(), count as _);
+        (header.msg_iov, header.msg_iovlen) = (self.vectors.at(0), count as _);
         if let Some(whole) = self.vectors.get_mut(slots).filter(|_| length == self.stride) {
             // Full slots lie end to end: one piece, which the kernel copies at once.
-            whole.iov_base = self.bytes.as_mut_ptr().cast();
+            whole.iov_base = self.bytes.at(0).cast();
             whole.iov_len = count * length;
-            (header.msg_iov, header.msg_iovlen) = (&raw mut *whole, 1);
+            (header.msg_iov, header.msg_iovlen) = (self.vectors.at(slots), 1);
         }
         header
     }

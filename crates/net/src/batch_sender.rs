@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use crate::array::Array;
 use crate::call::{self, CallError};
 use crate::datagrams::SendResult;
 use crate::stamp;
@@ -27,8 +28,8 @@ pub struct BatchSender {
     turn: usize,
     size: usize,
     segmented: bool,
-    vectors: Box<[libc::iovec]>,
-    headers: Box<[libc::mmsghdr]>,
+    vectors: Array<libc::iovec>,
+    headers: Array<libc::mmsghdr>,
     sent: u64,
     refused: u64,
     dropped: u64,
@@ -64,13 +65,10 @@ impl BatchSender {
         let source = |n: usize| sources.get(n.checked_rem(sources.len())?).copied();
         let flow = |(n, target): (usize, &SocketAddr)| Flow::open(*target, source(n), false);
         let flows = targets.iter().cycle().take(count).enumerate().map(flow).collect::<io::Result<_>>()?;
-        // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
-        let (vector, header): (libc::iovec, libc::mmsghdr) = unsafe { (zeroed(), zeroed()) };
-        let mut vectors = vec![vector; SEGMENTS].into_boxed_slice();
-        let mut headers = vec![header; SEGMENTS].into_boxed_slice();
-        let first = vectors.as_mut_ptr();
+        let vectors = Array::<libc::iovec>::zeroed(SEGMENTS);
+        let mut headers = Array::<libc::mmsghdr>::zeroed(SEGMENTS);
         for (n, header) in headers.iter_mut().enumerate() {
-            (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (first.wrapping_add(n), 1);
+            (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (vectors.at(n), 1);
         }
         Ok(Self { flows, turn: 0, size, segmented, vectors, headers, sent: 0, refused: 0, dropped: 0 })
     }

@@ -59,6 +59,9 @@ pub(crate) struct Refusals {
     pub(crate) recvmmsg: Option<i32>,
     pub(crate) recvmsg: Option<i32>,
     pub(crate) sendmmsg: Option<i32>,
+    recvfrom: Option<i32>,
+    sendto: Option<i32>,
+    accept4: Option<i32>,
 }
 
 /// What is refused here, kept after the first call.
@@ -77,6 +80,9 @@ pub(crate) fn refusals() -> Refusals {
                 recvmmsg: refused(libc::recvmmsg(-1, &raw mut header, 1, libc::MSG_DONTWAIT as _, null_mut())),
                 recvmsg: refused(libc::recvmsg(-1, &raw mut header.msg_hdr, libc::MSG_DONTWAIT) as _),
                 sendmmsg: refused(libc::sendmmsg(-1, &raw mut header, 1, libc::MSG_DONTWAIT as _)),
+                recvfrom: refused(libc::recv(-1, (&raw mut event).cast(), 1, libc::MSG_DONTWAIT) as _),
+                sendto: refused(libc::send(-1, (&raw const event).cast(), 1, libc::MSG_NOSIGNAL) as _),
+                accept4: refused(libc::accept4(-1, null_mut(), null_mut(), libc::SOCK_CLOEXEC)),
             }
         }
     })
@@ -87,6 +93,17 @@ pub(crate) fn check_receiving() -> io::Result<()> {
     match refusals() {
         Refusals { recvmmsg: Some(_), recvmsg: Some(errno), .. } => Err(CallError { call: "recvmsg", errno }.into()),
         _ => Ok(()),
+    }
+}
+
+/// Errors: connections over descriptors cannot be read from or written to here, or not be accepted where that is to be.
+pub(crate) fn check_streaming(accepts: bool) -> io::Result<()> {
+    let Refusals { recvfrom, sendto, accept4, .. } = refusals();
+    let accept4 = accept4.filter(|_| accepts);
+    let refused = [("recvfrom", recvfrom), ("sendto", sendto), ("accept4", accept4)];
+    match refused.into_iter().find_map(|(call, errno)| Some(CallError { call, errno: errno? })) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
     }
 }
 

@@ -7,11 +7,13 @@
 compile_error!("flatout runs on Linux only: it is built on Linux's own system calls");
 
 mod address;
+mod array;
 mod batch;
 mod batch_sender;
 mod call;
 mod datagrams;
 mod event_fd;
+mod memory;
 mod option;
 mod probe;
 mod query_socket;

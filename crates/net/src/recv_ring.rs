@@ -4,10 +4,11 @@
 //! two between them they would share cache sets. Memory that no datagram reaches is never touched, so slots for the
 //! longest datagrams cost address space only.
 
-use std::mem::{size_of, zeroed};
+use std::mem::size_of;
 
 use crate::address;
-use crate::stamp::{self, Control, Local, Peer, WORDS};
+use crate::array::Array;
+use crate::stamp::{self, Control, Local, Peer};
 
 /// The longest datagram, coalesced or not, in whole cache lines.
 const LONGEST: usize = 64 << 10;
@@ -29,12 +30,12 @@ struct Note {
 pub struct ReceiveRing {
     stride: usize,
     room: usize,
-    bytes: Box<[u8]>,
-    vectors: Box<[libc::iovec]>,
-    peers: Box<[libc::sockaddr_storage]>,
+    bytes: Array<u8>,
+    vectors: Array<libc::iovec>,
+    peers: Array<libc::sockaddr_storage>,
     /// Empty where no control messages are requested.
-    controls: Box<[Control]>,
-    headers: Box<[libc::mmsghdr]>,
+    controls: Array<Control>,
+    headers: Array<libc::mmsghdr>,
     notes: Box<[Note]>,
 }
 
@@ -49,17 +50,15 @@ impl ReceiveRing {
     pub fn new(longest: usize, coalesced: bool, noted: bool) -> Self {
         let (slots, room) = if coalesced { (COALESCED_SLOTS, LONGEST) } else { (SLOTS, longest.clamp(1, LONGEST)) };
         let stride = if coalesced { LONGEST + STAGGER } else { room.next_multiple_of(64) };
-        // SAFETY: these kernel structures are plain old data; all zeroes is a valid value of each.
-        let (vector, peer, header) = unsafe { (zeroed(), zeroed(), zeroed()) };
         let controls = if coalesced || noted { slots } else { 0 };
         let mut arrivals = Self {
             stride,
             room,
-            bytes: vec![0; slots * stride].into_boxed_slice(),
-            vectors: vec![vector; slots].into_boxed_slice(),
-            peers: vec![peer; slots].into_boxed_slice(),
-            controls: vec![[0; WORDS]; controls].into_boxed_slice(),
-            headers: vec![header; slots].into_boxed_slice(),
+            bytes: Array::zeroed(slots * stride),
+            vectors: Array::zeroed(slots),
+            peers: Array::zeroed(slots),
+            controls: Array::zeroed(controls),
+            headers: Array::zeroed(slots),
             notes: vec![Note::default(); slots].into_boxed_slice(),
         };
         arrivals.link_headers();
@@ -67,18 +66,16 @@ impl ReceiveRing {
     }
 
     fn link_headers(&mut self) {
-        let base = self.bytes.as_mut_ptr();
-        let (vectors, peers) = (self.vectors.as_mut_ptr(), self.peers.as_mut_ptr());
         for (slot, header) in self.headers.iter_mut().enumerate() {
             if let Some(vector) = self.vectors.get_mut(slot) {
-                vector.iov_base = base.wrapping_add(slot * self.stride).cast();
+                vector.iov_base = self.bytes.at(slot * self.stride).cast();
                 vector.iov_len = self.room;
             }
-            header.msg_hdr.msg_iov = vectors.wrapping_add(slot);
+            header.msg_hdr.msg_iov = self.vectors.at(slot);
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_name = peers.wrapping_add(slot).cast();
-            if let Some(control) = self.controls.get_mut(slot) {
-                header.msg_hdr.msg_control = (&raw mut *control).cast();
+            header.msg_hdr.msg_name = self.peers.at(slot).cast();
+            if slot < self.controls.len() {
+                header.msg_hdr.msg_control = self.controls.at(slot).cast();
             }
         }
         self.open(self.slots());

@@ -6,7 +6,6 @@
 
 pub(crate) mod blocks;
 pub(crate) mod epoll;
-pub(crate) mod memory;
 pub(crate) mod pool;
 pub(crate) mod tcp;
 pub(crate) mod uring;

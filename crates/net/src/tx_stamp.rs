@@ -5,9 +5,9 @@
 //! Unread stamps share the receive buffer's memory: read them at least as often as answers are sent.
 
 use std::io;
-use std::mem::zeroed;
 use std::os::fd::BorrowedFd;
 
+use crate::array::Array;
 use crate::call::{self, CallError};
 use crate::option;
 use crate::stamp;
@@ -30,8 +30,8 @@ pub struct TxStamp {
 /// Reads transmit stamps, and owns the memory that the kernel writes them to.
 #[derive(Debug)]
 pub struct TxStampReader {
-    controls: Box<[[u64; WORDS]]>,
-    headers: Box<[libc::mmsghdr]>,
+    controls: Array<[u64; WORDS]>,
+    headers: Array<libc::mmsghdr>,
     stamps: Vec<TxStamp>,
 }
 
@@ -40,12 +40,10 @@ unsafe impl Send for TxStampReader {}
 
 impl Default for TxStampReader {
     fn default() -> Self {
-        // SAFETY: mmsghdr is plain old data; all zeroes is a valid value.
-        let header: libc::mmsghdr = unsafe { zeroed() };
-        let mut controls = vec![[0; WORDS]; AT_ONCE].into_boxed_slice();
-        let mut headers = vec![header; AT_ONCE].into_boxed_slice();
-        for (header, control) in headers.iter_mut().zip(&mut controls) {
-            header.msg_hdr.msg_control = (&raw mut *control).cast();
+        let controls = Array::<[u64; WORDS]>::zeroed(AT_ONCE);
+        let mut headers = Array::<libc::mmsghdr>::zeroed(AT_ONCE);
+        for (n, header) in headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_control = controls.at(n).cast();
         }
         Self { controls, headers, stamps: Vec::with_capacity(AT_ONCE) }
     }
@@ -64,7 +62,7 @@ impl TxStampReader {
     /// itself failed.
     pub fn read(&mut self, server: &Server) -> Result<&[TxStamp], CallError> {
         self.stamps.clear();
-        for header in &mut self.headers {
+        for header in self.headers.iter_mut() {
             header.msg_hdr.msg_controllen = size_of_val(&self.controls[0]) as _;
             header.msg_hdr.msg_flags = 0;
         }

@@ -4,7 +4,7 @@
 //! does not fit has a large block, which is freed after use. Two sends at once on one stream may interleave, so a
 //! connection has at most one submitted block, which is the kernel's, and one that is being filled.
 
-use crate::stream::memory::{ANYWHERE, Memory};
+use crate::memory::{ANYWHERE, Memory};
 
 /// Small messages share a block of this size.
 pub(crate) const BLOCK: usize = 2048;

@@ -80,12 +80,14 @@ pub struct Epoll {
 }
 
 impl Epoll {
-    /// Room for `capacity` connections, including those that `listener` accepts. Errors: no descriptor.
+    /// Room for `capacity` connections, including those that `listener` accepts. Errors: no descriptor, a call that
+    /// connections need is refused.
     pub fn new(capacity: usize, listener: Option<Listener>) -> io::Result<Self> {
         Self::sized(capacity, listener, Sizes { buffers: BUFFERS, buffer: BUFFER })
     }
 
     pub(crate) fn sized(capacity: usize, listener: Option<Listener>, sizes: Sizes) -> io::Result<Self> {
+        call::check_streaming(listener.is_some())?;
         // SAFETY: epoll_create1 takes no pointers.
         let epoll = own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         if let Some(listener) = &listener {

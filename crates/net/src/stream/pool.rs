@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use crate::stream::memory::{ANYWHERE, Memory, PAGE};
+use crate::memory::{ANYWHERE, Memory, PAGE};
 
 /// Most buffers of one pool: ids have 16 bits, and the kernel wants powers of two.
 const MOST: usize = 1 << 15;
