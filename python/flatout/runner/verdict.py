@@ -8,8 +8,11 @@ from flatout.runner.exchange import Exchange
 
 
 def unconnected(connections: Connections | None, asked: int) -> str | None:
-    """Why no connection could be established; None where one could, or where there are none to establish."""
-    if connections is None or connections.established or not connections.opened:
+    """Why no connection could be established; None where one could, or where there are none to establish.
+
+    None also where this host is the cause of every failure: that says nothing of the target.
+    """
+    if connections is None or connections.established or not connections.opened or _unopened(connections):
         return None
     reasons = _failures(connections) or "nothing came back"
     return f"none of {asked:,} connections could be established: {reasons}"
@@ -23,6 +26,13 @@ def _failures(connections: Connections) -> str:
         (connections.local, "not possible from here"),
     ]
     return ", ".join(f"{number:,} {reason}" for number, reason in reasons if number)
+
+
+def _unopened(connections: Connections | None) -> str | None:
+    """Why none of the connections was established where all failed on this host; else None."""
+    if connections is None or connections.established or not 0 < connections.failed <= connections.local:
+        return None
+    return f"this host could open none of {connections.opened:,} connections: no port, no memory or no permission"
 
 
 def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> tuple[list[str], list[str]]:
@@ -77,7 +87,9 @@ def verdict(
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _ended_by_target(connections)):
         return "target-lost", why
-    if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many):
+    if why := _unopened(connections) or generator_limited(
+        outcomes, lateness, own_drops, blocked, exchange.wording.many
+    ):
         return "generator-limited", why
     return "ok", exchange.on_schedule
 
