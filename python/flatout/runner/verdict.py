@@ -28,6 +28,11 @@ def _failures(connections: Connections) -> str:
     return ", ".join(f"{number:,} {reason}" for number, reason in reasons if number)
 
 
+def _failed_here(failed_call: str | None, connections: Connections | None) -> str | None:
+    """What failed on this host, so that nothing is known of the target."""
+    return f"a system call failed on this host: {failed_call}" if failed_call else _unopened(connections)
+
+
 def _unopened(connections: Connections | None) -> str | None:
     """Why none of the connections was established where all failed on this host; else None."""
     if connections is None or connections.established or not 0 < connections.failed <= connections.local:
@@ -80,16 +85,14 @@ def verdict(
     """
     if interrupted:
         return "interrupted", "stopped before its end"
-    if failed_call:
-        return "generator-limited", f"a system call failed on this host: {failed_call}"
+    if why := _failed_here(failed_call, connections):
+        return "generator-limited", why
     if why := lost or exchange.target_lost(outcomes):
         return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
     if behind and (why := _ended_by_target(connections)):
         return "target-lost", why
-    if why := _unopened(connections) or generator_limited(
-        outcomes, lateness, own_drops, blocked, exchange.wording.many
-    ):
+    if why := generator_limited(outcomes, lateness, own_drops, blocked, exchange.wording.many):
         return "generator-limited", why
     return "ok", exchange.on_schedule
 
