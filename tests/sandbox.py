@@ -17,6 +17,7 @@ from pathlib import Path
 # Numbers of system calls: x86-64, and arm64 (the generic table), which lacks some old ones.
 _NUMBERS: dict[str, tuple[int, int | None]] = {
     "poll": (7, None),
+    "connect": (42, 203),
     "sendto": (44, 206),
     "recvfrom": (45, 207),
     "sendmsg": (46, 211),

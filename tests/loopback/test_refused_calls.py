@@ -114,6 +114,14 @@ def test_a_load_over_epoll_names_the_call_that_nothing_replaces(
     not_blamed(done, f"{call}: Operation not permitted")
 
 
+def test_connections_that_may_not_be_opened_are_no_lost_target(cli: Cli, dns_server: flatout.Server) -> None:
+    over = ("--transport", "tcp", "--connections", 2, "--io", "epoll")
+    done = refused(cli, {"connect": "EPERM"}, "load", "dns", dns_server.address, *LOAD, *over)
+    assert (done.code, done.json["verdict"]) == (4, "generator-limited"), done.json["why"]
+    assert done.json["why"].startswith("this host could open none of 2 connections: ")
+    assert done.json["warnings"] == ["a connection could not be opened: Operation not permitted (os error 1)"]
+
+
 @pytest.mark.parametrize(
     ("calls", "over", "why"),
     [

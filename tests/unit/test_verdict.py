@@ -91,6 +91,8 @@ def test_nobody_listening_is_a_lost_target_with_numbers() -> None:
     assert why == (
         "none of 10 connections could be established: 6 refused, 1 timed out, 1 broken off, 2 not possible from here"
     )
+    assert unconnected(Connections(opened=10, failed=10, local=10), 10) is None, "this host is the cause"
+    assert unconnected(Connections(opened=10, failed=10, local=9), 10) is not None
     assert unconnected(Connections(opened=10, established=1), 10) is None
     assert unconnected(None, 10) is None
     assert unconnected(Connections(), 10) is None
@@ -99,6 +101,11 @@ def test_nobody_listening_is_a_lost_target_with_numbers() -> None:
 def deserted(outcomes: Outcomes, **counted: int) -> str:
     connections = Connections(**{"opened": 10, "established": 10, "peak": 10, **counted})
     return verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, connections=connections)[0]
+
+
+def test_connections_that_this_host_cannot_open_are_no_lost_target() -> None:
+    nothing = msgspec.structs.replace(FINE, planned=0, sent=0, answered=0)
+    assert deserted(nothing, opened=10, established=0, peak=0, failed=10, local=10) == "generator-limited"
 
 
 def test_a_target_that_ended_its_connections_is_lost_unless_it_takes_new_ones() -> None:

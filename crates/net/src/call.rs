@@ -65,9 +65,10 @@ pub(crate) struct Refusals {
 }
 
 /// What is refused here, kept after the first call.
-pub(crate) fn refusals() -> Refusals {
+#[inline]
+pub(crate) fn refusals() -> &'static Refusals {
     static FOUND: OnceLock<Refusals> = OnceLock::new();
-    *FOUND.get_or_init(|| {
+    FOUND.get_or_init(|| {
         let time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: mmsghdr is plain old data; all zeroes is a valid value: no buffers.
@@ -90,7 +91,7 @@ pub(crate) fn refusals() -> Refusals {
 
 /// Errors: messages cannot be received here in any way.
 pub(crate) fn check_receiving() -> io::Result<()> {
-    match refusals() {
+    match *refusals() {
         Refusals { recvmmsg: Some(_), recvmsg: Some(errno), .. } => Err(CallError { call: "recvmsg", errno }.into()),
         _ => Ok(()),
     }
@@ -98,7 +99,7 @@ pub(crate) fn check_receiving() -> io::Result<()> {
 
 /// Errors: connections over descriptors cannot be read from or written to here, or not be accepted where that is to be.
 pub(crate) fn check_streaming(accepts: bool) -> io::Result<()> {
-    let Refusals { recvfrom, sendto, accept4, .. } = refusals();
+    let Refusals { recvfrom, sendto, accept4, .. } = *refusals();
     let accept4 = accept4.filter(|_| accepts);
     let refused = [("recvfrom", recvfrom), ("sendto", sendto), ("accept4", accept4)];
     match refused.into_iter().find_map(|(call, errno)| Some(CallError { call, errno: errno? })) {
@@ -145,7 +146,7 @@ pub(crate) unsafe fn receive(
 ) -> Result<usize, CallError> {
     let (fd, count) = (socket.as_raw_fd(), headers.len() as libc::c_uint);
     let Refusals { recvmmsg, recvmsg, .. } = refusals();
-    match (recvmmsg, recvmsg) {
+    match (*recvmmsg, *recvmsg) {
         // SAFETY: the caller's promise.
         (None, _) => received("recvmmsg", unsafe {
             libc::recvmmsg(fd, headers.as_mut_ptr(), count, flags as _, null_mut()) as isize

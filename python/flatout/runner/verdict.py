@@ -10,8 +10,11 @@ from flatout.runner.exchange import Exchange
 
 
 def unconnected(connections: Connections | None, asked: int) -> str | None:
-    """Why no connection could be established; None where one could, or where there are none to establish."""
-    if connections is None or connections.established or not connections.opened:
+    """Why no connection could be established; None where one could, or where there are none to establish.
+
+    None also where this host is the cause of every failure: that says nothing of the target.
+    """
+    if connections is None or connections.established or not connections.opened or _unopened(connections):
         return None
     reasons = _failures(connections) or "nothing came back"
     return f"none of {asked:,} connections could be established: {reasons}"
@@ -25,6 +28,18 @@ def _failures(connections: Connections) -> str:
         (connections.local, "not possible from here"),
     ]
     return ", ".join(f"{number:,} {reason}" for number, reason in reasons if number)
+
+
+def _failed_here(failed_call: str | None, connections: Connections | None) -> str | None:
+    """What failed on this host, so that nothing is known of the target."""
+    return f"a system call failed on this host: {failed_call}" if failed_call else _unopened(connections)
+
+
+def _unopened(connections: Connections | None) -> str | None:
+    """Why none of the connections was established where all failed on this host; else None."""
+    if connections is None or connections.established or not 0 < connections.failed <= connections.local:
+        return None
+    return f"this host could open none of {connections.opened:,} connections: no port, no memory or no permission"
 
 
 def shortfalls(connections: Connections | None, asked: int, *, churn: bool) -> tuple[list[str], list[str]]:
@@ -76,8 +91,8 @@ def verdict(
     """
     if interrupted:
         return "interrupted", "stopped before its end"
-    if failed_call:
-        return "generator-limited", f"a system call failed on this host: {failed_call}"
+    if why := _failed_here(failed_call, connections):
+        return "generator-limited", why
     if why := lost or exchange.target_lost(outcomes):
         return "target-lost", why
     behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned

@@ -74,7 +74,7 @@ pub struct Epoll {
     unread: VecDeque<u32>,
     /// Slots with bytes to send.
     dirty: Vec<u32>,
-    /// Events that occurred outside `event`.
+    /// Events that occurred outside `event`. The slots of closed connections among them are not free yet.
     deferred: VecDeque<Event>,
     stats: StreamStats,
 }
@@ -242,8 +242,7 @@ impl Streams for Epoll {
             Ok(()) | Err(libc::EINPROGRESS) => {}
             // An immediate failure is reported like a later one.
             Err(errno) => {
-                let event = self.over(conn.index, CloseReason::of(errno));
-                self.deferred.extend(event);
+                self.over_later(conn.index, CloseReason::of(errno));
             }
         }
         Ok(conn)
@@ -267,6 +266,9 @@ impl Streams for Epoll {
     fn event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.deferred.pop_front() {
+                if let Event::Closed(conn, _) = event {
+                    self.free.push(conn.index);
+                }
                 return Some(event);
             }
             if let Some(event) = self.accept() {

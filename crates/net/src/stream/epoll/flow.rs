@@ -180,7 +180,14 @@ impl Epoll {
             slot.out.discard(&mut self.blocks);
             return self.queue_read(index);
         }
-        let event = self.over(index, CloseReason::of(errno));
+        self.over_later(index, CloseReason::of(errno));
+    }
+
+    /// `over` outside of `event`: the caller learns of it later, and until then no other connection takes the slot.
+    pub(super) fn over_later(&mut self, index: u32, reason: CloseReason) {
+        let event = self.over(index, reason);
+        let withheld = self.free.pop();
+        debug_assert_eq!(withheld, Some(index), "an error frees the slot at once");
         self.deferred.extend(event);
     }
 

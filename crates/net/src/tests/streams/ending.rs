@@ -8,6 +8,7 @@ use super::*;
 
 both!(
     an_end_a_reset_and_a_refusal_are_told_apart,
+    openings_that_fail_at_once_are_told_one_by_one,
     bytes_before_the_end_come_before_it,
     bytes_before_a_reset_come_before_it,
     a_reset_leaves_no_end_behind_and_a_flush_does,
@@ -35,6 +36,30 @@ fn an_end_a_reset_and_a_refusal_are_told_apart<S: Carrier>() {
     pair.until("the refusal", |pair| pair.client.reason(refused) == Some(CloseReason::Refused));
     assert_eq!(pair.client.closed.len(), 3);
     assert!(pair.server.closed.is_empty(), "who closes is told nothing");
+}
+
+fn openings_that_fail_at_once_are_told_one_by_one<S: Carrier>() {
+    let mut end = End::new(S::make(4, None, USUAL).unwrap());
+    // No route leads to a multicast address over TCP.
+    let nowhere = "224.0.0.1:9".parse().unwrap();
+    for round in 1..=3 {
+        // A ring closes its descriptor before the slot is free.
+        let open = |end: &mut End<S>| loop {
+            match end.streams.open(None, nowhere) {
+                Ok(conn) => return conn,
+                Err(error) => assert_eq!((error.kind(), round > 1), (ErrorKind::StorageFull, true)),
+            }
+            end.turn();
+        };
+        let conns: Vec<_> = (0..4).map(|_| open(&mut end)).collect();
+        let mut slots: Vec<_> = conns.iter().map(|conn| conn.index).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [0, 1, 2, 3], "a slot is free once its caller knows");
+        assert!(end.streams.open(None, nowhere).is_err_and(|error| error.kind() == ErrorKind::StorageFull));
+        until(&mut end, "the failures", |end| conns.iter().all(|conn| end.reason(*conn).is_some()));
+        assert!(conns.iter().all(|conn| matches!(end.reason(*conn), Some(CloseReason::Failed(_)))));
+        assert_eq!(end.closed.len(), 4 * round);
+    }
 }
 
 fn bytes_before_the_end_come_before_it<S: Carrier>() {
