@@ -1,7 +1,7 @@
 """Measures how threads compete for CPUs: run-queue delay, involuntary switches, steal, softirq time.
 
-Sources: /proc/PID/task/TID/schedstat (time on a CPU and waiting for one, ns), /proc/stat (softirq and steal of each
-CPU, in ticks). What cannot be read is None, and the rest stands.
+Sources: /proc/PID/task/TID/schedstat (time on a CPU and waiting for one, ns), /proc/stat (busy time, softirq and steal
+of each CPU, in ticks). What cannot be read is None, and the rest stands.
 """
 
 from __future__ import annotations
@@ -15,14 +15,24 @@ from flatout.host.target import Thread
 from flatout.result.machine import Contention, TargetContention
 
 PROC = Path("/proc")
-_SOFTIRQ, _STEAL = 7, 8
+# Fields of a line of /proc/stat (proc_stat(5)), from user time on: idle and iowait are no work.
+_IDLE, _SOFTIRQ, _STEAL = (3, 4), 6, 7
+
+
+class CpuTimes(NamedTuple):
+    """Seconds of one CPU: all work with what was stolen, soft interrupts alone, what was stolen alone."""
+
+    busy: float
+    softirq: float
+    steal: float
 
 
 class Sample(NamedTuple):
-    """Counters at one moment: of each thread (run ns, wait ns), of each CPU (softirq s, steal s)."""
+    """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds."""
 
     threads: dict[int, tuple[int, int]]
-    cpus: dict[int, tuple[float, float]]
+    cpus: dict[int, CpuTimes]
+    own_s: float
 
 
 def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
@@ -32,7 +42,8 @@ def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
         times = _schedstat(proc / str(thread.pid) / "task" / str(thread.tid) / "schedstat")
         if times is not None:
             found[thread.tid] = times
-    return Sample(found, _cpus(proc))
+    own = os.times()
+    return Sample(found, _cpus(proc), own.user + own.system)
 
 
 def _schedstat(path: Path) -> tuple[int, int] | None:
@@ -43,7 +54,7 @@ def _schedstat(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _cpus(proc: Path) -> dict[int, tuple[float, float]]:
+def _cpus(proc: Path) -> dict[int, CpuTimes]:
     hertz = os.sysconf("SC_CLK_TCK")
     found = {}
     try:
@@ -51,9 +62,11 @@ def _cpus(proc: Path) -> dict[int, tuple[float, float]]:
     except OSError:
         return {}
     for line in lines:
-        words = line.split()
-        if line.startswith("cpu") and words[0] != "cpu" and len(words) > _STEAL:
-            found[int(words[0][3:])] = (int(words[_SOFTIRQ]) / hertz, int(words[_STEAL]) / hertz)
+        name, *words = line.split() or [""]
+        if name.startswith("cpu") and name != "cpu" and len(words) > _STEAL:
+            ticks = [int(word) for word in words[: _STEAL + 1]]
+            busy = sum(ticks) - sum(ticks[field] for field in _IDLE)
+            found[int(name[3:])] = CpuTimes(busy / hertz, ticks[_SOFTIRQ] / hertz, ticks[_STEAL] / hertz)
     return found
 
 
@@ -65,17 +78,25 @@ def between(
     run_delay_ns: int | None,
     involuntary_switches: int,
     threads: int,
+    inside: bool = False,
 ) -> Contention:
-    """What happened between two samples `seconds` apart; the rest is the load threads' own, from the engine."""
-    softirq = {cpu: after.cpus[cpu][0] - was[0] for cpu, was in before.cpus.items() if cpu in after.cpus}
-    steal = [after.cpus[cpu][1] - was[1] for cpu, was in before.cpus.items() if cpu in after.cpus]
+    """What happened between two samples `seconds` apart; the rest is the load threads' own, from the engine.
+
+    `inside`: the target's threads are this process's.
+    """
+    pairs = {cpu: (was, after.cpus[cpu]) for cpu, was in before.cpus.items() if cpu in after.cpus}
+    target = _target(before, after, seconds)
+    known_s = after.own_s - before.own_s + (target.cpu_s if target and not inside else 0.0)
+    busy_s = sum(now.busy - was.busy for was, now in pairs.values())
     return Contention(
         run_delay_s=None if run_delay_ns is None else run_delay_ns / 1e9,
         involuntary_switches=involuntary_switches,
         threads=threads,
-        steal_s=round(sum(steal), 3) if steal else None,
-        softirq_s={str(cpu): round(seconds_, 3) for cpu, seconds_ in softirq.items()},
-        target=_target(before, after, seconds),
+        steal_s=round(sum(now.steal - was.steal for was, now in pairs.values()), 3) if pairs else None,
+        softirq_s={str(cpu): round(now.softirq - was.softirq, 3) for cpu, (was, now) in pairs.items()},
+        others_s=max(round(busy_s - known_s, 3), 0.0) if pairs else None,
+        elapsed_s=round(seconds, 3),
+        target=target,
     )
 
 

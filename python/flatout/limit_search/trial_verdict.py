@@ -15,7 +15,14 @@ import msgspec
 from flatout.limit_search import connections
 from flatout.limit_search.exchange import Criterion, ShareLaterThan, criteria_of
 from flatout.limit_search.numbers import ms, percent
-from flatout.limit_search.undisturbed import LEAST_SHARE, Undisturbed, starved, undisturbed
+from flatout.limit_search.undisturbed import (
+    LEAST_SHARE,
+    OTHERS_SHARE,
+    Undisturbed,
+    others_took,
+    starved,
+    undisturbed,
+)
 from flatout.result.model import Goal, LoadResult, TrialVerdict
 from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, UNSENT_SHARE
 
@@ -58,7 +65,8 @@ def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterT
     slow = LATE_SHARE if any(not criterion.met for criterion in criteria) else 0.0
     waited = starved(result, part.loss, slow, goal.loss) if evaluation.verdict == "failed" else None
     if waited:
-        return TrialEvaluation(verdict="invalid", loss=0.0, why=f"{waited}, and {evaluation.why}", undriven=True)
+        why, by_others = f"{waited}, and {evaluation.why}", others_took(result) > OTHERS_SHARE
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=0.0, undriven=not by_others)
     return msgspec.structs.replace(evaluation, weight=part.share, sent=part.sent, lost=part.lost)
 
 
@@ -75,8 +83,11 @@ def _invalid(result: LoadResult, part: Undisturbed) -> TrialEvaluation:
         return TrialEvaluation(verdict="invalid", loss=0.0, why="no receiver reported what arrived")
     if not result.outcomes.sent and not result.outcomes.unsent:
         return TrialEvaluation(verdict="invalid", loss=0.0, why="nothing was sent")
-    why, weight = _unusable(result, part), part.share
-    return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=weight, undriven=part.behind)
+    share = others_took(result)
+    by_others = share > OTHERS_SHARE
+    why = _unusable(result, part) + (f"; other processes took {share:.0%} of a CPU" if by_others else "")
+    undriven = part.behind and not by_others
+    return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=part.share, undriven=undriven)
 
 
 def _by_criteria(loss: float, goal: Goal, criteria: list[Criterion], unmet: list[str]) -> TrialEvaluation:

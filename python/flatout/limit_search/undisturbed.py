@@ -11,6 +11,8 @@ from flatout.result.machine import Subintervals
 from flatout.result.model import LoadResult
 from flatout.result.thresholds import LATENESS_NS, TARGET_DELAY_SHARE, UNSENT_SHARE
 
+# CPU time that others take in a trial, as a share of one CPU, from which on they are to blame for what was held up.
+OTHERS_SHARE = 0.15
 # A trial is judged by the undisturbed part of its time, if that is at least so much of it.
 LEAST_SHARE = 0.5
 
@@ -64,6 +66,14 @@ def _whole(result: LoadResult) -> Undisturbed:
     lost = round((result.loss or 0.0) * outcomes.sent)
     on_time = result.lateness_ns is not None and result.lateness_ns.p50 < LATENESS_NS / 10
     return Undisturbed(float(valid), outcomes.sent, lost, 0.0, behind=not valid and not on_time)
+
+
+def others_took(result: LoadResult) -> float:
+    """The CPU time that other processes, or other machines of this host, took in a trial, as a share of one CPU."""
+    contention = result.contention
+    if contention is None or not contention.others_s or not contention.elapsed_s:
+        return 0.0
+    return contention.others_s / contention.elapsed_s
 
 
 def starved(result: LoadResult, loss: float, slow: float, goal_loss: float) -> str | None:

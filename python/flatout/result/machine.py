@@ -57,7 +57,8 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
 
     Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel does
     not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others,
-    and `softirq_s`, the time in soft interrupts by CPU. `target` is null where the target's threads cannot be read.
+    `softirq_s`, the time in soft interrupts by CPU, and `others_s`, the CPU time that neither this process nor the
+    target used; all within `elapsed_s`. `target` is null where the target's threads cannot be read.
     """
 
     run_delay_s: float | None
@@ -65,6 +66,8 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     steal_s: float | None = None
     softirq_s: dict[str, float] = {}
+    others_s: float | None = None
+    elapsed_s: float = 0.0
     target: TargetContention | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from flatout._engine import LoadRun
@@ -25,6 +26,7 @@ class Competition:
         self.placement = plan.placement
         self._threads = plan.target_threads
         self._workers = plan.engine.workers
+        self._inside = any(thread.pid == os.getpid() for thread in self._threads)
         self._stolen_s = describe.stolen_s()
         self._start()
 
@@ -46,6 +48,7 @@ class Competition:
             run_delay_ns=None,
             involuntary_switches=0,
             threads=self._workers,
+            inside=self._inside,
         ).target
         if waited and waited.run_delay_share > SHARE_FROM and not self.placement.shared_cpus:
             running.share_cpus()
@@ -66,6 +69,7 @@ class Competition:
             run_delay_ns=run_delay_ns,
             involuntary_switches=involuntary,
             threads=self._workers,
+            inside=self._inside,
         )
 
 
