@@ -1,0 +1,112 @@
+"""Which part of a trial counts, and whose fault a loss is: from results made by hand."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from limit_runs import run
+
+from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
+from flatout.limit_search.undisturbed import undisturbed
+from flatout.result.machine import Contention, Placement, PlacementTarget, Subintervals, TargetContention
+from flatout.result.model import Goal, LoadResult
+
+GOAL = Goal(loss=0.001)
+LATE_NS = 1_500_000
+
+
+def parts(*rows: tuple[int, int, int, int]) -> LoadResult:
+    """A run of subintervals: (sent, unsent, answered, largest lateness in ns)."""
+    sent, unsent, answered, lateness = (list(column) for column in zip(*rows, strict=True))
+    base = run(sum(sent) + sum(unsent), unsent=sum(unsent), answered=sum(answered))
+    each = Subintervals(
+        length_s=0.067, sent=sent, unsent=unsent, answered=answered, slow=[0] * len(sent), lateness_max_ns=lateness
+    )
+    return msgspec.structs.replace(base, subintervals=each)
+
+
+def judged(result: LoadResult, goal: Goal = GOAL) -> TrialEvaluation:
+    return evaluate_trial(result, goal, lambda *_: 0.0)
+
+
+GOOD = (1_000, 0, 1_000, 50_000)
+LOSSY = (1_000, 0, 900, 50_000)
+STALLED = (900, 100, 500, LATE_NS)
+
+
+def test_a_stall_of_the_generator_and_what_follows_it_are_left_out() -> None:
+    found = undisturbed(parts(*[GOOD] * 6, STALLED, LOSSY, *[GOOD] * 2))
+    assert (found.share, found.sent, found.lost, found.behind) == (0.8, 8_000, 0, False)
+    evaluation = judged(parts(*[GOOD] * 6, STALLED, LOSSY, *[GOOD] * 2))
+    assert (evaluation.verdict, evaluation.weight, evaluation.sent, evaluation.lost) == ("held", 0.8, 8_000, 0)
+
+
+def test_loss_is_never_a_reason_to_leave_something_out() -> None:
+    evaluation = judged(parts(*[GOOD] * 6, STALLED, GOOD, LOSSY, GOOD))
+    assert (evaluation.verdict, evaluation.lost) == ("failed", 100)
+
+
+def test_a_trial_that_was_disturbed_for_most_of_its_time_is_invalid_but_not_undriven() -> None:
+    evaluation = judged(parts(GOOD, STALLED, GOOD, STALLED, GOOD, STALLED, GOOD, GOOD, GOOD))
+    assert (evaluation.verdict, evaluation.undriven) == ("invalid", False)
+    assert evaluation.why.startswith("the machine held the generator up: ")
+
+
+def test_a_generator_that_is_behind_all_the_time_is_at_its_end() -> None:
+    evaluation = judged(parts(*[STALLED] * 8, GOOD))
+    assert (evaluation.verdict, evaluation.undriven) == ("invalid", True)
+    assert evaluation.why.startswith("the generator fell behind: ")
+
+
+def test_answers_that_this_host_dropped_itself_are_no_loss_of_the_servers() -> None:
+    """Finding 8: 50 of 100,000 answers dropped by the generator failed a goal of 0.01 %."""
+    lossy = parts(*[(10_000, 0, 9_995, 50_000)] * 10)
+    strict = Goal(loss=0.0001)
+    assert judged(lossy, strict).verdict == "failed"
+    assert judged(msgspec.structs.replace(lossy, own_drops=50), strict).verdict == "held"
+
+
+def contended(result: LoadResult, share: float, others_s: float = 0.0) -> LoadResult:
+    target = TargetContention(cpu_s=0.5, run_delay_s=share, run_delay_share=share, busiest_share=0.5, busy_threads=1)
+    about = PlacementTarget(pids=[500], command="knotd", threads=2, sockets=2, cpus=[0, 1])
+    return msgspec.structs.replace(
+        result,
+        placement=Placement(target=about, shared_cpus=[0, 1], why=""),
+        contention=Contention(
+            run_delay_s=0.0, involuntary_switches=0, threads=1, others_s=others_s, elapsed_s=1.0, target=target
+        ),
+    )
+
+
+def test_loss_while_the_target_waited_for_a_cpu_is_not_the_servers() -> None:
+    evaluation = judged(contended(parts(*[LOSSY] * 10), 0.3))
+    assert (evaluation.verdict, evaluation.undriven) == ("invalid", True)
+    assert evaluation.why == (
+        "a thread of knotd waited 30.0% of the time for a CPU shared with this generator, and loss 10 % is above 0.1 %"
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.004, 0.05])
+def test_more_loss_than_the_wait_explains_is_the_servers(share: float) -> None:
+    assert judged(contended(parts(*[LOSSY] * 10), share)).verdict == "failed"
+
+
+def test_a_load_that_was_held_is_held_though_the_target_waited() -> None:
+    assert judged(contended(parts(*[GOOD] * 10), 0.3)).verdict == "held"
+
+
+def test_where_other_processes_took_the_cpu_the_trial_was_disturbed() -> None:
+    for result in (parts(*[LOSSY] * 10), parts(*[STALLED] * 9)):
+        evaluation = judged(contended(result, 0.3, others_s=0.4))
+        assert (evaluation.verdict, evaluation.undriven) == ("invalid", False)
+    assert evaluation.why.endswith("; other processes took 40% of a CPU")
+
+
+def test_slow_answers_are_counted_in_the_undisturbed_part_alone() -> None:
+    goal = Goal(loss=0.001, p99_ns=1_000_000)
+    result = parts(*[GOOD] * 6, STALLED, GOOD, GOOD)
+    assert result.subintervals is not None
+    slow = msgspec.structs.replace(result.subintervals, slow=[0] * 6 + [500, 300, 0])
+    assert judged(msgspec.structs.replace(result, subintervals=slow), goal).verdict == "held"
+    slow = msgspec.structs.replace(result.subintervals, slow=[20] * 6 + [0, 0, 20])
+    assert judged(msgspec.structs.replace(result, subintervals=slow), goal).verdict == "failed"
