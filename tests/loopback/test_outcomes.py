@@ -182,8 +182,9 @@ def test_a_known_capacity_is_found(within: float, budget: int, patience_s: float
         return found
 
     def near(found: LimitResult) -> bool:
-        value = found.limit.value
-        return value is not None and abs(value - capacity) <= (within + 0.005) * capacity
+        value, (low, high) = found.limit.value or 0.0, found.limit.interval or (0.0, 0.0)
+        # Half of the trials hold where the goal's loss is just met.
+        return low <= 1.01 * capacity and high >= 0.99 * capacity and value >= (1.0 - 2.0 * within - 0.02) * capacity
 
     # A search that the machine disturbs ends soon, and most of a minute of them is no rarity beside a compiler.
     found = until_good(search, near, seconds=patience_s)
