@@ -347,4 +347,4 @@ def test_a_search_of_connections_counts_them():
     assert "search at 4,000 connections, 200,000/s" in text
     assert re.search(r"1,000 +loss", text)
     limit = results.limit_of_connections().limit
-    assert "limit 10,152 connections: both bounds" in drawn(search(limit=limit, **along))
+    assert "limit 10,152 connections: the limit is known" in drawn(search(limit=limit, **along))

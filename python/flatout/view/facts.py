@@ -39,7 +39,7 @@ VERDICTS = {
     "invalid": "Invalid, counts neither way",
 }
 STOPPED = {
-    "found": "both bounds are within what was asked for",
+    "found": "the limit is known as closely as was asked for",
     "max": "held up to the highest load that was allowed",
     "min": "failed already at the lowest load",
     "budget": "the time was used up",
@@ -81,6 +81,27 @@ def conditional_throughput(result: LimitResult) -> str:
     """The conditional throughput at the limit in words; empty where there is none."""
     per_s = result.limit.conditional_throughput_per_s
     return "" if per_s is None else f"Conditional throughput (RFC 9971): {fmt.rate(per_s)}."
+
+
+def search_notes(result: LimitResult) -> list[str]:
+    """What is worth knowing of a search beside its sentence: throughput, loss, what was left out, shared CPUs."""
+    limit = result.limit
+    notes = [conditional_throughput(result)]
+    if limit.loss_below is not None:
+        notes.append(f"Over all undisturbed time at and below it {fmt.percent(limit.loss_below)} was lost.")
+    if limit.censored > 0:
+        notes.append(f"Of all trial time {fmt.percent(limit.censored)} was disturbed and left out.")
+    if result.trials:
+        notes.append(shared_cpus(result.trials[-1]))
+    return [note for note in notes if note]
+
+
+def shared_cpus(run: LoadResult) -> str:
+    """That load threads and target shared CPUs; empty where they did not."""
+    placement = run.placement
+    if placement is None or not placement.shared_cpus:
+        return ""
+    return f"CPUs {', '.join(map(str, placement.shared_cpus))} were {placement.why}."
 
 
 def asked(axis: Axis) -> str:

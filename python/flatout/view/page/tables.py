@@ -69,7 +69,7 @@ def trials(result: LimitResult) -> Table:
         "why",
     )
     rows = [_trial_row(number, trial, latency) for number, trial in enumerate(result.trials, 1)]
-    return Table("Trials", head, rows, facts.conditional_throughput(result))
+    return Table("Trials", head, rows, " ".join(facts.search_notes(result)))
 
 
 def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:

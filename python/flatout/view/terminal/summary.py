@@ -65,6 +65,8 @@ def _load(run: LoadResult) -> RenderableType:
         parts += [Text(), _nodes(run)]
     if run.requirements:
         parts += [Text(), _requirements(run.requirements)]
+    if shared := facts.shared_cpus(run):
+        parts += [Text(), Text(shared)]
     return Group(*parts)
 
 
@@ -185,8 +187,7 @@ def _stopped(result: LimitResult) -> Text:
     held, failed = (_load_words(bound, limit.axis) for bound in (limit.lower, limit.upper))
     bounds = f"held {held}, failed {failed}"
     lines = [f"Stopped after {fmt.seconds(result.duration_s)}: {reason} ({bounds})."]
-    throughput = facts.conditional_throughput(result)
-    return Text("\n".join([*lines, throughput] if throughput else lines))
+    return Text("\n".join([*lines, *facts.search_notes(result)]))
 
 
 def _load_words(load: float | None, axis: Axis) -> str:
