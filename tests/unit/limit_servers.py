@@ -36,7 +36,7 @@ def reply(load: int, duration_s: float, loss: float, weight: float = 1.0) -> Pas
 
 
 def invalid(load: int, duration_s: float, *, undriven: bool) -> PastTrial:
-    return PastTrial(load, duration_s, "invalid", 0.0, "search", weight=0.0, undriven=undriven)
+    return PastTrial(load, duration_s, "invalid", 0.0, "search", weight=float(undriven), undriven=undriven)
 
 
 def sharp(capacity: float) -> Server:

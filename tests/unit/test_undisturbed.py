@@ -95,10 +95,10 @@ def test_a_load_that_was_held_is_held_though_the_target_waited() -> None:
     assert judged(contended(parts(*[GOOD] * 10), 0.3)).verdict == "held"
 
 
-def test_where_other_processes_took_the_cpu_the_trial_was_disturbed() -> None:
+def test_where_other_processes_took_the_cpu_the_trial_is_little_evidence() -> None:
     for result in (parts(*[LOSSY] * 10), parts(*[STALLED] * 9)):
         evaluation = judged(contended(result, 0.3, others_s=0.4))
-        assert (evaluation.verdict, evaluation.undriven) == ("invalid", False)
+        assert (evaluation.verdict, evaluation.undriven, evaluation.weight) == ("invalid", True, 0.25)
     assert evaluation.why.endswith("; other processes took 40% of a CPU")
 
 

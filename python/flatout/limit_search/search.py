@@ -321,16 +321,12 @@ class _State:
 
 def _worth(trial: PastTrial) -> float:
     """A long run that held is worth several trials; one that failed may have met what short trials seldom do."""
-    if trial.undriven:
-        return 1.0
     return trial.weight * (_CONFIRM_WEIGHT if trial.phase == "confirm" and trial.verdict == "held" else 1.0)
 
 
 def _left_out(trial: PastTrial) -> float:
-    """The share of a trial that was disturbed; of one that was not driven nothing is left out."""
-    if trial.undriven:
-        return 0.0
-    return 1.0 if trial.verdict == "invalid" else 1.0 - trial.weight
+    """The share of a trial that was disturbed; of one that was not driven what is no evidence."""
+    return 1.0 if trial.verdict == "invalid" and not trial.undriven else 1.0 - trial.weight
 
 
 def _overhead_s(beside_s: float, trials: int) -> float:

@@ -26,6 +26,8 @@ from flatout.limit_search.undisturbed import (
 from flatout.result.model import Goal, LoadResult, TrialVerdict
 from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, UNSENT_SHARE
 
+# What a trial says of a load that could not be driven while other processes took the CPUs.
+_BY_OTHERS = 0.25
 # A requirement that is missed fails a trial however little was lost; by how much it was missed is unknown.
 _UNMET_AS_LOSS = 0.01
 
@@ -35,7 +37,7 @@ class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     `weight`: the share of its time in which the generator was not disturbed, by which the trial was judged. `sent` and
     `lost`: requests in that time. `undriven`: invalid, because the generator could not drive the load, or the target
-    waited for CPUs; a trial that is invalid for another reason was disturbed by something else.
+    waited for CPUs; its weight is then how much that is evidence: little where other processes took the CPUs.
     """
 
     verdict: TrialVerdict
@@ -66,7 +68,8 @@ def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterT
     waited = starved(result, part.loss, slow, goal.loss) if evaluation.verdict == "failed" else None
     if waited:
         why, by_others = f"{waited}, and {evaluation.why}", others_took(result) > OTHERS_SHARE
-        return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=0.0, undriven=not by_others)
+        weight = _BY_OTHERS if by_others else 1.0
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=weight, undriven=True)
     return msgspec.structs.replace(evaluation, weight=part.share, sent=part.sent, lost=part.lost)
 
 
@@ -86,8 +89,10 @@ def _invalid(result: LoadResult, part: Undisturbed) -> TrialEvaluation:
     share = others_took(result)
     by_others = share > OTHERS_SHARE
     why = _unusable(result, part) + (f"; other processes took {share:.0%} of a CPU" if by_others else "")
-    undriven = part.behind and not by_others
-    return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=part.share, undriven=undriven)
+    if not part.behind:
+        return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=part.share)
+    weight = _BY_OTHERS if by_others else 1.0
+    return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=weight, undriven=True)
 
 
 def _by_criteria(loss: float, goal: Goal, criteria: list[Criterion], unmet: list[str]) -> TrialEvaluation:
