@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flatout_net::{Batch, Server};
+use flatout_net::{Batch, Process, Server};
 use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
 use crate::clock::unix_now;
@@ -77,7 +77,8 @@ pub struct Faulty {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Done>>,
-    worker: ThreadGroup<()>,
+    process: Process,
+    worker: Mutex<ThreadGroup<()>>,
 }
 
 impl Faulty {
@@ -100,7 +101,7 @@ impl Faulty {
             flatout_net::raise_priority(-10);
             Worker::<P>::new(socket, responder, faults).run(&their_stop, &their_done);
         })?;
-        Ok(Self { address, stop, done, worker })
+        Ok(Self { address, stop, done, process: Process::this(), worker: Mutex::new(worker) })
     }
 
     /// Where it listens.
@@ -116,9 +117,12 @@ impl Faulty {
     }
 
     /// Stops and waits for the end; does nothing in a fork of the process that started it.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
+        if !self.process.is_this() {
+            return;
+        }
         self.stop.store(true, Ordering::Relaxed);
-        self.worker.join();
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).join();
     }
 }
 

@@ -116,11 +116,13 @@ impl Receiver {
         Ok(source.map(|source| (source.ip().to_canonical(), source.port())))
     }
 
-    /// Sends one datagram to each of these sources; returns how many left.
+    /// Sends one datagram to each of these sources; returns how many left. What is sent is a copy, made with the GIL
+    /// held: other threads may change or resize the arrays meanwhile.
     fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>, to: PyReadonlyArray1<'_, u32>) -> PyResult<usize> {
         let receiving = self.here()?;
         let (data, to) = (data.as_slice().map_err(not_whole)?, to.as_slice().map_err(not_whole)?);
-        Ok(py.detach(|| receiving.send(data, to)))
+        let (data, to) = (data.to_vec(), to.to_vec());
+        Ok(py.detach(|| receiving.send(&data, &to)))
     }
 
     /// Each worker's numbers, by their words.

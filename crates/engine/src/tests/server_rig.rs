@@ -161,6 +161,8 @@ pub(super) struct Scene {
     until: u64,
     capacity: usize,
     block: usize,
+    idle_ms: Option<u32>,
+    pending_most: Option<usize>,
 }
 
 /// What became of it.
@@ -188,7 +190,24 @@ impl Heard {
 
 impl Scene {
     pub(super) fn lasting(ms: u64) -> Self {
-        Self { actions: Vec::new(), until: ms * MS, capacity: 100_000, block: 65_535 + 2 }
+        Self {
+            actions: Vec::new(),
+            until: ms * MS,
+            capacity: 100_000,
+            block: 65_535 + 2,
+            idle_ms: None,
+            pending_most: None,
+        }
+    }
+
+    /// Connections may be idle for so long.
+    pub(super) fn with_idle_timeout(self, ms: u32) -> Self {
+        Self { idle_ms: Some(ms), ..self }
+    }
+
+    /// The server keeps no more than that of cut messages.
+    pub(super) fn with_pending(self, most: usize) -> Self {
+        Self { pending_most: Some(most), ..self }
     }
 
     pub(super) fn with_block(self, block: usize) -> Self {
@@ -241,7 +260,12 @@ impl Scene {
         streams.stop_at(self.until, &stop);
         let (turns, answer_table) = (Rc::clone(&streams.turns), Arc::<AnswerTable>::default());
         let responder = Arc::new(P::responder(&[]).unwrap());
-        Answering::<P, _, _>::new(streams, FakeClock(world), responder, answer_table, 4242).run(&stop, &published);
+        let clock = FakeClock(world);
+        let mut server = Answering::<P, _, _>::new(streams, clock, responder, answer_table, 4242, self.idle_ms);
+        if let Some(most) = self.pending_most {
+            server.bound_pending(most);
+        }
+        server.run(&stop, &published);
         let (bytes, closed) = ready.take();
         Heard { bytes, closed, served: published.read(), turns: turns.get() }
     }
