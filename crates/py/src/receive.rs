@@ -120,9 +120,10 @@ impl Receiver {
     /// held: other threads may change or resize the arrays meanwhile.
     fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>, to: PyReadonlyArray1<'_, u32>) -> PyResult<usize> {
         let receiving = self.here()?;
-        let (data, to) = (data.as_slice().map_err(not_whole)?, to.as_slice().map_err(not_whole)?);
-        let (data, to) = (data.to_vec(), to.to_vec());
-        Ok(py.detach(|| receiving.send(&data, &to)))
+        let copies = (data.as_slice().map_err(not_whole)?.to_vec(), to.as_slice().map_err(not_whole)?.to_vec());
+        // A borrow must not outlive the array's present size.
+        drop((data, to));
+        Ok(py.detach(|| receiving.send(&copies.0, &copies.1)))
     }
 
     /// Each worker's numbers, by their words.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flatout_engine::net::BatchSender;
 use flatout_engine::receiver_stats;
-use numpy::PyReadonlyArray1;
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -46,11 +46,13 @@ impl Sender {
     ///
     /// What is sent is a copy, made part by part with the GIL held: other threads may change or resize the array
     /// meanwhile, and no part is torn by it.
-    fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>) -> PyResult<usize> {
+    fn send(&self, py: Python<'_>, data: &Bound<'_, PyArray1<u8>>) -> PyResult<usize> {
         let most = (COPIED / self.size.max(1)).max(1) * self.size;
         let (mut copy, mut at, mut sent) = (Vec::new(), 0, 0);
         loop {
-            let bytes = data.as_slice().map_err(|_| PyValueError::new_err("the bytes do not lie end to end"))?;
+            // Borrowed anew for each part: a borrow must not outlive the array's present size.
+            let view = data.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
+            let bytes = view.as_slice().map_err(|_| PyValueError::new_err("the bytes do not lie end to end"))?;
             if !bytes.len().is_multiple_of(self.size) {
                 return Err(PyValueError::new_err("not a whole number of records"));
             }
@@ -60,6 +62,7 @@ impl Sender {
             }
             copy.clear();
             copy.extend_from_slice(remaining.get(..most).unwrap_or(remaining));
+            drop(view);
             let mut begun = 0;
             while let Some(rest) = copy.get(begun..).filter(|rest| !rest.is_empty()) {
                 let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(rest)));
