@@ -94,10 +94,10 @@ class Answerer(Server):
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
 
         `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
-        incomplete, evicted, idle_closed, broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this server holds for connections, and
-        `kernel_memory` {tcp_bytes, slab_growth_bytes}, which counts the whole host: TCP's buffers now, and how much
-        the kernel's small objects (sockets among them) have grown since this server began. `now` and memory are not
-        cumulative.
+        incomplete, evicted, idle_closed, broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this
+        server holds for connections, and `kernel_memory` {tcp_bytes, slab_growth_bytes}, which counts the whole host:
+        TCP's buffers now, and how much the kernel's small objects (sockets among them) have grown since this server
+        began. `now` and memory are not cumulative.
         """
         workers = self._engine.served()
         return {
