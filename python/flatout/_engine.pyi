@@ -127,6 +127,7 @@ class Server:
         entries: list[tuple[bytes, bytes]],
         io: str,
         connections: int,
+        idle_timeout_ns: int | None,
         workers: int,
         cpus: list[int],
     ) -> Server: ...

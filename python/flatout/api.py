@@ -171,6 +171,7 @@ def serve(
     transports: Sequence[str] | None = None,
     io: Io = "auto",
     connections: int = CONNECTIONS,
+    idle_timeout: Number | None = None,
     **options: Any,
 ) -> Server:
     """Serves until the `with` block ends.
@@ -182,12 +183,18 @@ def serve(
     `transports`: default: all that the protocol has but TLS; UsageError for others.
     `io`: "auto" (default), "io_uring" or "epoll" for connections.
     `connections`: the most at once.
+    `idle_timeout`: close connections on which nothing came for so long, in s or as text ("30s"); default: never.
+    UsageError where there are no connections.
     `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
     """
     if by_name(protocol).one_way is not None:
         from flatout.receiver.counting import drained
 
-        if transports not in (None, ["udp"], ("udp",)) or (io, connections) != ("auto", CONNECTIONS):
+        if transports not in (None, ["udp"], ("udp",)) or (io, connections, idle_timeout) != (
+            "auto",
+            CONNECTIONS,
+            None,
+        ):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
         return drained(protocol, listen, threads=threads, cpus=cpus, **options)
     return Answerer(
@@ -198,6 +205,7 @@ def serve(
         transports=transports,
         io=io,
         connections=connections,
+        idle_timeout=idle_timeout,
         **options,
     )
 

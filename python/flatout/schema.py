@@ -18,7 +18,9 @@ class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
     """Connections of a server: `now` stand, the others are events.
 
     `errors` are accepts that failed; `resets` were cut off by the client or the network, `ended` by the client in
-    order; `stalled` clients took no answers, `broken` ones sent what can be no request, and were cut off.
+    order; `stalled` clients took no answers, `broken` ones sent what can be no request, and were cut off; so were
+    `incomplete` ones, whose cut request had no progress, and `evicted` ones, whose cut request held memory that others
+    needed. `idle_closed` were closed in order after the idle time-out.
     """
 
     now: int
@@ -27,6 +29,9 @@ class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
     resets: int
     ended: int
     stalled: int
+    incomplete: int
+    evicted: int
+    idle_closed: int
     broken: int
 
 

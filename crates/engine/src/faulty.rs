@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flatout_net::{Batch, Server};
+use flatout_net::{Batch, Process, Server};
 use flatout_wire::{Protocol, RequestContext, Responder, Table};
 
 use crate::backoff::Backoff;
@@ -80,7 +80,8 @@ pub struct Faulty {
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Done>>,
     failure: Arc<Mutex<Option<String>>>,
-    worker: ThreadGroup<()>,
+    process: Process,
+    worker: Mutex<ThreadGroup<()>>,
 }
 
 impl Faulty {
@@ -107,7 +108,7 @@ impl Faulty {
                 *lock(&their_failure) = Some(why);
             }
         })?;
-        Ok(Self { address, stop, done, failure, worker })
+        Ok(Self { address, stop, done, failure, process: Process::this(), worker: Mutex::new(worker) })
     }
 
     /// Where it listens.
@@ -129,9 +130,12 @@ impl Faulty {
     }
 
     /// Stops and waits for the end; does nothing in a fork of the process that started it.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
+        if !self.process.is_this() {
+            return;
+        }
         self.stop.store(true, Ordering::Relaxed);
-        self.worker.join();
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).join();
     }
 }
 

@@ -195,6 +195,8 @@ pub struct ServePlan {
     pub io: Io,
     /// Connections at once, over all workers.
     pub connections: usize,
+    /// How long a connection may be idle; none: for ever.
+    pub idle_timeout_ns: Option<u64>,
     /// Threads that answer, each with its own socket.
     pub workers: usize,
     /// Where to keep them, in turn; empty: the scheduler chooses.

@@ -3,6 +3,7 @@
 //! Laws: per message no allocation, no lock, no log; what gets no answer is counted by reason; what one client does, or
 //! one answer that cannot leave, never stops the others; only requests are answered.
 
+pub(crate) mod age_list;
 mod bind;
 mod datagrams;
 pub(crate) mod pending_input;
@@ -11,10 +12,10 @@ mod streams;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{Epoll, Listener, Streams, Uring};
+use flatout_net::{Epoll, Listener, Process, Streams, Uring};
 use flatout_wire::{DropReason, Protocol};
 
 use crate::answer_table::AnswerTable;
@@ -75,6 +76,12 @@ counters! {
         ended: u64,
         /// Connections closed because the client took no answers.
         stalled: u64,
+        /// Connections closed because the rest of a cut request did not come.
+        incomplete: u64,
+        /// Connections closed because the memory for cut requests was needed by others.
+        evicted: u64,
+        /// Connections closed because nothing came for as long as they may be idle.
+        idle_closed: u64,
         /// Connections closed because what came can be no request.
         broken: u64,
         /// Bytes received over streams.
@@ -86,7 +93,7 @@ counters! {
     }
 }
 
-/// Servers that run until they are stopped or dropped.
+/// Servers that run until they are stopped or dropped. All methods may be called from several threads at once.
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
@@ -96,7 +103,8 @@ pub struct Serving {
     /// Of each worker, one a thread.
     published: Vec<Vec<Arc<Published<Served>>>>,
     failures: Arc<Mutex<Vec<String>>>,
-    threads: ThreadGroup<()>,
+    process: Process,
+    threads: Mutex<ThreadGroup<()>>,
 }
 
 /// What all threads share.
@@ -107,6 +115,7 @@ struct Shared<P: Protocol> {
     io: Io,
     /// Connections at once, of one worker.
     connections: usize,
+    idle_ms: Option<u32>,
 }
 
 impl Serving {
@@ -128,6 +137,7 @@ impl Serving {
             address,
             io: plan.io,
             connections: plan.connections.div_ceil(workers),
+            idle_ms: plan.idle_timeout_ns.map(|ns| u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)),
         };
         let mut serving = Self {
             address,
@@ -136,7 +146,8 @@ impl Serving {
             stop: Arc::default(),
             published: (0..workers).map(|_| Vec::new()).collect(),
             failures: Arc::default(),
-            threads: ThreadGroup::default(),
+            process: Process::this(),
+            threads: Mutex::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         for (n, socket) in bound.sockets.into_iter().enumerate() {
@@ -162,7 +173,8 @@ impl Serving {
     ) -> io::Result<()> {
         let published = Arc::<Published<Served>>::default();
         let (stop, theirs, failures) = (Arc::clone(&self.stop), Arc::clone(&published), Arc::clone(&self.failures));
-        self.threads.start("flatout-serve", move || {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        threads.start("flatout-serve", move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
@@ -186,10 +198,11 @@ impl Serving {
         listener: Listener,
     ) -> io::Result<()> {
         let (responder, answer_table) = (Arc::clone(&shared.responder), Arc::clone(&shared.answer_table));
-        let (io, connections, address) = (shared.io, shared.connections, shared.address);
+        let (io, connections, address, idle_ms) = (shared.io, shared.connections, shared.address, shared.idle_ms);
         let (tell, reported) = mpsc::channel();
         self.spawn(n, cpu, move |stop, published| {
-            let begin = Begin::<P> { responder, answer_table, address, connections, stop, published, tell: &tell };
+            let begin =
+                Begin::<P> { responder, answer_table, address, connections, idle_ms, stop, published, tell: &tell };
             match begin.run(io, listener) {
                 Ok(ended) => ended,
                 Err(error) => {
@@ -229,7 +242,7 @@ impl Serving {
     /// Whether this is the process that started it; in a fork its counters cannot be read.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        self.threads.is_here()
+        self.process.is_this()
     }
 
     /// Each worker's counters.
@@ -253,13 +266,20 @@ impl Serving {
     /// Whether all threads are still at work.
     #[must_use]
     pub fn alive(&self) -> bool {
-        self.threads.is_at_work()
+        if !self.is_here() || self.stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Held only by one that stops it.
+        self.threads.try_lock().is_ok_and(|threads| threads.is_at_work())
     }
 
     /// Stops all threads and waits for them. In a fork of the process that started them it does nothing.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
+        if !self.is_here() {
+            return;
+        }
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.join();
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).join();
     }
 }
 
@@ -275,6 +295,7 @@ struct Begin<'a, P: Protocol> {
     answer_table: Arc<AnswerTable>,
     address: SocketAddr,
     connections: usize,
+    idle_ms: Option<u32>,
     stop: &'a AtomicBool,
     published: &'a Published<Served>,
     tell: &'a mpsc::Sender<io::Result<(&'static str, usize)>>,
@@ -299,7 +320,8 @@ impl<P: Protocol> Begin<'_, P> {
         // The thread that started it waits for this message.
         let _ = self.tell.send(Ok((streams.name(), streams.capacity())));
         let clock = SystemClock::begin();
-        streams::Worker::<P, _, _>::new(streams, clock, self.responder, self.answer_table, self.address.port())
+        let port = self.address.port();
+        streams::Worker::<P, _, _>::new(streams, clock, self.responder, self.answer_table, port, self.idle_ms)
             .run(self.stop, self.published)
     }
 }

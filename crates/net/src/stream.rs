@@ -176,6 +176,8 @@ pub trait Streams {
     fn pause(&mut self, conn: Conn);
     /// Resumes receiving.
     fn resume(&mut self, conn: Conn);
+    /// Whether bytes of it wait here to leave.
+    fn is_sending(&self, conn: Conn) -> bool;
     /// Closes it; the id is no longer valid and no event follows.
     fn close(&mut self, conn: Conn, how: CloseMode);
     /// The backend's counters.

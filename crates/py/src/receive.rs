@@ -122,11 +122,14 @@ impl Receiver {
         Ok(source.map(|source| (source.ip().to_canonical(), source.port())))
     }
 
-    /// Sends one datagram to each of these sources; returns how many left.
+    /// Sends one datagram to each of these sources; returns how many left. What is sent is a copy, made with the GIL
+    /// held: other threads may change or resize the arrays meanwhile.
     fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>, to: PyReadonlyArray1<'_, u32>) -> PyResult<usize> {
         let receiving = self.here()?;
-        let (data, to) = (data.as_slice().map_err(not_whole)?, to.as_slice().map_err(not_whole)?);
-        Ok(py.detach(|| receiving.send(data, to)))
+        let copies = (data.as_slice().map_err(not_whole)?.to_vec(), to.as_slice().map_err(not_whole)?.to_vec());
+        // A borrow must not outlive the array's present size.
+        drop((data, to));
+        Ok(py.detach(|| receiving.send(&copies.0, &copies.1)))
     }
 
     /// Each worker's numbers, by their words.

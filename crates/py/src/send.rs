@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flatout_engine::net::BatchSender;
 use flatout_engine::receiver_stats;
-use numpy::PyReadonlyArray1;
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -14,6 +14,9 @@ use flatout_engine::plan::python::address;
 
 use super::load::Words;
 use super::raise;
+
+/// About so many bytes of an array are copied at once: enough for hundreds of system calls, little for a cache.
+const COPIED: usize = 256 << 10;
 
 /// Flows that send whole records out of arrays. Threads that share one take turns.
 #[pyclass(module = "flatout._engine", frozen)]
@@ -40,20 +43,36 @@ impl Sender {
     }
 
     /// Sends whole records, one a datagram; returns how many sent. Waits while the socket is full, without the GIL.
-    fn send(&self, py: Python<'_>, data: PyReadonlyArray1<'_, u8>) -> PyResult<usize> {
-        let bytes = data.as_slice().map_err(|_| PyValueError::new_err("the bytes do not lie end to end"))?;
-        if !bytes.len().is_multiple_of(self.size) {
-            return Err(PyValueError::new_err("not a whole number of records"));
+    ///
+    /// What is sent is a copy, made part by part with the GIL held: other threads may change or resize the array
+    /// meanwhile, and no part is torn by it.
+    fn send(&self, py: Python<'_>, data: &Bound<'_, PyArray1<u8>>) -> PyResult<usize> {
+        let most = (COPIED / self.size.max(1)).max(1) * self.size;
+        let (mut copy, mut at, mut sent) = (Vec::new(), 0, 0);
+        loop {
+            // Borrowed anew for each part: a borrow must not outlive the array's present size.
+            let view = data.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
+            let bytes = view.as_slice().map_err(|_| PyValueError::new_err("the bytes do not lie end to end"))?;
+            if !bytes.len().is_multiple_of(self.size) {
+                return Err(PyValueError::new_err("not a whole number of records"));
+            }
+            let remaining = bytes.get(at..).unwrap_or_default();
+            if remaining.is_empty() {
+                return Ok(sent);
+            }
+            copy.clear();
+            copy.extend_from_slice(remaining.get(..most).unwrap_or(remaining));
+            drop(view);
+            let mut begun = 0;
+            while let Some(rest) = copy.get(begun..).filter(|rest| !rest.is_empty()) {
+                let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(rest)));
+                let gone = gone.ok_or_else(|| PyValueError::new_err("this sender is closed"))?.map_err(raise)?;
+                sent += gone.sent;
+                begun += gone.processed * self.size;
+                py.check_signals()?;
+            }
+            at += begun;
         }
-        let (mut remaining, mut sent) = (bytes, 0);
-        while !remaining.is_empty() {
-            let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(remaining)));
-            let gone = gone.ok_or_else(|| PyValueError::new_err("this sender is closed"))?.map_err(raise)?;
-            sent += gone.sent;
-            remaining = remaining.get(gone.processed * self.size..).unwrap_or_default();
-            py.check_signals()?;
-        }
-        Ok(sent)
     }
 
     /// Records that have sent, that came back as refused, and that this machine's own queue dropped.

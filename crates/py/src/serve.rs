@@ -17,14 +17,15 @@ use super::{elsewhere, raise};
 
 type Address = (IpAddr, u16, u32);
 
-/// A server that answers until it is stopped.
-#[pyclass(module = "flatout._engine")]
+/// A server that answers until it is stopped. Any number of threads may use it at once.
+#[pyclass(module = "flatout._engine", frozen)]
 pub struct Server(Serving);
 
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (*, protocol, options, listen, links, entries, io, connections, workers, cpus))]
+    #[pyo3(signature = (*, protocol, options, listen, links, entries, io, connections,
+                        idle_timeout_ns, workers, cpus))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -35,6 +36,7 @@ impl Server {
         entries: Vec<(Vec<u8>, Vec<u8>)>,
         io: &str,
         connections: usize,
+        idle_timeout_ns: Option<u64>,
         workers: usize,
         cpus: Vec<usize>,
     ) -> PyResult<Self> {
@@ -43,7 +45,8 @@ impl Server {
         }
         let links = links.iter().map(|word| one_of(word, &LINKS)).collect::<PyResult<_>>()?;
         let (listen, io) = (address(listen), one_of(io, &IOS)?);
-        let plan = ServePlan { protocol, options, listen, links, entries, io, connections, workers, cpus };
+        let plan =
+            ServePlan { protocol, options, listen, links, entries, io, connections, idle_timeout_ns, workers, cpus };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
 
@@ -97,7 +100,7 @@ impl Server {
         Ok(sum)
     }
 
-    fn stop(&mut self, py: Python<'_>) {
+    fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }
 }
@@ -109,8 +112,8 @@ impl Server {
     }
 }
 
-/// A server with known faults.
-#[pyclass(module = "flatout._engine")]
+/// A server with known faults. Any number of threads may use it at once.
+#[pyclass(module = "flatout._engine", frozen)]
 pub struct FaultyServer(Faulty);
 
 #[pymethods]
@@ -160,6 +163,7 @@ impl FaultyServer {
             entries: Vec::new(),
             io: Io::Auto,
             connections: 0,
+            idle_timeout_ns: None,
             workers: 1,
             cpus,
         };
@@ -192,7 +196,7 @@ impl FaultyServer {
         ])
     }
 
-    fn stop(&mut self, py: Python<'_>) {
+    fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }
 }

@@ -16,7 +16,7 @@ from flatout.cli.flags.shared import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, events, run_until_stopped
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
-from flatout.server.answering import CONNECTIONS, Answerer
+from flatout.server.answering import CONNECTIONS, ENDS, Answerer
 from flatout.view.format import memory, rate_short
 
 
@@ -35,6 +35,9 @@ class Serving:
     cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
     io: Annotated[Io, Parameter(help="What carries connections; auto: io_uring where it works.")] = "auto"
     connections: Annotated[str, Parameter(help="Connections at once, e.g. 100k.")] = f"{CONNECTIONS / 1e6:g}M"
+    idle_timeout: Annotated[
+        str | None, Parameter(help="Close connections on which nothing came for so long, e.g. 30s. [they stay]")
+    ] = None
     for_: For = None
     json: Json = None
     quiet: Quiet = False
@@ -54,6 +57,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
             transports=serving.transport or None,
             io=serving.io,
             connections=units.count(serving.connections),
+            idle_timeout=serving.idle_timeout,
             **dataclasses.asdict(protocol_options),
         )
         with server:
@@ -145,8 +149,7 @@ def _of_life(totals: dict[str, Any]) -> str:
     connections = totals["connections"]
     if connections is None:
         return ""
-    words = ("ended", "resets", "stalled", "broken", "errors")
-    reported = ", ".join(f"{word} {connections[word]:,}" for word in words)
+    reported = ", ".join(f"{word.replace('_', ' ')} {connections[word]:,}" for word in (*ENDS, "errors"))
     return f"; connections: accepted {connections['accepted']:,}, {reported}"
 
 

@@ -228,7 +228,8 @@ class Receiver(Server):
         """Sends one datagram to each of the sources with these numbers, from the port listened on.
 
         `data` is an array or bytes; `to` are numbers as in `Batch.sender`. Returns how many left; the rest the kernel
-        refused. Errors: UsageError where that makes no datagram, or no numbers.
+        refused. Both are copied before anything leaves. On a Python without GIL other threads must not write into them
+        until this returns. Errors: UsageError where that makes no datagram, or no numbers.
         """
         return self._engine.send(_datagram(data), _numbers(to))
 

@@ -77,7 +77,10 @@ class Sender:
         """Sends each record of an array as a datagram; waits while the kernel's buffer is full. Returns how many left.
 
         Those that did not are `dropped`: this machine's own queue was full. The array must be of the sender's dtype and
-        contiguous; its bytes must not change meanwhile. Errors: UsageError for another array, OSError from the kernel.
+        contiguous. It is copied part by part, 256 KiB at a time, with the GIL held: what another thread writes into it
+        meanwhile is in what leaves later or is not, but tears no record. On a Python without GIL other threads must
+        not write into it or resize it until this returns. Errors: UsageError for another array, OSError from the
+        kernel.
         """
         import numpy
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flatout import units
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError
@@ -19,6 +20,10 @@ from flatout.scenario.model import Io
 from flatout.server.base import Server, bound
 
 CONNECTIONS = 1_100_000
+# How connections end: by the client or the network, or for one of the server's reasons.
+ENDS = ("ended", "resets", "stalled", "incomplete", "evicted", "idle_closed", "broken")
+# The engine looks at its clocks each 50 ms, and ages of more than 49 days would wrap.
+_IDLE_LEAST_S, _IDLE_MOST_S = 0.1, 30 * 86_400
 
 
 class Answerer(Server):
@@ -36,13 +41,15 @@ class Answerer(Server):
         transports: Sequence[str] | None = None,
         io: Io = "auto",
         connections: int = CONNECTIONS,
+        idle_timeout: float | str | None = None,
         **protocol_options: Any,
     ) -> None:
         """Binds and starts. Port 0 takes a free one; default is the protocol's test port on 127.0.0.1.
 
         `threads`: workers that answer, by default one for each CPU that it may use; each has a thread for each
         transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
-        `connections`: how many there may be at once.
+        `connections`: how many there may be at once. `idle_timeout`: connections on which nothing came for so long (a
+        number of seconds, or text such as "30s") are closed in order; None: they stay.
         Errors: UsageError (unknown protocol or option, CPUs that it may not use, no permission, not an address of this
         host, already in use).
         """
@@ -55,6 +62,7 @@ class Answerer(Server):
         if not 1 <= connections <= 1 << 28:
             raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
         links = _transports(spoken, transports)
+        idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
         descriptors = raise_descriptor_limit()
         self._slab = slab()
         self._engine = bound(
@@ -65,6 +73,7 @@ class Answerer(Server):
             links=list(links),
             io=io,
             connections=connections,
+            idle_timeout_ns=idle_ns,
             workers=threads,
             cpus=list(cpus),
         )
@@ -94,10 +103,10 @@ class Answerer(Server):
         `errors` and `notes` are lists of text, as the properties of these names.
 
         `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
-        broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this server holds for connections, and
-        `kernel_memory` {tcp_bytes, slab_growth_bytes}, which counts the whole host: TCP's buffers now, and how much
-        the kernel's small objects (sockets among them) have grown since this server began. `now` and memory are not
-        cumulative.
+        incomplete, evicted, idle_closed, broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this
+        server holds for connections, and `kernel_memory` {tcp_bytes, slab_growth_bytes}, which counts the whole host:
+        TCP's buffers now, and how much the kernel's small objects (sockets among them) have grown since this server
+        began. `now` and memory are not cumulative.
         """
         workers = self._engine.served()
         return {
@@ -114,8 +123,7 @@ class Answerer(Server):
         }
 
     def _connections(self, workers: list[dict[str, int]]) -> dict[str, int]:
-        names = ("accepted", "resets", "ended", "stalled", "broken")
-        counted = {name: _sum(workers, name) for name in names}
+        counted = {name: _sum(workers, name) for name in ("accepted", *ENDS)}
         return {"now": _sum(workers, "connections"), "errors": _sum(workers, "accept_errors"), **counted}
 
     def _of_streams(self, workers: list[dict[str, int]]) -> dict[str, Any]:
@@ -146,6 +154,13 @@ def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ..
     if not wanted or set(wanted) - set(served):
         raise UsageError(f"{spoken.name} is served over {' and '.join(served)}, not over '{', '.join(wanted)}'")
     return tuple(dict.fromkeys(wanted))
+
+
+def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int:
+    """How long a connection may be idle. Errors: UsageError."""
+    if "tcp" not in links:
+        raise UsageError(f"{spoken.name} over {' and '.join(links)} has no connections that could be idle")
+    return round(units.seconds("idle_timeout", wanted, _IDLE_LEAST_S, _IDLE_MOST_S) * 1e9)
 
 
 def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, Any]:

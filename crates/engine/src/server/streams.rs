@@ -2,9 +2,11 @@
 //!
 //! Method: a request is copied behind the answers that wait to leave on its connection, and answered there in place;
 //! all of them leave together at the next turn. What is cut waits until it is whole; where a client does not read its
-//! answers, its requests wait and nothing more is received from it.
+//! answers, its requests wait and nothing more is received from it. Clocks end what never comes to an end.
 //! Laws: a connection costs 16 bytes here and an idle one no time; nothing that one client does stops the others; what
 //! an old connection left never reaches a new one in its place.
+
+mod expiry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,7 @@ use std::time::Duration;
 use flatout_net::{CloseMode, CloseReason, Conn, Event, Streams, WriteError};
 use flatout_wire::{DropReason, Frame, Link, Protocol, RequestContext, Responder};
 
+use super::age_list::AgeList;
 use super::pending_input::{PendingBudget, PendingInput};
 use super::{PUBLISH_NS, Served, WAIT};
 use crate::answer_table::AnswerTable;
@@ -24,7 +27,7 @@ use crate::published::Published;
 const MESSAGE_MAX: usize = 65_535;
 /// How often clients that do not read are looked at.
 const TICK_NS: u64 = 1_000_000_000;
-/// So many ticks without taking anything, and a client is cut off.
+/// So many ticks without taking anything, or without a byte of the rest of a cut message, and a client is cut off.
 const PATIENCE: u16 = 30;
 /// So long after the last event more are looked for without sleep: who sends pays for waking who sleeps.
 const LULL_NS: u64 = 30_000;
@@ -78,6 +81,10 @@ pub(crate) struct Worker<P: Protocol, S, C> {
     slots: Vec<Slot>,
     waiting: Vec<Conn>,
     budget: PendingBudget,
+    /// All connections by their last activity, where they may be idle for no longer than `idle_ms`.
+    idle: AgeList,
+    idle_ms: Option<u32>,
+    now_ms: u32,
     tick: u16,
     tick_due: u64,
     unix_offset: u64,
@@ -91,6 +98,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         responder: Arc<P::Responder>,
         answer_table: Arc<AnswerTable>,
         local_port: u16,
+        idle_ms: Option<u32>,
     ) -> Self {
         Self {
             tick_due: clock.now() + TICK_NS,
@@ -103,9 +111,18 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
             slots: Vec::new(),
             waiting: Vec::new(),
             budget: PendingBudget::default(),
+            idle: AgeList::default(),
+            idle_ms,
+            now_ms: 0,
             tick: 0,
             served: Served::default(),
         }
+    }
+
+    /// Keeps no more than `most` bytes of cut messages.
+    #[cfg(test)]
+    pub(crate) fn bound_pending(&mut self, most: usize) {
+        self.budget = PendingBudget::up_to(most);
     }
 
     /// Works until it is stopped. Errors: the carrier's calls fail.
@@ -117,7 +134,8 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
             backoff.tried(self.streams.turn(wait));
             let now = self.clock.now();
-            let busy = self.take_in(now);
+            self.now_ms = (now / 1_000_000) as u32;
+            let busy = self.take_in(now) | self.expire();
             if now >= self.tick_due {
                 self.look_around(now);
             }
@@ -173,12 +191,16 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         let fresh = Slot { generation: conn.generation, state: State::Open, ..Slot::default() };
         let old = std::mem::replace(slot, fresh);
         self.budget.give_back(old.pending);
+        if self.idle_ms.is_some() {
+            self.idle.insert(conn.index, conn, self.now_ms);
+        }
         self.served.accepted += 1;
     }
 
     fn received(&mut self, conn: Conn, bytes: &[u8]) {
         let Some(slot) = self.slot(conn) else { return };
         let (state, pending) = (slot.state, slot.pending.take());
+        self.idle.touch(conn.index, self.now_ms);
         if state == State::Waiting {
             return self.settle(conn, pending, bytes, Blocked::Full);
         }
@@ -206,8 +228,8 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
                 return self.settle(conn, pending, bytes, halt);
             }
             let (more, others) = bytes.split_at(missing);
-            if !self.budget.keep(&mut pending, more, missing) {
-                return self.cut_off(conn, pending);
+            if !self.keep(conn, &mut pending, more, missing) {
+                return self.evict(conn, pending);
             }
             bytes = others;
         }
@@ -220,7 +242,11 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         let tick = self.tick;
         let Some(slot) = self.slot(conn).filter(|slot| slot.state == State::Waiting) else { return };
         slot.took_at = tick;
-        let Some(mut pending) = slot.pending.take() else { return self.settle(conn, None, &[], Blocked::Short(0)) };
+        let pending = slot.pending.take();
+        self.idle.touch(conn.index, self.now_ms);
+        let Some(mut pending) = pending else { return self.settle(conn, None, &[], Blocked::Short(0)) };
+        // It waited for the client to read: the clock of its last cut message begins now.
+        self.budget.touch(&pending, self.now_ms);
         let (done, halt) = self.answer_all(conn, pending.waiting());
         pending.advance(done);
         self.settle(conn, Some(pending), &[], halt);
@@ -233,18 +259,21 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
             Blocked::Full => 0,
             Blocked::Broken => {
                 self.served.broken += 1;
-                return self.end(conn, pending);
+                return self.end(conn, pending, CloseMode::Reset);
             }
             // That it is over is told, or was.
             Blocked::Gone => return self.budget.give_back(pending),
         };
-        if !self.budget.keep(&mut pending, more, need) {
-            return self.cut_off(conn, pending);
+        if !self.keep(conn, &mut pending, more, need) {
+            return self.evict(conn, pending);
         }
         if pending.as_ref().is_some_and(|pending| pending.waiting().is_empty()) {
             self.budget.give_back(pending.take());
         }
         let tick = self.tick;
+        if self.slot(conn).is_none() {
+            return self.budget.give_back(pending);
+        }
         let Some(slot) = self.slot(conn) else { return };
         slot.pending = pending;
         match (slot.state, halt) {
@@ -321,6 +350,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         slot.state = State::Vacant;
         let pending = slot.pending.take();
         self.budget.give_back(pending);
+        self.idle.remove(conn.index);
         self.served.connections -= 1;
         match reason {
             CloseReason::Ended => self.served.ended += 1,
@@ -329,40 +359,15 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     }
 
     /// Ends a connection of which there is no more use.
-    fn end(&mut self, conn: Conn, pending: Option<Box<PendingInput>>) {
+    fn end(&mut self, conn: Conn, pending: Option<Box<PendingInput>>, how: CloseMode) {
         self.budget.give_back(pending);
         let Some(slot) = self.slot(conn) else { return };
         slot.state = State::Vacant;
         let kept = slot.pending.take();
         self.budget.give_back(kept);
+        self.idle.remove(conn.index);
         self.served.connections -= 1;
-        self.streams.close(conn, CloseMode::Reset);
-    }
-
-    /// Ends a connection whose client does not read.
-    fn cut_off(&mut self, conn: Conn, pending: Option<Box<PendingInput>>) {
-        self.served.stalled += 1;
-        self.end(conn, pending);
-    }
-
-    /// Once a tick: cuts off who has not read for too long. Only those that wait are looked at.
-    fn look_around(&mut self, now: u64) {
-        self.tick_due = now + TICK_NS;
-        self.tick = self.tick.wrapping_add(1);
-        self.unix_offset = self.clock.unix_offset();
-        for conn in std::mem::take(&mut self.waiting) {
-            let tick = self.tick;
-            let Some(slot) = self.slot(conn) else { continue };
-            slot.listed = slot.state == State::Waiting;
-            if !slot.listed {
-                continue;
-            }
-            if tick.wrapping_sub(slot.took_at) > PATIENCE {
-                self.cut_off(conn, None);
-            } else {
-                self.waiting.push(conn);
-            }
-        }
+        self.streams.close(conn, how);
     }
 
     fn publish(&mut self, published: &Published<Served>) {
@@ -376,6 +381,6 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
         (self.served.bytes_in, self.served.bytes_out) = (carried.bytes_in, carried.bytes_out);
         self.served.cpu_ns = flatout_net::thread_cpu_ns();
         let arrays = self.slots.capacity() * size_of::<Slot>() + self.waiting.capacity() * size_of::<Conn>();
-        self.served.memory_bytes = (self.streams.bytes() + self.budget.bytes() + arrays) as u64;
+        self.served.memory_bytes = (self.streams.bytes() + self.budget.bytes() + self.idle.bytes() + arrays) as u64;
     }
 }

@@ -367,6 +367,11 @@ impl<F: FnMut(Reported<'_>) -> Vec<(u64, PeerAction)>> Streams for FakeStreams<F
         }
     }
 
+    fn is_sending(&self, conn: Conn) -> bool {
+        let slot = self.slots.get(conn.index as usize);
+        slot.is_some_and(|slot| slot.live && slot.generation == conn.generation && slot.length > 0)
+    }
+
     fn close(&mut self, conn: Conn, how: CloseMode) {
         let Some(slot) = self.slot(conn) else { return };
         let far = slot.far;

@@ -19,6 +19,7 @@ mod queue_tests;
 mod receiver_tests;
 mod rig;
 mod sequence_tests;
+mod server_expiry_tests;
 mod server_frame_tests;
 mod server_lifecycle_tests;
 mod server_rig;

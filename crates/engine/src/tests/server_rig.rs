@@ -162,6 +162,8 @@ pub(super) struct Scene {
     capacity: usize,
     block: usize,
     fails_from: Option<u64>,
+    idle_ms: Option<u32>,
+    pending_most: Option<usize>,
 }
 
 /// What became of it.
@@ -191,12 +193,30 @@ impl Heard {
 
 impl Scene {
     pub(super) fn lasting(ms: u64) -> Self {
-        Self { actions: Vec::new(), until: ms * MS, capacity: 100_000, block: 65_535 + 2, fails_from: None }
+        Self {
+            actions: Vec::new(),
+            until: ms * MS,
+            capacity: 100_000,
+            block: 65_535 + 2,
+            fails_from: None,
+            idle_ms: None,
+            pending_most: None,
+        }
     }
 
     /// From then on, in ms, every turn fails.
     pub(super) fn failing_from(self, ms: u64) -> Self {
         Self { fails_from: Some(ms * MS), ..self }
+    }
+
+    /// Connections may be idle for so long.
+    pub(super) fn with_idle_timeout(self, ms: u32) -> Self {
+        Self { idle_ms: Some(ms), ..self }
+    }
+
+    /// The server keeps no more than that of cut messages.
+    pub(super) fn with_pending(self, most: usize) -> Self {
+        Self { pending_most: Some(most), ..self }
     }
 
     pub(super) fn with_block(self, block: usize) -> Self {
@@ -249,7 +269,11 @@ impl Scene {
         streams.stop_at(self.until, &stop);
         let (turns, answer_table) = (Rc::clone(&streams.turns), Arc::<AnswerTable>::default());
         let responder = Arc::new(P::responder(&[]).unwrap());
-        let worker = Answering::<P, _, _>::new(streams, FakeClock(world), responder, answer_table, 4242);
+        let clock = FakeClock(world);
+        let mut worker = Answering::<P, _, _>::new(streams, clock, responder, answer_table, 4242, self.idle_ms);
+        if let Some(most) = self.pending_most {
+            worker.bound_pending(most);
+        }
         let ended = worker.run(&stop, &published);
         let (bytes, closed) = ready.take();
         Heard { bytes, closed, served: published.read(), turns: turns.get(), ended }

@@ -336,6 +336,11 @@ impl Streams for Epoll {
         }
     }
 
+    fn is_sending(&self, conn: Conn) -> bool {
+        let slot = self.slots.get(conn.index as usize);
+        slot.is_some_and(|slot| slot.is(conn.generation, State::Open) && !slot.out.is_empty())
+    }
+
     fn close(&mut self, conn: Conn, how: CloseMode) {
         self.end(conn.index, conn.generation, how);
     }

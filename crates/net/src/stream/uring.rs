@@ -264,6 +264,13 @@ impl Streams for Uring {
         }
     }
 
+    fn is_sending(&self, conn: Conn) -> bool {
+        let per_ring = self.sizes.per_ring as u32;
+        let ring = self.rings.get((conn.index / per_ring) as usize);
+        let slot = ring.and_then(|ring| ring.slots.get((conn.index % per_ring) as usize));
+        slot.is_some_and(|slot| slot.is(conn.generation, State::Open) && !slot.out.is_empty())
+    }
+
     fn close(&mut self, conn: Conn, how: CloseMode) {
         if let Some((ring, index, shared)) = self.locate(conn.index) {
             ring.close(index, conn.generation, how, shared);
