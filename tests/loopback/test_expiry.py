@@ -13,7 +13,7 @@ import pytest
 from stream_servers import within
 
 import flatout
-from conftest import Cli, free_port, wait_until
+from conftest import Cli, wait_until
 from flatout.errors import UsageError
 
 QUERY = struct.pack(">HHHHHH", 1, 0x100, 1, 0, 0, 0) + b"\x07example\x03com\0\0\x01\0\x01"
@@ -79,21 +79,15 @@ def test_idle_connections_are_closed_in_order_and_busy_ones_stay(carrier: str) -
 
 
 def test_the_command_counts_idle_connections(cli: Cli) -> None:
-    port = free_port()
-    arguments = ("--listen", f"127.0.0.1:{port}", "--idle-timeout", "300ms", "--json", "-")
-    running = cli.start("serve", "echo", *arguments)
-    wait_until(lambda: _is_closed_when_idle(port), seconds=20)
+    running = cli.start("serve", "echo", "--listen", "127.0.0.1:0", "--idle-timeout", "300ms", "--json", "-")
+    begun = wait_until(lambda: running.err.read_text().count("\n") >= 2 and running.err.read_text())
+    with socket.create_connection(("127.0.0.1", int(begun.split("127.0.0.1:")[1].split()[0]))) as client:
+        client.settimeout(20)
+        assert client.recv(1) == b""
     running.interrupt()
     last = json.loads(running.end(30).out.splitlines()[-1])
     assert last["connections"]["idle_closed"] >= 1
     assert {"incomplete", "evicted"} <= last["connections"].keys()
-
-
-def _is_closed_when_idle(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as client:
-        client.settimeout(10)
-        return client.recv(1) == b""
-    return False
 
 
 @pytest.mark.parametrize(
