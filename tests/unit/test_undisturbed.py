@@ -9,7 +9,7 @@ from limit_runs import run
 from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.limit_search.undisturbed import undisturbed
 from flatout.result.machine import Contention, Placement, PlacementTarget, Subintervals, TargetContention
-from flatout.result.model import Goal, LoadResult
+from flatout.result.model import Goal, LoadResult, ReceiverCounts
 
 GOAL = Goal(loss=0.001)
 LATE_NS = 1_500_000
@@ -89,6 +89,13 @@ def test_loss_while_the_target_waited_for_a_cpu_is_not_the_servers() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.004, 0.05])
 def test_more_loss_than_the_wait_explains_is_the_servers(share: float) -> None:
     assert judged(contended(parts(*[LOSSY] * 10), share)).verdict == "failed"
+
+
+def test_what_a_receivers_queue_dropped_is_not_explained_by_a_wait() -> None:
+    counts = dict.fromkeys(ReceiverCounts.__struct_fields__, 0) | {"dropped": 1_000}
+    sent = contended(parts(*[GOOD] * 10), 0.3)
+    one_way = msgspec.structs.replace(sent, one_way=True, receiver=ReceiverCounts(**counts))
+    assert judged(one_way).verdict == "failed"
 
 
 def test_a_load_that_was_held_is_held_though_the_target_waited() -> None:

@@ -64,13 +64,21 @@ def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterT
     later = share_later_than if part.share == 1.0 else (lambda *_: part.slow)
     criteria = criteria_of(result)(result, goal, later)
     evaluation = _by_criteria(part.loss, goal, criteria, _unmet(result))
-    slow = LATE_SHARE if any(not criterion.met for criterion in criteria) else 0.0
-    waited = starved(result, part.loss, slow, goal.loss) if evaluation.verdict == "failed" else None
+    waited = _waited(result, part, goal, criteria) if evaluation.verdict == "failed" else None
     if waited:
         why, by_others = f"{waited}, and {evaluation.why}", others_took(result) > OTHERS_SHARE
         weight = _BY_OTHERS if by_others else 1.0
         return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=weight, undriven=True)
     return msgspec.structs.replace(evaluation, weight=part.share, sent=part.sent, lost=part.lost)
+
+
+def _waited(result: LoadResult, part: Undisturbed, goal: Goal, criteria: list[Criterion]) -> str | None:
+    """Why the target's wait for a CPU explains that a trial did not hold; None where it does not."""
+    missed = any(not criterion.met for criterion in criteria)
+    # What a receiver's queue dropped, its handler was too slow for; requirements are the user's own.
+    if (missed and result.one_way) or _unmet(result):
+        return None
+    return starved(result, part.loss or 0.0, LATE_SHARE if missed else 0.0, goal.loss)
 
 
 def _meaningless(result: LoadResult) -> str | None:
