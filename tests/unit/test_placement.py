@@ -81,6 +81,7 @@ def test_a_target_that_was_seen_to_wait_makes_threads_sleep_where_they_are() -> 
     after = shared_after(before, 0.36)
     assert (after.cpus, bool(after.shared_cpus)) == (before.cpus, True)
     assert "waited 36% of the warm-up for a CPU" in after.why
+    assert after.why.endswith(" (to keep it apart: taskset -acp 0 500)")
     assert decide(of((0, 1)), allowed=[0, 1], threads=1, share=True).shared_cpus == [0, 1]
     assert shared_after(Placement(), 0.36) == Placement()
 

@@ -45,7 +45,7 @@ def decide(
         if not (share and shared):
             return Placement(target=about, cpus=ours, why=f"apart from {_named(about)}")
         why = f"shared with {_named(about)}, which waited for a CPU before: threads sleep instead of spinning"
-        return Placement(target=about, cpus=ours, shared_cpus=shared, why=why)
+        return Placement(target=about, cpus=ours, shared_cpus=shared, why=why + _pin_it(about, ours))
     why = f"shared with {_named(about)}, so threads sleep instead of spinning: {_remedy(chosen, allowed)}"
     return Placement(target=about, cpus=list(chosen), shared_cpus=shared, why=why)
 
@@ -57,7 +57,8 @@ def shared_after(placement: Placement, waited: float) -> Placement:
         return placement
     cpus = sorted(set(about.cpus) & os.sched_getaffinity(0))
     why = f"shared with {_named(about)}, which waited {waited:.0%} of the warm-up for a CPU: threads sleep"
-    return Placement(target=about, cpus=placement.cpus, shared_cpus=cpus, why=f"{why} instead of spinning")
+    why = f"{why} instead of spinning{_pin_it(about, placement.cpus)}"
+    return Placement(target=about, cpus=placement.cpus, shared_cpus=cpus, why=why)
 
 
 def _apart(target: Target, allowed: Sequence[int], threads: int, confined: set[int], may: set[int]) -> list[int]:
@@ -99,6 +100,14 @@ def _about(target: Target) -> PlacementTarget:
 def _named(about: PlacementTarget) -> str:
     where = " in another network namespace" if about.namespace == "other" else ""
     return f"{about.command or 'the target'} (process {about.pids[0]}{where})"
+
+
+def _pin_it(about: PlacementTarget, ours: Sequence[int]) -> str:
+    """How to keep the scheduler from putting the target on the load threads' CPUs."""
+    others = ",".join(str(cpu) for cpu in about.cpus if cpu not in ours)
+    if not others:
+        return ""
+    return f" (to keep it apart: {'; '.join(f'taskset -acp {others} {pid}' for pid in about.pids)})"
 
 
 def _remedy(chosen: Sequence[int], allowed: Sequence[int]) -> str:
