@@ -1,7 +1,8 @@
 """The limit search against recorded machines: real servers' trials on shared CPUs, replayed by bootstrap.
 
-The goal is an interval that contains the sweep's value in 17 of 20 searches. On these recordings it is not met yet: near
-the limit a third to a half of the trials do not hold, over a range of 1 : 2 (docs/measuring.md). What holds is asserted.
+The goal is an interval that contains the sweep's value in 17 of 20 searches. On these recordings it is not met yet:
+near the limit a third to a half of the trials do not hold, over a range of 1 : 2 (docs/measuring.md). What holds is
+asserted.
 """
 
 from __future__ import annotations
