@@ -4,10 +4,10 @@
 
 use super::Times;
 
-/// The shortest subinterval: 2^26 ns, 67 ms.
-const SHORTEST_SHIFT: u32 = 26;
+/// The shortest subinterval: 2^24 ns, 17 ms.
+const SHORTEST_SHIFT: u32 = 24;
 /// A run has at most so many; in a longer run they are longer.
-const MOST: u64 = 1024;
+const MOST: u64 = 4096;
 
 /// What was due in one subinterval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,11 +93,11 @@ mod tests {
     }
 
     #[test]
-    fn a_second_has_fifteen_of_67_ms() {
+    fn a_second_has_sixty_of_17_ms() {
         let mut all = Subintervals::new(times(1));
-        assert_eq!((all.length_ns(), all.all().len()), (1 << 26, 15));
-        all.at((1 << 26) - 1).expect("the first").sent += 1;
-        all.at(1 << 26).expect("the second").sent += 2;
+        assert_eq!((all.length_ns(), all.all().len()), (1 << 24, 60));
+        all.at((1 << 24) - 1).expect("the first").sent += 1;
+        all.at(1 << 24).expect("the second").sent += 2;
         assert!(all.at(2_000_000_000).is_none(), "beyond the end");
         assert_eq!(all.all().iter().map(|one| one.sent).take(3).collect::<Vec<_>>(), [1, 2, 0]);
     }
@@ -118,6 +118,6 @@ mod tests {
         one.at(0).expect("the first").lateness_max = 9;
         sum.add(&one);
         let first = Subinterval { sent: 6, unsent: 2, answered: 4, slow: 2, lateness_max: 9 };
-        assert_eq!((sum.all()[0], sum.length_ns()), (first, 1 << 26));
+        assert_eq!((sum.all()[0], sum.length_ns()), (first, 1 << 24));
     }
 }
