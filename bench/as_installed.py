@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import flatout
-from installed import PROTOCOL, server
+from installed import protocol_of, server
 from record import Record, spread
 
 
@@ -77,7 +77,7 @@ def ceiling(path: str, target: str) -> float:
 def measure(case: Case, budget: str, ceiling_path: str | None) -> dict[str, object]:
     """The peer, then a search of the same server."""
     options: dict[str, object] = {}
-    protocol = PROTOCOL(case.name)
+    protocol = protocol_of(case.name)
     with server(case.name, case.threads) as target, tempfile.NamedTemporaryFile("w", suffix=".txt") as queries:
         queries.write("www.example.com A\n")
         queries.flush()

@@ -1,7 +1,6 @@
 """Starts servers as they are installed: nothing pinned, their own number of threads, one small zone.
 
-Each is ended by its id. `PROTOCOL` gives the protocol of a name.
-
+Each is ended by its id. `protocol_of` gives the protocol of a name.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from peers import CHRONY, free_port
@@ -23,6 +22,7 @@ $TTL 300
 @ IN SOA ns.example.com. host.example.com. 1 3600 600 86400 60
 @ IN NS ns.example.com.
 ns IN A 192.0.2.53
+@ IN A 192.0.2.1
 www IN A 192.0.2.2
 """
 KNOT = """server:
@@ -77,6 +77,7 @@ zone:
     name: example.com
     zonefile: zone
 """
+OURS = {"serve ntp": "ntp", "serve dns": "dns"}
 # Program, its configuration, and its arguments before the configuration's name.
 PROGRAMS = {
     "knot": ("knotd", KNOT, ["-c"]),
@@ -103,8 +104,9 @@ def server(name: str, threads: int) -> Iterator[str]:
             running.wait(timeout=20)
 
 
-OURS = {"serve ntp": "ntp", "serve dns": "dns"}
-PROTOCOL: Callable[[str], str] = lambda name: OURS.get(name, "ntp" if name == "chronyd" else "dns")  # noqa: E731
+def protocol_of(name: str) -> str:
+    """What a server speaks."""
+    return OURS.get(name, "ntp" if name == "chronyd" else "dns")
 
 
 def _ours(name: str, port: int, threads: int) -> list[str]:

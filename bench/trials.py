@@ -17,11 +17,12 @@ import msgspec
 import flatout
 from flatout import api, units
 from flatout.limit_search.trial_verdict import evaluate_trial
+from flatout.plan.resolve import AsTrial
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Goal, LoadResult
 from flatout.runner.competition import competed
 from flatout.runner.run import run
-from installed import PROTOCOL, server
+from installed import protocol_of, server
 
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.1, 1.15, 1.2)
 LENGTHS = (0.25, 0.5, 0.5, 0.5, 1.0, 1.0, 2.0)
@@ -58,12 +59,12 @@ def main() -> None:
     arguments = parser.parse_args()
     dice = random.Random(1)
     with server(arguments.server, arguments.threads) as target, arguments.out.open("wb") as out:
-        protocol = PROTOCOL(arguments.server)
+        protocol = protocol_of(arguments.server)
         limit = units.rate(arguments.limit) if arguments.limit else _limit(protocol, target)
         scenario, sharing = api.trial_scenario(protocol, target), False
         for number in range(arguments.trials):
             load, seconds = round(limit * dice.choice(SHARES)), dice.choice(LENGTHS)
-            result = run(scenario.at(load, seconds), share_cpus=sharing)
+            result = run(scenario.at(load, seconds), as_trial=AsTrial(share_cpus=sharing))
             sharing = sharing or competed(result)
             out.write(msgspec.json.encode(row(result, load, limit)) + b"\n")
             out.flush()

@@ -36,6 +36,10 @@ class Ran(NamedTuple):
         return json.loads(self.out)
 
 
+# Under nohup a process ignores SIGHUP, and so would all that it starts.
+_HEARS_HANGUPS = ("env", "--default-signal=HUP")
+
+
 class Running:
     """A command that still runs, its output going to files."""
 
@@ -45,7 +49,7 @@ class Running:
         with self.out.open("wb") as out, self.err.open("wb") as err:
             # A group of its own, so that `kill` ends what the command has started too.
             how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "process_group": 0}
-            self.process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, **how)
+            self.process = subprocess.Popen([*_HEARS_HANGUPS, *command], cwd=folder, stdout=out, stderr=err, **how)
 
     def interrupt(self) -> None:
         """Ctrl-C."""

@@ -20,7 +20,7 @@ from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.host import describe as host
 from flatout.limit_search.drive import Environment, find_limit
-from flatout.plan.resolve import Plan, make, most_connections
+from flatout.plan.resolve import AsTrial, Plan, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
@@ -296,9 +296,11 @@ def find(
     def measure(load: float, seconds: float, lead_s: float, on_run: Callable[[RunProgress], None]) -> LoadResult:
         nonlocal least_loss, sharing
         trial = at(load, seconds)
-        trial = msgspec.structs.replace(trial, warmup_s=max(trial.warmup_s, lead_s)) if trial.warmup_s else trial
+        if not search.one_way:
+            # The receiver of one-way messages counts all that arrives: there is no time before it counts.
+            trial = msgspec.structs.replace(trial, warmup_s=max(trial.warmup_s, lead_s))
         try:
-            result = run(trial, on_run, stop, share_cpus=sharing, slow_after_ns=search.goal.p99_ns)
+            result = run(trial, on_run, stop, as_trial=AsTrial(share_cpus=sharing, slow_after_ns=search.goal.p99_ns))
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result

@@ -1,7 +1,7 @@
 //! The only clocks of flatout. Everything else takes the time as an argument.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::pace::Random;
 
@@ -11,6 +11,8 @@ pub trait Clock {
     fn now(&self) -> u64;
     /// Unix time in ns minus [`Clock::now`]: turns the kernel's stamps into this clock's time.
     fn unix_offset(&self) -> u64;
+    /// Waits, whatever arrives meanwhile.
+    fn sleep(&self, time: Duration);
 }
 
 /// CLOCK_MONOTONIC and CLOCK_REALTIME, through the vDSO.
@@ -47,6 +49,10 @@ impl Clock for SystemClock {
             }
         }
         best.1
+    }
+
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
     }
 }
 

@@ -286,7 +286,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
         // The kernel's stamps let answers lie: woken by each of them, the worker would take its CPU from the target.
         if self.schedule.shares_cpus() && self.options.stamps && self.ping_pong.is_none() {
-            std::thread::sleep(idle_time);
+            self.clock.sleep(idle_time);
         } else {
             self.poll_replies(now, idle_time);
         }

@@ -15,6 +15,7 @@ from flatout.host.target import Address, Target, Thread
 from flatout.result.machine import Placement, PlacementTarget
 
 _UNKNOWN = {
+    "here": "the target is in this process, in a thread that is no server's of flatout",
     "elsewhere": "the target is not on this host",
     "hidden": "the target's process cannot be read: run as its user or as root to keep off its CPUs",
     "nobody": "no process of this host listens there",

@@ -164,10 +164,10 @@ class _SearchRun:
 
     def _reason(self, done: Conclusion) -> str | None:
         """Why the upper bound failed; for a bound of the generator, why its trials were invalid."""
+        if done.stopped_by == "generator":
+            return self.invalid_why
         failed = [t.why for t in self.trials if t.verdict == "failed" and t.load == done.upper]
-        if failed:
-            return failed[-1]
-        return self.invalid_why if done.stopped_by == "generator" else None
+        return failed[-1] if failed else None
 
     def _report(self, step: NextTrial, run: RunProgress | None = None, finished: Trial | None = None) -> None:
         self.environment.progress(self.progress(step, run=run, finished=finished))

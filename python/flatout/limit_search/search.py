@@ -2,11 +2,10 @@
 
 From below, about twice the load each time, until a load does not hold: a server never gets more than about twice what
 it was seen to hold. From then on no trial is a verdict by itself: all of them shape a posterior distribution of the
-limit
-(`posterior`), and the next load is the one that is expected to tell most. When the 90 % interval is narrow enough, or
-when only the time for confirming is left, a long run confirms a load near the lower end of the interval. It counts at
-full length only, and follows a lead at the same load without a pause, so that no queue and no bucket refills. What a
-long run lost is evidence on lower loads too: the limit is not above what it carried.
+limit (`posterior`), and the next load is the one that is expected to tell most. When the 90 % interval is narrow
+enough, or when only the time for confirming is left, a long run confirms a load near the lower end of the interval. It
+counts at full length only, and follows a lead at the same load without a pause, so that no queue and no bucket refills.
+What a long run lost is evidence on lower loads too: no load above what it carried is claimed.
 
 Trials that the machine disturbed say nothing, and are left out. A load that the generator cannot drive, or for which it
 takes the target's CPUs, bounds the search as a failure does, but then the end is the generator's and not the server's.
@@ -47,7 +46,7 @@ _LEAST_SEARCHED = 8
 # A server's limit drifts within a search; as a part of the distance at which the search ends.
 _DRIFT = 0.4
 # Of all trial time; where more was disturbed, the end is the generator's.
-MOST_CENSORED = 0.3
+_MOST_CENSORED = 0.3
 _QUANTILES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 
 
@@ -166,7 +165,7 @@ class _State:
         if self.confirmed is not None:
             return self.done(self._end())
         step = self._search()
-        if step is not None and step.phase != "confirm" and self._fits(step, confirming=True):
+        if step is not None and self._fits(step, confirming=True):
             return step
         return self._confirm()
 
@@ -246,7 +245,7 @@ class _State:
     # --- the end ---
 
     def _end(self) -> StoppedBy:
-        if self.censored > MOST_CENSORED:
+        if self.censored > _MOST_CENSORED:
             return "generator"
         if self.highest_held is None:
             undriven = all(trial.undriven or trial.verdict == "invalid" for trial in self.past)

@@ -20,9 +20,9 @@ from flatout.limit_search.undisturbed import (
     OTHERS_SHARE,
     Undisturbed,
     others_took,
-    starved,
     undisturbed,
 )
+from flatout.result import waiting
 from flatout.result.model import Goal, LoadResult, TrialVerdict
 from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, UNSENT_SHARE
 
@@ -78,7 +78,8 @@ def _waited(result: LoadResult, part: Undisturbed, goal: Goal, criteria: list[Cr
     # What a receiver's queue dropped, its handler was too slow for; requirements are the user's own.
     if (missed and result.one_way) or _unmet(result):
         return None
-    return starved(result, part.loss or 0.0, LATE_SHARE if missed else 0.0, goal.loss)
+    lost = part.loss if part.loss and part.loss > goal.loss else 0.0
+    return waiting.explains(max(lost, LATE_SHARE if missed else 0.0), result.contention, result.placement)
 
 
 def _meaningless(result: LoadResult) -> str | None:

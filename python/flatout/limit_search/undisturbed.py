@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flatout.result.machine import Subintervals
 from flatout.result.model import LoadResult
-from flatout.result.thresholds import LATENESS_NS, TARGET_DELAY_SHARE, UNSENT_SHARE
+from flatout.result.thresholds import LATENESS_NS, UNSENT_SHARE
 
 # CPU time that others take in a trial, as a share of one CPU, from which on they are to blame for what was held up.
 OTHERS_SHARE = 0.15
@@ -74,19 +74,3 @@ def others_took(result: LoadResult) -> float:
     if contention is None or not contention.others_s or not contention.elapsed_s:
         return 0.0
     return contention.others_s / contention.elapsed_s
-
-
-def starved(result: LoadResult, loss: float, slow: float, goal_loss: float) -> str | None:
-    """Why what was lost, or late, is no fault of the target's: it waited for a CPU. None: it is, or may be.
-
-    A thread that waits for a share of the time loses, or delays, as large a share of what it is sent, and no larger.
-    """
-    target = result.contention.target if result.contention else None
-    if target is None or target.run_delay_share < TARGET_DELAY_SHARE:
-        return None
-    if max(loss if loss > goal_loss else 0.0, slow) > target.run_delay_share:
-        return None
-    placement = result.placement
-    name = placement.target.command if placement and placement.target else "the target"
-    held = "shared with this generator" if placement and placement.shared_cpus else "that others held"
-    return f"a thread of {name} waited {target.run_delay_share:.1%} of the time for a CPU {held}"

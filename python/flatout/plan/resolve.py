@@ -23,12 +23,24 @@ from flatout.scenario.target import split, split_targets
 _LONGEST_TIMEOUT_S = 60.0
 
 
+class AsTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run needs to know as a trial of a search.
+
+    share_cpus: the target is known to need the CPUs of the load threads, so these sleep instead of spinning.
+    slow_after_ns: an answer later than this after due counts as slow in its subinterval.
+    """
+
+    share_cpus: bool = False
+    slow_after_ns: int | None = None
+
+
 class Plan(msgspec.Struct, frozen=True):
     """A scenario resolved: where to, from where, the engine's own arguments; `notes` say what is worth knowing.
 
     `others`: further addresses of the target, tried when no connection to this one stands. `receivers`: for
     one-way messages the addresses at which to ask what has arrived, else empty; `layout`: what they must agree on.
-    `placement`: where the load threads run; `target_threads`: those of the target, where they can be seen.
+    `placement`: where the load threads run; `target_threads`: those of the target, where they can be seen. `as_trial`:
+    it is a trial of a search.
     """
 
     scenario: Scenario
@@ -40,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
     receivers: list[targets.Endpoint] = []
     placement: Placement = Placement()
     target_threads: tuple[Thread, ...] = ()
+    as_trial: AsTrial | None = None
     layout: ReceiverLayout | None = None
 
     @property
@@ -58,11 +71,8 @@ class Plan(msgspec.Struct, frozen=True):
         return None if self.layout is None else self.layout.places
 
 
-def make(scenario: Scenario, which: int = 0, *, share_cpus: bool = False, slow_after_ns: int | None = None) -> Plan:
+def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) -> Plan:
     """Checks and resolves; of several addresses of the target it takes number `which`.
-
-    share_cpus: the target is known to need the CPUs of the load threads.
-    slow_after_ns: an answer later than this after due counts as slow in its subinterval.
 
     Errors: UsageError (nothing is sent), TargetError for an unknown name.
     """
@@ -86,10 +96,15 @@ def make(scenario: Scenario, which: int = 0, *, share_cpus: bool = False, slow_a
         stream=scenario.streams,
         threads=scenario.threads,
         cpus=capacity.cpus_of(scenario.cpus),
-        share=share_cpus,
+        share=as_trial is not None and as_trial.share_cpus,
     )
     engine = _load_plan(
-        scenario, exchange, [endpoint, *beside], sources, placement=placement, slow_after_ns=slow_after_ns
+        scenario,
+        exchange,
+        [endpoint, *beside],
+        sources,
+        placement=placement,
+        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
     )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
@@ -103,6 +118,7 @@ def make(scenario: Scenario, which: int = 0, *, share_cpus: bool = False, slow_a
         receivers=receivers,
         placement=placement,
         target_threads=target.threads,
+        as_trial=as_trial,
         layout=exchange.receiver_layout,
     )
 

@@ -9,7 +9,5 @@ from __future__ import annotations
 UNSENT_SHARE = 0.001
 LATENESS_NS = 1_000_000
 LATENESS_TEXT = f"{LATENESS_NS / 1e6:g} ms"
-# From this share of a run's time on, waiting for a CPU explains as large a share of loss.
-TARGET_DELAY_SHARE = 0.005
 # The share of replies that may be later than the goal for p99.
 LATE_SHARE = 0.01

@@ -9,10 +9,8 @@ from flatout._engine import LoadRun
 from flatout.host import contention, describe
 from flatout.host.placement import shared_after
 from flatout.plan.resolve import Plan
-from flatout.result.loss import LossAccount
-from flatout.result.machine import Contention, Placement, Subintervals
+from flatout.result.machine import Contention, Subintervals
 from flatout.result.model import LoadResult
-from flatout.result.thresholds import TARGET_DELAY_SHARE, UNSENT_SHARE
 
 _TICK_S = 0.05
 # A target that waits for so much of the time is not kept from its CPUs by chance.
@@ -41,15 +39,7 @@ class Competition:
         """
         if t_s >= 0 or not self._threads or time.monotonic() - self._began_s < _TICK_S:
             return
-        waited = contention.between(
-            self._before,
-            contention.sample(self._threads),
-            time.monotonic() - self._began_s,
-            run_delay_ns=None,
-            involuntary_switches=0,
-            threads=self._workers,
-            inside=self._inside,
-        ).target
+        waited = self._since(None, 0).target
         if waited and waited.run_delay_share > SHARE_FROM and not self.placement.shared_cpus:
             running.share_cpus()
             self.placement = shared_after(self.placement, waited.run_delay_share)
@@ -61,33 +51,19 @@ class Competition:
 
     def end(self, running: LoadRun) -> Contention:
         """What happened since."""
-        run_delay_ns, involuntary = running.contention()
+        return self._since(*running.contention())
+
+    def _since(self, run_delay_ns: int | None, involuntary_switches: int) -> Contention:
+        """What happened since the last start; the arguments are the load threads' own, from the engine."""
         return contention.between(
             self._before,
             contention.sample(self._threads),
             time.monotonic() - self._began_s,
             run_delay_ns=run_delay_ns,
-            involuntary_switches=involuntary,
+            involuntary_switches=involuntary_switches,
             threads=self._workers,
             inside=self._inside,
         )
-
-
-def starved(account: LossAccount, contention: Contention, placement: Placement) -> str | None:
-    """Why what was lost is not the target's fault: it waited for CPUs. None: it is, or may be.
-
-    A thread that waits for a share of the time can lose as large a share of what it is sent, and no larger.
-    """
-    target, loss = contention.target, account.loss or 0.0
-    if target is None or target.run_delay_share < TARGET_DELAY_SHARE:
-        return None
-    if not UNSENT_SHARE < loss <= target.run_delay_share:
-        return None
-    name = placement.target.command if placement.target else "the target"
-    return (
-        f"{loss:.2%} was lost while a thread of {name} waited {target.run_delay_share:.0%} of the time for a CPU "
-        f"{'that it shared with this generator' if placement.shared_cpus else 'that other threads held'}"
-    )
 
 
 def competed(result: LoadResult) -> bool:

@@ -17,11 +17,13 @@ import msgspec
 from flatout._engine import LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
 from flatout.host import describe, fallbacks
-from flatout.plan.resolve import Plan, make
-from flatout.result import requirements
+from flatout.plan.resolve import AsTrial, Plan, make
+from flatout.result import requirements, waiting
 from flatout.result.histogram import distribution
+from flatout.result.machine import Contention, Placement
 from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates
-from flatout.runner.competition import Competition, starved, subintervals
+from flatout.result.thresholds import UNSENT_SHARE
+from flatout.runner.competition import Competition, subintervals
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.receiver_stats import StatsQuery
 from flatout.runner.run_monitor import OnProgress, RunMonitor, shared_receiver
@@ -42,22 +44,20 @@ def run(
     stop: threading.Event | None = None,
     *,
     query_stats: bool = True,
-    share_cpus: bool = False,
-    slow_after_ns: int | None = None,
+    as_trial: AsTrial | None = None,
 ) -> LoadResult:
     """Runs a scenario once; the addresses of its target are tried in turn until one accepts connections.
 
     progress: called on every tick.
     stop: ends the run early from another thread; the verdict is then "interrupted".
     query_stats: whether the receiver of one-way messages is asked for its counters.
-    share_cpus: the target is known to need the CPUs of the load threads, so these sleep instead of spinning.
-    slow_after_ns: an answer later than this after due counts as slow in its subinterval.
+    as_trial: it is a trial of a search, whose result has its subintervals.
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
     stop = stop or threading.Event()
     failed: list[str] = []
     while True:
-        plan = make(scenario, len(failed), share_cpus=share_cpus, slow_after_ns=slow_after_ns)
+        plan = make(scenario, len(failed), as_trial)
         result = _run(plan, progress, stop, failed, query_stats=query_stats)
         reached = result.connections is None or result.connections.established
         if not plan.others or reached or result.verdict == "generator-limited" or stop.is_set():
@@ -84,7 +84,7 @@ def _run(
         result,
         notes=[*failed, *result.notes],
         placement=competing.placement,
-        subintervals=subintervals(running),
+        subintervals=subintervals(running) if plan.as_trial else None,
     )
     if interrupted:
         raise Interrupted(result)
@@ -142,7 +142,7 @@ def _result(
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
-        starved=starved(account, contention, competing.placement),
+        starved=_starved(account.loss or 0.0, contention, competing.placement),
         failed_call=failed_call,
         no_connection=running.unsent_because().get("no_connection", 0),
     )
@@ -180,6 +180,12 @@ def _result(
     )
     met = [requirements.evaluate(expression, result) for expression in scenario.require]
     return msgspec.structs.replace(result, requirements=met)
+
+
+def _starved(loss: float, contention: Contention, placement: Placement) -> str | None:
+    """Why what was lost is not the target's fault; None: it is, or may be, or next to nothing was lost."""
+    waited = waiting.explains(loss, contention, placement) if loss > UNSENT_SHARE else None
+    return f"{loss:.2%} was lost while {waited}" if waited else None
 
 
 def _fallbacks(plan: Plan, running: LoadRun) -> list[str]:

@@ -65,6 +65,10 @@ impl Clock for FakeClock {
     fn unix_offset(&self) -> u64 {
         UNIX_OFFSET
     }
+
+    fn sleep(&self, time: Duration) {
+        self.0.pass(time.as_nanos() as u64);
+    }
 }
 
 /// What the script is told of a request.

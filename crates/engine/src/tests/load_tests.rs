@@ -7,7 +7,8 @@ use flatout_wire::ntp::Ntp;
 
 use super::fake::SendOutcome;
 use super::rig::{MS, QUICK, Rig, US};
-use crate::tally::{Outcome, Unsent};
+use crate::generator::subinterval::Subinterval;
+use crate::tally::{Counts, Outcome, Unsent};
 
 /// The byte of an answer that says version and mode, and one of those that name the request.
 const MODE: usize = 0;
@@ -285,6 +286,53 @@ fn flows_take_turns_and_keep_their_names() {
     });
     assert_eq!(reported.counts.answered, 1_000);
     assert!(reported.rows.iter().enumerate().all(|(n, row)| row.flow as usize == 8 + n % 4));
+}
+
+fn unsent(counts: &Counts) -> u64 {
+    counts.unsent.iter().sum()
+}
+
+#[test]
+fn a_worker_that_shares_its_cpu_sleeps_and_sends_all_that_is_due_at_once() {
+    let spinning = Rig { step: 1_000, ..Rig::steady(20_000.0, 1.0) }.run(|_| SendOutcome::Answer(QUICK));
+    let sharing =
+        Rig { step: 1_000, shares_cpus: true, ..Rig::steady(20_000.0, 1.0) }.run(|_| SendOutcome::Answer(QUICK));
+    assert_eq!((sharing.counts.answered, unsent(&sharing.counts)), (20_000, 0));
+    // It sleeps for 150 us at least: late by less than that and a turn, while one that spins is never late.
+    assert!(spinning.totals.lateness.quantile(0.99) < 20 * US);
+    assert!((50 * US..300 * US).contains(&sharing.totals.lateness.quantile(0.99)));
+}
+
+#[test]
+fn a_worker_told_in_mid_run_that_the_target_needs_its_cpu_sleeps_from_then_on() {
+    let rig = Rig { step: 1_000, ..Rig::steady(20_000.0, 2.0) };
+    let published = Arc::clone(&rig.published);
+    let reported = rig.run(|asked| {
+        if asked.serial == 20_000 {
+            published.ask_to_share_cpus();
+        }
+        SendOutcome::Answer(QUICK)
+    });
+    let late: Vec<_> = reported.seconds.iter().map(|second| second.recorder.lateness.quantile(0.9)).take(2).collect();
+    assert!(late[0] < 20 * US && late[1] > 50 * US, "{late:?}");
+}
+
+#[test]
+fn what_is_due_when_is_counted_in_subintervals() {
+    // Held up for 100 ms: some of them sent nothing in time, and only those are late.
+    let rig = Rig { held_up: Some((300 * MS, 400 * MS)), ..Rig::steady(10_000.0, 1.0) };
+    let reported = rig.run(|asked| if asked.serial % 2 == 0 { SendOutcome::Answer(QUICK) } else { SendOutcome::Drop });
+    let subintervals = rig.published.subintervals();
+    let all = subintervals.all();
+    let sum = |of: fn(&Subinterval) -> u64| all.iter().map(of).sum::<u64>();
+    assert_eq!((sum(|one| one.sent), sum(|one| one.unsent)), (reported.counts.sent, unsent(&reported.counts)));
+    assert_eq!(sum(|one| one.answered), reported.counts.answered);
+    let late = |one: &Subinterval| one.lateness_max > MS;
+    assert!(all.iter().all(|one| late(one) == (one.unsent > 0)));
+    let length = subintervals.length_ns();
+    let held_up = (300 * MS / length) as usize..=(400 * MS / length) as usize;
+    assert!(all.iter().enumerate().all(|(n, one)| !late(one) || held_up.contains(&n)));
+    assert!(all.iter().filter(|one| late(one)).count() >= held_up.count() - 2);
 }
 
 #[test]

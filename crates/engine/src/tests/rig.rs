@@ -42,6 +42,7 @@ pub(super) struct Rig {
     pub(super) send_cost: u64,
     pub(super) most_a_call: usize,
     pub(super) ping_pong: Option<Wait>,
+    pub(super) shares_cpus: bool,
     pub(super) failing: Option<(u64, &'static str)>,
     pub(super) published: Arc<PublishedRun>,
 }
@@ -62,6 +63,7 @@ impl Default for Rig {
             send_cost: 0,
             most_a_call: usize::MAX,
             ping_pong: None,
+            shares_cpus: false,
             failing: None,
             published: Arc::default(),
         }
@@ -107,6 +109,7 @@ impl Rig {
                 slots: self.slots,
                 first_flow: self.first_flow,
                 ping_pong: self.ping_pong,
+                shares_cpus: self.shares_cpus,
                 ..WorkerOptions::default()
             },
             published: Arc::clone(&self.published),
