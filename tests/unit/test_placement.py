@@ -46,7 +46,7 @@ def test_where_no_cpu_is_free_of_the_target_they_are_shared(target: Target, allo
     placed = decide(target, allowed=allowed, threads=threads)
     assert placed.shared_cpus == allowed
     assert placed.cpus == []
-    assert placed.why.startswith("shared with knotd (process 500), so threads sleep instead of spinning: ")
+    assert placed.why.startswith("shared with knotd (process 500), so threads yield instead of spinning: ")
 
 
 def test_an_affinity_mask_without_cpu_0_is_kept_to() -> None:
@@ -76,7 +76,7 @@ def test_what_is_not_known_is_said(where: str, why: str) -> None:
     assert (placed.target, placed.cpus, placed.shared_cpus, placed.why) == (None, [0], [], why)
 
 
-def test_a_target_that_was_seen_to_wait_makes_threads_sleep_where_they_are() -> None:
+def test_a_target_that_was_seen_to_wait_makes_threads_yield_where_they_are() -> None:
     before = decide(of((0, 1)), allowed=[0, 1], threads=1)
     after = shared_after(before, 0.36)
     assert (after.cpus, bool(after.shared_cpus)) == (before.cpus, True)

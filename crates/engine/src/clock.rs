@@ -11,8 +11,8 @@ pub trait Clock {
     fn now(&self) -> u64;
     /// Unix time in ns minus [`Clock::now`]: turns the kernel's stamps into this clock's time.
     fn unix_offset(&self) -> u64;
-    /// Waits, whatever arrives meanwhile.
-    fn sleep(&self, time: Duration);
+    /// Lets other threads run for so long: yields the CPU again and again (sched_yield).
+    fn give_way(&self, time: Duration);
 }
 
 /// CLOCK_MONOTONIC and CLOCK_REALTIME, through the vDSO.
@@ -51,8 +51,12 @@ impl Clock for SystemClock {
         best.1
     }
 
-    fn sleep(&self, time: Duration) {
-        std::thread::sleep(time);
+    fn give_way(&self, time: Duration) {
+        // A sleep lets the CPU halt, and a virtual machine's host may take ms to start it again.
+        let until = self.now() + time.as_nanos() as u64;
+        while self.now() < until {
+            std::thread::yield_now();
+        }
     }
 }
 

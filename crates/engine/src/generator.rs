@@ -55,8 +55,8 @@ const ARRIVALS_A_CALL: usize = 32;
 const UNHURRIED_NS: u64 = 200_000;
 /// Nearer than this the worker spins: waking up takes tens of µs.
 const SPIN_NS: u64 = 100_000;
-/// A worker that shares its CPU never spins: it sleeps so long at least, and then sends all that is due.
-const SHARED_SLEEP_NS: u64 = 150_000;
+/// A worker that shares its CPU never spins: it yields for so long at least, and then sends all that is due.
+const SHARED_PAUSE_NS: u64 = 150_000;
 /// After the last request has settled, further answers (duplicates) are still awaited so long.
 const GRACE_NS: u64 = 100_000_000;
 
@@ -86,7 +86,7 @@ pub struct WorkerOptions {
     pub ping_pong: Option<Wait>,
     /// An answer later than this after due is slow, ns.
     pub slow_after: Option<u64>,
-    /// The worker shares its CPU with the target, so it sleeps where others spin.
+    /// The worker shares its CPU with the target, so it yields where others spin.
     pub shares_cpus: bool,
 }
 
@@ -286,7 +286,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
         // The kernel's stamps let answers lie: woken by each of them, the worker would take its CPU from the target.
         if self.schedule.shares_cpus() && self.options.stamps && self.ping_pong.is_none() {
-            self.clock.sleep(idle_time);
+            self.clock.give_way(idle_time);
         } else {
             self.poll_replies(now, idle_time);
         }

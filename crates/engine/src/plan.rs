@@ -57,7 +57,7 @@ pub struct LoadPlan {
     pub workers: usize,
     /// Where to keep them, in turn; empty: the scheduler chooses.
     pub cpus: Vec<usize>,
-    /// Whether the target runs on the same CPUs: then threads sleep where they would spin, at ordinary priority.
+    /// Whether the target runs on the same CPUs: then threads yield where they would spin, at ordinary priority.
     pub shares_cpus: bool,
     /// An answer later than this after due counts as slow in its subinterval, ns.
     pub slow_after_ns: Option<u64>,

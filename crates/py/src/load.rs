@@ -52,7 +52,7 @@ impl LoadRun {
         self.with(py, |run| run.stop());
     }
 
-    /// From now on workers sleep instead of spinning: the target needs their CPUs.
+    /// From now on workers yield instead of spinning: the target needs their CPUs.
     fn share_cpus(&self, py: Python<'_>) {
         self.with(py, |run| run.share_cpus());
     }

@@ -1,7 +1,7 @@
 """Decides on which CPUs the threads of a load run, so that they leave those of the target alone. Pure but for `place`.
 
 A load thread that spins takes its CPU whole. Where the target has threads confined to a CPU, or as many busy threads
-as there are CPUs left, no CPU is free of it: then the CPUs are shared, and load threads sleep instead of spinning.
+as there are CPUs left, no CPU is free of it: then the CPUs are shared, and load threads yield instead of spinning.
 How many of the target's threads will be busy is taken from the number of its sockets: servers have one for each worker.
 """
 
@@ -45,9 +45,9 @@ def decide(
     if not shared or (enough and _leaves_room(target, ours, confined, may)):
         if not (share and shared):
             return Placement(target=about, cpus=ours, why=f"apart from {_named(about)}")
-        why = f"shared with {_named(about)}, which waited for a CPU before: threads sleep instead of spinning"
+        why = f"shared with {_named(about)}, which waited for a CPU before: threads yield instead of spinning"
         return Placement(target=about, cpus=ours, shared_cpus=shared, why=why + _pin_it(about, ours))
-    why = f"shared with {_named(about)}, so threads sleep instead of spinning: {_remedy(chosen, allowed)}"
+    why = f"shared with {_named(about)}, so threads yield instead of spinning: {_remedy(chosen, allowed)}"
     return Placement(target=about, cpus=list(chosen), shared_cpus=shared, why=why)
 
 
@@ -57,7 +57,7 @@ def shared_after(placement: Placement, waited: float) -> Placement:
     if about is None:
         return placement
     cpus = sorted(set(about.cpus) & os.sched_getaffinity(0))
-    why = f"shared with {_named(about)}, which waited {waited:.0%} of the warm-up for a CPU: threads sleep"
+    why = f"shared with {_named(about)}, which waited {waited:.0%} of the warm-up for a CPU: threads yield"
     why = f"{why} instead of spinning{_pin_it(about, placement.cpus)}"
     return Placement(target=about, cpus=placement.cpus, shared_cpus=cpus, why=why)
 

@@ -26,7 +26,7 @@ _LONGEST_TIMEOUT_S = 60.0
 class AsTrial(msgspec.Struct, frozen=True, kw_only=True):
     """What a run needs to know as a trial of a search.
 
-    share_cpus: the target is known to need the CPUs of the load threads, so these sleep instead of spinning.
+    share_cpus: the target is known to need the CPUs of the load threads, so these yield instead of spinning.
     slow_after_ns: an answer later than this after due counts as slow in its subinterval.
     """
 

@@ -27,7 +27,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     `target` is null where its processes are on another host, or cannot be read. `cpus` are those that load threads were
     kept on (empty: the scheduler's choice). `shared_cpus` are those on which the target may run as well; where there
-    are any, load threads sleep instead of spinning.
+    are any, load threads yield instead of spinning.
     """
 
     target: PlacementTarget | None = None

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{SHARED_SLEEP_NS, SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
+use super::{SHARED_PAUSE_NS, SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
 use crate::pace::Pacer;
 
 /// Both schedules and what has been drawn of them.
@@ -61,25 +61,29 @@ impl Schedule {
         }
     }
 
-    /// How long a worker that has nothing to do may sleep; `None`: it spins.
+    /// How long a worker that has nothing to do may be idle; `None`: it spins.
     pub(super) fn idle_time(&mut self, now: u64, next_tick: u64) -> Option<Duration> {
         let due = self.due(0).unwrap_or(u64::MAX);
         let tick = next_tick.max(now + TICK_NS);
         if self.shares_cpus {
-            return Some(Duration::from_nanos(due.max(now + SHARED_SLEEP_NS).min(tick) - now));
+            return Some(Duration::from_nanos(due.max(now + SHARED_PAUSE_NS).min(tick) - now));
         }
         let wake = due.saturating_sub(SPIN_NS).min(tick);
         (wake > now + SPIN_NS).then(|| Duration::from_nanos(wake - now))
     }
 
-    /// Whether the worker shares its CPU with the target, so that it sleeps where others spin.
+    /// Whether the worker shares its CPU with the target, so that it yields where others spin.
     pub(super) fn shares_cpus(&self) -> bool {
         self.shares_cpus
     }
 
-    /// The target was seen to wait for the worker's CPU: from now on the worker sleeps where it would spin.
+    /// The target was seen to wait for the CPU of the calling thread: from now on that yields where it would spin, at
+    /// ordinary priority.
     pub(super) fn share_cpus(&mut self) {
-        self.shares_cpus = true;
+        if !self.shares_cpus {
+            self.shares_cpus = true;
+            flatout_net::raise_priority(0);
+        }
     }
 
     /// Nothing is due any more.

@@ -318,9 +318,9 @@ struct Place {
 }
 
 impl Place {
-    /// Anywhere among the target's threads it ranks as they do; on a CPU of its own, it is only there for moments.
+    /// Among the target's threads it ranks as they do.
     fn niceness(self) -> i32 {
-        if self.shared && self.cpu.is_none() { 0 } else { NICENESS }
+        if self.shared { 0 } else { NICENESS }
     }
 }
 

@@ -337,7 +337,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> Worker for StreamClient<
         let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
         if self.schedule.shares_cpus() {
             // Woken by each answer, the worker would take its CPU from the target.
-            self.clock.sleep(idle_time);
+            self.clock.give_way(idle_time);
             self.carry(Duration::ZERO);
         } else {
             self.carry(idle_time);

@@ -66,7 +66,7 @@ impl Clock for FakeClock {
         UNIX_OFFSET
     }
 
-    fn sleep(&self, time: Duration) {
+    fn give_way(&self, time: Duration) {
         self.0.pass(time.as_nanos() as u64);
     }
 }

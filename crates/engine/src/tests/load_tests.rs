@@ -293,18 +293,18 @@ fn unsent(counts: &Counts) -> u64 {
 }
 
 #[test]
-fn a_worker_that_shares_its_cpu_sleeps_and_sends_all_that_is_due_at_once() {
+fn a_worker_that_shares_its_cpu_yields_and_sends_all_that_is_due_at_once() {
     let spinning = Rig { step: 1_000, ..Rig::steady(20_000.0, 1.0) }.run(|_| SendOutcome::Answer(QUICK));
     let sharing =
         Rig { step: 1_000, shares_cpus: true, ..Rig::steady(20_000.0, 1.0) }.run(|_| SendOutcome::Answer(QUICK));
     assert_eq!((sharing.counts.answered, unsent(&sharing.counts)), (20_000, 0));
-    // It sleeps for 150 us at least: late by less than that and a turn, while one that spins is never late.
+    // It yields for 150 us at least: late by less than that and a turn, while one that spins is never late.
     assert!(spinning.totals.lateness.quantile(0.99) < 20 * US);
     assert!((50 * US..300 * US).contains(&sharing.totals.lateness.quantile(0.99)));
 }
 
 #[test]
-fn a_worker_told_in_mid_run_that_the_target_needs_its_cpu_sleeps_from_then_on() {
+fn a_worker_told_in_mid_run_that_the_target_needs_its_cpu_yields_from_then_on() {
     let rig = Rig { step: 1_000, ..Rig::steady(20_000.0, 2.0) };
     let published = Arc::clone(&rig.published);
     let reported = rig.run(|asked| {
