@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import signal
@@ -14,8 +15,11 @@ import pytest
 
 import flatout
 from conftest import Cli, free_port, until_good, wait_until
+from flatout.host import target
 
 pytestmark = pytest.mark.peer
+
+LOOPBACK = ipaddress.ip_address("127.0.0.1")
 
 SERVING = "local stratum 10\nallow 127.0.0.1\nport {port}\nbindaddress 127.0.0.1\nnoclientlog\n"
 ALONE = "cmdport 0\nbindcmdaddress /\npidfile {folder}/pid\n"
@@ -39,7 +43,9 @@ def chronyd(peer: Callable[[str], str], tmp_path: Path) -> Iterator[str]:
 
         def ready() -> bool:
             assert process.poll() is None, (tmp_path / "server.log").read_text()
-            return flatout.load("ntp", address, **QUICK).outcomes.answered > 0
+            # Before that, one of the load's own sockets might take the port.
+            listens = process.pid in target.find(LOOPBACK, port, stream=False).pids
+            return listens and flatout.load("ntp", address, **QUICK).outcomes.answered > 0
 
         try:
             wait_until(ready, message="answering")

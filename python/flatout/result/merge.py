@@ -74,7 +74,8 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
         outcomes=outcomes,
         unsent_because=_added(run.unsent_because for run in runs),
         loss=account.loss,
-        rate_per_s=_rates(outcomes, whole_s),
+        # A node that was cut short adds what it sent, and not the rate at which it did.
+        rate_per_s=Rates.over(outcomes, whole_s),
         latency_ns=Latency(
             from_due=_distributions(latency.from_due for latency in latencies),
             from_sent=_distributions(latency.from_sent for latency in latencies),
@@ -174,16 +175,6 @@ def _account(outcomes: Outcomes, runs: Sequence[LoadResult], *, whole: bool) -> 
 
 def _samples(runs: Sequence[LoadResult]) -> list[CounterSamples]:
     return [both for run in runs for both in run.readings]
-
-
-def _rates(outcomes: Outcomes, seconds: float) -> Rates:
-    """A node that was cut short adds what it sent, and not the rate at which it did."""
-    return Rates(
-        planned=outcomes.planned / seconds,
-        sent=outcomes.sent / seconds,
-        answered=outcomes.answered / seconds,
-        received=None if outcomes.received is None else outcomes.received / seconds,
-    )
 
 
 def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:

@@ -72,6 +72,16 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     answered: float
     received: float | None = None
 
+    @classmethod
+    def over(cls, outcomes: Outcomes, seconds: float) -> Rates:
+        """The outcomes of so many s, per second."""
+        return cls(
+            planned=outcomes.planned / seconds,
+            sent=outcomes.sent / seconds,
+            answered=outcomes.answered / seconds,
+            received=None if outcomes.received is None else outcomes.received / seconds,
+        )
+
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     """A distribution of durations in ns; `hdr` is the histogram itself, V2 compressed, base64."""

@@ -158,7 +158,7 @@ def _result(
         outcomes=account.outcomes,
         unsent_because=running.unsent_because(),
         loss=account.loss,
-        rate_per_s=_rates(account.outcomes, seconds),
+        rate_per_s=Rates.over(account.outcomes, seconds),
         latency_ns=Latency(from_due=from_due, from_sent=from_sent),
         lateness_ns=late,
         reading_ns=reading,
@@ -193,16 +193,6 @@ def _fallbacks(plan: Plan, running: LoadRun) -> list[str]:
     if plan.scenario.streams:
         return fallbacks.notes("epoll_pwait2") if running.backend == "epoll" else []
     return fallbacks.notes("epoll_pwait2", "sendmmsg", *([] if plan.one_way else ["recvmmsg"]))
-
-
-def _rates(outcomes: Outcomes, seconds: float) -> Rates:
-    received = None if outcomes.received is None else outcomes.received / seconds
-    return Rates(
-        planned=outcomes.planned / seconds,
-        sent=outcomes.sent / seconds,
-        answered=outcomes.answered / seconds,
-        received=received,
-    )
 
 
 def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:
