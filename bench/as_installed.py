@@ -138,7 +138,7 @@ def _line(record: Record, case: Case) -> str:
     ratios = [value / peer for value, peer in zip(values, peers, strict=True) if peer] or [0.0]
     return (
         f"- {case.title}: {spread(values, 0)}/s against {spread(peers, 0)}/s of the peer, {spread(ratios)} of it; "
-        f"ended by {by}; blamed wrongly in {wrong} of {len(rows)}"
+        f"ended by {by}; not right in {wrong} of {len(rows)}"
     )
 
 
