@@ -1,7 +1,8 @@
 """Records trials of a server over a grid of loads around its limit, with all measures of disturbance, one a line.
 
-The loads are 0.5 to 1.2 times the limit, the lengths 0.25 to 2 s, in random order; nothing is pinned. `tests/unit/limit_recorded.py`
-replays them. Usage: python bench/trials.py --server chronyd [--threads 1] [--limit 240k] [--trials 300] --out FILE
+The loads are 0.5 to 1.2 times the limit, the lengths 0.25 to 2 s, in random order; nothing is pinned.
+`tests/unit/limit_recorded.py` replays them. Usage:
+python bench/trials.py --server chronyd [--threads 1] [--limit 240k] [--trials 300] --out FILE
 """
 
 from __future__ import annotations
