@@ -6,6 +6,7 @@
 pub(crate) mod age_list;
 mod bind;
 mod datagrams;
+pub(crate) mod live;
 pub(crate) mod pending_input;
 mod streams;
 
@@ -16,15 +17,17 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use flatout_net::{Epoll, Listener, Process, Streams, Uring};
-use flatout_wire::{DropReason, Protocol};
+pub use flatout_wire::STATE_WORDS;
+use flatout_wire::{DropReason, Protocol, Responder};
 
 use crate::answer_table::AnswerTable;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, steady_now, unique, unix_now};
 use crate::generator::start::uses_uring;
 use crate::plan::{Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
+use live::{LiveReader, SharedState};
 #[cfg(test)]
 pub(crate) use streams::Worker as Answering;
 
@@ -60,6 +63,8 @@ counters! {
         answered: u64,
         /// Requests without answer, by [`DROPPED`].
         dropped: [u64; REASONS],
+        /// Datagrams without a credible stamp of the kernel: their arrival is when the worker read them.
+        unstamped: u64,
         /// Datagrams that the kernel dropped because the worker did not read them in time.
         kernel_drops: u64,
         /// CPU time of the worker's threads, ns.
@@ -105,11 +110,12 @@ pub struct Serving {
     failures: Arc<Mutex<Vec<String>>>,
     process: Process,
     threads: Mutex<ThreadGroup<()>>,
+    live: Arc<SharedState>,
 }
 
-/// What all threads share.
+/// What all threads begin with.
 struct Shared<P: Protocol> {
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
     address: SocketAddr,
     io: Io,
@@ -118,13 +124,22 @@ struct Shared<P: Protocol> {
     idle_ms: Option<u32>,
 }
 
+impl<P: Protocol> Shared<P> {
+    /// A worker's own responder.
+    fn own_responder(&self) -> P::Responder {
+        let mut own = self.responder.clone();
+        own.seed(unique());
+        own
+    }
+}
+
 impl Serving {
     /// Binds all sockets, then starts all workers. Errors are the kernel's, or name an invalid option.
     pub fn start<P: Protocol>(plan: &ServePlan) -> io::Result<Self> {
         let options: Vec<_> =
             plan.options.iter().map(|(name, value)| flatout_wire::ProtocolOption { name, value: *value }).collect();
         let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
-        let responder = Arc::new(P::responder(&options).map_err(|bad| invalid(bad.expected))?);
+        let responder = P::responder(&options).map_err(|bad| invalid(bad.expected))?;
         if plan.links.is_empty() || !plan.links.iter().all(|link| P::LINKS.contains(link)) {
             return Err(invalid("a link that the protocol speaks"));
         }
@@ -148,15 +163,13 @@ impl Serving {
             failures: Arc::default(),
             process: Process::this(),
             threads: Mutex::default(),
+            live: Arc::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         for (n, socket) in bound.sockets.into_iter().enumerate() {
-            let worker = datagrams::Worker::<P>::new(
-                socket,
-                Arc::clone(&shared.responder),
-                Arc::clone(&shared.answer_table),
-                address.port(),
-            );
+            let live = LiveReader::new(Arc::clone(&serving.live));
+            let (responder, table) = (shared.own_responder(), Arc::clone(&shared.answer_table));
+            let worker = datagrams::Worker::<P>::new(socket, responder, table, live, address.port());
             serving.spawn(n, cpu(n), move |stop, published| worker.run(stop, published))?;
         }
         for (n, listener) in bound.listeners.into_iter().enumerate() {
@@ -197,7 +210,7 @@ impl Serving {
         shared: &Shared<P>,
         listener: Listener,
     ) -> io::Result<()> {
-        let (responder, answer_table) = (Arc::clone(&shared.responder), Arc::clone(&shared.answer_table));
+        let (responder, answer_table) = (shared.own_responder(), Arc::clone(&shared.answer_table));
         let (io, connections, address, idle_ms) = (shared.io, shared.connections, shared.address, shared.idle_ms);
         let (tell, reported) = mpsc::channel();
         self.spawn(n, cpu, move |stop, published| {
@@ -219,6 +232,12 @@ impl Serving {
         self.backend = backend;
         self.capacity += capacity;
         Ok(())
+    }
+
+    /// Tells all workers the state that they answer from, as the protocol's Python file packs it; from their next batch
+    /// of datagrams on.
+    pub fn set_state(&self, words: &[u64; STATE_WORDS]) {
+        self.live.set(words, steady_now(), unix_now());
     }
 
     /// Where it listens, the port resolved.
@@ -291,7 +310,7 @@ impl Drop for Serving {
 
 /// What a thread for streams needs besides its carrier.
 struct Begin<'a, P: Protocol> {
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
     address: SocketAddr,
     connections: usize,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use flatout_engine::faulty::{Faults, Faulty};
 use flatout_engine::plan::{Io, Link, ServePlan};
 use flatout_engine::run;
-use flatout_engine::server::{DROPPED, Serving};
+use flatout_engine::server::{DROPPED, STATE_WORDS, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -98,6 +98,14 @@ impl Server {
             }
         }
         Ok(sum)
+    }
+
+    /// Tells all workers the state that they answer from. Errors: another number of words than the engine has.
+    fn set_state(&self, words: Vec<u64>) -> PyResult<()> {
+        let words = <[u64; STATE_WORDS]>::try_from(words)
+            .map_err(|given| PyValueError::new_err(format!("{} words: {STATE_WORDS} are a state", given.len())))?;
+        self.0.set_state(&words);
+        Ok(())
     }
 
     fn stop(&self, py: Python<'_>) {

@@ -10,18 +10,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flatout_net::{Batch, Server};
 use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
 
+use super::live::LiveReader;
 use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT};
 use crate::answer_table::AnswerTable;
 use crate::backoff::Backoff;
-use crate::clock::unix_now;
+use crate::clock::{steady_now, unix_now};
 use crate::published::Published;
 
 const BATCH: usize = 64;
+/// The longest that a datagram waits in the socket's queue of a worker that is at work.
+const QUEUED_MAX_NS: u64 = 2_000_000_000;
 
 pub(super) struct Worker<P: Protocol> {
     socket: Server,
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
+    live: LiveReader,
     /// The address it is bound to; `None` for a wildcard.
     local: Option<IpAddr>,
     local_port: u16,
@@ -32,13 +36,14 @@ pub(super) struct Worker<P: Protocol> {
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(
         socket: Server,
-        responder: Arc<P::Responder>,
+        responder: P::Responder,
         answer_table: Arc<AnswerTable>,
+        live: LiveReader,
         local_port: u16,
     ) -> Self {
         let local = socket.address().ok().map(|bound| bound.ip()).filter(|ip| !ip.to_canonical().is_unspecified());
         let batch = Batch::new(BATCH, P::DATAGRAM_MAX, true);
-        Self { socket, responder, answer_table, local, local_port, served: Served::default(), batch }
+        Self { socket, responder, answer_table, live, local, local_port, served: Served::default(), batch }
     }
 
     /// Works until it is stopped. Errors: the receiving call fails.
@@ -47,6 +52,7 @@ impl<P: Protocol> Worker<P> {
         while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
             let count = backoff.tried(self.socket.receive(&mut self.batch));
             let now = unix_now();
+            self.refresh(now);
             for slot in 0..count {
                 self.consider(slot, now);
             }
@@ -62,6 +68,14 @@ impl<P: Protocol> Worker<P> {
         backoff.end()
     }
 
+    fn refresh(&mut self, now: u64) {
+        if <P::Responder as Responder>::LIVE
+            && let Some(state) = self.live.read(steady_now(), now)
+        {
+            self.responder.refresh(&state, now);
+        }
+    }
+
     fn consider(&mut self, slot: usize, now: u64) {
         self.served.received += 1;
         let (meta, length) = (self.batch.meta(slot), self.batch.length(slot));
@@ -70,10 +84,9 @@ impl<P: Protocol> Worker<P> {
         } else if !meta.unicast {
             self.served.dropped[NOT_UNICAST] += 1;
         } else {
-            let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
             let context = RequestContext {
-                received_unix_ns,
-                now_unix_ns: now.max(received_unix_ns),
+                received_unix_ns: self.received(meta.stamp_unix_ns, now),
+                now_unix_ns: now,
                 client: self.batch.peer(slot),
                 local: self.batch.local(slot).or(self.local),
                 local_port: self.local_port,
@@ -85,6 +98,17 @@ impl<P: Protocol> Worker<P> {
                 Ok(answer) if answer <= most => self.batch.answer(slot, answer),
                 Ok(_) => self.served.dropped[DropReason::Malformed as usize] += 1,
                 Err(refusal) => self.served.dropped[refusal as usize] += 1,
+            }
+        }
+    }
+
+    /// When a request arrived. A stamp that is later than now, or older than any queue, is of a clock that was set since.
+    fn received(&mut self, stamp_unix_ns: Option<u64>, now: u64) -> u64 {
+        match stamp_unix_ns {
+            Some(stamp) if stamp <= now && now - stamp <= QUEUED_MAX_NS => stamp,
+            _ => {
+                self.served.unstamped += 1;
+                now
             }
         }
     }
