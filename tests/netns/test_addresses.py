@@ -42,6 +42,8 @@ for source in sys.argv[4:]:
             asker.sendto(bytes([0x23]) + bytes(47), target)
             asker.recv(64)
 """
+# As root, without the right to bind to ports below 1024.
+UNPRIVILEGED = "--bounding-set=-net_bind_service --inh-caps=-net_bind_service"
 # What systemd does for a socket unit: binds, then starts the service with the sockets as descriptors 3, 4, ….
 ACTIVATE = """
 import fcntl, os, socket, sys
@@ -56,10 +58,7 @@ for _ in range(count):
 for n, unit in enumerate(units):
     os.dup2(unit, 3 + n)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count))
-os.setgroups([])
-os.setgid(65534)
-os.setuid(65534)
-os.execvp(sys.argv[3], sys.argv[3:])
+os.execvp("setpriv", ["setpriv", *sys.argv[3].split(), *sys.argv[4:]])
 """
 
 
@@ -171,7 +170,10 @@ def test_many_clients_spread_over_all_workers(net: Net, cli: Cli) -> None:
 
 
 def test_a_port_below_1024_without_root_by_sockets_handed_over(net: Net, cli: Cli) -> None:
-    through = (sys.executable, "-c", ACTIVATE, "123", "2")
+    through = (sys.executable, "-c", ACTIVATE, "123", "2", UNPRIVILEGED)
+    refused = cli.start("serve", "ntp", "--listen", "*:123", through=("setpriv", *UNPRIVILEGED.split())).end()
+    assert refused.code == 2
+    assert "CAP_NET_BIND_SERVICE" in " ".join(refused.err.split())
     with serving(cli, net, "--balance", "client", through=through) as served:
         assert ask(net, net.right_v4, 123) == f"{net.right_v4} 48"
         assert ask(net, net.right_v6, 123) == f"{net.right_v6} 48"

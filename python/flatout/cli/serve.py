@@ -31,8 +31,8 @@ class Serving:
             negative=(),
             show_default=False,
             help="Address and port; may be given several times. *:PORT: all addresses, IPv4 and IPv6, each answered "
-            "from the one that was asked; systemd: the sockets of a socket unit, also the default where it hands some over. "
-            "[127.0.0.1 and the test port]",
+            "from the one that was asked; systemd: the sockets of a socket unit, which are also the default where there "
+            "are any. [127.0.0.1 and the test port]",
         ),
     ] = field(default_factory=list)
     interface: Annotated[str | None, Parameter(help="Answer only what comes by this interface (UDP). [all]")] = None
