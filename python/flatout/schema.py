@@ -88,6 +88,13 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     total: bool = False
 
 
+class Replaced(msgspec.Struct, frozen=True, kw_only=True):
+    """How many workers that failed or stalled were replaced, and why the last one was."""
+
+    count: int
+    last: str
+
+
 class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `serve --json`: the events of a second, or of the whole time in the last line, which says `total`.
 
@@ -108,6 +115,7 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     bytes: dict[str, int] | None = None
     memory_bytes: int | None = None
     kernel_memory: dict[str, int] | None = None
+    replaced: Replaced | None = None
     errors: list[str] = []
     notes: list[str] = []
     total: bool = False
