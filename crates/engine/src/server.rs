@@ -10,6 +10,7 @@ pub(crate) mod live;
 pub(crate) mod pending_input;
 mod streams;
 mod supervisor;
+mod transmit;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,12 +25,14 @@ use flatout_wire::{DropReason, Link, Protocol, Responder};
 use crate::answer_table::AnswerTable;
 use crate::clock::{SystemClock, steady_now, unique, unix_now};
 use crate::generator::start::uses_uring;
+use crate::histogram::Durations;
 use crate::plan::{Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
 use live::{LiveReader, SharedState};
 use supervisor::{AllPublished, Post, Replacements, Supervisor};
+use transmit::SharedErrors;
 
 #[cfg(test)]
 pub(crate) use streams::Worker as Answering;
@@ -68,6 +71,10 @@ counters! {
         dropped: [u64; REASONS],
         /// Datagrams without a credible stamp of the kernel: their arrival is when the worker read them.
         unstamped: u64,
+        /// Answers of which the kernel's own transmit stamp was read.
+        tx_sampled: u64,
+        /// Those of them that had left before the stamp in them.
+        tx_late: u64,
         /// Datagrams that the kernel dropped because the worker did not read them in time.
         kernel_drops: u64,
         /// CPU time of the worker's threads, ns.
@@ -115,6 +122,7 @@ pub struct Serving {
     process: Process,
     threads: Mutex<ThreadGroup<()>>,
     live: Arc<SharedState>,
+    tx_errors: SharedErrors,
 }
 
 /// What all threads begin with.
@@ -158,6 +166,7 @@ impl Serving {
             process: Process::this(),
             threads: Mutex::default(),
             live: Arc::default(),
+            tx_errors: Arc::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         if plan.links.contains(&Link::Udp) {
@@ -188,10 +197,12 @@ impl Serving {
             // Locked when a worker begins, never by one at work.
             let responder = Mutex::new(shared.responder.clone());
             let (answer_table, live) = (Arc::clone(&shared.answer_table), Arc::clone(&self.live));
+            let errors = Arc::clone(&self.tx_errors);
             let work = move |post: &Post, published: &Published<Served>, drops: u64| {
                 let mut own = lock(&responder).clone();
                 own.seed(unique());
-                let (answer_table, live) = (Arc::clone(&answer_table), LiveReader::new(Arc::clone(&live)));
+                let answer_table = Arc::clone(&answer_table);
+                let live = (LiveReader::new(Arc::clone(&live)), Arc::clone(&errors));
                 datagrams::Worker::<P>::new(sockets.clone(), own, answer_table, live, drops).run(post, published)
             };
             supervisor.start(n, cpu(n), Arc::new(work))?;
@@ -260,6 +271,12 @@ impl Serving {
     /// of datagrams on.
     pub fn set_state(&self, words: &[u64; STATE_WORDS]) {
         self.live.set(words, steady_now(), unix_now());
+    }
+
+    /// By how much the transmit stamps in answers are before the kernel's own, ns: of sampled answers.
+    #[must_use]
+    pub fn tx_errors(&self) -> Durations {
+        lock(&self.tx_errors).clone()
     }
 
     /// Where it listens, the ports resolved; at least one.

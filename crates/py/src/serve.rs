@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use flatout_engine::plan::python::{IOS, LINKS, address, one_of};
 
+use super::histogram::Histogram;
 use super::load::Words;
 use super::{elsewhere, raise};
 
@@ -126,6 +127,11 @@ impl Server {
             }
         }
         Ok(sum)
+    }
+
+    /// By how much the transmit stamps in answers are before the kernel's own, of sampled answers.
+    fn tx_errors(&self) -> PyResult<Histogram> {
+        Ok(Histogram(self.here()?.tx_errors()))
     }
 
     /// Tells all workers the state that they answer from. Errors: another number of words than the engine has.
