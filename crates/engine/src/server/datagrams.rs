@@ -3,25 +3,33 @@
 //! Laws: one answer that cannot leave never stops the others; an answer is no longer than its request unless the
 //! protocol grows, and never longer than its slot.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use flatout_net::{Batch, Server, ServerSet};
 use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
 
+use super::admission::{Admission, Refused, Verdict};
+use super::live::LiveReader;
 use super::supervisor::Post;
-use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT, WAIT};
+use super::{NOT_UNICAST, PUBLISH_NS, REFUSED, Served, TOO_LONG, TOO_LONG_ANSWER, UNSENT, WAIT};
 use crate::answer_table::AnswerTable;
 use crate::backoff::Backoff;
-use crate::clock::unix_now;
+use crate::clock::{steady_now, unix_now};
 use crate::published::Published;
 
 const BATCH: usize = 64;
+/// The longest that a datagram waits in the socket's queue of a worker that is at work.
+const QUEUED_MAX_NS: u64 = 2_000_000_000;
 
 pub(super) struct Worker<P: Protocol> {
     sockets: ServerSet,
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
+    live: LiveReader,
+    admission: Admission,
+    /// Steady time when the batch was received, ns.
+    steady: u64,
     /// Of each socket: the address it is bound to (`None` for a wildcard), and the port.
     bound: Vec<(Option<IpAddr>, u16)>,
     /// The kernel's drops of these sockets that others have counted.
@@ -33,8 +41,10 @@ pub(super) struct Worker<P: Protocol> {
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(
         sockets: Vec<Arc<Server>>,
-        responder: Arc<P::Responder>,
+        responder: P::Responder,
         answer_table: Arc<AnswerTable>,
+        live: LiveReader,
+        admission: Admission,
         drops_before: u64,
     ) -> Self {
         let bound = |socket: &Arc<Server>| {
@@ -46,6 +56,9 @@ impl<P: Protocol> Worker<P> {
             sockets: ServerSet::new(sockets, WAIT),
             responder,
             answer_table,
+            live,
+            admission,
+            steady: 0,
             drops_before,
             served: Served::default(),
             batch: Batch::new(BATCH, P::DATAGRAM_MAX, true),
@@ -58,6 +71,8 @@ impl<P: Protocol> Worker<P> {
         while backoff.goes_on() && post.goes_on() {
             let count = backoff.tried(self.sockets.receive(&mut self.batch));
             let now = unix_now();
+            self.refresh(now);
+            self.admission.begin_batch(self.steady);
             for slot in 0..count {
                 self.consider(slot, now);
             }
@@ -73,6 +88,15 @@ impl<P: Protocol> Worker<P> {
         backoff.end()
     }
 
+    fn refresh(&mut self, now: u64) {
+        self.steady = steady_now();
+        if <P::Responder as Responder>::LIVE
+            && let Some(state) = self.live.read(self.steady, now)
+        {
+            self.responder.refresh(&state, now);
+        }
+    }
+
     fn consider(&mut self, slot: usize, now: u64) {
         self.served.received += 1;
         let (meta, length) = (self.batch.meta(slot), self.batch.length(slot));
@@ -81,22 +105,57 @@ impl<P: Protocol> Worker<P> {
         } else if !meta.unicast {
             self.served.dropped[NOT_UNICAST] += 1;
         } else {
-            let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
             let (local, local_port) = self.bound.get(self.sockets.current()).copied().unwrap_or_default();
             let context = RequestContext {
-                received_unix_ns,
-                now_unix_ns: now.max(received_unix_ns),
+                received_unix_ns: self.received(meta.stamp_unix_ns, now),
+                now_unix_ns: now,
                 client: self.batch.peer(slot),
                 local: self.batch.local(slot).or(local),
                 local_port,
                 link: Link::Udp,
             };
-            let packet = self.batch.slot(slot);
-            let most = if P::AMPLIFIES { packet.len() } else { length };
-            match self.responder.answer(self.answer_table.table(), &context, packet, length) {
-                Ok(answer) if answer <= most => self.batch.answer(slot, answer),
-                Ok(_) => self.served.dropped[DropReason::Malformed as usize] += 1,
-                Err(refusal) => self.served.dropped[refusal as usize] += 1,
+            match self.answer(slot, length, &context) {
+                Ok(answer) => {
+                    let bytes = answer as u64 + headers(context.client);
+                    self.served.sent_bytes += bytes;
+                    self.admission.spend(bytes);
+                    self.batch.answer(slot, answer);
+                }
+                Err(reason) => self.served.dropped[reason] += 1,
+            }
+        }
+    }
+
+    /// Answers in place what may be answered. Errors: the number of the reason why not.
+    fn answer(&mut self, slot: usize, length: usize, context: &RequestContext) -> Result<usize, usize> {
+        let verdict = self.admission.decide(context.client.map(|client| client.ip()), self.steady);
+        let packet = self.batch.slot(slot);
+        let most = if P::AMPLIFIES { packet.len() } else { length };
+        let table = self.answer_table.table();
+        let answered = match verdict {
+            Verdict::Answer => self.responder.answer(table, context, packet, length),
+            Verdict::Kiss if <P::Responder as Responder>::KISSES => {
+                let kiss = self.responder.kiss(table, context, packet, length);
+                self.served.kissed += u64::from(kiss.is_ok());
+                kiss
+            }
+            Verdict::Kiss => return Err(REFUSED + Refused::RateLimited as usize),
+            Verdict::Drop(refused) => return Err(REFUSED + refused as usize),
+        };
+        match answered {
+            Ok(answer) if answer <= most => Ok(answer),
+            Ok(_) => Err(TOO_LONG_ANSWER),
+            Err(refusal) => Err(refusal as usize),
+        }
+    }
+
+    /// When a request arrived. A stamp that is later than now, or older than any queue, is of a clock that was set since.
+    fn received(&mut self, stamp_unix_ns: Option<u64>, now: u64) -> u64 {
+        match stamp_unix_ns {
+            Some(stamp) if stamp <= now && now - stamp <= QUEUED_MAX_NS => stamp,
+            _ => {
+                self.served.unstamped += 1;
+                now
             }
         }
     }
@@ -110,6 +169,12 @@ impl<P: Protocol> Worker<P> {
 
     fn measure(&mut self) {
         self.served.kernel_drops = self.sockets.drops().saturating_sub(self.drops_before);
+        self.served.clients_forgotten = self.admission.forgotten();
         self.served.cpu_ns = flatout_net::thread_cpu_ns();
     }
+}
+
+/// Bytes of the IP and UDP headers of an answer to this client.
+fn headers(client: Option<SocketAddr>) -> u64 {
+    if client.is_none_or(|client| client.ip().to_canonical().is_ipv4()) { 28 } else { 48 }
 }
