@@ -15,10 +15,15 @@ from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
 from flatout.protocols import protocol as by_name
-from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
+<<<<<<< HEAD
 from flatout.server.base import Server
 from flatout.server.listening import listening, refusal
+=======
+from flatout.server.base import Server, bound
+from flatout.server.state_poller import StatePoller
+>>>>>>> fb0f880
 
 CONNECTIONS = 1_100_000
 Balance = Literal["auto", "client", "flow"]
@@ -74,6 +79,7 @@ class Answerer(Server):
         threads = _threads(threads, where.sockets or len(cpus) or len(os.sched_getaffinity(0)))
         if not 1 <= connections <= 1 << 28:
             raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
+<<<<<<< HEAD
         idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
         descriptors = raise_descriptor_limit()
         self._slab = slab()
@@ -96,7 +102,28 @@ class Answerer(Server):
             )
         except OSError as error:
             raise refusal(error, where) from error
+=======
+        links = _transports(spoken, transports)
+        filled = _filled(spoken, protocol_options)
+        source = spoken.state_source(filled) if spoken.state_source is not None else None
+        idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
+        descriptors = raise_descriptor_limit()
+        self._slab = slab()
+        self._engine = bound(
+            _Server,
+            f"127.0.0.1:{spoken.test_port}" if listen is None else listen,
+            protocol=protocol,
+            **_options(spoken, filled),
+            links=list(links),
+            io=io,
+            connections=connections,
+            idle_timeout_ns=idle_ns,
+            workers=threads,
+            cpus=list(cpus),
+        )
+>>>>>>> fb0f880
         self._descriptors = descriptors - open_files()
+        self._poller = None if source is None else StatePoller(source, self._engine.set_state)
         super().__init__(protocol, threads, links)
 
     @property
@@ -116,11 +143,20 @@ class Answerer(Server):
         batches = fallbacks.notes("recvmmsg", "sendmmsg") if "udp" in self.transports else []
         return [*self._notes, *batches, *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else [])]
 
+    def stop(self) -> None:
+        """Stops all threads and cuts off all connections. The counters stay."""
+        if self._poller is not None:
+            self._poller.stop()
+        super().stop()
+
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
 
         `replaced` {count, last}: how many workers for datagrams were replaced because they failed or stalled, and why
         the last one was. `errors` and `notes` are lists of text, as the properties of these names.
+
+        `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
+        asked, how often it told a state, how often it failed, why it failed last, and the last state.
 
         `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
         incomplete, evicted, idle_closed, broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this
@@ -138,7 +174,11 @@ class Answerer(Server):
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
             **(self._of_streams(workers) if self.streams else {}),
+<<<<<<< HEAD
             "replaced": dict(zip(("count", "last"), self._engine.replaced, strict=True)),
+=======
+            **({} if self._poller is None else {"state": self._poller.stats()}),
+>>>>>>> fb0f880
             "errors": self.errors,
             "notes": self.notes,
         }
@@ -155,7 +195,7 @@ class Answerer(Server):
         }
 
 
-_OF_DATAGRAMS = ("received", "answered", "dropped", "kernel_drops", "cpu_ns")
+_OF_DATAGRAMS = ("received", "answered", "dropped", "unstamped", "kernel_drops", "cpu_ns")
 
 
 def _datagrams(worker: Mapping[str, int]) -> dict[str, int]:
@@ -192,11 +232,15 @@ def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int
     return round(units.seconds("idle_timeout", wanted, _IDLE_LEAST_S, _IDLE_MOST_S) * 1e9)
 
 
-def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, Any]:
-    """A protocol's own settings, as the engine takes them. Errors: UsageError."""
+def _filled(spoken: Protocol, protocol_options: dict[str, Any]) -> Any:
+    """A protocol's own settings for serving. Errors: UsageError."""
     try:
-        filled = spoken.serve_options(**protocol_options)
+        return spoken.serve_options(**protocol_options)
     except TypeError as error:
         raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
+
+
+def _options(spoken: Protocol, filled: Any) -> dict[str, Any]:
+    """The same as the engine takes them. Errors: UsageError."""
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
-    return {"options": list(option_values(filled).items()), "entries": entries}
+    return {"options": spoken.for_engine(filled), "entries": entries}

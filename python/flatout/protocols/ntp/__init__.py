@@ -1,11 +1,12 @@
-"""NTP over UDP: basic client requests (RFC 5905), validated as the NTP Pool's monitor does."""
+"""NTP over UDP: basic client requests (RFC 5905), validated as the NTP Pool's monitor does; and a server."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
-from flatout.protocols.base import Protocol
+from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.ntp import serving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,13 @@ class Options:
     )
 
 
+def _engine_options(given: Any) -> list[tuple[str, int]]:
+    """The options of either end, as the engine takes them."""
+    if isinstance(given, serving.ServeOptions):
+        return serving.engine_options(given)
+    return list(option_values(given).items())
+
+
 PROTOCOL = Protocol(
     name="ntp",
     title="NTP",
@@ -24,6 +32,9 @@ PROTOCOL = Protocol(
     test_port=1123,
     summary="NTP client requests over UDP",
     options=Options,
+    serve_options=serving.ServeOptions,
+    engine_options=_engine_options,
+    state_source=serving.state_source,
     words={
         "basic": "right answers in basic mode",
         "kiss_rate": "kiss-o'-death RATE: the server limits this client's rate",
