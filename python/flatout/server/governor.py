@@ -15,7 +15,7 @@ from flatout.errors import UsageError
 from flatout.server import limits as limiting
 from flatout.server.limits import Limits
 from flatout.server.peaks import Peaks
-from flatout.server.quota import Quota, lower
+from flatout.server.quota import lower
 
 # Between two writes of what is used of the quota.
 _KEEP_S = 60.0
@@ -41,6 +41,11 @@ class Governor:
         self._ended = threading.Event()
         self._engine: _Server | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it governs an engine."""
+        return self._engine is not None
 
     def begin(self, engine: _Server) -> None:
         """Governs this engine from now on, in a thread of its own."""
@@ -85,7 +90,7 @@ class Governor:
             }
 
     def clients(self, seconds: float = 5.0) -> list[dict[str, Any]]:
-        """The clients that ask most: {address, answered, limited, withheld, silent_s}; none where nothing is limited."""
+        """The clients that ask most: {address, answered, limited, withheld, silent_s}; none without limits."""
         engine = self._engine
         if engine is None or not self._limits.any:
             return []
@@ -156,5 +161,3 @@ def _read(path: str | None) -> tuple[int, float]:
 
 def _requests(client: dict[str, Any]) -> int:
     return int(client["answered"]) + int(client["limited"]) + int(client["withheld"])
-
-

@@ -1,4 +1,4 @@
-"""Which requests a server answers: rates of clients, lists of prefixes, bandwidth. From text to what the engine takes."""
+"""Which requests a server answers: rates of clients, lists of prefixes, bandwidth; from text to the engine."""
 
 from __future__ import annotations
 

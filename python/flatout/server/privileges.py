@@ -53,4 +53,6 @@ def drop(to: Account | None, root: str | None) -> None:
             os.setgid(to.gid)
             os.setuid(to.uid)
     except OSError as error:
-        raise UsageError(f"privileges cannot be given up: {error.strerror}; start it as root, or without these") from error
+        raise UsageError(
+            f"privileges cannot be given up: {error.strerror}; start it as root, or without these"
+        ) from error
