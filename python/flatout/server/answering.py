@@ -149,8 +149,8 @@ class Answerer(Server):
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
 
-        `kissed`: of the answers those that were a kiss-o'-death; `sent_bytes`: of the answers over datagrams, with their
-        headers; `clients_forgotten`: to make room for others, so that their limits began anew. `limits`, for a server
+        `kissed`: of the answers those that were a kiss-o'-death; `sent_bytes`: of the answers over datagrams, headers
+        included; `clients_forgotten`: to make room for others, so that their limits began anew. `limits`, for a server
         with limits: {bandwidth_bytes_per_s, quota {bytes, used, ends_unix_s} or None, peaks_per_s}, as they are now.
 
         `replaced` {count, last}: how many workers for datagrams were replaced because they failed or stalled, and why

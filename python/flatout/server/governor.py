@@ -1,4 +1,4 @@
-"""Applies a server's limits while it runs: bandwidth and quota each second, new limits at once; and counts its peaks."""
+"""Applies a server's limits while it runs: bandwidth and quota each second, new limits at once; and keeps its peaks."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Quota(NamedTuple):
         credit = even * (unix_s - begin + _CREDIT_S) - used
         if credit <= 0:
             return left / max(end - unix_s, 1.0)
-        return min(even * _FASTEST ** min(credit / (even * _CREDIT_S), 1.0), left)
+        return float(min(even * _FASTEST ** min(credit / (even * _CREDIT_S), 1.0), left))
 
 
 def lower(one: float | None, other: float | None) -> float | None:
