@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from test_serve_endpoints import STATS
 
+from conftest import ROOT
 from flatout.cli.config import with_file
+from flatout.cli.flags import shared as flags
 from flatout.cli.flags.serving import LimitFlags, Operation, Serving
 from flatout.errors import UsageError
+from flatout.protocols import PROTOCOLS
+from flatout.server.exposition import prometheus
+from flatout.server.limits import admission
 
+EXAMPLES = ROOT / "examples" / "ntp"
 GROUPS = (Serving(), LimitFlags(), Operation())
 
 
@@ -61,3 +70,18 @@ def test_what_does_not_fit_is_named(file: Path, text: str, said: str) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         with_file("/nowhere/server.toml", GROUPS)
+
+
+def test_the_example_is_a_configuration() -> None:
+    options = flags.option_flags(PROTOCOLS["ntp"], PROTOCOLS["ntp"].serve_options)
+    serving, limits, operation, own = with_file(str(EXAMPLES / "ntp.toml"), (*GROUPS, options()))
+    assert (serving.listen, own.upstream, operation.control) == (["systemd"], "chrony", "/run/flatout/ntp")
+    assert admission(limits.limits(), kisses=True).clients == 1_000_000
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    panels = json.loads((EXAMPLES / "grafana.json").read_text(encoding="utf-8"))["panels"]
+    shown = {name for panel in panels for one in panel["targets"] for name in re.findall(r"flatout_\w+", one["expr"])}
+    text = prometheus({**STATS, "clients_forgotten": 0}, "x")
+    assert len(shown) > 8
+    assert shown <= set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
