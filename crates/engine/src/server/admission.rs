@@ -222,7 +222,7 @@ impl Admission {
         }
         let known = self.clients.find(policy.key(client), now);
         if policy.interval_ns > 0 && !known.may_ask(now, policy.interval_ns, policy.tolerance_ns) {
-            let leaks = policy.leak > 0 && self.random.bits() % policy.leak == 0;
+            let leaks = policy.leak > 0 && self.random.bits().is_multiple_of(policy.leak);
             if !leaks {
                 known.limited = known.limited.saturating_add(1);
                 return kiss(policy, known, &mut self.kisses_until, now);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use flatout_net::{Batch, Server, ServerSet};
-use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
+use flatout_wire::{Link, Protocol, RequestContext, Responder};
 
 use super::admission::{Admission, Refused, Verdict};
 use super::live::LiveReader;
