@@ -11,7 +11,6 @@ import socketserver
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -125,7 +124,13 @@ def control(path: str, commands: Mapping[str, Command]) -> Endpoint:
         raise UsageError(f"control socket '{path}' cannot be made: {error.strerror or error}") from error
     finally:
         os.umask(before)
-    return Endpoint(server, lambda: Path(path).unlink(missing_ok=True))
+    return Endpoint(server, lambda: _remove(path))
+
+
+def _remove(path: str) -> None:
+    # Who has given up privileges or its root directory may not be able to.
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _reply(line: bytes, commands: Mapping[str, Command]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Limits:
     `client_burst`: how many of them at once. `client_leak`: one in so many above the rate is answered nevertheless, so
     that a forger of an address cannot silence its owner; 0: none.
     `client_prefix`: the bits of an address that make a client, IPv4/IPv6: "32/64".
-    `clients`: how many clients are known at once; 40 bytes each.
+    `clients`: how many clients are known at once; 48 bytes each.
     `kod`: some requests above the rate get a kiss-o'-death (RATE), at most one in 2 s a client and 50 a second and
     worker.
     `allow`, `deny`, `monitors`: prefixes ("192.0.2.0/24"), or files with one a line. The longest prefix decides; with

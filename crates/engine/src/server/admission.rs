@@ -220,7 +220,8 @@ impl Admission {
         if policy.interval_ns == 0 && !budget.is_set() {
             return Verdict::Answer;
         }
-        let known = self.clients.find(policy.key(client), now);
+        let (known, weighed) = (self.clients.find(policy.key(client), now), budget.is_set());
+        known.ask(now, weighed);
         if policy.interval_ns > 0 && !known.may_ask(now, policy.interval_ns, policy.tolerance_ns) {
             let leaks = policy.leak > 0 && self.random.bits().is_multiple_of(policy.leak);
             if !leaks {
@@ -228,12 +229,14 @@ impl Admission {
                 return kiss(policy, known, &mut self.kisses_until, now);
             }
         }
-        if budget.is_set() && !budget.admits(known.recent(now)) {
-            known.withheld = known.withheld.saturating_add(1);
-            return Verdict::Drop(Refused::OverBudget);
+        if weighed {
+            if !budget.admits(known.recent) {
+                known.withheld = known.withheld.saturating_add(1);
+                return Verdict::Drop(Refused::OverBudget);
+            }
+            known.recent += 1.0;
         }
         known.answered = known.answered.saturating_add(1);
-        known.remember(now);
         Verdict::Answer
     }
 

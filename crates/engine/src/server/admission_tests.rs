@@ -167,7 +167,9 @@ fn the_longest_silent_client_makes_room() {
     for key in 1..=8 {
         clients.find(key, key).answered = key as u32;
     }
-    clients.find(1, 20).answered += 100;
+    let first = clients.find(1, 20);
+    first.ask(20, false);
+    first.answered += 100;
     assert_eq!(clients.find(9, 21).answered, 0);
     assert_eq!((clients.find(1, 22).answered, clients.find(3, 22).answered), (101, 3));
     assert_eq!(clients.find(2, 23).answered, 0, "2 was silent longest");

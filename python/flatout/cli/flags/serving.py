@@ -79,7 +79,7 @@ class LimitFlags:
     client_prefix: Annotated[
         str, Parameter(group=LIMITS, help="Bits of an address that make a client, for IPv4/IPv6.")
     ] = "32/64"
-    clients: Annotated[str, Parameter(group=LIMITS, help="Clients known at once, 40 bytes each.")] = "256k"
+    clients: Annotated[str, Parameter(group=LIMITS, help="Clients known at once, 48 bytes each.")] = "256k"
     kod: Annotated[
         bool,
         Parameter(

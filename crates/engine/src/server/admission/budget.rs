@@ -15,6 +15,8 @@ const STEP_NS: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Budget {
     bytes_per_s: AtomicU64,
+    /// Of the bucket, bytes.
+    depth: AtomicI64,
     tokens: AtomicI64,
     filled_at: AtomicU64,
 }
@@ -23,7 +25,12 @@ impl Budget {
     /// A bucket that is full; `None`: no limit.
     #[must_use]
     pub fn new(bytes_per_s: Option<u64>) -> Self {
-        let budget = Self { bytes_per_s: AtomicU64::new(0), tokens: AtomicI64::new(0), filled_at: AtomicU64::new(0) };
+        let budget = Self {
+            bytes_per_s: AtomicU64::new(0),
+            depth: AtomicI64::new(0),
+            tokens: AtomicI64::new(0),
+            filled_at: AtomicU64::new(0),
+        };
         budget.set(bytes_per_s);
         budget.tokens.store(budget.depth(), Ordering::Relaxed);
         budget
@@ -31,16 +38,21 @@ impl Budget {
 
     /// Another rate; `None`: no limit.
     pub fn set(&self, bytes_per_s: Option<u64>) {
-        self.bytes_per_s.store(bytes_per_s.unwrap_or(u64::MAX), Ordering::Relaxed);
+        let rate = bytes_per_s.unwrap_or(u64::MAX);
+        let depth = u128::from(rate) * u128::from(DEPTH_NS) / 1_000_000_000;
+        // Small enough to be multiplied by 16.
+        let depth = i64::try_from(depth).unwrap_or(i64::MAX).clamp(LEAST_DEPTH, i64::MAX / 16);
+        self.depth.store(depth, Ordering::Relaxed);
+        self.bytes_per_s.store(rate, Ordering::Relaxed);
     }
 
     fn rate(&self) -> u64 {
         self.bytes_per_s.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn depth(&self) -> i64 {
-        let depth = u128::from(self.rate()) * u128::from(DEPTH_NS) / 1_000_000_000;
-        i64::try_from(depth).unwrap_or(i64::MAX).max(LEAST_DEPTH)
+        self.depth.load(Ordering::Relaxed)
     }
 
     /// Whether there is a limit.
@@ -76,7 +88,7 @@ impl Budget {
             return false;
         }
         // In sixteenths of the bucket: from half on all are admitted, below the threshold halves with each.
-        let level = (i128::from(tokens) * 16 / i128::from(depth)) as u32;
+        let level = (tokens.min(depth) * 16 / depth) as u32;
         level >= 8 || recent < (1_u32 << level) as f32
     }
 

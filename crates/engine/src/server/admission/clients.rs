@@ -20,7 +20,7 @@ pub(super) struct Client {
     seen: u64,
     pub(super) kiss_after: u64,
     /// Answers, the older the less.
-    recent: f32,
+    pub(super) recent: f32,
     pub(super) answered: u32,
     pub(super) limited: u32,
     pub(super) withheld: u32,
@@ -37,21 +37,13 @@ impl Client {
         true
     }
 
-    /// How many answers it had lately; then it is seen.
+    /// It asks now; where `weighed`, how many answers it had lately is brought up to date.
     #[inline]
-    pub(super) fn recent(&mut self, now: u64) -> f32 {
-        let passed = now.saturating_sub(self.seen) as f32 / 1e9;
-        if passed > 0.0 {
+    pub(super) fn ask(&mut self, now: u64, weighed: bool) {
+        if weighed && self.recent > 0.0 {
+            let passed = now.saturating_sub(self.seen) as f32 / 1e9;
             self.recent *= (-passed / HALF_LIFE_S).exp2();
         }
-        self.seen = now;
-        self.recent
-    }
-
-    /// Counts an answer.
-    #[inline]
-    pub(super) fn remember(&mut self, now: u64) {
-        self.recent += 1.0;
         self.seen = now;
     }
 }
