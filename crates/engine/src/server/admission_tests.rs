@@ -159,6 +159,10 @@ fn the_budget_can_be_changed_and_lifted() {
     assert_eq!(answered(&mut admission, v4(1), SECOND, 10, 0), 0);
     shared.budget.set(None);
     assert_eq!(answered(&mut admission, v4(1), SECOND, 10, 0), 10);
+    // What an unlimited bucket holds is not carried over.
+    shared.budget.set(Some(0));
+    admission.spend(16 << 10);
+    assert_eq!(answered(&mut admission, v4(1), SECOND, 10, 0), 0);
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Budget {
         // Small enough to be multiplied by 16.
         let depth = i64::try_from(depth).unwrap_or(i64::MAX).clamp(LEAST_DEPTH, i64::MAX / 16);
         self.depth.store(depth, Ordering::Relaxed);
+        self.tokens.fetch_min(depth, Ordering::Relaxed);
         self.bytes_per_s.store(rate, Ordering::Relaxed);
     }
 
