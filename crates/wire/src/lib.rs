@@ -185,6 +185,18 @@ pub trait Responder: Clone + Send + 'static {
         packet: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason>;
+    /// Whether it has kiss-o'-death packets: answers that ask a client to be slower.
+    const KISSES: bool = false;
+    /// Turns the request in `packet[..length]` into a kiss-o'-death in place, as [`Responder::answer`] into an answer.
+    fn kiss(
+        &self,
+        _shared: Table<'_>,
+        _context: &RequestContext,
+        _packet: &mut [u8],
+        _length: usize,
+    ) -> Result<usize, DropReason> {
+        Err(DropReason::NotARequest)
+    }
     /// The buffer size that the answer to `request` needs: at least the request's length.
     fn room(&self, _shared: Table<'_>, request: &[u8]) -> usize {
         request.len()

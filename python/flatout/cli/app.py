@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
-from flatout.cli import demo, limit, load, merge, receive, report, rerun, serve
+from flatout.cli import control, demo, limit, load, merge, receive, report, rerun, serve
 from flatout.cli.flags import shared as flags
 from flatout.host.describe import VERSION
 from flatout.protocols import PROTOCOLS
@@ -32,6 +32,7 @@ def build() -> App:
             chosen = receive if module is serve and protocol.one_way is not None else module
             verb.command(chosen.command(protocol, own), name=protocol.name)
         app.command(verb)
+    app.command(control.group())
     app.command(merge.merge)
     app.command(report.report)
     app.command(rerun.rerun)

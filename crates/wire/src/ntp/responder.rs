@@ -14,6 +14,8 @@ use crate::{DropReason, InvalidOption, LiveState, ProtocolOption, RequestContext
 
 /// NTS extension fields (RFC 8915, section 7.6).
 const NTS_FIELDS: [u16; 4] = [0x0104, 0x0204, 0x0304, 0x0404];
+/// The reference ID of a kiss-o'-death that asks for fewer requests.
+const KISS: [u8; 4] = *b"RATE";
 /// The server port, from which version 1's modeless packets may be answers.
 const PORT: u16 = 123;
 /// The reference stamp of a clock without one moves in steps of 2^4 s: never zero, never old, never later than the
@@ -147,6 +149,28 @@ impl Responder for NtpResponder {
         Ok(HEADER)
     }
 
+    const KISSES: bool = true;
+
+    /// RATE (RFC 5905, section 7.4), without a usable time: receive and transmit repeat what the request has.
+    fn kiss(
+        &self,
+        shared: Table<'_>,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        let length = self.answer(shared, context, packet, length)?;
+        if let Some(out) = packet.first_chunk_mut::<HEADER>() {
+            let origin = stamp(out, ORIGIN);
+            (out[0], out[1]) = (out[0] | 0xc0, 0);
+            out[4..24].fill(0);
+            out[12..16].copy_from_slice(&KISS);
+            put(out, RECEIVE, origin);
+            put(out, TRANSMIT, origin);
+        }
+        Ok(length)
+    }
+
     fn seed(&mut self, seed: u64) {
         self.random.set(scramble(seed, 0x6e74_7020_7365_6564) | 1);
     }
@@ -163,7 +187,9 @@ impl Responder for NtpResponder {
 
     fn stamp(&self, now_unix_ns: u64, answer: &mut [u8]) {
         let precision = self.header.as_ref().map_or(0, |says| says.precision);
-        if let Some(out) = answer.first_chunk_mut::<HEADER>() {
+        if let Some(out) = answer.first_chunk_mut::<HEADER>()
+            && (out[1] > 0 || out[12..16] != KISS)
+        {
             self.write_transmit(out, now_unix_ns, precision);
         }
     }
