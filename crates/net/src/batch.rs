@@ -203,7 +203,7 @@ impl Batch {
     /// Asks the kernel for a transmit stamp of the n-th queued answer; for [`crate::Server::enable_tx_stamps`].
     pub fn request_stamp(&mut self, n: usize) {
         let (Some(&slot), Some(header)) = (self.answer_slots.get(n), self.answers.get_mut(n)) else { return };
-        let used = header.msg_hdr.msg_controllen as usize;
+        let used = header.msg_hdr.msg_controllen as _;
         header.msg_hdr.msg_controllen = stamp::write_stamp_request(&mut self.controls[slot], used) as _;
         header.msg_hdr.msg_control = self.controls.at(slot).cast();
     }

@@ -350,7 +350,7 @@ impl ServerOptions {
         option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
         option::stamps(socket.as_fd())?;
         option::receive_timeout(socket.as_fd(), self.wait)?;
-        if self.tx_stamps { tx_stamp::enable(socket.as_fd()) } else { Ok(()) }
+        if self.tx_stamps { tx_stamp::enable(socket.as_fd(), true) } else { Ok(()) }
     }
 }
 
