@@ -204,3 +204,12 @@ def _running(command: list[str]) -> Iterator[None]:
             process.wait(10)
         process.kill()
         process.wait()
+
+
+def test_chronyd_gets_interleaved_answers(peer: Callable[[str], str], tmp_path: Path) -> None:
+    with flatout.serve("ntp", "127.0.0.1:0", threads=1, static="stratum=2,refid=GPS") as server:
+        _, port = _host_port(server.address)
+        source = f"server 127.0.0.1 port {port} xleave iburst minpoll 0 maxpoll 0"
+        with chronyd(peer("chronyd"), tmp_path / "client", source, "port 0", f"cmdport {free_port()}"):
+            wait_until(lambda: server.stats()["stamps"]["interleaved"] >= 3, 60, "interleaved")
+        assert server.stats()["stamps"]["tx_late"] == 0

@@ -90,6 +90,8 @@ counters! {
         clients_forgotten: u64,
         /// Datagrams without a credible stamp of the kernel: their arrival is when the worker read them.
         unstamped: u64,
+        /// Answers that tell when the answer before left.
+        interleaved: u64,
         /// Answers of which the kernel's own transmit stamp was read.
         tx_sampled: u64,
         /// Those of them that had left before the stamp in them.

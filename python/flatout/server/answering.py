@@ -157,9 +157,10 @@ class Answerer(Server):
         `replaced` {count, last}: how many workers for datagrams were replaced because they failed or stalled, and why
         the last one was. `errors` and `notes` are lists of text, as the properties of these names.
 
-        `stamps`, where answers have stamps: {unstamped, tx_sampled, tx_late, tx_early_ns {p50, p99, max}}: arrivals
-        without a stamp of the kernel's; answers whose transmit stamp was compared with the kernel's own; those of them
-        that were later, which must not be; by how much the others were earlier (None without samples).
+        `stamps`, where answers have stamps: {unstamped, interleaved, tx_sampled, tx_late, tx_early_ns {p50, p99, max}}:
+        arrivals without a stamp of the kernel's; answers that tell when the answer before left; answers whose transmit
+        stamp was compared with the kernel's own; those of them that were later, which must not be; by how much the
+        others were earlier (None without samples).
 
         `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
         asked, how often it told a state, how often it failed, why it failed last, and the last state.
@@ -192,7 +193,7 @@ class Answerer(Server):
     def _stamps(self, workers: list[dict[str, int]]) -> dict[str, Any]:
         errors = self._engine.tx_errors()
         early = {name: errors.quantile(q) for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
-        counted = {name: _sum(workers, name) for name in ("unstamped", "tx_sampled", "tx_late")}
+        counted = {name: _sum(workers, name) for name in ("unstamped", "interleaved", "tx_sampled", "tx_late")}
         return {"stamps": {**counted, "tx_early_ns": early if errors.count else None}}
 
     def _connections(self, workers: list[dict[str, int]]) -> dict[str, int]:

@@ -42,6 +42,7 @@ def _lines(stats: Mapping[str, Any], label: str) -> Iterator[str]:
 
 _STAMPS = (
     ("unstamped", "unstamped_total", "Datagrams without a credible receive stamp of the kernel."),
+    ("interleaved", "interleaved_total", "Answers that tell when the answer before left."),
     ("tx_sampled", "tx_sampled_total", "Answers whose transmit stamp was compared with the kernel's."),
     ("tx_late", "tx_late_total", "Those of them whose transmit stamp was later than the kernel's."),
 )

@@ -58,7 +58,7 @@ impl<P: Protocol> Worker<P> {
         let sockets = ServerSet::new(sockets, WAIT);
         let (live, errors) = live;
         Self {
-            transmit: <P::Responder as Responder>::LIVE.then(|| Transmit::new(&sockets, errors)),
+            transmit: <P::Responder as Responder>::LIVE.then(|| Transmit::new(&sockets, BATCH, errors)),
             bound,
             sockets,
             responder,
@@ -127,6 +127,9 @@ impl<P: Protocol> Worker<P> {
                     self.served.sent_bytes += bytes;
                     self.admission.spend(bytes);
                     self.batch.answer(slot, answer);
+                    if let Some(transmit) = &mut self.transmit {
+                        transmit.queue(self.responder.stamps(), &mut self.served);
+                    }
                 }
                 Err(reason) => self.served.dropped[reason] += 1,
             }
@@ -172,7 +175,7 @@ impl<P: Protocol> Worker<P> {
         let sent = match &mut self.transmit {
             Some(transmit) => {
                 let sent = transmit.send(&self.sockets, &mut self.batch, &self.responder);
-                transmit.collect(&self.sockets, &mut self.served, idle);
+                transmit.collect(&self.sockets, &self.responder, &mut self.served, idle);
                 sent
             }
             None => self.sockets.send_answers(&mut self.batch),

@@ -3,12 +3,13 @@
 //! Method: the answers of a batch leave one behind the other, some in one call. Each is stamped with the clock as read
 //! before the call, plus its place times a lower bound of what the kernel needs for one. Now and then the kernel is asked
 //! for its own stamp of one answer: the differences are a live histogram, and the bound comes from them. A stamp that
-//! turns out to be late takes the bound away.
+//! turns out to be late takes the bound away. Some protocols are also told when an answer left: interleaved NTP.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use flatout_net::{Batch, ServerSet, TxStampReader};
-use flatout_wire::Responder;
+use flatout_wire::{AnswerStamps, Responder};
 
 use super::Served;
 use crate::clock::{unique, unix_now};
@@ -23,6 +24,8 @@ const SAMPLE_NS: u64 = 1_000_000;
 const RETRY_NS: u64 = 10_000_000_000;
 /// After so many turns of the loop a stamp will not come.
 const PATIENCE: u32 = 64;
+/// Stamps awaited at once, at most; the kernel keeps unread ones in the receive buffer's memory.
+const AWAITED: usize = 256;
 /// How often samples go to the shared histogram, ns.
 const SHARE_NS: u64 = 500_000_000;
 /// Further apart: the clock was set in between.
@@ -31,26 +34,43 @@ const STEP_NS: u64 = 1_000_000_000;
 /// All workers' differences between the kernel's stamps and those in answers, ns.
 pub(super) type SharedErrors = Arc<Mutex<Durations>>;
 
-/// The answer of which the kernel's stamp is awaited.
+/// An answer of which the kernel's stamp is awaited.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct Awaited {
     socket: usize,
     id: u32,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Sample(Sample),
+    /// The responder is told, under this key.
+    Tell(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
     /// Its place in its call.
     place: u64,
     /// The clock before the call, and the stamp in the answer.
     before_ns: u64,
     stamped_ns: u64,
-    turns: u32,
 }
 
 /// One worker's; see the module.
 pub(super) struct Transmit {
     reader: TxStampReader,
+    /// Of each queued answer.
+    queued: Vec<AnswerStamps>,
     /// Of each socket: the number of the next stamp.
     ids: Vec<u32>,
-    pending: Option<Pending>,
+    awaited: VecDeque<Awaited>,
+    /// Turns of the loop without a stamp while some were awaited.
+    turns: u32,
     sample_at_ns: u64,
+    /// Until then the kernel is not asked for stamps: it gave none.
+    silent_until_ns: u64,
     share_at_ns: u64,
     spacing: Spacing,
     random: Random,
@@ -60,15 +80,18 @@ pub(super) struct Transmit {
 
 impl Transmit {
     /// For a worker's sockets. A kernel that refuses to stamp leaves the stamps without a histogram.
-    pub(super) fn new(sockets: &ServerSet, shared: SharedErrors) -> Self {
+    pub(super) fn new(sockets: &ServerSet, slots: usize, shared: SharedErrors) -> Self {
         for server in (0..sockets.count()).filter_map(|n| sockets.nth(n)) {
             let _ = server.enable_tx_stamps();
         }
         Self {
             reader: TxStampReader::new(),
+            queued: Vec::with_capacity(slots),
             ids: vec![0; sockets.count()],
-            pending: None,
+            awaited: VecDeque::with_capacity(AWAITED),
+            turns: 0,
             sample_at_ns: 0,
+            silent_until_ns: 0,
             share_at_ns: 0,
             spacing: Spacing::default(),
             random: Random::new(unique()),
@@ -77,27 +100,46 @@ impl Transmit {
         }
     }
 
+    /// Notes what the answer that was queued last needs.
+    pub(super) fn queue(&mut self, stamps: AnswerStamps, served: &mut Served) {
+        if self.queued.len() < self.queued.capacity() {
+            self.queued.push(stamps);
+            served.interleaved += u64::from(!stamps.at_send);
+        }
+    }
+
     /// Stamps and sends all queued answers; returns how many were sent.
     pub(super) fn send(&mut self, sockets: &ServerSet, batch: &mut Batch, responder: &impl Responder) -> usize {
         let queued = batch.answers();
-        let (mut sent, mut sample) = (0, None);
+        let (mut sent, mut chosen) = (0, None);
         for first in (0..queued).step_by(AT_ONCE) {
             let (count, before_ns) = (AT_ONCE.min(queued - first), unix_now());
             if first == 0 {
-                sample = self.chosen(queued, before_ns);
+                chosen = self.chosen(queued, before_ns);
             }
             let spacing_ns = self.spacing.bound_ns(before_ns);
-            for place in 0..count {
-                responder.stamp(before_ns + place as u64 * spacing_ns, batch.queued(first + place));
-            }
-            if let Some(chosen) = sample.filter(|chosen| (first..first + count).contains(chosen)) {
-                let place = (chosen - first) as u64;
-                self.ask(sockets.current(), place, before_ns, before_ns + place * spacing_ns);
-                batch.request_stamp(chosen);
+            for n in first..first + count {
+                let stamps = self.queued.get(n).copied().unwrap_or_default();
+                let place = (n - first) as u64;
+                let stamped_ns = before_ns + place * spacing_ns;
+                if stamps.at_send {
+                    responder.stamp(stamped_ns, batch.queued(n));
+                }
+                let sample = (chosen == Some(n) && stamps.at_send).then_some(Purpose::Sample(Sample {
+                    place,
+                    before_ns,
+                    stamped_ns,
+                }));
+                if let Some(purpose) = stamps.tell.map(Purpose::Tell).or(sample)
+                    && self.ask(sockets.current(), purpose, before_ns)
+                {
+                    batch.request_stamp(n);
+                }
             }
             sent += sockets.server().map_or(0, |server| server.send_some(batch, first, count));
         }
         batch.clear_answers();
+        self.queued.clear();
         sent
     }
 
@@ -105,72 +147,74 @@ impl Transmit {
     fn chosen(&mut self, queued: usize, now_ns: u64) -> Option<usize> {
         // A clock that was set back must not stop the samples.
         let due = now_ns >= self.sample_at_ns || self.sample_at_ns - now_ns > RETRY_NS;
-        if queued == 0 || !due || self.pending.is_some() {
+        if queued == 0 || !due {
             return None;
         }
         self.sample_at_ns = now_ns + SAMPLE_NS;
         Some((self.random.bits() % queued as u64) as usize)
     }
 
-    fn ask(&mut self, socket: usize, place: u64, before_ns: u64, stamped_ns: u64) {
-        let Some(next) = self.ids.get_mut(socket) else { return };
-        let id = *next;
+    /// Whether the kernel is to be asked for a stamp.
+    fn ask(&mut self, socket: usize, purpose: Purpose, now_ns: u64) -> bool {
+        let silent = now_ns < self.silent_until_ns && self.silent_until_ns - now_ns <= RETRY_NS;
+        let Some(next) = self.ids.get_mut(socket) else { return false };
+        if silent || self.awaited.len() >= AWAITED {
+            return false;
+        }
+        self.awaited.push_back(Awaited { socket, id: *next, purpose });
         *next = next.wrapping_add(1);
-        self.pending = Some(Pending { socket, id, place, before_ns, stamped_ns, turns: 0 });
+        true
     }
 
-    /// Reads the stamp that is awaited, once it is there. `idle`: nothing came, so stamps that nobody awaits any more,
-    /// which would wake the worker again and again, are read too.
-    pub(super) fn collect(&mut self, sockets: &ServerSet, served: &mut Served, idle: bool) {
-        if let Some(mut pending) = self.pending.take() {
-            if !self.read(sockets, pending.socket, Some(&pending), served) {
-                pending.turns += 1;
-                if pending.turns < PATIENCE {
-                    self.pending = Some(pending);
-                } else {
-                    self.sample_at_ns = unix_now() + RETRY_NS;
-                }
+    /// Reads the stamps that are awaited, once they are there. `idle`: nothing came, so stamps that nobody awaits any
+    /// more, which would wake the worker again and again, are read too.
+    pub(super) fn collect(&mut self, sockets: &ServerSet, responder: &impl Responder, served: &mut Served, idle: bool) {
+        while let Some(socket) = self.awaited.front().map(|first| first.socket) {
+            if !self.read(sockets, socket, responder, served) {
+                break;
             }
-        } else if idle {
-            for socket in 0..sockets.count() {
-                self.read(sockets, socket, None, served);
+            self.turns = 0;
+        }
+        if self.awaited.is_empty() {
+            self.turns = 0;
+            if idle {
+                (0..sockets.count()).for_each(|socket| {
+                    self.read(sockets, socket, responder, served);
+                });
             }
+            return;
+        }
+        self.turns += 1;
+        if self.turns >= PATIENCE {
+            self.turns = 0;
+            self.awaited.clear();
+            self.silent_until_ns = unix_now() + RETRY_NS;
         }
     }
 
-    /// Reads what one socket has; returns whether the awaited one is settled.
-    fn read(&mut self, sockets: &ServerSet, socket: usize, awaited: Option<&Pending>, served: &mut Served) -> bool {
-        let Some(server) = sockets.nth(socket) else { return true };
-        let Ok(stamps) = self.reader.read(server) else { return true };
-        let mut settled = false;
+    /// Reads what one socket has; returns whether that was anything.
+    fn read(&mut self, sockets: &ServerSet, socket: usize, responder: &impl Responder, served: &mut Served) -> bool {
+        let Some(server) = sockets.nth(socket) else { return false };
+        let Ok(stamps) = self.reader.read(server) else { return false };
         for stamp in stamps {
-            match awaited {
-                Some(pending) if pending.id == stamp.id => {
-                    self.spacing.note(pending, stamp.unix_ns);
-                    match stamp.unix_ns.checked_sub(pending.stamped_ns) {
-                        Some(early_ns) if early_ns < STEP_NS => {
-                            self.errors.record(early_ns);
-                            served.tx_sampled += 1;
-                        }
-                        None if pending.stamped_ns - stamp.unix_ns < STEP_NS => {
-                            self.spacing = Spacing::default();
-                            served.tx_sampled += 1;
-                            served.tx_late += 1;
-                        }
-                        _ => {}
-                    }
-                    settled = true;
+            let found = take(&mut self.awaited, socket, stamp.id);
+            let Some(purpose) = found else {
+                // Asked for by the worker before, given up, or not sent: the numbers go on from here.
+                self.awaited.retain(|awaited| awaited.socket != socket);
+                if let Some(next) = self.ids.get_mut(socket) {
+                    *next = stamp.id.wrapping_add(1);
                 }
-                // One given up, or asked for by the worker before: the numbers go on from there.
-                _ => {
-                    settled |= awaited.is_some_and(|pending| (stamp.id.wrapping_sub(pending.id) as i32) > 0);
-                    if let Some(next) = self.ids.get_mut(socket) {
-                        *next = stamp.id.wrapping_add(1);
-                    }
+                continue;
+            };
+            match purpose {
+                Purpose::Tell(key) => responder.left(key, stamp.unix_ns),
+                Purpose::Sample(sample) => {
+                    self.spacing.note(&sample, stamp.unix_ns);
+                    compare(&sample, stamp.unix_ns, &mut self.errors, &mut self.spacing, served);
                 }
             }
         }
-        settled
+        !stamps.is_empty()
     }
 
     /// Adds the samples to those of all workers, now and then; `last`: in any case.
@@ -183,6 +227,34 @@ impl Transmit {
             }
             self.share_at_ns = now_ns + SHARE_NS;
         }
+    }
+}
+
+/// What the stamp with this number is for. Those before it on its socket will not come any more.
+fn take(awaited: &mut VecDeque<Awaited>, socket: usize, id: u32) -> Option<Purpose> {
+    let found = awaited.iter().position(|awaited| (awaited.socket, awaited.id) == (socket, id))?;
+    let purpose = awaited.get(found).map(|awaited| awaited.purpose);
+    let mut n = 0;
+    awaited.retain(|awaited| {
+        n += 1;
+        n > found + 1 || awaited.socket != socket
+    });
+    purpose
+}
+
+/// How far the stamp in an answer is from the kernel's.
+fn compare(sample: &Sample, sent_ns: u64, errors: &mut Durations, spacing: &mut Spacing, served: &mut Served) {
+    match sent_ns.checked_sub(sample.stamped_ns) {
+        Some(early_ns) if early_ns < STEP_NS => {
+            errors.record(early_ns);
+            served.tx_sampled += 1;
+        }
+        None if sample.stamped_ns - sent_ns < STEP_NS => {
+            *spacing = Spacing::default();
+            served.tx_sampled += 1;
+            served.tx_late += 1;
+        }
+        _ => {}
     }
 }
 
@@ -204,12 +276,12 @@ impl Spacing {
     const LEAST_PLACE: u64 = 8;
     const STALE_NS: u64 = 10_000_000_000;
 
-    fn note(&mut self, pending: &Pending, stamp_ns: u64) {
-        let Some(took_ns) = stamp_ns.checked_sub(pending.before_ns) else { return };
-        if pending.place < Self::LEAST_PLACE || took_ns > STEP_NS {
+    fn note(&mut self, sample: &Sample, stamp_ns: u64) {
+        let Some(took_ns) = stamp_ns.checked_sub(sample.before_ns) else { return };
+        if sample.place < Self::LEAST_PLACE || took_ns > STEP_NS {
             return;
         }
-        let each_ns = took_ns / pending.place;
+        let each_ns = took_ns / sample.place;
         self.least_ns = Some(self.least_ns.map_or(each_ns, |least| least.min(each_ns)));
         (self.samples, self.noted_at_ns) = (self.samples + 1, stamp_ns);
         if self.samples == Self::WINDOW {
@@ -234,8 +306,7 @@ mod tests {
     const BEFORE: u64 = 1_800_000_000_000_000_000;
 
     fn sample(spacing: &mut Spacing, place: u64, each_ns: u64) {
-        let pending = Pending { socket: 0, id: 0, place, before_ns: BEFORE, stamped_ns: BEFORE, turns: 0 };
-        spacing.note(&pending, BEFORE + place * each_ns);
+        spacing.note(&Sample { place, before_ns: BEFORE, stamped_ns: BEFORE }, BEFORE + place * each_ns);
     }
 
     #[test]
@@ -263,5 +334,31 @@ mod tests {
         assert_eq!(spacing.bound_ns(BEFORE), 675);
         assert_eq!(spacing.bound_ns(BEFORE + 11_000_000_000), 0, "stale");
         assert_eq!(spacing.bound_ns(BEFORE - 11_000_000_000), 0, "the clock was set back");
+    }
+
+    #[test]
+    fn a_late_stamp_takes_the_bound_away() {
+        let (mut spacing, mut errors, mut served) = (Spacing::default(), Durations::new(), Served::default());
+        (0..Spacing::WINDOW).for_each(|_| sample(&mut spacing, 16, 900));
+        let sent = Sample { place: 16, before_ns: BEFORE, stamped_ns: BEFORE + 10_000 };
+        compare(&sent, BEFORE + 12_000, &mut errors, &mut spacing, &mut served);
+        assert_eq!((errors.count(), errors.max(), served.tx_late), (1, 2000, 0));
+        assert_eq!(spacing.bound_ns(BEFORE), 675);
+        compare(&sent, BEFORE + 9_999, &mut errors, &mut spacing, &mut served);
+        assert_eq!((errors.count(), served.tx_sampled, served.tx_late), (1, 2, 1));
+        assert_eq!(spacing.bound_ns(BEFORE), 0);
+        compare(&sent, BEFORE + 3_600_000_000_000, &mut errors, &mut spacing, &mut served);
+        compare(&sent, BEFORE - 3_600_000_000_000, &mut errors, &mut spacing, &mut served);
+        assert_eq!(served.tx_sampled, 2, "a clock that was set is no error of the stamps");
+    }
+
+    #[test]
+    fn stamps_are_matched_by_socket_and_number() {
+        let tell = |socket, id| Awaited { socket, id, purpose: Purpose::Tell(u64::from(id)) };
+        let mut awaited = VecDeque::from([tell(0, 7), tell(1, 7), tell(0, 8), tell(0, 9)]);
+        assert!(take(&mut awaited, 0, 6).is_none());
+        assert!(matches!(take(&mut awaited, 0, 8), Some(Purpose::Tell(8))));
+        let left: Vec<_> = awaited.iter().map(|awaited| (awaited.socket, awaited.id)).collect();
+        assert_eq!(left, [(1, 7), (0, 9)], "the one before it on its socket is given up");
     }
 }
