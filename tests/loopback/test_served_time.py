@@ -117,7 +117,7 @@ def test_a_state_grows_stale_when_the_daemon_fails(daemon: FakeDaemon, says: dic
         assert all((answer[0] >> 6 == 3) == (answer[1] == 0) for answer in seen), "leap 3 and stratum 0 together"
         grown = [int.from_bytes(answer[8:12], "big") for answer in seen[:-1] if answer[1]]
         assert grown[-1] > grown[0], "the dispersion grew meanwhile"
-        assert server.stats()["state"]["why"]
+        wait_until(lambda: server.stats()["state"]["why"])
         daemon.says = {}
         wait_until(lambda: exchange(server)[1] == 2, message="recovered")
 
@@ -193,7 +193,7 @@ def test_an_interleaved_client_is_told_when_the_answer_before_left() -> None:
             left, stamped = (int.from_bytes(packet[40:48], "big") for packet in (last, before))
             # It left after its own stamp, and before the next request came.
             assert stamped - 2 <= left <= int.from_bytes(last[32:40], "big")
-        assert server.stats()["stamps"]["interleaved"] >= 1
+        wait_until(lambda: server.stats()["stamps"]["interleaved"] >= 1)
 
 
 def test_the_error_of_transmit_stamps_is_measured() -> None:

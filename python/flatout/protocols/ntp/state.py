@@ -117,8 +117,8 @@ def stamp_difference_ns(later: int, earlier: int) -> int:
 
 
 def short_ns(units: int) -> int:
-    """NTP's short format (16.16 bits of seconds) in ns, rounded up."""
-    return -(-(units * SECOND_NS) >> 16)
+    """NTP's short format (16.16 bits of seconds) in ns, rounded down: rounded up again it is the same."""
+    return (units * SECOND_NS) >> 16
 
 
 def measured_precision() -> int:
