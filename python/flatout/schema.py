@@ -135,6 +135,7 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     sent_bytes: int = 0
     clients_forgotten: int = 0
     limits: ServedLimits | None = None
+    stamps: dict[str, Any] | None = None
     state: dict[str, Any] | None = None
     replaced: Replaced | None = None
     errors: list[str] = []

@@ -11,6 +11,7 @@ pub(crate) mod live;
 pub(crate) mod pending_input;
 mod streams;
 mod supervisor;
+mod transmit;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use flatout_wire::{DropReason, Link, Protocol, Responder};
 use crate::answer_table::AnswerTable;
 use crate::clock::{SystemClock, steady_now, unique, unix_now};
 use crate::generator::start::uses_uring;
+use crate::histogram::Durations;
 use crate::plan::{AdmissionPlan, Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
@@ -33,6 +35,7 @@ use admission::{Admission, Admissions, Refused};
 pub use admission::{Class, ClientRow};
 use live::{LiveReader, SharedState};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
+use transmit::SharedErrors;
 
 #[cfg(test)]
 pub(crate) use streams::Worker as Answering;
@@ -87,6 +90,12 @@ counters! {
         clients_forgotten: u64,
         /// Datagrams without a credible stamp of the kernel: their arrival is when the worker read them.
         unstamped: u64,
+        /// Answers that tell when the answer before left.
+        interleaved: u64,
+        /// Answers of which the kernel's own transmit stamp was read.
+        tx_sampled: u64,
+        /// Those of them that had left before the stamp in them.
+        tx_late: u64,
         /// Datagrams that the kernel dropped because the worker did not read them in time.
         kernel_drops: u64,
         /// CPU time of the worker's threads, ns.
@@ -134,6 +143,7 @@ pub struct Serving {
     process: Process,
     threads: Mutex<ThreadGroup<()>>,
     live: Arc<SharedState>,
+    tx_errors: SharedErrors,
     admissions: Arc<Admissions>,
 }
 
@@ -185,6 +195,7 @@ impl Serving {
             process: Process::this(),
             threads: Mutex::default(),
             live: Arc::default(),
+            tx_errors: Arc::default(),
             admissions: Arc::new(Admissions::new(&plan.admission, workers)),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
@@ -217,9 +228,11 @@ impl Serving {
         for (n, sockets) in sockets.into_iter().enumerate() {
             let (responder, answer_table) = (shared.responder.clone(), Arc::clone(&shared.answer_table));
             let (live, admissions) = (Arc::clone(&self.live), Arc::clone(&self.admissions));
+            let errors = Arc::clone(&self.tx_errors);
             let make = move || {
                 let (responder, table) = (own::<P>(&responder), Arc::clone(&answer_table));
-                let (live, sockets) = (LiveReader::new(Arc::clone(&live)), sockets.clone());
+                let live = (LiveReader::new(Arc::clone(&live)), Arc::clone(&errors));
+                let sockets = sockets.clone();
                 let admission = Admission::new(Arc::clone(&admissions), n, clients, unique());
                 Box::new(move |post: &Post, published: &Published<Served>, drops: u64| {
                     datagrams::Worker::<P>::new(sockets, responder, table, live, admission, drops).run(post, published)
@@ -291,6 +304,12 @@ impl Serving {
     /// of datagrams on.
     pub fn set_state(&self, words: &[u64; STATE_WORDS]) {
         self.live.set(words, steady_now(), unix_now());
+    }
+
+    /// By how much the transmit stamps in answers are before the kernel's own, ns: of sampled answers.
+    #[must_use]
+    pub fn tx_errors(&self) -> Durations {
+        lock(&self.tx_errors).clone()
     }
 
     /// Replaces the rules of which datagrams are answered; what is known of clients stays, as does the bandwidth.

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use flatout_engine::plan::python::{IOS, LINKS, address, one_of};
 
+use super::histogram::Histogram;
 use super::load::Words;
 use super::{elsewhere, raise};
 
@@ -130,6 +131,11 @@ impl Server {
             }
         }
         Ok(sum)
+    }
+
+    /// By how much the transmit stamps in answers are before the kernel's own, of sampled answers.
+    fn tx_errors(&self) -> PyResult<Histogram> {
+        Ok(Histogram(self.here()?.tx_errors()))
     }
 
     /// Replaces the rules of which datagrams are answered, but not the bandwidth.

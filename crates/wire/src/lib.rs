@@ -170,6 +170,21 @@ pub struct LiveState {
     pub stepped_ns: i64,
 }
 
+/// What is to be done with the stamps of an answer over datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerStamps {
+    /// [`Responder::stamp`] is to be called just before it is sent.
+    pub at_send: bool,
+    /// [`Responder::left`] is to be told under this key when the kernel sent it; `None`: nothing.
+    pub tell: Option<u64>,
+}
+
+impl Default for AnswerStamps {
+    fn default() -> Self {
+        Self { at_send: true, tell: None }
+    }
+}
+
 /// A responder. Each worker has its own.
 pub trait Responder: Clone + Send + 'static {
     /// Whether it answers from a live state and stamps its answers: [`Responder::refresh`] and [`Responder::stamp`].
@@ -211,6 +226,12 @@ pub trait Responder: Clone + Send + 'static {
     fn refresh(&mut self, _state: &LiveState, _now_unix_ns: u64) {}
     /// Writes when it is sent, Unix time in ns, into an answer over datagrams, just before that.
     fn stamp(&self, _now_unix_ns: u64, _answer: &mut [u8]) {}
+    /// What the last answer needs.
+    fn stamps(&self) -> AnswerStamps {
+        AnswerStamps::default()
+    }
+    /// Takes when an answer left, by the kernel's stamp: Unix time in ns.
+    fn left(&self, _key: u64, _unix_ns: u64) {}
 }
 
 /// A decoder of one-way messages of fixed size.

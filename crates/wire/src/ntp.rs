@@ -4,6 +4,7 @@
 //! every server echoes as origin; so matching an answer is arithmetic. The server is in `ntp/responder.rs`, what it says
 //! of its clock in `ntp/time_state.rs`. Key exchange and MACs are not supported.
 
+mod interleaved;
 mod responder;
 mod time_state;
 

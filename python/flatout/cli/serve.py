@@ -177,6 +177,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     replaced = {**now["replaced"], "count": now["replaced"]["count"] - before["replaced"]["count"]}
     plain["replaced"] = replaced
     changed = {**now, **plain, "dropped": events(before["dropped"], now["dropped"]), "workers": workers}
+    if "stamps" in now:
+        changed["stamps"] = {**events(before["stamps"], now["stamps"], frozenset({"tx_early_ns"}))}
     if now["connections"] is not None:
         changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))
         changed["bytes"] = events(before["bytes"], now["bytes"])

@@ -106,6 +106,7 @@ class Answerer(Server):
             cpus=list(cpus),
         )
         self._descriptors = descriptors - open_files()
+        self._stamped = spoken.state_source is not None
         self._poller = None if source is None else StatePoller(source, self._engine.set_state)
         if limits is not None:
             self._governor.begin(self._engine)
@@ -156,6 +157,11 @@ class Answerer(Server):
         `replaced` {count, last}: how many workers for datagrams were replaced because they failed or stalled, and why
         the last one was. `errors` and `notes` are lists of text, as the properties of these names.
 
+        `stamps`, where answers have stamps: {unstamped, interleaved, tx_sampled, tx_late, tx_early_ns {p50, p99, max}}:
+        arrivals without a stamp of the kernel's; answers that tell when the answer before left; answers whose transmit
+        stamp was compared with the kernel's own; those of them that were later, which must not be; by how much the
+        others were earlier (None without samples).
+
         `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
         asked, how often it told a state, how often it failed, why it failed last, and the last state.
 
@@ -175,6 +181,7 @@ class Answerer(Server):
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
             **(self._of_streams(workers) if self.streams else {}),
+            **(self._stamps(workers) if self._stamped else {}),
             **{name: _sum(workers, name) for name in ("kissed", "sent_bytes", "clients_forgotten")},
             **({} if self._poller is None else {"state": self._poller.stats()}),
             **({} if not self._governor.active else {"limits": self._governor.stats()}),
@@ -182,6 +189,12 @@ class Answerer(Server):
             "errors": self.errors,
             "notes": self.notes,
         }
+
+    def _stamps(self, workers: list[dict[str, int]]) -> dict[str, Any]:
+        errors = self._engine.tx_errors()
+        early = {name: errors.quantile(q) for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
+        counted = {name: _sum(workers, name) for name in ("unstamped", "interleaved", "tx_sampled", "tx_late")}
+        return {"stamps": {**counted, "tx_early_ns": early if errors.count else None}}
 
     def _connections(self, workers: list[dict[str, int]]) -> dict[str, int]:
         counted = {name: _sum(workers, name) for name in ("accepted", *ENDS)}

@@ -12,7 +12,6 @@ _COUNTERS = (
     ("kissed", "kiss_total", "Of the answers those that were a kiss-o'-death."),
     ("sent_bytes", "sent_bytes_total", "Bytes of the answers over UDP, with UDP and IP headers."),
     ("kernel_drops", "kernel_drops_total", "Datagrams that the kernel dropped because they were not read in time."),
-    ("unstamped", "unstamped_total", "Datagrams without a credible receive stamp of the kernel."),
     ("clients_forgotten", "clients_forgotten_total", "Clients that were forgotten to make room for others."),
 )
 
@@ -37,6 +36,44 @@ def _lines(stats: Mapping[str, Any], label: str) -> Iterator[str]:
     yield from _metric("flatout_workers_replaced_total", "counter", text, [(label, replaced)])
     yield from _metric("flatout_uptime_seconds", "gauge", "Time since the start.", [(label, stats["t_s"])])
     yield from _limits(stats.get("limits") or {}, label)
+    yield from _stamps(stats.get("stamps") or {}, label)
+    yield from _state(stats.get("state") or {}, label)
+
+
+_STAMPS = (
+    ("unstamped", "unstamped_total", "Datagrams without a credible receive stamp of the kernel."),
+    ("interleaved", "interleaved_total", "Answers that tell when the answer before left."),
+    ("tx_sampled", "tx_sampled_total", "Answers whose transmit stamp was compared with the kernel's."),
+    ("tx_late", "tx_late_total", "Those of them whose transmit stamp was later than the kernel's."),
+)
+_STATE_COUNTERS = ("asked", "told", "failed")
+
+
+def _stamps(stamps: Mapping[str, Any], label: str) -> Iterator[str]:
+    for name, metric, text in _STAMPS:
+        if name in stamps:
+            yield from _metric(f"flatout_{metric}", "counter", text, [(label, stamps[name])])
+    early = stamps.get("tx_early_ns") or {}
+    text = "By how much transmit stamps were earlier than the kernel's."
+    quantiles = [(f'{label},quantile="{name}"', ns / 1e9) for name, ns in early.items()]
+    yield from _metric("flatout_tx_early_seconds", "gauge", text, quantiles)
+
+
+def _state(state: Mapping[str, Any], label: str) -> Iterator[str]:
+    """Whatever the source of the state tells in numbers."""
+    for name, value in state.items():
+        if not isinstance(value, int | float):
+            continue
+        if name in _STATE_COUNTERS:
+            text = f"How often the source of the state was {name}." if name == "asked" else f"How often it {name}."
+            yield from _metric(f"flatout_state_{name}_total", "counter", text, [(label, value)])
+        elif name.endswith("_ns"):
+            seconds = [(label, value / 1e9)]
+            yield from _metric(f"flatout_state_{name[:-3]}_seconds", "gauge", "Of the last state.", seconds)
+        elif name.endswith("_s"):
+            yield from _metric(f"flatout_state_{name[:-2]}_seconds", "gauge", "Of the last state.", [(label, value)])
+        else:
+            yield from _metric(f"flatout_state_{name}", "gauge", "Of the last state.", [(label, value)])
 
 
 def _limits(limits: Mapping[str, Any], label: str) -> Iterator[str]:

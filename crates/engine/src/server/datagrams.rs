@@ -12,6 +12,7 @@ use flatout_wire::{Link, Protocol, RequestContext, Responder};
 use super::admission::{Admission, Refused, Verdict};
 use super::live::LiveReader;
 use super::supervisor::Post;
+use super::transmit::{SharedErrors, Transmit};
 use super::{NOT_UNICAST, PUBLISH_NS, REFUSED, Served, TOO_LONG, TOO_LONG_ANSWER, UNSENT, WAIT};
 use crate::answer_table::AnswerTable;
 use crate::backoff::Backoff;
@@ -27,6 +28,8 @@ pub(super) struct Worker<P: Protocol> {
     responder: P::Responder,
     answer_table: Arc<AnswerTable>,
     live: LiveReader,
+    /// `None` for protocols without stamps.
+    transmit: Option<Transmit>,
     admission: Admission,
     /// Steady time when the batch was received, ns.
     steady: u64,
@@ -43,7 +46,7 @@ impl<P: Protocol> Worker<P> {
         sockets: Vec<Arc<Server>>,
         responder: P::Responder,
         answer_table: Arc<AnswerTable>,
-        live: LiveReader,
+        live: (LiveReader, SharedErrors),
         admission: Admission,
         drops_before: u64,
     ) -> Self {
@@ -51,9 +54,13 @@ impl<P: Protocol> Worker<P> {
             let at = socket.address().ok();
             (at.map(|at| at.ip()).filter(|ip| !ip.to_canonical().is_unspecified()), at.map_or(0, |at| at.port()))
         };
+        let bound = sockets.iter().map(bound).collect();
+        let sockets = ServerSet::new(sockets, WAIT);
+        let (live, errors) = live;
         Self {
-            bound: sockets.iter().map(bound).collect(),
-            sockets: ServerSet::new(sockets, WAIT),
+            transmit: <P::Responder as Responder>::LIVE.then(|| Transmit::new(&sockets, BATCH, errors)),
+            bound,
+            sockets,
             responder,
             answer_table,
             live,
@@ -76,14 +83,14 @@ impl<P: Protocol> Worker<P> {
             for slot in 0..count {
                 self.consider(slot, now);
             }
-            self.send();
+            self.send(count == 0);
             if count == 0 || now > published_at + PUBLISH_NS {
                 published_at = now;
-                self.measure();
+                self.measure(now, false);
                 published.offer(&self.served);
             }
         }
-        self.measure();
+        self.measure(unix_now(), true);
         published.publish(&self.served);
         backoff.end()
     }
@@ -120,6 +127,9 @@ impl<P: Protocol> Worker<P> {
                     self.served.sent_bytes += bytes;
                     self.admission.spend(bytes);
                     self.batch.answer(slot, answer);
+                    if let Some(transmit) = &mut self.transmit {
+                        transmit.queue(self.responder.stamps(), &mut self.served);
+                    }
                 }
                 Err(reason) => self.served.dropped[reason] += 1,
             }
@@ -160,17 +170,27 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn send(&mut self) {
+    fn send(&mut self, idle: bool) {
         let queued = self.batch.answers() as u64;
-        let sent = self.sockets.send_answers(&mut self.batch) as u64;
+        let sent = match &mut self.transmit {
+            Some(transmit) => {
+                let sent = transmit.send(&self.sockets, &mut self.batch, &self.responder);
+                transmit.collect(&self.sockets, &self.responder, &mut self.served, idle);
+                sent
+            }
+            None => self.sockets.send_answers(&mut self.batch),
+        } as u64;
         self.served.answered += sent;
         self.served.dropped[UNSENT] += queued - sent;
     }
 
-    fn measure(&mut self) {
+    fn measure(&mut self, now: u64, last: bool) {
         self.served.kernel_drops = self.sockets.drops().saturating_sub(self.drops_before);
         self.served.clients_forgotten = self.admission.forgotten();
         self.served.cpu_ns = flatout_net::thread_cpu_ns();
+        if let Some(transmit) = &mut self.transmit {
+            transmit.share(now, last);
+        }
     }
 }
 
