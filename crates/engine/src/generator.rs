@@ -5,6 +5,7 @@
 //! What is heard is handled in `load/read_replies.rs`.
 
 mod classify;
+mod exchanges;
 pub mod one_way;
 pub mod opener;
 mod ping_pong;
@@ -32,6 +33,7 @@ use crate::published::PublishedRun;
 use crate::query_set::Cursor;
 use crate::tally::{Counts, Unsent};
 
+use exchanges::Exchanges;
 use ping_pong::PingPongPacer;
 use schedule::Schedule;
 use tracker::RequestTracker;
@@ -126,6 +128,7 @@ pub struct DatagramClient<P: Protocol, L, C> {
     queries: Vec<u32>,
     schedule: Schedule,
     tracker: RequestTracker,
+    exchanges: Exchanges,
     outgoing: Batch,
     incoming: Batch,
     flow: usize,
@@ -140,7 +143,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
     pub fn new(parts: DatagramParts<P, L, C>) -> Self {
         let slots = parts.options.slots.max(16).min(1 << parts.client.index_bits().min(24));
         let rings = Rings::new(parts.link.flows(), slots);
+        let referring = if parts.client.refers_back() { parts.link.flows() } else { 0 };
         Self {
+            exchanges: Exchanges::new(referring),
             outgoing: Batch::new(GROUP, parts.client.longest(), false),
             incoming: Batch::new(ARRIVALS_A_CALL, P::DATAGRAM_MAX, false),
             client: parts.client,
@@ -159,10 +164,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         }
     }
 
-    /// The memory of all rings, in bytes.
+    /// The memory of all rings and exchanges, in bytes.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.tracker.rings.bytes()
+        self.tracker.rings.bytes() + self.exchanges.bytes()
     }
 
     /// Asks until the schedule is over and all that may still come has come; returns the counters.
@@ -246,12 +251,16 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         let flow_id = self.options.first_flow + self.flow as u32;
         let (mut count, mut length) = (0, 0);
         self.queries.clear();
-        while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
+        let group = if self.client.alone() { 1 } else { GROUP };
+        while count < group && self.schedule.due(count).is_some_and(|due| due <= until) {
             let Some(index) = self.tracker.rings.of(self.flow).vacancy(count as u32) else { break };
             let query = self.cursor.next();
             length = self.client.fill(flow_id, index, self.cursor.query(query), self.outgoing.slot(count));
             if self.client.stamped() {
                 self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
+            }
+            if let Some(last) = self.exchanges.refer(self.flow, index) {
+                self.client.refer(flow_id, index, &last, self.outgoing.slot(count));
             }
             self.outgoing.set_length(count, length);
             self.queries.push(query);
@@ -260,7 +269,14 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         if count == 0 {
             return self.hold_back(now, Unsent::NoSlot);
         }
+        if !self.client.alone() {
+            let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+            return self.note_sent(sent, now);
+        }
+        // The send time is that of the call, and not of the turn.
+        let now = self.clock.now();
         let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+        self.end_turn();
         self.note_sent(sent, now)
     }
 

@@ -89,6 +89,17 @@ impl LoadRun {
         })
     }
 
+    /// What answers say of the server's time: (from its receive stamp to its transmit stamp; how far its clock is behind
+    /// this host's, and how far ahead), over all seconds that are over.
+    fn server_times(&self, py: Python<'_>) -> (Histogram, Histogram, Histogram) {
+        self.with(py, |run| {
+            let totals = run.totals();
+            let [response, behind, ahead] =
+                [&totals.response, &totals.offset.behind, &totals.offset.ahead].map(|d| Histogram(d.clone()));
+            (response, behind, ahead)
+        })
+    }
+
     /// Of all threads that send, once they are done: ns that they waited for a CPU (None: not counted by this kernel),
     /// and switches that they did not ask for.
     fn contention(&self, py: Python<'_>) -> (Option<u64>, u64) {

@@ -175,23 +175,23 @@ impl RequestTracker {
         }
     }
 
-    /// A request of `flow` has been answered or refused; returns whether it had not settled before.
-    pub(super) fn settle(&mut self, event: &Event) -> bool {
+    /// A request of `flow` has been answered or refused; returns how it ended and what it was, unless it had before.
+    pub(super) fn settle(&mut self, event: &Event) -> Option<(Outcome, Slot)> {
         let settled = self.rings.of(event.flow).settle(event.index, event.seen, self.times.timeout, event.outcome);
         let (outcome, slot) = match settled {
             Settled::Forgotten => {
                 self.rings.of(event.flow).head.forgotten += 1;
-                return false;
+                return None;
             }
             Settled::Duplicate(slot) => {
                 self.counts.duplicate += u64::from(self.counted(slot.due) && event.outcome != Outcome::Refused);
-                return false;
+                return None;
             }
             Settled::As(outcome, slot) => (outcome, slot),
         };
         self.open -= 1;
         if !self.counted(slot.due) {
-            return true;
+            return Some((outcome, slot));
         }
         self.count(event, outcome);
         if outcome == Outcome::Answered {
@@ -208,7 +208,7 @@ impl RequestTracker {
         }
         let (due, sent, answered) = (slot.due, Some(slot.sent), Some(event.seen));
         self.note(Row { due, sent, answered, outcome, flow: event.flow as u32, index: event.index });
-        true
+        Some((outcome, slot))
     }
 
     fn count(&mut self, event: &Event, outcome: Outcome) {
