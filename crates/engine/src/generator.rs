@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::flow::Rings;
 use crate::log::LogWriter;
 use crate::pace::Pacer;
-use crate::plan::Wait;
+use crate::plan::{MANY_FLOWS, Wait};
 use crate::published::PublishedRun;
 use crate::query_set::Cursor;
 use crate::tally::{Counts, Unsent};
@@ -141,7 +141,8 @@ pub struct DatagramClient<P: Protocol, L, C> {
 impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: DatagramParts<P, L, C>) -> Self {
-        let slots = parts.options.slots.max(16).min(1 << parts.client.index_bits().min(24));
+        let least = if parts.link.flows() > MANY_FLOWS { 4 } else { 16 };
+        let slots = parts.options.slots.max(least).min(1 << parts.client.index_bits().min(24));
         let rings = Rings::new(parts.link.flows(), slots);
         let referring = if parts.client.refers_back() { parts.link.flows() } else { 0 };
         Self {

@@ -73,6 +73,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[Address]
     link: Transport
     flows: int
+    shared_sockets: bool
     policy: ConnectionPolicy
     ticks: Ticks
     node: Share

@@ -91,6 +91,8 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
+    shared = not scenario.streams and capacity.shares_sockets(streams.connections(scenario), len(sources), room)
+    tight += _check_shared(scenario, exchange, sources, beside) if shared else []
     placement, target = place(
         *(endpoint.address, endpoint.port),
         stream=scenario.streams,
@@ -105,6 +107,7 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         sources,
         placement=placement,
         slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        shared=shared,
     )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
@@ -210,9 +213,29 @@ def _check_room(
         raise UsageError("the sources named contain no address")
     wanted, what = streams.connections(scenario), "connections" if scenario.streams else "flows"
     capacity.check_ports(wanted, len(sources), room, what=what)
-    capacity.check_files(wanted, scenario, room, what=what)
+    if scenario.streams or not capacity.shares_sockets(wanted, len(sources), room):
+        capacity.check_files(wanted, scenario, room, what=what)
     tight = capacity.check_memory(wanted, endpoint, room) if scenario.streams else None
     return [tight] if tight else []
+
+
+def _check_shared(
+    scenario: Scenario, exchange: Exchange, sources: list[targets.Address], beside: list[targets.Endpoint]
+) -> list[str]:
+    """What to say where flows share sockets. Errors: UsageError for what needs a socket for each flow."""
+    flows = streams.connections(scenario)
+    needs = [
+        ("one-way messages need", exchange.one_way),
+        ("several targets need", bool(beside)),
+        ("--gso needs", scenario.gso),
+        ("--busy-poll needs", scenario.busy_poll_us > 0),
+    ]
+    for what, asked in needs:
+        if asked:
+            raise UsageError(f"{what} a socket for each flow, and {flows:,} are more than this process may hold")
+    sockets = capacity.shared_sockets(flows, len(sources), scenario.threads)
+    named = f"{flows:,} flows from {len(sources):,} addresses share {sockets:,} socket{'s'[: sockets > 1]}"
+    return [f"{named}: this process may not hold as many descriptors as flows"]
 
 
 def _load_plan(
@@ -223,6 +246,7 @@ def _load_plan(
     *,
     placement: Placement,
     slow_after_ns: int | None,
+    shared: bool,
 ) -> LoadPlan:
     index, of = scenario.node or (1, 1)
     return LoadPlan(
@@ -234,6 +258,7 @@ def _load_plan(
         sources=sources,
         link=scenario.transport,
         flows=nodes.part(scenario.askers, scenario.node),
+        shared_sockets=shared,
         policy=_connection_policy(scenario),
         ticks=Ticks(senders=scenario.senders, spread=scenario.spread),
         node=Share(index=index - 1, of=of),
