@@ -66,6 +66,9 @@ class FakeRun:
             histogram(*established),
         )
 
+    def server_times(self) -> tuple[Histogram, Histogram, Histogram]:
+        return histogram(), histogram(), histogram()
+
     def contention(self) -> tuple[int | None, int]:
         return 0, 0
 
