@@ -1,6 +1,7 @@
 """The native engine. Private: `flatout` is its face. Checked against the binary by stubtest."""
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -123,7 +124,11 @@ class Server:
         *,
         protocol: str,
         options: list[tuple[str, int]],
-        listen: tuple[_Address, int, int],
+        listen: Sequence[tuple[_Address, int, int]],
+        interface: str | None,
+        free_bind: bool,
+        inherited: list[int],
+        by_client: bool,
         links: list[str],
         entries: list[tuple[bytes, bytes]],
         io: str,
@@ -139,13 +144,16 @@ class Server:
     @property
     def connection_bytes(self) -> int: ...
     @property
-    def address(self) -> tuple[_Address, int]: ...
+    def addresses(self) -> list[tuple[_Address, int]]: ...
+    @property
+    def replaced(self) -> tuple[int, str]: ...
     @property
     def alive(self) -> bool: ...
     @property
     def failures(self) -> list[str]: ...
     def served(self) -> list[_Words]: ...
     def dropped(self) -> _Words: ...
+    def set_state(self, words: list[int]) -> None: ...
     def stop(self) -> None: ...
 
 @final

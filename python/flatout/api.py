@@ -36,7 +36,7 @@ from flatout.scenario.exchange import exchange_of
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.profile import Format
 from flatout.scenario.settings import LoadOptions
-from flatout.server.answering import CONNECTIONS, Answerer
+from flatout.server.answering import CONNECTIONS, Answerer, Balance
 from flatout.server.base import Server
 
 T = TypeVar("T")
@@ -204,8 +204,11 @@ async def limit_async(
 
 def serve(
     protocol: str,
-    listen: str | None = None,
+    listen: str | Sequence[str] | None = None,
     *,
+    interface: str | None = None,
+    free_bind: bool = False,
+    balance: Balance = "auto",
     threads: int | None = None,
     cpus: Iterable[int] | str = (),
     transports: Sequence[str] | None = None,
@@ -217,7 +220,12 @@ def serve(
     """Serves until the `with` block ends.
 
     `protocol`: its name; UsageError for an unknown one.
-    `listen`: ADDR:PORT; default: the protocol's test port on 127.0.0.1. UsageError where it cannot be had.
+    `listen`: ADDR:PORT, or several; "*:PORT" for all addresses of both families, "systemd" for the sockets that a
+    socket unit hands over; default: the protocol's test port on 127.0.0.1. UsageError where it cannot be had.
+    `interface`: over datagrams, only what comes by this interface; default: by all. UsageError for an unknown one.
+    `free_bind`: over datagrams, addresses may be such that this host does not have yet; default: False.
+    `balance`: which worker receives a datagram: "client": one for all of an address (IPv6: a /64); "flow": by address
+    and port; default: "auto", which is "client" where workers keep state of clients.
     `threads`: workers; default: one for each CPU that may be used, 1 for one-way messages.
     `cpus`: CPUs for them, as numbers or text ("0-3"); default: the scheduler chooses. UsageError for others'.
     `transports`: default: all that the protocol has but TLS; UsageError for others.
@@ -236,10 +244,15 @@ def serve(
             None,
         ):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
+        if not (listen is None or isinstance(listen, str)) or (interface, free_bind, balance) != (None, False, "auto"):
+            raise UsageError(f"{protocol} goes one way: it is received at one address, from all interfaces")
         return drained(protocol, listen, threads=threads, cpus=cpus, **options)
     return Answerer(
         protocol,
         listen,
+        interface=interface,
+        free_bind=free_bind,
+        balance=balance,
         threads=threads,
         cpus=cpus,
         transports=transports,

@@ -91,6 +91,13 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     total: bool = False
 
 
+class Replaced(msgspec.Struct, frozen=True, kw_only=True):
+    """How many workers that failed or stalled were replaced, and why the last one was."""
+
+    count: int
+    last: str
+
+
 class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `serve --json`: the events of a second, or of the whole time in the last line, which says `total`.
 
@@ -111,6 +118,7 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     bytes: dict[str, int] | None = None
     memory_bytes: int | None = None
     kernel_memory: dict[str, int] | None = None
+    replaced: Replaced | None = None
     errors: list[str] = []
     notes: list[str] = []
     total: bool = False
@@ -126,10 +134,11 @@ def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
     printed = (LoadResult, LimitResult, SweepResult, ServeLine, ReceiveLine, *_of_protocols())
     refs, definitions = msgspec.json.schema_components(printed, ref_template="#/$defs/{name}")
-    for name in ("LoadResult", "Trial", "LimitResult", "SweepResult"):
-        fields = definitions[name]["properties"]
-        fields["schema"] = {"const": SCHEMA}
-        definitions[name]["required"] = sorted({*definitions[name]["required"], "schema", "kind"})
+    for definition in definitions.values():
+        fields = definition.get("properties", {})
+        if "schema" in fields:
+            fields["schema"] = {"const": SCHEMA}
+            definition["required"] = sorted({*definition["required"], "schema", "kind"})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"What flatout prints for programs, version {SCHEMA}",

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 /// Failures in a row after which a thread gives up: 0.2 s.
-const TRIES: u32 = 20;
+pub(crate) const TRIES: u32 = 20;
 /// The pause after each, so that a lasting error takes no CPU time; tests need none.
 const PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_millis(10) };
 

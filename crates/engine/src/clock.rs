@@ -1,5 +1,6 @@
 //! The only clocks of flatout. Everything else takes the time as an argument.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -64,6 +65,13 @@ impl Clock for SystemClock {
 #[must_use]
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// Steady time in ns since its first reading in this process (CLOCK_MONOTONIC).
+#[must_use]
+pub fn steady_now() -> u64 {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    BEGINNING.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
 /// A number that no other call gives, in any process: it names, and is no secret.

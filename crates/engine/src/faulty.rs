@@ -89,8 +89,9 @@ impl Faulty {
     pub fn start<P: Protocol>(plan: &ServePlan, faults: Faults) -> io::Result<Self> {
         let invalid = |bad: flatout_wire::InvalidOption| io::Error::new(io::ErrorKind::InvalidInput, bad.expected);
         let responder = P::responder(&[]).map_err(invalid)?;
-        flatout_net::check_address_free(plan.listen)?;
-        let socket = Server::bind(plan.listen, Duration::from_millis(50))?;
+        let listen = *plan.listen.first().ok_or(io::ErrorKind::InvalidInput)?;
+        flatout_net::check_address_free(listen)?;
+        let socket = Server::bind(listen, Duration::from_millis(50))?;
         let address = socket.address()?;
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Done>>::default());
         let (their_stop, their_done) = (Arc::clone(&stop), Arc::clone(&done));

@@ -191,8 +191,16 @@ pub struct ServePlan {
     pub protocol: String,
     /// Its options.
     pub options: Vec<(String, i64)>,
-    /// Where to listen.
-    pub listen: SocketAddr,
+    /// Where to listen: at least one address, unless sockets are inherited.
+    pub listen: Vec<SocketAddr>,
+    /// Only what comes by this interface; over datagrams.
+    pub interface: Option<String>,
+    /// The addresses may be such that this host does not have yet; over datagrams.
+    pub free_bind: bool,
+    /// Descriptors of bound UDP sockets that this process was started with, instead of addresses.
+    pub inherited: Vec<i32>,
+    /// Whether all datagrams of a client (a v4 address, a v6 /64) reach one worker, whatever their ports.
+    pub by_client: bool,
     /// Over what: each worker listens on all of them.
     pub links: Vec<Link>,
     /// What to answer from: keys and values, as the protocol's wire file reads them.
@@ -203,7 +211,7 @@ pub struct ServePlan {
     pub connections: usize,
     /// How long a connection may be idle; none: for ever.
     pub idle_timeout_ns: Option<u64>,
-    /// Threads that answer, each with its own socket.
+    /// Threads that answer, each with its own socket for each address.
     pub workers: usize,
     /// Where to keep them, in turn; empty: the scheduler chooses.
     pub cpus: Vec<usize>,

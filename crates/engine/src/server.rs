@@ -1,4 +1,4 @@
-//! Workers that answer: each with its own sockets on the shared address, one thread a link.
+//! Workers that answer: each with its own sockets on the shared addresses, one thread a link.
 //!
 //! Laws: per message no allocation, no lock, no log; what gets no answer is counted by reason; what one client does, or
 //! one answer that cannot leave, never stops the others; only requests are answered.
@@ -6,8 +6,10 @@
 pub(crate) mod age_list;
 mod bind;
 mod datagrams;
+pub(crate) mod live;
 pub(crate) mod pending_input;
 mod streams;
+mod supervisor;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,15 +17,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{Epoll, Listener, Process, Streams, Uring};
-use flatout_wire::{DropReason, Protocol};
+use flatout_net::{Epoll, Listener, Process, Server, Streams, Uring};
+pub use flatout_wire::STATE_WORDS;
+use flatout_wire::{DropReason, Link, Protocol, Responder};
 
 use crate::answer_table::AnswerTable;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, steady_now, unique, unix_now};
 use crate::generator::start::uses_uring;
 use crate::plan::{Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
+
+use live::{LiveReader, SharedState};
+use supervisor::{AllPublished, Post, Replacements, Supervisor};
 
 #[cfg(test)]
 pub(crate) use streams::Worker as Answering;
@@ -60,6 +66,8 @@ counters! {
         answered: u64,
         /// Requests without answer, by [`DROPPED`].
         dropped: [u64; REASONS],
+        /// Datagrams without a credible stamp of the kernel: their arrival is when the worker read them.
+        unstamped: u64,
         /// Datagrams that the kernel dropped because the worker did not read them in time.
         kernel_drops: u64,
         /// CPU time of the worker's threads, ns.
@@ -96,24 +104,25 @@ counters! {
 /// Servers that run until they are stopped or dropped. All methods may be called from several threads at once.
 #[derive(Debug)]
 pub struct Serving {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     backend: &'static str,
     capacity: usize,
     stop: Arc<AtomicBool>,
     /// Of each worker, one a thread.
-    published: Vec<Vec<Arc<Published<Served>>>>,
+    published: Arc<AllPublished>,
     failures: Arc<Mutex<Vec<String>>>,
+    replacements: Arc<Replacements>,
     process: Process,
     threads: Mutex<ThreadGroup<()>>,
+    live: Arc<SharedState>,
 }
 
-/// What all threads share.
+/// What all threads begin with.
 struct Shared<P: Protocol> {
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
-    address: SocketAddr,
     io: Io,
-    /// Connections at once, of one worker.
+    /// Connections at once, of one worker and address.
     connections: usize,
     idle_ms: Option<u32>,
 }
@@ -124,45 +133,71 @@ impl Serving {
         let options: Vec<_> =
             plan.options.iter().map(|(name, value)| flatout_wire::ProtocolOption { name, value: *value }).collect();
         let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
-        let responder = Arc::new(P::responder(&options).map_err(|bad| invalid(bad.expected))?);
+        let responder = P::responder(&options).map_err(|bad| invalid(bad.expected))?;
         if plan.links.is_empty() || !plan.links.iter().all(|link| P::LINKS.contains(link)) {
             return Err(invalid("a link that the protocol speaks"));
         }
         let answer_table = Arc::new(AnswerTable::build(&plan.entries)?);
         let bound = bind::all(plan)?;
-        let (address, workers) = (bound.address, plan.workers.max(1));
+        let workers = plan.workers.max(1);
         let shared = Shared::<P> {
             responder,
             answer_table,
-            address,
             io: plan.io,
-            connections: plan.connections.div_ceil(workers),
+            connections: plan.connections.div_ceil(workers * bound.addresses.len().max(1)),
             idle_ms: plan.idle_timeout_ns.map(|ns| u32::try_from(ns.div_ceil(1_000_000)).unwrap_or(u32::MAX)),
         };
         let mut serving = Self {
-            address,
+            addresses: bound.addresses,
             backend: "",
             capacity: 0,
             stop: Arc::default(),
-            published: (0..workers).map(|_| Vec::new()).collect(),
+            published: Arc::new(Mutex::new((0..workers).map(|_| Vec::new()).collect())),
             failures: Arc::default(),
+            replacements: Arc::default(),
             process: Process::this(),
             threads: Mutex::default(),
+            live: Arc::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
-        for (n, socket) in bound.sockets.into_iter().enumerate() {
-            let worker = datagrams::Worker::<P>::new(
-                socket,
-                Arc::clone(&shared.responder),
-                Arc::clone(&shared.answer_table),
-                address.port(),
-            );
-            serving.spawn(n, cpu(n), move |stop, published| worker.run(stop, published))?;
+        if plan.links.contains(&Link::Udp) {
+            serving.start_datagrams(bound.sockets, &shared, cpu)?;
         }
-        for (n, listener) in bound.listeners.into_iter().enumerate() {
-            serving.spawn_streams(n, cpu(n), &shared, listener)?;
+        for (n, listeners) in bound.listeners.into_iter().enumerate() {
+            for (listener, address) in listeners {
+                serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
+            }
         }
         Ok(serving)
+    }
+
+    /// Starts the workers that answer datagrams, and the thread that looks after them.
+    fn start_datagrams<P: Protocol>(
+        &mut self,
+        sockets: Vec<Vec<Arc<Server>>>,
+        shared: &Shared<P>,
+        cpu: impl Fn(usize) -> Option<usize>,
+    ) -> io::Result<()> {
+        let mut supervisor = Supervisor::new(
+            Arc::clone(&self.stop),
+            Arc::clone(&self.published),
+            Arc::clone(&self.failures),
+            Arc::clone(&self.replacements),
+        );
+        for (n, sockets) in sockets.into_iter().enumerate() {
+            // Locked when a worker begins, never by one at work.
+            let responder = Mutex::new(shared.responder.clone());
+            let (answer_table, live) = (Arc::clone(&shared.answer_table), Arc::clone(&self.live));
+            let work = move |post: &Post, published: &Published<Served>, drops: u64| {
+                let mut own = lock(&responder).clone();
+                own.seed(unique());
+                let (answer_table, live) = (Arc::clone(&answer_table), LiveReader::new(Arc::clone(&live)));
+                datagrams::Worker::<P>::new(sockets.clone(), own, answer_table, live, drops).run(post, published)
+            };
+            supervisor.start(n, cpu(n), Arc::new(work))?;
+        }
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        threads.start("flatout-watch", move || supervisor.watch())
     }
 
     fn spawn(
@@ -183,7 +218,7 @@ impl Serving {
                 lock(&failures).push(why);
             }
         })?;
-        if let Some(of_worker) = self.published.get_mut(worker) {
+        if let Some(of_worker) = lock(&self.published).get_mut(worker) {
             of_worker.push(published);
         }
         Ok(())
@@ -195,10 +230,10 @@ impl Serving {
         n: usize,
         cpu: Option<usize>,
         shared: &Shared<P>,
-        listener: Listener,
+        (listener, address): (Listener, SocketAddr),
     ) -> io::Result<()> {
-        let (responder, answer_table) = (Arc::clone(&shared.responder), Arc::clone(&shared.answer_table));
-        let (io, connections, address, idle_ms) = (shared.io, shared.connections, shared.address, shared.idle_ms);
+        let (responder, answer_table) = (shared.responder.clone(), Arc::clone(&shared.answer_table));
+        let (io, connections, idle_ms) = (shared.io, shared.connections, shared.idle_ms);
         let (tell, reported) = mpsc::channel();
         self.spawn(n, cpu, move |stop, published| {
             let begin =
@@ -221,10 +256,22 @@ impl Serving {
         Ok(())
     }
 
-    /// Where it listens, the port resolved.
+    /// Tells all workers the state that they answer from, as the protocol's Python file packs it; from their next batch
+    /// of datagrams on.
+    pub fn set_state(&self, words: &[u64; STATE_WORDS]) {
+        self.live.set(words, steady_now(), unix_now());
+    }
+
+    /// Where it listens, the ports resolved; at least one.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// How many workers that answer datagrams were replaced, and why the last one was.
+    #[must_use]
+    pub fn replaced(&self) -> (u64, String) {
+        (self.replacements.count.load(Ordering::Relaxed), lock(&self.replacements.last).clone())
     }
 
     /// The word for what carries streams; empty where there are none.
@@ -254,7 +301,7 @@ impl Serving {
                 sum
             })
         };
-        self.published.iter().map(sum).collect()
+        lock(&self.published).iter().map(sum).collect()
     }
 
     /// Why threads could not go on: the calls that failed.
@@ -263,10 +310,10 @@ impl Serving {
         lock(&self.failures).clone()
     }
 
-    /// Whether all threads are still at work.
+    /// Whether all workers are still at work.
     #[must_use]
     pub fn alive(&self) -> bool {
-        if !self.is_here() || self.stop.load(Ordering::Relaxed) {
+        if !self.is_here() || self.stop.load(Ordering::Relaxed) || !lock(&self.failures).is_empty() {
             return false;
         }
         // Held only by one that stops it.
@@ -291,7 +338,7 @@ impl Drop for Serving {
 
 /// What a thread for streams needs besides its carrier.
 struct Begin<'a, P: Protocol> {
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
     address: SocketAddr,
     connections: usize,

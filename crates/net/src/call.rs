@@ -261,6 +261,6 @@ fn waited(call: &'static str, ready: libc::c_int) -> Result<usize, CallError> {
     }
 }
 
-fn timespec(wait: Duration) -> libc::timespec {
+pub(crate) fn timespec(wait: Duration) -> libc::timespec {
     libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: wait.subsec_nanos().into() }
 }

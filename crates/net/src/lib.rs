@@ -8,6 +8,7 @@ compile_error!("flatout runs on Linux only: it is built on Linux's own system ca
 
 mod address;
 mod array;
+mod balance;
 mod batch;
 mod batch_sender;
 mod call;
@@ -19,6 +20,7 @@ mod probe;
 mod query_socket;
 mod receive_socket;
 mod recv_ring;
+mod server_set;
 mod shared_flows;
 mod socket;
 mod stamp;
@@ -27,6 +29,7 @@ mod thread;
 mod tx_stamp;
 mod udp;
 
+pub use balance::balance_by_client;
 pub use batch::{Batch, Meta};
 pub use batch_sender::{BatchSender, SendSummary};
 pub use call::CallError;
@@ -37,6 +40,7 @@ pub use probe::{Kernel, kernel, uring_refusal};
 pub use query_socket::QuerySocket;
 pub use receive_socket::{DatagramReceiver, ReceiveOptions, ReceiveSocket};
 pub use recv_ring::ReceiveRing;
+pub use server_set::ServerSet;
 pub use shared_flows::SharedFlows;
 pub use stamp::{Local, Peer};
 pub use stream::epoll::Epoll;
@@ -48,7 +52,7 @@ pub use thread::{
     thread_cpu_ns,
 };
 pub use tx_stamp::{TxStamp, TxStampReader};
-pub use udp::{Flow, FlowOptions, Flows, Poller, Server, ServerOptions, check_address_free};
+pub use udp::{Flow, FlowOptions, Flows, Listen, Poller, Server, ServerOptions, check_address_free};
 
 #[cfg(test)]
 mod tests;

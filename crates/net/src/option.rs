@@ -83,9 +83,51 @@ pub(crate) fn packet_info(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     }
 }
 
+/// The same for v4 datagrams on a v6 socket: the v6 message cannot tell a broadcast address from one of this host.
+pub(crate) fn packet_info_v4_mapped(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_IP, libc::IP_PKTINFO, ON)
+}
+
+/// A socket may be bound to an address that this host does not have (yet) (2.4; IPv6: 4.15).
+pub(crate) fn free_bind(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if v6 {
+        set(socket, libc::SOL_IPV6, libc::IPV6_FREEBIND, ON)
+    } else {
+        set(socket, libc::SOL_IP, libc::IP_FREEBIND, ON)
+    }
+}
+
+/// SO_BINDTODEVICE: only what comes by this interface, and answers leave by it (without privilege: 5.7).
+pub(crate) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Result<()> {
+    let (name, length) = (interface.as_ptr().cast(), interface.len() as libc::socklen_t);
+    // SAFETY: pointer and length describe the name, which the kernel only reads.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name, length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// SO_ATTACH_REUSEPORT_CBPF (4.5): a program chooses the socket of the group that receives a datagram.
+pub(crate) fn choose_socket(socket: BorrowedFd<'_>, program: &libc::sock_fprog) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, *program)
+}
+
+/// SO_TYPE: the kind of a socket (all kernels).
+pub(crate) fn kind(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut kind: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    let value = (&raw mut kind).cast();
+    // SAFETY: the kernel writes at most `length` bytes into `kind`, which is that long.
+    let done = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TYPE, value, &raw mut length) };
+    if done == 0 { Ok(kind) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A v6 wildcard that includes v4, whatever net.ipv6.bindv6only is (2.4).
 pub(crate) fn dual_stack(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_IPV6, libc::IPV6_V6ONLY, 0 as libc::c_int)
+}
+
+/// Whether a v6 wildcard is without v4 (2.4).
+pub(crate) fn only_v6(socket: BorrowedFd<'_>, only: bool) -> io::Result<()> {
+    set(socket, libc::SOL_IPV6, libc::IPV6_V6ONLY, libc::c_int::from(only))
 }
 
 /// Size of the receive buffer: beyond rmem_max where that is allowed (CAP_NET_ADMIN, 2.6.14), else up to it.

@@ -61,13 +61,7 @@ impl SharedFlows {
     /// to `stride` bytes; they carry the kernel's stamps if `stamps`.
     ///
     /// Errors are the kernel's, or say that no source is given.
-    pub fn open(
-        target: SocketAddr,
-        sources: &[IpAddr],
-        flows: usize,
-        stride: usize,
-        stamps: bool,
-    ) -> io::Result<Self> {
+    pub fn open(target: SocketAddr, sources: &[IpAddr], flows: usize, stride: usize, stamps: bool) -> io::Result<Self> {
         call::check_receiving()?;
         if sources.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flows share sockets by their source addresses"));
@@ -139,7 +133,8 @@ impl SharedFlows {
                 _ => self.ready.push(Ready { flow: *flow, next: at, end: at + 1, refused: false }),
             }
         }
-        let (end, mut refused): (usize, Vec<_>) = (self.arrivals.len(), self.refusals.iter().map(|one| one.0).collect());
+        let (end, mut refused): (usize, Vec<_>) =
+            (self.arrivals.len(), self.refusals.iter().map(|one| one.0).collect());
         refused.dedup();
         self.ready.extend(refused.into_iter().map(|flow| Ready { flow, next: end, end, refused: true }));
     }

@@ -3,9 +3,9 @@
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Room for two timestamps (a socket with transmit stamps reports arrivals in both forms) and the larger of the two
-/// packet-info messages, aligned as the kernel wants it.
-pub(crate) const WORDS: usize = 20;
+/// Room for two timestamps (a socket with transmit stamps reports arrivals in both forms) and both packet-info messages
+/// (a v4 datagram on a v6 socket has both), aligned as the kernel wants it.
+pub(crate) const WORDS: usize = 24;
 /// One packet's control messages.
 pub(crate) type Control = [u64; WORDS];
 
@@ -78,7 +78,11 @@ fn note(message: &libc::cmsghdr, data: &mut ControlData) {
             let asked = IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)));
             // A directed broadcast is delivered with a different address of our own as its specific destination.
             let own = info.ipi_addr.s_addr == info.ipi_spec_dst.s_addr;
-            data.local = Some(Local { asked, own, interface: info.ipi_ifindex as u32 });
+            match &mut data.local {
+                // On a v6 socket: its answers need the v6 form, which came before.
+                Some(local) => local.own = own,
+                None => data.local = Some(Local { asked, own, interface: info.ipi_ifindex as u32 }),
+            }
         }
         (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
             let info: libc::in6_pktinfo = payload(message);

@@ -10,6 +10,7 @@ mod batch_sender;
 mod call;
 mod datagrams;
 mod receive_socket;
+mod server_set;
 mod shared_flows;
 mod streams;
 mod tx_stamp;

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::address;
@@ -141,6 +141,12 @@ pub(crate) fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -
     let got = unsafe { call::receive(socket, &mut batch.headers, flags) };
     batch.note(*got.as_ref().unwrap_or(&0));
     got
+}
+
+/// Has the kernel tell the destination of each datagram.
+fn tell_destinations(socket: &OwnedFd, v6: bool) -> io::Result<()> {
+    option::packet_info(socket.as_fd(), v6)?;
+    if v6 { option::packet_info_v4_mapped(socket.as_fd()) } else { Ok(()) }
 }
 
 /// Waits for any of many flows to become readable (epoll).
@@ -287,11 +293,50 @@ impl Datagrams for Flows {
 ///
 /// With SO_REUSEPORT a second server would silently get a part of the first one's traffic.
 pub fn check_address_free(at: SocketAddr) -> io::Result<()> {
-    let socket = socket(at.ip())?;
-    if at.is_ipv6() && at.ip().is_unspecified() {
-        option::dual_stack(socket.as_fd())?;
+    Listen::at(at).check_free()
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address; a wildcard means all of this host, `[::]` those of both families.
+    pub address: SocketAddr,
+    /// Only what comes by this interface.
+    pub interface: Option<String>,
+    /// The address may be one that this host does not have yet.
+    pub free_bind: bool,
+    /// A `[::]` without v4.
+    pub only_v6: bool,
+}
+
+impl Listen {
+    /// An address, and no restrictions.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, interface: None, free_bind: false, only_v6: false }
     }
-    bind(&socket, at)
+
+    /// Errors as for [`check_address_free`].
+    pub fn check_free(&self) -> io::Result<()> {
+        let socket = socket(self.address.ip())?;
+        self.prepare(&socket)?;
+        bind(&socket, self.address)
+    }
+
+    /// Sets what has to be set before the socket is bound.
+    fn prepare(&self, socket: &OwnedFd) -> io::Result<()> {
+        let (v6, any) = (self.address.is_ipv6(), self.address.ip().is_unspecified());
+        if let Some(interface) = &self.interface {
+            option::bind_to_device(socket.as_fd(), interface)?;
+        }
+        if self.free_bind && !any {
+            option::free_bind(socket.as_fd(), v6)?;
+        }
+        if v6 && any {
+            option::only_v6(socket.as_fd(), self.only_v6)?;
+        }
+        Ok(())
+    }
 }
 
 /// How a server socket receives and sends.
@@ -301,6 +346,16 @@ pub struct ServerOptions {
     pub wait: Duration,
     /// The kernel stamps each datagram sent; [`crate::TxStampReader`] reads the stamps.
     pub tx_stamps: bool,
+}
+
+impl ServerOptions {
+    fn apply(self, socket: &OwnedFd) -> io::Result<()> {
+        option::receive_buffer(socket.as_fd(), SERVER_BUFFER)?;
+        option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
+        option::stamps(socket.as_fd())?;
+        option::receive_timeout(socket.as_fd(), self.wait)?;
+        if self.tx_stamps { tx_stamp::enable(socket.as_fd()) } else { Ok(()) }
+    }
 }
 
 /// A server socket; several may share one address.
@@ -319,24 +374,42 @@ impl Server {
 
     /// Binds to `at` as [`Server::bind`] does, with all options.
     pub fn bind_with(at: SocketAddr, options: ServerOptions) -> io::Result<Self> {
+        Self::listen(&Listen::at(at), options)
+    }
+
+    /// Binds as [`Server::bind`] does, with all restrictions. Errors also: no such interface (ENODEV).
+    pub fn listen(listen: &Listen, options: ServerOptions) -> io::Result<Self> {
         call::check_receiving()?;
-        let socket = socket(at.ip())?;
+        let socket = socket(listen.address.ip())?;
         option::reuse_port(socket.as_fd())?;
-        option::receive_buffer(socket.as_fd(), SERVER_BUFFER)?;
-        option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
-        option::stamps(socket.as_fd())?;
-        option::receive_timeout(socket.as_fd(), options.wait)?;
-        if options.tx_stamps {
-            tx_stamp::enable(socket.as_fd())?;
+        options.apply(&socket)?;
+        listen.prepare(&socket)?;
+        if listen.address.ip().is_unspecified() {
+            tell_destinations(&socket, listen.address.is_ipv6())?;
         }
-        if at.ip().is_unspecified() {
-            option::packet_info(socket.as_fd(), at.is_ipv6())?;
-            if at.is_ipv6() {
-                option::dual_stack(socket.as_fd())?;
-            }
-        }
-        bind(&socket, at)?;
+        bind(&socket, listen.address)?;
         Ok(Self { socket })
+    }
+
+    /// Takes over a bound socket that another process left to this one, by its number; the descriptor itself stays open.
+    ///
+    /// Errors: there is no such descriptor, or it is no UDP socket.
+    pub fn inherit(descriptor: i32, options: ServerOptions) -> io::Result<Self> {
+        call::check_receiving()?;
+        // SAFETY: fcntl takes no pointers here; a number that is no descriptor is an error.
+        let socket = own(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3) })?;
+        if option::kind(socket.as_fd())? != libc::SOCK_DGRAM {
+            return Err(io::Error::from_raw_os_error(libc::EPROTOTYPE));
+        }
+        let address = local_address(&socket)?;
+        options.apply(&socket)?;
+        tell_destinations(&socket, address.is_ipv6())?;
+        Ok(Self { socket })
+    }
+
+    /// Its descriptor, borrowed.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use flatout_engine::faulty::{Faults, Faulty};
 use flatout_engine::plan::{Io, Link, ServePlan};
 use flatout_engine::run;
-use flatout_engine::server::{DROPPED, Serving};
+use flatout_engine::server::{DROPPED, STATE_WORDS, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -24,14 +24,18 @@ pub struct Server(Serving);
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (*, protocol, options, listen, links, entries, io, connections,
-                        idle_timeout_ns, workers, cpus))]
+    #[pyo3(signature = (*, protocol, options, listen, interface, free_bind, inherited, by_client, links, entries, io,
+                        connections, idle_timeout_ns, workers, cpus))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         protocol: String,
         options: Vec<(String, i64)>,
-        listen: Address,
+        listen: Vec<Address>,
+        interface: Option<String>,
+        free_bind: bool,
+        inherited: Vec<i32>,
+        by_client: bool,
         links: Vec<String>,
         entries: Vec<(Vec<u8>, Vec<u8>)>,
         io: &str,
@@ -44,9 +48,26 @@ impl Server {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
         }
         let links = links.iter().map(|word| one_of(word, &LINKS)).collect::<PyResult<_>>()?;
-        let (listen, io) = (address(listen), one_of(io, &IOS)?);
-        let plan =
-            ServePlan { protocol, options, listen, links, entries, io, connections, idle_timeout_ns, workers, cpus };
+        if listen.is_empty() && inherited.is_empty() {
+            return Err(PyValueError::new_err("a server needs an address"));
+        }
+        let (listen, io) = (listen.into_iter().map(address).collect(), one_of(io, &IOS)?);
+        let plan = ServePlan {
+            protocol,
+            options,
+            listen,
+            interface,
+            free_bind,
+            inherited,
+            by_client,
+            links,
+            entries,
+            io,
+            connections,
+            idle_timeout_ns,
+            workers,
+            cpus,
+        };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
 
@@ -68,9 +89,16 @@ impl Server {
         Ok(self.here()?.served().iter().map(|served| served.memory_bytes).sum())
     }
 
+    /// Where it listens, the ports resolved.
     #[getter]
-    fn address(&self) -> (IpAddr, u16) {
-        (self.0.address().ip(), self.0.address().port())
+    fn addresses(&self) -> Vec<(IpAddr, u16)> {
+        self.0.addresses().iter().map(|at| (at.ip(), at.port())).collect()
+    }
+
+    /// How many workers were replaced, and why the last one was.
+    #[getter]
+    fn replaced(&self) -> PyResult<(u64, String)> {
+        Ok(self.here()?.replaced())
     }
 
     #[getter]
@@ -98,6 +126,14 @@ impl Server {
             }
         }
         Ok(sum)
+    }
+
+    /// Tells all workers the state that they answer from. Errors: another number of words than the engine has.
+    fn set_state(&self, words: Vec<u64>) -> PyResult<()> {
+        let words = <[u64; STATE_WORDS]>::try_from(words)
+            .map_err(|given| PyValueError::new_err(format!("{} words: {STATE_WORDS} are a state", given.len())))?;
+        self.0.set_state(&words);
+        Ok(())
     }
 
     fn stop(&self, py: Python<'_>) {
@@ -158,7 +194,11 @@ impl FaultyServer {
         let plan = ServePlan {
             protocol,
             options: Vec::new(),
-            listen: address(listen),
+            listen: vec![address(listen)],
+            interface: None,
+            free_bind: false,
+            inherited: Vec::new(),
+            by_client: false,
             links: vec![Link::Udp],
             entries: Vec::new(),
             io: Io::Auto,

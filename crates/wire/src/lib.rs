@@ -200,8 +200,24 @@ pub enum Frame {
     Broken,
 }
 
-/// A responder.
-pub trait Responder: Send + Sync + 'static {
+/// How many words a server's live state has.
+pub const STATE_WORDS: usize = 12;
+
+/// What the owner of a running server told it last; the protocol's Python file packs the words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveState {
+    /// All 0 before it was told.
+    pub words: [u64; STATE_WORDS],
+    /// How long ago it was told, by a steady clock, ns.
+    pub age_ns: u64,
+    /// By how much the system clock has gone on faster than a steady clock since then, ns: its steps.
+    pub stepped_ns: i64,
+}
+
+/// A responder. Each worker has its own.
+pub trait Responder: Clone + Send + 'static {
+    /// Whether it answers from a live state and stamps its answers: [`Responder::refresh`] and [`Responder::stamp`].
+    const LIVE: bool = false;
     /// Turns the request in `packet[..length]` into its answer in place; returns the answer's length.
     ///
     /// `shared` is the server's answer table. The answer is never longer than `packet`, and longer than the request
@@ -221,6 +237,12 @@ pub trait Responder: Send + Sync + 'static {
     fn frame(&self, _bytes: &[u8]) -> Frame {
         Frame::Broken
     }
+    /// Begins a worker's own sequence of random numbers.
+    fn seed(&mut self, _seed: u64) {}
+    /// Takes the live state as it is before a batch of datagrams is answered, once one was told.
+    fn refresh(&mut self, _state: &LiveState, _now_unix_ns: u64) {}
+    /// Writes when it is sent, Unix time in ns, into an answer over datagrams, just before that.
+    fn stamp(&self, _now_unix_ns: u64, _answer: &mut [u8]) {}
 }
 
 /// A decoder of one-way messages of fixed size.
@@ -379,11 +401,16 @@ pub enum DropReason {
     Malformed,
     /// Authenticated with an unknown key.
     Authenticated,
+    /// From an address or port that an answer must not be sent to.
+    Source,
+    /// The server has no time to give, and is to be silent then.
+    Unsynchronised,
 }
 
 impl DropReason {
     /// Their names in results, by index.
-    pub const WORDS: [&'static str; 5] = ["short", "version", "not_a_request", "malformed", "authenticated"];
+    pub const WORDS: [&'static str; 7] =
+        ["short", "version", "not_a_request", "malformed", "authenticated", "source", "unsynchronised"];
 }
 
 /// One of a protocol's own options, from flags or a file.

@@ -109,9 +109,9 @@ fn keys_are_those_of_others() {
         packet[HEADER..].fill(0);
         let sealed = with.options.key.as_ref().expect("a key").seal(&mut packet, HEADER);
         assert_eq!((sealed, &packet), (request.len(), &request));
-        let is_right = |answer: &[u8]| with.options.key.as_ref().is_some_and(|key| {
-            key.verify(&answer[..HEADER], &answer[HEADER..])
-        });
+        let is_right = |answer: &[u8]| {
+            with.options.key.as_ref().is_some_and(|key| key.verify(&answer[..HEADER], &answer[HEADER..]))
+        };
         assert!(is_right(&answer));
         let mut forged = answer.clone();
         forged[40] ^= 1;
@@ -166,11 +166,7 @@ fn an_interleaved_answer_completes_the_exchange_before() {
     let mut request = asked(&crossed);
     assert_eq!((number(&request, ORIGIN), number(&request, RECEIVE)), (0, 0), "the first refers to nothing");
     let before = 1_800_000_000_000_000_000;
-    let last = Exchange {
-        sent_unix_ns: before,
-        seen_unix_ns: before + 5000,
-        mark: from_unix(before + 1_001_000),
-    };
+    let last = Exchange { sent_unix_ns: before, seen_unix_ns: before + 5000, mark: from_unix(before + 1_001_000) };
     crossed.refer(FLOW, INDEX, &last, &mut request);
     assert_eq!(number(&request, ORIGIN), last.mark);
     assert!(number(&request, RECEIVE) != 0 && number(&request, RECEIVE) != number(&request, TRANSMIT));

@@ -1,7 +1,7 @@
 //! Packets of real implementations, both ways; where they come from is in tests/packets/ntp/README.md.
 extern crate std;
 use super::*;
-use crate::{Client, Reply};
+use crate::{Client, DropReason, Reply, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const FLOW: u32 = 5;
@@ -25,6 +25,10 @@ fn client(version: i64) -> NtpClient {
     Ntp::client(&[ProtocolOption { name: "version", value: version }], 0xfeed).expect("a version from 1 to 4")
 }
 
+fn server() -> NtpResponder {
+    Ntp::responder(&[]).expect("no options")
+}
+
 /// A captured answer as if it had been to request INDEX of ours: only its origin is ours.
 fn judged(version: i64, mut answer: Vec<u8>) -> Reply {
     let mut ours = [0; HEADER];
@@ -40,6 +44,18 @@ fn requests_of_others_are_answered() {
         packet!("chrony_v3_request"),
         packet!("chrony_interleaved_request"),
         packet!("ntpdig_request"),
+        packet!("ntpd_request"),
+        packet!("timesyncd_request"),
+        packet!("ntplib_v2_request"),
+        packet!("windows_v3_request"),
+        packet!("windows_v3_symmetric_request"),
+        packet!("cisco_v3_request"),
+        packet!("cisco_v4_request"),
+        packet!("arduino_v4_request"),
+        packet!("iot_v1_request"),
+        packet!("iot_v1_modeless_request"),
+        packet!("sntp_v3_request"),
+        packet!("busybox_request"),
     ];
     let context = RequestContext {
         received_unix_ns: 1_795_000_000_000_000_000,
@@ -50,9 +66,10 @@ fn requests_of_others_are_answered() {
     for request in requests {
         let mut packet = request.clone();
         let length = packet.len();
-        assert_eq!(NtpResponder.answer(Table::default(), &context, &mut packet, length), Ok(HEADER));
-        assert_eq!(packet[0], (request[0] & 0x38) | SERVER, "leap 0, the version that was asked with, mode 4");
-        assert_eq!(packet[1], STRATUM);
+        assert_eq!(server().answer(Table::default(), &context, &mut packet, length), Ok(HEADER));
+        let mode = if request[0] & 7 == 1 { 2 } else { SERVER };
+        assert_eq!(packet[0], (request[0] & 0x38) | mode, "leap 0, the version that was asked with, a server's mode");
+        assert_eq!(packet[1], 10);
         assert_eq!(packet[2], request[2], "the poll that was asked with");
         assert_eq!(packet[ORIGIN..RECEIVE], request[TRANSMIT..HEADER]);
     }
@@ -70,7 +87,7 @@ fn answers_of_others_are_not_answered() {
         [packet!("chrony_v4_answer"), packet!("chrony_v3_answer"), packet!("chrony_unsynchronised_answer")]
     {
         let length = answer.len();
-        assert_eq!(NtpResponder.answer(Table::default(), &context, &mut answer, length), Err(DropReason::NotARequest));
+        assert_eq!(server().answer(Table::default(), &context, &mut answer, length), Err(DropReason::NotARequest));
     }
 }
 

@@ -16,7 +16,8 @@ from flatout.cli.flags.shared import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, events, run_until_stopped
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
-from flatout.server.answering import CONNECTIONS, ENDS, Answerer
+from flatout.server.answering import CONNECTIONS, ENDS, Answerer, Balance
+from flatout.server.listening import INHERITED, handed_over
 from flatout.view.format import memory, rate_short
 
 
@@ -24,7 +25,28 @@ from flatout.view.format import memory, rate_short
 class Serving:
     """Where and how to serve."""
 
-    listen: Annotated[str | None, Parameter(help="Address and port; a wildcard answers from the address asked.")] = None
+    listen: Annotated[
+        list[str],
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Address and port; may be given several times. *:PORT: all addresses, IPv4 and IPv6, each answered "
+            "from the one that was asked; systemd: the sockets of a socket unit, which are also the default where there "
+            "are any. [127.0.0.1 and the test port]",
+        ),
+    ] = field(default_factory=list)
+    interface: Annotated[str | None, Parameter(help="Answer only what comes by this interface (UDP). [all]")] = None
+    free_bind: Annotated[
+        bool,
+        Parameter(negative=(), show_default=False, help="Listen on addresses that this host does not have yet (UDP)."),
+    ] = False
+    balance: Annotated[
+        Balance,
+        Parameter(
+            help="Which worker receives a datagram: client: one for all of an address (IPv6: of a /64); flow: the "
+            "kernel's hash of addresses and ports; auto: client where workers keep state of clients."
+        ),
+    ] = "auto"
     transport: Annotated[
         list[str],
         Parameter(negative=(), show_default=False, help="udp or tcp; may be given twice. [all that the protocol has]"),
@@ -51,7 +73,10 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         stop = Stop()
         server = Answerer(
             protocol.name,
-            serving.listen,
+            serving.listen or (INHERITED if handed_over() else None),
+            interface=serving.interface,
+            free_bind=serving.free_bind,
+            balance=serving.balance,
             threads=serving.threads,
             cpus=serving.cpus,
             transports=serving.transport or None,
@@ -90,7 +115,7 @@ _HELP = """Answer {protocol.title} over {links}, for tests.
 
 ```
 flatout serve {protocol.name}
-flatout serve {protocol.name} --listen '[::]:{protocol.test_port}' --threads 2 --json -
+flatout serve {protocol.name} --listen '*:{protocol.test_port}' --threads 2 --json -
 ```
 """
 
@@ -98,11 +123,12 @@ flatout serve {protocol.name} --listen '[::]:{protocol.test_port}' --threads 2 -
 def _beginning(protocol: Protocol, server: Answerer) -> list[str]:
     """What is served, where, by what."""
     threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
+    where = ", ".join(server.addresses)
     if not server.streams:
-        return [f"{protocol.title} on {server.address}, {threads}. Ctrl-C stops it."]
+        return [f"{protocol.title} on {where}, {threads}. Ctrl-C stops it."]
     transports = " and ".join(server.transports)
     return [
-        f"{protocol.title} on {server.address} over {transports}, {threads}. Ctrl-C stops it.",
+        f"{protocol.title} on {where} over {transports}, {threads}. Ctrl-C stops it.",
         f"Up to {server.most_connections:,} connections, carried by {server.carrier}.",
     ]
 
@@ -112,7 +138,7 @@ class _Lines(Lines):
 
     def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
         line = _of_datagrams if now["connections"] is None else _of_streams
-        return [f"{now['t_s']:8.1f} s  {line(before, now, span)}"]
+        return [f"{now['t_s']:8.1f} s  {line(before, now, span)}", *_of_replaced(before, now)]
 
     def of_all(self, totals: Stats) -> list[str]:
         return [f"in all: received {totals['received']:,}, answered {totals['answered']:,}{_of_life(totals)}"]
@@ -129,6 +155,12 @@ def _of_datagrams(before: dict[str, Any], now: dict[str, Any], span: float) -> s
         f"received {rates['received']:>10}  answered {rates['answered']:>10}  "
         f"not answered {refused:,}  dropped by the kernel {lost:,}"
     )
+
+
+def _of_replaced(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What happened to workers, in one line however many were replaced."""
+    count = now["replaced"]["count"] - before["replaced"]["count"]
+    return [f"flatout: {count} of the workers replaced: {now['replaced']['last']}"] if count else []
 
 
 def _of_streams(before: dict[str, Any], now: dict[str, Any], span: float) -> str:
@@ -161,7 +193,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """The events between two looks, in the same form; what is held stays as it is now."""
     numbers = ("received", "answered", "kernel_drops")
     workers = [events(was, worker, _HELD) for was, worker in zip(before["workers"], now["workers"], strict=True)]
-    plain = {name: now[name] - before[name] for name in numbers}
+    plain: Stats = {name: now[name] - before[name] for name in numbers}
+    replaced = {**now["replaced"], "count": now["replaced"]["count"] - before["replaced"]["count"]}
+    plain["replaced"] = replaced
     changed = {**now, **plain, "dropped": events(before["dropped"], now["dropped"]), "workers": workers}
     if now["connections"] is not None:
         changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))

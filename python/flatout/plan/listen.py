@@ -31,7 +31,10 @@ def why_not(error: OSError, at: targets.Endpoint) -> FlatoutError:
     """What the kernel's error in binding there means."""
     text = error.strerror or str(error)
     if isinstance(error, PermissionError):
-        return UsageError(f"listening on {at} is not permitted: ports below 1024 need root or CAP_NET_BIND_SERVICE")
+        return UsageError(
+            f"listening on {at} is not permitted: ports below 1024 need root, CAP_NET_BIND_SERVICE, or a "
+            "socket unit of systemd (--listen systemd)"
+        )
     if error.errno in _ADDRESS:
         return UsageError(f"cannot listen on {at}: {text}")
     return GeneratorError(f"cannot listen on {at}: {text}")

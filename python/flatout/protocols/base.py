@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -24,6 +25,26 @@ class ReceiverLayout(NamedTuple):
     places: int
 
 
+class StateSource(abc.ABC):
+    """Where a running server learns the state that it answers from.
+
+    `interval_s`: how often it is asked; None: once.
+    """
+
+    interval_s: float | None = 1.0
+
+    @abc.abstractmethod
+    def poll(self) -> list[int]:
+        """Asks once, for a second at most; returns the words for the engine. Errors: OSError, ValueError."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What was learnt last, for statistics."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing open
+        """Gives back what it holds."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     """One protocol as users meet it. This module imports no CLI library, so `import flatout` stays fast.
@@ -41,6 +62,7 @@ class Protocol:
     `right_tallies`: the kinds of right answers that a sweep shows apart.
     `serve_entries`: `serve_options` → the entries that a server answers from.
     `engine_options`: `options` or `serve_options` → the engine's options, where these are more than numbers.
+    `state_source`: `serve_options` → where a server learns the state that it answers from; None: it has none.
     `lines_of`: `options` → the lines that replace a query file, where messages are made of rows.
     `one_way`: whether messages with these options are one-way; such a protocol is served by a receiver.
     `receiver_layout`: `options` → what the receiver has to know of one-way messages.
@@ -64,6 +86,7 @@ class Protocol:
     right_tallies: tuple[str, ...] = ()
     serve_entries: Callable[[Any], list[tuple[bytes, bytes]]] | None = None
     engine_options: Callable[[Any], list[tuple[str, int]]] | None = None
+    state_source: Callable[[Any], StateSource | None] | None = None
     lines_of: Callable[[Any], list[str]] | None = None
     one_way: Callable[[Any], bool] | None = None
     max_senders: Callable[[Any], int | None] | None = None

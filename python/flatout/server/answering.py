@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from flatout import units
 from flatout._engine import Server as _Server
@@ -15,11 +15,14 @@ from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
 from flatout.protocols import protocol as by_name
-from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
-from flatout.server.base import Server, bound
+from flatout.server.base import Server
+from flatout.server.listening import listening, refusal
+from flatout.server.state_poller import StatePoller
 
 CONNECTIONS = 1_100_000
+Balance = Literal["auto", "client", "flow"]
 # How connections end: by the client or the network, or for one of the server's reasons.
 ENDS = ("ended", "resets", "stalled", "incomplete", "evicted", "idle_closed", "broken")
 # The engine looks at its clocks each 50 ms, and ages of more than 49 days would wrap.
@@ -34,8 +37,11 @@ class Answerer(Server):
     def __init__(
         self,
         protocol: str,
-        listen: str | None = None,
+        listen: str | Sequence[str] | None = None,
         *,
+        interface: str | None = None,
+        free_bind: bool = False,
+        balance: Balance = "auto",
         threads: int | None = None,
         cpus: Iterable[int] | str = (),
         transports: Sequence[str] | None = None,
@@ -46,38 +52,55 @@ class Answerer(Server):
     ) -> None:
         """Binds and starts. Port 0 takes a free one; default is the protocol's test port on 127.0.0.1.
 
+        `listen`: one address or several; "*:PORT": all of both families, "systemd": the sockets that a socket unit
+        hands over. `interface`: only what comes by it. `free_bind`: addresses may be such that this host does not have
+        yet. These two are for datagrams.
+        `balance`: how datagrams are spread over the workers: "client": all of one address (IPv6: of one /64) reach one
+        worker; "flow": the kernel's hash, of ports too; "auto": "client" where a worker keeps state of clients.
         `threads`: workers that answer, by default one for each CPU that it may use; each has a thread for each
         transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
         `connections`: how many there may be at once. `idle_timeout`: connections on which nothing came for so long (a
         number of seconds, or text such as "30s") are closed in order; None: they stay.
         Errors: UsageError (unknown protocol or option, CPUs that it may not use, no permission, not an address of this
-        host, already in use).
+        host, already in use, no such interface).
         """
         spoken = by_name(protocol)
         cpus = capacity.cpus_of(cpus)
-        if threads is None:
-            threads = min(len(cpus) or len(os.sched_getaffinity(0)), 1024)
-        if not 1 <= threads <= 1024:
-            raise UsageError(f"{threads} threads: give 1 to 1024")
+        links = _transports(spoken, transports)
+        where = listening(f"127.0.0.1:{spoken.test_port}" if listen is None else listen, interface)
+        if where.descriptors:
+            links = ("udp",)
+        if "tcp" in links and (interface is not None or free_bind):
+            raise UsageError("interface and free_bind are for datagrams: give transports udp")
+        threads = _threads(threads, where.sockets or len(cpus) or len(os.sched_getaffinity(0)))
         if not 1 <= connections <= 1 << 28:
             raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
-        links = _transports(spoken, transports)
+        filled = _filled(spoken, protocol_options)
+        source = spoken.state_source(filled) if spoken.state_source is not None else None
         idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
         descriptors = raise_descriptor_limit()
         self._slab = slab()
-        self._engine = bound(
-            _Server,
-            f"127.0.0.1:{spoken.test_port}" if listen is None else listen,
-            protocol=protocol,
-            **_options(spoken, protocol_options),
-            links=list(links),
-            io=io,
-            connections=connections,
-            idle_timeout_ns=idle_ns,
-            workers=threads,
-            cpus=list(cpus),
-        )
+        self._notes = where.notes
+        try:
+            self._engine = _Server(
+                protocol=protocol,
+                **_options(spoken, filled),
+                listen=where.endpoints,
+                interface=interface,
+                free_bind=free_bind,
+                inherited=where.descriptors,
+                by_client=balance == "client",
+                links=list(links),
+                io=io,
+                connections=connections,
+                idle_timeout_ns=idle_ns,
+                workers=threads,
+                cpus=list(cpus),
+            )
+        except OSError as error:
+            raise refusal(error, where) from error
         self._descriptors = descriptors - open_files()
+        self._poller = None if source is None else StatePoller(source, self._engine.set_state)
         super().__init__(protocol, threads, links)
 
     @property
@@ -93,14 +116,24 @@ class Answerer(Server):
 
     @property
     def notes(self) -> list[str]:
-        """What replaces system calls that this host refuses."""
+        """What this host lacks, and what replaces system calls that it refuses."""
         batches = fallbacks.notes("recvmmsg", "sendmmsg") if "udp" in self.transports else []
-        return [*batches, *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else [])]
+        return [*self._notes, *batches, *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else [])]
+
+    def stop(self) -> None:
+        """Stops all threads and cuts off all connections. The counters stay."""
+        if self._poller is not None:
+            self._poller.stop()
+        super().stop()
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
 
-        `errors` and `notes` are lists of text, as the properties of these names.
+        `replaced` {count, last}: how many workers for datagrams were replaced because they failed or stalled, and why
+        the last one was. `errors` and `notes` are lists of text, as the properties of these names.
+
+        `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
+        asked, how often it told a state, how often it failed, why it failed last, and the last state.
 
         `connections` is None where only datagrams are served, else {now, accepted, errors, resets, ended, stalled,
         incomplete, evicted, idle_closed, broken}; then there are also `bytes` {in, out}, `memory_bytes`, which this
@@ -118,6 +151,8 @@ class Answerer(Server):
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
             **(self._of_streams(workers) if self.streams else {}),
+            **({} if self._poller is None else {"state": self._poller.stats()}),
+            "replaced": dict(zip(("count", "last"), self._engine.replaced, strict=True)),
             "errors": self.errors,
             "notes": self.notes,
         }
@@ -134,7 +169,7 @@ class Answerer(Server):
         }
 
 
-_OF_DATAGRAMS = ("received", "answered", "dropped", "kernel_drops", "cpu_ns")
+_OF_DATAGRAMS = ("received", "answered", "dropped", "unstamped", "kernel_drops", "cpu_ns")
 
 
 def _datagrams(worker: Mapping[str, int]) -> dict[str, int]:
@@ -156,6 +191,14 @@ def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ..
     return tuple(dict.fromkeys(wanted))
 
 
+def _threads(wanted: int | None, usual: int) -> int:
+    """How many workers. Errors: UsageError."""
+    threads = min(usual, 1024) if wanted is None else wanted
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"{threads} threads: give 1 to 1024")
+    return threads
+
+
 def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int:
     """How long a connection may be idle. Errors: UsageError."""
     if "tcp" not in links:
@@ -163,11 +206,15 @@ def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int
     return round(units.seconds("idle_timeout", wanted, _IDLE_LEAST_S, _IDLE_MOST_S) * 1e9)
 
 
-def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, Any]:
-    """A protocol's own settings, as the engine takes them. Errors: UsageError."""
+def _filled(spoken: Protocol, protocol_options: dict[str, Any]) -> Any:
+    """A protocol's own settings for serving. Errors: UsageError."""
     try:
-        filled = spoken.serve_options(**protocol_options)
+        return spoken.serve_options(**protocol_options)
     except TypeError as error:
         raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
+
+
+def _options(spoken: Protocol, filled: Any) -> dict[str, Any]:
+    """The same as the engine takes them. Errors: UsageError."""
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
-    return {"options": list(option_values(filled).items()), "entries": entries}
+    return {"options": spoken.for_engine(filled), "entries": entries}

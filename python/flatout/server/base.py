@@ -6,21 +6,19 @@ import abc
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from flatout._engine import Receiver as _Receiver
 from flatout._engine import Server as _Server
 from flatout.plan import targets
 from flatout.plan.listen import listen_address, why_not
 
-E = TypeVar("E", _Server, _Receiver)
-
 
 class Server(abc.ABC):
     """A running server, as `flatout.serve` begins it: one that answers, or one that only receives.
 
-    `protocol` is what it speaks, `transports` over what, `threads` how many workers it has. `address` is where it
-    listens, as text that `load` takes as target.
+    `protocol` is what it speaks, `transports` over what, `threads` how many workers it has. `addresses` is where
+    it listens, as texts that `load` takes as target, `address` the first of them.
     """
 
     _engine: _Server | _Receiver
@@ -33,14 +31,26 @@ class Server(abc.ABC):
         self._stopped = False
 
     @property
+    def endpoints(self) -> list[targets.Endpoint]:
+        """Where it listens: at least one."""
+        engine = self._engine
+        at = engine.addresses if isinstance(engine, _Server) else [engine.address]
+        return [targets.Endpoint(address, port, 0) for address, port in at]
+
+    @property
     def endpoint(self) -> targets.Endpoint:
-        """Where it listens."""
-        return targets.Endpoint(*self._engine.address, 0)
+        """Where it listens; of several addresses the first."""
+        return self.endpoints[0]
 
     @property
     def address(self) -> str:
-        """Where it listens, as text."""
+        """Where it listens, as text; of several addresses the first."""
         return str(self.endpoint)
+
+    @property
+    def addresses(self) -> list[str]:
+        """All addresses that it listens on, as text."""
+        return [str(endpoint) for endpoint in self.endpoints]
 
     @property
     def alive(self) -> bool:
@@ -92,8 +102,8 @@ class Server(abc.ABC):
         self.stop()
 
 
-def bound(engine: Callable[..., E], listen: str, **arguments: Any) -> E:
-    """One of the engine's servers, begun at an address given as text. Errors: UsageError, GeneratorError."""
+def bound(engine: Callable[..., _Receiver], listen: str, **arguments: Any) -> _Receiver:
+    """A receiver, begun at an address given as text. Errors: UsageError, GeneratorError."""
     at = listen_address(listen)
     try:
         return engine(listen=at, **arguments)

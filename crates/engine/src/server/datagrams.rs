@@ -1,52 +1,70 @@
-//! A worker that answers datagrams: its own socket on the shared address, a batch at a time, in place.
+//! A worker that answers datagrams: its own socket on each shared address, a batch at a time, in place.
 //!
 //! Laws: one answer that cannot leave never stops the others; an answer is no longer than its request unless the
 //! protocol grows, and never longer than its slot.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use flatout_net::{Batch, Server};
+use flatout_net::{Batch, Server, ServerSet};
 use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
 
-use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT};
+use super::live::LiveReader;
+use super::supervisor::Post;
+use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT, WAIT};
 use crate::answer_table::AnswerTable;
 use crate::backoff::Backoff;
-use crate::clock::unix_now;
+use crate::clock::{steady_now, unix_now};
 use crate::published::Published;
 
 const BATCH: usize = 64;
+/// The longest that a datagram waits in the socket's queue of a worker that is at work.
+const QUEUED_MAX_NS: u64 = 2_000_000_000;
 
 pub(super) struct Worker<P: Protocol> {
-    socket: Server,
-    responder: Arc<P::Responder>,
+    sockets: ServerSet,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
-    /// The address it is bound to; `None` for a wildcard.
-    local: Option<IpAddr>,
-    local_port: u16,
+    live: LiveReader,
+    /// Of each socket: the address it is bound to (`None` for a wildcard), and the port.
+    bound: Vec<(Option<IpAddr>, u16)>,
+    /// The kernel's drops of these sockets that others have counted.
+    drops_before: u64,
     served: Served,
     batch: Batch,
 }
 
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(
-        socket: Server,
-        responder: Arc<P::Responder>,
+        sockets: Vec<Arc<Server>>,
+        responder: P::Responder,
         answer_table: Arc<AnswerTable>,
-        local_port: u16,
+        live: LiveReader,
+        drops_before: u64,
     ) -> Self {
-        let local = socket.address().ok().map(|bound| bound.ip()).filter(|ip| !ip.to_canonical().is_unspecified());
-        let batch = Batch::new(BATCH, P::DATAGRAM_MAX, true);
-        Self { socket, responder, answer_table, local, local_port, served: Served::default(), batch }
+        let bound = |socket: &Arc<Server>| {
+            let at = socket.address().ok();
+            (at.map(|at| at.ip()).filter(|ip| !ip.to_canonical().is_unspecified()), at.map_or(0, |at| at.port()))
+        };
+        Self {
+            bound: sockets.iter().map(bound).collect(),
+            sockets: ServerSet::new(sockets, WAIT),
+            responder,
+            answer_table,
+            live,
+            drops_before,
+            served: Served::default(),
+            batch: Batch::new(BATCH, P::DATAGRAM_MAX, true),
+        }
     }
 
     /// Works until it is stopped. Errors: the receiving call fails.
-    pub(super) fn run(mut self, stop: &AtomicBool, published: &Published<Served>) -> Result<(), String> {
+    pub(super) fn run(mut self, post: &Post, published: &Published<Served>) -> Result<(), String> {
         let (mut published_at, mut backoff) = (0, Backoff::default());
-        while backoff.goes_on() && !stop.load(Ordering::Relaxed) {
-            let count = backoff.tried(self.socket.receive(&mut self.batch));
+        while backoff.goes_on() && post.goes_on() {
+            let count = backoff.tried(self.sockets.receive(&mut self.batch));
             let now = unix_now();
+            self.refresh(now);
             for slot in 0..count {
                 self.consider(slot, now);
             }
@@ -62,6 +80,14 @@ impl<P: Protocol> Worker<P> {
         backoff.end()
     }
 
+    fn refresh(&mut self, now: u64) {
+        if <P::Responder as Responder>::LIVE
+            && let Some(state) = self.live.read(steady_now(), now)
+        {
+            self.responder.refresh(&state, now);
+        }
+    }
+
     fn consider(&mut self, slot: usize, now: u64) {
         self.served.received += 1;
         let (meta, length) = (self.batch.meta(slot), self.batch.length(slot));
@@ -70,13 +96,13 @@ impl<P: Protocol> Worker<P> {
         } else if !meta.unicast {
             self.served.dropped[NOT_UNICAST] += 1;
         } else {
-            let received_unix_ns = meta.stamp_unix_ns.unwrap_or(now);
+            let (local, local_port) = self.bound.get(self.sockets.current()).copied().unwrap_or_default();
             let context = RequestContext {
-                received_unix_ns,
-                now_unix_ns: now.max(received_unix_ns),
+                received_unix_ns: self.received(meta.stamp_unix_ns, now),
+                now_unix_ns: now,
                 client: self.batch.peer(slot),
-                local: self.batch.local(slot).or(self.local),
-                local_port: self.local_port,
+                local: self.batch.local(slot).or(local),
+                local_port,
                 link: Link::Udp,
             };
             let packet = self.batch.slot(slot);
@@ -89,15 +115,26 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
+    /// When a request arrived. A stamp that is later than now, or older than any queue, is of a clock that was set since.
+    fn received(&mut self, stamp_unix_ns: Option<u64>, now: u64) -> u64 {
+        match stamp_unix_ns {
+            Some(stamp) if stamp <= now && now - stamp <= QUEUED_MAX_NS => stamp,
+            _ => {
+                self.served.unstamped += 1;
+                now
+            }
+        }
+    }
+
     fn send(&mut self) {
         let queued = self.batch.answers() as u64;
-        let sent = self.socket.send_answers(&mut self.batch) as u64;
+        let sent = self.sockets.send_answers(&mut self.batch) as u64;
         self.served.answered += sent;
         self.served.dropped[UNSENT] += queued - sent;
     }
 
     fn measure(&mut self) {
-        self.served.kernel_drops = u64::from(self.socket.memory().drops);
+        self.served.kernel_drops = self.sockets.drops().saturating_sub(self.drops_before);
         self.served.cpu_ns = flatout_net::thread_cpu_ns();
     }
 }

@@ -75,7 +75,7 @@ enum Blocked {
 pub(crate) struct Worker<P: Protocol, S, C> {
     streams: S,
     clock: C,
-    responder: Arc<P::Responder>,
+    responder: P::Responder,
     answer_table: Arc<AnswerTable>,
     context: RequestContext,
     slots: Vec<Slot>,
@@ -95,7 +95,7 @@ impl<P: Protocol, S: Streams, C: Clock> Worker<P, S, C> {
     pub(crate) fn new(
         streams: S,
         clock: C,
-        responder: Arc<P::Responder>,
+        responder: P::Responder,
         answer_table: Arc<AnswerTable>,
         local_port: u16,
         idle_ms: Option<u32>,

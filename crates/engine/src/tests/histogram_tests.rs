@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::histogram::{Durations, Offsets, Recorder, LONGEST_NS};
+use crate::histogram::{Durations, LONGEST_NS, Offsets, Recorder};
 use crate::pace::Random;
 
 fn of(samples: &[u64]) -> Durations {

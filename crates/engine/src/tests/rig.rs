@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flatout_wire::{Protocol, ProtocolOption};
 use flatout_wire::ntp::Ntp;
+use flatout_wire::{Protocol, ProtocolOption};
 
 use super::fake::{Asked, FakeClock, FakeLink, SendOutcome, World};
 use crate::generator::{DatagramClient, DatagramParts, Times, WorkerOptions};

@@ -268,7 +268,7 @@ impl Scene {
         let (stop, published) = (Arc::<AtomicBool>::default(), Published::<Served>::default());
         streams.stop_at(self.until, &stop);
         let (turns, answer_table) = (Rc::clone(&streams.turns), Arc::<AnswerTable>::default());
-        let responder = Arc::new(P::responder(&[]).unwrap());
+        let responder = P::responder(&[]).unwrap();
         let clock = FakeClock(world);
         let mut worker = Answering::<P, _, _>::new(streams, clock, responder, answer_table, 4242, self.idle_ms);
         if let Some(most) = self.pending_most {

@@ -1,4 +1,4 @@
-"""NTP over UDP: client requests in basic and interleaved mode (RFC 5905, RFC 9769), checked as the pool's monitor does."""
+"""NTP over UDP: client requests in basic and interleaved mode (RFC 5905, RFC 9769), checked as the pool does; a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from flatout.protocols.base import Protocol, option_values
-from flatout.protocols.ntp import requests
+from flatout.protocols.ntp import requests, serving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +53,11 @@ class Options:
 
 
 def engine_options(protocol_options: Any) -> list[tuple[str, int]]:
-    """The options as the engine takes them. Errors: UsageError."""
+    """The options of either end, as the engine takes them. Errors: UsageError."""
     if isinstance(protocol_options, Options):
         return requests.numbers_of(protocol_options)
+    if isinstance(protocol_options, serving.ServeOptions):
+        return serving.engine_options(protocol_options)
     return list(option_values(protocol_options).items())
 
 
@@ -66,7 +68,9 @@ PROTOCOL = Protocol(
     test_port=1123,
     summary="NTP client requests over UDP",
     options=Options,
+    serve_options=serving.ServeOptions,
     engine_options=engine_options,
+    state_source=serving.state_source,
     words={
         "basic": "right answers in basic mode",
         "kiss_rate": "kiss-o'-death RATE: the server limits this client's rate",

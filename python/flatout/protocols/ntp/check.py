@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -48,7 +49,7 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found. `passed`: no rule is broken and the pool would use the server."""
 
     schema: str = "flatout/1"
-    kind: str = "ntp-check"
+    kind: Literal["ntp-check"] = "ntp-check"
     target: str
     address: str
     started_at: str
