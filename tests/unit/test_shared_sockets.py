@@ -39,5 +39,5 @@ def test_flows_share_sockets_where_descriptors_do_not_suffice(monkeypatch: pytes
     ],
 )
 def test_where_they_cannot_that_is_said(monkeypatch: pytest.MonkeyPatch, protocol: str, given: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="descriptors|socket for each flow"):
+    with pytest.raises(UsageError, match=r"descriptors|socket for each flow"):
         made(monkeypatch, 100, protocol, **{"flows": 1000, "sources": ("127.1.0.0/20",), **given})

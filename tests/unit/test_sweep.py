@@ -66,7 +66,9 @@ def test_a_rate_that_cannot_be_driven_is_tried_again() -> None:
     def measure(scenario: Scenario) -> LoadResult:
         asked.append(scenario.peak_per_s)
         disturbed = scenario.peak_per_s == 2000 or (scenario.peak_per_s == 1000 and asked.count(1000) == 1)
-        return at_rate(scenario, verdict="generator-limited" if disturbed else "ok", why="" if not disturbed else "busy")
+        return at_rate(
+            scenario, verdict="generator-limited" if disturbed else "ok", why="" if not disturbed else "busy"
+        )
 
     rows, why = climbed([1000, 2000, 4000], measure)
     assert asked == [1000] * 2 + [2000] * ATTEMPTS
@@ -96,7 +98,9 @@ def test_a_row_has_ntpperfs_columns_and_ours() -> None:
     assert (plain.response_by, plain.response_mean_ns) == ("client", run.latency_ns.from_sent.mean)
     header, line = view.header(RIGHT, offsets=False), view.line(made, offsets=False)
     assert "basic" in header[1]
-    assert [at for at, char in enumerate(header[1]) if char == "|"] == [at for at, char in enumerate(line) if char == "|"]
+    assert [at for at, char in enumerate(header[1]) if char == "|"] == [
+        at for at, char in enumerate(line) if char == "|"
+    ]
     assert len(header[1]) == len(line)
 
 

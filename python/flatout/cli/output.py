@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from flatout.cli.flags.shared import Output
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
 from flatout.result.files import to_json, write
 from flatout.result.model import LimitResult, LoadResult, Result
-from flatout.result.sweep import SweepResult
 
 DONE, UNMET = 0, FlatoutError.exit_code
 BAD_USE, TARGET, GENERATOR = UsageError.exit_code, TargetError.exit_code, GeneratorError.exit_code
@@ -129,7 +130,7 @@ def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> Non
         show(result, console)
 
 
-def write_json(result: Result | SweepResult, output: Output, reported: list[str]) -> int:
+def write_json(result: msgspec.Struct, output: Output, reported: list[str]) -> int:
     """Writes the JSON; returns the exit code of that. What is to be said of it is added to `reported`."""
     if output.json is None:
         return DONE

@@ -28,7 +28,9 @@ class Ladder:
 
     sweep: Annotated[
         str | None,
-        Parameter(group=LADDER, help="Go through fixed rates, e.g. 1k..1M, and print a line of shares and times for each."),
+        Parameter(
+            group=LADDER, help="Go through fixed rates, e.g. 1k..1M, and print a line of shares and times for each."
+        ),
     ] = None
     step: Annotated[str, Parameter(group=LADDER, help="Each rate is so many times the last.")] = "1.5"
     for_: Annotated[
@@ -83,9 +85,7 @@ def climb(scenario: Scenario, ladder: Ladder, say: Callable[[str], None], *, qui
             before_row()
             say(view.line(row, offsets=offsets))
 
-        return api.climb(
-            scenario, first=first, last=last, step=step, seconds=seconds, progress=progress, on_row=on_row
-        )
+        return api.climb(scenario, first=first, last=last, step=step, seconds=seconds, progress=progress, on_row=on_row)
 
     # Where no frame can be drawn, the lines of each second would stand between the rows.
     if quiet or not sys.stderr.isatty():

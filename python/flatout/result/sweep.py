@@ -19,9 +19,10 @@ LOSS_MAX = 0.5
 class SweepRow(msgspec.Struct, frozen=True, kw_only=True):
     """One rate in numbers: ntpperf's columns, then our own. Shares are of what was sent, times in ns.
 
-    `lost` are those without an answer, refused ones with them; `tallies` are the shares of the protocol's kinds of right
-    answers. `response_*`: from the server's receive stamp to its transmit stamp, or where answers carry none
-    (`response_by` "client") from sending to the answer; null without answers. `p50_ns` to `p999_ns` are latency from due.
+    `lost` are those without an answer, refused ones with them; `tallies` are the shares of the protocol's kinds of
+    right answers. `response_*`: from the server's receive stamp to its transmit stamp, or where answers carry none
+    (`response_by` "client") from sending to the answer; null without answers. `p50_ns` to `p999_ns` are latency from
+    due.
     """
 
     rate_per_s: float

@@ -37,8 +37,22 @@ class Answer(NamedTuple):
         if len(packet) < HEADER:
             return None
         first, stratum, poll, precision, delay, dispersion, refid, *stamps = _FORMAT.unpack_from(packet)
-        head = (first >> 6, first >> 3 & 7, first & 7, stratum, poll, precision, delay, dispersion)
-        return cls(*head, refid.to_bytes(4), *stamps, len(packet))
+        return cls(
+            leap=first >> 6,
+            version=first >> 3 & 7,
+            mode=first & 7,
+            stratum=stratum,
+            poll=poll,
+            precision=precision,
+            root_delay=delay,
+            root_dispersion=dispersion,
+            reference_id=refid.to_bytes(4),
+            reference=stamps[0],
+            origin=stamps[1],
+            receive=stamps[2],
+            transmit=stamps[3],
+            length=len(packet),
+        )
 
     @property
     def root_distance_s(self) -> float:

@@ -68,8 +68,8 @@ def extension_fields(text: str) -> list[tuple[int, int]]:
         length = int(match[2]) if match else 0
         if not match or length < 16 or length % 4:
             raise UsageError(
-                f"extension field '{part.strip()}': write TYPE:LENGTH like F323:28, the type in hexadecimal, the length "
-                "in bytes, a multiple of 4 from 16 on"
+                f"extension field '{part.strip()}': write TYPE:LENGTH like F323:28, the type in hexadecimal, the "
+                "length in bytes, a multiple of 4 from 16 on"
             )
         found.append((int(match[1], 16), length))
     if len(found) > _FIELDS_MAX or sum(length for _, length in found) > _REQUEST_MAX - _HEADER - _LONGEST_MAC:

@@ -34,8 +34,16 @@ def reply(offset_s: float = 0.0, *, version: int = 4, mode: int = 4, delay_ns: i
         "trailer": b"",
         **given,
     }
-    head = struct.pack(">BBbbII4s", fields["leap"] << 6 | version << 3 | mode, fields["stratum"], 6, fields["precision"],
-                       fields["delay"], fields["dispersion"], fields["refid"])
+    head = struct.pack(
+        ">BBbbII4s",
+        fields["leap"] << 6 | version << 3 | mode,
+        fields["stratum"],
+        6,
+        fields["precision"],
+        fields["delay"],
+        fields["dispersion"],
+        fields["refid"],
+    )
     stamps = struct.pack(">4Q", *(fields[name] for name in ("reference", "origin", "receive", "transmit")))
     return Reply(head + stamps + fields["trailer"], fields["source"], NOW, NOW + delay_ns)
 
