@@ -2,11 +2,11 @@
 
 Model: the logarithm of a trial's loss grows with the logarithm of its load, with normal noise, and the limit is the
 load at which half of the trials hold. So a trial at load x holds with probability lapse + (1 - 2 lapse) *
-Phi(ln(limit / x) / sigma), a probit curve with lapses (Wichmann and Hill, "The psychometric function", 2001). A trial that failed by much
-tells more than that it failed: failures have two grades (ordinal regression: McCullagh, "Regression models for ordinal
-data", 1980). The limit, the curve's width `sigma`, the share of odd trials `lapse` and the noise of the loss are all
-unknown: the prior is flat in the log of the limit, and all are estimated together on a grid. A trial counts by its
-weight, the share of its time in which it was not disturbed.
+Phi(ln(limit / x) / sigma), a probit curve with lapses (Wichmann and Hill, "The psychometric function", 2001). A trial
+that failed by much tells more than that it failed: failures have two grades (ordinal regression: McCullagh,
+"Regression models for ordinal data", 1980). The limit, the curve's width `sigma`, the share of odd trials `lapse` and
+the noise of the loss are all unknown: the prior is flat in the log of the limit, and all are estimated together on a
+grid. A trial counts by its weight, the share of its time in which it was not disturbed.
 """
 
 from __future__ import annotations
