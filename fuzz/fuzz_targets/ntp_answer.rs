@@ -6,11 +6,12 @@
 //! - says the request's version, mode 4 (to mode 1: 2), poll, and as origin the request's transmit stamp;
 //! - carries receive and transmit stamps in this order, neither equal to the origin.
 //!
-//! A dropped request is left unchanged.
+//! A dropped request is left unchanged. From any state, told at any time, an answer says leap 3 if and only if it says
+//! stratum 0.
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, from_unix};
-use flatout_wire::{Protocol, RequestContext, Responder, Table};
+use flatout_wire::{LiveState, Protocol, ProtocolOption, RequestContext, Responder, STATE_WORDS, Table};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {
@@ -27,6 +28,7 @@ fuzz_target!(|datagram: &[u8]| {
                 ..RequestContext::default()
             };
             check(datagram, &context);
+            check_state(datagram, &context);
             // A client whose stamp is the very time of ours: a fuzzer would not guess it.
             for same in [received_unix_ns, now_unix_ns] {
                 let mut datagram = datagram.to_vec();
@@ -38,6 +40,39 @@ fuzz_target!(|datagram: &[u8]| {
         }
     }
 });
+
+/// Answers from a state made of the same bytes.
+fn check_state(datagram: &[u8], context: &RequestContext) {
+    let mut live =
+        LiveState { age_ns: number(datagram, 24), stepped_ns: number(datagram, 32) as i64, ..LiveState::default() };
+    for (n, word) in live.words.iter_mut().enumerate() {
+        *word = number(datagram, 40 + 8 * n);
+    }
+    for (leap, plain) in [(0, false), (0, true), (1, true), (2, true)] {
+        if plain {
+            // A fuzzer would seldom guess that a state is there, and holds.
+            live.words[0] = live.words[0] & !0xff | 1;
+            live.words[7] = 0;
+            live.words[4] &= 0xffff;
+            live.words[3] &= 0xffff_ffff;
+        }
+        let options = [("stated", 1), ("leap", leap)].map(|(name, value)| ProtocolOption { name, value });
+        let mut responder = Ntp::responder(&options).expect("known options");
+        responder.seed(live.age_ns);
+        responder.refresh(&live, context.now_unix_ns);
+        let mut packet = [0; HEADER];
+        packet[0] = 0x23;
+        packet[40..].copy_from_slice(&context.received_unix_ns.to_be_bytes());
+        let asked = RequestContext { client: Some(([192, 0, 2, 1], 4000).into()), ..*context };
+        assert_eq!(responder.answer(Table::default(), &asked, &mut packet, HEADER), Ok(HEADER));
+        assert_eq!(packet[0] >> 6 == 3, packet[1] == 0, "leap 3 and stratum 0 come together: {packet:?}");
+        responder.stamp(context.now_unix_ns, &mut packet);
+        let stamp = |at: usize| u64::from_be_bytes(packet[at..at + 8].try_into().expect("eight bytes"));
+        assert!((stamp(40).wrapping_sub(stamp(32)) as i64) > 0, "receive is not before transmit");
+    }
+}
+
+const _: () = assert!(STATE_WORDS >= 10);
 
 /// The eight bytes that begin so far from the end, as a number: time and port are part of the input.
 fn number(datagram: &[u8], from_end: usize) -> u64 {

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flatout.runner.progress import RunProgress, SearchProgress
     from flatout.scenario.model import Segment
     from flatout.server.base import Server
+    from flatout.server.limits import Limits
 
 _HOMES = {
     "flatout.api": ("limit", "limit_async", "load", "load_async", "serve", "sweep"),
@@ -39,6 +40,7 @@ _HOMES = {
     "flatout.scenario.model": ("Segment",),
     "flatout.receiver.sender": ("Sender",),
     "flatout.server.base": ("Server",),
+    "flatout.server.limits": ("Limits",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -48,6 +50,7 @@ __all__ = [
     "GeneratorError",
     "Interrupted",
     "LimitResult",
+    "Limits",
     "LoadResult",
     "OutputError",
     "Receiver",

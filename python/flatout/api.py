@@ -38,6 +38,7 @@ from flatout.scenario.profile import Format
 from flatout.scenario.settings import LoadOptions
 from flatout.server.answering import CONNECTIONS, Answerer, Balance
 from flatout.server.base import Server
+from flatout.server.limits import Limits
 
 T = TypeVar("T")
 Number = float | int | str
@@ -215,6 +216,8 @@ def serve(
     io: Io = "auto",
     connections: int = CONNECTIONS,
     idle_timeout: Number | None = None,
+    limits: Limits | None = None,
+    usage_file: str | None = None,
     **options: Any,
 ) -> Server:
     """Serves until the `with` block ends.
@@ -233,6 +236,8 @@ def serve(
     `connections`: the most at once.
     `idle_timeout`: close connections on which nothing came for so long, in s or as text ("30s"); default: never.
     UsageError where there are no connections.
+    `limits`: over datagrams, which are answered (`flatout.Limits`); default: all. UsageError over other transports.
+    `usage_file`: keeps what is used of a quota over restarts; default: nothing is kept.
     `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
     """
     if by_name(protocol).one_way is not None:
@@ -244,8 +249,9 @@ def serve(
             None,
         ):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        if not (listen is None or isinstance(listen, str)) or (interface, free_bind, balance) != (None, False, "auto"):
-            raise UsageError(f"{protocol} goes one way: it is received at one address, from all interfaces")
+        usual = (interface, free_bind, balance, limits) == (None, False, "auto", None)
+        if not (listen is None or isinstance(listen, str)) or not usual:
+            raise UsageError(f"{protocol} goes one way: it is received at one address, from all, without limits")
         return drained(protocol, listen, threads=threads, cpus=cpus, **options)
     return Answerer(
         protocol,
@@ -259,6 +265,8 @@ def serve(
         io=io,
         connections=connections,
         idle_timeout=idle_timeout,
+        limits=limits,
+        usage_file=usage_file,
         **options,
     )
 

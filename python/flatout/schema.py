@@ -98,6 +98,22 @@ class Replaced(msgspec.Struct, frozen=True, kw_only=True):
     last: str
 
 
+class QuotaUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A quota, what is used of it, and when its period ends (Unix time, s)."""
+
+    bytes: int
+    used: int
+    ends_unix_s: float
+
+
+class ServedLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a server as they are now: the bandwidth of answers, the quota, the highest seconds of 24 hours."""
+
+    bandwidth_bytes_per_s: int | None
+    quota: QuotaUse | None
+    peaks_per_s: dict[str, float]
+
+
 class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `serve --json`: the events of a second, or of the whole time in the last line, which says `total`.
 
@@ -118,6 +134,12 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     bytes: dict[str, int] | None = None
     memory_bytes: int | None = None
     kernel_memory: dict[str, int] | None = None
+    kissed: int = 0
+    sent_bytes: int = 0
+    clients_forgotten: int = 0
+    limits: ServedLimits | None = None
+    stamps: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
     replaced: Replaced | None = None
     errors: list[str] = []
     notes: list[str] = []

@@ -17,9 +17,11 @@ _NUMBER = r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*"
 _RATE = re.compile(_NUMBER + r"([kKmM]?)\s*(?:/s|qps|pps)?\s*")
 _COUNT = re.compile(_NUMBER + r"([kKmM]?)\s*")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ns|us|µs|ms|s|m|h|d)\s*")
-_SIZE = re.compile(_NUMBER + r"(B|KiB|MiB|GiB|kB|MB|GB)?\s*")
+_SIZE = re.compile(_NUMBER + r"(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?\s*")
+_BANDWIDTH = re.compile(_NUMBER + r"([kKmMgG]?)\s*(?:bps|bit/s|b/s)?\s*")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_BYTES |= {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _THOUSANDS = {"": 1.0, "k": 1e3, "K": 1e3, "m": 1e6, "M": 1e6}
 # Above the frame rate of 100 Gb/s Ethernet with the smallest frames (148.8 M/s).
 MOST_PER_S = 200e6
@@ -72,6 +74,15 @@ def size(text: str) -> int:
     if not value < 2**63:
         raise UsageError(f"size '{text}': write it like 512, 4KiB or 1MB")
     return int(value)
+
+
+def bandwidth(text: str) -> float:
+    """A bandwidth in bytes per second, from bits per second: `100Mbps`, `1.5Gbit/s`, or a bare number of bits."""
+    found = _BANDWIDTH.fullmatch(text)
+    value = float(found[1]) * {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}[found[2].lower()] if found else math.nan
+    if not 0 < value <= 1e13:
+        raise UsageError(f"bandwidth '{text}': write bits per second like 100Mbps or 1.5Gbps")
+    return value / 8
 
 
 def share(text: str, *, may_be_all: bool = False) -> float:

@@ -165,3 +165,41 @@ def test_wrong_options_name_themselves() -> None:
     ):
         with pytest.raises(UsageError, match=next(iter(options))):
             flatout.serve("ntp", "127.0.0.1:0", **options)  # type: ignore[arg-type]
+
+
+def test_an_interleaved_client_is_told_when_the_answer_before_left() -> None:
+    with flatout.serve("ntp", "127.0.0.1:0", threads=1, static="stratum=2,refid=GPS") as server:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(5)
+            asking.connect(("127.0.0.1", int(server.address.rpartition(":")[2])))
+
+            def ask(n: int, origin: bytes) -> bytes:
+                own = bytes([n]) * 8
+                asking.send(bytes([0x23]) + bytes(23) + origin + own + b"\1\2\3\4\5\6\7\x08")
+                return asking.recv(1024)
+
+            first = ask(1, bytes(8))
+            second = ask(2, first[32:40])
+            assert second[24:32] == REQUEST[40:], "nothing is known of the first: a basic answer"
+            answers = [second]
+
+            def interleaved() -> bool:
+                # The stamp of the answer before may not have been read yet.
+                answers.append(ask(len(answers) + 2, answers[-1][32:40]))
+                return answers[-1][24:32] == bytes([len(answers) + 1]) * 8
+
+            wait_until(interleaved)
+            before, last = answers[-2], answers[-1]
+            left, stamped = (int.from_bytes(packet[40:48], "big") for packet in (last, before))
+            # It left after its own stamp, and before the next request came.
+            assert stamped - 2 <= left <= int.from_bytes(last[32:40], "big")
+        assert server.stats()["stamps"]["interleaved"] >= 1
+
+
+def test_the_error_of_transmit_stamps_is_measured() -> None:
+    with flatout.serve("ntp", "127.0.0.1:0", threads=1) as server:
+        wait_until(lambda: bool(exchange(server)) and server.stats()["stamps"]["tx_early_ns"])
+        stamps = server.stats()["stamps"]
+        assert stamps["tx_sampled"] > 0
+        assert stamps["tx_late"] == 0
+        assert 0 <= stamps["tx_early_ns"]["p50"] <= stamps["tx_early_ns"]["max"] < 1e9

@@ -170,6 +170,7 @@ def test_options_that_contradict_are_refused() -> None:
         "stated": 0,
         "silent": 0,
         "symmetric": 1,
+        "interleaved": 1,
         "authenticated": 0,
         "leap": 0,
     }

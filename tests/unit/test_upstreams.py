@@ -14,6 +14,7 @@ from test_time_state import STATE, Scripted
 from conftest import ROOT
 from flatout.protocols.ntp.state import TimeState, Unusable, ntp_stamp
 from flatout.protocols.ntp.upstream import TimeSource, chrony, daemon, kernel, ntpd
+from flatout.server.exposition import prometheus
 from flatout.server.state_poller import StatePoller
 
 SEQUENCE = 0x01020304
@@ -253,4 +254,20 @@ def test_a_source_that_fails_is_counted_and_the_last_state_stays() -> None:
     assert len(told) == 2
     assert poller.stats()["why"] is None
     assert poller.stats()["stratum"] == 2
+    assert poller.stats()["error_bound_ns"] == 5 + 20
+    assert poller.stats()["age_s"] >= 0
     poller.stop()
+
+
+def test_a_monitor_reads_the_state_and_the_stamps() -> None:
+    state = {"asked": 3, "told": 2, "failed": 1, "why": None, "age_s": 0.5, "stratum": 2, "error_bound_ns": 1_500}
+    stamps = {"unstamped": 0, "tx_sampled": 7, "tx_late": 0, "tx_early_ns": {"p50": 1000, "p99": 2000, "max": 3000}}
+    stats = {"received": 1, "dropped": {}, "workers": [], "replaced": {"count": 0}, "t_s": 1.0}
+    text = prometheus({**stats, "state": state, "stamps": stamps}, "x")
+    assert 'flatout_state_told_total{protocol="x"} 2\n' in text
+    assert 'flatout_state_age_seconds{protocol="x"} 0.5\n' in text
+    assert 'flatout_state_error_bound_seconds{protocol="x"} 1.5e-06\n' in text
+    assert 'flatout_tx_early_seconds{protocol="x",quantile="p99"} 2e-06\n' in text
+    assert 'flatout_tx_sampled_total{protocol="x"} 7\n' in text
+    assert "why" not in text
+    assert "flatout_state" not in prometheus(stats, "x")

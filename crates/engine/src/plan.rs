@@ -188,6 +188,33 @@ impl LoadPlan {
     }
 }
 
+/// Which requests a server answers.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
+pub struct AdmissionPlan {
+    /// Prefixes with their bits and what they say; see [`crate::server::Class`].
+    #[cfg_attr(feature = "python", pyo3(from_py_with = python::prefixes))]
+    pub prefixes: Vec<(IpAddr, u8, crate::server::Class)>,
+    /// Whether an address that no prefix covers is denied.
+    pub only_allowed: bool,
+    /// Requests per s of one client; 0: no limit.
+    pub client_per_s: f64,
+    /// How many of them at once.
+    pub client_burst: u32,
+    /// One in so many above the rate is answered; 0: none.
+    pub client_leak: u32,
+    /// Whether some of those above the rate get a kiss-o'-death.
+    pub kiss: bool,
+    /// The bits of a v4 address that make a client: 1 to 32.
+    pub v4_bits: u8,
+    /// The bits of a v6 address that make a client: 1 to 64.
+    pub v6_bits: u8,
+    /// The bandwidth of answers, IP headers included; none: no limit.
+    pub bytes_per_s: Option<u64>,
+    /// How many clients are known at once, over all workers.
+    pub clients: usize,
+}
+
 /// A server to be run until it is stopped.
 #[derive(Clone, Debug)]
 pub struct ServePlan {
@@ -205,6 +232,8 @@ pub struct ServePlan {
     pub inherited: Vec<i32>,
     /// Whether all datagrams of a client (a v4 address, a v6 /64) reach one worker, whatever their ports.
     pub by_client: bool,
+    /// Which datagrams are answered.
+    pub admission: AdmissionPlan,
     /// Over what: each worker listens on all of them.
     pub links: Vec<Link>,
     /// What to answer from: keys and values, as the protocol's wire file reads them.

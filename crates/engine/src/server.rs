@@ -3,6 +3,7 @@
 //! Laws: per message no allocation, no lock, no log; what gets no answer is counted by reason; what one client does, or
 //! one answer that cannot leave, never stops the others; only requests are answered.
 
+pub(crate) mod admission;
 pub(crate) mod age_list;
 mod bind;
 mod datagrams;
@@ -10,6 +11,7 @@ pub(crate) mod live;
 pub(crate) mod pending_input;
 mod streams;
 mod supervisor;
+mod transmit;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,12 +26,16 @@ use flatout_wire::{DropReason, Link, Protocol, Responder};
 use crate::answer_table::AnswerTable;
 use crate::clock::{SystemClock, steady_now, unique, unix_now};
 use crate::generator::start::uses_uring;
-use crate::plan::{Io, ServePlan};
+use crate::histogram::Durations;
+use crate::plan::{AdmissionPlan, Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
+use admission::{Admission, Admissions, Refused};
+pub use admission::{Class, ClientRow};
 use live::{LiveReader, SharedState};
-use supervisor::{AllPublished, Post, Replacements, Supervisor};
+use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
+use transmit::SharedErrors;
 
 #[cfg(test)]
 pub(crate) use streams::Worker as Answering;
@@ -38,13 +44,17 @@ pub(crate) use streams::Worker as Answering;
 const WAIT: Duration = Duration::from_millis(50);
 /// How often a busy worker leaves its counters.
 const PUBLISH_NS: u64 = 10_000_000;
-const REASONS: usize = DropReason::WORDS.len() + 3;
+const REASONS: usize = TOO_LONG_ANSWER + 1;
 
 /// Why a request got no answer: the protocol's reasons first, then those of datagrams.
 pub const DROPPED: [&str; REASONS] = reasons();
 const TOO_LONG: usize = DropReason::WORDS.len();
 const NOT_UNICAST: usize = TOO_LONG + 1;
 const UNSENT: usize = TOO_LONG + 2;
+/// Those of the admission.
+const REFUSED: usize = TOO_LONG + 3;
+/// An answer longer than its request: a fault of this program, which must not help to flood others.
+const TOO_LONG_ANSWER: usize = REFUSED + Refused::WORDS.len();
 
 const fn reasons() -> [&'static str; REASONS] {
     let mut all = [""; REASONS];
@@ -54,6 +64,12 @@ const fn reasons() -> [&'static str; REASONS] {
         n += 1;
     }
     (all[TOO_LONG], all[NOT_UNICAST], all[UNSENT]) = ("too_long", "not_unicast", "unsent");
+    n = 0;
+    while n < Refused::WORDS.len() {
+        all[REFUSED + n] = Refused::WORDS[n];
+        n += 1;
+    }
+    all[TOO_LONG_ANSWER] = "too_long_answer";
     all
 }
 
@@ -66,8 +82,20 @@ counters! {
         answered: u64,
         /// Requests without answer, by [`DROPPED`].
         dropped: [u64; REASONS],
+        /// Of the answers over datagrams those that are a kiss-o'-death.
+        kissed: u64,
+        /// Bytes of the answers over datagrams, with UDP and IP headers.
+        sent_bytes: u64,
+        /// Clients that had to be forgotten for others, so that their limits began anew.
+        clients_forgotten: u64,
         /// Datagrams without a credible stamp of the kernel: their arrival is when the worker read them.
         unstamped: u64,
+        /// Answers that tell when the answer before left.
+        interleaved: u64,
+        /// Answers of which the kernel's own transmit stamp was read.
+        tx_sampled: u64,
+        /// Those of them that had left before the stamp in them.
+        tx_late: u64,
         /// Datagrams that the kernel dropped because the worker did not read them in time.
         kernel_drops: u64,
         /// CPU time of the worker's threads, ns.
@@ -115,6 +143,8 @@ pub struct Serving {
     process: Process,
     threads: Mutex<ThreadGroup<()>>,
     live: Arc<SharedState>,
+    tx_errors: SharedErrors,
+    admissions: Arc<Admissions>,
 }
 
 /// What all threads begin with.
@@ -125,6 +155,13 @@ struct Shared<P: Protocol> {
     /// Connections at once, of one worker and address.
     connections: usize,
     idle_ms: Option<u32>,
+}
+
+/// A worker's own responder.
+fn own<P: Protocol>(responder: &P::Responder) -> P::Responder {
+    let mut own = responder.clone();
+    own.seed(unique());
+    own
 }
 
 impl Serving {
@@ -158,10 +195,13 @@ impl Serving {
             process: Process::this(),
             threads: Mutex::default(),
             live: Arc::default(),
+            tx_errors: Arc::default(),
+            admissions: Arc::new(Admissions::new(&plan.admission, workers)),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         if plan.links.contains(&Link::Udp) {
-            serving.start_datagrams(bound.sockets, &shared, cpu)?;
+            let clients = plan.admission.clients.div_ceil(workers);
+            serving.start_datagrams(bound.sockets, &shared, clients, cpu)?;
         }
         for (n, listeners) in bound.listeners.into_iter().enumerate() {
             for (listener, address) in listeners {
@@ -176,6 +216,7 @@ impl Serving {
         &mut self,
         sockets: Vec<Vec<Arc<Server>>>,
         shared: &Shared<P>,
+        clients: usize,
         cpu: impl Fn(usize) -> Option<usize>,
     ) -> io::Result<()> {
         let mut supervisor = Supervisor::new(
@@ -185,16 +226,19 @@ impl Serving {
             Arc::clone(&self.replacements),
         );
         for (n, sockets) in sockets.into_iter().enumerate() {
-            // Locked when a worker begins, never by one at work.
-            let responder = Mutex::new(shared.responder.clone());
-            let (answer_table, live) = (Arc::clone(&shared.answer_table), Arc::clone(&self.live));
-            let work = move |post: &Post, published: &Published<Served>, drops: u64| {
-                let mut own = lock(&responder).clone();
-                own.seed(unique());
-                let (answer_table, live) = (Arc::clone(&answer_table), LiveReader::new(Arc::clone(&live)));
-                datagrams::Worker::<P>::new(sockets.clone(), own, answer_table, live, drops).run(post, published)
+            let (responder, answer_table) = (shared.responder.clone(), Arc::clone(&shared.answer_table));
+            let (live, admissions) = (Arc::clone(&self.live), Arc::clone(&self.admissions));
+            let errors = Arc::clone(&self.tx_errors);
+            let make = move || {
+                let (responder, table) = (own::<P>(&responder), Arc::clone(&answer_table));
+                let live = (LiveReader::new(Arc::clone(&live)), Arc::clone(&errors));
+                let sockets = sockets.clone();
+                let admission = Admission::new(Arc::clone(&admissions), n, clients, unique());
+                Box::new(move |post: &Post, published: &Published<Served>, drops: u64| {
+                    datagrams::Worker::<P>::new(sockets, responder, table, live, admission, drops).run(post, published)
+                }) as Box<Work>
             };
-            supervisor.start(n, cpu(n), Arc::new(work))?;
+            supervisor.start(n, cpu(n), Box::new(make))?;
         }
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
         threads.start("flatout-watch", move || supervisor.watch())
@@ -232,7 +276,7 @@ impl Serving {
         shared: &Shared<P>,
         (listener, address): (Listener, SocketAddr),
     ) -> io::Result<()> {
-        let (responder, answer_table) = (shared.responder.clone(), Arc::clone(&shared.answer_table));
+        let (responder, answer_table) = (own::<P>(&shared.responder), Arc::clone(&shared.answer_table));
         let (io, connections, idle_ms) = (shared.io, shared.connections, shared.idle_ms);
         let (tell, reported) = mpsc::channel();
         self.spawn(n, cpu, move |stop, published| {
@@ -260,6 +304,34 @@ impl Serving {
     /// of datagrams on.
     pub fn set_state(&self, words: &[u64; STATE_WORDS]) {
         self.live.set(words, steady_now(), unix_now());
+    }
+
+    /// By how much the transmit stamps in answers are before the kernel's own, ns: of sampled answers.
+    #[must_use]
+    pub fn tx_errors(&self) -> Durations {
+        lock(&self.tx_errors).clone()
+    }
+
+    /// Replaces the rules of which datagrams are answered; what is known of clients stays, as does the bandwidth.
+    pub fn set_admission(&self, plan: &AdmissionPlan) {
+        self.admissions.set(plan);
+    }
+
+    /// The bandwidth for answers over datagrams from now on, bytes per s; `None`: no limit.
+    pub fn set_budget(&self, bytes_per_s: Option<u64>) {
+        self.admissions.budget.set(bytes_per_s);
+    }
+
+    /// Asks all workers for the clients that ask most; returns the number of the question.
+    #[must_use]
+    pub fn ask_for_clients(&self) -> u64 {
+        self.admissions.ask_for_clients()
+    }
+
+    /// The answer to such a question, once all workers have given it.
+    #[must_use]
+    pub fn clients(&self, question: u64) -> Option<Vec<ClientRow>> {
+        self.admissions.clients(question)
     }
 
     /// Where it listens, the ports resolved; at least one.

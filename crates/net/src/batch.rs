@@ -34,6 +34,8 @@ pub struct Batch {
     used: usize,
     pub(crate) headers: Array<libc::mmsghdr>,
     pub(crate) answers: Vec<libc::mmsghdr>,
+    /// Of each queued answer: its slot.
+    answer_slots: Vec<usize>,
     named: bool,
 }
 
@@ -55,6 +57,7 @@ impl Batch {
             used: slots,
             headers: Array::zeroed(slots),
             answers: Vec::with_capacity(slots),
+            answer_slots: Vec::with_capacity(slots),
             named,
         };
         batch.link_headers();
@@ -187,11 +190,28 @@ impl Batch {
             header.msg_hdr.msg_control = self.controls.at(slot).cast();
         }
         self.answers.push(header);
+        self.answer_slots.push(slot);
+    }
+
+    /// The bytes of the n-th queued answer, to be changed before it is sent.
+    pub fn queued(&mut self, n: usize) -> &mut [u8] {
+        let Some(&slot) = self.answer_slots.get(n) else { return &mut [] };
+        let length = self.vectors.get(slot).map_or(0, |vector| vector.iov_len);
+        self.slot(slot).get_mut(..length).unwrap_or_default()
+    }
+
+    /// Asks the kernel for a transmit stamp of the n-th queued answer; for [`crate::Server::enable_tx_stamps`].
+    pub fn request_stamp(&mut self, n: usize) {
+        let (Some(&slot), Some(header)) = (self.answer_slots.get(n), self.answers.get_mut(n)) else { return };
+        let used = header.msg_hdr.msg_controllen as _;
+        header.msg_hdr.msg_controllen = stamp::write_stamp_request(&mut self.controls[slot], used) as _;
+        header.msg_hdr.msg_control = self.controls.at(slot).cast();
     }
 
     /// Discards all queued answers.
     pub fn clear_answers(&mut self) {
         self.answers.clear();
+        self.answer_slots.clear();
     }
 
     /// One message that gathers the first `count` slots, each `length` bytes: for segmentation by the kernel.

@@ -50,6 +50,12 @@ impl ServerSet {
         self.servers.get(self.current).map(|server| &**server)
     }
 
+    /// The n-th socket.
+    #[must_use]
+    pub fn nth(&self, n: usize) -> Option<&Server> {
+        self.servers.get(n).map(|server| &**server)
+    }
+
     /// Receives what one of them has, waiting for the first datagram. Zero: nothing came in that time.
     #[inline]
     pub fn receive(&mut self, batch: &mut Batch) -> Result<usize, CallError> {

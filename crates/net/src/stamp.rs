@@ -134,6 +134,13 @@ pub(crate) fn write_source(control: &mut Control, local: &Local) -> usize {
     }
 }
 
+/// Writes, behind `used` bytes of other messages, the one that asks for a transmit stamp of this packet (4.6); returns the
+/// length used in all.
+pub(crate) fn write_stamp_request(control: &mut Control, used: usize) -> usize {
+    let rest = control.get_mut(used.div_ceil(8)..).unwrap_or_default();
+    used + write_at(rest, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, libc::SOF_TIMESTAMPING_TX_SOFTWARE)
+}
+
 /// Writes the message that segments a send into datagrams of `bytes` (UDP_SEGMENT, 4.18); returns the length used.
 pub(crate) fn write_segment(control: &mut Control, bytes: u16) -> usize {
     write(control, libc::SOL_UDP, libc::UDP_SEGMENT, bytes)
@@ -141,13 +148,23 @@ pub(crate) fn write_segment(control: &mut Control, bytes: u16) -> usize {
 
 fn write<T: Copy>(control: &mut Control, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
     const { assert!(size_of::<T>() + 2 * size_of::<libc::cmsghdr>() <= WORDS * 8) };
-    // SAFETY: `control` is aligned for cmsghdr and longer than one header and a T, as asserted above.
+    write_at(control, level, kind, value)
+}
+
+/// Writes a message at the beginning of `words`, which have room for it; returns its length with padding.
+fn write_at<T: Copy>(words: &mut [u64], level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+    // SAFETY: CMSG_SPACE computes a length only.
+    let space = unsafe { libc::CMSG_SPACE(size_of::<T>() as u32) } as usize;
+    if size_of_val(words) < space {
+        return 0;
+    }
+    // SAFETY: `words` is aligned for cmsghdr and has room for a header and a T, as checked above.
     unsafe {
-        let message = control.as_mut_ptr().cast::<libc::cmsghdr>();
+        let message = words.as_mut_ptr().cast::<libc::cmsghdr>();
         (*message).cmsg_level = level;
         (*message).cmsg_type = kind;
         (*message).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
         libc::CMSG_DATA(message).cast::<T>().write_unaligned(value);
-        libc::CMSG_SPACE(size_of::<T>() as u32) as usize
     }
+    space
 }

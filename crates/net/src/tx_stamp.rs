@@ -79,11 +79,9 @@ impl TxStampReader {
     }
 }
 
-/// Turns the stamps of a socket on.
-pub(crate) fn enable(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE
-        | libc::SOF_TIMESTAMPING_SOFTWARE
-        | libc::SOF_TIMESTAMPING_OPT_ID
-        | libc::SOF_TIMESTAMPING_OPT_TSONLY;
-    option::timestamping(socket, flags)
+/// Turns the stamps of a socket on, for all datagrams or only for those that ask for it; these alone are numbered.
+pub(crate) fn enable(socket: BorrowedFd<'_>, all: bool) -> io::Result<()> {
+    let always = if all { libc::SOF_TIMESTAMPING_TX_SOFTWARE } else { 0 };
+    let flags = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+    option::timestamping(socket, always | flags)
 }

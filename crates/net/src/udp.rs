@@ -354,7 +354,7 @@ impl ServerOptions {
         option::send_buffer(socket.as_fd(), SERVER_BUFFER)?;
         option::stamps(socket.as_fd())?;
         option::receive_timeout(socket.as_fd(), self.wait)?;
-        if self.tx_stamps { tx_stamp::enable(socket.as_fd()) } else { Ok(()) }
+        if self.tx_stamps { tx_stamp::enable(socket.as_fd(), true) } else { Ok(()) }
     }
 }
 
@@ -444,9 +444,17 @@ impl Server {
 
     /// Sends all queued answers; returns how many were sent. One that fails does not stop the others.
     pub fn send_answers(&self, batch: &mut Batch) -> usize {
-        let (mut total, mut at) = (0, 0);
-        while at < batch.answers.len() {
-            let rest = &mut batch.answers[at..];
+        let total = self.send_some(batch, 0, batch.answers.len());
+        batch.clear_answers();
+        total
+    }
+
+    /// Sends `count` queued answers from the n-th on, which stay queued; returns how many were sent.
+    pub fn send_some(&self, batch: &mut Batch, n: usize, count: usize) -> usize {
+        let (mut total, mut at) = (0, n);
+        let end = (n + count).min(batch.answers.len());
+        while at < end {
+            let rest = &mut batch.answers[at..end];
             // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
             let sent = unsafe { call::send(&self.socket, rest, 0) };
             let sent = usize::try_from(sent).unwrap_or(0);
@@ -454,8 +462,12 @@ impl Server {
             // The first of the rest failed: skip it.
             at += sent.max(1);
         }
-        batch.clear_answers();
         total
+    }
+
+    /// From now on the kernel stamps what [`Batch::request_stamp`] asks for; [`crate::TxStampReader`] reads the stamps.
+    pub fn enable_tx_stamps(&self) -> io::Result<()> {
+        tx_stamp::enable(self.socket.as_fd(), false)
     }
 
     /// Fill level and drops of this socket's receive queue.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use flatout_engine::faulty::{Faults, Faulty};
-use flatout_engine::plan::{Io, Link, ServePlan};
+use flatout_engine::plan::{AdmissionPlan, Io, Link, ServePlan};
 use flatout_engine::run;
 use flatout_engine::server::{DROPPED, STATE_WORDS, Serving};
 use pyo3::exceptions::PyValueError;
@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use flatout_engine::plan::python::{IOS, LINKS, address, one_of};
 
+use super::histogram::Histogram;
 use super::load::Words;
 use super::{elsewhere, raise};
 
@@ -24,7 +25,7 @@ pub struct Server(Serving);
 #[pymethods]
 impl Server {
     #[new]
-    #[pyo3(signature = (*, protocol, options, listen, interface, free_bind, inherited, by_client, links, entries, io,
+    #[pyo3(signature = (*, protocol, options, listen, interface, free_bind, inherited, by_client, admission, links, entries, io,
                         connections, idle_timeout_ns, workers, cpus))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -36,6 +37,7 @@ impl Server {
         free_bind: bool,
         inherited: Vec<i32>,
         by_client: bool,
+        admission: AdmissionPlan,
         links: Vec<String>,
         entries: Vec<(Vec<u8>, Vec<u8>)>,
         io: &str,
@@ -60,6 +62,7 @@ impl Server {
             free_bind,
             inherited,
             by_client,
+            admission,
             links,
             entries,
             io,
@@ -126,6 +129,32 @@ impl Server {
             }
         }
         Ok(sum)
+    }
+
+    /// By how much the transmit stamps in answers are before the kernel's own, of sampled answers.
+    fn tx_errors(&self) -> PyResult<Histogram> {
+        Ok(Histogram(self.here()?.tx_errors()))
+    }
+
+    /// Replaces the rules of which datagrams are answered, but not the bandwidth.
+    fn set_admission(&self, admission: AdmissionPlan) {
+        self.0.set_admission(&admission);
+    }
+
+    /// The bandwidth for answers over datagrams, bytes per s; None: no limit.
+    fn set_budget(&self, bytes_per_s: Option<u64>) {
+        self.0.set_budget(bytes_per_s);
+    }
+
+    /// Asks all workers for their clients; the number of the question.
+    fn ask_for_clients(&self) -> u64 {
+        self.0.ask_for_clients()
+    }
+
+    /// The clients that ask most: address, answered, limited, withheld, silent for ns; None: not all workers told yet.
+    fn clients(&self, question: u64) -> Option<Vec<(IpAddr, u32, u32, u32, u64)>> {
+        let rows = self.0.clients(question)?;
+        Some(rows.iter().map(|c| (c.address, c.answered, c.limited, c.withheld, c.silent_ns)).collect())
     }
 
     /// Tells all workers the state that they answer from. Errors: another number of words than the engine has.
@@ -199,6 +228,7 @@ impl FaultyServer {
             free_bind: false,
             inherited: Vec::new(),
             by_client: false,
+            admission: AdmissionPlan::default(),
             links: vec![Link::Udp],
             entries: Vec::new(),
             io: Io::Auto,

@@ -214,6 +214,21 @@ pub struct LiveState {
     pub stepped_ns: i64,
 }
 
+/// What is to be done with the stamps of an answer over datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerStamps {
+    /// [`Responder::stamp`] is to be called just before it is sent.
+    pub at_send: bool,
+    /// [`Responder::left`] is to be told under this key when the kernel sent it; `None`: nothing.
+    pub tell: Option<u64>,
+}
+
+impl Default for AnswerStamps {
+    fn default() -> Self {
+        Self { at_send: true, tell: None }
+    }
+}
+
 /// A responder. Each worker has its own.
 pub trait Responder: Clone + Send + 'static {
     /// Whether it answers from a live state and stamps its answers: [`Responder::refresh`] and [`Responder::stamp`].
@@ -229,6 +244,18 @@ pub trait Responder: Clone + Send + 'static {
         packet: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason>;
+    /// Whether it has kiss-o'-death packets: answers that ask a client to be slower.
+    const KISSES: bool = false;
+    /// Turns the request in `packet[..length]` into a kiss-o'-death in place, as [`Responder::answer`] into an answer.
+    fn kiss(
+        &self,
+        _shared: Table<'_>,
+        _context: &RequestContext,
+        _packet: &mut [u8],
+        _length: usize,
+    ) -> Result<usize, DropReason> {
+        Err(DropReason::NotARequest)
+    }
     /// The buffer size that the answer to `request` needs: at least the request's length.
     fn room(&self, _shared: Table<'_>, request: &[u8]) -> usize {
         request.len()
@@ -243,6 +270,12 @@ pub trait Responder: Clone + Send + 'static {
     fn refresh(&mut self, _state: &LiveState, _now_unix_ns: u64) {}
     /// Writes when it is sent, Unix time in ns, into an answer over datagrams, just before that.
     fn stamp(&self, _now_unix_ns: u64, _answer: &mut [u8]) {}
+    /// What the last answer needs.
+    fn stamps(&self) -> AnswerStamps {
+        AnswerStamps::default()
+    }
+    /// Takes when an answer left, by the kernel's stamp: Unix time in ns.
+    fn left(&self, _key: u64, _unix_ns: u64) {}
 }
 
 /// A decoder of one-way messages of fixed size.

@@ -5,6 +5,7 @@
 //! `ntp/responder.rs`, what it says of its clock in `ntp/time_state.rs`. Key exchange is not supported.
 
 mod client;
+mod interleaved;
 mod mac;
 mod options;
 mod responder;

@@ -5,93 +5,41 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any, BinaryIO
 
 from flatout import units
 from flatout.cli import output as out
+from flatout.cli.flags.serving import LimitFlags, Operation, Serving
 from flatout.cli.flags.shared import flattened
-from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, events, run_until_stopped
+from flatout.cli.operating import Groups, Operator
+from flatout.cli.seconds import Lines, Stats, Stop, events, run_until_stopped
 from flatout.protocols.base import Protocol
-from flatout.scenario.model import Io
-from flatout.server.answering import CONNECTIONS, ENDS, Answerer, Balance
+from flatout.server.answering import ENDS, Answerer
 from flatout.server.listening import INHERITED, handed_over
 from flatout.view.format import memory, rate_short
-
-
-@dataclass
-class Serving:
-    """Where and how to serve."""
-
-    listen: Annotated[
-        list[str],
-        Parameter(
-            negative=(),
-            show_default=False,
-            help="Address and port; may be given several times. *:PORT: all addresses, IPv4 and IPv6, each answered "
-            "from the one that was asked; systemd: the sockets of a socket unit, which are also the default where there "
-            "are any. [127.0.0.1 and the test port]",
-        ),
-    ] = field(default_factory=list)
-    interface: Annotated[str | None, Parameter(help="Answer only what comes by this interface (UDP). [all]")] = None
-    free_bind: Annotated[
-        bool,
-        Parameter(negative=(), show_default=False, help="Listen on addresses that this host does not have yet (UDP)."),
-    ] = False
-    balance: Annotated[
-        Balance,
-        Parameter(
-            help="Which worker receives a datagram: client: one for all of an address (IPv6: of a /64); flow: the "
-            "kernel's hash of addresses and ports; auto: client where workers keep state of clients."
-        ),
-    ] = "auto"
-    transport: Annotated[
-        list[str],
-        Parameter(negative=(), show_default=False, help="udp or tcp; may be given twice. [all that the protocol has]"),
-    ] = field(default_factory=list)
-    threads: Annotated[
-        int | None, Parameter(help="Workers that answer, each with its own sockets on the address. [one per CPU]")
-    ] = None
-    cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
-    io: Annotated[Io, Parameter(help="What carries connections; auto: io_uring where it works.")] = "auto"
-    connections: Annotated[str, Parameter(help="Connections at once, e.g. 100k.")] = f"{CONNECTIONS / 1e6:g}M"
-    idle_timeout: Annotated[
-        str | None, Parameter(help="Close connections on which nothing came for so long, e.g. 30s. [they stay]")
-    ] = None
-    for_: For = None
-    json: Json = None
-    quiet: Quiet = False
 
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
 
-    def serve(*, serving: Serving = Serving(), protocol_options: Any = protocol_options()) -> int:
-        seconds = None if serving.for_ is None else units.duration(serving.for_)
+    def serve(
+        *,
+        serving: Serving = Serving(),
+        limits: LimitFlags = LimitFlags(),
+        operation: Operation = Operation(),
+        protocol_options: Any = protocol_options(),
+    ) -> int:
         stop = Stop()
-        server = Answerer(
-            protocol.name,
-            serving.listen or (INHERITED if handed_over() else None),
-            interface=serving.interface,
-            free_bind=serving.free_bind,
-            balance=serving.balance,
-            threads=serving.threads,
-            cpus=serving.cpus,
-            transports=serving.transport or None,
-            io=serving.io,
-            connections=units.count(serving.connections),
-            idle_timeout=serving.idle_timeout,
-            **dataclasses.asdict(protocol_options),
-        )
-        with server:
+        operator = Operator((serving, limits, operation, protocol_options))
+        serving, limits, operation, protocol_options = operator.flags
+        seconds = None if serving.for_ is None else units.duration(serving.for_)
+        with _server(protocol, operator.flags) as server, operator.around(server):
             if not serving.quiet:
                 for line in _beginning(protocol, server):
                     out.say(line)
                 for note in server.notes:
                     out.say(f"flatout: note: {note}")
-            lines = functools.partial(_Lines, people=not serving.quiet)
+            lines = functools.partial(_Lines, people=not serving.quiet, alive=operator.notifier.alive)
             return run_until_stopped(server, lines, stop, seconds=seconds, json=serving.json)
 
     links = [link for link in protocol.links if link != "tls"]
@@ -99,10 +47,33 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     serve.__doc__ = _HELP.format(protocol=protocol, links=" and ".join(map(str.upper, links)), streams=reported)
     serve.__annotations__ = {
         "serving": flattened(Serving),
+        "limits": flattened(LimitFlags),
+        "operation": flattened(Operation),
         "protocol_options": flattened(protocol_options),
         "return": int,
     }
     return serve
+
+
+def _server(protocol: Protocol, flags: Groups) -> Answerer:
+    """The server that the flags ask for. Errors: UsageError, GeneratorError."""
+    serving, limits, operation, protocol_options = flags
+    return Answerer(
+        protocol.name,
+        serving.listen or (INHERITED if handed_over() else None),
+        interface=serving.interface,
+        free_bind=serving.free_bind,
+        balance=serving.balance,
+        threads=serving.threads,
+        cpus=serving.cpus,
+        transports=serving.transport or None,
+        io=serving.io,
+        connections=units.count(serving.connections),
+        idle_timeout=serving.idle_timeout,
+        limits=limits.limits(),
+        usage_file=operation.usage_file,
+        **dataclasses.asdict(protocol_options),
+    )
 
 
 _HELP_STREAMS = """
@@ -134,7 +105,15 @@ def _beginning(protocol: Protocol, server: Answerer) -> list[str]:
 
 
 class _Lines(Lines):
-    """What came and went, with and without connections."""
+    """What came and went, with and without connections; `alive` is called each second while all workers work."""
+
+    def __init__(self, objects: BinaryIO | None, *, people: bool, alive: Callable[[], None]) -> None:
+        super().__init__(objects, people=people)
+        self._alive = alive
+
+    def second(self, before: Stats, now: Stats) -> None:
+        super().second(before, now)
+        self._alive()
 
     def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
         line = _of_datagrams if now["connections"] is None else _of_streams
@@ -150,10 +129,11 @@ class _Lines(Lines):
 def _of_datagrams(before: dict[str, Any], now: dict[str, Any], span: float) -> str:
     rates = {name: rate_short((now[name] - before[name]) / span) for name in ("received", "answered")}
     lost = now["kernel_drops"] - before["kernel_drops"]
-    refused = sum(now["dropped"].values()) - sum(before["dropped"].values())
+    refused = {reason: count for reason, count in events(before["dropped"], now["dropped"]).items() if count}
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(refused.items(), key=lambda one: -one[1]))
     return (
         f"received {rates['received']:>10}  answered {rates['answered']:>10}  "
-        f"not answered {refused:,}  dropped by the kernel {lost:,}"
+        f"not answered {sum(refused.values()):,}{f' ({reasons})' if reasons else ''}  dropped by the kernel {lost:,}"
     )
 
 
@@ -191,12 +171,14 @@ _HELD = frozenset({"connections", "memory_bytes"})
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """The events between two looks, in the same form; what is held stays as it is now."""
-    numbers = ("received", "answered", "kernel_drops")
+    numbers = ("received", "answered", "kernel_drops", "kissed", "sent_bytes", "clients_forgotten")
     workers = [events(was, worker, _HELD) for was, worker in zip(before["workers"], now["workers"], strict=True)]
     plain: Stats = {name: now[name] - before[name] for name in numbers}
     replaced = {**now["replaced"], "count": now["replaced"]["count"] - before["replaced"]["count"]}
     plain["replaced"] = replaced
     changed = {**now, **plain, "dropped": events(before["dropped"], now["dropped"]), "workers": workers}
+    if "stamps" in now:
+        changed["stamps"] = {**events(before["stamps"], now["stamps"], frozenset({"tx_early_ns"}))}
     if now["connections"] is not None:
         changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))
         changed["bytes"] = events(before["bytes"], now["bytes"])

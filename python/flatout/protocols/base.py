@@ -54,6 +54,7 @@ class Protocol:
     says `"engine": False`: those are used in Python only.
     `words`: one line on each tally.
     `links`: the transports, the preferred one first. `tls_port`: the port over TLS, where it differs.
+    `kisses`: whether its server has a packet that asks a client to be slower (kiss-o'-death).
     `reopens`: whether its clients open a connection again that the server ends; else that has to be asked for.
     `default_lines`: the queries without a query file; empty for a protocol without query files.
     `codes`: tallies that are answer codes, as other tools write them; with any, the summary of a load also has the
@@ -79,6 +80,7 @@ class Protocol:
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     links: tuple[str, ...] = ("udp",)
     tls_port: int | None = None
+    kisses: bool = False
     reopens: bool = False
     default_lines: tuple[str, ...] = ()
     codes: Mapping[str, str] = dataclasses.field(default_factory=dict)

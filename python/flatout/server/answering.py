@@ -18,7 +18,9 @@ from flatout.protocols import protocol as by_name
 from flatout.protocols.base import Protocol
 from flatout.scenario.model import Io
 from flatout.server.base import Server
-from flatout.server.listening import listening, refusal
+from flatout.server.governor import Governor
+from flatout.server.limits import Limits
+from flatout.server.listening import Listening, listening, refusal
 from flatout.server.state_poller import StatePoller
 
 CONNECTIONS = 1_100_000
@@ -48,6 +50,8 @@ class Answerer(Server):
         io: Io = "auto",
         connections: int = CONNECTIONS,
         idle_timeout: float | str | None = None,
+        limits: Limits | None = None,
+        usage_file: str | None = None,
         **protocol_options: Any,
     ) -> None:
         """Binds and starts. Port 0 takes a free one; default is the protocol's test port on 127.0.0.1.
@@ -61,6 +65,7 @@ class Answerer(Server):
         transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
         `connections`: how many there may be at once. `idle_timeout`: connections on which nothing came for so long (a
         number of seconds, or text such as "30s") are closed in order; None: they stay.
+        `limits`: which datagrams are answered; None: all. `usage_file`: keeps what is used of a quota over restarts.
         Errors: UsageError (unknown protocol or option, CPUs that it may not use, no permission, not an address of this
         host, already in use, no such interface).
         """
@@ -77,30 +82,34 @@ class Answerer(Server):
             raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
+        if limits is not None and limits.any and "tcp" in links:
+            raise UsageError("limits are for datagrams: give transports udp")
+        self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
+        by_client = balance == "client" or (balance == "auto" and limits is not None and limits.any)
         idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
         descriptors = raise_descriptor_limit()
         self._slab = slab()
         self._notes = where.notes
-        try:
-            self._engine = _Server(
-                protocol=protocol,
-                **_options(spoken, filled),
-                listen=where.endpoints,
-                interface=interface,
-                free_bind=free_bind,
-                inherited=where.descriptors,
-                by_client=balance == "client",
-                links=list(links),
-                io=io,
-                connections=connections,
-                idle_timeout_ns=idle_ns,
-                workers=threads,
-                cpus=list(cpus),
-            )
-        except OSError as error:
-            raise refusal(error, where) from error
+        self._engine = _begun(
+            where,
+            protocol=protocol,
+            **_options(spoken, filled),
+            interface=interface,
+            free_bind=free_bind,
+            by_client=by_client,
+            admission=self._governor.admission,
+            links=list(links),
+            io=io,
+            connections=connections,
+            idle_timeout_ns=idle_ns,
+            workers=threads,
+            cpus=list(cpus),
+        )
         self._descriptors = descriptors - open_files()
+        self._stamped = spoken.state_source is not None
         self._poller = None if source is None else StatePoller(source, self._engine.set_state)
+        if limits is not None:
+            self._governor.begin(self._engine)
         super().__init__(protocol, threads, links)
 
     @property
@@ -124,13 +133,34 @@ class Answerer(Server):
         """Stops all threads and cuts off all connections. The counters stay."""
         if self._poller is not None:
             self._poller.stop()
+        self._governor.stop()
         super().stop()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Other limits from now on; what is known of clients stays. Errors: UsageError."""
+        self._governor.replace(limits)
+
+    def clients(self) -> list[dict[str, Any]]:
+        """The up to 100 clients a worker that ask most, {address, answered, limited, withheld, silent_s}.
+
+        The counters are of the time that a client is known. Empty where nothing is limited.
+        """
+        return self._governor.clients()
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters {t_s, received, answered, dropped {reason: n}, workers [...], kernel_drops, connections}.
 
+        `kissed`: of the answers those that were a kiss-o'-death; `sent_bytes`: of the answers over datagrams, headers
+        included; `clients_forgotten`: to make room for others, so that their limits began anew. `limits`, for a server
+        with limits: {bandwidth_bytes_per_s, quota {bytes, used, ends_unix_s} or None, peaks_per_s}, as they are now.
+
         `replaced` {count, last}: how many workers for datagrams were replaced because they failed or stalled, and why
         the last one was. `errors` and `notes` are lists of text, as the properties of these names.
+
+        `stamps`, where answers have stamps: {unstamped, interleaved, tx_sampled, tx_late, tx_early_ns {p50, p99, max}}:
+        arrivals without a stamp of the kernel's; answers that tell when the answer before left; answers whose transmit
+        stamp was compared with the kernel's own; those of them that were later, which must not be; by how much the
+        others were earlier (None without samples).
 
         `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
         asked, how often it told a state, how often it failed, why it failed last, and the last state.
@@ -151,11 +181,20 @@ class Answerer(Server):
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
             **(self._of_streams(workers) if self.streams else {}),
+            **(self._stamps(workers) if self._stamped else {}),
+            **{name: _sum(workers, name) for name in ("kissed", "sent_bytes", "clients_forgotten")},
             **({} if self._poller is None else {"state": self._poller.stats()}),
+            **({} if not self._governor.active else {"limits": self._governor.stats()}),
             "replaced": dict(zip(("count", "last"), self._engine.replaced, strict=True)),
             "errors": self.errors,
             "notes": self.notes,
         }
+
+    def _stamps(self, workers: list[dict[str, int]]) -> dict[str, Any]:
+        errors = self._engine.tx_errors()
+        early = {name: errors.quantile(q) for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
+        counted = {name: _sum(workers, name) for name in ("unstamped", "interleaved", "tx_sampled", "tx_late")}
+        return {"stamps": {**counted, "tx_early_ns": early if errors.count else None}}
 
     def _connections(self, workers: list[dict[str, int]]) -> dict[str, int]:
         counted = {name: _sum(workers, name) for name in ("accepted", *ENDS)}
@@ -169,7 +208,10 @@ class Answerer(Server):
         }
 
 
-_OF_DATAGRAMS = ("received", "answered", "dropped", "unstamped", "kernel_drops", "cpu_ns")
+_OF_DATAGRAMS = (
+    *("received", "answered", "dropped", "unstamped", "kernel_drops", "cpu_ns"),
+    *("kissed", "sent_bytes", "clients_forgotten"),
+)
 
 
 def _datagrams(worker: Mapping[str, int]) -> dict[str, int]:
@@ -189,6 +231,14 @@ def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ..
     if not wanted or set(wanted) - set(served):
         raise UsageError(f"{spoken.name} is served over {' and '.join(served)}, not over '{', '.join(wanted)}'")
     return tuple(dict.fromkeys(wanted))
+
+
+def _begun(where: Listening, **arguments: Any) -> _Server:
+    """The engine's server. Errors: UsageError, GeneratorError."""
+    try:
+        return _Server(listen=where.endpoints, inherited=where.descriptors, **arguments)
+    except OSError as error:
+        raise refusal(error, where) from error
 
 
 def _threads(wanted: int | None, usual: int) -> int:

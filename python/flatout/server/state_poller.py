@@ -6,6 +6,7 @@ A source that fails leaves the last state: how long that holds is in the state i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ class StatePoller:
         self._stop = threading.Event()
         self._asked = self._told = self._failed = 0
         self._why: str | None = None
+        self._told_at: float | None = None
         # A daemon: a question that waits never holds up the end of the program.
         self._thread = threading.Thread(target=self._run, name="flatout-state", daemon=True)
         if source.interval_s is None:
@@ -40,7 +42,7 @@ class StatePoller:
             self._why = f"{self._source.describe().get('source', 'the source')}: {error}"
         else:
             self._told += 1
-            self._why = None
+            self._why, self._told_at = None, time.monotonic()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -55,6 +57,7 @@ class StatePoller:
             "told": self._told,
             "failed": self._failed,
             "why": self._why,
+            "age_s": None if self._told_at is None else round(time.monotonic() - self._told_at, 3),
             **self._source.describe(),
         }
 

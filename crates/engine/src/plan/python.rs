@@ -7,11 +7,14 @@ use pyo3::prelude::*;
 
 use super::{Io, Link, Wait};
 use crate::pace::Arrivals;
+use crate::server::Class;
 
 /// The words for what carries requests.
 pub const LINKS: [(&str, Link); 3] = [("udp", Link::Udp), ("tcp", Link::Tcp), ("tls", Link::Tls)];
 /// The words for what carries streams.
 pub const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("io_uring", Io::Uring), ("epoll", Io::Epoll)];
+/// The words for what prefixes say of addresses.
+const CLASSES: [(&str, Class); 3] = [("allow", Class::Allowed), ("deny", Class::Denied), ("first", Class::First)];
 /// The words for the arrival process.
 const ARRIVALS: [(&str, Arrivals); 2] = [("constant", Arrivals::Constant), ("poisson", Arrivals::Poisson)];
 /// The words for how a ping-pong reply is awaited.
@@ -46,6 +49,11 @@ pub fn address((ip, port, scope): (IpAddr, u16, u32)) -> SocketAddr {
 pub(super) fn addresses(value: &Bound<'_, PyAny>) -> PyResult<Vec<SocketAddr>> {
     let endpoints: Vec<Endpoint> = value.extract()?;
     Ok(endpoints.into_iter().map(|at| address((at.address, at.port, at.scope))).collect())
+}
+
+pub(super) fn prefixes(value: &Bound<'_, PyAny>) -> PyResult<Vec<(IpAddr, u8, Class)>> {
+    let given: Vec<(IpAddr, u8, String)> = value.extract()?;
+    given.into_iter().map(|(address, bits, word)| Ok((address, bits, one_of(&word, &CLASSES)?))).collect()
 }
 
 pub(super) fn link(value: &Bound<'_, PyAny>) -> PyResult<Link> {

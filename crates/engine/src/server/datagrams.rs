@@ -3,15 +3,17 @@
 //! Laws: one answer that cannot leave never stops the others; an answer is no longer than its request unless the
 //! protocol grows, and never longer than its slot.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use flatout_net::{Batch, Server, ServerSet};
-use flatout_wire::{DropReason, Link, Protocol, RequestContext, Responder};
+use flatout_wire::{Link, Protocol, RequestContext, Responder};
 
+use super::admission::{Admission, Refused, Verdict};
 use super::live::LiveReader;
 use super::supervisor::Post;
-use super::{NOT_UNICAST, PUBLISH_NS, Served, TOO_LONG, UNSENT, WAIT};
+use super::transmit::{SharedErrors, Transmit};
+use super::{NOT_UNICAST, PUBLISH_NS, REFUSED, Served, TOO_LONG, TOO_LONG_ANSWER, UNSENT, WAIT};
 use crate::answer_table::AnswerTable;
 use crate::backoff::Backoff;
 use crate::clock::{steady_now, unix_now};
@@ -26,6 +28,11 @@ pub(super) struct Worker<P: Protocol> {
     responder: P::Responder,
     answer_table: Arc<AnswerTable>,
     live: LiveReader,
+    /// `None` for protocols without stamps.
+    transmit: Option<Transmit>,
+    admission: Admission,
+    /// Steady time when the batch was received, ns.
+    steady: u64,
     /// Of each socket: the address it is bound to (`None` for a wildcard), and the port.
     bound: Vec<(Option<IpAddr>, u16)>,
     /// The kernel's drops of these sockets that others have counted.
@@ -39,19 +46,26 @@ impl<P: Protocol> Worker<P> {
         sockets: Vec<Arc<Server>>,
         responder: P::Responder,
         answer_table: Arc<AnswerTable>,
-        live: LiveReader,
+        live: (LiveReader, SharedErrors),
+        admission: Admission,
         drops_before: u64,
     ) -> Self {
         let bound = |socket: &Arc<Server>| {
             let at = socket.address().ok();
             (at.map(|at| at.ip()).filter(|ip| !ip.to_canonical().is_unspecified()), at.map_or(0, |at| at.port()))
         };
+        let bound = sockets.iter().map(bound).collect();
+        let sockets = ServerSet::new(sockets, WAIT);
+        let (live, errors) = live;
         Self {
-            bound: sockets.iter().map(bound).collect(),
-            sockets: ServerSet::new(sockets, WAIT),
+            transmit: <P::Responder as Responder>::LIVE.then(|| Transmit::new(&sockets, BATCH, errors)),
+            bound,
+            sockets,
             responder,
             answer_table,
             live,
+            admission,
+            steady: 0,
             drops_before,
             served: Served::default(),
             batch: Batch::new(BATCH, P::DATAGRAM_MAX, true),
@@ -65,24 +79,26 @@ impl<P: Protocol> Worker<P> {
             let count = backoff.tried(self.sockets.receive(&mut self.batch));
             let now = unix_now();
             self.refresh(now);
+            self.admission.begin_batch(self.steady);
             for slot in 0..count {
                 self.consider(slot, now);
             }
-            self.send();
+            self.send(count == 0);
             if count == 0 || now > published_at + PUBLISH_NS {
                 published_at = now;
-                self.measure();
+                self.measure(now, false);
                 published.offer(&self.served);
             }
         }
-        self.measure();
+        self.measure(unix_now(), true);
         published.publish(&self.served);
         backoff.end()
     }
 
     fn refresh(&mut self, now: u64) {
+        self.steady = steady_now();
         if <P::Responder as Responder>::LIVE
-            && let Some(state) = self.live.read(steady_now(), now)
+            && let Some(state) = self.live.read(self.steady, now)
         {
             self.responder.refresh(&state, now);
         }
@@ -105,13 +121,41 @@ impl<P: Protocol> Worker<P> {
                 local_port,
                 link: Link::Udp,
             };
-            let packet = self.batch.slot(slot);
-            let most = if P::AMPLIFIES { packet.len() } else { length };
-            match self.responder.answer(self.answer_table.table(), &context, packet, length) {
-                Ok(answer) if answer <= most => self.batch.answer(slot, answer),
-                Ok(_) => self.served.dropped[DropReason::Malformed as usize] += 1,
-                Err(refusal) => self.served.dropped[refusal as usize] += 1,
+            match self.answer(slot, length, &context) {
+                Ok(answer) => {
+                    let bytes = answer as u64 + headers(context.client);
+                    self.served.sent_bytes += bytes;
+                    self.admission.spend(bytes);
+                    self.batch.answer(slot, answer);
+                    if let Some(transmit) = &mut self.transmit {
+                        transmit.queue(self.responder.stamps(), &mut self.served);
+                    }
+                }
+                Err(reason) => self.served.dropped[reason] += 1,
             }
+        }
+    }
+
+    /// Answers in place what may be answered. Errors: the number of the reason why not.
+    fn answer(&mut self, slot: usize, length: usize, context: &RequestContext) -> Result<usize, usize> {
+        let verdict = self.admission.decide(context.client.map(|client| client.ip()), self.steady);
+        let packet = self.batch.slot(slot);
+        let most = if P::AMPLIFIES { packet.len() } else { length };
+        let table = self.answer_table.table();
+        let answered = match verdict {
+            Verdict::Answer => self.responder.answer(table, context, packet, length),
+            Verdict::Kiss if <P::Responder as Responder>::KISSES => {
+                let kiss = self.responder.kiss(table, context, packet, length);
+                self.served.kissed += u64::from(kiss.is_ok());
+                kiss
+            }
+            Verdict::Kiss => return Err(REFUSED + Refused::RateLimited as usize),
+            Verdict::Drop(refused) => return Err(REFUSED + refused as usize),
+        };
+        match answered {
+            Ok(answer) if answer <= most => Ok(answer),
+            Ok(_) => Err(TOO_LONG_ANSWER),
+            Err(refusal) => Err(refusal as usize),
         }
     }
 
@@ -126,15 +170,31 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn send(&mut self) {
+    fn send(&mut self, idle: bool) {
         let queued = self.batch.answers() as u64;
-        let sent = self.sockets.send_answers(&mut self.batch) as u64;
+        let sent = match &mut self.transmit {
+            Some(transmit) => {
+                let sent = transmit.send(&self.sockets, &mut self.batch, &self.responder);
+                transmit.collect(&self.sockets, &self.responder, &mut self.served, idle);
+                sent
+            }
+            None => self.sockets.send_answers(&mut self.batch),
+        } as u64;
         self.served.answered += sent;
         self.served.dropped[UNSENT] += queued - sent;
     }
 
-    fn measure(&mut self) {
+    fn measure(&mut self, now: u64, last: bool) {
         self.served.kernel_drops = self.sockets.drops().saturating_sub(self.drops_before);
+        self.served.clients_forgotten = self.admission.forgotten();
         self.served.cpu_ns = flatout_net::thread_cpu_ns();
+        if let Some(transmit) = &mut self.transmit {
+            transmit.share(now, last);
+        }
     }
+}
+
+/// Bytes of the IP and UDP headers of an answer to this client.
+fn headers(client: Option<SocketAddr>) -> u64 {
+    if client.is_none_or(|client| client.ip().to_canonical().is_ipv4()) { 28 } else { 48 }
 }

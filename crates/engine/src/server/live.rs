@@ -88,3 +88,55 @@ impl LiveReader {
         Some(LiveState { words, age_ns, stepped_ns })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const UNIX: u64 = 1_800_000_000 * SECOND;
+
+    #[test]
+    fn nothing_was_told_before_the_first() {
+        let shared = Arc::<SharedState>::default();
+        let mut reader = LiveReader::new(Arc::clone(&shared));
+        assert_eq!(reader.read(5, UNIX), None);
+        shared.set(&[7; STATE_WORDS], 5, UNIX);
+        let told = reader.read(5 + SECOND, UNIX + SECOND).unwrap();
+        assert_eq!(told, LiveState { words: [7; STATE_WORDS], age_ns: SECOND, stepped_ns: 0 });
+    }
+
+    #[test]
+    fn a_step_of_the_system_clock_is_seen_whatever_its_size() {
+        let shared = Arc::<SharedState>::default();
+        let mut reader = LiveReader::new(Arc::clone(&shared));
+        shared.set(&[1; STATE_WORDS], 0, UNIX);
+        for hours in [1_i64, -1, 68 * 8766, -56 * 8766] {
+            let step = hours * 3600 * SECOND as i64;
+            let told = reader.read(SECOND, (UNIX + SECOND).wrapping_add_signed(step)).unwrap();
+            assert_eq!((told.age_ns, told.stepped_ns), (SECOND, step), "{hours} h");
+        }
+        // A clock before 1970 reads as 0.
+        assert!(reader.read(SECOND, 0).unwrap().stepped_ns < -(UNIX as i64 / 2));
+    }
+
+    #[test]
+    fn no_reader_sees_half_of_a_state() {
+        const STATES: u64 = 20_000;
+        let shared = Arc::<SharedState>::default();
+        let writer = {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || (1..=STATES).for_each(|n| shared.set(&[n; STATE_WORDS], n, n)))
+        };
+        let mut reader = LiveReader::new(shared);
+        let mut last = 0;
+        while last < STATES {
+            let Some(told) = reader.read(STATES, STATES) else { continue };
+            assert!(told.words.iter().all(|word| *word == told.words[0]), "{told:?}");
+            assert_eq!(told.age_ns, STATES - told.words[0]);
+            assert!(told.words[0] >= last, "states come in order");
+            last = told.words[0];
+        }
+        writer.join().unwrap();
+    }
+}

@@ -56,12 +56,14 @@ pub(super) struct Replacements {
 }
 
 /// What a worker does until it is stopped. The last argument: the kernel's drops that earlier workers have counted.
-pub(super) type Work = dyn Fn(&Post, &Published<Served>, u64) -> Result<(), String> + Send + Sync;
+pub(super) type Work = dyn FnOnce(&Post, &Published<Served>, u64) -> Result<(), String> + Send;
+/// Makes a worker, and its successors.
+pub(super) type MakeWork = dyn Fn() -> Box<Work> + Send;
 
 struct Watched {
     worker: usize,
     cpu: Option<usize>,
-    work: Arc<Work>,
+    make: Box<MakeWork>,
     post: Arc<Post>,
     /// None where it could not be started, or was given up.
     thread: Option<JoinHandle<Result<(), String>>>,
@@ -92,10 +94,10 @@ impl Supervisor {
     }
 
     /// Starts worker number `worker`. Errors: no threads left.
-    pub(super) fn start(&mut self, worker: usize, cpu: Option<usize>, work: Arc<Work>) -> io::Result<()> {
+    pub(super) fn start(&mut self, worker: usize, cpu: Option<usize>, make: Box<MakeWork>) -> io::Result<()> {
         let post = Arc::new(Post::new(Arc::clone(&self.stop)));
-        let thread = self.spawn(worker, cpu, Arc::clone(&work), Arc::clone(&post))?;
-        let watched = Watched { worker, cpu, work, post, thread: Some(thread), turns: 0, still: 0, given_up: false };
+        let thread = self.spawn(worker, cpu, make(), Arc::clone(&post))?;
+        let watched = Watched { worker, cpu, make, post, thread: Some(thread), turns: 0, still: 0, given_up: false };
         self.watched.push(watched);
         Ok(())
     }
@@ -104,7 +106,7 @@ impl Supervisor {
         &self,
         worker: usize,
         cpu: Option<usize>,
-        work: Arc<Work>,
+        work: Box<Work>,
         post: Arc<Post>,
     ) -> io::Result<JoinHandle<Result<(), String>>> {
         let published = Arc::<Published<Served>>::default();
@@ -159,7 +161,7 @@ impl Supervisor {
         watched.post.replaced.store(true, Ordering::Relaxed);
         self.stalled.extend(watched.thread.take());
         let post = Arc::new(Post::new(Arc::clone(&self.stop)));
-        let (worker, cpu, work) = (watched.worker, watched.cpu, Arc::clone(&watched.work));
+        let (worker, cpu, work) = (watched.worker, watched.cpu, (watched.make)());
         // Where there is no thread to be had the next look tries again.
         let Ok(thread) = self.spawn(worker, cpu, work, Arc::clone(&post)) else { return };
         let watched = &mut self.watched[n];

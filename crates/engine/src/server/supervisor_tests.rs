@@ -27,11 +27,15 @@ impl Rig {
             Arc::clone(&replacements),
         );
         let counted = Arc::clone(&starts);
-        let run = move |post: &Post, published: &Published<Served>, drops: u64| {
-            published.publish(&Served { kernel_drops: 5 - drops.min(5), ..Served::default() });
-            work(counted.fetch_add(1, Ordering::Relaxed), post)
+        let work = Arc::new(work);
+        let make = move || {
+            let (counted, work) = (Arc::clone(&counted), Arc::clone(&work));
+            Box::new(move |post: &Post, published: &Published<Served>, drops: u64| {
+                published.publish(&Served { kernel_drops: 5 - drops.min(5), ..Served::default() });
+                work(counted.fetch_add(1, Ordering::Relaxed), post)
+            }) as Box<Work>
         };
-        supervisor.start(0, None, Arc::new(run)).unwrap();
+        supervisor.start(0, None, Box::new(make)).unwrap();
         let watcher = thread::spawn(move || supervisor.watch());
         Self { stop, published, failures, replacements, starts, watcher }
     }

@@ -83,3 +83,31 @@ fn pending_stamps_do_not_disturb_a_receive() {
     assert_eq!((server.receive(&mut batch).unwrap(), batch.packet(0)), (1, &b"request"[..]));
     assert_eq!(stamps(&mut TxStampReader::new(), &server, 1)[0].id, 0);
 }
+
+#[test]
+fn only_answers_that_ask_are_stamped_and_numbered() {
+    for (at, client) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "::1")] {
+        let (server, mut reader) = (server(at), TxStampReader::new());
+        server.enable_tx_stamps().unwrap();
+        let target = SocketAddr::new(client.parse().unwrap(), server.address().unwrap().port());
+        let mut flow = Flow::open(target, None, false).unwrap();
+        let mut batch = Batch::new(16, 2048, true);
+        for round in 0..3_u32 {
+            assert_eq!(flow.send(&mut numbered(4, 48), 4), SendResult::Sent(4));
+            let mut came = 0;
+            while came < 4 {
+                let count = server.receive(&mut batch).unwrap();
+                (0..count).for_each(|slot| batch.answer(slot, 48));
+                came += count;
+                if came == 4 {
+                    batch.request_stamp(count - 1);
+                    assert_eq!(batch.queued(count - 1).len(), 48);
+                }
+                assert_eq!(server.send_some(&mut batch, 0, count), count, "{at}");
+                batch.clear_answers();
+            }
+            assert_eq!(stamps(&mut reader, &server, 1)[0].id, round, "{at}");
+        }
+        assert!(reader.read(&server).unwrap().is_empty(), "{at}");
+    }
+}

@@ -7,13 +7,16 @@
 
 use core::cell::Cell;
 
+use super::interleaved::Departures;
 use super::time_state::{Header, Leap, TimeState};
 use super::{HEADER, ORIGIN, RECEIVE, SERVER, TRANSMIT, from_unix, put, stamp};
 use crate::scramble::scramble;
-use crate::{DropReason, InvalidOption, LiveState, ProtocolOption, RequestContext, Responder, Table};
+use crate::{AnswerStamps, DropReason, InvalidOption, LiveState, ProtocolOption, RequestContext, Responder, Table};
 
 /// NTS extension fields (RFC 8915, section 7.6).
 const NTS_FIELDS: [u16; 4] = [0x0104, 0x0204, 0x0304, 0x0404];
+/// The reference ID of a kiss-o'-death that asks for fewer requests.
+const KISS: [u8; 4] = *b"RATE";
 /// The server port, from which version 1's modeless packets may be answers.
 const PORT: u16 = 123;
 /// The reference stamp of a clock without one moves in steps of 2^4 s: never zero, never old, never later than the
@@ -30,6 +33,10 @@ pub struct NtpResponder {
     /// Answers requests with MACs and NTS fields without authentication.
     authenticated: bool,
     leap: Leap,
+    /// Answers interleaved clients with when the answer before left (RFC 9769).
+    interleaved: bool,
+    departures: Departures,
+    stamps: Cell<AnswerStamps>,
     /// What answers say of the clock; `None`: nothing, they are not sent.
     header: Option<Header>,
     /// Added to CLOCK_REALTIME, ns: what the clock's daemon is still correcting, and the smear.
@@ -45,6 +52,9 @@ impl NtpResponder {
             symmetric: true,
             authenticated: false,
             leap: Leap::Announce,
+            interleaved: false,
+            departures: Departures::new(),
+            stamps: Cell::default(),
             header: Some(Header::TEST_CLOCK),
             offset_ns: 0,
             random: Cell::new(0),
@@ -61,11 +71,14 @@ impl NtpResponder {
                 "silent" => made.silent = flag()?,
                 "symmetric" => made.symmetric = flag()?,
                 "authenticated" => made.authenticated = flag()?,
+                "interleaved" => made.interleaved = flag()?,
                 "leap" => {
                     made.leap = Leap::from_option(option.value).ok_or(InvalidOption { expected: "leap: 0 to 2" })?
                 }
                 _ => {
-                    return Err(InvalidOption { expected: "stated, silent, symmetric, authenticated or leap" });
+                    return Err(InvalidOption {
+                        expected: "stated, silent, symmetric, authenticated, interleaved or leap",
+                    });
                 }
             }
         }
@@ -98,7 +111,9 @@ impl NtpResponder {
     fn write(&self, out: &mut [u8; HEADER], first_byte: u8, poll: u8, origin: u64, says: &Header, times: (u64, u64)) {
         let (received, now) = times;
         let received = from_unix(received.saturating_add_signed(self.offset_ns));
-        let receive = distinct(received.wrapping_add(self.below(says.precision)), origin);
+        let receive = received.wrapping_add(self.below(says.precision));
+        // Clients repeat one of the two stamps: an odd one is a receive stamp.
+        let receive = distinct(if self.interleaved { receive | 1 } else { receive }, origin);
         *out = [0; HEADER];
         out[0] = says.leap << 6 | first_byte;
         out[1] = says.stratum;
@@ -113,8 +128,19 @@ impl NtpResponder {
         self.write_transmit(out, now, says.precision);
     }
 
+    /// Has this answer's departure told, and makes the answer an interleaved one if that of the one before is known.
+    fn interleave(&self, out: &mut [u8; HEADER], departed: u64, received: u64) {
+        let left = self.departures.take(departed);
+        if let Some(left) = left {
+            put(out, ORIGIN, received);
+            put(out, TRANSMIT, left);
+        }
+        self.stamps.set(AnswerStamps { at_send: left.is_none(), tell: Some(stamp(out, RECEIVE)) });
+    }
+
     fn write_transmit(&self, out: &mut [u8; HEADER], now_unix_ns: u64, precision: i8) {
         let now = from_unix(now_unix_ns.saturating_add_signed(self.offset_ns)).wrapping_sub(self.below(precision));
+        let now = if self.interleaved { now & !1 } else { now };
         let (origin, receive) = (stamp(out, ORIGIN), stamp(out, RECEIVE));
         put(out, TRANSMIT, later(now, receive, origin));
     }
@@ -143,8 +169,45 @@ impl Responder for NtpResponder {
         let (origin, poll) = (stamp(header, TRANSMIT), header[2]);
         let Some(out) = packet.first_chunk_mut::<HEADER>() else { return Err(DropReason::Short) };
         let times = (context.received_unix_ns, context.now_unix_ns);
+        let refers = self.interleaved && (version, mode, says.stratum > 0) == (4, SERVER, true);
+        let before = refers.then(|| referred(out)).flatten();
         self.write(out, version << 3 | mode, poll, origin, says, times);
+        self.stamps.set(AnswerStamps::default());
+        if let Some((departed, received)) = before {
+            self.interleave(out, departed, received);
+        }
         Ok(HEADER)
+    }
+
+    fn stamps(&self) -> AnswerStamps {
+        self.stamps.get()
+    }
+
+    fn left(&self, key: u64, unix_ns: u64) {
+        self.departures.remember(key, from_unix(unix_ns.saturating_add_signed(self.offset_ns)) & !1);
+    }
+
+    const KISSES: bool = true;
+
+    /// RATE (RFC 5905, section 7.4), without a usable time: receive and transmit repeat what the request has.
+    fn kiss(
+        &self,
+        shared: Table<'_>,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        let length = self.answer(shared, context, packet, length)?;
+        if let Some(out) = packet.first_chunk_mut::<HEADER>() {
+            let origin = stamp(out, ORIGIN);
+            (out[0], out[1]) = (out[0] | 0xc0, 0);
+            out[4..24].fill(0);
+            out[12..16].copy_from_slice(&KISS);
+            put(out, RECEIVE, origin);
+            put(out, TRANSMIT, origin);
+        }
+        self.stamps.set(AnswerStamps::default());
+        Ok(length)
     }
 
     fn seed(&mut self, seed: u64) {
@@ -163,10 +226,18 @@ impl Responder for NtpResponder {
 
     fn stamp(&self, now_unix_ns: u64, answer: &mut [u8]) {
         let precision = self.header.as_ref().map_or(0, |says| says.precision);
-        if let Some(out) = answer.first_chunk_mut::<HEADER>() {
+        if let Some(out) = answer.first_chunk_mut::<HEADER>()
+            && (out[1] > 0 || out[12..16] != KISS)
+        {
             self.write_transmit(out, now_unix_ns, precision);
         }
     }
+}
+
+/// Of a request that may be interleaved: the receive stamp of the answer that it refers to, and its own receive stamp.
+fn referred(request: &[u8; HEADER]) -> Option<(u64, u64)> {
+    let (origin, receive, transmit) = (stamp(request, ORIGIN), stamp(request, RECEIVE), stamp(request, TRANSMIT));
+    (origin & 1 == 1 && receive != transmit).then_some((origin, receive))
 }
 
 /// Where requests cannot come from: their answers would loop, or reach many.
@@ -228,14 +299,14 @@ fn field(rest: &[u8]) -> Result<&[u8], DropReason> {
 
 /// With a receive stamp equal to its own a client would mistake the answer for an echo of its request.
 fn distinct(receive: u64, origin: u64) -> u64 {
-    if receive == origin { receive.wrapping_add(1) } else { receive }
+    if receive == origin { receive.wrapping_add(2) } else { receive }
 }
 
 /// The transmit stamp, not before the receive stamp and different from both others.
 fn later(transmit: u64, receive: u64, origin: u64) -> u64 {
     let mut transmit = if (transmit.wrapping_sub(receive) as i64) <= 0 { receive.wrapping_add(1) } else { transmit };
     if transmit == origin {
-        transmit = transmit.wrapping_add(1);
+        transmit = transmit.wrapping_add(2);
     }
     transmit
 }

@@ -71,6 +71,7 @@ PROTOCOL = Protocol(
     serve_options=serving.ServeOptions,
     engine_options=engine_options,
     state_source=serving.state_source,
+    kisses=True,
     words={
         "basic": "right answers in basic mode",
         "kiss_rate": "kiss-o'-death RATE: the server limits this client's rate",

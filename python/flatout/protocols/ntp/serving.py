@@ -44,6 +44,9 @@ class ServeOptions:
         "linearly from noon to noon UTC.",
     )
     symmetric: bool = _option(True, "Answer mode 1 (symmetric active), which Windows uses, with mode 2.")
+    interleaved: bool = _option(
+        True, "Tell interleaved clients (RFC 9769) when the answer before really left, by the kernel's stamp."
+    )
     authenticated: Literal["drop", "answer"] = _option(
         "drop", "Requests with a MAC or NTS fields: drop them, or answer them without authentication."
     )
@@ -55,6 +58,7 @@ def engine_options(given: ServeOptions) -> list[tuple[str, int]]:
         ("stated", int(given.upstream is not None or given.static is not None)),
         ("silent", _one_of("unsynchronised", given.unsynchronised, ("answer", "silent"))),
         ("symmetric", int(bool(given.symmetric))),
+        ("interleaved", int(bool(given.interleaved))),
         ("authenticated", _one_of("authenticated", given.authenticated, ("drop", "answer"))),
         ("leap", _one_of("leap", given.leap, _LEAPS)),
     ]

@@ -65,6 +65,8 @@ class TimeSource(StateSource):
             "root_delay_ns": last.root_delay_ns,
             "root_dispersion_ns": last.root_dispersion_ns,
             "correction_ns": last.correction_ns,
+            # Half the way to the primary reference and back, and what may have gone wrong since.
+            "error_bound_ns": last.root_delay_ns // 2 + last.root_dispersion_ns,
         }
 
     def close(self) -> None:
