@@ -162,7 +162,7 @@ def test_a_running_server_is_asked_and_reloaded(cli: Cli) -> None:
     wait_until(lambda: "Ctrl-C" in running.err.read_text(), message="serving")
     at = ("127.0.0.1", listen)
     assert len(answers(at, 10)) == 2
-    asked = cli("control", "stats", "control")
+    asked = cli("ntp", "stats", "control")
     assert asked.code == 0
     assert asked.json["dropped"]["rate_limited"] == 8
     assert "127.0.0.1" in cli("control", "clients", "control").out
