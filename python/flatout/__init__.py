@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flatout.api import limit, limit_async, load, load_async, serve
+    from flatout.api import limit, limit_async, load, load_async, serve, sweep
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
     from flatout.host.describe import VERSION as __version__
     from flatout.receiver.batch import Batch
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from flatout.result.files import from_json, read
     from flatout.result.merge import merge
     from flatout.result.model import LimitResult, LoadResult
+    from flatout.result.sweep import SweepResult
     from flatout.runner.progress import RunProgress, SearchProgress
     from flatout.scenario.model import Segment
     from flatout.server.base import Server
     from flatout.server.limits import Limits
 
 _HOMES = {
-    "flatout.api": ("limit", "limit_async", "load", "load_async", "serve"),
+    "flatout.api": ("limit", "limit_async", "load", "load_async", "serve", "sweep"),
     "flatout.receiver.batch": ("Batch",),
     "flatout.errors": ("FlatoutError", "GeneratorError", "Interrupted", "OutputError", "TargetError", "UsageError"),
     "flatout.result.merge": ("merge",),
@@ -35,6 +36,7 @@ _HOMES = {
     "flatout.receiver.receiver": ("Receiver",),
     "flatout.result.files": ("from_json", "read"),
     "flatout.result.model": ("LimitResult", "LoadResult"),
+    "flatout.result.sweep": ("SweepResult",),
     "flatout.scenario.model": ("Segment",),
     "flatout.receiver.sender": ("Sender",),
     "flatout.server.base": ("Server",),
@@ -57,6 +59,7 @@ __all__ = [
     "Segment",
     "Sender",
     "Server",
+    "SweepResult",
     "TargetError",
     "UsageError",
     "__version__",
@@ -68,6 +71,7 @@ __all__ = [
     "merge",
     "read",
     "serve",
+    "sweep",
 ]
 
 

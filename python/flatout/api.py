@@ -19,11 +19,13 @@ import msgspec
 from flatout import units
 from flatout.errors import Interrupted, TargetError, UsageError
 from flatout.host import describe as host
+from flatout.limit_search import sweep as ladders
 from flatout.limit_search.drive import Environment, find_limit
 from flatout.plan.resolve import AsTrial, Plan, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
 from flatout.result.model import Axis, Goal, LimitResult, LoadResult, Search
+from flatout.result.sweep import SweepResult, SweepRow
 from flatout.runner import receiver_stats
 from flatout.runner.competition import competed
 from flatout.runner.progress import RunProgress, SearchProgress
@@ -137,6 +139,44 @@ def limit(
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
     result = find(scenario, asked, progress, threading.Event())
     if result.limit.stopped_by == "interrupted":
+        raise Interrupted(result)
+    return result
+
+
+def sweep(
+    protocol: str,
+    target: str,
+    *,
+    least: Number = 1e3,
+    most: Number = 1e6,
+    step: float = 1.5,
+    each: Number = 2.0,
+    on_row: Callable[[SweepRow], None] = quiet,
+    progress: Callable[[RunProgress], None] = quiet,
+    **options: Unpack[LoadOptions],
+) -> SweepResult:
+    """Goes through a ladder of fixed rates and reports each; it ends where the generator does, or at over half lost.
+
+    `protocol`, `target`: as for `load`.
+    `least`, `most`: the first rate and the highest, per second; default 1k and 1M. UsageError unless 0 < least <= most.
+    `step`: each rate is so many times the last; default 1.5, 1.01 to 100.
+    `each`: how long each rate is held and counted, s or text; default 2 s.
+    `on_row`: called with each finished row; `progress`: on each tick of its run. Default: nothing is called.
+    `options`: as for `limit`.
+
+    Errors as for `load`.
+    """
+    scenario = trial_scenario(protocol, target, **options)
+    result = climb(
+        scenario,
+        first=_number(least, units.rate),
+        last=_number(most, units.rate),
+        step=step,
+        seconds=_number(each, units.duration),
+        progress=progress,
+        on_row=on_row,
+    )
+    if result.stopped_by == "interrupted":
         raise Interrupted(result)
     return result
 
@@ -283,6 +323,10 @@ def _connections(scenario: Scenario, least: Number | None, most: Number | None, 
     return {"axis": "connections", "min_per_s": per_s, "max_per_s": per_s, **bounds}
 
 
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _number(value: Number, parse: Callable[[str], float]) -> float:
     return parse(value) if isinstance(value, str) else float(value)
 
@@ -301,6 +345,40 @@ def trial_scenario(protocol: str, target: str, **options: Unpack[LoadOptions]) -
         **({} if "timeout" in options else {"timeout_s": TRIAL_TIMEOUT_S}),
     }
     return msgspec.structs.replace(scenario, **lengths)
+
+
+def climb(
+    scenario: Scenario,
+    *,
+    first: float,
+    last: float,
+    step: float,
+    seconds: float,
+    progress: Callable[[RunProgress], None],
+    on_row: Callable[[SweepRow], None],
+) -> SweepResult:
+    """Goes through a ladder with the real engine; an interrupt ends it with what was measured. Errors: UsageError."""
+    rates = ladders.ladder(first, last, step)
+    make(scenario.at(rates[-1], seconds))  # what is wrong with the scenario comes out before any load
+    began, started_at = time.monotonic(), _now()
+    climbed = ladders.climb(
+        scenario,
+        rates,
+        seconds,
+        tallies=by_name(scenario.protocol).right_tallies,
+        measure=lambda at: run(at, progress),
+        on_row=on_row,
+    )
+    return ladders.finished(
+        scenario,
+        host=host.describe(),
+        started_at=started_at,
+        duration_s=time.monotonic() - began,
+        rates=rates,
+        step=step,
+        seconds=seconds,
+        climbed=climbed,
+    )
 
 
 def find(
@@ -345,7 +423,7 @@ def find(
         search,
         environment,
         host=host.describe(),
-        started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        started_at=_now(),
         hint_per_s=None if scenario.streams else ceiling_hint(scenario),
     )
 

@@ -5,13 +5,16 @@ docs/schema.json is this module's output; a test compares the two. Nothing here 
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from typing import Any
 
 import msgspec
 
+from flatout.protocols import PROTOCOLS
 from flatout.result.model import SCHEMA, Distribution, LimitResult, LoadResult
+from flatout.result.sweep import SweepResult
 
 
 class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,14 +146,21 @@ class ServeLine(msgspec.Struct, frozen=True, kw_only=True):
     total: bool = False
 
 
+def _of_protocols() -> list[type[msgspec.Struct]]:
+    """What the verbs of single protocols print."""
+    named = [text.partition(":") for protocol in PROTOCOLS.values() for text in protocol.printed]
+    return [getattr(importlib.import_module(module), name) for module, _, name in named]
+
+
 def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
-    printed = (LoadResult, LimitResult, ServeLine, ReceiveLine)
+    printed = (LoadResult, LimitResult, SweepResult, ServeLine, ReceiveLine, *_of_protocols())
     refs, definitions = msgspec.json.schema_components(printed, ref_template="#/$defs/{name}")
-    for name in ("LoadResult", "Trial", "LimitResult"):
-        fields = definitions[name]["properties"]
-        fields["schema"] = {"const": SCHEMA}
-        definitions[name]["required"] = sorted({*definitions[name]["required"], "schema", "kind"})
+    for definition in definitions.values():
+        fields = definition.get("properties", {})
+        if "schema" in fields:
+            fields["schema"] = {"const": SCHEMA}
+            definition["required"] = sorted({*definition["required"], "schema", "kind"})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"What flatout prints for programs, version {SCHEMA}",

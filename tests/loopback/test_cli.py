@@ -118,9 +118,10 @@ def test_a_ramp_changes_the_rate(cli: Cli, server: flatout.Server) -> None:
 
 
 def test_the_protocols_own_flag(cli: Cli, server: flatout.Server) -> None:
-    done = cli("load", "ntp", server.address, *SHORT, "--ntp-version", "3", *JSON)
-    assert done.json["scenario"]["options"] == {"version": 3}
-    assert done.json["tallies"]["basic"] == done.json["outcomes"]["answered"] > 0
+    for flag in ("--version", "--ntp-version"):
+        done = cli("load", "ntp", server.address, *SHORT, flag, "3", *JSON)
+        assert done.json["scenario"]["options"]["version"] == 3
+        assert done.json["tallies"]["basic"] == done.json["outcomes"]["answered"] > 0
 
 
 def test_json_on_standard_output_is_alone_there(cli: Cli, server: flatout.Server) -> None:
@@ -251,7 +252,10 @@ def assert_plausible(rows: list[dict[str, str]]) -> None:
         ("--html", "/nowhere/r.html"),
         ("--log", "/nowhere/log.csv"),
         ("--no-such-flag",),
-        ("--ntp-version", "5"),
+        ("--version", "5"),
+        ("--mode", "2"),
+        ("--key-file", "/nowhere/keys"),
+        ("--extension-field", "F323"),
     ],
     ids=" ".join,
 )

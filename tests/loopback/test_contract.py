@@ -106,6 +106,20 @@ def test_a_hopeless_load_fits_and_closes(cli: Cli, server: flatout.Server) -> No
     assert_closes(done.json)
 
 
+def test_a_sweep_fits_and_its_runs_close(cli: Cli, server: flatout.Server) -> None:
+    ladder = ("--sweep", "1k..2k", "--step", "2", "--for", "200ms", "--warmup", "0", "--timeout", "200ms")
+    done = cli("limit", "ntp", server.address, *ladder, "--json", "-", "--quiet")
+    check(done.json, "SweepResult")
+    for run in done.json["runs"]:
+        assert_closes(run)
+
+
+def test_a_check_of_a_server_fits(cli: Cli, server: flatout.Server) -> None:
+    quick = ("--samples", "1", "--timeout", "200ms", "--json", "-", "--quiet")
+    check(cli("ntp", "check", server.address, *quick).json, "CheckResult")
+    check(cli("ntp", "check", f"127.0.0.1:{free_port()}", *quick).json, "CheckResult")
+
+
 def test_every_search_fits_and_its_trials_close(cli: Cli, server: flatout.Server) -> None:
     done = cli("limit", "ntp", server.address, *SEARCH)
     check(done.json, "LimitResult")

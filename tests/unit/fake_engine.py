@@ -66,10 +66,13 @@ class FakeRun:
             histogram(*established),
         )
 
+    def server_times(self) -> tuple[Histogram, Histogram, Histogram]:
+        return histogram(), histogram(), histogram()
+
     def contention(self) -> tuple[int | None, int]:
         return 0, 0
 
-    def subintervals(self) -> tuple[int, list[tuple[int, int, int, int, int]]]:
+    def subintervals(self) -> tuple[int, list[tuple[int, int, int, int, int, int]]]:
         return 1 << 26, []
 
     def connections(self) -> dict[str, int]:

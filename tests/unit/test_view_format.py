@@ -70,3 +70,7 @@ def test_plain_text_has_nothing_a_terminal_obeys(text):
 
 def test_memory():
     assert [fmt.memory(size) for size in (None, 512, 4096, 48_300_032)] == ["–", "512 B", "4.00 KiB", "46.1 MiB"]
+
+
+def test_offsets_have_a_sign() -> None:
+    assert [fmt.offset(ns) for ns in (-1234.5, 0, 7, 2.5e9)] == ["-1.23 µs", "+0 ns", "+7 ns", "+2.50 s"]

@@ -5,6 +5,7 @@
 //! What is heard is handled in `load/read_replies.rs`.
 
 mod classify;
+mod exchanges;
 pub mod one_way;
 pub mod opener;
 mod ping_pong;
@@ -20,18 +21,19 @@ mod worker;
 
 use std::sync::Arc;
 
-use flatout_net::{Batch, CallError, Datagrams, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, RunDelay, SendResult};
 use flatout_wire::{Client, Protocol};
 
 use crate::clock::Clock;
 use crate::flow::Rings;
 use crate::log::LogWriter;
 use crate::pace::Pacer;
-use crate::plan::Wait;
+use crate::plan::{MANY_FLOWS, Wait};
 use crate::published::PublishedRun;
 use crate::query_set::Cursor;
 use crate::tally::{Counts, Unsent};
 
+use exchanges::Exchanges;
 use ping_pong::PingPongPacer;
 use schedule::Schedule;
 use tracker::RequestTracker;
@@ -74,7 +76,7 @@ pub struct Times {
 }
 
 /// How a worker goes about it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct WorkerOptions {
     /// Arrivals carry the kernel's stamp.
     pub stamps: bool,
@@ -88,6 +90,10 @@ pub struct WorkerOptions {
     pub slow_after: Option<u64>,
     /// The worker shares its CPU with the target, so it yields where others spin.
     pub shares_cpus: bool,
+    /// After the last request, answers are awaited by how long others took, not for the whole timeout.
+    pub brief_drain: bool,
+    /// Threads of the target whose waits for a CPU are kept by subinterval.
+    pub target_delay: RunDelay,
 }
 
 /// What a worker is made of.
@@ -119,13 +125,15 @@ pub struct DatagramClient<P: Protocol, L, C> {
     client: P::Client,
     link: L,
     clock: C,
-    options: WorkerOptions,
+    first_flow: u32,
+    stamps: bool,
     ping_pong: Option<PingPongPacer>,
     cursor: Cursor,
     /// What the requests of the present group ask about.
     queries: Vec<u32>,
     schedule: Schedule,
     tracker: RequestTracker,
+    exchanges: Exchanges,
     outgoing: Batch,
     incoming: Batch,
     flow: usize,
@@ -138,16 +146,20 @@ pub struct DatagramClient<P: Protocol, L, C> {
 impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: DatagramParts<P, L, C>) -> Self {
-        let slots = parts.options.slots.max(16).min(1 << parts.client.index_bits().min(24));
+        let least = if parts.link.flows() > MANY_FLOWS { 4 } else { 16 };
+        let slots = parts.options.slots.max(least).min(1 << parts.client.index_bits().min(24));
         let rings = Rings::new(parts.link.flows(), slots);
+        let referring = if parts.client.refers_back() { parts.link.flows() } else { 0 };
         Self {
+            exchanges: Exchanges::new(referring),
             outgoing: Batch::new(GROUP, parts.client.longest(), false),
             incoming: Batch::new(ARRIVALS_A_CALL, P::DATAGRAM_MAX, false),
             client: parts.client,
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
             clock: parts.clock,
-            options: parts.options,
+            first_flow: parts.options.first_flow,
+            stamps: parts.options.stamps,
             ping_pong: parts.options.ping_pong.map(PingPongPacer::new),
             cursor: parts.cursor,
             queries: Vec::with_capacity(GROUP),
@@ -159,10 +171,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         }
     }
 
-    /// The memory of all rings, in bytes.
+    /// The memory of all rings and exchanges, in bytes.
     #[must_use]
     pub fn ring_bytes(&self) -> usize {
-        self.tracker.rings.bytes()
+        self.tracker.rings.bytes() + self.exchanges.bytes()
     }
 
     /// Asks until the schedule is over and all that may still come has come; returns the counters.
@@ -243,15 +255,19 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
             self.next_flow();
         }
         let until = now.min(self.turn_began + TURN_NS - 1);
-        let flow_id = self.options.first_flow + self.flow as u32;
+        let flow_id = self.first_flow + self.flow as u32;
         let (mut count, mut length) = (0, 0);
         self.queries.clear();
-        while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
+        let group = if self.client.alone() { 1 } else { GROUP };
+        while count < group && self.schedule.due(count).is_some_and(|due| due <= until) {
             let Some(index) = self.tracker.rings.of(self.flow).vacancy(count as u32) else { break };
             let query = self.cursor.next();
             length = self.client.fill(flow_id, index, self.cursor.query(query), self.outgoing.slot(count));
             if self.client.stamped() {
                 self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
+            }
+            if let Some(last) = self.exchanges.refer(self.flow, index) {
+                self.client.refer(flow_id, index, &last, self.outgoing.slot(count));
             }
             self.outgoing.set_length(count, length);
             self.queries.push(query);
@@ -260,7 +276,14 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         if count == 0 {
             return self.hold_back(now, Unsent::NoSlot);
         }
+        if !self.client.alone() {
+            let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+            return self.note_sent(sent, now);
+        }
+        // The send time is that of the call, and not of the turn.
+        let now = self.clock.now();
         let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+        self.end_turn();
         self.note_sent(sent, now)
     }
 
@@ -285,7 +308,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         }
         let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
         // The kernel's stamps let answers lie: woken by each of them, the worker would take its CPU from the target.
-        if self.schedule.shares_cpus() && self.options.stamps && self.ping_pong.is_none() {
+        if self.schedule.shares_cpus() && self.stamps && self.ping_pong.is_none() {
             self.clock.give_way(idle_time);
         } else {
             self.poll_replies(now, idle_time);

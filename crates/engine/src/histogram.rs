@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
+use flatout_wire::Timing;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
@@ -166,6 +167,35 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|found| u32::from_be_bytes(*found))
 }
 
+/// A distribution of times that may be negative: both sides apart, so that they add exactly as durations do.
+#[derive(Clone, Debug, Default)]
+pub struct Offsets {
+    /// Those below 0, as durations.
+    pub behind: Durations,
+    /// Those from 0 on.
+    pub ahead: Durations,
+}
+
+impl Offsets {
+    /// Counts one, in ns.
+    pub fn record(&mut self, ns: i64) {
+        let side = if ns < 0 { &mut self.behind } else { &mut self.ahead };
+        side.record(ns.unsigned_abs());
+    }
+
+    /// Adds all samples of another.
+    pub fn add(&mut self, other: &Self) {
+        self.behind.add(&other.behind);
+        self.ahead.add(&other.ahead);
+    }
+
+    /// Forgets all samples.
+    pub fn clear(&mut self) {
+        self.behind.clear();
+        self.ahead.clear();
+    }
+}
+
 /// The distributions of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
@@ -177,6 +207,10 @@ pub struct Recorder {
     pub lateness: Durations,
     /// From the kernel's stamp of an answer to its reading.
     pub reading: Durations,
+    /// From the server's receive stamp to its transmit stamp.
+    pub response: Durations,
+    /// How far the server's clock is ahead.
+    pub offset: Offsets,
 }
 
 impl Recorder {
@@ -186,12 +220,25 @@ impl Recorder {
         self.from_due.count() + self.from_sent.count() + self.lateness.count() == 0
     }
 
+    /// Records what an answer says of the server's time.
+    #[inline]
+    pub fn note_timing(&mut self, timing: Timing) {
+        self.response.record(timing.response_ns);
+        if let Some(ns) = timing.offset_ns {
+            self.offset.record(ns);
+        }
+    }
+
     /// Adds all samples of another.
     pub fn add(&mut self, other: &Self) {
         self.from_due.add(&other.from_due);
         self.from_sent.add(&other.from_sent);
         self.lateness.add(&other.lateness);
         self.reading.add(&other.reading);
+        if other.response.count() > 0 {
+            self.response.add(&other.response);
+            self.offset.add(&other.offset);
+        }
     }
 
     /// Forgets all samples.
@@ -200,5 +247,7 @@ impl Recorder {
         self.from_sent.clear();
         self.lateness.clear();
         self.reading.clear();
+        self.response.clear();
+        self.offset.clear();
     }
 }

@@ -10,6 +10,9 @@ pub mod python;
 
 use crate::pace::{Arrivals, Segment, Share, Ticks};
 
+/// With more flows than these, memory is better spent on flows than on late answers of each.
+pub(crate) const MANY_FLOWS: usize = 1 << 16;
+
 /// A run to be done once.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
@@ -30,6 +33,8 @@ pub struct LoadPlan {
     pub sources: Vec<IpAddr>,
     /// How many sockets or connections that ask, over all workers.
     pub flows: usize,
+    /// Whether flows share sockets, and each packet names its source address.
+    pub shared_sockets: bool,
     /// What to ask about: lines of a query file.
     pub lines: Vec<String>,
     /// A query file, instead of lines.
@@ -61,6 +66,10 @@ pub struct LoadPlan {
     pub shares_cpus: bool,
     /// An answer later than this after due counts as slow in its subinterval, ns.
     pub slow_after_ns: Option<u64>,
+    /// Whether, after the last request, answers are awaited by how long others took, not for the whole timeout.
+    pub brief_drain: bool,
+    /// The target's threads on this host, whose waits for a CPU are kept by subinterval: /proc/PID/task/TID/schedstat.
+    pub target_schedstats: Vec<PathBuf>,
     /// Whether arrivals carry the kernel's stamps.
     pub stamps: bool,
     /// Whether several datagrams of one flow leave in one call that the kernel cuts apart.
@@ -172,9 +181,10 @@ impl LoadPlan {
     pub fn slots_a_flow(&self) -> usize {
         const PLENTY: f64 = (2 << 20) as f64;
         const MOST: f64 = (32 << 20) as f64;
+        let spare = if self.flows > MANY_FLOWS { 2 } else { 16 };
         let waiting = self.peak_per_s() * self.timeout_ns as f64 / 1e9 * 1.25;
         let remembered = (waiting * 4.0).max(self.peak_per_s() * 2.0).min(PLENTY);
-        (waiting.max(remembered).min(MOST) / self.flows as f64) as usize + 16
+        (waiting.max(remembered).min(MOST) / self.flows as f64) as usize + spare
     }
 }
 

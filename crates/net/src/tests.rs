@@ -11,6 +11,7 @@ mod call;
 mod datagrams;
 mod receive_socket;
 mod server_set;
+mod shared_flows;
 mod streams;
 mod tx_stamp;
 

@@ -135,7 +135,7 @@ pub(crate) fn outcome(sent: isize, count: usize) -> SendResult {
     }
 }
 
-fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> Result<usize, CallError> {
+pub(crate) fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -> Result<usize, CallError> {
     batch.open();
     // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
     let got = unsafe { call::receive(socket, &mut batch.headers, flags) };
@@ -165,9 +165,13 @@ impl Poller {
 
     /// Registers `flow` under `token`. Edge-triggered: a flow that is reported must be read until it is empty.
     pub fn register(&self, flow: &Flow, token: usize) -> io::Result<()> {
-        let mut event =
-            libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLERR | libc::EPOLLET) as u32, u64: token as u64 };
-        let (epoll, socket) = (self.epoll.as_raw_fd(), flow.socket.as_raw_fd());
+        self.add(&flow.socket, libc::EPOLLIN | libc::EPOLLERR | libc::EPOLLET, token)
+    }
+
+    /// Registers `socket` for these events under `token`.
+    pub(crate) fn add(&self, socket: &OwnedFd, events: libc::c_int, token: usize) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: token as u64 };
+        let (epoll, socket) = (self.epoll.as_raw_fd(), socket.as_raw_fd());
         // SAFETY: the kernel reads one epoll_event.
         check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket, &raw mut event) })
     }

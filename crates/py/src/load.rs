@@ -89,6 +89,17 @@ impl LoadRun {
         })
     }
 
+    /// What answers say of the server's time: (from its receive stamp to its transmit stamp; how far its clock is behind
+    /// this host's, and how far ahead), over all seconds that are over.
+    fn server_times(&self, py: Python<'_>) -> (Histogram, Histogram, Histogram) {
+        self.with(py, |run| {
+            let totals = run.totals();
+            let [response, behind, ahead] =
+                [&totals.response, &totals.offset.behind, &totals.offset.ahead].map(|d| Histogram(d.clone()));
+            (response, behind, ahead)
+        })
+    }
+
     /// Of all threads that send, once they are done: ns that they waited for a CPU (None: not counted by this kernel),
     /// and switches that they did not ask for.
     fn contention(&self, py: Python<'_>) -> (Option<u64>, u64) {
@@ -97,11 +108,14 @@ impl LoadRun {
     }
 
     /// Once all is over: the length of a subinterval in ns, and for each (sent, unsent, answered, slow, largest lateness
-    /// in ns) of what was due in it.
+    /// in ns, longest wait of a thread of the target in ns) of what was due in it.
     #[allow(clippy::type_complexity)]
-    fn subintervals(&self, py: Python<'_>) -> (u64, Vec<(u64, u64, u64, u64, u64)>) {
+    fn subintervals(&self, py: Python<'_>) -> (u64, Vec<(u64, u64, u64, u64, u64, u64)>) {
         let sum = self.with(py, |run| run.subintervals());
-        let rows = sum.all().iter().map(|one| (one.sent, one.unsent, one.answered, one.slow, one.lateness_max));
+        let rows = sum
+            .all()
+            .iter()
+            .map(|one| (one.sent, one.unsent, one.answered, one.slow, one.lateness_max, one.target_waited));
         (sum.length_ns(), rows.collect())
     }
 

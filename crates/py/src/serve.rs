@@ -17,6 +17,8 @@ use super::load::Words;
 use super::{elsewhere, raise};
 
 type Address = (IpAddr, u16, u32);
+/// A client: address; requests answered, limited, withheld; silent for so long, ns.
+type Client = (IpAddr, u32, u32, u32, u64);
 
 /// A server that answers until it is stopped. Any number of threads may use it at once.
 #[pyclass(module = "flatout._engine", frozen)]
@@ -151,8 +153,8 @@ impl Server {
         self.0.ask_for_clients()
     }
 
-    /// The clients that ask most: address, answered, limited, withheld, silent for ns; None: not all workers told yet.
-    fn clients(&self, question: u64) -> Option<Vec<(IpAddr, u32, u32, u32, u64)>> {
+    /// The clients that ask most; None: not all workers told yet.
+    fn clients(&self, question: u64) -> Option<Vec<Client>> {
         let rows = self.0.clients(question)?;
         Some(rows.iter().map(|c| (c.address, c.answered, c.limited, c.withheld, c.silent_ns)).collect())
     }

@@ -99,6 +99,30 @@ pub trait Client: Clone + Send + 'static {
     }
     /// Writes the send time, Unix time in ns, into a filled request.
     fn stamp(&self, _unix_ns: u64, _request: &mut [u8]) {}
+    /// Whether each request leaves in a call of its own, over the next flow: its send time is then exact, and it can
+    /// refer to its flow's last answer.
+    fn alone(&self) -> bool {
+        false
+    }
+    /// Whether requests refer to the last exchange of their flow, by [`Client::refer`].
+    fn refers_back(&self) -> bool {
+        false
+    }
+    /// Makes a filled request refer to the last exchange of its flow. Each exchange is referred to once.
+    fn refer(&self, _flow: u32, _index: u32, _last: &Exchange, _request: &mut [u8]) {}
+    /// What a later request refers to a valid answer by: [`Exchange::mark`].
+    fn mark(&self, _reply: &[u8]) -> u64 {
+        0
+    }
+    /// Whether answers say when the server received the request and sent the answer: [`Client::timing`].
+    fn timed(&self) -> bool {
+        false
+    }
+    /// What a valid answer, counted by `tally`, says of the server's time. `last` is the exchange that its request
+    /// referred to. `None`: nothing.
+    fn timing(&self, _reply: &[u8], _tally: usize, _this: &Exchange, _last: Option<&Exchange>) -> Option<Timing> {
+        None
+    }
     /// Parses an arrival on `flow`; on a stream `reply` is one whole message without its prefix.
     fn read(&self, flow: u32, reply: &[u8]) -> Reply;
     /// Which request of `flow` these bytes are; for requests quoted by ICMP errors.
@@ -111,6 +135,26 @@ pub trait Client: Clone + Send + 'static {
     fn frame(&self, _bytes: &[u8]) -> Frame {
         Frame::Broken
     }
+}
+
+/// A request and its answer; times are Unix time in ns, on this host's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// When the request left.
+    pub sent_unix_ns: u64,
+    /// When the answer arrived.
+    pub seen_unix_ns: u64,
+    /// What the protocol refers to the answer by.
+    pub mark: u64,
+}
+
+/// What an answer says of the server's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From the server's receive stamp to its transmit stamp, ns; 0 where the latter is earlier.
+    pub response_ns: u64,
+    /// How far the server's clock is ahead of this host's, ns; `None`: not asked for.
+    pub offset_ns: Option<i64>,
 }
 
 /// A transport of requests and answers.

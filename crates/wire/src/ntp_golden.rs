@@ -1,7 +1,7 @@
 //! Packets of real implementations, both ways; where they come from is in tests/packets/ntp/README.md.
 extern crate std;
 use super::*;
-use crate::{DropReason, RequestContext, Responder, Table};
+use crate::{Client, DropReason, Reply, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const FLOW: u32 = 5;
@@ -104,7 +104,7 @@ fn answers_of_others_that_are_not_right_are_told_apart() {
     let wrong = |tally: Tally| Reply::Invalid { index: INDEX, tally: tally as usize };
     assert_eq!(judged(4, packet!("chrony_unsynchronised_answer")), wrong(Tally::Unsynchronised));
     assert_eq!(judged(4, packet!("chrony_v3_answer")), wrong(Tally::WrongVersion));
-    // In interleaved mode the transmit stamp is that of the answer before.
+    // As an answer in basic mode: in interleaved mode the transmit stamp is that of the answer before.
     assert_eq!(judged(4, packet!("chrony_interleaved_answer")), wrong(Tally::TickedBackwards));
     assert_eq!(judged(3, packet!("chrony_v4_answer")), wrong(Tally::WrongVersion));
     assert_eq!(judged(4, packet!("chrony_v4_request")), wrong(Tally::WrongMode));

@@ -1,7 +1,8 @@
 //! Tests of NTP; the golden packets of real implementations are in tests/packets.
 extern crate std;
 use super::*;
-use crate::{DropReason, RequestContext, Responder, Table};
+use crate::scramble::scramble;
+use crate::{Client, DropReason, Reply, RequestContext, Responder, Table};
 use std::vec::Vec;
 
 const NOW: u64 = 1_800_000_000_123_456_789;

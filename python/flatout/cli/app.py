@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+
 from cyclopts import App
 
 from flatout.cli import control, demo, limit, load, merge, receive, report, rerun, serve
@@ -32,6 +35,10 @@ def build() -> App:
             chosen = receive if module is serve and protocol.one_way is not None else module
             verb.command(chosen.command(protocol, own), name=protocol.name)
         app.command(verb)
+    for name in PROTOCOLS:
+        # A protocol with verbs of its own has a folder here.
+        if importlib.util.find_spec(f"flatout.cli.{name}"):
+            app.command(importlib.import_module(f"flatout.cli.{name}").group())
     app.command(control.group())
     app.command(merge.merge)
     app.command(report.report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from cyclopts import Group, Parameter
 
 from flatout import api
 from flatout.cli import output as out
+from flatout.cli import sweep as sweeps
 from flatout.cli.flags.settings import options_of, setting_flags
-from flatout.cli.flags.shared import Output, flattened, help_of, shown, target_help, worded
+from flatout.cli.flags.shared import Output, flattened, given, help_of, shown, target_help, worded
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
@@ -83,13 +83,17 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         *,
         seeking: Seeking = Seeking(),
         along: Along = Along(),
+        ladder: sweeps.Ladder = sweeps.Ladder(),
         settings: Any = flags(),
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
     ) -> int:
         options = options_of(settings, protocol, "limit")
-        options["options"] = dataclasses.asdict(protocol_options)
+        options["options"] = given(protocol_options)
         scenario = api.trial_scenario(protocol.name, target, **options)
+        ladder.check(search_is_usual=seeking == type(seeking)() and along == type(along)())
+        if ladder.sweep is not None:
+            return sweeps.sweep(scenario, ladder, output)
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
@@ -99,6 +103,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "target": Annotated[str, Parameter(help=target_help(protocol))],
         "seeking": flattened(worded(Seeking, wording)),
         "along": shown(Along, when=streams.has_streams(protocol)),
+        "ladder": flattened(sweeps.Ladder),
         "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
@@ -117,6 +122,7 @@ trial that this generator could not drive is never held against the server.
 ```
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
 flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
+flatout limit {protocol.name} 10.0.0.2 --sweep 1k..1M --step 1.5
 {streams}```
 """
 _HELP_ONE_WAY = """Find the highest rate of {protocol.summary} that a receiver takes in.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from cyclopts import Group, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags.settings import options_of, setting_flags
-from flatout.cli.flags.shared import Output, flattened, help_of, target_help, worded
+from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
 from flatout.errors import Interrupted, UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LoadResult
@@ -94,7 +93,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         output: Output = Output(),
     ) -> int:
         options = options_of(settings, protocol, "load")
-        options["options"] = dataclasses.asdict(protocol_options)
+        options["options"] = given(protocol_options)
         if "count" in options:
             # So many are to leave, and no more.
             options.setdefault("warmup", 0.0)

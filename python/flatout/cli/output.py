@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from flatout.cli.flags.shared import Output
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
 from flatout.result.files import to_json, write
@@ -49,7 +51,7 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     """
     codes = [exit_code(result) for _, result in results]
     reported: list[str] = []
-    codes.append(_write_json(stored or results[0][1], output, reported))
+    codes.append(write_json(stored or results[0][1], output, reported))
     try:
         if output.html is not None:
             codes.append(write_html(results, output.html, reported, quiet=output.quiet))
@@ -128,7 +130,8 @@ def _summaries(results: Sequence[tuple[str, Result]], *, to_stderr: bool) -> Non
         show(result, console)
 
 
-def _write_json(result: Result, output: Output, reported: list[str]) -> int:
+def write_json(result: msgspec.Struct, output: Output, reported: list[str]) -> int:
+    """Writes the JSON; returns the exit code of that. What is to be said of it is added to `reported`."""
     if output.json is None:
         return DONE
     data = to_json(result)

@@ -97,6 +97,16 @@ def loopback_sources(connections: int, nodes: int, endpoint: targets.Endpoint, r
     return (f"127.0.0.0/{32 - (addresses + 1).bit_length()}",)
 
 
+def shares_sockets(flows: int, sources: int, room: Room) -> bool:
+    """Whether datagram flows are more than descriptors, and have source addresses by which sockets can be shared."""
+    return flows > room.files and sources > 1
+
+
+def shared_sockets(flows: int, sources: int, threads: int) -> int:
+    """How many sockets then carry the flows: on each there is one flow for each source address of the thread."""
+    return threads * -(-flows // max(sources, 1))
+
+
 def check_ports(connections: int, sources: int, room: Room, *, what: str) -> None:
     """Errors: UsageError where there are more `what` than ports."""
     ports = room.ports * max(sources, 1)

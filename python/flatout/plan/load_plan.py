@@ -73,6 +73,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[Address]
     link: Transport
     flows: int
+    shared_sockets: bool
     policy: ConnectionPolicy
     ticks: Ticks
     node: Share
@@ -87,6 +88,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     cpus: tuple[int, ...]
     shares_cpus: bool
     slow_after_ns: int | None
+    brief_drain: bool
+    target_schedstats: list[str]
     stamps: bool
     segmented: bool
     log: Log | None

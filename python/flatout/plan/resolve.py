@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 
 import msgspec
 
@@ -91,6 +92,8 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
     tight = _check_room(scenario, sources, endpoint, room)
+    shared = not scenario.streams and capacity.shares_sockets(streams.connections(scenario), len(sources), room)
+    tight += _check_shared(scenario, exchange, sources, beside) if shared else []
     placement, target = place(
         *(endpoint.address, endpoint.port),
         stream=scenario.streams,
@@ -104,7 +107,9 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         [endpoint, *beside],
         sources,
         placement=placement,
-        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        as_trial=as_trial,
+        target_threads=target.threads,
+        shared=shared,
     )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
@@ -210,9 +215,29 @@ def _check_room(
         raise UsageError("the sources named contain no address")
     wanted, what = streams.connections(scenario), "connections" if scenario.streams else "flows"
     capacity.check_ports(wanted, len(sources), room, what=what)
-    capacity.check_files(wanted, scenario, room, what=what)
+    if scenario.streams or not capacity.shares_sockets(wanted, len(sources), room):
+        capacity.check_files(wanted, scenario, room, what=what)
     tight = capacity.check_memory(wanted, endpoint, room) if scenario.streams else None
     return [tight] if tight else []
+
+
+def _check_shared(
+    scenario: Scenario, exchange: Exchange, sources: list[targets.Address], beside: list[targets.Endpoint]
+) -> list[str]:
+    """What to say where flows share sockets. Errors: UsageError for what needs a socket for each flow."""
+    flows = streams.connections(scenario)
+    needs = [
+        ("one-way messages need", exchange.one_way),
+        ("several targets need", bool(beside)),
+        ("--gso needs", scenario.gso),
+        ("--busy-poll needs", scenario.busy_poll_us > 0),
+    ]
+    for what, asked in needs:
+        if asked:
+            raise UsageError(f"{what} a socket for each flow, and {flows:,} are more than this process may hold")
+    sockets = capacity.shared_sockets(flows, len(sources), scenario.threads)
+    named = f"{flows:,} flows from {len(sources):,} addresses share {sockets:,} socket{'s'[: sockets > 1]}"
+    return [f"{named}: this process may not hold as many descriptors as flows"]
 
 
 def _load_plan(
@@ -222,7 +247,9 @@ def _load_plan(
     sources: list[targets.Address],
     *,
     placement: Placement,
-    slow_after_ns: int | None,
+    as_trial: AsTrial | None,
+    target_threads: Iterable[Thread],
+    shared: bool,
 ) -> LoadPlan:
     index, of = scenario.node or (1, 1)
     return LoadPlan(
@@ -234,6 +261,7 @@ def _load_plan(
         sources=sources,
         link=scenario.transport,
         flows=nodes.part(scenario.askers, scenario.node),
+        shared_sockets=shared,
         policy=_connection_policy(scenario),
         ticks=Ticks(senders=scenario.senders, spread=scenario.spread),
         node=Share(index=index - 1, of=of),
@@ -247,11 +275,18 @@ def _load_plan(
         workers=scenario.threads,
         cpus=tuple(placement.cpus),
         shares_cpus=bool(placement.shared_cpus),
-        slow_after_ns=slow_after_ns,
+        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        # Over connections an answer may follow a retransmission, after 200 ms.
+        brief_drain=as_trial is not None and not scenario.streams,
+        target_schedstats=[_schedstat(thread) for thread in target_threads] if as_trial else [],
         stamps=scenario.stamps == "kernel",
         segmented=scenario.gso,
         log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),
     )
+
+
+def _schedstat(thread: Thread) -> str:
+    return f"/proc/{thread.pid}/task/{thread.tid}/schedstat"
 
 
 def _connection_policy(scenario: Scenario) -> ConnectionPolicy:

@@ -59,6 +59,8 @@ class Protocol:
     `default_lines`: the queries without a query file; empty for a protocol without query files.
     `codes`: tallies that are answer codes, as other tools write them; with any, the summary of a load also has the
     labels that scripts look for.
+    `printed`: the types that its own verbs print as JSON, as `module:name`.
+    `right_tallies`: the kinds of right answers that a sweep shows apart.
     `serve_entries`: `serve_options` → the entries that a server answers from.
     `engine_options`: `options` or `serve_options` → the engine's options, where these are more than numbers.
     `state_source`: `serve_options` → where a server learns the state that it answers from; None: it has none.
@@ -82,6 +84,8 @@ class Protocol:
     reopens: bool = False
     default_lines: tuple[str, ...] = ()
     codes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    printed: tuple[str, ...] = ()
+    right_tallies: tuple[str, ...] = ()
     serve_entries: Callable[[Any], list[tuple[bytes, bytes]]] | None = None
     engine_options: Callable[[Any], list[tuple[str, int]]] | None = None
     state_source: Callable[[Any], StateSource | None] | None = None

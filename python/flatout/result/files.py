@@ -14,7 +14,7 @@ from flatout.result import file_names
 from flatout.result.model import SCHEMA, LimitResult, LoadResult, Result
 
 
-def to_json(result: Result) -> bytes:
+def to_json(result: msgspec.Struct) -> bytes:
     """The result as one JSON object, indented, ending in a newline."""
     try:
         data = msgspec.json.encode(result)

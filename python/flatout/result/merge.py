@@ -21,7 +21,7 @@ import msgspec
 from flatout._engine import Histogram
 from flatout.errors import FlatoutError, UsageError
 from flatout.result import overlap, requirements
-from flatout.result.histogram import distribution, histogram
+from flatout.result.histogram import both_sides, distribution, histogram, signed_distribution
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
 from flatout.result.model import (
     Connections,
@@ -35,6 +35,7 @@ from flatout.result.model import (
     Outcomes,
     Rates,
     RunVerdict,
+    SignedDistribution,
     Trial,
 )
 from flatout.scenario.model import Scenario
@@ -83,6 +84,8 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
         lateness_ns=_distributions(run.lateness_ns for run in runs),
         reading_ns=_distributions(run.reading_ns for run in runs),
         connect_ns=_distributions(run.connect_ns for run in runs),
+        response_ns=_distributions(run.response_ns for run in runs),
+        offset_ns=_offsets(run.offset_ns for run in runs),
         intervals=_intervals(runs),
         tallies=_added(run.tallies for run in runs),
         connections=_sum_of(Connections, connections) if connections else None,
@@ -201,6 +204,15 @@ def _distributions(parts: Iterable[Distribution | None]) -> Distribution | None:
         if part is not None:
             total.add(histogram(part))
     return distribution(total)
+
+
+def _offsets(parts: Iterable[SignedDistribution | None]) -> SignedDistribution | None:
+    behind, ahead = Histogram(), Histogram()
+    for part in parts:
+        if part is not None:
+            for total, side in zip((behind, ahead), both_sides(part), strict=True):
+                total.add(side)
+    return signed_distribution(behind, ahead)
 
 
 def _memory(parts: Sequence[Memory]) -> Memory:

@@ -97,6 +97,27 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     hdr: str
 
 
+class SignedDistribution(msgspec.Struct, frozen=True, kw_only=True):
+    """A distribution of times in ns that may be negative.
+
+    `hdr_ahead` has the samples from 0 on, `hdr_behind` those below 0 without their sign; each as in `Distribution`.
+    """
+
+    count: int
+    min: int
+    mean: float
+    stddev: float
+    p1: int
+    p10: int
+    p50: int
+    p90: int
+    p99: int
+    p999: int
+    max: int
+    hdr_ahead: str
+    hdr_behind: str
+
+
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """Latency in ns, twice: from when the request was due, and from when it left."""
 
@@ -237,11 +258,12 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     `receiver` is what the receiver of one-way messages counted, made of `readings`; null for requests, where no
     receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
     hosts whose results were added up to this one. `one_way`: there are no replies. `placement` says where load threads
-    and target ran, `contention` how they competed for CPUs, `subintervals` what was due when, in trials of a search;
-    all null in merged results.
-    `failed_call` is the system call
-    of this host that failed, with the kernel's reason, and so ended the run early; its outcomes say nothing of the
-    target.
+    and target ran, `contention` how they competed for CPUs; `subintervals` is what was due when, in a trial until it
+    is judged. All three are null in merged results.
+    `failed_call` is the system call of this host that failed, with the kernel's reason, and so ended the run early; its
+    outcomes say nothing of the target. `response_ns` is what the server's own stamps say it took from receiving to
+    answering, `offset_ns` how far its clock was ahead of this host's; null where answers do not say it or it was not
+    asked for.
     """
 
     schema: str = SCHEMA
@@ -260,6 +282,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     lateness_ns: Distribution | None
     reading_ns: Distribution | None = None
     connect_ns: Distribution | None = None
+    response_ns: Distribution | None = None
+    offset_ns: SignedDistribution | None = None
     intervals: list[Interval]
     tallies: dict[str, int]
     connections: Connections | None = None

@@ -19,7 +19,7 @@ from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputErro
 from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
-from flatout.result.histogram import distribution
+from flatout.result.histogram import distribution, signed_distribution
 from flatout.result.machine import Contention, Placement
 from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates
 from flatout.result.thresholds import UNSENT_SHARE
@@ -80,9 +80,12 @@ def _run(
     )
     interrupted = monitor.wait()
     result = _result(plan, exchange, running, monitor, competing)
+    response, *offset = running.server_times()
     result = msgspec.structs.replace(
         result,
         notes=[*failed, *result.notes],
+        response_ns=distribution(response),
+        offset_ns=signed_distribution(*offset),
         placement=competing.placement,
         subintervals=subintervals(running) if plan.as_trial else None,
     )

@@ -133,8 +133,9 @@ class Answerer(Server):
         """Stops all threads and cuts off all connections. The counters stay."""
         if self._poller is not None:
             self._poller.stop()
-        self._governor.stop()
         super().stop()
+        # After the workers' last words: what they sent counts.
+        self._governor.stop()
 
     def set_limits(self, limits: Limits) -> None:
         """Other limits from now on; what is known of clients stays. Errors: UsageError."""

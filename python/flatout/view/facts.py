@@ -9,7 +9,16 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flatout.result.model import Axis, Distribution, LimitResult, LoadResult, Requirement, Result, Trial
+from flatout.result.model import (
+    Axis,
+    Distribution,
+    LimitResult,
+    LoadResult,
+    Requirement,
+    Result,
+    SignedDistribution,
+    Trial,
+)
 from flatout.scenario.requirement import CONNECTION_SHARES, COUNTS
 from flatout.view import format as fmt
 from flatout.view.exchange import Exchange, exchange_of
@@ -211,6 +220,14 @@ def equations(run: LoadResult) -> tuple[str, ...]:
 def distribution_rows(run: LoadResult) -> list[DistributionRow]:
     """The distributions of a run, the generator's own lateness last."""
     return [DistributionRow(name, values) for name, values in exchange_of(run).distributions(run)]
+
+
+OFFSETS = (("mean", "mean"), ("p1", "p1"), ("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
+
+
+def offset_cells(offset: SignedDistribution) -> list[tuple[str, str]]:
+    """How far the server's clock was ahead: names and values, the least first."""
+    return [("min", fmt.offset(offset.min)), *((name, fmt.offset(getattr(offset, field))) for name, field in OFFSETS)]
 
 
 def requirement_value(requirement: Requirement) -> str:

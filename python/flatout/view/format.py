@@ -43,6 +43,11 @@ def duration(ns: float | None) -> str:
     return "0 ns"
 
 
+def offset(ns: float) -> str:
+    """-1234.5 → "-1.23 µs"; 0 and above with a plus."""
+    return f"{'-' if ns < 0 else '+'}{duration(abs(ns))}"
+
+
 def seconds(value: float | None) -> str:
     """5.25 → "5.2 s"; 125 → "2 min 05 s"."""
     if value is None:

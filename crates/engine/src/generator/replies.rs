@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use flatout_net::Datagrams;
-use flatout_wire::{Client, Protocol};
+use flatout_wire::{Client, Exchange, Protocol};
 
 use super::classify::classify_reply;
 use super::tracker::Event;
 use super::{DatagramClient, UNHURRIED_NS};
 use crate::clock::Clock;
+use crate::flow::Slot;
 use crate::tally::Outcome;
 
 /// An ICMP error quotes at least 8 bytes behind the headers, at most about 500.
@@ -31,7 +32,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         for _ in 0..budget {
             if self.poll_state.at == self.poll_state.ready {
                 let now = self.clock.now();
-                let pause = if self.options.stamps && self.ping_pong.is_none() { UNHURRIED_NS } else { 0 };
+                let pause = if self.stamps && self.ping_pong.is_none() { UNHURRIED_NS } else { 0 };
                 if now < self.poll_state.polled_at + pause || !self.poll_replies(now, Duration::ZERO) {
                     return false;
                 }
@@ -67,7 +68,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
                 0
             }
         };
-        if self.options.stamps && self.poll_state.ready > 0 {
+        if (self.stamps || self.client.timed()) && self.poll_state.ready > 0 {
             self.poll_state.unix_offset = self.clock.unix_offset();
         }
         self.poll_state.ready > 0
@@ -96,7 +97,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
 
     fn read(&mut self, flow: usize, slot: usize, now: u64) {
         let stamp = self.stamp(slot, now);
-        let flow_id = self.options.first_flow + flow as u32;
+        let flow_id = self.first_flow + flow as u32;
         let ring = self.tracker.rings.of(flow);
         let said = classify_reply::<P>(&self.client, &self.cursor, &ring, flow_id, self.incoming.packet(slot));
         let Some((index, outcome, tally)) = said else {
@@ -105,18 +106,40 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         };
         // By a schedule answers lie on purpose, until many can be read in one call.
         let reading = stamp.filter(|_| self.ping_pong.is_some()).map(|stamp| now - stamp);
-        self.settle(&Event { flow, index, seen: stamp.unwrap_or(now), reading, outcome, tally: Some(tally) });
+        let event = Event { flow, index, seen: stamp.unwrap_or(now), reading, outcome, tally: Some(tally) };
+        if let Some((Outcome::Answered | Outcome::Late, request)) = self.settle(&event) {
+            self.note_times(slot, &event, tally, &request);
+        }
     }
 
-    fn settle(&mut self, event: &Event) {
-        if let (true, Some(ping_pong)) = (self.tracker.settle(event), &mut self.ping_pong) {
+    /// Records what a valid answer says of the server's time, and keeps it for the flow's next request.
+    fn note_times(&mut self, slot: usize, event: &Event, tally: usize, request: &Slot) {
+        if !self.client.timed() {
+            return;
+        }
+        let reply = self.incoming.packet(slot);
+        let unix = |time: u64| time.wrapping_add(self.poll_state.unix_offset);
+        let (sent_unix_ns, seen_unix_ns) = (unix(request.sent), unix(event.seen));
+        let this = Exchange { sent_unix_ns, seen_unix_ns, mark: self.client.mark(reply) };
+        let last = self.exchanges.referred(event.flow, event.index);
+        let timing = self.client.timing(reply, tally, &this, last.as_ref());
+        self.exchanges.note(event.flow, this);
+        if let Some(timing) = timing.filter(|_| self.tracker.counted(request.due)) {
+            self.tracker.recorder.note_timing(timing);
+        }
+    }
+
+    fn settle(&mut self, event: &Event) -> Option<(Outcome, Slot)> {
+        let settled = self.tracker.settle(event);
+        if let (Some(_), Some(ping_pong)) = (settled, &mut self.ping_pong) {
             ping_pong.settled(event.flow, event.index);
         }
+        settled
     }
 
     /// When the kernel had it, where that was asked for.
     fn stamp(&mut self, slot: usize, now: u64) -> Option<u64> {
-        if !self.options.stamps {
+        if !self.stamps {
             return None;
         }
         let stamp = self.incoming.meta(slot).stamp_unix_ns;
@@ -133,7 +156,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
                 Ok(None) => return,
                 Err(error) => return self.tracker.give_up(&error),
             };
-            let flow_id = self.options.first_flow + flow as u32;
+            let flow_id = self.first_flow + flow as u32;
             let quoted = quote.get(..refused.quoted).unwrap_or_default();
             if let Some(index) = self.client.recognise(flow_id, quoted) {
                 let seen = self.clock.now();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use flatout_net::{Epoll, FlowOptions, Flows, Streams, Uring};
+use flatout_net::{Datagrams, Epoll, FlowOptions, Flows, RunDelay, SharedFlows, Streams, Uring};
 use flatout_wire::{Client, Decode, Link, Protocol, ProtocolOption};
 
 use crate::clock::{Clock, SystemClock, unix_now};
@@ -82,7 +82,8 @@ pub(crate) fn workers<P: Protocol>(
             let decoder = P::decoder(&options).map_err(|bad| invalid(bad.expected))?;
             common.one_way(decoder.carries_sender_id())
         }
-        Link::Udp => common.over_datagrams(),
+        Link::Udp if plan.shared_sockets => common.over_datagrams(open_shared_links::<P>(plan)?),
+        Link::Udp => common.over_datagrams(open_links(plan)?),
         Link::Tcp => common.over_streams(&Plain),
         Link::Tls => common.over_streams(&Tls::new(&plan.policy.tls)?),
     }
@@ -108,13 +109,13 @@ fn invalid(what: &str) -> io::Error {
 }
 
 impl<P: Protocol> Common<'_, P> {
-    fn over_datagrams(&self) -> io::Result<Workers> {
+    fn over_datagrams<L: Datagrams + Send + 'static>(&self, links: Vec<L>) -> io::Result<Workers> {
         let mut workers = Workers::default();
         // Open from the start; were it not, nothing would ever be due.
         let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
         let mut first_flow = 0;
-        for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
-            let flows = flatout_net::Datagrams::flows(&link) as u32;
+        for (n, link) in links.into_iter().enumerate() {
+            let flows = link.flows() as u32;
             let published = Arc::<PublishedRun>::default();
             let active = DatagramClient::<P, _, _>::new(DatagramParts {
                 client: self.client.clone(),
@@ -122,7 +123,7 @@ impl<P: Protocol> Common<'_, P> {
                 options: WorkerOptions {
                     stamps: self.plan.stamps,
                     ping_pong: self.plan.ping_pong.map(|how| how.wait),
-                    ..self.options(first_flow, self.plan.slots_a_flow())
+                    ..self.options(n, first_flow, self.plan.slots_a_flow())
                 },
                 link,
                 clock: self.clock,
@@ -146,7 +147,7 @@ impl<P: Protocol> Common<'_, P> {
         let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
         let mut first_flow = 0;
         for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
-            let flows = flatout_net::Datagrams::flows(&link);
+            let flows = link.flows();
             let published = Arc::<PublishedRun>::default();
             let sender_worker = OneWaySender::<P, _, _>::new(OneWayParts {
                 client: self.client.clone(),
@@ -156,7 +157,7 @@ impl<P: Protocol> Common<'_, P> {
                 pacer: self.ticking(n),
                 senders: self.senders(n, flows, named)?,
                 times: self.lengths().from(begin),
-                options: self.options(first_flow, 0),
+                options: self.options(n, first_flow, 0),
                 published: Arc::clone(&published),
                 log_writer: self.log_writer(),
             });
@@ -241,7 +242,7 @@ impl<P: Protocol> Common<'_, P> {
             pacer: self.pacer(n),
             barrier: Arc::clone(self.barrier),
             lengths: self.lengths(),
-            options: self.options((n * widest) as u32, plan.slots_a_connection()),
+            options: self.options(n, (n * widest) as u32, plan.slots_a_connection()),
             connections,
             slots,
             target: self.target,
@@ -252,12 +253,16 @@ impl<P: Protocol> Common<'_, P> {
         }
     }
 
-    fn options(&self, first_flow: u32, slots: usize) -> WorkerOptions {
+    fn options(&self, n: usize, first_flow: u32, slots: usize) -> WorkerOptions {
+        // One worker reads them for all.
+        let target_schedstats = if n == 0 { self.plan.target_schedstats.as_slice() } else { &[] };
         WorkerOptions {
             slots,
             first_flow,
             slow_after: self.plan.slow_after_ns,
             shares_cpus: self.plan.shares_cpus,
+            brief_drain: self.plan.brief_drain,
+            target_delay: RunDelay::open(target_schedstats),
             ..WorkerOptions::default()
         }
     }
@@ -393,13 +398,24 @@ fn rotated<T: Copy>(addresses: &[T], n: usize) -> Vec<T> {
 fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
     let busy_poll_us = plan.ping_pong.map_or(0, |how| how.busy_poll_us);
     let ways = FlowOptions { stamps: plan.stamps, segmented: plan.segmented, busy_poll_us };
+    links(plan, |first, sources, count| Flows::open(&rotated(&plan.targets, first), sources, count, ways))
+}
+
+/// The same where flows share sockets.
+fn open_shared_links<P: Protocol>(plan: &LoadPlan) -> io::Result<Vec<SharedFlows>> {
+    let [target] = plan.targets[..] else { return Err(invalid("one target, where flows share sockets")) };
+    links(plan, |_, sources, count| SharedFlows::open(target, sources, count, P::DATAGRAM_MAX, plan.stamps))
+}
+
+/// The link of each worker, made of its first flow's number, its source addresses and how many flows it has.
+fn links<L>(plan: &LoadPlan, open: impl Fn(usize, &[IpAddr], usize) -> io::Result<L>) -> io::Result<Vec<L>> {
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {
         let count = share(plan.flows, n, plan.workers);
         let sources: Vec<_> =
             plan.sources.iter().cycle().skip(first).take(count.min(plan.sources.len())).copied().collect();
-        links.push(Flows::open(&rotated(&plan.targets, first), &sources, count, ways)?);
+        links.push(open(first, &sources, count)?);
         first += count;
     }
     Ok(links)

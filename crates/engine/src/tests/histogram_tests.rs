@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::histogram::{Durations, LONGEST_NS, Recorder};
+use crate::histogram::{Durations, LONGEST_NS, Offsets, Recorder};
 use crate::pace::Random;
 
 fn of(samples: &[u64]) -> Durations {
@@ -118,20 +118,26 @@ fn clearing_forgets_all() {
 }
 
 #[test]
-fn a_recorder_adds_and_clears_each_of_its_four() {
+fn a_recorder_adds_and_clears_each_of_its_distributions() {
     let recorder = |times: u64| Recorder {
         from_due: of(&[times]),
         from_sent: of(&[2, times]),
         lateness: of(&[3, 3, times]),
         reading: of(&[times]),
+        response: of(&[times]),
+        offset: Offsets { behind: of(&[times, 4]), ahead: of(&[times]) },
     };
     let mut sum = recorder(10);
     sum.add(&recorder(20));
-    let counts = |of: &Recorder| [&of.from_due, &of.from_sent, &of.lateness, &of.reading].map(Durations::count);
-    assert_eq!(counts(&sum), [2, 4, 6, 2]);
+    let counts = |of: &Recorder| {
+        let offset = &of.offset;
+        let all = [&of.from_due, &of.from_sent, &of.lateness, &of.reading, &of.response, &offset.behind, &offset.ahead];
+        all.map(Durations::count)
+    };
+    assert_eq!(counts(&sum), [2, 4, 6, 2, 2, 4, 2]);
     assert_eq!([sum.from_due.max(), sum.from_sent.max(), sum.lateness.max()], [20, 20, 20]);
     sum.clear();
-    assert_eq!(counts(&sum), [0, 0, 0, 0]);
+    assert_eq!(counts(&sum), [0; 7]);
 }
 
 #[test]

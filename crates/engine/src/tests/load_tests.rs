@@ -31,6 +31,35 @@ fn a_good_server_answers_all() {
 }
 
 #[test]
+fn offsets_are_those_of_each_answer_that_counts() {
+    let options = vec![("offset", 1), ("correction_ns", 0)];
+    let measured = Rig { options, warmup: 100 * MS, ..Rig::default() }.run(|_| SendOutcome::Answer(QUICK));
+    // The server's stamps are those of the sending, so the way back alone takes time.
+    let behind = &measured.totals.offset.behind;
+    assert_eq!((measured.counts.answered, behind.count(), measured.totals.offset.ahead.count()), (1_000, 1_000, 0));
+    let half = QUICK / 2;
+    assert!(behind.min().abs_diff(half) < 50 && behind.max().abs_diff(half) < 50, "{} {}", behind.min(), behind.max());
+    let plain = Rig::default().run(|_| SendOutcome::Answer(QUICK));
+    assert_eq!((plain.totals.response.count(), plain.totals.offset.behind.count()), (1_000, 0), "where not asked for");
+}
+
+#[test]
+fn requests_that_leave_alone_take_the_next_flow_each() {
+    let flows = |options| {
+        let mut seen = Vec::new();
+        let rig = Rig { options, flows: 4, ..Rig::steady(200_000.0, 0.01) };
+        let reported = rig.run(|asked| {
+            seen.push(asked.flow);
+            SendOutcome::Answer(QUICK)
+        });
+        assert_eq!(reported.counts.answered, 2_000);
+        seen
+    };
+    assert!(flows(vec![("interleaved", 1)]).windows(2).all(|pair| pair[1] == (pair[0] + 1) % 4));
+    assert!(flows(vec![]).windows(2).any(|pair| pair[0] == pair[1]), "others share a call");
+}
+
+#[test]
 fn each_fate_is_reported_for_its_request() {
     let reported = Rig::default().run(|asked| match asked.serial % 10 {
         0 => SendOutcome::Drop,

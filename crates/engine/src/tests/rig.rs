@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flatout_wire::Protocol;
 use flatout_wire::ntp::Ntp;
+use flatout_wire::{Protocol, ProtocolOption};
 
 use super::fake::{Asked, FakeClock, FakeLink, SendOutcome, World};
 use crate::generator::{DatagramClient, DatagramParts, Times, WorkerOptions};
@@ -44,6 +44,7 @@ pub(super) struct Rig {
     pub(super) ping_pong: Option<Wait>,
     pub(super) shares_cpus: bool,
     pub(super) failing: Option<(u64, &'static str)>,
+    pub(super) options: Vec<(&'static str, i64)>,
     pub(super) published: Arc<PublishedRun>,
 }
 
@@ -65,6 +66,7 @@ impl Default for Rig {
             ping_pong: None,
             shares_cpus: false,
             failing: None,
+            options: Vec::new(),
             published: Arc::default(),
         }
     }
@@ -97,7 +99,7 @@ impl Rig {
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
         link.failing = self.failing.map(|(from, call)| (BEGIN + from, call));
         let counts = DatagramClient::<Ntp, _, _>::new(DatagramParts {
-            client: Ntp::client(&[], 0x5eed).unwrap(),
+            client: Ntp::client(&self.options(), 0x5eed).unwrap(),
             cursor: Cursor::new(QuerySet::compile::<Ntp>(&[], None).unwrap(), 0, 1),
             link,
             clock: FakeClock(Rc::clone(&world)),
@@ -122,6 +124,10 @@ impl Rig {
             reported.rows_follow_the_schedule();
         }
         reported
+    }
+
+    fn options(&self) -> Vec<ProtocolOption<'static>> {
+        self.options.iter().map(|&(name, value)| ProtocolOption { name, value }).collect()
     }
 
     fn pacer(&self) -> Pacer {

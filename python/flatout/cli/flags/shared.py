@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
@@ -35,12 +36,25 @@ def option_flags(protocol: Protocol, protocol_options: type[Any]) -> Any:
     group = Group(f"{protocol.title} options", sort_key=4)
     fields = []
     for option in dataclasses.fields(protocol_options):
-        reported = Parameter(group=group, help=option.metadata.get("help", ""), name=option.metadata.get("flag"))
-        fields.append((option.name, Annotated[hints[option.name], reported], field(default=option.default)))
+        reported = Parameter(
+            group=group,
+            help=option.metadata.get("help", ""),
+            name=option.metadata.get("flag"),
+            allow_leading_hyphen=option.metadata.get("hyphen", False),
+        )
+        made_field = field(default=option.default, metadata=option.metadata)
+        fields.append((option.name, Annotated[hints[option.name], reported], made_field))
     made = dataclasses.make_dataclass(f"{protocol.name.title()}Flags", fields)
     # The parser takes classes of the standard library's own modules, where make_dataclass puts it, for plain values.
     made.__module__ = __name__
     return made
+
+
+def given(protocol_options: Any) -> dict[str, Any]:
+    """A protocol's options by name; names of files are made absolute."""
+    options = dataclasses.asdict(protocol_options)
+    paths = [one.name for one in dataclasses.fields(protocol_options) if one.metadata.get("path")]
+    return options | {name: str(Path(options[name]).absolute()) for name in paths if options[name] is not None}
 
 
 def worded(flags: type[Any], reported: Wording) -> Any:

@@ -54,8 +54,12 @@ class RequestReply(Exchange):
         return counts.answered
 
     def distributions(self, run: LoadResult) -> list[tuple[str, Distribution | None]]:
-        """Latency, where it was measured reading and connecting, and lateness."""
-        optional = [("reading the answer", run.reading_ns), ("connecting", run.connect_ns)]
+        """Latency; reading, connecting and the server's own time where they were measured; and lateness."""
+        optional = [
+            ("reading the answer", run.reading_ns),
+            ("connecting", run.connect_ns),
+            ("server, by its stamps", run.response_ns),
+        ]
         return [
             ("latency from due", run.latency_ns.from_due),
             ("latency from sent", run.latency_ns.from_sent),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flatout.result.model import Host, LimitResult, LoadResult, Result, Trial
+from flatout.result.model import Host, LimitResult, LoadResult, Result, SignedDistribution, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
 from flatout.view.exchange import common_exchange, exchange_of
@@ -90,6 +90,8 @@ def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:
 def of_run(run: LoadResult) -> list[Table]:
     """List what one run measured."""
     tables = [distributions(run), outcomes(run)]
+    if run.offset_ns:
+        tables.insert(1, offsets(run.offset_ns))
     if run.receiver:
         tables.append(receiver(run))
     if run.connections:
@@ -140,6 +142,14 @@ def distributions(run: LoadResult) -> Table:
     ]
     head = ("", "#samples", "#min", "#mean", *(f"#{name}" for name, _ in facts.PERCENTILES))
     return Table("Percentiles", head, rows)
+
+
+def offsets(offset: SignedDistribution) -> Table:
+    """How far the server's clock was ahead of this host's."""
+    cells = facts.offset_cells(offset)
+    head = ("", "#samples", *(f"#{name}" for name, _ in cells), "#stddev")
+    row = ["offset", fmt.count(offset.count), *(value for _, value in cells), fmt.duration(offset.stddev)]
+    return Table("Offset of the server's clock from this host's", head, [row])
 
 
 def tallies(run: LoadResult) -> Table:

@@ -49,6 +49,11 @@ class Live:
         with suppress(OSError, ValueError):
             self._view.show(progress)
 
+    def clear(self) -> None:
+        """Clears the frame, so that something else can be printed; the next event draws it again."""
+        with suppress(OSError, ValueError):
+            self._view.close(cleared=True)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Result, Trial
+from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Result, SignedDistribution, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
 from flatout.view.exchange import exchange_of
@@ -55,6 +55,8 @@ def text(result: Result, width: int = 80) -> str:
 def _load(run: LoadResult) -> RenderableType:
     parts: list[RenderableType] = [_headline(run), Text(facts.sentence(run)), Text()]
     parts += [_rates(run), Text(), _outcomes(run), Text(), _distributions(run)]
+    if run.offset_ns:
+        parts += [Text(), _offsets(run.offset_ns)]
     if run.receiver:
         parts += [Text(), _receiver(run)]
     if run.connections:
@@ -127,6 +129,14 @@ def _distributions(run: LoadResult) -> Table:
     for row in facts.distribution_rows(run):
         values = [fmt.duration(getattr(row.values, field, None)) for _, field in facts.PERCENTILES]
         _row(table, row.name, *values)
+    return table
+
+
+def _offsets(offset: SignedDistribution) -> Table:
+    cells = facts.offset_cells(offset)
+    table = _grid("l" + "r" * len(cells))
+    _row(table, "", *(name for name, _ in cells), style="dim")
+    _row(table, "offset", *(value for _, value in cells))
     return table
 
 

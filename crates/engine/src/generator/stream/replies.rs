@@ -132,14 +132,8 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         else {
             return self.tracker.unmatched(slot, now);
         };
-        let waited = self.tracker.settle(&tracker::Event {
-            flow: slot,
-            index,
-            seen: now,
-            reading: None,
-            outcome,
-            tally: Some(tally),
-        });
+        let event = tracker::Event { flow: slot, index, seen: now, reading: None, outcome, tally: Some(tally) };
+        let waited = self.tracker.settle(&event).is_some();
         let peer = self.peers.at(slot);
         peer.answered |= waited;
         if waited && peer.phase == Phase::Retiring {
