@@ -67,13 +67,13 @@ def exchange(server: flatout.Server, request: bytes = REQUEST, patience_s: float
         return asking.recv(1024)
 
 
-def told(server: flatout.Server) -> int:
+def reported(server: flatout.Server) -> int:
     return int(server.stats()["state"]["told"])
 
 
 def test_the_daemons_state_is_in_the_answers(daemon: FakeDaemon) -> None:
     with flatout.serve("ntp", "127.0.0.1:0", upstream=daemon.address) as server:
-        wait_until(lambda: told(server) > 0)
+        wait_until(lambda: reported(server) > 0)
         answer = exchange(server)
         assert answer[0] == 0x24
         assert (answer[1], answer[3]) == (2, 0xEC)
@@ -98,14 +98,14 @@ def test_before_the_first_state_there_is_no_time(daemon: FakeDaemon, policy: str
                 exchange(server, patience_s=0.3)
             wait_until(lambda: server.stats()["dropped"]["unsynchronised"] == 1)
         daemon.says = {}
-        wait_until(lambda: told(server) > 0)
+        wait_until(lambda: reported(server) > 0)
         assert exchange(server)[:2] == bytes([0x24, 2])
 
 
 @pytest.mark.parametrize("says", [None, {"leap": 3}, {"stratum": 0}, {"stratum": 16}])
 def test_a_state_grows_stale_when_the_daemon_fails(daemon: FakeDaemon, says: dict[str, Any] | None) -> None:
     with flatout.serve("ntp", "127.0.0.1:0", upstream=daemon.address, max_age="2s") as server:
-        wait_until(lambda: told(server) > 0)
+        wait_until(lambda: reported(server) > 0)
         daemon.says = says
         seen = []
 

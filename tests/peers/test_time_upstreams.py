@@ -102,12 +102,12 @@ def test_chronys_question_needs_no_serving_chronyd(peer: Callable[[str], str], t
     with chronyd(peer("chronyd"), tmp_path / "one", "local stratum 6", "port 0", f"cmdport {command}"):
         asking = Chrony(("127.0.0.1", command))
 
-        def told() -> Any:
+        def reported() -> Any:
             with contextlib.suppress(OSError, ValueError):
                 return asking.ask()
             return None
 
-        assert wait_until(told).stratum == 6
+        assert wait_until(reported).stratum == 6
 
 
 def _host_port(text: str) -> tuple[str, int]:

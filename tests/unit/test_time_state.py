@@ -86,10 +86,10 @@ class Scripted(Upstream):
         self.script = list(script)
 
     def ask(self) -> TimeState:
-        told = self.script.pop(0)
-        if isinstance(told, Exception):
-            raise told
-        return told
+        reported = self.script.pop(0)
+        if isinstance(reported, Exception):
+            raise reported
+        return reported
 
 
 def test_a_daemon_that_is_not_synchronised_tells_nothing_new() -> None:

@@ -29,10 +29,10 @@ def packet(name: str) -> bytes:
 
 def test_a_daemons_answer_is_copied_unchanged() -> None:
     answer, transmit = packet("chrony_v4_answer"), packet("chrony_v4_request")[40:]
-    told = daemon.parse(answer, transmit)
-    assert (told.leap, told.stratum, told.reference_id) == (0, answer[1], answer[12:16])
-    assert told.reference == int.from_bytes(answer[16:24], "big")
-    assert told.root_dispersion_ns >= int.from_bytes(answer[8:12], "big") * 15_258
+    reported = daemon.parse(answer, transmit)
+    assert (reported.leap, reported.stratum, reported.reference_id) == (0, answer[1], answer[12:16])
+    assert reported.reference == int.from_bytes(answer[16:24], "big")
+    assert reported.root_dispersion_ns >= int.from_bytes(answer[8:12], "big") * 15_258
     assert not daemon.parse(
         packet("chrony_unsynchronised_answer"), packet("chrony_unsynchronised_answer")[24:32]
     ).synchronised
@@ -72,10 +72,10 @@ def test_a_daemon_with_another_time_widens_the_dispersion_or_is_refused() -> Non
 @given(st.binary(max_size=80), st.booleans())
 def test_any_bytes_are_an_answer_or_refused(answer: bytes, right_origin: bool) -> None:
     try:
-        told = daemon.parse(answer, answer[24:32] if right_origin else bytes(8))
+        reported = daemon.parse(answer, answer[24:32] if right_origin else bytes(8))
     except Unusable:
         return
-    assert len(told.words(1)) == 12
+    assert len(reported.words(1)) == 12
     daemon.difference_ns(answer, 0, 2**63)
 
 
@@ -83,14 +83,19 @@ def test_any_bytes_are_an_answer_or_refused(answer: bytes, right_origin: bool) -
 
 
 def test_chronys_tracking() -> None:
-    told, reference_ns = chrony.parse(packet("chrony_tracking_answer"), SEQUENCE, -25)
+    reported, reference_ns = chrony.parse(packet("chrony_tracking_answer"), SEQUENCE, -25)
     # As `chronyc -c tracking` printed it, a moment later.
-    assert (told.leap, told.stratum, told.reference_id, told.precision) == (0, 10, bytes([127, 0, 0, 1]), -25)
-    assert told.reference == ntp_stamp(reference_ns)
-    assert 0 < told.root_delay_ns < 100_000
-    assert 0 < told.root_dispersion_ns < 100_000
-    assert 1000 <= told.dispersion_ppb < 3000, "1 ppm, the skew and the residual frequency"
-    assert 0 < abs(told.correction_ns) < 10_000
+    assert (reported.leap, reported.stratum, reported.reference_id, reported.precision) == (
+        0,
+        10,
+        bytes([127, 0, 0, 1]),
+        -25,
+    )
+    assert reported.reference == ntp_stamp(reference_ns)
+    assert 0 < reported.root_delay_ns < 100_000
+    assert 0 < reported.root_dispersion_ns < 100_000
+    assert 1000 <= reported.dispersion_ppb < 3000, "1 ppm, the skew and the residual frequency"
+    assert 0 < abs(reported.correction_ns) < 10_000
 
 
 def test_other_answers_of_chrony_are_refused() -> None:
@@ -124,8 +129,8 @@ def test_chronys_numbers_are_finite(bits: int) -> None:
 
 @given(st.binary(min_size=76, max_size=76))
 def test_any_tracking_is_a_state(body: bytes) -> None:
-    told, _ = chrony.parse(packet("chrony_tracking_answer")[:28] + body, SEQUENCE, -25)
-    assert all(0 <= word < 2**64 for word in told.words(1))
+    reported, _ = chrony.parse(packet("chrony_tracking_answer")[:28] + body, SEQUENCE, -25)
+    assert all(0 <= word < 2**64 for word in reported.words(1))
 
 
 def test_a_slew_is_followed_while_it_gets_smaller() -> None:
@@ -156,8 +161,8 @@ def test_ntpds_variables() -> None:
 def test_a_real_ntpd_that_is_not_synchronised() -> None:
     text = ntpd.Fragments(0x0102).add(packet("ntpd_variables_answer"))
     assert text is not None
-    told = ntpd.parse(text)
-    assert (told.leap, told.stratum, told.synchronised, told.precision) == (3, 16, False, -24)
+    reported = ntpd.parse(text)
+    assert (reported.leap, reported.stratum, reported.synchronised, reported.precision) == (3, 16, False, -24)
 
 
 def fragment(offset: int, data: bytes, *, more: bool, sequence: int = 1) -> bytes:
@@ -219,8 +224,8 @@ def test_any_packets_are_fragments_or_refused(packets: list[bytes]) -> None:
 
 def test_the_kernel_bears_out_what_is_stated_or_not() -> None:
     stated = TimeState(0, 1, -20, b"PPS\0", 0, 0, 1_000, dispersion_ppb=0)
-    told = kernel.checked(stated, kernel.TIME_OK, 0, 250)
-    assert (told.leap, told.root_dispersion_ns, told.dispersion_ppb) == (0, 251_000, 500_000)
+    reported = kernel.checked(stated, kernel.TIME_OK, 0, 250)
+    assert (reported.leap, reported.root_dispersion_ns, reported.dispersion_ppb) == (0, 251_000, 500_000)
     assert kernel.checked(stated, kernel.TIME_INS, kernel.STA_INS, 0).leap == 1
     assert kernel.checked(stated, kernel.TIME_DEL, kernel.STA_DEL, 0).leap == 2
     assert kernel.checked(stated, kernel.TIME_WAIT, kernel.STA_INS, 0).leap == 0, "it was"
@@ -231,27 +236,27 @@ def test_the_kernel_bears_out_what_is_stated_or_not() -> None:
 
 def test_the_kernel_can_be_asked() -> None:
     try:
-        told = kernel.Kernel(TimeState(0, 1, -20, b"PPS\0", 0, 0, 0)).ask()
+        reported = kernel.Kernel(TimeState(0, 1, -20, b"PPS\0", 0, 0, 0)).ask()
     except Unusable:
         return
-    assert told.stratum == 1
+    assert reported.stratum == 1
 
 
 # --- The poller ---
 
 
 def test_a_source_that_fails_is_counted_and_the_last_state_stays() -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
     source = TimeSource(Scripted(STATE, OSError("gone"), Unusable("odd"), STATE, OSError("end")), 60, smear=False)
     source.interval_s = None
-    poller = StatePoller(source, told.append)
+    poller = StatePoller(source, reported.append)
     for _ in range(2):
         poller.once()
-    assert len(told) == 1
+    assert len(reported) == 1
     assert poller.stats()["why"] == "scripted: odd"
     assert (poller.stats()["asked"], poller.stats()["told"], poller.stats()["failed"]) == (3, 1, 2)
     poller.once()
-    assert len(told) == 2
+    assert len(reported) == 2
     assert poller.stats()["why"] is None
     assert poller.stats()["stratum"] == 2
     assert poller.stats()["error_bound_ns"] == 5 + 20

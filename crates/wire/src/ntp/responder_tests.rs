@@ -6,6 +6,11 @@ use crate::{
 };
 use std::vec::Vec;
 
+#[path = "interleaved_tests.rs"]
+mod interleaved_tests;
+#[path = "leap_tests.rs"]
+mod leap_tests;
+
 const SECOND: u64 = 1_000_000_000;
 const NOW: u64 = 1_800_000_000_123_456_789;
 const ORIGIN_SENT: [u8; 8] = [9, 8, 7, 6, 5, 4, 3, 2];
@@ -412,60 +417,6 @@ fn the_daemons_correction_is_in_both_stamps_and_ends_at_zero() {
     extreme.answer(&[], u64::MAX, NOW);
 }
 
-// --- Leap seconds ---
-
-/// The end of the leap second of 2026-12-31, as if there were one.
-const LEAP_AT: u64 = 1_798_761_600;
-
-#[test]
-fn rule_2b_leap_bits_are_announced_or_left_out() {
-    let noon = (LEAP_AT - 43_200) * SECOND;
-    for leap in [1, 2] {
-        let state = State { leap, reference: 0, ..State::default() };
-        assert_eq!(state.answer(&[], 0, noon)[0] >> 6, leap);
-        assert_eq!(state.answer(&[("leap", 1)], 0, noon)[0] >> 6, 0, "smeared by others");
-        assert_eq!(state.answer(&[("leap", 2)], 0, noon)[0] >> 6, 0, "smeared here");
-    }
-}
-
-#[test]
-fn rule_2b_while_a_leap_second_is_in_progress_there_is_no_time() {
-    let announced = State { leap: 1, reference: 0, ..State::default() };
-    for (offset, expected) in [(-2_i64, false), (-1, true), (0, true), (1, false)] {
-        let now = (LEAP_AT.wrapping_add_signed(offset)) * SECOND;
-        assert_eq!(is_unsynchronised(&announced.answer(&[], 0, now)), expected, "{offset} s");
-        let smeared = State { leap: 0, leap_at: LEAP_AT as i64, leap_s: 1, ..announced };
-        assert_eq!(is_unsynchronised(&smeared.answer(&[("leap", 2)], 0, now)), expected, "smear, {offset} s");
-    }
-    let quiet = State { reference: 0, ..State::default() };
-    assert!(!is_unsynchronised(&quiet.answer(&[], 0, LEAP_AT * SECOND)), "a midnight as any other");
-}
-
-#[test]
-fn a_smear_is_linear_from_noon_to_noon_and_continuous() {
-    for sign in [1_i64, -1] {
-        let state = State { reference: 0, leap_at: LEAP_AT as i64, leap_s: sign, ..State::default() };
-        let smeared = |now: u64| {
-            let transmit = stamp(&state.answer(&[("leap", 2)], 0, now), 40);
-            let exact = from_unix(now);
-            (transmit.wrapping_sub(exact) as i64) as f64 / 4_294_967_296.0
-        };
-        let at = |seconds: i64| smeared(LEAP_AT.wrapping_add_signed(seconds) * SECOND);
-        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-4, "{found} for {expected}");
-        near(at(-43_200), 0.0);
-        near(at(-21_600), -0.25 * sign as f64);
-        near(at(-3), -0.5 * sign as f64);
-        near(at(3), 0.5 * sign as f64);
-        near(at(21_600), 0.25 * sign as f64);
-        near(at(43_200), 0.0);
-        near(at(-86_400), 0.0);
-        assert_eq!(
-            state.answer(&[], 0, (LEAP_AT - 21_600) * SECOND)[40..],
-            from_unix((LEAP_AT - 21_600) * SECOND).to_be_bytes()
-        );
-    }
-}
-
 // --- 2c: trailing bytes ---
 
 fn with_trailer(first_byte: u8, rest: &[u8]) -> Vec<u8> {
@@ -511,82 +462,6 @@ fn rule_2c_broken_fields_are_dropped() {
         let done = fate(&server(&[]), &with_trailer(0x23, &rest), &context(NOW));
         assert_eq!(done, Err(DropReason::Malformed), "{rest:?}");
     }
-}
-
-// --- 2f: interleaved mode ---
-
-/// An answer to a request that refers to `origin` and has `receive`, and what its stamps need.
-fn refer(server: &NtpResponder, first_byte: u8, origin: u64, receive: u64) -> ([u8; HEADER], AnswerStamps) {
-    let mut packet = request(first_byte);
-    put(&mut packet, 24, origin);
-    put(&mut packet, 32, receive);
-    server.answer(Table::default(), &context(NOW), &mut packet, HEADER).expect("answered");
-    (packet, server.stamps())
-}
-
-const BASIC: AnswerStamps = AnswerStamps { at_send: true, tell: None };
-
-#[test]
-fn rule_2f_the_answer_before_is_told_when_it_left_once() {
-    let server = server(&[("interleaved", 1)]);
-    let (first, stamps) = refer(&server, 0x23, 0, 0);
-    assert_eq!(stamps, BASIC, "a basic client stores nothing");
-    let received = stamp(&first, 32);
-    assert_eq!((received & 1, stamp(&first, 40) & 1), (1, 0), "the stamps can be told apart");
-    // The second request refers to the first answer, of which nothing is known; so it is answered in basic mode.
-    let (second, stamps) = refer(&server, 0x23, received, 77);
-    let received = stamp(&second, 32);
-    assert_eq!(stamps, AnswerStamps { at_send: true, tell: Some(received) });
-    assert_eq!(second[24..32], ORIGIN_SENT);
-    server.left(received, NOW + 20_000);
-    let (third, stamps) = refer(&server, 0x23, received, 78);
-    assert_eq!((stamp(&third, 24), stamp(&third, 40)), (78, from_unix(NOW + 20_000) & !1));
-    assert_eq!(stamps, AnswerStamps { at_send: false, tell: Some(stamp(&third, 32)) });
-    let (again, stamps) = refer(&server, 0x23, received, 79);
-    assert_eq!(again[24..32], ORIGIN_SENT, "an answer is referred to once");
-    assert!(stamps.at_send);
-}
-
-#[test]
-fn rule_2f_only_interleaved_requests_of_version_4_count_as_such() {
-    let interleaving = server(&[("interleaved", 1)]);
-    let transmit = u64::from_be_bytes(ORIGIN_SENT);
-    for (first_byte, origin, receive) in [(0x1b, 5, 6), (0x23, 4, 6), (0x23, 5, transmit), (0x21, 5, 6)] {
-        assert_eq!(refer(&interleaving, first_byte, origin, receive).1, BASIC);
-    }
-    assert_eq!(refer(&server(&[]), 0x23, 5, 6).1, BASIC, "not offered");
-    let unsynchronised = server(&[("interleaved", 1), ("stated", 1)]);
-    assert_eq!(refer(&unsynchronised, 0x23, 5, 6).1, BASIC);
-}
-
-#[test]
-fn rule_2f_a_departure_that_cannot_be_is_not_believed() {
-    let server = server(&[("interleaved", 1)]);
-    for left in [NOW - 3600 * SECOND, NOW - 2000, NOW + 2 * SECOND, NOW + 3600 * SECOND, 0] {
-        let (answer, _) = refer(&server, 0x23, 5, 6);
-        server.left(stamp(&answer, 32), left);
-        assert!(refer(&server, 0x23, stamp(&answer, 32), 7).1.at_send, "{left}");
-    }
-    server.left(0, 0);
-    assert!(refer(&server, 0x23, 1, 7).1.at_send);
-}
-
-#[test]
-fn rule_2f_memory_is_bounded() {
-    let mut server = server(&[("interleaved", 1)]);
-    server.seed(3);
-    let mut received = Vec::new();
-    for n in 0..10_000 {
-        let at = RequestContext { received_unix_ns: NOW + n * 1000, now_unix_ns: NOW + n * 1000, ..context(NOW) };
-        let mut packet = request(0x23);
-        put(&mut packet, 24, 1);
-        server.answer(Table::default(), &at, &mut packet, HEADER).expect("answered");
-        received.push(stamp(&packet, 32));
-        server.left(stamp(&packet, 32), NOW + n * 1000 + 500);
-    }
-    let known = received.iter().filter(|&&received| !refer(&server, 0x23, received, 7).1.at_send).count();
-    assert!((2000..=4096).contains(&known), "{known} of 4096 places are taken");
-    assert!(size_of::<NtpResponder>() < 70_000);
 }
 
 #[test]

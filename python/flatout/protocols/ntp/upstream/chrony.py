@@ -58,7 +58,7 @@ def parse(answer: bytes, sequence: int, precision: int) -> tuple[TimeState, int]
     # Seconds above 2^31 in the high half mean a system without 64-bit times.
     reference_ns = ((high if high < 1 << 31 else 0) << 32 | low) * state.SECOND_NS + ns
     drift_ppm = abs(residual) + abs(skew) + _CLOCK_ERROR_PPM
-    told = TimeState(
+    reported = TimeState(
         leap=min(leap, state.UNSYNCHRONISED),
         stratum=stratum,
         precision=precision,
@@ -69,7 +69,7 @@ def parse(answer: bytes, sequence: int, precision: int) -> tuple[TimeState, int]
         dispersion_ppb=min(math.ceil(drift_ppm * 1000), state.SECOND_NS),
         correction_ns=_ns(correction),
     )
-    return told, reference_ns
+    return reported, reference_ns
 
 
 def number(bits: int) -> float:
@@ -122,9 +122,9 @@ class Chrony(Upstream):
         """One question."""
         sequence = secrets.randbits(32)
         answer = self._over_unix(request(sequence)) if isinstance(self._at, str) else self._over_udp(request(sequence))
-        told, reference_ns = parse(answer, sequence, self._precision)
-        change = self._slew.rate_ppb(self._steady_s(), told.correction_ns, reference_ns)
-        return TimeState(**{**told.__dict__, "correction_ppb": change})
+        reported, reference_ns = parse(answer, sequence, self._precision)
+        change = self._slew.rate_ppb(self._steady_s(), reported.correction_ns, reference_ns)
+        return TimeState(**{**reported.__dict__, "correction_ppb": change})
 
     def _over_udp(self, asked: bytes) -> bytes:
         assert not isinstance(self._at, str)

@@ -55,12 +55,12 @@ def difference_ns(answer: bytes, sent_unix_ns: int, received_unix_ns: int) -> in
     return max(abs(there + back) // 2 - delay // 2, 0)
 
 
-def checked(told: TimeState, difference: int) -> TimeState:
+def checked(reported: TimeState, difference: int) -> TimeState:
     """The state with the difference of the two clocks in its dispersion. Errors: Unusable for a large one."""
     if difference > _DIFFERENCE_MAX_NS:
         raise Unusable(f"its time differs from the system clock by {difference / 1e9:.1f} s")
-    grown = told.root_dispersion_ns + difference
-    return TimeState(**{**told.__dict__, "root_dispersion_ns": grown})
+    grown = reported.root_dispersion_ns + difference
+    return TimeState(**{**reported.__dict__, "root_dispersion_ns": grown})
 
 
 class Daemon(Upstream):
@@ -81,5 +81,5 @@ class Daemon(Upstream):
             asking.send(request(transmit))
             answer = asking.recv(1024)
             received = time.time_ns()
-        told = parse(answer, transmit)
-        return checked(told, difference_ns(answer, sent, received)) if told.synchronised else told
+        reported = parse(answer, transmit)
+        return checked(reported, difference_ns(answer, sent, received)) if reported.synchronised else reported
