@@ -203,3 +203,11 @@ def test_the_error_of_transmit_stamps_is_measured() -> None:
         assert stamps["tx_sampled"] > 0
         assert stamps["tx_late"] == 0
         assert 0 <= stamps["tx_early_ns"]["p50"] <= stamps["tx_early_ns"]["max"] < 1e9
+
+
+def test_no_transmit_stamp_is_late_under_load() -> None:
+    with flatout.serve("ntp", "127.0.0.1:0", threads=1, static="stratum=2,refid=GPS") as server:
+        run = flatout.load("ntp", server.address, rate=30_000, duration=1, warmup=0, flows=32)
+        assert run.outcomes.answered > 0
+        wait_until(lambda: server.stats()["stamps"]["tx_sampled"] > 100)
+        assert server.stats()["stamps"]["tx_late"] == 0
