@@ -43,7 +43,7 @@ def no_new_privileges() -> None:
 
 
 def drop(to: Identity | None, root: str | None) -> None:
-    """Makes `root` the root directory and `to` the user and group, for all threads of this process. Errors: UsageError."""
+    """Makes `root` the root directory and `to` the user and group of all threads. Errors: UsageError."""
     try:
         if root is not None:
             os.chroot(root)
