@@ -241,18 +241,10 @@ def serve(
     `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
     """
     if by_name(protocol).one_way is not None:
-        from flatout.receiver.counting import drained
-
-        if transports not in (None, ["udp"], ("udp",)) or (io, connections, idle_timeout) != (
-            "auto",
-            CONNECTIONS,
-            None,
-        ):
-            raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections and no --io")
-        usual = (interface, free_bind, balance, limits) == (None, False, "auto", None)
-        if not (listen is None or isinstance(listen, str)) or not usual:
-            raise UsageError(f"{protocol} goes one way: it is received at one address, from all, without limits")
-        return drained(protocol, listen, threads=threads, cpus=cpus, **options)
+        given = (interface, free_bind, balance, limits, io, connections, idle_timeout)
+        if given != (None, False, "auto", None, "auto", CONNECTIONS, None):
+            raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections, no --io and no limits")
+        return _drained(protocol, listen, transports, threads=threads, cpus=cpus, **options)
     return Answerer(
         protocol,
         listen,
@@ -269,6 +261,19 @@ def serve(
         usage_file=usage_file,
         **options,
     )
+
+
+def _drained(
+    protocol: str, listen: str | Sequence[str] | None, transports: Sequence[str] | None, **options: Any
+) -> Server:
+    """A receiver that only counts. Errors: UsageError."""
+    from flatout.receiver.counting import drained
+
+    if transports not in (None, ["udp"], ("udp",)):
+        raise UsageError(f"{protocol} goes one way, over udp alone")
+    if not (listen is None or isinstance(listen, str)):
+        raise UsageError(f"{protocol} goes one way: it is received at one address")
+    return drained(protocol, listen, **options)
 
 
 def search_of(

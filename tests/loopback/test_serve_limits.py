@@ -106,7 +106,7 @@ def test_a_bandwidth_is_kept_and_monitors_come_first() -> None:
     with serving(flatout.Limits(max_rate=100 * 76 * 8, monitors=MONITORS)) as server:
         for _ in range(20):
             answers(port(server), 100)
-        stats = server.stats()
+        stats = wait_until(lambda: (now := server.stats())["received"] == 2020 and now)
         spent_s = stats["t_s"]
     answered = stats["answered"] - 20
     assert answered <= (16 << 10) / 76 + 100 * spent_s + 10

@@ -109,7 +109,7 @@ def test_a_quota_is_never_exceeded_and_used_where_there_is_demand(times_even: fl
     used, rates = used_up(quota, even * times_even)
     assert used <= quota.bytes * 1.001
     assert used >= 0.97 * min(quota.bytes, even * times_even * 30 * DAY)
-    assert min(rates) >= 0.9 * even * min(times_even, 1), "no day without answers"
+    assert min(rates) >= 0.7 * even * min(times_even, 1), "no hour without answers"
 
 
 def test_a_peak_may_use_what_was_saved() -> None:

@@ -39,8 +39,8 @@ class Operator:
         self._given = given
         self.flags = _filled(self._path, given)
         operation = self.flags[2]
-        self._account = None if operation.user is None else privileges.account(operation.user)
-        if self._account is not None:
+        self._identity = None if operation.user is None else privileges.identity(operation.user)
+        if self._identity is not None:
             privileges.no_new_privileges()
         self.notifier = Notifier()
 
@@ -55,8 +55,8 @@ class Operator:
                 opened.enter_context(endpoints.control(operation.control, self._commands(server)))
             # What is imported late is there before the root directory changes.
             server.stats()
-            if self._account is not None or operation.chroot is not None:
-                privileges.drop(self._account, operation.chroot)
+            if self._identity is not None or operation.chroot is not None:
+                privileges.drop(self._identity, operation.chroot)
             if self._path is not None:
                 signal.signal(signal.SIGHUP, lambda *_: _start(lambda: self._reload_and_say(server)))
             self.notifier.ready(f"serving on {', '.join(server.addresses)}")

@@ -54,18 +54,8 @@ class Answerer(Server):
         usage_file: str | None = None,
         **protocol_options: Any,
     ) -> None:
-        """Binds and starts. Port 0 takes a free one; default is the protocol's test port on 127.0.0.1.
+        """Binds and starts; the arguments are those of `flatout.serve`.
 
-        `listen`: one address or several; "*:PORT": all of both families, "systemd": the sockets that a socket unit
-        hands over. `interface`: only what comes by it. `free_bind`: addresses may be such that this host does not have
-        yet. These two are for datagrams.
-        `balance`: how datagrams are spread over the workers: "client": all of one address (IPv6: of one /64) reach one
-        worker; "flow": the kernel's hash, of ports too; "auto": "client" where a worker keeps state of clients.
-        `threads`: workers that answer, by default one for each CPU that it may use; each has a thread for each
-        transport. `transports`: "udp", "tcp", by default all that the protocol speaks. `io`: what carries connections.
-        `connections`: how many there may be at once. `idle_timeout`: connections on which nothing came for so long (a
-        number of seconds, or text such as "30s") are closed in order; None: they stay.
-        `limits`: which datagrams are answered; None: all. `usage_file`: keeps what is used of a quota over restarts.
         Errors: UsageError (unknown protocol or option, CPUs that it may not use, no permission, not an address of this
         host, already in use, no such interface).
         """
@@ -75,17 +65,14 @@ class Answerer(Server):
         where = listening(f"127.0.0.1:{spoken.test_port}" if listen is None else listen, interface)
         if where.descriptors:
             links = ("udp",)
-        if "tcp" in links and (interface is not None or free_bind):
-            raise UsageError("interface and free_bind are for datagrams: give transports udp")
+        if "tcp" in links and (interface is not None or free_bind or (limits is not None and limits.any)):
+            raise UsageError("interface, free_bind and limits are for datagrams: give transports udp")
         threads = _threads(threads, where.sockets or len(cpus) or len(os.sched_getaffinity(0)))
         if not 1 <= connections <= 1 << 28:
             raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
-        if limits is not None and limits.any and "tcp" in links:
-            raise UsageError("limits are for datagrams: give transports udp")
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
-        by_client = balance == "client" or (balance == "auto" and limits is not None and limits.any)
         idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
         descriptors = raise_descriptor_limit()
         self._slab = slab()
@@ -94,13 +81,10 @@ class Answerer(Server):
             where,
             protocol=protocol,
             **_options(spoken, filled),
-            interface=interface,
-            free_bind=free_bind,
-            by_client=by_client,
+            **{"interface": interface, "free_bind": free_bind, "io": io, "connections": connections},
+            by_client=balance == "client" or (balance == "auto" and limits is not None and limits.any),
             admission=self._governor.admission,
             links=list(links),
-            io=io,
-            connections=connections,
             idle_timeout_ns=idle_ns,
             workers=threads,
             cpus=list(cpus),

@@ -79,13 +79,13 @@ class Governor:
         """{bandwidth_bytes_per_s, quota, peaks_per_s}; quota {bytes, used, ends_unix_s}, None: there is none."""
         with self._lock:
             quota = self._quota
-            told = None
+            reported = None
             if quota is not None:
-                told = {"bytes": quota.bytes, "used": self._used, "ends_unix_s": quota.period(time.time()).end}
+                reported = {"bytes": quota.bytes, "used": self._used, "ends_unix_s": quota.period(time.time()).end}
             bandwidth = None if self._bandwidth is None else round(self._bandwidth)
             return {
                 "bandwidth_bytes_per_s": bandwidth,
-                "quota": told,
+                "quota": reported,
                 "peaks_per_s": self._peaks.highest(time.monotonic()),
             }
 

@@ -81,7 +81,7 @@ def admission(limits: Limits, *, kisses: bool) -> Admission:
         only_allowed=bool(limits.allow),
         client_per_s=client_rate(limits.client_rate),
         client_burst=units.whole("client_burst", limits.client_burst, 1 << 20),
-        client_leak=units.whole("client_leak", limits.client_leak, 1 << 20),
+        client_leak=0 if limits.client_leak == 0 else units.whole("client_leak", limits.client_leak, 1 << 20),
         kiss=limits.kod,
         v4_bits=v4_bits,
         v6_bits=v6_bits,

@@ -13,14 +13,14 @@ from flatout.errors import UsageError
 _PR_SET_NO_NEW_PRIVS = 38
 
 
-class Account(NamedTuple):
+class Identity(NamedTuple):
     """A user and a group, as numbers."""
 
     uid: int
     gid: int
 
 
-def account(text: str) -> Account:
+def identity(text: str) -> Identity:
     """`USER` or `USER:GROUP`, names or numbers. Errors: UsageError."""
     user, _, group = text.partition(":")
     try:
@@ -28,9 +28,9 @@ def account(text: str) -> Account:
     except KeyError as error:
         raise UsageError(f"user '{user}' is not known") from error
     if not group:
-        return Account(of_user.pw_uid, of_user.pw_gid)
+        return Identity(of_user.pw_uid, of_user.pw_gid)
     try:
-        return Account(of_user.pw_uid, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
+        return Identity(of_user.pw_uid, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
     except KeyError as error:
         raise UsageError(f"group '{group}' is not known") from error
 
@@ -42,8 +42,8 @@ def no_new_privileges() -> None:
         raise UsageError(f"no_new_privs is refused: {os.strerror(ctypes.get_errno())}")
 
 
-def drop(to: Account | None, root: str | None) -> None:
-    """Makes `root` the root directory and `to` the account, for all threads of this process. Errors: UsageError."""
+def drop(to: Identity | None, root: str | None) -> None:
+    """Makes `root` the root directory and `to` the user and group of all threads. Errors: UsageError."""
     try:
         if root is not None:
             os.chroot(root)

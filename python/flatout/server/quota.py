@@ -55,7 +55,9 @@ class Quota(NamedTuple):
         begin, end = self.period(unix_s)
         left = max(self.bytes - used, 0)
         even = self.bytes / (end - begin)
-        credit = even * (unix_s - begin + _CREDIT_S) - used
+        # Less towards the end, so that its last hours have answers, too.
+        ahead_s = min(_CREDIT_S, (end - unix_s) / 4)
+        credit = even * (unix_s - begin + ahead_s) - used
         if credit <= 0:
             return left / max(end - unix_s, 1.0)
         return float(min(even * _FASTEST ** min(credit / (even * _CREDIT_S), 1.0), left))
