@@ -74,7 +74,7 @@ def run(
     control: bool,
     rest: Callable[[float], None] = time.sleep,
 ) -> CheckResult:
-    """Checks the server at `to`; `control`: also queries of modes 6 and 7. Errors: OSError where nothing can be sent."""
+    """Checks the server at `to`; `control`: also by queries of modes 6 and 7. Errors: OSError if it cannot send."""
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     origins, replies = _sampled(to, samples, gap_s, timeout_s, rest)
     judgement, counts = score.judge(replies, origins)
