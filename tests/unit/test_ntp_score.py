@@ -48,8 +48,8 @@ def reply(offset_s: float = 0.0, *, version: int = 4, mode: int = 4, delay_ns: i
     return Reply(head + stamps + fields["trailer"], fields["source"], NOW, NOW + delay_ns)
 
 
-def judged(*replies: Reply | None) -> score.Judgement:
-    return score.judge(replies, [ORIGIN] * len(replies))[0]
+def judged(*replies: Reply | None) -> score.Evaluation:
+    return score.evaluate(replies, [ORIGIN] * len(replies))[0]
 
 
 def test_offset_and_round_trip_are_those_of_rfc_5905() -> None:
@@ -101,7 +101,7 @@ def test_silence_costs_most_but_for_refusal() -> None:
 
 
 def test_the_shortest_round_trip_counts() -> None:
-    assert score.judge([reply(0.5), reply(0.001, delay_ns=10_000), reply(0.7)], [ORIGIN] * 3)[1] == 1
+    assert score.evaluate([reply(0.5), reply(0.001, delay_ns=10_000), reply(0.7)], [ORIGIN] * 3)[1] == 1
 
 
 def verdicts(changed: Reply) -> set[str]:

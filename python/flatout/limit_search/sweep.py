@@ -1,4 +1,4 @@
-"""A sweep: a ladder of fixed rates, climbed once. What it decides is pure; the loop gets runs and clock as arguments."""
+"""A sweep: a ladder of fixed rates, climbed once. What it decides is pure; runs come from an argument."""
 
 from __future__ import annotations
 

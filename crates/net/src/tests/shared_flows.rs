@@ -25,7 +25,7 @@ fn send_all(flows: &mut SharedFlows) {
 }
 
 /// What arrives until `count` datagrams have: the flow, and the number in the datagram.
-fn heard(flows: &mut SharedFlows, count: usize) -> Vec<(usize, u8)> {
+fn arrived(flows: &mut SharedFlows, count: usize) -> Vec<(usize, u8)> {
     let mut batch = Batch::new(4, 2048, false);
     let mut all = Vec::new();
     while all.len() < count {
@@ -65,10 +65,10 @@ fn each_flow_has_an_address_and_hears_its_own_answers() {
             far.send_to(&bytes[..4], from).unwrap();
         }
         assert_eq!(seen.len(), FLOWS, "address and port tell all flows apart");
-        let mut heard = heard(&mut flows, 2 * FLOWS);
-        heard.sort_unstable();
+        let mut all = arrived(&mut flows, 2 * FLOWS);
+        all.sort_unstable();
         let expected: Vec<_> = (0..2 * FLOWS).map(|n| (n / 2, (n / 2) as u8)).collect();
-        assert_eq!(heard, expected);
+        assert_eq!(all, expected);
     }
 }
 
@@ -82,7 +82,7 @@ fn datagrams_from_elsewhere_are_passed_over() {
     let (_, from) = far.recv_from(&mut bytes).unwrap();
     stranger.send_to(&[99; 4], from).unwrap();
     far.send_to(&bytes[..4], from).unwrap();
-    assert_eq!(heard(&mut flows, 1), [(usize::from(bytes[0]), bytes[0])]);
+    assert_eq!(arrived(&mut flows, 1), [(usize::from(bytes[0]), bytes[0])]);
 }
 
 #[test]

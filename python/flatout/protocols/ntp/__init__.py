@@ -1,4 +1,4 @@
-"""NTP over UDP: client requests in basic and interleaved mode (RFC 5905, RFC 9769), checked as the pool does; a server."""
+"""NTP over UDP: clients in basic and interleaved mode (RFC 5905, RFC 9769), checked as the pool does; a server."""
 
 from __future__ import annotations
 

@@ -74,22 +74,22 @@ def run(
     control: bool,
     rest: Callable[[float], None] = time.sleep,
 ) -> CheckResult:
-    """Checks the server at `to`; `control`: also queries of modes 6 and 7. Errors: OSError where nothing can be sent."""
+    """Checks the server at `to`; `control`: also by queries of modes 6 and 7. Errors: OSError if it cannot send."""
     started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     origins, replies = _sampled(to, samples, gap_s, timeout_s, rest)
-    judgement, counts = score.judge(replies, origins)
+    evaluation, counts = score.evaluate(replies, origins)
     found: list[Finding] = []
     if counts is not None and (reply := replies[counts]) is not None:
         found = conformance.fields(reply, origins[counts], to)
         found += _rules(to, timeout_s, rest, control=control)
-    in_dns = judgement.settles_at > score.USED_ABOVE
+    in_dns = evaluation.settles_at > score.USED_ABOVE
     return CheckResult(
         target=target,
         address=f"{to[0]} port {to[1]}",
         started_at=started_at,
         samples=[_sample(reply) for reply in replies],
         score=Score(
-            step=judgement.step, why=judgement.why, settles_at=judgement.settles_at, in_dns=in_dns, sample=counts
+            step=evaluation.step, why=evaluation.why, settles_at=evaluation.settles_at, in_dns=in_dns, sample=counts
         ),
         findings=found,
         passed=in_dns and all(one.verdict != "fail" for one in found),

@@ -1,4 +1,4 @@
-"""NTP's options as the engine takes them: extension fields, keys from key files, offsets. Reads files, sends nothing."""
+"""NTP's options as the engine takes them: extension fields, keys from key files, offsets. Sends nothing."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _FRESH_NS = 2**17 * 1_000_000_000
 _DISTANCE_MAX_S = 16.0
 
 
-class Judgement(NamedTuple):
+class Evaluation(NamedTuple):
     """What one answer is worth: the step that it adds, why, and the most that the score can then be."""
 
     step: float
@@ -30,7 +30,7 @@ class Judgement(NamedTuple):
         return max(min(self.step / (1 - DECAY), self.at_most), -100.0)
 
 
-def judge(replies: Sequence[Reply | None], origins: Sequence[int]) -> tuple[Judgement, int | None]:
+def evaluate(replies: Sequence[Reply | None], origins: Sequence[int]) -> tuple[Evaluation, int | None]:
     """The monitor's verdict on its queries, whose transmit stamps are `origins`, and the number of the one that counts.
 
     Of valid answers the one with the shortest round trip counts, else the first error.
@@ -48,27 +48,27 @@ def _round_trip(reply: Reply | None) -> int:
     return reply.round_trip_ns if reply else 0
 
 
-def one(reply: Reply | None, origin: int) -> tuple[Judgement, bool]:
+def one(reply: Reply | None, origin: int) -> tuple[Evaluation, bool]:
     """One answer, and whether its time counts."""
     answer = reply.answer if reply else None
     if reply is None:
-        return Judgement(-5, "no answer in time"), False
+        return Evaluation(-5, "no answer in time"), False
     if answer is None or answer.mode != SERVER or answer.origin != origin:
-        return Judgement(-5, "what came is no answer to the query"), False
+        return Evaluation(-5, "what came is no answer to the query"), False
     if answer.stratum == 0:
         return _kiss(answer), False
     if fault := _fault(answer):
-        return Judgement(-4, fault), False
+        return Evaluation(-4, fault), False
     return _accuracy(reply.offset_ns / 1e9), True
 
 
-def _kiss(answer: Answer) -> Judgement:
+def _kiss(answer: Answer) -> Evaluation:
     if answer.kiss == "RATE":
-        return Judgement(-3.5, "kiss-o'-death RATE: it limits the monitor's rate")
+        return Evaluation(-3.5, "kiss-o'-death RATE: it limits the monitor's rate")
     if answer.kiss in ("DENY", "RSTR"):
-        return Judgement(-10, f"kiss-o'-death {answer.kiss}: it refuses the monitor", -50)
+        return Evaluation(-10, f"kiss-o'-death {answer.kiss}: it refuses the monitor", -50)
     said = f"kiss-o'-death {answer.kiss!r}" if answer.kiss else "no kiss code"
-    return Judgement(-2, f"stratum 0 ({said}): not synchronised", 5)
+    return Evaluation(-2, f"stratum 0 ({said}): not synchronised", 5)
 
 
 def _fault(answer: Answer) -> str:
@@ -85,14 +85,14 @@ def _fault(answer: Answer) -> str:
     return next((what for what, found in faults if found), "")
 
 
-def _accuracy(offset_s: float) -> Judgement:
+def _accuracy(offset_s: float) -> Evaluation:
     off, said = abs(offset_s), f"its clock is {abs(offset_s) * 1e3:,.3f} ms {'behind' if offset_s < 0 else 'ahead'}"
     if off > 3:
-        return Judgement(-4, f"{said}: over 3 s", -20)
+        return Evaluation(-4, f"{said}: over 3 s", -20)
     if off > 0.75:
-        return Judgement(-2, f"{said}: over 750 ms")
+        return Evaluation(-2, f"{said}: over 750 ms")
     if off > 0.1:
-        return Judgement(0.731 - 2.308 * off, f"{said}: over 100 ms")
+        return Evaluation(0.731 - 2.308 * off, f"{said}: over 100 ms")
     if off > 0.025:
-        return Judgement(1.167 - 6.667 * off, f"{said}: over 25 ms")
-    return Judgement(1, f"{said}: within 25 ms")
+        return Evaluation(1.167 - 6.667 * off, f"{said}: over 25 ms")
+    return Evaluation(1, f"{said}: within 25 ms")
