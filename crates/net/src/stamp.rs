@@ -134,8 +134,9 @@ pub(crate) fn write_source(control: &mut Control, local: &Local) -> usize {
     }
 }
 
-/// Writes, behind `used` bytes of other messages, the one that asks for a transmit stamp of this packet (4.6); returns the
-/// length used in all.
+/// Writes, behind `used` bytes of other messages, the one that asks for a transmit stamp of this packet (4.6).
+///
+/// Returns the length used in all.
 pub(crate) fn write_stamp_request(control: &mut Control, used: usize) -> usize {
     let rest = control.get_mut(used.div_ceil(8)..).unwrap_or_default();
     used + write_at(rest, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, libc::SOF_TIMESTAMPING_TX_SOFTWARE)
