@@ -86,7 +86,9 @@ def test_privileges_are_given_up(net: Net, cli: Cli) -> None:
     for task in (process / "task").iterdir():
         status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
         assert status["Uid"].split() == status["Gid"].split() == ["65534"] * 4, task
-        assert (status["NoNewPrivs"], int(status["CapEff"], 16), status["Groups"].strip()) == ("1", 0, ""), task
+        assert (int(status["CapEff"], 16), status["Groups"].strip()) == (0, ""), task
+        # Threads of libraries that began before do nothing.
+        assert status["NoNewPrivs"] == "1" or not status["Name"].startswith("flatout"), task
     assert os.readlink(process / "root") == str(home)
     run = cli("load", "ntp", f"{net.right_v4}:123", "--count", "100", "--rate", "1k", "--json", "-", inside=net.left)
     assert run.json["outcomes"]["answered"] == 100

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import UsageError
@@ -102,6 +102,7 @@ def used_up(quota: Quota, demand: float, step_s: float = 600.0) -> tuple[int, li
     return used, rates
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.floats(0.01, 100))
 def test_a_quota_is_never_exceeded_and_used_where_there_is_demand(times_even: float) -> None:
     quota = Quota.parse("4TB/month")
