@@ -8,7 +8,7 @@ import os
 import msgspec
 
 from flatout import units
-from flatout.errors import UsageError
+from flatout.errors import ArgumentError, UsageError
 from flatout.host.placement import place
 from flatout.host.target import Thread
 from flatout.plan import capacity, targets
@@ -166,9 +166,11 @@ def _check_numbers(scenario: Scenario) -> None:
         what = "connection" if scenario.streams else "flow"
         raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
     if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
-        raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
+        raise ArgumentError(
+            "timeout", f"={scenario.timeout_s:g}: give a time above 0 s and at most {_LONGEST_TIMEOUT_S:.0f} s"
+        )
     if not 0 <= scenario.warmup_s < math.inf:
-        raise UsageError("the warm-up must be a time from 0 s on")
+        raise ArgumentError("warmup", f"={scenario.warmup_s:g}: give a time from 0 s on")
     capacity.cpus_of(scenario.cpus)
 
 

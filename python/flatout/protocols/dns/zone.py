@@ -10,7 +10,6 @@ import io
 import ipaddress
 import re
 import struct
-from pathlib import Path
 
 import dns.exception
 import dns.name
@@ -22,6 +21,7 @@ import dns.zone
 from dns.rdtypes.ANY.CNAME import CNAME
 from dns.rdtypes.ANY.SOA import SOA
 
+from flatout import text_files
 from flatout.errors import UsageError
 
 Entries = list[tuple[bytes, bytes]]
@@ -63,10 +63,7 @@ def zone_entries(path: str) -> Entries:
 
 
 def _read(path: str) -> dns.zone.Zone:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"zone {path}: {getattr(error, 'strerror', None) or 'this is no text'}") from error
+    text = text_files.read(path, f"zone {path}")
     found = _ORIGIN.search(text)
     if found is None:
         raise UsageError(
