@@ -79,7 +79,8 @@ def _waited(result: LoadResult, part: Undisturbed, goal: Goal, criteria: list[Cr
     if (missed and result.one_way) or _unmet(result):
         return None
     lost = part.loss if part.loss and part.loss > goal.loss else 0.0
-    return waiting.explains(max(lost, LATE_SHARE if missed else 0.0), result.contention, result.placement)
+    share = max(lost, LATE_SHARE if missed else 0.0)
+    return waiting.explains(share, result.contention, result.placement, part.waited)
 
 
 def _meaningless(result: LoadResult) -> str | None:
