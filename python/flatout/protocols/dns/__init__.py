@@ -35,7 +35,11 @@ class ServeOptions:
     """Settings of `serve dns`."""
 
     zone: str | None = dataclasses.field(
-        default=None, metadata={"engine": False, "help": "Zone file (RFC 1035) to answer from."}
+        default=None,
+        metadata={
+            "engine": False,
+            "help": "Zone file (RFC 1035) to answer from; $INCLUDE works for files of its own folder.",
+        },
     )
     answer: str | None = dataclasses.field(
         default=None,
