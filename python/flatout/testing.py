@@ -7,6 +7,7 @@ import msgspec
 from flatout._engine import FaultyServer as _FaultyServer
 from flatout.errors import GeneratorError
 from flatout.plan import capacity
+from flatout.plan.addresses import Endpoint
 from flatout.plan.listen import listen_address
 
 
@@ -54,8 +55,7 @@ class FaultyServer:
             die_after=faults.die_after,
             seed=faults.seed,
         )
-        address, port = self._server.address
-        self.address = f"{address}:{port}"
+        self.address = str(Endpoint(*self._server.address))
 
     def done(self) -> dict[str, int]:
         """How often each fault was carried out; final once stopped. Errors: GeneratorError where it cannot receive."""

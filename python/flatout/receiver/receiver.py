@@ -222,7 +222,7 @@ class Receiver(Server):
     def source(self, number: int) -> str | None:
         """The address with a number that `Batch.sender` gave, as text; None where there was no room to keep it."""
         found = self._engine.source(number)
-        return None if found is None else str(targets.Endpoint(*found, 0))
+        return None if found is None else str(targets.Endpoint(*found))
 
     def send(self, data: Any, to: Any) -> int:
         """Sends one datagram to each of the sources with these numbers, from the port listened on.

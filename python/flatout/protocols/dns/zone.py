@@ -44,6 +44,10 @@ def answer_entries(*addresses: str) -> Entries:
             address = ipaddress.ip_address(text)
         except ValueError as error:
             raise UsageError(f"answer '{text}': give an IPv4 or IPv6 address") from error
+        if "%" in text:
+            raise UsageError(
+                f"answer '{text}': an address in DNS has no interface, so leave out %{text.partition('%')[2]}"
+            )
         kind = dns.rdatatype.A if address.version == 4 else dns.rdatatype.AAAA
         entries.append((_ANY_NAME + _number(kind), _value([_record(_ASKED, kind, _TTL, address.packed)])))
     return entries
