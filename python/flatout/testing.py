@@ -10,6 +10,7 @@ from flatout import arguments, units
 from flatout._engine import FaultyServer as _FaultyServer
 from flatout.errors import ArgumentError, GeneratorError
 from flatout.plan import capacity
+from flatout.plan.addresses import Endpoint
 from flatout.plan.listen import listen_address
 from flatout.protocols import protocol as by_name
 
@@ -83,8 +84,7 @@ class FaultyServer:
             die_after=faults.die_after,
             seed=faults.seed % 2**64,
         )
-        address, port = self._server.address
-        self.address = f"{address}:{port}"
+        self.address = str(Endpoint(*self._server.address))
 
     def done(self) -> dict[str, int]:
         """How often each fault was carried out; final once stopped. Errors: GeneratorError where it cannot receive."""

@@ -67,6 +67,16 @@ def test_other_encodings_are_named(
     assert str(refused.value).count("this is UTF") == 1
 
 
+def test_files_within_a_zone_are_read_alike(tmp_path: Path) -> None:
+    whole, within = tmp_path / "whole", tmp_path / "within"
+    whole.write_text(f"{ZONE}$INCLUDE within\n", encoding="utf-8-sig")
+    within.write_text("www 60 IN A 192.0.2.9\n", encoding="utf-8-sig")
+    assert any(b"\3www\3lab" in key for key, _ in zone.zone_entries(str(whole)))
+    within.write_text("www 60 IN A 192.0.2.9\n", encoding="utf-16")
+    with pytest.raises(UsageError, match="within: this is UTF-16"):
+        zone.zone_entries(str(whole))
+
+
 @pytest.mark.parametrize("which", ["zone", "profile", "values"])
 def test_a_byte_that_is_no_utf_8_is_named_with_its_line(which: str, tmp_path: Path) -> None:
     read, text = READERS[which]

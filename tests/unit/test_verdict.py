@@ -7,8 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 import results
+from hypothesis import given
+from hypothesis import strategies as st
+from receivers import counters, reading
 
+from flatout.result.loss import account_of_messages
 from flatout.result.model import Connections, Distribution, Outcomes
+from flatout.runner.exchange.base import Exchange
+from flatout.runner.exchange.one_way import OneWay
+from flatout.runner.exchange.ping_pong import PingPong
 from flatout.runner.exchange.request_reply import RequestReply
 from flatout.runner.verdict import shortfalls, unconnected, verdict
 
@@ -195,3 +202,29 @@ def test_connections_that_end_are_told_and_replaced_ones_too() -> None:
     )
     assert shortfalls(None, 10, churn=False) == ([], [])
     assert shortfalls(Connections(opened=10, established=9, peak=8), 10, churn=True) == ([], [])
+
+
+# --- Nothing sent, or nothing received, is never ok ---
+
+few = st.integers(0, 3)
+ENDS = ("answered", "late", "lost", "refused", "invalid")
+
+
+@given(st.sampled_from([RequestReply(), PingPong()]), st.fixed_dictionaries(dict.fromkeys((*ENDS, "unsent"), few)))
+def test_a_run_without_an_answer_is_not_ok(exchange: Exchange, counts: dict[str, int]) -> None:
+    sent = sum(counts[end] for end in ENDS)
+    outcomes = Outcomes(planned=sent + counts["unsent"], sent=sent, duplicate=0, **counts)
+    word, why = verdict(outcomes, None, 0, exchange, lost=None, interrupted=False)
+    assert word != "ok" or counts["answered"] + counts["late"] > 0, why
+
+
+@given(few, few, few)
+def test_messages_of_which_none_arrived_are_not_ok(sent: int, parsed: int, malformed: int) -> None:
+    zero = dict.fromkeys(("unsent", "answered", "late", "lost", "refused", "invalid", "duplicate"), 0)
+    outcomes = Outcomes(planned=sent, sent=sent, **zero)
+    account = account_of_messages(outcomes, [reading(**counters(parsed, malformed))])
+    word, why = verdict(account.outcomes, None, 0, OneWay(), lost=account.lost, interrupted=False)
+    assert word != "ok" or (sent > 0 and parsed > 0), why
+    if sent and not parsed:
+        assert word == "target-lost"
+        assert ("malformed" in why) == (malformed > 0)

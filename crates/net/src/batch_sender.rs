@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::zeroed;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl BatchSender {
     /// `segmented`: use UDP_SEGMENT; turned off by itself where the route does not support it.
     pub fn open(
         targets: &[SocketAddr],
-        sources: &[IpAddr],
+        sources: &[SocketAddr],
         count: usize,
         size: usize,
         segmented: bool,

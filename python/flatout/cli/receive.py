@@ -160,7 +160,7 @@ def _beginning(protocol: Protocol, server: Receiver, asked: Receiving) -> list[s
         f"Format: {fmt.plain(server.layout.text)} ({server.layout.size} bytes). "
         f"Queue: {units.count(asked.queue):,} records, {asked.full}. Memory: at most about {most}.",
     ]
-    at = str(server.endpoint.address)
+    at = server.endpoint.host
     if machine := topology.sentence(at):
         lines.append(f"Machine: {machine}.")
     if far := topology.far_cpus(at, asked.cpu_list):

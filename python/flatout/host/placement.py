@@ -23,10 +23,17 @@ _UNKNOWN = {
 
 
 def place(
-    address: Address, port: int, *, stream: bool, threads: int, cpus: Sequence[int], share: bool = False
+    address: Address,
+    port: int,
+    *,
+    scope: int = 0,
+    stream: bool,
+    threads: int,
+    cpus: Sequence[int],
+    share: bool = False,
 ) -> tuple[Placement, Target]:
     """Looks for the target on this host and decides. `cpus`: the user's choice; `share`: the target needs them too."""
-    target = find_target.find(address, port, stream=stream)
+    target = find_target.find(address, port, stream=stream, scope=scope)
     allowed = sorted(os.sched_getaffinity(0))
     return decide(target, allowed=allowed, threads=threads, chosen=cpus, share=share), target
 

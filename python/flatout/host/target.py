@@ -52,9 +52,9 @@ class Target(NamedTuple):
     sockets: int = 0
 
 
-def find(address: Address, port: int, *, stream: bool, proc: Path = PROC) -> Target:
-    """The processes that answer at an address."""
-    if is_local(address):
+def find(address: Address, port: int, *, stream: bool, proc: Path = PROC, scope: int = 0) -> Target:
+    """The processes that answer at an address; `scope`: the interface's number, for link-local addresses."""
+    if is_local(address, scope):
         return _holders(proc / "net", address, port, stream=stream, proc=proc, where="here")
     namespace = _namespace_of(address, proc)
     if namespace is None:
@@ -62,12 +62,12 @@ def find(address: Address, port: int, *, stream: bool, proc: Path = PROC) -> Tar
     return _holders(namespace, address, port, stream=stream, proc=proc, where="namespace")
 
 
-def is_local(address: Address) -> bool:
+def is_local(address: Address, scope: int = 0) -> bool:
     """Whether it is an address of this host, in this network namespace: only those can be bound."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))
+            probe.bind((str(address), 0, *((0, scope) if scope else ())))
     except OSError:
         return False
     return True

@@ -83,12 +83,7 @@ def _waits(result: LoadResult, parts: Subintervals) -> list[int]:
 
 def _waiting(waits: list[int], length_ns: float) -> set[int]:
     """The parts in which the target may have waited, and the one after. A wait is counted in the part it ends in."""
-    return {
-        part
-        for n, wait in enumerate(waits)
-        if wait
-        for part in range(n - math.ceil(wait / length_ns), n + 2)
-    }
+    return {part for n, wait in enumerate(waits) if wait for part in range(n - math.ceil(wait / length_ns), n + 2)}
 
 
 def _part(result: LoadResult, parts: Subintervals, kept: list[int], waited_ns: int) -> Undisturbed:

@@ -223,7 +223,7 @@ class Receiver(Server):
         """The address with a number that `Batch.sender` gave, as text; None where there was no room to keep it."""
         number = units.integer("number", number)
         found = self._engine.source(number) if 0 <= number <= _HIGHEST_NUMBER else None
-        return None if found is None else str(targets.Endpoint(*found, 0))
+        return None if found is None else str(targets.Endpoint(*found))
 
     def send(self, data: Any, to: Any) -> int:
         """Sends one datagram to each of the sources with these numbers, from the port listened on.

@@ -55,13 +55,15 @@ class Sender:
         endpoints = [targets.resolve(text, _port()) for text in split_targets(target)]
         for endpoint in endpoints:
             targets.guard(endpoint, allow_public)
+        given = targets.sources(named, flows)
+        targets.check_sources(given, endpoints)
         self._dtype: numpy.dtype[Any] = self.layout.dtype
         self._counts = {"sent": 0, "refused": 0, "dropped": 0}
         self._closed = False
-        self._engine = self._open(endpoints, targets.sources(named, flows), flows, able if gso is None else gso)
+        self._engine = self._open(endpoints, given, flows, able if gso is None else gso)
 
     def _open(
-        self, endpoints: list[targets.Endpoint], sources: list[targets.Address], flows: int, segmented: bool
+        self, endpoints: list[targets.Endpoint], sources: list[targets.Endpoint], flows: int, segmented: bool
     ) -> _engine.Sender:
         first, *others = endpoints
         size = self.layout.size
@@ -72,7 +74,7 @@ class Sender:
             text = error.strerror or str(error)
             if sources or error.errno not in _NO_WAY:
                 raise GeneratorError(f"this host cannot open {flows:,} flows: {text}") from error
-            raise TargetError(f"target {first.address} cannot be reached from here: {text}") from error
+            raise TargetError(f"target {first.host} cannot be reached from here: {text}") from error
 
     def send(self, records: numpy.typing.NDArray[Any]) -> int:
         """Sends each record of an array as a datagram; waits while the kernel's buffer is full. Returns how many left.

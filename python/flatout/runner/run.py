@@ -111,11 +111,10 @@ def _start(plan: Plan) -> LoadRun:
 def _start_error(error: OSError, plan: Plan) -> FlatoutError:
     text = error.strerror or str(error)
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return TargetError(f"target {plan.endpoint.address} cannot be reached from here: {text}")
+        return TargetError(f"target {plan.endpoint.host} cannot be reached from here: {text}")
     if error.errno == errno.EADDRNOTAVAIL and plan.sources:
-        return UsageError(
-            f"cannot send from {plan.scenario.sources}: {text} (not an address of this host, or no port left)"
-        )
+        named = ", ".join(plan.scenario.sources)
+        return UsageError(f"cannot send from {named}: {text} (not an address of this host, or no port left)")
     if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
     what = "connections" if plan.scenario.streams else "flows"

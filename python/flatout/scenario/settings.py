@@ -237,7 +237,7 @@ class LoadOptions(TypedDict, total=False):
         ),
     ]
     flows: Annotated[int | str, Setting("Source sockets that the far end can tell apart, e.g. 1k. [64]", parse=_count)]
-    sources: Annotated[Sequence[str], Setting("Addresses or networks to send from, e.g. 127.0.0.0/24.")]
+    sources: Annotated[Sequence[str], Setting("Addresses or networks to send from, e.g. 127.0.0.0/24 or fe80::1%eth0.")]
     arrivals: Annotated[
         Arrivals,
         Setting("Even gaps, or those of many independent users; or, for load, each when the last one is answered."),

@@ -35,7 +35,7 @@ class Server(abc.ABC):
     @property
     def endpoint(self) -> targets.Endpoint:
         """Where it listens."""
-        return targets.Endpoint(*self._engine.address, 0)
+        return targets.Endpoint(*self._engine.address)
 
     @property
     def address(self) -> str:
