@@ -20,6 +20,19 @@ class UsageError(FlatoutError):
     exit_code = 2
 
 
+class ArgumentError(UsageError):
+    """One argument has a value that it cannot have: `argument`, its name in Python; `reason`: the value, what it takes.
+
+    The command line shows the flag in place of the argument's name.
+    """
+
+    def __init__(self, argument: str, reason: str) -> None:
+        """`reason` goes on behind the name: "={value!r}: give …", or ": …"."""
+        super().__init__(f"{argument}{reason}")
+        self.argument = argument
+        self.reason = reason
+
+
 class TargetError(FlatoutError):
     """The target cannot be reached, or refuses: the far end's fault, or the network's."""
 

@@ -77,6 +77,45 @@ def test_verdicts(given: dict[str, Any], word: str) -> None:
     assert verdict(outcomes, late, drops, RequestReply(), lost=None, interrupted=False)[0] == word
 
 
+SHORT = Outcomes(planned=200, sent=200, unsent=0, answered=200, late=0, lost=0, refused=0, invalid=0, duplicate=0)
+
+
+@pytest.mark.parametrize(
+    ("planned", "unsent", "word"),
+    [
+        (200, 1, "ok"),
+        (200, 2, "ok"),
+        (200, 3, "generator-limited"),
+        (3000, 3, "ok"),
+        (3000, 4, "generator-limited"),
+        (5, 2, "ok"),
+        (4, 2, "generator-limited"),
+        (2, 1, "generator-limited"),
+        (1, 1, "generator-limited"),
+    ],
+)
+def test_a_few_unsent_requests_make_no_short_run_invalid(planned: int, unsent: int, word: str) -> None:
+    sent = planned - unsent
+    outcomes = msgspec.structs.replace(SHORT, planned=planned, sent=sent, unsent=unsent, answered=sent)
+    assert verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False)[0] == word
+    why = {"blocked": unsent, "connections": None}
+    assert verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, **why)[0] == word
+
+
+@pytest.mark.parametrize(
+    ("count", "late", "word"), [(200, 2, "ok"), (200, 3, "generator-limited"), (3, 2, "generator-limited")]
+)
+def test_a_few_late_ones_make_no_short_run_invalid(count: int, late: int, word: str) -> None:
+    lateness_ns = msgspec.structs.replace(lateness(2_000_000), count=count)
+    asked: dict[str, Any] = {"lost": None, "interrupted": False, "left_late": late}
+    assert verdict(SHORT, lateness_ns, 0, RequestReply(), **asked)[0] == word
+
+
+def test_a_few_unread_answers_make_no_short_run_invalid() -> None:
+    for drops, word in ((2, "ok"), (3, "generator-limited")):
+        assert verdict(SHORT, None, drops, RequestReply(), lost=None, interrupted=False)[0] == word
+
+
 def test_the_first_of_several_reasons_counts() -> None:
     assert judged(late_p99=5_000_000, lost="gone", interrupted=True) == "interrupted"
     assert judged(late_p99=5_000_000, lost="gone") == "target-lost"

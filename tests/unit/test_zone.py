@@ -169,7 +169,10 @@ def test_a_file_that_is_no_zone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Is a directory"):
         zone_entries(str(tmp_path))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="this is no text"):
+    with pytest.raises(UsageError, match="this is UTF-16"):
+        zone_entries(str(tmp_path / "binary"))
+    (tmp_path / "binary").write_bytes(b"\x80\xfe\x00")
+    with pytest.raises(UsageError, match="binary, line 1: byte 0x80 is no UTF-8"):
         zone_entries(str(tmp_path / "binary"))
 
 

@@ -217,7 +217,12 @@ pub struct Flows {
 impl Flows {
     /// Opens `count` flows to the far end's addresses in turn (at least one), the n-th from `sources[n % len]` (empty:
     /// the kernel chooses).
-    pub fn open(targets: &[SocketAddr], sources: &[SocketAddr], count: usize, options: FlowOptions) -> io::Result<Self> {
+    pub fn open(
+        targets: &[SocketAddr],
+        sources: &[SocketAddr],
+        count: usize,
+        options: FlowOptions,
+    ) -> io::Result<Self> {
         let poller = Poller::new(count.min(256))?;
         poller.set_busy_poll(options.busy_poll_us)?;
         let mut flows = Vec::with_capacity(count);

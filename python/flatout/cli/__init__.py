@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from flatout.cli import stdio
-from flatout.errors import FlatoutError, OutputError
+from flatout.errors import ArgumentError, FlatoutError, OutputError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,6 +46,7 @@ def _run(arguments: Sequence[str]) -> int:
     from flatout.cli.app import build
 
     try:
+        _refuse_empty(arguments)
         app = build()
         _stop_by_signals()
         code = app(arguments, exit_on_error=False, result_action="return_value")
@@ -55,12 +56,31 @@ def _run(arguments: Sequence[str]) -> int:
     except OutputError as error:
         print(f"flatout: {error}", file=sys.stderr)
         return 2
+    except ArgumentError as error:
+        from flatout.cli.flags.settings import flag_of
+
+        print(f"flatout: {flag_of(error.argument)}{error.reason}", file=sys.stderr)
+        return error.exit_code
     except FlatoutError as error:
         print(f"flatout: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("flatout: interrupted", file=sys.stderr)
         return 130
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Errors: UsageError for an empty value: a variable of a script that is not set must not start a load."""
+    flag = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            empty = bool(equals and not value)
+        else:
+            empty = not argument
+        if empty:
+            where = f" behind {flag}" if flag else ""
+            raise UsageError(f"empty value{where} (a variable that is not set?): give one, or leave it out")
 
 
 def _stop_by_signals() -> None:

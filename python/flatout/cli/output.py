@@ -157,7 +157,7 @@ def _rescue(data: bytes) -> str:
     # Another Ctrl-C would lose it, and this takes no time.
     kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        for folder in (os.environ.get("TMPDIR", "/tmp"), "/var/tmp", "/dev/shm"):
+        for folder in (os.environ.get("TMPDIR") or "/tmp", "/var/tmp", "/dev/shm"):
             if path := _kept_in(folder, data):
                 return f"; the result is in {path}"
         return _on_stderr(data)

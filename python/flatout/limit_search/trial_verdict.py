@@ -24,7 +24,7 @@ from flatout.limit_search.undisturbed import (
 )
 from flatout.result import waiting
 from flatout.result.model import Goal, LoadResult, TrialVerdict
-from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, UNSENT_SHARE
+from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, too_many
 
 # What a trial says of a load that could not be driven while other processes took the CPUs.
 _BY_OTHERS = 0.25
@@ -79,7 +79,8 @@ def _waited(result: LoadResult, part: Undisturbed, goal: Goal, criteria: list[Cr
     if (missed and result.one_way) or _unmet(result):
         return None
     lost = part.loss if part.loss and part.loss > goal.loss else 0.0
-    return waiting.explains(max(lost, LATE_SHARE if missed else 0.0), result.contention, result.placement)
+    share = max(lost, LATE_SHARE if missed else 0.0)
+    return waiting.explains(share, result.contention, result.placement, part.waited)
 
 
 def _meaningless(result: LoadResult) -> str | None:
@@ -143,7 +144,7 @@ def _failed_by_target(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
 def _share_unless_behind(result: LoadResult, prevented: int) -> float:
     """The share of requests whose leaving the target prevented; 0 where the generator itself fell behind."""
     planned = result.outcomes.planned
-    behind = result.outcomes.unsent - prevented > UNSENT_SHARE * planned
+    behind = too_many(result.outcomes.unsent - prevented, planned)
     late = result.lateness_ns is not None and result.lateness_ns.p99 > LATENESS_NS
     return 0.0 if behind or late or not planned else prevented / planned
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 
 import msgspec
 
 from flatout import units
-from flatout.errors import UsageError
+from flatout.errors import ArgumentError, UsageError
 from flatout.host.placement import place
 from flatout.host.target import Thread
 from flatout.plan import capacity, targets
@@ -106,7 +107,8 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         [endpoint, *beside],
         sources,
         placement=placement,
-        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        as_trial=as_trial,
+        target_threads=target.threads,
     )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
@@ -168,9 +170,11 @@ def _check_numbers(scenario: Scenario) -> None:
         what = "connection" if scenario.streams else "flow"
         raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
     if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
-        raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
+        raise ArgumentError(
+            "timeout", f"={scenario.timeout_s:g}: give a time above 0 s and at most {_LONGEST_TIMEOUT_S:.0f} s"
+        )
     if not 0 <= scenario.warmup_s < math.inf:
-        raise UsageError("the warm-up must be a time from 0 s on")
+        raise ArgumentError("warmup", f"={scenario.warmup_s:g}: give a time from 0 s on")
     capacity.cpus_of(scenario.cpus)
 
 
@@ -222,7 +226,8 @@ def _load_plan(
     sources: list[targets.Endpoint],
     *,
     placement: Placement,
-    slow_after_ns: int | None,
+    as_trial: AsTrial | None,
+    target_threads: Iterable[Thread],
 ) -> LoadPlan:
     index, of = scenario.node or (1, 1)
     return LoadPlan(
@@ -247,11 +252,18 @@ def _load_plan(
         workers=scenario.threads,
         cpus=tuple(placement.cpus),
         shares_cpus=bool(placement.shared_cpus),
-        slow_after_ns=slow_after_ns,
+        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        # Over connections an answer may follow a retransmission, after 200 ms.
+        brief_drain=as_trial is not None and not scenario.streams,
+        target_schedstats=[_schedstat(thread) for thread in target_threads] if as_trial else [],
         stamps=scenario.stamps == "kernel",
         segmented=scenario.gso,
         log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),
     )
+
+
+def _schedstat(thread: Thread) -> str:
+    return f"/proc/{thread.pid}/task/{thread.tid}/schedstat"
 
 
 def _connection_policy(scenario: Scenario) -> ConnectionPolicy:

@@ -19,10 +19,10 @@ from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputErro
 from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
-from flatout.result.histogram import distribution
+from flatout.result.histogram import distribution, share_later_than
 from flatout.result.machine import Contention, Placement
 from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates
-from flatout.result.thresholds import UNSENT_SHARE
+from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner.competition import Competition, subintervals
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.receiver_stats import StatsQuery
@@ -141,9 +141,10 @@ def _result(
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
-        starved=_starved(account.loss or 0.0, contention, competing.placement),
+        starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
         no_connection=running.unsent_because().get("no_connection", 0),
+        left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
@@ -181,9 +182,9 @@ def _result(
     return msgspec.structs.replace(result, requirements=met)
 
 
-def _starved(loss: float, contention: Contention, placement: Placement) -> str | None:
+def _starved(loss: float, sent: int, contention: Contention, placement: Placement) -> str | None:
     """Why what was lost is not the target's fault; None: it is, or may be, or next to nothing was lost."""
-    waited = waiting.explains(loss, contention, placement) if loss > UNSENT_SHARE else None
+    waited = waiting.explains(loss, contention, placement) if too_many(round(loss * sent), sent) else None
     return f"{loss:.2%} was lost while {waited}" if waited else None
 
 

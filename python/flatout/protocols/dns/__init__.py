@@ -38,6 +38,7 @@ class ServeOptions:
         default=None,
         metadata={
             "engine": False,
+            "path": True,
             "help": "Zone file (RFC 1035) to answer from; $INCLUDE works for files of its own folder.",
         },
     )

@@ -21,6 +21,7 @@ import dns.transaction
 import dns.zone
 import dns.zonefile
 
+from flatout import text_files
 from flatout.errors import UsageError
 
 _INCLUDE = re.compile(r"^\$INCLUDE(?![^\s;])[^\n]*", re.MULTILINE | re.IGNORECASE)
@@ -121,11 +122,7 @@ class _Files:
 
     def _text(self, path: Path) -> str:
         if path not in self._texts:
-            try:
-                self._texts[path] = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                why = getattr(error, "strerror", None) or "this is no text"
-                raise UsageError(f"zone {self._beside(path)}: {why}") from error
+            self._texts[path] = text_files.read(path, f"zone {self._beside(path)}")
         return self._texts[path]
 
     def _read_part(self, reader: dns.zonefile.Reader, path: Path, text: str, line: int) -> None:
