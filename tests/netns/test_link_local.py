@@ -22,7 +22,7 @@ SENDING = ("--senders", "10", "--tick", "30", "--for", "500ms", "--warmup", "0",
 @pytest.fixture
 def link(net: Net) -> Net:
     """The pair of namespaces, with link-local addresses that are known; the near end has two interfaces."""
-    net.run(net.left, "ip", "link", "add", "eth1", "type", "dummy")
+    net.run(net.left, "ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")
     net.run(net.left, "ip", "link", "set", "eth1", "up")
     for where, address, interface in ((net.left, NEAR, "eth0"), (net.left, NEAR, "eth1"), (net.right, FAR, "eth0")):
         net.run(where, "ip", "address", "add", f"{address}/64", "dev", interface, "nodad")

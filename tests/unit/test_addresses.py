@@ -144,9 +144,9 @@ def test_sources_that_cannot_reach_the_target() -> None:
     targets.check_sources([source], [targets.resolve("fd00::1", 5)])
     with pytest.raises(UsageError, match=r"sources fe80::1%lo and target fe80::1%\S+ must be of one interface"):
         targets.check_sources([source], [source, other])
-    with pytest.raises(UsageError, match="both IPv4 or both IPv6"):
+    with pytest.raises(UsageError, match="must both be IPv4 or both IPv6"):
         targets.check_sources([source], [targets.resolve("127.0.0.1", 5)])
-    with pytest.raises(UsageError, match="both IPv4 or both IPv6"):
+    with pytest.raises(UsageError, match="must both be IPv4 or both IPv6"):
         flatout.Sender("127.0.0.1:5", "id:u4", sources=["::1"])
 
 
