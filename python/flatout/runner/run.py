@@ -117,6 +117,10 @@ def _start(plan: Plan) -> LoadRun:
         raise _start_error(error, plan) from error
 
 
+# What the kernel says of a log that cannot be written.
+_NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
 def _start_error(error: OSError, plan: Plan) -> FlatoutError:
     text = error.strerror or str(error)
     if plan.scenario.queries and text.startswith(plan.scenario.queries):
@@ -126,14 +130,7 @@ def _start_error(error: OSError, plan: Plan) -> FlatoutError:
     if error.errno == errno.EADDRNOTAVAIL and plan.sources:
         named = ", ".join(plan.scenario.sources)
         return UsageError(f"cannot send from {named}: {text} (not an address of this host, or no port left)")
-    if plan.scenario.log and error.errno in (
-        errno.ENOENT,
-        errno.EISDIR,
-        errno.ENOSPC,
-        errno.EROFS,
-        errno.ENOTDIR,
-        errno.ENAMETOOLONG,
-    ):
+    if plan.scenario.log and error.errno in _NO_FILE:
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
     what = "connections" if plan.scenario.streams else "flows"
     return GeneratorError(f"this host cannot open {streams.connections(plan.scenario):,} {what}: {text}")
