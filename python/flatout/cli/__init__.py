@@ -6,6 +6,7 @@ Nothing of weight is imported here: until `main` runs, Ctrl-C still ends in a tr
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    """Prints an error in one line; of a very long one, which repeats what was given, both ends."""
+    """Prints an error in one line, with marks and control characters escaped; of a very long one both ends."""
+    text = re.sub("[\\x00-\\x1f\\x7f-\\x9f\\ufeff]", lambda found: repr(found[0])[1:-1], text)
     line = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     print(f"flatout: {line}", file=sys.stderr)
 
