@@ -119,6 +119,7 @@ def test_a_value_that_begins_with_an_equals_sign_is_one(tmp_path: Path) -> None:
         (["--for", "1\n\x1b[2J"], "--for '1\\n\\x1b[2J': write"),
         (["--for", "\ufeff1s"], "--for '\\ufeff1s': write"),
         (["--cpus", "0,"], "--cpus '0,': write them like"),
+        (["--start-at", "noon"], "--start-at: start 'noon': write it like"),
         (["--count", "0"], "--count=0: give a number from 1 on"),
     ],
 )
