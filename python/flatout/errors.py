@@ -33,6 +33,12 @@ class ArgumentError(UsageError):
         self.reason = reason
 
 
+def of_engine(error: Exception) -> UsageError:
+    """What the engine refuses, as an error of the caller's; "name: reason" names an argument."""
+    name, colon, reason = str(error).partition(":")
+    return ArgumentError(name, f":{reason}") if colon and name.isidentifier() else UsageError(str(error))
+
+
 class TargetError(FlatoutError):
     """The target cannot be reached, or refuses: the far end's fault, or the network's."""
 

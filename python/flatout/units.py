@@ -138,8 +138,8 @@ def integer(name: str, value: Any) -> int:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None
-    if number is None:
-        raise ArgumentError(name, f"={value!r}: give a whole number")
+    if number is None or not -ANY_NUMBER <= number <= ANY_NUMBER:
+        raise ArgumentError(name, f"={value!r}: give a whole number (of 64 bits)")
     return number
 
 

@@ -109,7 +109,17 @@ def test_a_value_that_begins_with_an_equals_sign_is_one(tmp_path: Path) -> None:
         (["--timeout", "x"], "--timeout: duration 'x'"),
         (["--flows", "x"], "--flows: number 'x'"),
         (["--node", "x"], "--node 'x'"),
+        (["--udp-size", "5"], "--udp-size: 512 to 4096 bytes"),
+        (["--udp-size", "9" * 30], "--udp-size="),
+        (["--seed", "9" * 30], "--seed="),
+        (["--connections", "0"], "--connections=0: over udp they are flows"),
+        (["--queries", "nothing"], "--queries '"),
+        (["--profile", "example.com A"], "profile: rate 'example.com'"),
+        (["--json", "9" * 400], "cannot be written: File name too long"),
+        (["--for", "1\n\x1b[2J"], "--for '1\\n\\x1b[2J': write"),
+        (["--for", "\ufeff1s"], "--for '\\ufeff1s': write"),
         (["--cpus", "0,"], "--cpus '0,': write them like"),
+        (["--start-at", "noon"], "--start-at: start 'noon': write it like"),
         (["--count", "0"], "--count=0: give a number from 1 on"),
     ],
 )
@@ -117,6 +127,20 @@ def test_errors_name_the_flag(given: list[str], said: str, tmp_path: Path) -> No
     done = run_here(["load", "dns", "127.0.0.1:1", *given], tmp_path)
     assert done.code == 2
     assert said in done.err
+
+
+def test_servers_name_their_flags(tmp_path: Path) -> None:
+    for value, said in (("5", "--udp-size: 512 to 4096 bytes"), ("9" * 30, "--udp-size=999")):
+        done = run_here(["serve", "dns", "--listen", "127.0.0.1:0", "--for", "1ms", "--udp-size", value], tmp_path)
+        assert (done.code, said in done.err, done.err.count("\n")) == (2, True, 1), done.err
+
+
+def test_an_error_names_the_file_and_is_not_as_long_as_that(tmp_path: Path) -> None:
+    (tmp_path / "deep").write_text("[" * 100_000, encoding="utf-8")
+    done = run_here(["load", "dns", "127.0.0.1:1", "--profile", "deep"], tmp_path)
+    assert (done.code, len(done.err) < 1100) == (2, True)
+    assert done.err.startswith("flatout: profile 'deep': ")
+    assert "write steps like '1000 8s'" in done.err
 
 
 @pytest.mark.parametrize("protocol", ["dns", "record"])

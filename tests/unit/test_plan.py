@@ -48,7 +48,7 @@ def test_the_engine_gets_every_setting() -> None:
     engine = made.engine
     assert engine.protocol == NAME
     assert [(str(address), *rest) for address, *rest in engine.targets] == [("127.0.0.1", 5, 0)]
-    assert [str(source) for source in engine.sources] == [f"127.0.0.{n}" for n in range(1, 9)]
+    assert [source.host for source in engine.sources] == [f"127.0.0.{n}" for n in range(1, 9)]
     assert engine.profile == (Segment(1.0, 1000.0, 2000.0),)
     assert (engine.warmup_ns, engine.timeout_ns) == (250_000_000, 500_000_000)
     assert (engine.flows, engine.workers, engine.seed) == (8, 2, 2**64 - 1)

@@ -20,8 +20,8 @@ OTHERS_SHARE = 0.15
 LEAST_SHARE = 0.5
 
 
-# A thread of the target that waits for a CPU for longer may lose what its receive buffer cannot hold meanwhile: as
-# Linux sets it up, 277 small datagrams. Half of them, for a wait is seldom alone.
+# A thread of the target that waits for a CPU for longer may lose what its receive buffer cannot hold meanwhile. Linux's
+# default holds 277 small datagrams; half of them, for a wait is seldom alone.
 _BUFFERED = 138
 _MOST_WAITED_NS = 500_000
 

@@ -183,7 +183,7 @@ def _check_file(queries: str | None) -> None:
     if queries is None:
         return
     if not os.access(queries, os.R_OK) or os.path.isdir(queries):
-        raise UsageError(f"the query file '{queries}' cannot be read (is it there, is it yours?)")
+        raise ArgumentError("queries", f" '{queries}' cannot be read (is it there, is it yours?)")
 
 
 def _makes_sense(segment: Segment) -> bool:

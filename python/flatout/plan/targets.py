@@ -43,7 +43,8 @@ def named(host: str, port: int, *, what: str, own: bool = False) -> list[Endpoin
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as error:
-        raise TargetError(f"{what} '{host}' is not known: {error}") from error
+        why = getattr(error, "strerror", None) or "this can be no host's name"
+        raise TargetError(f"{what} '{host}' is not known: {why}") from error
     endpoints = [_endpoint(sockaddr, port) for *_, sockaddr in found]
     whole = [endpoint for endpoint in endpoints if endpoint.scope or not ip.needs_zone(endpoint.address)]
     if not whole:

@@ -15,7 +15,16 @@ from typing import Any
 import msgspec
 
 from flatout._engine import LoadRun, kernel, raise_descriptor_limit
-from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+from flatout.errors import (
+    ArgumentError,
+    FlatoutError,
+    GeneratorError,
+    Interrupted,
+    OutputError,
+    TargetError,
+    UsageError,
+    of_engine,
+)
 from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
@@ -100,7 +109,7 @@ def _start(plan: Plan) -> LoadRun:
     try:
         return LoadRun(plan.engine)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise of_engine(error) from error
     except PermissionError as error:
         remedy = " (--busy-poll needs CAP_NET_ADMIN)" if plan.scenario.busy_poll_us else ""
         raise UsageError(f"not permitted: {error.strerror or error}{remedy}") from error
@@ -108,14 +117,20 @@ def _start(plan: Plan) -> LoadRun:
         raise _start_error(error, plan) from error
 
 
+# What the kernel says of a log that cannot be written.
+_NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
 def _start_error(error: OSError, plan: Plan) -> FlatoutError:
     text = error.strerror or str(error)
+    if plan.scenario.queries and text.startswith(plan.scenario.queries):
+        return ArgumentError("queries", f": {text}")
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         return TargetError(f"target {plan.endpoint.host} cannot be reached from here: {text}")
     if error.errno == errno.EADDRNOTAVAIL and plan.sources:
         named = ", ".join(plan.scenario.sources)
         return UsageError(f"cannot send from {named}: {text} (not an address of this host, or no port left)")
-    if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
+    if plan.scenario.log and error.errno in _NO_FILE:
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
     what = "connections" if plan.scenario.streams else "flows"
     return GeneratorError(f"this host cannot open {streams.connections(plan.scenario):,} {what}: {text}")

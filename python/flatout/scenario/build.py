@@ -94,6 +94,8 @@ def _with_transport(protocol: str, given: dict[str, Any]) -> dict[str, Any]:
         return {**given, "connections": DEFAULT_CONNECTIONS if connections is None else connections}
     if connections is not None and "flows" in given:
         raise UsageError("over udp --connections means --flows: give one of them")
+    if connections == 0:
+        raise ArgumentError("connections", "=0: over udp they are flows, and a load needs one: give at least 1")
     return given if connections is None else {**given, "flows": connections}
 
 

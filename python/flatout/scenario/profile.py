@@ -48,7 +48,8 @@ def ramp(text: str, seconds: float) -> tuple[Segment, ...]:
     found = _RAMP.fullmatch(text.strip())
     if not found or found[3]:
         raise UsageError(f"ramp '{text}': write it like 10k..200k")
-    return (_segment(seconds, units.rate(found[1]), units.rate(found[2])),)
+    first, last = (units.named("ramp", units.rate, rate) for rate in (found[1], found[2]))
+    return (_segment(seconds, first, last),)
 
 
 def parse(
@@ -60,7 +61,15 @@ def parse(
     """
     if form is not None and (not isinstance(form, str) or form not in get_args(Format)):
         raise UsageError(f"profile format '{form}' is not one of {', '.join(get_args(Format))}")
-    text = _text(text)
+    text, where = _text(text)
+    try:
+        return _parse(text, form, start_per_s)
+    except UsageError as error:
+        prefix = where or ("" if "profile" in str(error) else "profile: ")
+        raise UsageError(f"{prefix}{error}") from error
+
+
+def _parse(text: str, form: Format | None, start_per_s: float | None) -> tuple[Segment, ...]:
     form = form or _form(text)
     if start_per_s is not None and not _begins_with_slope(text, form):
         raise UsageError("give a rate or a profile, not both (a profile that begins with a slope begins at the rate)")
@@ -72,18 +81,18 @@ def parse(
     return tuple(segments)
 
 
-def _text(given: str | bytes | os.PathLike[str]) -> str:
-    """The text itself, or what the file that it names holds."""
+def _text(given: str | bytes | os.PathLike[str]) -> tuple[str, str]:
+    """The text itself, or what the file that it names holds; and what errors begin with."""
     if given == "-":
-        return _standard_input()
+        return _standard_input(), ""
     if isinstance(given, str) and not given.strip():
         raise UsageError("the profile is empty: write it like '1000 8s, 2000 5s', or name a file")
     # A name with spaces is one only where it cannot be meant as a profile.
     if isinstance(given, str) and re.search(r"\s", given.strip()) and not _names_file(given):
-        return given.removeprefix(text_files.MARK)
+        return given.removeprefix(text_files.MARK), ""
     path = arguments.path("profile", given)
     neither = "" if os.path.exists(path) else " (neither a file that can be read nor like '1000 8s')"
-    return text_files.read(path, f"profile '{path}'{neither}")
+    return text_files.read(path, f"profile '{path}'{neither}"), f"profile '{path}': "
 
 
 def _names_file(given: str) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 from flatout import arguments, units
 from flatout.errors import ArgumentError, UsageError
 from flatout.protocols.base import Protocol
-from flatout.scenario import nodes
+from flatout.scenario import nodes, streams
 from flatout.scenario.model import Arrivals, Io, LogFormat, Stamps, Tls, Transport, Wait
 
 Number = float | int | str
@@ -50,6 +50,7 @@ def _node(name: str, value: str | Sequence[int]) -> nodes.Node:
 
 def _start(name: str, value: Number) -> str:
     if isinstance(value, str):
+        units.named(name, streams.unix_ns, value)
         return value
     if math.isnan(number := units.real(value)):
         raise ArgumentError(name, f"={value!r}: give Unix time in seconds, or text like 2026-03-14T15:09:26Z")

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from flatout._engine import Receiver as _Receiver
 from flatout._engine import Server as _Server
+from flatout.errors import of_engine
 from flatout.plan import targets
 from flatout.plan.listen import listen_address, why_not
 
@@ -97,5 +98,7 @@ def bound(engine: Callable[..., E], listen: str, **arguments: Any) -> E:
     at = listen_address(listen)
     try:
         return engine(listen=at, **arguments)
+    except ValueError as error:
+        raise of_engine(error) from error
     except OSError as error:
         raise why_not(error, at) from error
