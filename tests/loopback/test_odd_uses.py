@@ -45,7 +45,7 @@ VALUES = [
     "%",
 ]
 RAW = ["\udcff", "a\udcfcb"]
-EACH = 6
+EACH = 5
 LOAD = [
     *("rate", "for", "ramp", "profile", "profile-format", "count", "wait", "busy-poll", "require", "log", "log-format"),
     *("queries", "flows", "sources", "arrivals", "seed", "timeout", "warmup", "threads", "cpus", "stamps", "transport"),
