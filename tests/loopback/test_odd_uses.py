@@ -45,7 +45,7 @@ VALUES = [
     "%",
 ]
 RAW = ["\udcff", "a\udcfcb"]
-EACH = 6
+EACH = 5
 LOAD = [
     *("rate", "for", "ramp", "profile", "profile-format", "count", "wait", "busy-poll", "require", "log", "log-format"),
     *("queries", "flows", "sources", "arrivals", "seed", "timeout", "warmup", "threads", "cpus", "stamps", "transport"),
@@ -80,6 +80,9 @@ ALIASES = {
     "min": ("lowest",),
     "within": ("precision",),
     "hold": ("connections",),
+    "connections": ("flows",),
+    "queries": ("query file",),
+    "udp-size": ("udp_size",),
     "churn": ("connections",),
     "listen": ("write it like",),
     "profile-format": ("profile",),
@@ -91,7 +94,7 @@ ALIASES = {
     "connect-rate": ("connections",),
 }
 # Words of a library or of the language, which say nothing to a user.
-FOREIGN = re.compile(r"Traceback|<class|object at 0x|NoneType|msgspec|ValidationError|Exception\b|Errno|\bself\b")
+FOREIGN = re.compile(r"Traceback|<class|object at 0x|NoneType|msgspec|ValidationError|Exception\b|Errno|os error")
 TARGETS = [
     *("", " ", ",", "x,", ":", ":53", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x", "127.0.0.1:-1"),
     *(
@@ -150,7 +153,7 @@ def odd(base: tuple[str, ...], option: str, value: str) -> Use:
 def option_uses(address: str, closed: str) -> Iterator[Use]:
     """Each option with an empty value, and some of the others in turn."""
     turn = itertools.cycle([*VALUES[1:], *RAW])
-    search = ("limit", "dns", closed, "--budget=2s", "--quiet", "--json=-")
+    search = ("limit", "dns", closed, "--budget=5s", "--quiet", "--json=-")
     serve = ("serve", "dns", "--listen=127.0.0.1:0", "--for=20ms", "--quiet")
     record = ("load", "record", closed, "--for=50ms", "--warmup=0", "--quiet", "--json=-")
     for base, options in ((asks(address), LOAD), (search, LIMIT), (serve, SERVE), (record, RECORD)):
@@ -162,7 +165,7 @@ def option_uses(address: str, closed: str) -> Iterator[Use]:
 def other_uses(address: str) -> Iterator[Use]:
     """Targets, and lines that lack or repeat something."""
     for target in TARGETS:
-        yield Use(asks(target), ("target", "port", "known", "requires an argument", "host"))
+        yield Use(asks(target), ("target", "port", "known", "empty value", "host"))
     for text in (
         "",
         "x",

@@ -30,10 +30,15 @@ def link(net: Net) -> Net:
     return net
 
 
-def answered(done: Ran) -> flatout.LoadResult:
+def loaded(done: Ran) -> flatout.LoadResult:
     assert done.code in {0, 4}, done.err
     run = flatout.result.files.from_json(done.out)
     assert isinstance(run, flatout.LoadResult)
+    return run
+
+
+def answered(done: Ran) -> flatout.LoadResult:
+    run = loaded(done)
     accounts.check(run)
     assert run.outcomes.answered == run.outcomes.sent > 0, run.outcomes
     return run
@@ -63,7 +68,8 @@ def test_one_way_messages_and_their_receiver(link: Net, cli: Cli) -> None:
     running = cli.start("serve", "record", "--listen", at, "--for", "100s", inside=link.right)
     wait_until(lambda: "Ctrl-C" in running.err.read_text(), message="receiving")
     assert f"on {at}" in running.err.read_text()
-    run = answered(cli("load", "record", at, "--sources", f"{NEAR}%eth0", *SENDING, inside=link.left))
+    run = loaded(cli("load", "record", at, "--sources", f"{NEAR}%eth0", *SENDING, inside=link.left))
+    assert run.outcomes.received == run.outcomes.sent > 0, run.outcomes
     assert [reading.target for reading in run.readings] == [at]
     assert run.receiver is not None
     running.interrupt()

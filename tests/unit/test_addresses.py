@@ -127,6 +127,12 @@ def test_a_port_without_brackets() -> None:
         targets.resolve("fe80::x", 1)
 
 
+def test_a_network_is_no_host() -> None:
+    for text in ("127.0.0.1/8", "a/b:5"):
+        with pytest.raises(UsageError, match="name one host, not a network"):
+            targets.resolve(text, 1)
+
+
 def test_a_name_of_a_link_local_address(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [("fe80::1", 5, 0, 0), ("fd00::1", 5, 0, 0)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", address) for address in found])

@@ -235,6 +235,14 @@ def test_circles_and_depth_are_said(tmp_path: Path) -> None:
         read(write(tmp_path, SOA + "$INCLUDE d10\n" * 1001))
 
 
+@pytest.mark.parametrize("numbers", ["0-1000000", f"1-{'9' * 30}", "0-4294967295/4294"])
+def test_numbers_without_end_are_refused(tmp_path: Path, numbers: str) -> None:
+    with pytest.raises(UsageError, match=r"zone, line 3: \$GENERATE makes at most 1,000,000 records"):
+        read(write(tmp_path, f"{SOA}\n$GENERATE {numbers} a$ 60 A 192.0.2.1\n"))
+    few = write(tmp_path, f"{SOA}$GENERATE 0-4294967295/2147483647 a$ 60 A 192.0.2.1\n")
+    assert owners(few) == {"lab.test.", "a0.lab.test.", "a2147483647.lab.test.", "a4294967294.lab.test."}
+
+
 def test_a_fault_in_an_included_file_names_it(tmp_path: Path) -> None:
     write(tmp_path, "\nwww 60 A 192.0.2.444\n", "hosts")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")

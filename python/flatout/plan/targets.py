@@ -40,6 +40,8 @@ def named(host: str, port: int, *, what: str, own: bool = False) -> list[Endpoin
         return [Endpoint(literal[0], port, literal[1])]
     if ":" in host:
         raise UsageError(f"{what} '{host}' is no IPv6 address")
+    if "/" in host:
+        raise UsageError(f"{what} '{host}': name one host, not a network, a path or a URL")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as error:

@@ -25,6 +25,9 @@ from flatout import text_files
 from flatout.errors import UsageError
 
 _INCLUDE = re.compile(r"^\$INCLUDE(?![^\s;])[^\n]*", re.MULTILINE | re.IGNORECASE)
+_GENERATE = re.compile(r"^\$GENERATE[ \t]+([0-9]+)-([0-9]+)(?:/([0-9]+))?", re.MULTILINE | re.IGNORECASE)
+# More would take minutes to read, and much memory.
+_MOST_GENERATED = 1_000_000
 # Deeper nesting, or more files, is an accident.
 _DEEPEST = 10
 _MOST_INCLUDES = 1000
@@ -126,6 +129,10 @@ class _Files:
         return self._texts[path]
 
     def _read_part(self, reader: dns.zonefile.Reader, path: Path, text: str, line: int) -> None:
+        for found in _GENERATE.finditer(text):
+            if _is_too_many(*found.groups()):
+                at = line + text.count("\n", 0, found.start())
+                raise self._error(path, at, f"$GENERATE makes at most {_MOST_GENERATED:,} records")
         stream = io.StringIO(text)
         reader.tok = dns.tokenizer.Tokenizer(stream, "")
         try:
@@ -195,6 +202,13 @@ def _operands(directive: str, origin: dns.name.Name | None) -> tuple[str, dns.na
         origin = tokens.as_name(token, origin)
         tokens.get_eol()
     return name.unescape().value, origin
+
+
+def _is_too_many(first: str, last: str, step: str | None) -> bool:
+    """Whether a range of $GENERATE has too many numbers. What dnspython refuses itself is not."""
+    if max(map(len, (first, last, step or "1"))) > 18:
+        return True
+    return int(last) - int(first) >= _MOST_GENERATED * max(int(step or 1), 1)
 
 
 def _why(error: Exception) -> str:
