@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from flatout.cli.output import exit_code
 from flatout.errors import GeneratorError, TargetError
 from flatout.limit_search.drive import Environment, find_limit
 from flatout.limit_search.sentence import sentence
+from flatout.result.machine import Placement, PlacementTarget
 from flatout.result.model import Goal, Limit, LimitResult, LoadResult, Search, StoppedBy
 from flatout.runner.progress import RunProgress, SearchProgress
 
@@ -180,6 +182,21 @@ def test_a_server_that_does_not_come_back_ends_the_search() -> None:
     )
     assert world.probes == 5
     assert 2.0 < sum(world.rests[-5:]) < 6.0
+
+
+def test_a_process_that_ended_is_named_where_the_target_does_not_come_back() -> None:
+    world = Virtual(dies_above=180_000, capacity=170_000)
+    measure = world.measure
+
+    def with_process(*arguments: Any) -> LoadResult:
+        ended = [500] if (result := measure(*arguments)).outcomes.answered == 0 else []
+        about = PlacementTarget(pids=[500], command="srv", threads=1, sockets=1, cpus=[0], ended=ended)
+        return msgspec.structs.replace(result, placement=Placement(target=about, cpus=[1]))
+
+    world.measure = with_process  # type: ignore[method-assign]
+    result = world.find()
+    assert "after the trial at 242,884/s: srv (process 500) ended. Until then: held" in result.sentence
+    assert result.trials[-1].why == "made by hand; srv (process 500) ended"
 
 
 def test_the_probe_may_find_the_target_gone() -> None:

@@ -1,7 +1,7 @@
 """Measures how threads compete for CPUs: run-queue delay, involuntary switches, steal, softirq time.
 
 Sources: /proc/PID/task/TID/schedstat (time on a CPU and waiting for one, ns), /proc/stat (busy time, softirq and steal
-of each CPU, in ticks). What cannot be read is None, and the rest stands.
+of each CPU, in ticks), /proc/net/softnet_stat (drops). What cannot be read is None, and the rest stands.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ class CpuTimes(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds."""
+    """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds.
+
+    `backlog_drops`: packets that this host's receive backlogs were too full for; None where that is not counted.
+    """
 
     threads: dict[int, tuple[int, int]]
     cpus: dict[int, CpuTimes]
     own_s: float
+    backlog_drops: int | None = None
 
 
 def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
@@ -43,15 +47,25 @@ def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
         if times is not None:
             found[thread.tid] = times
     own = os.times()
-    return Sample(found, _cpus(proc), own.user + own.system)
+    return Sample(found, _cpus(proc), own.user + own.system, _backlog_drops(proc))
+
+
+def _backlog_drops(proc: Path) -> int | None:
+    """The second column of /proc/net/softnet_stat, in hexadecimal, over all CPUs."""
+    try:
+        lines = (proc / "net/softnet_stat").read_text(encoding="ascii").splitlines()
+        return sum(int(line.split()[1], 16) for line in lines)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _schedstat(path: Path) -> tuple[int, int] | None:
     try:
-        words = path.read_text(encoding="ascii").split()
-        return int(words[0]), int(words[1])
-    except (OSError, ValueError, IndexError):
+        run_ns, wait_ns, turns = (int(word) for word in path.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
         return None
+    # All zero: the kernel has the file but does not count.
+    return (run_ns, wait_ns) if turns else None
 
 
 def _cpus(proc: Path) -> dict[int, CpuTimes]:
@@ -88,6 +102,7 @@ def between(
     target = _target(before, after, seconds)
     known_s = after.own_s - before.own_s + (target.cpu_s if target and not inside else 0.0)
     busy_s = sum(now.busy - was.busy for was, now in pairs.values())
+    drops = (before.backlog_drops, after.backlog_drops)
     return Contention(
         run_delay_s=None if run_delay_ns is None else run_delay_ns / 1e9,
         involuntary_switches=involuntary_switches,
@@ -96,6 +111,7 @@ def between(
         softirq_s={str(cpu): round(now.softirq - was.softirq, 3) for cpu, (was, now) in pairs.items()},
         others_s=max(round(busy_s - known_s, 3), 0.0) if pairs else None,
         elapsed_s=round(seconds, 3),
+        backlog_drops=None if drops[0] is None or drops[1] is None else max(drops[1] - drops[0], 0),
         target=target,
     )
 

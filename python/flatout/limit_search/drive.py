@@ -150,7 +150,13 @@ class _SearchRun:
                 self.environment.rest(pause_s)
         load = self.past[-1].load
         unit = "/s" if self.search.axis == "rate" else " connections"
-        return _Stop("target", f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}")
+        why = f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}"
+        return _Stop("target", f"{why}: {gone}" if (gone := self._gone()) else why)
+
+    def _gone(self) -> str:
+        """That the target's process ended in a trial; empty where that is not known."""
+        seen = [trial.placement.target for trial in self.trials if trial.placement and trial.placement.target]
+        return seen[-1].ended_text if seen else ""
 
     def _invalid_in_a_row(self) -> int:
         """Disturbances of a machine last: the rest before the next trial grows with this number."""

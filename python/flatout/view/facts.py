@@ -92,16 +92,28 @@ def search_notes(result: LimitResult) -> list[str]:
     if limit.censored > 0:
         notes.append(f"Of all trial time {fmt.percent(limit.censored)} was disturbed and left out.")
     if result.trials:
-        notes.append(shared_cpus(result.trials[-1]))
+        # Once the target has ended, nothing of it can be seen any more.
+        held = [trial for trial in result.trials if trial.verdict == "held"]
+        notes.append(placed((held or result.trials)[-1]))
     return [note for note in notes if note]
 
 
-def shared_cpus(run: LoadResult) -> str:
-    """That load threads and target shared CPUs; empty where they did not."""
+def placed(run: LoadResult) -> str:
+    """That load threads and target shared CPUs, or that this is unknown; empty where they did not."""
     placement = run.placement
-    if placement is None or not placement.shared_cpus:
+    if placement is None:
         return ""
-    return f"CPUs {', '.join(map(str, placement.shared_cpus))} were {placement.why}."
+    if cpus := placement.shared_cpus:
+        several = len(cpus) > 1
+        numbers = ", ".join(map(str, cpus))
+        return f"{'CPUs' if several else 'CPU'} {numbers} {'were' if several else 'was'} {placement.why}."
+    if placement.where in ("hidden", "nobody"):
+        return f"Whether load threads shared CPUs with the target is unknown: {placement.why}."
+    if placement.target and not placement.target.ended and run.contention and run.contention.target is None:
+        return (
+            f"How long {placement.target.name} waited for CPUs is unknown: this kernel does not count it (schedstat)."
+        )
+    return ""
 
 
 def asked(axis: Axis) -> str:
