@@ -185,18 +185,24 @@ def test_a_server_that_does_not_come_back_ends_the_search() -> None:
 
 
 def test_a_process_that_ended_is_named_where_the_target_does_not_come_back() -> None:
-    world = Virtual(dies_above=180_000, capacity=170_000)
-    measure = world.measure
+    def find(after: Placement) -> LimitResult:
+        world = Virtual(dies_above=180_000, capacity=170_000)
+        measure = world.measure
 
-    def with_process(*arguments: Any) -> LoadResult:
-        ended = [500] if (result := measure(*arguments)).outcomes.answered == 0 else []
-        about = PlacementTarget(pids=[500], command="srv", threads=1, sockets=1, cpus=[0], ended=ended)
-        return msgspec.structs.replace(result, placement=Placement(target=about, cpus=[1]))
+        def with_process(*arguments: Any) -> LoadResult:
+            result = measure(*arguments)
+            return msgspec.structs.replace(result, placement=Placement(target=about) if not world.dead else after)
 
-    world.measure = with_process  # type: ignore[method-assign]
-    result = world.find()
-    assert "after the trial at 242,884/s: srv (process 500) ended. Until then: held" in result.sentence
-    assert result.trials[-1].why == "made by hand; srv (process 500) ended"
+        world.measure = with_process  # type: ignore[method-assign]
+        return world.find()
+
+    about = PlacementTarget(pids=[500], command="srv", threads=1, sockets=1, cpus=[0])
+    in_trial = find(Placement(target=msgspec.structs.replace(about, ended=[500])))
+    assert "after the trial at 242,884/s: srv (process 500) ended. Until then: held" in in_trial.sentence
+    assert in_trial.trials[-1].why == "made by hand; srv (process 500) ended"
+    between = find(Placement(where="nobody"))
+    assert "after the trial at 242,884/s: srv (process 500) no longer listens. Until then" in between.sentence
+    assert "srv" not in find(Placement(target=about)).sentence
 
 
 def test_the_probe_may_find_the_target_gone() -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from flatout.host import quota
 from flatout.host.target import Thread
 from flatout.result.machine import Contention, TargetContention
 
 PROC = Path("/proc")
+Number = TypeVar("Number", int, float)
 # Fields of a line of /proc/stat (proc_stat(5)), from user time on: idle and iowait are no work.
 _IDLE, _SOFTIRQ, _STEAL = (3, 4), 6, 7
 
@@ -30,13 +32,15 @@ class CpuTimes(NamedTuple):
 class Sample(NamedTuple):
     """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds.
 
-    `backlog_drops`: packets that this host's receive backlogs were too full for; None where that is not counted.
+    `backlog_drops`: packets that this host's receive backlogs were too full for; `throttled_s`: what a CPU quota has
+    taken from this process's control group. None where that is not counted.
     """
 
     threads: dict[int, tuple[int, int]]
     cpus: dict[int, CpuTimes]
     own_s: float
     backlog_drops: int | None = None
+    throttled_s: float | None = None
 
 
 def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
@@ -47,7 +51,7 @@ def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
         if times is not None:
             found[thread.tid] = times
     own = os.times()
-    return Sample(found, _cpus(proc), own.user + own.system, _backlog_drops(proc))
+    return Sample(found, _cpus(proc), own.user + own.system, _backlog_drops(proc), quota.throttled_s(proc))
 
 
 def _backlog_drops(proc: Path) -> int | None:
@@ -102,7 +106,6 @@ def between(
     target = _target(before, after, seconds)
     known_s = after.own_s - before.own_s + (target.cpu_s if target and not inside else 0.0)
     busy_s = sum(now.busy - was.busy for was, now in pairs.values())
-    drops = (before.backlog_drops, after.backlog_drops)
     return Contention(
         run_delay_s=None if run_delay_ns is None else run_delay_ns / 1e9,
         involuntary_switches=involuntary_switches,
@@ -111,9 +114,15 @@ def between(
         softirq_s={str(cpu): round(now.softirq - was.softirq, 3) for cpu, (was, now) in pairs.items()},
         others_s=max(round(busy_s - known_s, 3), 0.0) if pairs else None,
         elapsed_s=round(seconds, 3),
-        backlog_drops=None if drops[0] is None or drops[1] is None else max(drops[1] - drops[0], 0),
+        backlog_drops=_grown(before.backlog_drops, after.backlog_drops),
+        throttled_s=_grown(before.throttled_s, after.throttled_s),
         target=target,
     )
+
+
+def _grown(before: Number | None, after: Number | None) -> Number | None:
+    """By how much a counter has grown; None where it is unknown."""
+    return None if before is None or after is None else after - before
 
 
 def _target(before: Sample, after: Sample, seconds: float) -> TargetContention | None:

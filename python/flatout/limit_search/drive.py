@@ -154,9 +154,13 @@ class _SearchRun:
         return _Stop("target", f"{why}: {gone}" if (gone := self._gone()) else why)
 
     def _gone(self) -> str:
-        """That the target's process ended in a trial; empty where that is not known."""
-        seen = [trial.placement.target for trial in self.trials if trial.placement and trial.placement.target]
-        return seen[-1].ended_text if seen else ""
+        """That the target's process ended in a trial, or between two; empty where that is not known."""
+        placements = [trial.placement for trial in self.trials if trial.placement]
+        seen = [placement.target for placement in placements if placement.target]
+        if not seen:
+            return ""
+        left = f"{seen[-1].name} no longer listens" if placements[-1].where == "nobody" else ""
+        return seen[-1].ended_text or left
 
     def _invalid_in_a_row(self) -> int:
         """Disturbances of a machine last: the rest before the next trial grows with this number."""

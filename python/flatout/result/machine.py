@@ -77,8 +77,9 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     does not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave
     to others, `softirq_s`, the time in soft interrupts by CPU, and `others_s`, the CPU time that neither this
     process nor the target used; all within `elapsed_s`. `backlog_drops` are packets, not only this load's, for
-    which this host's receive backlog was too full (net.core.netdev_max_backlog). `target` is null where the
-    target's threads cannot be read.
+    which this host's receive backlog was too full (net.core.netdev_max_backlog). `throttled_s` is the CPU time,
+    over all CPUs, that a quota took from this process's control group. `target` is null where the target's threads
+    cannot be read.
     """
 
     run_delay_s: float | None
@@ -89,7 +90,15 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     others_s: float | None = None
     elapsed_s: float = 0.0
     backlog_drops: int | None = None
+    throttled_s: float | None = None
     target: TargetContention | None = None
+
+    @property
+    def throttled_text(self) -> str:
+        """That a CPU quota held threads up, in words; empty where none did."""
+        if not self.throttled_s:
+            return ""
+        return f"a CPU quota took {self.throttled_s:.2g} s of CPU time from this process's control group (cpu.max)"
 
 
 class Subintervals(msgspec.Struct, frozen=True, kw_only=True):

@@ -191,9 +191,11 @@ def _ended(word: RunVerdict, why: str, placement: Placement) -> tuple[str, list[
 
 
 def _on_this_host(plan: Plan, running: LoadRun, contention: Contention) -> list[str]:
-    """Notes on calls that this host refuses, and on what it dropped itself."""
+    """Notes on calls that this host refuses, on CPU time that it withheld, and on what it dropped itself."""
     own_drops, backlog = running.counts()["own_drops"], contention.backlog_drops or 0
+    throttled = contention.throttled_text
     return [
+        *([throttled] if throttled else []),
         *_fallbacks(plan, running),
         *([f"{own_drops:,} of the lost answers reached this host but were not read in time"] if own_drops else []),
         *([f"this host dropped {backlog:,} packets before they reached a socket (backlog)"] if backlog else []),

@@ -95,7 +95,16 @@ def search_notes(result: LimitResult) -> list[str]:
         # Once the target has ended, nothing of it can be seen any more.
         held = [trial for trial in result.trials if trial.verdict == "held"]
         notes.append(placed((held or result.trials)[-1]))
+        notes.append(_throttled(result.trials))
     return [note for note in notes if note]
+
+
+def _throttled(trials: Sequence[Trial]) -> str:
+    """How many trials a CPU quota held up; empty where none."""
+    held_up = [trial for trial in trials if trial.contention and trial.contention.throttled_s]
+    if not held_up:
+        return ""
+    return f"In {len(held_up)} of {len(trials)} trials a CPU quota held this process's control group up (cpu.max)."
 
 
 def placed(run: LoadResult) -> str:
