@@ -20,7 +20,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use flatout_net::{Batch, CallError, Datagrams, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, RunDelay, SendResult};
 use flatout_wire::{Client, Protocol};
 
 use crate::clock::Clock;
@@ -74,7 +74,7 @@ pub struct Times {
 }
 
 /// How a worker goes about it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct WorkerOptions {
     /// Arrivals carry the kernel's stamp.
     pub stamps: bool,
@@ -88,6 +88,10 @@ pub struct WorkerOptions {
     pub slow_after: Option<u64>,
     /// The worker shares its CPU with the target, so it yields where others spin.
     pub shares_cpus: bool,
+    /// After the last request, answers are awaited by how long others took, not for the whole timeout.
+    pub brief_drain: bool,
+    /// Threads of the target whose waits for a CPU are kept by subinterval.
+    pub target_delay: RunDelay,
 }
 
 /// What a worker is made of.
@@ -119,7 +123,8 @@ pub struct DatagramClient<P: Protocol, L, C> {
     client: P::Client,
     link: L,
     clock: C,
-    options: WorkerOptions,
+    first_flow: u32,
+    stamps: bool,
     ping_pong: Option<PingPongPacer>,
     cursor: Cursor,
     /// What the requests of the present group ask about.
@@ -147,7 +152,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
             clock: parts.clock,
-            options: parts.options,
+            first_flow: parts.options.first_flow,
+            stamps: parts.options.stamps,
             ping_pong: parts.options.ping_pong.map(PingPongPacer::new),
             cursor: parts.cursor,
             queries: Vec::with_capacity(GROUP),
@@ -243,7 +249,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
             self.next_flow();
         }
         let until = now.min(self.turn_began + TURN_NS - 1);
-        let flow_id = self.options.first_flow + self.flow as u32;
+        let flow_id = self.first_flow + self.flow as u32;
         let (mut count, mut length) = (0, 0);
         self.queries.clear();
         while count < GROUP && self.schedule.due(count).is_some_and(|due| due <= until) {
@@ -285,7 +291,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         }
         let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
         // The kernel's stamps let answers lie: woken by each of them, the worker would take its CPU from the target.
-        if self.schedule.shares_cpus() && self.options.stamps && self.ping_pong.is_none() {
+        if self.schedule.shares_cpus() && self.stamps && self.ping_pong.is_none() {
             self.clock.give_way(idle_time);
         } else {
             self.poll_replies(now, idle_time);

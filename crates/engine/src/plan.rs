@@ -61,6 +61,10 @@ pub struct LoadPlan {
     pub shares_cpus: bool,
     /// An answer later than this after due counts as slow in its subinterval, ns.
     pub slow_after_ns: Option<u64>,
+    /// Whether, after the last request, answers are awaited by how long others took, not for the whole timeout.
+    pub brief_drain: bool,
+    /// The target's threads on this host, whose waits for a CPU are kept by subinterval: /proc/PID/task/TID/schedstat.
+    pub target_schedstats: Vec<PathBuf>,
     /// Whether arrivals carry the kernel's stamps.
     pub stamps: bool,
     /// Whether several datagrams of one flow leave in one call that the kernel cuts apart.

@@ -97,11 +97,14 @@ impl LoadRun {
     }
 
     /// Once all is over: the length of a subinterval in ns, and for each (sent, unsent, answered, slow, largest lateness
-    /// in ns) of what was due in it.
+    /// in ns, longest wait of a thread of the target in ns) of what was due in it.
     #[allow(clippy::type_complexity)]
-    fn subintervals(&self, py: Python<'_>) -> (u64, Vec<(u64, u64, u64, u64, u64)>) {
+    fn subintervals(&self, py: Python<'_>) -> (u64, Vec<(u64, u64, u64, u64, u64, u64)>) {
         let sum = self.with(py, |run| run.subintervals());
-        let rows = sum.all().iter().map(|one| (one.sent, one.unsent, one.answered, one.slow, one.lateness_max));
+        let rows = sum
+            .all()
+            .iter()
+            .map(|one| (one.sent, one.unsent, one.answered, one.slow, one.lateness_max, one.target_waited));
         (sum.length_ns(), rows.collect())
     }
 

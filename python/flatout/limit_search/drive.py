@@ -24,7 +24,7 @@ from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
 
 _REST_S = 0.1
-_REST_AFTER_FAILED_S = 0.25
+_REST_AFTER_FAILED_S = 0.1
 _MOST_DOUBLINGS = 3
 # Between the probes of a target that does not answer properly yet; after the last it counts as lost.
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0)

@@ -94,7 +94,8 @@ def _by_this_host(result: LoadResult, part: Undisturbed, goal: Goal, criteria: l
     dropped = result.contention.backlog_drops or 0 if result.contention else 0
     if lost and not missed and dropped >= part.lost:
         return f"this host dropped {dropped:,} packets before they reached a socket (backlog)"
-    return waiting.explains(max(lost, LATE_SHARE if missed else 0.0), result.contention, result.placement)
+    share = max(lost, LATE_SHARE if missed else 0.0)
+    return waiting.explains(share, result.contention, result.placement, part.waited)
 
 
 def _meaningless(result: LoadResult) -> str | None:

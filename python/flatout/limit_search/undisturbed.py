@@ -1,12 +1,15 @@
-"""The part of a trial in which the generator kept its schedule: what it sent there, and what became of it. Pure.
+"""The part of a trial in which the machine disturbed nothing: what was sent there, and what became of it. Pure.
 
-Only facts of the generator decide what is left out, never loss: else the rest would look better than the server is.
+The generator kept its schedule there, and no thread of the target waited for a CPU. Only such facts decide what is left
+out, never loss: else the rest would look better than the server is.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+from flatout.result import waiting
 from flatout.result.machine import Subintervals
 from flatout.result.model import LoadResult
 from flatout.result.thresholds import LATENESS_NS, UNSENT_SHARE
@@ -17,10 +20,18 @@ OTHERS_SHARE = 0.15
 LEAST_SHARE = 0.5
 
 
+# A thread of the target that waits for a CPU for longer may lose what its receive buffer cannot hold meanwhile: as Linux
+# sets it up, 277 small datagrams. Half of them, for a wait is seldom alone.
+_BUFFERED = 138
+_MOST_WAITED_NS = 500_000
+
+
 class Undisturbed(NamedTuple):
     """The undisturbed part of a trial.
 
     share: of the trial's time.
+    waited: of its own time, the share for which a thread of the target waited for a CPU, where that may explain a loss;
+    None: not known for parts.
     sent, lost: requests that were due in it; answers that this host itself dropped count as answered.
     slow: of its answers, the share that came later after due than the goal for p99.
     behind: the generator could not keep its schedule for most of the time, so the load is beyond it.
@@ -31,6 +42,7 @@ class Undisturbed(NamedTuple):
     lost: int
     slow: float
     behind: bool
+    waited: float | None = None
 
     @property
     def loss(self) -> float | None:
@@ -39,18 +51,55 @@ class Undisturbed(NamedTuple):
 
 
 def undisturbed(result: LoadResult) -> Undisturbed:
-    """Leaves out the parts in which a request left more than 1 ms late or not at all, and the part after each."""
+    """Leaves out the parts in which a request left more than 1 ms late or not at all, and the part after each.
+
+    Then those in which a thread of the target waited for a CPU, and the part after each. Where that leaves too little,
+    as with a target that shares every CPU, they stay, and `waited` says how long.
+    """
     parts = result.subintervals
     if result.one_way or parts is None or not any(parts.sent):
         return _whole(result)
-    late = [lateness > LATENESS_NS for lateness in parts.lateness_max_ns]
-    kept = [n for n, is_late in enumerate(late) if not is_late and not (n and late[n - 1])]
+    late = {n + after for n, ns in enumerate(parts.lateness_max_ns) if ns > LATENESS_NS for after in (0, 1)}
+    on_time = [n for n in range(len(parts.sent)) if n not in late]
+    waits = _waits(result, parts)
+    waited = _waiting(waits, parts.length_s * 1e9)
+    apart = [n for n in on_time if n not in waited]
+    if len(apart) < LEAST_SHARE * len(parts.sent):
+        return _part(result, parts, on_time, sum(waits[n] for n in on_time))
+    return _part(result, parts, apart, 0)
+
+
+def _waits(result: LoadResult, parts: Subintervals) -> list[int]:
+    """For how many ns the target waited in each part: 0 where that was too short to matter, or for its own threads."""
+    if waiting.is_its_own(result.contention, result.placement):
+        return [0] * len(parts.sent)
+    length_ns = parts.length_s * 1e9
+    waits = parts.target_waited_ns or [0] * len(parts.sent)
+    return [
+        wait if wait > min(_BUFFERED * length_ns / max(sent, 1), _MOST_WAITED_NS) else 0
+        for wait, sent in zip(waits, parts.sent, strict=True)
+    ]
+
+
+def _waiting(waits: list[int], length_ns: float) -> set[int]:
+    """The parts in which the target may have waited, and the one after. A wait is counted in the part it ends in."""
+    return {
+        part
+        for n, wait in enumerate(waits)
+        if wait
+        for part in range(n - math.ceil(wait / length_ns), n + 2)
+    }
+
+
+def _part(result: LoadResult, parts: Subintervals, kept: list[int], waited_ns: int) -> Undisturbed:
     sent = sum(parts.sent[n] for n in kept)
     answered = sum(parts.answered[n] for n in kept)
     slow = sum(parts.slow[n] for n in kept)
     # Where in the run they were is not known; that they are no loss of the server's is.
     lost = max(sent - answered - result.own_drops, 0)
-    return Undisturbed(len(kept) / len(late), sent, lost, slow / answered if answered else 0.0, _is_behind(parts))
+    share, behind = len(kept) / len(parts.sent), _is_behind(parts)
+    waited = waited_ns / (parts.length_s * 1e9 * len(kept)) if kept and any(parts.target_waited_ns) else None
+    return Undisturbed(share, sent, lost, slow / answered if answered else 0.0, behind, waited)
 
 
 def _is_behind(parts: Subintervals) -> bool:

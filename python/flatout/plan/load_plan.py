@@ -87,6 +87,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     cpus: tuple[int, ...]
     shares_cpus: bool
     slow_after_ns: int | None
+    brief_drain: bool
+    target_schedstats: list[str]
     stamps: bool
     segmented: bool
     log: Log | None

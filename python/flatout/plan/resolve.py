@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 
 import msgspec
 
@@ -105,7 +106,8 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         [endpoint, *beside],
         sources,
         placement=placement,
-        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        as_trial=as_trial,
+        target_threads=target.threads,
     )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
@@ -223,7 +225,8 @@ def _load_plan(
     sources: list[targets.Address],
     *,
     placement: Placement,
-    slow_after_ns: int | None,
+    as_trial: AsTrial | None,
+    target_threads: Iterable[Thread],
 ) -> LoadPlan:
     index, of = scenario.node or (1, 1)
     return LoadPlan(
@@ -248,11 +251,18 @@ def _load_plan(
         workers=scenario.threads,
         cpus=tuple(placement.cpus),
         shares_cpus=bool(placement.shared_cpus),
-        slow_after_ns=slow_after_ns,
+        slow_after_ns=as_trial.slow_after_ns if as_trial else None,
+        # Over connections an answer may follow a retransmission, after 200 ms.
+        brief_drain=as_trial is not None and not scenario.streams,
+        target_schedstats=[_schedstat(thread) for thread in target_threads] if as_trial else [],
         stamps=scenario.stamps == "kernel",
         segmented=scenario.gso,
         log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),
     )
+
+
+def _schedstat(thread: Thread) -> str:
+    return f"/proc/{thread.pid}/task/{thread.tid}/schedstat"
 
 
 def _connection_policy(scenario: Scenario) -> ConnectionPolicy:

@@ -101,10 +101,11 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
         return f"a CPU quota took {self.throttled_s:.2g} s of CPU time from this process's control group (cpu.max)"
 
 
-class Subintervals(msgspec.Struct, frozen=True, kw_only=True):
+class Subintervals(msgspec.Struct, frozen=True):
     """The counted time of a run in parts of `length_s`: what was due in each, whenever it was answered.
 
     `slow` are answers later after due than the goal for p99; 0 without one. `lateness_max_ns` is the generator's.
+    `target_waited_ns` is the longest that a thread of the target waited for a CPU; 0 where none can be read.
     """
 
     length_s: float
@@ -113,3 +114,4 @@ class Subintervals(msgspec.Struct, frozen=True, kw_only=True):
     answered: list[int]
     slow: list[int]
     lateness_max_ns: list[int]
+    target_waited_ns: list[int] = []

@@ -89,8 +89,5 @@ def competed(result: LoadResult) -> bool:
 def subintervals(running: LoadRun) -> Subintervals:
     """The engine's subintervals, column by column."""
     length_ns, rows = running.subintervals()
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(5)]
-    sent, unsent, answered, slow, lateness = columns
-    return Subintervals(
-        length_s=length_ns / 1e9, sent=sent, unsent=unsent, answered=answered, slow=slow, lateness_max_ns=lateness
-    )
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(6)]
+    return Subintervals(length_ns / 1e9, *columns)

@@ -31,7 +31,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         for _ in 0..budget {
             if self.poll_state.at == self.poll_state.ready {
                 let now = self.clock.now();
-                let pause = if self.options.stamps && self.ping_pong.is_none() { UNHURRIED_NS } else { 0 };
+                let pause = if self.stamps && self.ping_pong.is_none() { UNHURRIED_NS } else { 0 };
                 if now < self.poll_state.polled_at + pause || !self.poll_replies(now, Duration::ZERO) {
                     return false;
                 }
@@ -67,7 +67,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
                 0
             }
         };
-        if self.options.stamps && self.poll_state.ready > 0 {
+        if self.stamps && self.poll_state.ready > 0 {
             self.poll_state.unix_offset = self.clock.unix_offset();
         }
         self.poll_state.ready > 0
@@ -96,7 +96,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
 
     fn read(&mut self, flow: usize, slot: usize, now: u64) {
         let stamp = self.stamp(slot, now);
-        let flow_id = self.options.first_flow + flow as u32;
+        let flow_id = self.first_flow + flow as u32;
         let ring = self.tracker.rings.of(flow);
         let said = classify_reply::<P>(&self.client, &self.cursor, &ring, flow_id, self.incoming.packet(slot));
         let Some((index, outcome, tally)) = said else {
@@ -116,7 +116,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
 
     /// When the kernel had it, where that was asked for.
     fn stamp(&mut self, slot: usize, now: u64) -> Option<u64> {
-        if !self.options.stamps {
+        if !self.stamps {
             return None;
         }
         let stamp = self.incoming.meta(slot).stamp_unix_ns;
@@ -133,7 +133,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
                 Ok(None) => return,
                 Err(error) => return self.tracker.give_up(&error),
             };
-            let flow_id = self.options.first_flow + flow as u32;
+            let flow_id = self.first_flow + flow as u32;
             let quoted = quote.get(..refused.quoted).unwrap_or_default();
             if let Some(index) = self.client.recognise(flow_id, quoted) {
                 let seen = self.clock.now();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use flatout_net::{Epoll, FlowOptions, Flows, Streams, Uring};
+use flatout_net::{Epoll, FlowOptions, Flows, RunDelay, Streams, Uring};
 use flatout_wire::{Client, Decode, Link, Protocol, ProtocolOption};
 
 use crate::clock::{Clock, SystemClock, unix_now};
@@ -122,7 +122,7 @@ impl<P: Protocol> Common<'_, P> {
                 options: WorkerOptions {
                     stamps: self.plan.stamps,
                     ping_pong: self.plan.ping_pong.map(|how| how.wait),
-                    ..self.options(first_flow, self.plan.slots_a_flow())
+                    ..self.options(n, first_flow, self.plan.slots_a_flow())
                 },
                 link,
                 clock: self.clock,
@@ -156,7 +156,7 @@ impl<P: Protocol> Common<'_, P> {
                 pacer: self.ticking(n),
                 senders: self.senders(n, flows, named)?,
                 times: self.lengths().from(begin),
-                options: self.options(first_flow, 0),
+                options: self.options(n, first_flow, 0),
                 published: Arc::clone(&published),
                 log_writer: self.log_writer(),
             });
@@ -241,7 +241,7 @@ impl<P: Protocol> Common<'_, P> {
             pacer: self.pacer(n),
             barrier: Arc::clone(self.barrier),
             lengths: self.lengths(),
-            options: self.options((n * widest) as u32, plan.slots_a_connection()),
+            options: self.options(n, (n * widest) as u32, plan.slots_a_connection()),
             connections,
             slots,
             target: self.target,
@@ -252,12 +252,16 @@ impl<P: Protocol> Common<'_, P> {
         }
     }
 
-    fn options(&self, first_flow: u32, slots: usize) -> WorkerOptions {
+    fn options(&self, n: usize, first_flow: u32, slots: usize) -> WorkerOptions {
+        // One worker reads them for all.
+        let target_schedstats = if n == 0 { self.plan.target_schedstats.as_slice() } else { &[] };
         WorkerOptions {
             slots,
             first_flow,
             slow_after: self.plan.slow_after_ns,
             shares_cpus: self.plan.shares_cpus,
+            brief_drain: self.plan.brief_drain,
+            target_delay: RunDelay::open(target_schedstats),
             ..WorkerOptions::default()
         }
     }

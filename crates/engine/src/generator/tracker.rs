@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::subinterval::Subintervals;
+use super::subinterval::{Subintervals, TargetDelay};
 use super::{GRACE_NS, SECOND_NS, TICK_NS, Times, WorkerOptions};
 use crate::flow::{Head, Rings, Settled, Slot};
 use crate::histogram::Recorder;
@@ -16,6 +16,8 @@ use crate::tally::{Counts, Outcome, Unsent};
 
 /// So many rings are looked through each tick, at least.
 const RINGS_A_TICK: usize = 64;
+/// Where the drain is brief, an answer that takes so many times as long as the slowest so far counts as lost.
+const SLOWER_BY: u64 = 4;
 
 /// One arrival or refusal, once it is known which request it concerns.
 pub(super) struct Event {
@@ -36,6 +38,7 @@ pub(super) struct RequestTracker {
     pub(super) published: Arc<PublishedRun>,
     pub(super) times: Times,
     subintervals: Subintervals,
+    target_delay: TargetDelay,
     slow_after: u64,
     first_flow: u32,
     log_writer: Option<LogWriter>,
@@ -44,6 +47,9 @@ pub(super) struct RequestTracker {
     pub(super) next_tick: u64,
     next_ring: usize,
     last_sent: u64,
+    /// The longest that an answer took, ns.
+    slowest: u64,
+    brief_drain: bool,
     /// Requests that left and have not settled, warm-up's too.
     open: u64,
     /// Lost with connections that are over.
@@ -68,6 +74,7 @@ impl RequestTracker {
             published,
             times,
             subintervals: Subintervals::new(times),
+            target_delay: TargetDelay::new(options.target_delay),
             slow_after: options.slow_after.unwrap_or(u64::MAX),
             first_flow: options.first_flow,
             log_writer,
@@ -76,6 +83,8 @@ impl RequestTracker {
             next_tick: 0,
             next_ring: 0,
             last_sent: 0,
+            slowest: 0,
+            brief_drain: options.brief_drain,
             open: 0,
             lost_for_good: 0,
             stop_at: None,
@@ -201,7 +210,9 @@ impl RequestTracker {
                 subinterval.answered += 1;
                 subinterval.slow += u64::from(from_due > self.slow_after);
             }
-            self.recorder.from_sent.record(event.seen.saturating_sub(slot.sent));
+            let from_sent = event.seen.saturating_sub(slot.sent);
+            self.slowest = self.slowest.max(from_sent);
+            self.recorder.from_sent.record(from_sent);
             if let Some(reading) = event.reading {
                 self.recorder.reading.record(reading);
             }
@@ -265,6 +276,7 @@ impl RequestTracker {
         self.expire_some(now);
         self.published.offer(&self.counts);
         let from = self.times.counted_from;
+        self.target_delay.tick(now.checked_sub(from), &mut self.subintervals);
         while now >= from + self.second_end() {
             self.end_second(self.second_end());
         }
@@ -292,7 +304,11 @@ impl RequestTracker {
 
     /// Whether, with nothing more due, nothing more is to be awaited.
     pub(super) fn settled(&self, now: u64) -> bool {
-        let timeout = self.times.timeout;
+        let timeout = if self.brief_drain && self.slowest > 0 {
+            self.times.timeout.min((self.slowest * SLOWER_BY).max(GRACE_NS))
+        } else {
+            self.times.timeout
+        };
         // Where answers have come late, those to the last requests are given as long again.
         let patience = if self.counts.late > 0 { timeout * 2 } else { timeout };
         let patience = if self.stop_at.is_some() { patience.min(GRACE_NS * 2) } else { patience };
