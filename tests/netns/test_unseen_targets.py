@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("root", "namespaces")]
 
 FIRST, LAST = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 LOAD = ("--rate", "2k", "--for", "300ms", "--warmup", "200ms", "--json", "load.json")
-LIMIT = ("--budget", "4s", "--max", "2k", "--json", "limit.json")
+LIMIT = ("--budget", "5s", "--max", "2k", "--json", "limit.json")
 # Root without its capabilities is like another user: it may not look at processes that have them.
 HIDEPID = 'mount -t proc -o hidepid=2 proc /proc && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
 ANOTHER_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -13,15 +13,15 @@ from flatout.result.machine import Contention
 from flatout.view import facts
 
 
-def made(root: Path, membership: str, **stats: str) -> float | None:
+def made(folder_of_all: Path, membership: str, **stats: str) -> float | None:
     """The reading for /proc/self/cgroup and cpu.stat files by folder, with '__' for '/'."""
-    (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/cgroup").write_text(membership, encoding="ascii")
+    (folder_of_all / "proc/self").mkdir(parents=True)
+    (folder_of_all / "proc/self/cgroup").write_text(membership, encoding="ascii")
     for folder, text in stats.items():
-        at = root / "sys/fs/cgroup" / folder.replace("__", "/").removeprefix("root")
+        at = folder_of_all / "sys/fs/cgroup" / folder.replace("__", "/").removeprefix("root")
         at.mkdir(parents=True, exist_ok=True)
         (at / "cpu.stat").write_text(text, encoding="ascii")
-    return quota.throttled_s(root / "proc", root / "sys")
+    return quota.throttled_s(folder_of_all / "proc", folder_of_all / "sys")
 
 
 def test_version_2_counts_at_the_group_and_above(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The CPU quota of this process's control group: how long its threads were held up by it.
 
-Sources: /proc/self/cgroup for the group, cpu.stat of it and its parents, where the quota may be (cgroups(7), v2 and v1).
+Sources: /proc/self/cgroup for the group; cpu.stat of it and its parents, any of which may have the quota (cgroups(7)).
+Versions 1 and 2 differ in paths, fields and units.
 """
 
 from __future__ import annotations
