@@ -24,7 +24,7 @@ from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
 
 _REST_S = 0.1
-_REST_AFTER_FAILED_S = 0.1
+_REST_AFTER_FAILED_S = 0.15
 _MOST_DOUBLINGS = 3
 # Between the probes of a target that does not answer properly yet; after the last it counts as lost.
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0)
@@ -265,5 +265,7 @@ def _trial(result: LoadResult, evaluation: TrialEvaluation, step: NextTrial, sea
         "intended_connections": step.load if search.axis == "connections" else None,
         "phase": step.phase,
         "weight": evaluation.weight,
+        # They have been judged, and are most of a file's size.
+        "subintervals": None,
     }
     return Trial(**run)
