@@ -367,7 +367,7 @@ def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bo
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
-    """What this generator sends per second into a unread loopback socket: a hint only.
+    """What this generator sends per second into an unread loopback socket: a hint only.
 
     Dropping is cheaper than delivering and a real path differs, so the validity of each trial decides, not this.
     """

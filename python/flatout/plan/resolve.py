@@ -100,6 +100,7 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         threads=scenario.threads,
         cpus=capacity.cpus_of(scenario.cpus),
         share=as_trial is not None and as_trial.share_cpus,
+        careful=as_trial is not None,
     )
     engine = _load_plan(
         scenario,

@@ -103,8 +103,7 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
         nodes=[_node(number, run) for number, run in nodes],
         one_way=runs[0].one_way,
     )
-    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.require]
-    return msgspec.structs.replace(merged, requirements=met)
+    return requirements.evaluated(merged)
 
 
 def _checked(results: Any) -> list[LoadResult]:

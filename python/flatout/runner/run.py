@@ -30,7 +30,7 @@ from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
 from flatout.result.histogram import distribution, share_later_than
 from flatout.result.machine import Contention, Placement
-from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates
+from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner.competition import Competition, subintervals
 from flatout.runner.exchange import Exchange, exchange_of
@@ -161,6 +161,7 @@ def _result(
         no_connection=running.unsent_because().get("no_connection", 0),
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
+    why, gone = _ended(word, why, competing.placement)
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
     result = LoadResult(
@@ -189,12 +190,31 @@ def _result(
         readings=samples,
         contention=contention,
         warnings=[*running.failures, *([] if monitor.stopped else fewer), *account.warnings],
-        notes=[*plan.notes, *_fallbacks(plan, running), *ended, *account.notes],
+        notes=[*plan.notes, *gone, *ended, *account.notes, *_on_this_host(plan, running, contention)],
         one_way=plan.one_way,
         failed_call=failed_call,
     )
-    met = [requirements.evaluate(expression, result) for expression in scenario.require]
-    return msgspec.structs.replace(result, requirements=met)
+    return requirements.evaluated(result)
+
+
+def _ended(word: RunVerdict, why: str, placement: Placement) -> tuple[str, list[str]]:
+    """The reason and notes with the target's processes that ended during the run."""
+    text = placement.target.ended_text if placement.target else ""
+    if text and word == "target-lost":
+        return f"{why}; {text}", []
+    return why, [f"{text} during the run"] if text else []
+
+
+def _on_this_host(plan: Plan, running: LoadRun, contention: Contention) -> list[str]:
+    """Notes on calls that this host refuses, on CPU time that it withheld, and on what it dropped itself."""
+    own_drops, backlog = running.counts()["own_drops"], contention.backlog_drops or 0
+    throttled = contention.throttled_text
+    return [
+        *([throttled] if throttled else []),
+        *_fallbacks(plan, running),
+        *([f"{own_drops:,} of the lost answers reached this host but were not read in time"] if own_drops else []),
+        *([f"this host dropped {backlog:,} packets before they reached a socket (backlog)"] if backlog else []),
+    ]
 
 
 def _starved(loss: float, sent: int, contention: Contention, placement: Placement) -> str | None:
