@@ -6,7 +6,6 @@ Errors of the data path are counted, not raised.
 from __future__ import annotations
 
 import re
-
 from typing import Any
 
 
