@@ -5,6 +5,7 @@ Errors of the data path are counted, not raised.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -35,8 +36,14 @@ class ArgumentError(UsageError):
 
 def of_engine(error: Exception) -> UsageError:
     """What the engine refuses, as an error of the caller's; "name: reason" names an argument."""
-    name, colon, reason = str(error).partition(":")
-    return ArgumentError(name, f":{reason}") if colon and name.isidentifier() else UsageError(str(error))
+    text = plain(error)
+    name, colon, reason = text.partition(":")
+    return ArgumentError(name, f":{reason}") if colon and name.isidentifier() else UsageError(text)
+
+
+def plain(error: Exception) -> str:
+    """An error's text without the number that Rust puts behind the kernel's words."""
+    return re.sub(r" \(os error [0-9]+\)", "", getattr(error, "strerror", None) or str(error))
 
 
 class TargetError(FlatoutError):

@@ -24,6 +24,7 @@ from flatout.errors import (
     TargetError,
     UsageError,
     of_engine,
+    plain,
 )
 from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
@@ -122,7 +123,7 @@ _NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR
 
 
 def _start_error(error: OSError, plan: Plan) -> FlatoutError:
-    text = error.strerror or str(error)
+    text = plain(error)
     if plan.scenario.queries and text.startswith(plan.scenario.queries):
         return ArgumentError("queries", f": {text}")
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
