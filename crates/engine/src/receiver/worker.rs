@@ -23,11 +23,6 @@ const MEASURE_NS: u64 = 10_000_000;
 const OFTEN_NS: u64 = 10_000;
 /// For so long.
 const LOOK_NS: u64 = 20_000;
-/// While it looks on, a call that brought few datagrams is followed by the next after so long at the earliest: a receiver
-/// that takes each one by itself contends with the sender for the socket's queue, and both become slower.
-const GATHER_NS: u64 = 8_000;
-/// So few.
-const FEW: usize = 8;
 
 /// Whether to look on or to sleep.
 #[derive(Default)]
@@ -46,12 +41,6 @@ impl PollOrSleep {
             return self.often;
         }
         self.often && since < LOOK_NS
-    }
-
-    /// Whether to let datagrams gather until after `time`, `count` having come by `now`.
-    pub(crate) fn gathers(&self, count: usize, now: u64, time: u64) -> bool {
-        // A clock that is set back ends it.
-        self.often && count < FEW && time.wrapping_sub(now) < GATHER_NS
     }
 }
 
@@ -93,12 +82,11 @@ impl<T: Decode, I: DatagramReceiver> Worker<T, I> {
             let now = unix_now();
             if count > 0 || !looks_on {
                 self.turn(count, now);
-            }
-            looks_on = poll_or_sleep.looks_on(count, now);
-            while looks_on && poll_or_sleep.gathers(count, now, unix_now()) {
+            } else {
                 // A handler may share this CPU.
                 std::thread::yield_now();
             }
+            looks_on = poll_or_sleep.looks_on(count, now);
         }
         self.close();
         backoff.end()

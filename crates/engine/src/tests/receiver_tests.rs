@@ -325,9 +325,4 @@ fn a_worker_looks_on_for_a_moment_where_much_comes() {
     assert!(!poll_or_sleep.looks_on(1, 2_040_000), "11 µs after the one before");
     assert!(poll_or_sleep.looks_on(64, 2_640_000), "64 in 600 µs");
     assert!(!poll_or_sleep.looks_on(0, 2_600_000), "a clock that is set back ends it");
-    assert!(poll_or_sleep.gathers(7, 3_000_000, 3_007_999), "8 µs while few come at a time");
-    assert!(!poll_or_sleep.gathers(7, 3_000_000, 3_008_000));
-    assert!(!poll_or_sleep.gathers(8, 3_000_000, 3_000_001), "a call that brought many");
-    assert!(!poll_or_sleep.gathers(0, 3_000_000, 2_999_999), "a clock that is set back ends it");
-    assert!(!PollOrSleep::default().gathers(1, 3_000_000, 3_000_001), "where little comes");
 }
