@@ -46,7 +46,7 @@ CASES = (
 )
 CLIENTS = 16
 SECONDS = 3
-CEILING_RATES = (100e3, 150e3, 200e3, 250e3, 300e3, 400e3)
+CEILING_RATES = (200e3, 300e3, 350e3, 400e3, 450e3, 500e3, 550e3, 600e3)
 
 
 def dnsperf(target: str, transport: str) -> float:

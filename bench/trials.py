@@ -2,7 +2,7 @@
 
 The loads are 0.5 to 1.2 times the limit, the lengths 0.25 to 2 s, in random order; nothing is pinned.
 `tests/unit/limit_recorded.py` replays them. Usage:
-python bench/trials.py --server chronyd [--threads 1] [--limit 240k] [--trials 300] --out FILE
+python bench/trials.py --server chronyd [--threads 1] [--limit 240k] [--trials 300] [--seed 1] --out FILE
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", default=None)
     parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    dice = random.Random(1)
+    dice = random.Random(arguments.seed)
     with server(arguments.server, arguments.threads) as target, arguments.out.open("wb") as out:
         protocol = protocol_of(arguments.server)
         limit = units.rate(arguments.limit) if arguments.limit else _limit(protocol, target)

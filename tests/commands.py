@@ -95,12 +95,18 @@ class Cli:
         # Through a shell that forks, as the kernel takes the memory of its starter for a process's own peak.
         return self._start(["sh", "-c", '"$@"; exit $?', "sh"], arguments, inside).end(seconds)
 
-    def start(self, *arguments: object, inside: str | None = None, refused: Mapping[str, str] | None = None) -> Running:
+    def start(
+        self,
+        *arguments: object,
+        inside: str | None = None,
+        refused: Mapping[str, str] | None = None,
+        through: Sequence[str] = (),
+    ) -> Running:
         """Starts it, inside a network namespace where one is named.
 
-        refused: system calls that fail, each with the name of its errno.
+        refused: system calls that fail, each with the name of its errno. through: a command that runs it.
         """
-        return self._start(sandbox.refusing(refused) if refused else [], arguments, inside)
+        return self._start([*through, *(sandbox.refusing(refused) if refused else [])], arguments, inside)
 
     def _start(self, through: list[str], arguments: Sequence[object], inside: str | None) -> Running:
         enter = ["ip", "netns", "exec", inside] if inside else []

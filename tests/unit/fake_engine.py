@@ -69,7 +69,7 @@ class FakeRun:
     def contention(self) -> tuple[int | None, int]:
         return 0, 0
 
-    def subintervals(self) -> tuple[int, list[tuple[int, int, int, int, int]]]:
+    def subintervals(self) -> tuple[int, list[tuple[int, int, int, int, int, int]]]:
         return 1 << 26, []
 
     def connections(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import gzip
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ from flatout.limit_search.past import PastTrial
 from flatout.limit_search.posterior import Evidence, Posterior
 from flatout.result.model import TrialVerdict
 
+# A sweep: so many trials at each load, of the length that a search of 60 s has.
+SWEPT, SWEEP_S = 40, 0.5
 RECORDED = sorted((Path(__file__).parents[2] / "bench/runs").glob("*/trials-*.jsonl.gz"))
 
 
@@ -37,7 +40,7 @@ class Recorded(msgspec.Struct, frozen=True):
     run_loss: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Machine:
     """A server, its generator and their disturbances, as recorded."""
 
@@ -50,19 +53,20 @@ class Machine:
         with gzip.open(path, "rb") as lines:
             return cls(path.name.split("-", 1)[1].removesuffix(".jsonl.gz"), [decoder.decode(line) for line in lines])
 
-    @property
+    @cached_property
     def limit(self) -> float:
-        """What a sweep over all recorded trials says: the load at which half of them hold."""
-        counted = [t for t in self.trials if t.verdict != "invalid" or t.undriven]
-        evidence = [Evidence(t.load, t.verdict == "held", 1.0 if t.undriven else t.weight) for t in counted]
-        loads = [t.load for t in self.trials]
-        return Posterior(min(loads), max(loads), evidence).quantile(0.5)
+        """What a sweep says: the load at which half of the trials hold, by many short trials at each recorded load."""
+        server, loads = self.server(1), sorted({trial.load for trial in self.trials})
+        swept = [server(load, SWEEP_S, 0.0) for load in loads for _ in range(SWEPT)]
+        counted = [t for t in swept if t.verdict != "invalid" or t.undriven]
+        evidence = [Evidence(t.load, t.verdict == "held", t.weight) for t in counted]
+        return Posterior(loads[0], loads[-1], evidence).quantile(0.5)
 
     def server(self, seed: int) -> Replay:
         return Replay(self, random.Random(seed))
 
     def search(self, seed: int) -> Played:
-        return play(self.server(seed), search(), hint_per_s=1e6, overhead_s=0.9)
+        return play(self.server(seed), search(), hint_per_s=1e6, overhead_s=0.45)
 
 
 @dataclass
@@ -98,8 +102,9 @@ class Replay:
             at = self.dice.choices(loads, [1.0 / gap for gap in gaps])[0] if gaps[0] < 0.1 else loads[0]
             left_s = duration_s - drawn_s
             there = [trial for trial in trials if trial.load == at]
-            length_s = min((trial.duration_s for trial in there), key=lambda s: abs(s - left_s))
-            trial = self.dice.choice([trial for trial in there if trial.duration_s == length_s])
+            # Of about the same length: half to twice as long, where there are such.
+            alike = [trial for trial in there if 0.5 <= trial.duration_s / left_s <= 2.0]
+            trial = self.dice.choice(alike or there)
             drawn_s += max(trial.duration_s, 0.25)
             yield trial
 

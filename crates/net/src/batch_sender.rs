@@ -4,7 +4,7 @@
 //! buffer, and a call over a single flow has several of them. The headers are prepared once.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::array::Array;
@@ -93,7 +93,7 @@ impl BatchSender {
     /// `segmented`: use UDP_SEGMENT; turned off by itself where the route does not support it.
     pub fn open(
         targets: &[SocketAddr],
-        sources: &[IpAddr],
+        sources: &[SocketAddr],
         count: usize,
         size: usize,
         segmented: bool,

@@ -46,3 +46,35 @@ fn waited_ns(file: &File) -> Option<u64> {
     let length = file.read_at(&mut line, 0).ok()?;
     std::str::from_utf8(line.get(..length)?).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_cannot_be_read_are_left_out() {
+        let mut none = RunDelay::open(&["/proc/self/task/0/schedstat".into()]);
+        assert!(none.is_empty());
+        assert_eq!(none.since_last(), 0);
+    }
+
+    #[test]
+    fn the_longest_wait_since_the_last_call() {
+        let folder = std::env::temp_dir().join(format!("flatout-run-delay-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
+        let paths = [folder.join("one"), folder.join("two")];
+        let write = |one: &str, two: &str| {
+            std::fs::write(&paths[0], one).expect("a file");
+            std::fs::write(&paths[1], two).expect("a file");
+        };
+        write("100 20 3\n", "5 900 1\n");
+        let mut delay = RunDelay::open(&paths);
+        assert_eq!(delay.since_last(), 900);
+        assert_eq!(delay.since_last(), 0);
+        write("100 70 3\n", "5 930 1\n");
+        assert_eq!(delay.since_last(), 50);
+        write("", "no numbers");
+        assert_eq!(delay.since_last(), 0);
+        std::fs::remove_dir_all(folder).expect("a temporary folder");
+    }
+}

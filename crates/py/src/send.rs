@@ -34,12 +34,13 @@ impl Sender {
     fn new(
         target: (IpAddr, u16, u32),
         others: Vec<(IpAddr, u16, u32)>,
-        sources: Vec<IpAddr>,
+        sources: Vec<(IpAddr, u16, u32)>,
         flows: usize,
         size: usize,
         segmented: bool,
     ) -> PyResult<Self> {
         let targets: Vec<_> = std::iter::once(target).chain(others).map(address).collect();
+        let sources: Vec<_> = sources.into_iter().map(address).collect();
         let outlet = BatchSender::open(&targets, &sources, flows, size, segmented).map_err(raise)?;
         Ok(Self { outlet: Mutex::new(Some(outlet)), size, spare: Mutex::default() })
     }

@@ -10,7 +10,7 @@ use flatout_engine::server::{DROPPED, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use flatout_engine::plan::python::{IOS, LINKS, address, one_of};
+use flatout_engine::plan::python::{IOS, LINKS, address, one_of, parts};
 
 use super::load::Words;
 use super::{elsewhere, raise};
@@ -69,8 +69,8 @@ impl Server {
     }
 
     #[getter]
-    fn address(&self) -> (IpAddr, u16) {
-        (self.0.address().ip(), self.0.address().port())
+    fn address(&self) -> Address {
+        parts(self.0.address())
     }
 
     #[getter]
@@ -171,8 +171,8 @@ impl FaultyServer {
     }
 
     #[getter]
-    fn address(&self) -> (IpAddr, u16) {
-        (self.0.address().ip(), self.0.address().port())
+    fn address(&self) -> Address {
+        parts(self.0.address())
     }
 
     /// Why it could not go on; None: it could.

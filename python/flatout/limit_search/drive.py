@@ -24,7 +24,7 @@ from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
 
 _REST_S = 0.1
-_REST_AFTER_FAILED_S = 0.1
+_REST_AFTER_FAILED_S = 0.15
 _MOST_DOUBLINGS = 3
 # Between the probes of a target that does not answer properly yet; after the last it counts as lost.
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0)
@@ -150,7 +150,17 @@ class _SearchRun:
                 self.environment.rest(pause_s)
         load = self.past[-1].load
         unit = "/s" if self.search.axis == "rate" else " connections"
-        return _Stop("target", f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}")
+        why = f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}"
+        return _Stop("target", f"{why}: {gone}" if (gone := self._gone()) else why)
+
+    def _gone(self) -> str:
+        """That the target's process ended in a trial, or between two; empty where that is not known."""
+        placements = [trial.placement for trial in self.trials if trial.placement]
+        seen = [placement.target for placement in placements if placement.target]
+        if not seen:
+            return ""
+        left = f"{seen[-1].name} no longer listens" if placements[-1].where == "nobody" else ""
+        return seen[-1].ended_text or left
 
     def _invalid_in_a_row(self) -> int:
         """Disturbances of a machine last: the rest before the next trial grows with this number."""
@@ -255,5 +265,7 @@ def _trial(result: LoadResult, evaluation: TrialEvaluation, step: NextTrial, sea
         "intended_connections": step.load if search.axis == "connections" else None,
         "phase": step.phase,
         "weight": evaluation.weight,
+        # They have been judged, and are most of a file's size.
+        "subintervals": None,
     }
     return Trial(**run)

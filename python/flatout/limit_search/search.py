@@ -14,6 +14,7 @@ Never in here: a clock, I/O, randomness, anything of a result but verdict, loss 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -101,7 +102,7 @@ class _State:
     @cached_property
     def evidence(self) -> list[Evidence]:
         return [
-            Evidence(trial.load, trial.verdict == "held", _worth(trial))
+            Evidence(trial.load, trial.verdict == "held", _worth(trial), _over(trial, self.search.goal.loss))
             for trial in self.past
             if trial.verdict != "invalid" or trial.undriven
         ]
@@ -112,7 +113,7 @@ class _State:
 
     @cached_property
     def anything_failed(self) -> bool:
-        return any(not held for _, held, _ in self.evidence)
+        return any(not trial.held for trial in self.evidence)
 
     @cached_property
     def failed_long(self) -> list[PastTrial]:
@@ -195,7 +196,7 @@ class _State:
 
     def _fails_once(self) -> bool:
         """In the climb a load that fails is tried once more: one odd trial must not end it far too low."""
-        return sum(not held for _, held, _ in self.evidence) == 1 and self.past[-1].phase == "bracket"
+        return sum(not trial.held for trial in self.evidence) == 1 and self.past[-1].phase == "bracket"
 
     def _narrow(self) -> bool:
         searched = sum(trial.phase == "search" for trial in self.past)
@@ -321,6 +322,13 @@ class _State:
 def _worth(trial: PastTrial) -> float:
     """A long run that held is worth several trials; one that failed may have met what short trials seldom do."""
     return trial.weight * (_CONFIRM_WEIGHT if trial.phase == "confirm" and trial.verdict == "held" else 1.0)
+
+
+def _over(trial: PastTrial, goal: float) -> float | None:
+    """Its loss as a multiple of the goal's; unknown where the load could not be driven."""
+    if trial.verdict == "invalid":
+        return None
+    return trial.loss / goal if goal > 0.0 else math.inf if trial.loss else 0.0
 
 
 def _left_out(trial: PastTrial) -> float:

@@ -20,8 +20,8 @@ OTHERS_SHARE = 0.15
 LEAST_SHARE = 0.5
 
 
-# A thread of the target that waits for a CPU for longer may lose what its receive buffer cannot hold meanwhile: as Linux
-# sets it up, 277 small datagrams. Half of them, for a wait is seldom alone.
+# A thread of the target that waits for a CPU for longer may lose what its receive buffer cannot hold meanwhile. Linux's
+# default holds 277 small datagrams; half of them, for a wait is seldom alone.
 _BUFFERED = 138
 _MOST_WAITED_NS = 500_000
 
@@ -83,12 +83,7 @@ def _waits(result: LoadResult, parts: Subintervals) -> list[int]:
 
 def _waiting(waits: list[int], length_ns: float) -> set[int]:
     """The parts in which the target may have waited, and the one after. A wait is counted in the part it ends in."""
-    return {
-        part
-        for n, wait in enumerate(waits)
-        if wait
-        for part in range(n - math.ceil(wait / length_ns), n + 2)
-    }
+    return {part for n, wait in enumerate(waits) if wait for part in range(n - math.ceil(wait / length_ns), n + 2)}
 
 
 def _part(result: LoadResult, parts: Subintervals, kept: list[int], waited_ns: int) -> Undisturbed:

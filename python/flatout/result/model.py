@@ -7,8 +7,8 @@ Nothing here measures, decides or draws.
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -237,11 +237,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     `receiver` is what the receiver of one-way messages counted, made of `readings`; null for requests, where no
     receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
     hosts whose results were added up to this one. `one_way`: there are no replies. `placement` says where load threads
-    and target ran, `contention` how they competed for CPUs, `subintervals` what was due when, in trials of a search;
-    all null in merged results.
-    `failed_call` is the system call
-    of this host that failed, with the kernel's reason, and so ended the run early; its outcomes say nothing of the
-    target.
+    and target ran, `contention` how they competed for CPUs; `subintervals` is what was due when, in a trial until it
+    is judged. All three are null in merged results.
+    `failed_call` is the system call of this host that failed, with the kernel's reason, and so ended the run early; its
+    outcomes say nothing of the target.
     """
 
     schema: str = SCHEMA
@@ -296,7 +295,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
         return files.to_json(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON to a file."""
         from flatout.result import files
 
@@ -453,7 +452,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
         return files.to_json(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON to a file."""
         from flatout.result import files
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from flatout import units
+from flatout import arguments, units
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError
@@ -15,11 +15,12 @@ from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
 from flatout.protocols import protocol as by_name
-from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.base import Protocol, checked_options, option_values
 from flatout.scenario.model import Io
 from flatout.server.base import Server, bound
 
 CONNECTIONS = 1_100_000
+_MOST_THREADS, _MOST_CONNECTIONS = 1024, 1 << 28
 # How connections end: by the client or the network, or for one of the server's reasons.
 ENDS = ("ended", "resets", "stalled", "incomplete", "evicted", "idle_closed", "broken")
 # The engine looks at its clocks each 50 ms, and ages of more than 49 days would wrap.
@@ -36,11 +37,11 @@ class Answerer(Server):
         protocol: str,
         listen: str | None = None,
         *,
-        threads: int | None = None,
+        threads: int | str | None = None,
         cpus: Iterable[int] | str = (),
         transports: Sequence[str] | None = None,
         io: Io = "auto",
-        connections: int = CONNECTIONS,
+        connections: int | str = CONNECTIONS,
         idle_timeout: float | str | None = None,
         **protocol_options: Any,
     ) -> None:
@@ -56,11 +57,10 @@ class Answerer(Server):
         spoken = by_name(protocol)
         cpus = capacity.cpus_of(cpus)
         if threads is None:
-            threads = min(len(cpus) or len(os.sched_getaffinity(0)), 1024)
-        if not 1 <= threads <= 1024:
-            raise UsageError(f"{threads} threads: give 1 to 1024")
-        if not 1 <= connections <= 1 << 28:
-            raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
+            threads = min(len(cpus) or len(os.sched_getaffinity(0)), _MOST_THREADS)
+        threads = units.whole("threads", threads, _MOST_THREADS)
+        connections = units.whole("connections", connections, _MOST_CONNECTIONS)
+        io = arguments.word("io", io, get_args(Io))
         links = _transports(spoken, transports)
         idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
         descriptors = raise_descriptor_limit()
@@ -151,6 +151,7 @@ def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ..
     served = tuple(link for link in spoken.links if link != "tls")
     if wanted is None:
         return served
+    wanted = arguments.texts("transports", wanted)
     if not wanted or set(wanted) - set(served):
         raise UsageError(f"{spoken.name} is served over {' and '.join(served)}, not over '{', '.join(wanted)}'")
     return tuple(dict.fromkeys(wanted))
@@ -165,9 +166,6 @@ def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int
 
 def _options(spoken: Protocol, protocol_options: dict[str, Any]) -> dict[str, Any]:
     """A protocol's own settings, as the engine takes them. Errors: UsageError."""
-    try:
-        filled = spoken.serve_options(**protocol_options)
-    except TypeError as error:
-        raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
+    filled = checked_options(spoken.serve_options, protocol_options, f"serving {spoken.name}")
     entries = spoken.serve_entries(filled) if spoken.serve_entries is not None else []
     return {"options": list(option_values(filled).items()), "entries": entries}

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from flatout._engine import Receiver as _Receiver
 from flatout._engine import Server as _Server
+from flatout.errors import of_engine
 from flatout.plan import targets
 from flatout.plan.listen import listen_address, why_not
 
@@ -35,7 +36,7 @@ class Server(abc.ABC):
     @property
     def endpoint(self) -> targets.Endpoint:
         """Where it listens."""
-        return targets.Endpoint(*self._engine.address, 0)
+        return targets.Endpoint(*self._engine.address)
 
     @property
     def address(self) -> str:
@@ -97,5 +98,7 @@ def bound(engine: Callable[..., E], listen: str, **arguments: Any) -> E:
     at = listen_address(listen)
     try:
         return engine(listen=at, **arguments)
+    except ValueError as error:
+        raise of_engine(error) from error
     except OSError as error:
         raise why_not(error, at) from error

@@ -1,7 +1,7 @@
 //! How a run's workers begin: each made of the plan, on a thread of its own.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -43,7 +43,7 @@ pub(crate) struct Workers {
 struct Common<'a, P: Protocol> {
     plan: &'a LoadPlan,
     /// Where connections go.
-    target: std::net::SocketAddr,
+    target: SocketAddr,
     clock: SystemClock,
     barrier: &'a Arc<StartBarrier>,
     log: Option<&'a Log>,
@@ -341,8 +341,8 @@ struct StreamSetup<P: Protocol, W> {
     options: WorkerOptions,
     connections: ConnectionPlan,
     slots: usize,
-    target: std::net::SocketAddr,
-    sources: Vec<IpAddr>,
+    target: SocketAddr,
+    sources: Vec<SocketAddr>,
     seed: u64,
     published: Arc<PublishedRun>,
     log_writer: Option<LogWriter>,

@@ -9,7 +9,7 @@ mod peers;
 mod replies;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ pub struct StreamParts<P: Protocol, S, C, W> {
     /// Where connections go.
     pub target: SocketAddr,
     /// From where, in turn; empty: the kernel chooses.
-    pub sources: Vec<IpAddr>,
+    pub sources: Vec<SocketAddr>,
     /// Of the choice of connections.
     pub seed: u64,
     /// Where to leave what is counted.
@@ -115,7 +115,7 @@ pub struct StreamClient<P: Protocol, S, C, W: StreamLayer> {
     lengths: Lengths,
     first_flow: u32,
     target: SocketAddr,
-    sources: Vec<IpAddr>,
+    sources: Vec<SocketAddr>,
     churn: u32,
     random: Random,
     /// Random numbers drawn ahead: the choices of the next two requests.

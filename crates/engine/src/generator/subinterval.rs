@@ -167,7 +167,8 @@ mod tests {
     fn workers_add_up() {
         let mut sum = Subintervals::default();
         let mut one = Subintervals::new(times(1));
-        *one.at(0).expect("the first") = Subinterval { sent: 3, unsent: 1, answered: 2, slow: 1, lateness_max: 7, target_waited: 5 };
+        *one.at(0).expect("the first") =
+            Subinterval { sent: 3, unsent: 1, answered: 2, slow: 1, lateness_max: 7, target_waited: 5 };
         sum.add(&one);
         one.at(0).expect("the first").lateness_max = 9;
         sum.add(&one);

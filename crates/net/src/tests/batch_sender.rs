@@ -1,7 +1,7 @@
 //! Batch senders and query sockets, against plain sockets.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::{ANY_PORT, PATIENCE, closed_port};
@@ -84,13 +84,13 @@ fn flows_take_turns_over_groups_and_targets() {
 #[test]
 fn sources_are_taken_in_turn() {
     let far_end = far_end();
-    let sources = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 8))];
+    let sources = [7, 8].map(|last| SocketAddr::from(([127, 0, 0, last], 0)));
     let mut outlet = BatchSender::open(&[far_end.local_addr().unwrap()], &sources, 2, 8, true).unwrap();
     outlet.send(&messages(128, 8)).unwrap();
     let mut buffer = [0; 8];
     let mut from: Vec<_> = (0..128).map(|_| far_end.recv_from(&mut buffer).unwrap().1.ip()).collect();
     from.dedup();
-    assert_eq!(from, sources);
+    assert_eq!(from, sources.map(|source| source.ip()));
 }
 
 #[test]
