@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -16,10 +16,11 @@ from flatout.cli.flags.shared import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, run_until_stopped
 from flatout.host import topology
 from flatout.protocols.base import Protocol
-from flatout.receiver.counting import drained
-from flatout.receiver.receiver import Receiver
 from flatout.view import format as fmt
 from flatout.view import receiver as arrivals
+
+if TYPE_CHECKING:
+    from flatout.receiver.receiver import Receiver
 
 HOW = Group("How to receive", sort_key=1)
 QUEUE = Group("The queue to the handler", sort_key=2)
@@ -114,6 +115,9 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     def serve(*, receiving: Receiving = Receiving(), protocol_options: Any = protocol_options()) -> int:
         seconds = None if receiving.for_ is None else units.duration(receiving.for_)
         stop = Stop()
+        # NumPy comes with it, which no other command waits for.
+        from flatout.receiver.counting import drained
+
         options = receiving.options()
         with drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(protocol_options)) as server:
             if not receiving.quiet:
