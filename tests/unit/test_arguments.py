@@ -33,7 +33,7 @@ def shown(value: object) -> str:
 NONE_TAKES = [object(), b"\xff", float("nan"), {"a": 1}, [object()], "", " ", 1j]
 # Bytes are names of files, a mapping may be empty, and a list of nothing is a list.
 FILES = {"queries", "log", "tls['ca']", "options['values']"}
-SECONDS, COUNTS = {"timeout", "warmup", "connect_timeout", "busy_poll"}, {"flows", "connections", "churn", "hold"}
+SECONDS, COUNTS = ("timeout", "warmup", "connect_timeout", "busy_poll"), ("flows", "connections", "churn", "hold")
 
 
 def named(error: UsageError, argument: str) -> bool:
