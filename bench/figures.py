@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy
+
 import flatout
+from feed import PLAYERS, RECORD
 from peers import ASKER, SERVER, ceiling, cpu_s, free_port, process
 
 ASKED = re.compile(r"asked (\d+)/s answered (\d+)/s")
@@ -80,12 +84,24 @@ def records() -> dict[str, float]:
     return {"load_record_ns": 1e9 * result.cpu_s["workers"] / sent, "receive_record_ns": 1e9 * used / received}
 
 
+def arrays() -> dict[str, float]:
+    """`Sender.send` of arrays with GSO, flat out into the receiver: CPU time per record, and records a second."""
+    records = numpy.zeros(PLAYERS, RECORD)
+    os.sched_setaffinity(0, {ASKER})
+    with server("record", "--format", FORMAT) as (target, _), flatout.Sender(target, RECORD, gso=True) as sender:
+        used, began = time.process_time(), time.monotonic()
+        while (taken := time.monotonic() - began) < 1.5:
+            sender.send(records)
+        used = time.process_time() - used
+        return {"send_array_ns": 1e9 * used / max(sender.sent, 1), "send_array_per_s": sender.sent / taken}
+
+
 def main() -> None:
     """Measures once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ceiling", required=True)
     path = parser.parse_args().ceiling
-    print(json.dumps(load_ntp(path) | serve_ntp(path) | dns_over_tcp() | records()))
+    print(json.dumps(load_ntp(path) | serve_ntp(path) | dns_over_tcp() | records() | arrays()))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ In turn, round by round:
 - flatout with a consumer in Python that folds each batch into the latest state of 8,192 players, in the same process
   and on the same CPU.
 
-Counted is what the handler got in the seconds that lay wholly within the feeding. Usage:
-python bench/records.py --ceiling PATH [--tokio PATH] [--rounds 7] --out DIR
+Counted is what the handler got in the seconds that lay wholly within the feeding, and what was sent meanwhile: where
+both are about the same, the sender is what ended the climb. Usage:
+python bench/records.py --ceiling PATH [--tokio PATH] [--ways plain gso "gso gro"] [--rounds 7] --out DIR
 """
 
 from __future__ import annotations
@@ -29,17 +30,27 @@ HERE = Path(__file__).parent
 WORD = re.compile(r"(\w+) ([\d.]+)")
 
 
-def fed(receiver: list[str], port: int, *, gso: bool) -> list[dict[str, float]]:
-    """The receiver's lines, each as words and numbers, while it was fed."""
+# Records a second: handled, and sent.
+Flow = tuple[float, float]
+
+
+def fed(receiver: list[str], port: int, *, gso: bool) -> Flow:
+    """What the receiver handled while it was fed."""
     pinned = ["taskset", "-c", str(SERVER), *receiver]
     with subprocess.Popen(pinned, stdout=subprocess.PIPE, text=True) as running:
         # All receivers print a line as soon as they listen.
         ready = running.stdout.readline() if running.stdout else ""
         feed = [sys.executable, str(HERE / "feed.py"), f"127.0.0.1:{port}", "--seconds", str(FEED_S)]
-        subprocess.run([*feed, *(["--gso"] if gso else [])], check=True, capture_output=True)
+        command = [*feed, *(["--gso"] if gso else [])]
+        sender = words(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         running.terminate()
         out = ready + running.communicate()[0]
-    return [{name: float(number) for name, number in WORD.findall(line)} for line in out.splitlines()]
+    return per_s([words(line) for line in out.splitlines()]), sender["sent"] / sender["seconds"]
+
+
+def words(line: str) -> dict[str, float]:
+    """A line's words and the numbers that follow them."""
+    return {name: float(number) for name, number in WORD.findall(line)}
 
 
 def per_s(lines: list[dict[str, float]], word: str = "handled") -> float:
@@ -53,26 +64,26 @@ def per_s(lines: list[dict[str, float]], word: str = "handled") -> float:
     return (counts[last] - counts[first]) / (at[last] - at[first])
 
 
-def tokio(path: str) -> float:
+def tokio(path: str) -> Flow:
     """The seed's server for tokio 1.x."""
     port = free_port()
-    return per_s(fed([path, f"127.0.0.1:{port}"], port, gso=True))
+    return fed([path, f"127.0.0.1:{port}"], port, gso=True)
 
 
-def ours(way: str, *, fold: bool = False) -> float:
+def ours(way: str, *, fold: bool = False) -> Flow:
     """The receiver of flatout."""
     port = free_port()
     options = [*(["--gro"] if "gro" in WAYS[way] else []), *(["--fold"] if fold else [])]
     command = [sys.executable, str(HERE / "take.py"), f"127.0.0.1:{port}", "--seconds", str(FEED_S + 2), *options]
-    return per_s(fed(command, port, gso="gso" in WAYS[way]))
+    return fed(command, port, gso="gso" in WAYS[way])
 
 
-def ceiling(path: str, way: str) -> float:
+def ceiling(path: str, way: str) -> Flow:
     """The least code that moves datagrams and touches each."""
     command = [path, "oneway", "touch", *WAYS[way], f"size={SIZE}"]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"received ([\d.]+) Mpps", out)
-    return float(found[1]) * 1e6 if found else 0.0
+    found = words(out)
+    return found["received"] * 1e6, found["sent"] * 1e6
 
 
 def main() -> None:
@@ -80,28 +91,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ceiling", required=True)
     parser.add_argument("--tokio", help="bench/tokio_server, built with --release; left out where it is absent")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     record = Record(arguments.out, "records")
+
+    def add(number: int, way: str, receiver: str, flow: Flow) -> None:
+        record.add(round=number, way=way, receiver=receiver, per_s=round(flow[0]), sent_per_s=round(flow[1]))
+
     for number in range(arguments.rounds):
         if arguments.tokio:
-            record.add(round=number, way="gso", receiver="tokio", per_s=round(tokio(arguments.tokio)))
-        for way in WAYS:
-            record.add(round=number, way=way, receiver="ceiling", per_s=round(ceiling(arguments.ceiling, way)))
-            record.add(round=number, way=way, receiver="flatout", per_s=round(ours(way)))
-            record.add(round=number, way=way, receiver="flatout, NumPy", per_s=round(ours(way, fold=True)))
-    record.finish(reported(record, tokio_given=bool(arguments.tokio)))
+            add(number, "gso", "tokio", tokio(arguments.tokio))
+        for way in arguments.ways:
+            add(number, way, "ceiling", ceiling(arguments.ceiling, way))
+            add(number, way, "flatout", ours(way))
+            add(number, way, "flatout, NumPy", ours(way, fold=True))
+    record.finish(reported(record, arguments.ways, tokio_given=bool(arguments.tokio)))
 
 
-def reported(record: Record, *, tokio_given: bool) -> list[str]:
+def reported(record: Record, ways: list[str], *, tokio_given: bool) -> list[str]:
     """Medians, spreads and ratios, side by side."""
     text = [f"Records of {SIZE} bytes a second that reached the handler, receiver on CPU {SERVER} alone:", ""]
-    for way in WAYS:
+    for way in ways:
         found = {
             name: record.values("per_s", way=way, receiver=name) for name in ("ceiling", "flatout", "flatout, NumPy")
         }
         text += [f"- {way}, {name}: {spread(values, 0)}" for name, values in found.items()]
+        for name, values in found.items():
+            sent = record.values("sent_per_s", way=way, receiver=name)
+            text.append(f"- {way}, {name}, handled / sent: {spread(ratios(values, sent))}")
         text += [
             f"- {way}, {name} / ceiling: {spread(ratios(found[name], found['ceiling']))}"
             for name in ("flatout", "flatout, NumPy")

@@ -102,11 +102,11 @@ class Cli:
         refused: Mapping[str, str] | None = None,
         through: Sequence[str] = (),
     ) -> Running:
-        """Starts it, inside a network namespace where one is named, by the command `through` where one is given.
+        """Starts it, inside a network namespace where one is named.
 
-        refused: system calls that fail, each with the name of its errno.
+        refused: system calls that fail, each with the name of its errno. through: a command that runs it.
         """
-        return self._start([*(sandbox.refusing(refused) if refused else []), *through], arguments, inside)
+        return self._start([*through, *(sandbox.refusing(refused) if refused else [])], arguments, inside)
 
     def _start(self, through: list[str], arguments: Sequence[object], inside: str | None) -> Running:
         enter = ["ip", "netns", "exec", inside] if inside else []

@@ -12,12 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, get_args
 
 import msgspec
 
-from flatout import units
-from flatout.errors import Interrupted, TargetError, UsageError
+from flatout import arguments, units
+from flatout.errors import ArgumentError, Interrupted, TargetError, UsageError
 from flatout.host import describe as host
 from flatout.limit_search import sweep as ladders
 from flatout.limit_search.drive import Environment, find_limit
@@ -35,7 +35,7 @@ from flatout.scenario.build import scenario_of
 from flatout.scenario.exchange import exchange_of
 from flatout.scenario.model import Io, Scenario, Segment
 from flatout.scenario.profile import Format
-from flatout.scenario.settings import LoadOptions
+from flatout.scenario.settings import LoadOptions, Path
 from flatout.server.answering import CONNECTIONS, Answerer, Balance
 from flatout.server.base import Server
 from flatout.server.limits import Limits
@@ -60,7 +60,7 @@ def load(
     *,
     rate: Number | None = None,
     duration: Number = 10.0,
-    profile: Sequence[Segment] | str | None = None,
+    profile: Sequence[Segment] | Path | None = None,
     profile_format: Format | None = None,
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
@@ -72,8 +72,9 @@ def load(
     address unless `allow_public`.
     `rate`: per second, as number or text ("100k"); no default, one of rate, profile and tick is needed.
     `duration`: s, or text ("1m30s"); default 10 s; UsageError unless above 0.
-    `profile`: segments, text ("1k 5s, 2k 5s") or the name of a file; UsageError beside a rate.
-    `profile_format`: how the text is read; default: recognised. UsageError where it is ambiguous.
+    `profile`: segments, text ("1k 5s, 2k 5s") or the name of a file (text, bytes or os.PathLike); UsageError beside a
+    rate, unless it begins with a slope, which begins at that rate (0: from nothing).
+    `profile_format`: how the text is read; default: "rates". UsageError where it could be tcpscaler's.
     `progress`: called on each tick with a `RunProgress`; default: nothing is called.
     `options`: the settings of `LoadOptions`; UsageError for an unknown one.
 
@@ -81,6 +82,7 @@ def load(
     Ctrl-C. A run that could not be driven is no error: look at `verdict`.
     """
     asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
+    arguments.callback("progress", progress)
     scenario = scenario_of(protocol, target, **asked, **options)
     return run(scenario, progress)
 
@@ -91,13 +93,14 @@ async def load_async(
     *,
     rate: Number | None = None,
     duration: Number = 10.0,
-    profile: Sequence[Segment] | str | None = None,
+    profile: Sequence[Segment] | Path | None = None,
     profile_format: Format | None = None,
     progress: Callable[[RunProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LoadResult:
     """As `load`, in a thread; `progress` is called in that thread. Cancelling stops the engine at once."""
     asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
+    arguments.callback("progress", progress)
     scenario = scenario_of(protocol, target, **asked, **options)
     return await _in_thread(lambda stop: run(scenario, progress, stop))
 
@@ -134,6 +137,7 @@ def limit(
 
     Errors as for `load`.
     """
+    arguments.callback("progress", progress)
     scenario = trial_scenario(protocol, target, **options)
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
@@ -169,10 +173,10 @@ def sweep(
     scenario = trial_scenario(protocol, target, **options)
     result = climb(
         scenario,
-        first=_number(least, units.rate),
-        last=_number(most, units.rate),
+        first=arguments.rate("least", least),
+        last=arguments.rate("most", most),
         step=step,
-        seconds=_number(each, units.duration),
+        seconds=units.seconds("each", each),
         progress=progress,
         on_row=on_row,
     )
@@ -197,6 +201,7 @@ async def limit_async(
     **options: Unpack[LoadOptions],
 ) -> LimitResult:
     """As `limit`, in a thread; `progress` is called in that thread. Cancelling stops the engine at once."""
+    arguments.callback("progress", progress)
     scenario = trial_scenario(protocol, target, **options)
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
@@ -210,11 +215,11 @@ def serve(
     interface: str | None = None,
     free_bind: bool = False,
     balance: Balance = "auto",
-    threads: int | None = None,
+    threads: int | str | None = None,
     cpus: Iterable[int] | str = (),
     transports: Sequence[str] | None = None,
     io: Io = "auto",
-    connections: int = CONNECTIONS,
+    connections: int | str = CONNECTIONS,
     idle_timeout: Number | None = None,
     limits: Limits | None = None,
     usage_file: str | None = None,
@@ -290,14 +295,16 @@ def search_of(
 ) -> Search:
     """A search from numbers or text, along an axis of the scenario's. Errors: UsageError."""
     goal = Goal(
-        loss=_number(loss, units.share), p99_ns=None if p99 is None else round(_number(p99, units.duration) * 1e9)
+        loss=arguments.share("loss", loss),
+        p99_ns=None if p99 is None else round(units.seconds("p99", p99) * 1e9),
     )
+    axis = arguments.word("search", axis, get_args(Axis))
     exchange = exchange_of(scenario)
     exchange.check_search(p99=goal.p99_ns is not None)
     search = Search(
         goal=goal,
-        within=_number(within, units.share),
-        budget_s=_number(budget, units.duration),
+        within=arguments.share("within", within),
+        budget_s=units.seconds("budget", budget),
         one_way=exchange.one_way,
         **(_rates(least, most, rate) if axis == "rate" else _connections(scenario, least, most, rate)),
     )
@@ -305,35 +312,31 @@ def search_of(
     if not 0 < low < high:
         raise UsageError(f"the search needs a minimum above 0 and below its maximum (given: {low:,g} and {high:,g})")
     if not 0.001 <= search.within <= 0.5:
-        raise UsageError("--within: give 0.1% to 50%")
+        raise ArgumentError("within", f"={within!r}: give 0.1% to 50%")
     if search.budget_s < 5:
-        raise UsageError("--budget: a search needs 5 s or more")
+        raise ArgumentError("budget", f"={budget!r}: a search needs 5 s or more")
     return search
 
 
 def _rates(least: Number | None, most: Number | None, rate: Number | None) -> dict[str, Any]:
     if rate is not None:
         raise UsageError("the rate is what is searched: a fixed --rate goes with --search connections")
-    low = _number(_LEAST_PER_S if least is None else least, units.rate)
-    return {"min_per_s": low, "max_per_s": _number(_MOST_PER_S if most is None else most, units.rate)}
+    low = _LEAST_PER_S if least is None else arguments.rate("least", least)
+    return {"min_per_s": low, "max_per_s": _MOST_PER_S if most is None else arguments.rate("most", most)}
 
 
 def _connections(scenario: Scenario, least: Number | None, most: Number | None, rate: Number | None) -> dict[str, Any]:
     if not scenario.streams:
         raise UsageError("--search connections needs connections: add --transport tcp")
-    per_s = _number(_CONNECTIONS_PER_S if rate is None else rate, units.rate)
-    low = int(_number(_LEAST_CONNECTIONS if least is None else least, units.count))
-    high = most_connections(scenario) if most is None else int(_number(most, units.count))
+    per_s = _CONNECTIONS_PER_S if rate is None else arguments.rate("rate", rate)
+    low = _LEAST_CONNECTIONS if least is None else units.whole("least", least, units.MOST_THINGS)
+    high = most_connections(scenario) if most is None else units.whole("most", most, units.MOST_THINGS)
     bounds = {"min_connections": max(low, scenario.threads), "max_connections": high}
     return {"axis": "connections", "min_per_s": per_s, "max_per_s": per_s, **bounds}
 
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _number(value: Number, parse: Callable[[str], float]) -> float:
-    return parse(value) if isinstance(value, str) else float(value)
 
 
 def trial_scenario(protocol: str, target: str, **options: Unpack[LoadOptions]) -> Scenario:
@@ -468,7 +471,7 @@ def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bo
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
-    """What this generator sends per second into a unread loopback socket: a hint only.
+    """What this generator sends per second into an unread loopback socket: a hint only.
 
     Dropping is cheaper than delivering and a real path differs, so the validity of each trial decides, not this.
     """

@@ -5,6 +5,7 @@ Errors of the data path are counted, not raised.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -18,6 +19,31 @@ class UsageError(FlatoutError):
     """Invalid settings: the caller's fault. Nothing has been sent."""
 
     exit_code = 2
+
+
+class ArgumentError(UsageError):
+    """One argument has a value that it cannot have: `argument`, its name in Python; `reason`: the value, what it takes.
+
+    The command line shows the flag in place of the argument's name.
+    """
+
+    def __init__(self, argument: str, reason: str) -> None:
+        """`reason` goes on behind the name: "={value!r}: give …", or ": …"."""
+        super().__init__(f"{argument}{reason}")
+        self.argument = argument
+        self.reason = reason
+
+
+def of_engine(error: Exception) -> UsageError:
+    """What the engine refuses, as an error of the caller's; "name: reason" names an argument."""
+    text = plain(error)
+    name, colon, reason = text.partition(":")
+    return ArgumentError(name, f":{reason}") if colon and name.isidentifier() else UsageError(text)
+
+
+def plain(error: Exception) -> str:
+    """An error's text without the number that Rust puts behind the kernel's words."""
+    return re.sub(r" \(os error [0-9]+\)", "", getattr(error, "strerror", None) or str(error))
 
 
 class TargetError(FlatoutError):

@@ -350,7 +350,7 @@ def test_numbers_may_be_text() -> None:
         ({"linger": [1]}, r"linger=\[1\]: give a number of seconds"),
         ({"linger": math.nan}, "linger=nan"),
         ({"cpus": [-1]}, "are not among those"),
-        ({"cpus": 0}, "CPUs 0: give numbers"),
+        ({"cpus": 0}, "cpus=0: give numbers of CPUs"),
         ({"shared": "no"}, "shared='no': give True or False"),
         ({"gro": None}, "gro=None: give True or False"),
         ({"queue": 0}, "queue=0"),

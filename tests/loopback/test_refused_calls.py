@@ -41,8 +41,8 @@ def answered(done: Ran, calls: dict[str, str]) -> dict[str, Any]:
     outcomes = result["outcomes"]
     assert outcomes["answered"] > 0.5 * outcomes["planned"], (result["why"], done.err)
     assert result["verdict"] != "target-lost"
-    assert len(result["notes"]) == len(calls)
-    for call, note in zip(calls, result["notes"], strict=True):
+    replaced = [note for note in result["notes"] if "is not available here" in note]
+    for call, note in zip(calls, replaced, strict=True):
         assert note.startswith(f"{call} is not available here, or not permitted: ")
     return result
 

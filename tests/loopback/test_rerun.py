@@ -28,6 +28,21 @@ def test_a_stored_scenario_runs_again_with_all_its_settings(cli: Cli, tmp_path: 
         assert other.stats()["received"] > asked
 
 
+def test_what_could_be_asked_for_once_still_runs_again(cli: Cli, tmp_path: Path) -> None:
+    stored = tmp_path / "before.json"
+    with flatout.serve("ntp", "127.0.0.1:0") as server:
+        done = cli("load", "ntp", server.address, *SHORT, "--json", str(stored), "--quiet")
+        before = json.loads(stored.read_text())
+        assert done.code in (0, 4)
+        # '100 100ms, 200 100ms, -100 100ms' was slopes from 0 on.
+        rates = [(0.0, 1000.0), (1000.0, 3000.0), (3000.0, 2000.0)]
+        before["scenario"]["profile"] = [{"seconds": 0.1, "from_per_s": a, "to_per_s": b} for a, b in rates]
+        stored.write_text(json.dumps(before), encoding="utf-8-sig")
+        again = cli("rerun", str(stored), "--json", "-", "--quiet").json
+    assert again["scenario"] == before["scenario"]
+    assert again["outcomes"]["planned"] == 500
+
+
 def test_segmented_requests_arrive_one_by_one(cli: Cli) -> None:
     with flatout.serve("ntp", "127.0.0.1:0") as server:
         options = ("--rate", "200k", "--for", "300ms", "--warmup", "0s", "--gso", "--json", "-", "--quiet")

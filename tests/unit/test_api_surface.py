@@ -48,6 +48,11 @@ def test_a_run_imports_no_screen_and_no_chart() -> None:
     assert python(code).strip() == "[]"
 
 
+def test_the_command_line_waits_for_no_numpy() -> None:
+    code = "import sys; from flatout.cli.app import build; build(); print('numpy' in sys.modules)"
+    assert python(code).strip() == "False"
+
+
 def test_the_import_is_quick() -> None:
     timed = "import time; t = time.process_time(); import flatout; print(time.process_time() - t)"
     assert min(float(python(timed)) for _ in range(5)) < 0.2

@@ -27,7 +27,10 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s, self.waited_s = 0.0, 0.0
         monkeypatch.setattr(competition.time, "monotonic", lambda: self.now_s)
+        self.last_cpu, self.ended = 1, []
         monkeypatch.setattr(competition.contention, "sample", lambda _threads: self.sample())
+        monkeypatch.setattr(competition.target, "last_cpus", lambda _threads: {self.last_cpu})
+        monkeypatch.setattr(competition.target, "ended", lambda _pids: self.ended)
         threads = (Thread(500, 500, (0, 1), 0),)
         plan: Any = SimpleNamespace(placement=APART, target_threads=threads, engine=SimpleNamespace(workers=1))
         self.running: Any = FakeRun([(0, {})])
@@ -49,8 +52,25 @@ def test_a_target_that_waits_in_the_warm_up_stops_the_spinning(monkeypatch: pyte
     assert (world.running.shared, world.competing.placement) == (False, APART), "4 % are no reason"
     world.tick(-0.1, 0.03)
     assert world.running.shared
-    assert world.competing.placement.shared_cpus == [0, 1]
-    assert "waited 30% of the warm-up for a CPU" in world.competing.placement.why
+    assert world.competing.placement.shared_cpus == [1]
+    assert "in the warm-up waited for a CPU for 30% of 0.1 s" in world.competing.placement.why
+
+
+def test_a_target_that_waits_on_another_cpu_than_load_threads_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    world.last_cpu = 0
+    world.tick(-0.1, 0.03)
+    assert (world.running.shared, world.competing.placement) == (False, APART)
+
+
+def test_processes_of_the_target_that_end_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    world.ended = [500]
+    world.competing.end(world.running)
+    about = world.competing.placement.target
+    assert about is not None
+    assert about.ended_text == "chronyd (process 500) ended"
+    assert ABOUT.ended_text == ""
 
 
 def test_what_counts_begins_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

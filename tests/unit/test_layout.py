@@ -117,7 +117,9 @@ def test_what_is_between_words() -> None:
     ("text", "said"),
     [
         ("movment", "'movment' is neither fields"),
-        ("", "0 bytes"),
+        ("", "empty field"),
+        ("id:u4,,seq:u4", "empty field"),
+        ("id:u4, ", "empty field"),
         ("id:u4 x", "field 'x': write it like"),
         ("id:u3", "field 'id:u3': 'u3' is no type; there are u1"),
         ("id:", "'' is no type"),

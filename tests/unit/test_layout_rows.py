@@ -79,7 +79,7 @@ def test_what_is_said_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "junk.npy").write_bytes(b"\x93NUMPY junk")
     assert "no array that NumPy can load" in refused(tmp_path / "junk.npy", "x:u1")
     (tmp_path / "latin.csv").write_bytes(b"x\n\xe9\n")
-    assert "nor CSV in UTF-8" in refused(tmp_path / "latin.csv", "x:u1")
+    assert "line 2: byte 0xe9 is no UTF-8" in refused(tmp_path / "latin.csv", "x:u1")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     assert "no array that NumPy can load" in refused(tmp_path / "objects.npy", "x:u1")
     np.save(tmp_path / "other.npy", np.zeros(3, [("x", "<u2")]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from flatout.cli.output import exit_code
 from flatout.errors import GeneratorError, TargetError
 from flatout.limit_search.drive import Environment, find_limit
 from flatout.limit_search.sentence import sentence
+from flatout.result.machine import Placement, PlacementTarget
 from flatout.result.model import Goal, Limit, LimitResult, LoadResult, Search, StoppedBy
 from flatout.runner.progress import RunProgress, SearchProgress
 
@@ -186,6 +188,27 @@ def test_a_server_that_does_not_come_back_ends_the_search() -> None:
     )
     assert world.probes == 5
     assert 2.0 < sum(world.rests[-5:]) < 6.0
+
+
+def test_a_process_that_ended_is_named_where_the_target_does_not_come_back() -> None:
+    def find(after: Placement) -> LimitResult:
+        world = Virtual(dies_above=180_000, capacity=170_000)
+        measure = world.measure
+
+        def with_process(*arguments: Any) -> LoadResult:
+            result = measure(*arguments)
+            return msgspec.structs.replace(result, placement=Placement(target=about) if not world.dead else after)
+
+        world.measure = with_process  # type: ignore[method-assign]
+        return world.find()
+
+    about = PlacementTarget(pids=[500], command="srv", threads=1, sockets=1, cpus=[0])
+    in_trial = find(Placement(target=msgspec.structs.replace(about, ended=[500])))
+    assert "after the trial at 242,884/s: srv (process 500) ended. Until then: held" in in_trial.sentence
+    assert in_trial.trials[-1].why == "made by hand; srv (process 500) ended"
+    between = find(Placement(where="nobody"))
+    assert "after the trial at 242,884/s: srv (process 500) no longer listens. Until then" in between.sentence
+    assert "srv" not in find(Placement(target=about)).sentence
 
 
 def test_the_probe_may_find_the_target_gone() -> None:

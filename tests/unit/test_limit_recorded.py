@@ -1,11 +1,13 @@
 """The limit search against recorded machines: real servers' trials on shared CPUs, replayed by bootstrap.
 
-The goal is an interval that contains the sweep's value in 17 of 20 searches. On these recordings it is not met yet:
-near the limit a third to a half of the trials do not hold, over a range of 1 : 2 (docs/measuring.md). What holds is
-asserted.
+The goal is an interval that contains the sweep's value in 17 of 20 searches and is at most 5 % wide. On the recording
+of chronyd it is met in 16, at 8 %: the share of trials that hold is nearly flat over a tenth of the load there
+(bench/runs). What holds is asserted.
 """
 
 from __future__ import annotations
+
+import statistics
 
 from limit_recorded import RECORDED, Machine
 
@@ -17,10 +19,14 @@ def test_there_are_recordings() -> None:
     assert all(len(machine.trials) >= 300 for machine in MACHINES.values())
 
 
-def test_a_search_of_chronyd_ends_near_the_sweeps_value() -> None:
+def test_searches_of_chronyd_contain_the_sweeps_value() -> None:
     machine = MACHINES["chronyd"]
-    values = [machine.search(seed).done.value or 0 for seed in range(20)]
-    assert sum(0.85 * machine.limit <= value <= 1.15 * machine.limit for value in values) >= 17
+    played = [machine.search(seed) for seed in range(20)]
+    assert sum(each.contains(machine.limit) for each in played) >= 16
+    assert statistics.median(each.width for each in played) <= 0.09
+    assert sum(each.done.confirmed for each in played) >= 17
+    values = [each.done.value or 0 for each in played]
+    assert all(0.9 * machine.limit <= value <= 1.1 * machine.limit for value in values)
 
 
 def test_a_server_that_shares_every_cpu_is_never_said_to_be_the_limit() -> None:

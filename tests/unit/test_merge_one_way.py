@@ -61,3 +61,9 @@ def test_without_one_of_them_nobody_knows() -> None:
 def test_a_node_that_was_told_nothing_spoils_it() -> None:
     merged = merge([node(1, 2, 1000, reading(0, 2000)), node(2, 2, 1000)])
     assert (merged.outcomes.received, merged.loss) == (None, None)
+
+
+def test_messages_of_which_none_arrived_are_not_ok() -> None:
+    merged = merge([node(1, 2, 5, reading(7, 7)), node(2, 2, 5, reading(7, 7))])
+    assert (merged.verdict, merged.why) == ("target-lost", "the receiver got none of 10 messages")
+    assert merged.outcomes.received == 0

@@ -70,7 +70,7 @@ def test_a_count_sets_the_duration() -> None:
         ({"tick": 20}, "--senders"),
         ({"tick": 20, "senders": 10, "rate": 5}, "tick"),
         ({"tick": 20, "senders": 10, "profile": "1k 1s"}, "tick"),
-        ({"tick": 0, "senders": 10}, "rate"),
+        ({"tick": 0, "senders": 10}, "tick=0: give a number per second above 0"),
         ({"rate": 10, "timeout": 1}, "time-out"),
         ({"rate": 10, "count": 0}, "count"),
         ({"rate": 10, "count": 5, "arrivals": "poisson"}, "random arrivals"),

@@ -67,7 +67,7 @@ def test_only_threads_that_spin_are_said_to_hold_each_other_up(monkeypatch: pyte
         ({"protocol": "echo", "transport": "tcp"}, "over udp alone"),
         ({"arrivals": "constant", "rate": "1k", "wait": "spin"}, "--wait is for --arrivals ping-pong"),
         ({"arrivals": "poisson", "rate": "1k", "busy_poll": 1e-6}, "--busy-poll is for --arrivals ping-pong"),
-        ({"wait": "doze"}, "makes no sense"),
+        ({"wait": "doze"}, "wait='doze': give one of sleep, spin"),
     ],
 )
 def test_what_does_not_go_with_it_is_said(options: dict[str, Any], why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,24 +67,46 @@ def test_cpus_that_the_user_chose_are_kept() -> None:
 @pytest.mark.parametrize(
     ("where", "why"),
     [
-        ("elsewhere", "the target is not on this host"),
-        ("hidden", "the target's process cannot be read: run as its user or as root to keep off its CPUs"),
-        ("nobody", "no process of this host listens there"),
+        ("elsewhere", "the target is not on this host, as far as this process can see"),
+        ("hidden", "the process that holds the target's socket cannot be seen from here (another user's, or "),
+        ("nobody", "no socket of this host is bound there (a port that is forwarded, as into a container, "),
     ],
 )
 def test_what_is_not_known_is_said(where: str, why: str) -> None:
-    placed = decide(Target(where), allowed=[0, 1], threads=1, chosen=[0])  # type: ignore[arg-type]
-    assert (placed.target, placed.cpus, placed.shared_cpus, placed.why) == (None, [0], [], why)
+    placed = decide(Target(where), allowed=[0, 1], threads=1)  # type: ignore[arg-type]
+    assert (placed.target, placed.cpus, placed.shared_cpus, placed.where) == (None, [], [], where)
+    assert placed.why.startswith(why)
+
+
+def test_a_target_of_this_host_that_cannot_be_seen_may_need_the_only_cpu() -> None:
+    placed = decide(Target("hidden"), allowed=[1], threads=1)
+    assert placed.shared_cpus == [1]
+    assert placed.why.startswith("perhaps shared with the target, so threads yield instead of spinning: ")
+    assert decide(Target("hidden"), allowed=[0, 1], threads=1, chosen=[1]).shared_cpus == [], "the user knows better"
+    assert decide(Target("elsewhere"), allowed=[1], threads=1, careful=True).shared_cpus == []
+
+
+@pytest.mark.parametrize("where", ["hidden", "nobody"])
+def test_a_search_does_not_spin_beside_a_target_of_this_host_that_cannot_be_seen(where: Any) -> None:
+    assert decide(Target(where), allowed=[0, 1], threads=1).shared_cpus == []
+    assert decide(Target(where), allowed=[0, 1], threads=1, careful=True).shared_cpus == [0, 1]
+    assert decide(Target(where), allowed=[0, 1], threads=1, careful=True, chosen=[0]).shared_cpus == []
 
 
 def test_a_target_that_was_seen_to_wait_makes_threads_yield_where_they_are() -> None:
     before = decide(of((0, 1)), allowed=[0, 1], threads=1)
-    after = shared_after(before, 0.36)
-    assert (after.cpus, bool(after.shared_cpus)) == (before.cpus, True)
-    assert "waited 36% of the warm-up for a CPU" in after.why
+    after = shared_after(before, 0.36, 0.1)
+    assert (after.cpus, after.shared_cpus) == (before.cpus, before.cpus), "where no load thread runs nothing is shared"
+    assert "which in the warm-up waited for a CPU for 36% of 0.1 s" in after.why
     assert after.why.endswith(" (to keep it apart: taskset -acp 0 500)")
-    assert decide(of((0, 1)), allowed=[0, 1], threads=1, share=True).shared_cpus == [0, 1]
-    assert shared_after(Placement(), 0.36) == Placement()
+    assert decide(of((0, 1)), allowed=[0, 1], threads=1, share=True).shared_cpus == [1]
+    assert shared_after(Placement(), 0.36, 0.1) == Placement()
+
+
+def test_a_target_apart_from_all_load_threads_waited_for_others() -> None:
+    before = decide(of((0,)), allowed=[0, 1], threads=1)
+    assert shared_after(before, 0.36, 0.1) == before
+    assert decide(of((0,)), allowed=[0, 1], threads=1, share=True) == before
 
 
 # --- contention ---
@@ -105,6 +128,7 @@ def write(root: Path, *, run_ns: int, wait_ns: int, user: int = 0, softirq: int 
 
 
 THREADS = of((0, 1)).threads
+UNKNOWN: dict[str, Any] = {"run_delay_ns": None, "involuntary_switches": 0, "threads": 1}
 
 
 def test_what_the_target_waited_is_a_share_of_the_time(proc: Path) -> None:
@@ -131,5 +155,21 @@ def test_a_kernel_without_schedstat_and_a_target_that_is_gone_say_nothing(proc: 
     assert (unknown.target, unknown.run_delay_s, unknown.steal_s, unknown.others_s) == (None, None, None, None)
 
 
+def test_a_kernel_that_has_the_file_and_does_not_count_is_unknown_too(proc: Path) -> None:
+    (proc / "500/task/500/schedstat").write_text("0 0 0\n", encoding="ascii")
+    assert sample(THREADS, proc).threads == {}
+
+
+def test_what_the_receive_backlog_dropped_meanwhile_is_counted(proc: Path) -> None:
+    (proc / "net").mkdir()
+    samples = []
+    for dropped in ("0000000a", "0000000f"):
+        (proc / "net/softnet_stat").write_text(f"001 {dropped} 0\n002 00000001 0\n", encoding="ascii")
+        samples.append(sample(THREADS, proc))
+    assert between(*samples, 1.0, **UNKNOWN).backlog_drops == 5
+    assert between(samples[0], samples[1]._replace(backlog_drops=None), 1.0, **UNKNOWN).backlog_drops is None
+
+
 def test_this_machine_can_be_sampled() -> None:
     assert contention.sample(()).cpus
+    assert contention.sample(()).backlog_drops is not None

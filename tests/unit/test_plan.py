@@ -16,6 +16,7 @@ from flatout.plan import capacity
 from flatout.plan import resolve as plan
 from flatout.plan.load_plan import Log
 from flatout.protocols import PROTOCOLS
+from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario, Segment
 from flatout.testing import Faults, FaultyServer
 
@@ -47,7 +48,7 @@ def test_the_engine_gets_every_setting() -> None:
     engine = made.engine
     assert engine.protocol == NAME
     assert [(str(address), *rest) for address, *rest in engine.targets] == [("127.0.0.1", 5, 0)]
-    assert [str(source) for source in engine.sources] == [f"127.0.0.{n}" for n in range(1, 9)]
+    assert [source.host for source in engine.sources] == [f"127.0.0.{n}" for n in range(1, 9)]
     assert engine.profile == (Segment(1.0, 1000.0, 2000.0),)
     assert (engine.warmup_ns, engine.timeout_ns) == (250_000_000, 500_000_000)
     assert (engine.flows, engine.workers, engine.seed) == (8, 2, 2**64 - 1)
@@ -65,18 +66,44 @@ def test_threads_that_share_a_cpu_are_told_of(monkeypatch: pytest.MonkeyPatch) -
 def test_cpus_are_told_by_numbers_or_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
     assert capacity.cpus_of([2, 0]) == capacity.cpus_of("2,0") == (2, 0)
-    assert capacity.cpus_of(()) == capacity.cpus_of("") == ()
+    assert capacity.cpus_of(()) == ()
     for wanted, said in [
         ((99,), r"CPUs \[99\] are not among those this process may use: \[0, 1, 2\]"),
         ("0,7", r"CPUs \[7\] are not among"),
         ([-1], r"CPUs \[-1\] are not among"),
-        ([0.0], "give numbers like"),
-        (1, "give numbers like"),
-        (["0"], "give numbers like"),
+        ("", "write them like"),
+        ([0.0], "give numbers"),
+        (1, "give numbers"),
+        (["0"], "give numbers"),
         ("a", "write them like"),
     ]:
         with pytest.raises(UsageError, match=said):
             capacity.cpus_of(wanted)  # type: ignore[arg-type]
+
+
+def test_nothing_is_left_where_more_is_used_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "_read", lambda _: "1000 0 900\n")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    few = capacity.Room(ports=28_232, files=100, memory=None, io_uring=False)
+    with pytest.raises(UsageError, match="this host has only 0 files left"):
+        capacity.check_files(5, scenario(), few, what="flows")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"timeout": 0}, "timeout=0: give a time above 0 s and at most 60 s"),
+        ({"timeout": "61s"}, "timeout=61: give"),
+        ({"connect_rate": "20M"}, "connect_rate=2e\\+07: give a rate above 0 and at most 10,000,000/s"),
+        ({"connect_timeout": 0}, "connect_timeout=0: give a time above 0 s"),
+    ],
+)
+def test_numbers_out_of_range_are_told_with_their_argument(given: dict[str, Any], said: str) -> None:
+    asked = {"rate": 100, "duration": 1, "profile": None, "transport": "tcp", "connections": 1, **given}
+    with pytest.raises(UsageError, match=said):
+        plan.make(scenario_of("dns", "127.0.0.1:1", **asked))
+    with pytest.raises(UsageError, match="duration='0s': give a time above 0 s"):
+        scenario_of("dns", "127.0.0.1:1", rate=1, duration="0s", profile=None)
 
 
 def test_all_that_keeps_to_cpus_refuses_those_that_it_may_not_use() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 import results
+from limit_runs import run
 
 from flatout.errors import UsageError
 from flatout.result import requirements
@@ -104,3 +105,18 @@ def test_without_a_sample_nothing_is_met() -> None:
     for text in ("p99<1h", "p99>=0s", "loss<99%", "max<1h"):
         judged = requirements.evaluate(text, run)
         assert (judged.value, judged.met, judged.expression) == (None, False, text)
+
+
+def test_answers_that_this_host_dropped_miss_no_requirement_of_the_target() -> None:
+    """The kind of finding 8 in a plain load: the generator's own drops were the server's loss."""
+    lossy = run(100_000, answered=99_950)
+    asked = msgspec.structs.replace(lossy.scenario, require=("loss<0.01%", "rate>1"))
+    lossy = msgspec.structs.replace(lossy, scenario=asked)
+    by_server = requirements.evaluated(lossy)
+    assert (by_server.verdict, requirements.missed(by_server)) == ("ok", ["loss<0.01%"])
+    partly = requirements.evaluated(msgspec.structs.replace(lossy, own_drops=30))
+    assert (partly.verdict, requirements.missed(partly)) == ("ok", ["loss<0.01%"]), "20 lost by the server are too many"
+    by_us = requirements.evaluated(msgspec.structs.replace(lossy, own_drops=50))
+    assert (by_us.verdict, requirements.missed(by_us)) == ("generator-limited", [])
+    assert by_us.why == "50 answers reached this host but were not read in time, else loss<0.01% would be met"
+    assert [requirement.met for requirement in by_us.requirements] == [False, True], "what was measured stays"

@@ -75,7 +75,7 @@ def test_text_and_numbers_mean_the_same() -> None:
         ({"transport": "tcp", "connections": 0}, "at least one"),
         ({"transport": "tcp", "connections": "1.5"}, "number"),
         ({"transport": "tcp", "churn": -1}, "from 0 on"),
-        ({"transport": "tcp", "connect_timeout": 0}, "connecting"),
+        ({"transport": "tcp", "connect_timeout": 0}, "connect_timeout=0: give a time above 0 s"),
         ({"transport": "tcp", "connections": 2, "threads": 3}, "at least one connection each"),
         ({"transport": "tcp", "connections": 2, "node": "3/3"}, "at least one connection each"),
         ({"name": PLAIN, "queries": "/etc/hosts"}, "no query file"),

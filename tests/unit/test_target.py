@@ -115,7 +115,7 @@ def test_what_is_no_single_host_is_never_loaded(text: str) -> None:
 
 def test_sources_are_the_hosts_of_networks_in_order() -> None:
     found = targets.sources(("127.0.0.0/30", "127.0.1.7"), flows=10)
-    assert [str(address) for address in found] == ["127.0.0.1", "127.0.0.2", "127.0.1.7"]
+    assert [source.host for source in found] == ["127.0.0.1", "127.0.0.2", "127.0.1.7"]
 
 
 def test_no_more_sources_than_flows() -> None:

@@ -131,6 +131,23 @@ def test_an_address_of_another_namespace_is_found_there(proc: Proc) -> None:
     assert proc.find("10.0.2.3").where == "elsewhere"
 
 
+def test_processes_that_ended_are_found_also_as_zombies(proc: Proc) -> None:
+    for pid in (500, 501):
+        proc.process(pid)
+    (proc.root / "501/stat").write_text("501 (a) b) Z 1 0\n", encoding="ascii")
+    assert target.ended([500, 501, 502], proc.root) == [501, 502]
+
+
+def test_where_threads_ran_last_is_read_anew(proc: Proc) -> None:
+    proc.process(500, 77)
+    proc.sockets("udp", line("0100007F:0035", 77))
+    threads = proc.find().threads
+    assert target.last_cpus(threads, proc.root) == {1}
+    stat = proc.root / "500/task/500/stat"
+    stat.write_text(stat.read_text(encoding="ascii").replace(" 1 0 0", " 3 0 0"), encoding="ascii")
+    assert target.last_cpus(threads, proc.root) == {3}
+
+
 def test_only_addresses_of_this_host_are_local() -> None:
     assert is_local(LOOPBACK)
     assert not is_local(ipaddress.ip_address("192.0.2.1"))

@@ -51,6 +51,13 @@ def test_a_lost_target_fails_with_all_lost() -> None:
     assert judged(run(100_000, answered=0), P99).loss == 1.0
 
 
+def test_a_target_that_only_refuses_has_failed_though_refusals_held_the_generator_up() -> None:
+    refusing = run(100_000, answered=0, unsent=30_000, verdict="target-lost")
+    evaluation = judged(refusing)
+    assert (evaluation.verdict, evaluation.loss, evaluation.why) == ("failed", 1.0, "made by hand")
+    assert judged(msgspec.structs.replace(refusing, own_drops=9)).why != "made by hand", "answers came"
+
+
 def test_a_generator_that_fell_behind_is_invalid_whatever_was_lost() -> None:
     evaluation = judged(run(100_000, answered=50_000, unsent=3_000, lateness_p99_ns=1_400_000))
     assert evaluation.verdict == "invalid"

@@ -86,6 +86,31 @@ def test_loss_while_the_target_waited_for_a_cpu_is_not_the_servers() -> None:
     )
 
 
+def test_loss_in_this_hosts_receive_backlog_is_not_the_servers() -> None:
+    """/proc/net/softnet_stat: packets that never reached a socket; on loopback requests as well as answers."""
+    lossy = contended(parts(*[LOSSY] * 10), 0.0)
+    assert lossy.contention is not None
+
+    def dropped(packets: int) -> TrialEvaluation:
+        contention = msgspec.structs.replace(lossy.contention, backlog_drops=packets)  # type: ignore[type-var]
+        return judged(msgspec.structs.replace(lossy, contention=contention))
+
+    assert dropped(999).verdict == "failed", "1,000 were lost"
+    evaluation = dropped(1_000)
+    assert (evaluation.verdict, evaluation.undriven) == ("invalid", True)
+    assert evaluation.why.startswith("this host dropped 1,000 packets before they reached a socket (backlog), and loss")
+
+
+def test_a_trial_in_which_the_targets_process_ended_says_so() -> None:
+    lost = contended(parts(*[LOSSY] * 10), 0.0)
+    assert lost.placement is not None
+    about = msgspec.structs.replace(lost.placement.target, ended=[500])  # type: ignore[type-var]
+    gone = msgspec.structs.replace(lost, placement=Placement(target=about))
+    assert judged(gone).why == "loss 10 % is above 0.1 %; knotd (process 500) ended"
+    held = msgspec.structs.replace(parts(*[GOOD] * 10), placement=Placement(target=about))
+    assert "ended" not in judged(held).why
+
+
 @pytest.mark.parametrize("share", [0.0, 0.004, 0.05])
 def test_more_loss_than_the_wait_explains_is_the_servers(share: float) -> None:
     assert judged(contended(parts(*[LOSSY] * 10), share)).verdict == "failed"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout import units
-from flatout.errors import UsageError
+from flatout.errors import ArgumentError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,28 @@ def test_rates(text: str, per_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-1", "1e99", "nan", "inf", "k", "10kk", "10 G", "201M", "1,000", "0x10", "١٠"]
+    "text", ["", "0", "-1", "1e99", "nan", "inf", "k", "10kk", "10 G", "201M", "1,000", "0x10", "١٠", "1 000"]
 )
 def test_rates_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError) as error:
         units.rate(text)
     assert f"'{text}'" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1m", "1.5m", ".5 m", "1m/s", "200mqps", "1e3m"])
+def test_a_small_m_has_two_readings(text: str) -> None:
+    with pytest.raises(UsageError, match=rf"rate '{text}': m could mean a million or a thousandth: write [\d.e]+M"):
+        units.rate(text)
+    if text.endswith("m"):
+        with pytest.raises(UsageError, match=rf"number '{text}': m could mean a million or minutes: write [\d.e]+M"):
+            units.count(text)
+
+
+def test_no_rate_at_all_where_that_may_be() -> None:
+    assert [units.rate_or_none(text) for text in ("0", "0.0", " 0 ", "1k")] == [0.0, 0.0, 0.0, 1000.0]
+    for text in ("", "-0", "1m", "0k"):
+        with pytest.raises(UsageError):
+            units.rate_or_none(text)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +118,12 @@ def test_a_share_that_may_be_all_says_so() -> None:
         units.share("100%")
 
 
-@pytest.mark.parametrize(
-    ("text", "cpus"), [("", ()), ("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))]
-)
+@pytest.mark.parametrize(("text", "cpus"), [("0", (0,)), ("0,2", (0, 2)), ("0-3,6", (0, 1, 2, 3, 6)), ("1,1", (1,))])
 def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
     assert units.cpu_list(text) == cpus
 
 
-@pytest.mark.parametrize("text", ["3-1", "a", "-1", "0-", "0;1"])
+@pytest.mark.parametrize("text", ["", " ", ",", "0,", "0,,1", "3-1", "a", "-1", "0-", "0;1"])
 def test_cpu_lists_that_mean_nothing(text: str) -> None:
     with pytest.raises(UsageError, match="CPUs"):
         units.cpu_list(text)
@@ -143,13 +157,21 @@ def test_settings_that_are_no_whole_number(value: object) -> None:
         units.whole("n", value, 2000)
 
 
-@pytest.mark.parametrize("value", [None, True, [1], float("nan"), b"1s"])
+@pytest.mark.parametrize("value", ["", " ", "a", "1m"])
+def test_settings_that_are_no_number_have_their_name_in_the_error(value: str) -> None:
+    for parse in (units.seconds, lambda name, value: units.whole(name, value, 10)):
+        if (parse, value) != (units.seconds, "1m"):
+            with pytest.raises(ArgumentError, match=rf"^some: .*'{value}'"):
+                parse("some", value)
+
+
+@pytest.mark.parametrize("value", [None, True, [1], float("nan"), b"1s", b"1", object()])
 def test_settings_that_are_no_time(value: object) -> None:
     with pytest.raises(UsageError, match=r"^t=.*: give a number of seconds"):
         units.seconds("t", value)
 
 
-@pytest.mark.parametrize("value", [-0.1, "61s", 1e9, float("inf")])
+@pytest.mark.parametrize("value", [-0.1, "61s", 1e9, float("inf"), 10**400])
 def test_settings_that_are_too_long_or_too_short_a_time(value: object) -> None:
     with pytest.raises(UsageError, match=r"^t=.*: give 0 to 60 s$"):
         units.seconds("t", value, most=60)

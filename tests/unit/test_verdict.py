@@ -7,8 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 import results
+from hypothesis import given
+from hypothesis import strategies as st
+from receivers import counters, reading
 
+from flatout.result.loss import account_of_messages
 from flatout.result.model import Connections, Distribution, Outcomes
+from flatout.runner.exchange.base import Exchange
+from flatout.runner.exchange.one_way import OneWay
+from flatout.runner.exchange.ping_pong import PingPong
 from flatout.runner.exchange.request_reply import RequestReply
 from flatout.runner.verdict import shortfalls, unconnected, verdict
 
@@ -68,6 +75,45 @@ def test_verdicts(given: dict[str, Any], word: str) -> None:
     outcomes = msgspec.structs.replace(FINE, **counts)
     late, drops = lateness(given.get("late_p99", 0)), given.get("own_drops", 0)
     assert verdict(outcomes, late, drops, RequestReply(), lost=None, interrupted=False)[0] == word
+
+
+SHORT = Outcomes(planned=200, sent=200, unsent=0, answered=200, late=0, lost=0, refused=0, invalid=0, duplicate=0)
+
+
+@pytest.mark.parametrize(
+    ("planned", "unsent", "word"),
+    [
+        (200, 1, "ok"),
+        (200, 2, "ok"),
+        (200, 3, "generator-limited"),
+        (3000, 3, "ok"),
+        (3000, 4, "generator-limited"),
+        (5, 2, "ok"),
+        (4, 2, "generator-limited"),
+        (2, 1, "generator-limited"),
+        (1, 1, "generator-limited"),
+    ],
+)
+def test_a_few_unsent_requests_make_no_short_run_invalid(planned: int, unsent: int, word: str) -> None:
+    sent = planned - unsent
+    outcomes = msgspec.structs.replace(SHORT, planned=planned, sent=sent, unsent=unsent, answered=sent)
+    assert verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False)[0] == word
+    why = {"blocked": unsent, "connections": None}
+    assert verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, **why)[0] == word
+
+
+@pytest.mark.parametrize(
+    ("count", "late", "word"), [(200, 2, "ok"), (200, 3, "generator-limited"), (3, 2, "generator-limited")]
+)
+def test_a_few_late_ones_make_no_short_run_invalid(count: int, late: int, word: str) -> None:
+    lateness_ns = msgspec.structs.replace(lateness(2_000_000), count=count)
+    asked: dict[str, Any] = {"lost": None, "interrupted": False, "left_late": late}
+    assert verdict(SHORT, lateness_ns, 0, RequestReply(), **asked)[0] == word
+
+
+def test_a_few_unread_answers_make_no_short_run_invalid() -> None:
+    for drops, word in ((2, "ok"), (3, "generator-limited")):
+        assert verdict(SHORT, None, drops, RequestReply(), lost=None, interrupted=False)[0] == word
 
 
 def test_the_first_of_several_reasons_counts() -> None:
@@ -156,3 +202,29 @@ def test_connections_that_end_are_told_and_replaced_ones_too() -> None:
     )
     assert shortfalls(None, 10, churn=False) == ([], [])
     assert shortfalls(Connections(opened=10, established=9, peak=8), 10, churn=True) == ([], [])
+
+
+# --- Nothing sent, or nothing received, is never ok ---
+
+few = st.integers(0, 3)
+ENDS = ("answered", "late", "lost", "refused", "invalid")
+
+
+@given(st.sampled_from([RequestReply(), PingPong()]), st.fixed_dictionaries(dict.fromkeys((*ENDS, "unsent"), few)))
+def test_a_run_without_an_answer_is_not_ok(exchange: Exchange, counts: dict[str, int]) -> None:
+    sent = sum(counts[end] for end in ENDS)
+    outcomes = Outcomes(planned=sent + counts["unsent"], sent=sent, duplicate=0, **counts)
+    word, why = verdict(outcomes, None, 0, exchange, lost=None, interrupted=False)
+    assert word != "ok" or counts["answered"] + counts["late"] > 0, why
+
+
+@given(few, few, few)
+def test_messages_of_which_none_arrived_are_not_ok(sent: int, parsed: int, malformed: int) -> None:
+    zero = dict.fromkeys(("unsent", "answered", "late", "lost", "refused", "invalid", "duplicate"), 0)
+    outcomes = Outcomes(planned=sent, sent=sent, **zero)
+    account = account_of_messages(outcomes, [reading(**counters(parsed, malformed))])
+    word, why = verdict(account.outcomes, None, 0, OneWay(), lost=account.lost, interrupted=False)
+    assert word != "ok" or (sent > 0 and parsed > 0), why
+    if sent and not parsed:
+        assert word == "target-lost"
+        assert ("malformed" in why) == (malformed > 0)

@@ -27,6 +27,7 @@ mod thread_group;
 
 pub mod stream_layer;
 pub mod tally;
+mod text_file;
 mod tls;
 
 pub use flatout_net as net;

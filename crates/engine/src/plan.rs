@@ -1,6 +1,6 @@
 //! What the engine is given: everything resolved, nothing left to look up.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use flatout_wire::Link;
@@ -29,8 +29,9 @@ pub struct LoadPlan {
     /// Over what.
     #[cfg_attr(feature = "python", pyo3(from_py_with = python::link))]
     pub link: Link,
-    /// Where to ask from, in turn; empty: the kernel chooses.
-    pub sources: Vec<IpAddr>,
+    /// Where to ask from, in turn, each with port 0; empty: the kernel chooses.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = python::addresses))]
+    pub sources: Vec<SocketAddr>,
     /// How many sockets or connections that ask, over all workers.
     pub flows: usize,
     /// Whether flows share sockets, and each packet names its source address.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use flatout_wire::{Protocol, QUERY_LEN_MAX};
 
+use crate::text_file;
+
 /// Length of a subject's length.
 const HEAD: usize = 2;
 /// No line of a query file is longer (bytes): a name with every byte escaped takes a quarter of it.
@@ -52,7 +54,8 @@ impl QuerySet {
     fn read<P: Protocol>(&mut self, path: &Path) -> io::Result<()> {
         let name = path.display();
         let broken = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
-        let mut reader = BufReader::with_capacity(BUFFER, File::open(path).map_err(broken)?);
+        let file = BufReader::with_capacity(BUFFER, File::open(path).map_err(broken)?);
+        let mut reader = text_file::unmarked(file).map_err(broken)?;
         let mut line = Vec::new();
         for number in 1_u64.. {
             line.clear();

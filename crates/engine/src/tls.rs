@@ -2,7 +2,9 @@
 //!
 //! Sessions are resumed where the server lets them (RFC 8446, section 2.2): all connections of a run share one store.
 
-use std::io::{self, Read};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootC
 
 use crate::plan;
 use crate::stream_layer::{StreamError, StreamLayer};
+use crate::text_file;
 
 /// DNS over TLS by its registered name (RFC 7858, IANA's list of protocol identifiers).
 const DOT: &[u8] = b"dot";
@@ -53,8 +56,11 @@ fn authorities(file: Option<&Path>) -> io::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let found: Vec<CertificateDer<'_>> = match file {
         Some(path) => {
-            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-            read.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("'{}': {error}", path.display())))?
+            let broken = |error: &dyn Display| {
+                io::Error::new(io::ErrorKind::InvalidInput, format!("'{}': {error}", path.display()))
+            };
+            let text = File::open(path).map(BufReader::new).and_then(text_file::unmarked).map_err(|e| broken(&e))?;
+            CertificateDer::pem_reader_iter(text).collect::<Result<_, _>>().map_err(|e| broken(&e))?
         }
         None => rustls_native_certs::load_native_certs().certs,
     };

@@ -1,22 +1,22 @@
 //! Sends a slice of messages of equal size, each as one datagram, from the caller's memory.
 //!
-//! Method: nothing is copied; the kernel reads up to 64 messages a call. With segmentation (UDP_SEGMENT) a call has one
-//! buffer; without it the headers for sendmmsg are prepared once.
+//! Method: nothing is copied; sendmmsg reads up to 64 messages a call. With segmentation (UDP_SEGMENT) these are one
+//! buffer, and a call over a single flow has several of them. The headers are prepared once.
 
 use std::io;
-use std::mem::zeroed;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::array::Array;
 use crate::call::{self, CallError};
 use crate::datagrams::SendResult;
-use crate::stamp;
+use crate::stamp::{self, Control};
 use crate::udp::{Flow, SEGMENTS, outcome};
 
 /// The longest payload of a UDP datagram over IPv4, also the limit of one segmented call.
 pub const LONGEST: usize = 65_507;
+/// Segmented buffers of one call over a single flow.
+const BUFFERS: usize = 8;
 /// How long a call waits for a full socket before it returns to its caller.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Refused datagrams in a row after which a call returns to its caller.
@@ -28,16 +28,55 @@ pub struct BatchSender {
     turn: usize,
     size: usize,
     segmented: bool,
-    vectors: Array<libc::iovec>,
-    headers: Array<libc::mmsghdr>,
+    single: Headers,
+    whole: Headers,
     sent: u64,
     refused: u64,
     dropped: u64,
 }
 
-// SAFETY: the headers point into `vectors`, heap memory that moves with it as a whole; where the vectors point is set
-// before each call and not read after it.
-unsafe impl Send for BatchSender {}
+/// Headers for sendmmsg, and what they point to.
+struct Headers {
+    vectors: Array<libc::iovec>,
+    headers: Array<libc::mmsghdr>,
+    /// What all of them say of segmentation.
+    _control: Array<Control>,
+}
+
+// SAFETY: the headers point into `vectors` and the control message, heap memory that moves with it as a whole; where the
+// vectors point is set before each call and not read after it.
+unsafe impl Send for Headers {}
+
+impl Headers {
+    /// `count` headers, for buffers that are segmented into datagrams of so many bytes if given.
+    fn new(count: usize, segment: Option<u16>) -> Self {
+        let vectors = Array::<libc::iovec>::zeroed(count);
+        let mut headers = Array::<libc::mmsghdr>::zeroed(count);
+        let mut control = Array::<Control>::zeroed(1);
+        let length = segment.zip(control.first_mut()).map_or(0, |(bytes, first)| stamp::write_segment(first, bytes));
+        for (n, header) in headers.iter_mut().enumerate() {
+            (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (vectors.at(n), 1);
+            if length > 0 {
+                (header.msg_hdr.msg_control, header.msg_hdr.msg_controllen) = (control.at(0).cast(), length as _);
+            }
+        }
+        Self { vectors, headers, _control: control }
+    }
+
+    /// Sends up to `count` parts of `bytes` in one call, each of `length` bytes and `messages` messages.
+    fn send(&mut self, flow: &Flow, bytes: &[u8], count: usize, length: usize, messages: usize) -> SendResult {
+        let mut ready = 0;
+        for (vector, part) in self.vectors.iter_mut().zip(bytes.chunks_exact(length)).take(count) {
+            (vector.iov_base, vector.iov_len) = (part.as_ptr().cast_mut().cast(), length);
+            ready += 1;
+        }
+        let headers = self.headers.get_mut(..ready).unwrap_or_default();
+        // SAFETY: `ready` headers point to as many vectors, which point to `bytes`, and to the control message, all
+        // borrowed for the call; the kernel writes lengths into the headers and only reads the rest.
+        let sent = unsafe { call::send(flow.socket(), headers, libc::MSG_DONTWAIT) };
+        outcome(sent, usize::try_from(sent).unwrap_or(0) * messages)
+    }
+}
 
 /// The result of [`BatchSender::send`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +93,7 @@ impl BatchSender {
     /// `segmented`: use UDP_SEGMENT; turned off by itself where the route does not support it.
     pub fn open(
         targets: &[SocketAddr],
-        sources: &[IpAddr],
+        sources: &[SocketAddr],
         count: usize,
         size: usize,
         segmented: bool,
@@ -65,12 +104,8 @@ impl BatchSender {
         let source = |n: usize| sources.get(n.checked_rem(sources.len())?).copied();
         let flow = |(n, target): (usize, &SocketAddr)| Flow::open(*target, source(n), false);
         let flows = targets.iter().cycle().take(count).enumerate().map(flow).collect::<io::Result<_>>()?;
-        let vectors = Array::<libc::iovec>::zeroed(SEGMENTS);
-        let mut headers = Array::<libc::mmsghdr>::zeroed(SEGMENTS);
-        for (n, header) in headers.iter_mut().enumerate() {
-            (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (vectors.at(n), 1);
-        }
-        Ok(Self { flows, turn: 0, size, segmented, vectors, headers, sent: 0, refused: 0, dropped: 0 })
+        let (single, whole) = (Headers::new(SEGMENTS, None), Headers::new(BUFFERS, Some(size as u16)));
+        Ok(Self { flows, turn: 0, size, segmented, single, whole, sent: 0, refused: 0, dropped: 0 })
     }
 
     /// Bytes of each message.
@@ -108,12 +143,16 @@ impl BatchSender {
         let mut refused_in_a_row = 0;
         loop {
             let rest = messages.get(summary.processed * self.size..).unwrap_or_default();
-            let count = (rest.len() / self.size).min(group);
+            let mut count = (rest.len() / self.size).min(group);
             let Some(flow) = self.flows.get(self.turn).filter(|_| count > 0) else { return Ok(summary) };
             let sent = if self.segmented && count > 1 {
-                send_whole(flow, rest, count, self.size)
+                let alone = self.flows.len() == 1;
+                let buffers = if alone { (rest.len() / self.size / count).min(BUFFERS) } else { 1 };
+                let result = self.whole.send(flow, rest, buffers, count * self.size, count);
+                count *= buffers;
+                result
             } else {
-                send_each(flow, rest, count, self.size, (&mut self.vectors, &mut self.headers))
+                self.single.send(flow, rest, count, self.size, 1)
             };
             match sent {
                 SendResult::Sent(sent) => {
@@ -165,36 +204,4 @@ fn refusals(flow: &Flow) -> Result<u64, CallError> {
         count += 1;
     }
     Ok(count)
-}
-
-/// Sends `count` messages as one buffer that the kernel segments. The caller has checked the length.
-fn send_whole(flow: &Flow, messages: &[u8], count: usize, size: usize) -> SendResult {
-    let mut vector = libc::iovec { iov_base: messages.as_ptr().cast_mut().cast(), iov_len: count * size };
-    debug_assert!(count * size <= messages.len());
-    let mut control = [0; stamp::WORDS];
-    // SAFETY: msghdr is plain old data; all zeroes is a valid value.
-    let mut header: libc::msghdr = unsafe { zeroed() };
-    (header.msg_iov, header.msg_iovlen) = (&raw mut vector, 1);
-    header.msg_controllen = stamp::write_segment(&mut control, size as u16) as _;
-    header.msg_control = (&raw mut control).cast();
-    // SAFETY: the header points to `vector` and `control`, which outlive the call, and to `messages`, borrowed for it
-    // and at least as long as the vector says; sending only reads them.
-    let sent = unsafe { libc::sendmsg(flow.socket().as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-    outcome(sent, count)
-}
-
-type Headers<'a> = (&'a mut [libc::iovec], &'a mut [libc::mmsghdr]);
-
-/// Sends `count` messages, each with its own header. The caller has checked the length.
-fn send_each(flow: &Flow, messages: &[u8], count: usize, size: usize, (vectors, headers): Headers<'_>) -> SendResult {
-    let mut ready = 0;
-    for (vector, message) in vectors.iter_mut().zip(messages.chunks_exact(size)).take(count.min(headers.len())) {
-        (vector.iov_base, vector.iov_len) = (message.as_ptr().cast_mut().cast(), size);
-        ready += 1;
-    }
-    let headers = headers.get_mut(..ready).unwrap_or_default();
-    // SAFETY: `ready` headers point to as many vectors, which point to `messages`, all borrowed for the call; the
-    // kernel writes lengths into the headers and only reads the rest.
-    let sent = unsafe { call::send(flow.socket(), headers, libc::MSG_DONTWAIT) };
-    outcome(sent, sent as usize)
 }

@@ -272,7 +272,7 @@ fn arrivals_carry_the_kernel_s_stamp_where_asked() {
 #[test]
 fn flows_leave_from_the_sources_in_turn() {
     let server = server(ANY_PORT);
-    let sources = [IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 3])];
+    let sources = [SocketAddr::from(([127, 0, 0, 2], 0)), SocketAddr::from(([127, 0, 0, 3], 0))];
     let options = FlowOptions { stamps: true, segmented: true, busy_poll_us: 0 };
     let mut flows = Flows::open(&[server.address().unwrap()], &sources, 3, options).unwrap();
     assert_eq!(flows.flows(), 3);

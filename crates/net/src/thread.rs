@@ -130,12 +130,19 @@ impl Contention {
 pub fn thread_contention() -> Contention {
     // Its fields: time on a CPU, time waiting for one, turns (Documentation/scheduler/sched-stats.rst).
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let run_delay_ns = schedstat.and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
+    let run_delay_ns = schedstat.and_then(|text| run_delay_ns(&text));
     // SAFETY: rusage is plain old data; all zeroes is a valid one.
     let mut usage: libc::rusage = unsafe { zeroed() };
     // SAFETY: the kernel writes one rusage.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
     Contention { run_delay_ns, involuntary_switches: usage.ru_nivcsw as u64 }
+}
+
+/// The second field, unless all are zero: then the kernel has the file but does not count.
+fn run_delay_ns(schedstat: &str) -> Option<u64> {
+    let mut fields = schedstat.split_whitespace().map(|word| word.parse::<u64>().ok());
+    let (_, delay, turns) = (fields.next()??, fields.next()??, fields.next()??);
+    (turns > 0).then_some(delay)
 }
 
 /// Raises the soft limit on open descriptors to the hard one; returns what it is now.
@@ -151,4 +158,18 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(limit.rlim_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_does_not_count_is_no_thread_that_never_waited() {
+        assert_eq!(run_delay_ns("2 7 1\n"), Some(7));
+        assert_eq!(run_delay_ns("5 0 1\n"), Some(0));
+        for unknown in ["0 0 0\n", "", "5 x 1", "5 7"] {
+            assert_eq!(run_delay_ns(unknown), None, "{unknown}");
+        }
+    }
 }

@@ -35,10 +35,10 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Opens a flow to `target`, from `source` where given, with the kernel's stamps if `stamps`.
+    /// Opens a flow to `target`, from `source` where given (port 0: the kernel's choice), with the kernel's stamps if `stamps`.
     ///
     /// Errors are the kernel's: no descriptors, no ports left, no route, no permission.
-    pub fn open(target: SocketAddr, source: Option<IpAddr>, stamps: bool) -> io::Result<Self> {
+    pub fn open(target: SocketAddr, source: Option<SocketAddr>, stamps: bool) -> io::Result<Self> {
         let socket = socket(target.ip())?;
         option::receive_errors(socket.as_fd(), target.is_ipv6())?;
         option::receive_buffer(socket.as_fd(), FLOW_BUFFER)?;
@@ -48,7 +48,7 @@ impl Flow {
         }
         if let Some(source) = source {
             option::late_port(socket.as_fd())?;
-            bind(&socket, SocketAddr::new(source, 0))?;
+            bind(&socket, source)?;
         }
         connect(&socket, target)?;
         Ok(Self { socket })
@@ -227,7 +227,12 @@ pub struct Flows {
 impl Flows {
     /// Opens `count` flows to the far end's addresses in turn (at least one), the n-th from `sources[n % len]` (empty:
     /// the kernel chooses).
-    pub fn open(targets: &[SocketAddr], sources: &[IpAddr], count: usize, options: FlowOptions) -> io::Result<Self> {
+    pub fn open(
+        targets: &[SocketAddr],
+        sources: &[SocketAddr],
+        count: usize,
+        options: FlowOptions,
+    ) -> io::Result<Self> {
         let poller = Poller::new(count.min(256))?;
         poller.set_busy_poll(options.busy_poll_us)?;
         let mut flows = Vec::with_capacity(count);

@@ -1,6 +1,6 @@
 //! A receiver for Python: batches cross as arrays that own what they hold.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use flatout_engine::plan::{ReceivePlan, WhenFull};
@@ -11,7 +11,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::histogram::Histogram;
-use flatout_engine::plan::python::{address, one_of};
+use flatout_engine::plan::python::{address, one_of, parts};
 
 use super::load::Words;
 use super::{elsewhere, raise};
@@ -72,8 +72,8 @@ impl Receiver {
     }
 
     #[getter]
-    fn address(&self) -> (IpAddr, u16) {
-        (self.0.address().ip(), self.0.address().port())
+    fn address(&self) -> (IpAddr, u16, u32) {
+        parts(self.0.address())
     }
 
     #[getter]
@@ -117,9 +117,9 @@ impl Receiver {
         self.here()?.drain().map_err(raise)
     }
 
-    fn source(&self, number: u32) -> PyResult<Option<(IpAddr, u16)>> {
-        let source: Option<SocketAddr> = self.here()?.source(number);
-        Ok(source.map(|source| (source.ip().to_canonical(), source.port())))
+    fn source(&self, number: u32) -> PyResult<Option<(IpAddr, u16, u32)>> {
+        let source = self.here()?.source(number).map(parts);
+        Ok(source.map(|(ip, port, scope)| (ip.to_canonical(), port, scope)))
     }
 
     /// Sends one datagram to each of these sources; returns how many left. What is sent is a copy, made with the GIL

@@ -10,7 +10,7 @@ use flatout_engine::server::{DROPPED, STATE_WORDS, Serving};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use flatout_engine::plan::python::{IOS, LINKS, address, one_of};
+use flatout_engine::plan::python::{IOS, LINKS, address, one_of, parts};
 
 use super::histogram::Histogram;
 use super::load::Words;
@@ -96,8 +96,8 @@ impl Server {
 
     /// Where it listens, the ports resolved.
     #[getter]
-    fn addresses(&self) -> Vec<(IpAddr, u16)> {
-        self.0.addresses().iter().map(|at| (at.ip(), at.port())).collect()
+    fn addresses(&self) -> Vec<Address> {
+        self.0.addresses().iter().map(|at| parts(*at)).collect()
     }
 
     /// How many workers were replaced, and why the last one was.
@@ -243,8 +243,8 @@ impl FaultyServer {
     }
 
     #[getter]
-    fn address(&self) -> (IpAddr, u16) {
-        (self.0.address().ip(), self.0.address().port())
+    fn address(&self) -> Address {
+        parts(self.0.address())
     }
 
     /// Why it could not go on; None: it could.

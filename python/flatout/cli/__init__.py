@@ -6,12 +6,16 @@ Nothing of weight is imported here: until `main` runs, Ctrl-C still ends in a tr
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 
 from flatout.cli import stdio
-from flatout.errors import FlatoutError, OutputError
+from flatout.errors import ArgumentError, FlatoutError, OutputError, UsageError
+
+# Characters of an error.
+_LONGEST = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,6 +50,7 @@ def _run(arguments: Sequence[str]) -> int:
     from flatout.cli.app import build
 
     try:
+        _refuse_empty(arguments)
         app = build()
         _stop_by_signals()
         code = app(arguments, exit_on_error=False, result_action="return_value")
@@ -53,14 +58,40 @@ def _run(arguments: Sequence[str]) -> int:
     except CycloptsError:
         return 2
     except OutputError as error:
-        print(f"flatout: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
+    except ArgumentError as error:
+        from flatout.cli.flags.settings import flag_of
+
+        _complain(f"{flag_of(error.argument)}{error.reason}")
+        return error.exit_code
     except FlatoutError as error:
-        print(f"flatout: {error}", file=sys.stderr)
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         print("flatout: interrupted", file=sys.stderr)
         return 130
+
+
+def _complain(text: str) -> None:
+    """Prints an error in one line, with marks and control characters escaped; of a very long one both ends."""
+    text = re.sub("[\\x00-\\x1f\\x7f-\\x9f\\ufeff]", lambda found: repr(found[0])[1:-1], text)
+    line = text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    print(f"flatout: {line}", file=sys.stderr)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Errors: UsageError for an empty value: a variable of a script that is not set must not start a load."""
+    flag = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            empty = bool(equals and not value)
+        else:
+            empty = not argument
+        if empty:
+            where = f" behind {flag}" if flag else " in place of a target, a file or a command"
+            raise UsageError(f"empty value{where} (a variable that is not set?): give one, or leave it out")
 
 
 def _stop_by_signals() -> None:

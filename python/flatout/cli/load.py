@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from flatout import units
+from flatout import arguments, units
 from flatout.cli import output as out
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
@@ -43,7 +43,8 @@ class Pace:
         Parameter(
             group=WHAT,
             allow_leading_hyphen=True,
-            help="Steps and slopes, e.g. '1000 8s, 2000 5s, +500/s 10s', or a file of them (-: standard input).",
+            help="Steps, ramps and slopes, e.g. '1000 8s, 2k..5k 5s, -500/s 10s', or a file of them (-: standard "
+            "input). With a slope first, --rate says where it begins (0: from nothing).",
         ),
     ] = None
     profile_format: Annotated[
@@ -51,7 +52,7 @@ class Pace:
         Parameter(
             group=WHAT,
             help="Read the profile as slopes alone ('700 8s, -400 5s', from --rate on), or as a file of tcpclient's "
-            "--stdin (tcpscaler-steps) or --stdin-rateslope (tcpscaler-slopes, from --rate on).",
+            "--stdin (tcpscaler-steps) or --stdin-rateslope (tcpscaler-slopes, from --rate on). [rates]",
         ),
     ] = None
 
@@ -65,17 +66,18 @@ class Pace:
         if self.profile is not None:
             if self.for_ is not None or counted:
                 raise UsageError("a profile brings its own durations: leave --for and --count out")
-            start_per_s = None if self.rate is None else units.rate(self.rate)
+            # Slopes may begin at nothing.
+            start_per_s = None if self.rate is None else arguments.rate("rate", self.rate, or_none=True)
             return {"profile": profiles.parse(self.profile, self.profile_format, start_per_s)}
         if self.profile_format is not None:
             raise UsageError("--profile-format says how --profile is to be read: name one")
         if counted and self.for_ is not None:
             raise UsageError("--count says how long it lasts: leave --for out")
-        seconds = units.duration(self.for_ or "10s")
+        seconds = units.seconds("duration", "10s" if self.for_ is None else self.for_)
         if self.ramp is not None:
             return {"profile": profiles.ramp(self.ramp, seconds)}
         paced = tick or options.get("arrivals") == "ping-pong"
-        return {"rate": self.rate if paced else self.rate or "10k", "duration": seconds}
+        return {"rate": "10k" if self.rate is None and not paced else self.rate, "duration": seconds}
 
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:

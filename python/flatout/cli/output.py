@@ -36,12 +36,20 @@ def say(text: str) -> None:
 def check_writable(output: Output) -> None:
     """Checks before a measurement that its result can be written. Errors: OutputError."""
     for path in (output.json, output.html):
-        if path and path != "-" and not Path(path).parent.is_dir():
-            raise OutputError(f"'{path}' cannot be written: there is no folder '{Path(path).parent}'")
-        if path and path != "-" and Path(path).is_dir():
-            raise OutputError(f"'{path}' cannot be written: it is a folder")
+        if path and path != "-":
+            _check_path(Path(path))
     if output.html and not importlib.util.find_spec("bokeh"):
         raise UsageError("a report needs the extra: pip install 'flatout[report]'")
+
+
+def _check_path(path: Path) -> None:
+    try:
+        if not path.parent.is_dir():
+            raise OutputError(f"'{path}' cannot be written: there is no folder '{path.parent}'")
+        if path.is_dir():
+            raise OutputError(f"'{path}' cannot be written: it is a folder")
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: {error.strerror}") from error
 
 
 def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Result | None = None) -> int:
@@ -160,7 +168,7 @@ def _rescue(data: bytes) -> str:
     # Another Ctrl-C would lose it, and this takes no time.
     kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        for folder in (os.environ.get("TMPDIR", "/tmp"), "/var/tmp", "/dev/shm"):
+        for folder in (os.environ.get("TMPDIR") or "/tmp", "/var/tmp", "/dev/shm"):
             if path := _kept_in(folder, data):
                 return f"; the result is in {path}"
         return _on_stderr(data)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -16,10 +16,11 @@ from flatout.cli.flags.shared import flattened
 from flatout.cli.seconds import For, Json, Lines, Quiet, Stats, Stop, run_until_stopped
 from flatout.host import topology
 from flatout.protocols.base import Protocol
-from flatout.receiver.counting import drained
-from flatout.receiver.receiver import Receiver
 from flatout.view import format as fmt
 from flatout.view import receiver as arrivals
+
+if TYPE_CHECKING:
+    from flatout.receiver.receiver import Receiver
 
 HOW = Group("How to receive", sort_key=1)
 QUEUE = Group("The queue to the handler", sort_key=2)
@@ -42,8 +43,8 @@ class Receiving:
         ),
     ] = False
     cpus: Annotated[
-        str, Parameter(group=HOW, show_default=False, help="Keep the workers on these CPUs, e.g. 1 or 0-3,6.")
-    ] = ""
+        str | None, Parameter(group=HOW, show_default=False, help="Keep the workers on these CPUs, e.g. 1 or 0-3,6.")
+    ] = None
     no_gro: Annotated[
         bool,
         Parameter(
@@ -87,19 +88,24 @@ class Receiving:
     json: Json = None
     quiet: Quiet = False
 
+    @property
+    def cpu_list(self) -> tuple[int, ...]:
+        """The CPUs by number."""
+        return () if self.cpus is None else units.cpu_list(self.cpus)
+
     def options(self) -> dict[str, Any]:
         """As keyword arguments of the Python API."""
         return {
             "threads": self.threads,
             "shared": self.shared,
-            "cpus": units.cpu_list(self.cpus),
+            "cpus": self.cpu_list,
             "gro": not self.no_gro,
             "stamps": self.stamps,
-            "buffer": units.size(self.buffer),
+            "buffer": self.buffer,
             "counters": not self.no_counters,
-            "queue": units.count(self.queue),
+            "queue": self.queue,
             "full": self.full,
-            "follow": units.count(self.follow),
+            "follow": self.follow,
         }
 
 
@@ -109,6 +115,9 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     def serve(*, receiving: Receiving = Receiving(), protocol_options: Any = protocol_options()) -> int:
         seconds = None if receiving.for_ is None else units.duration(receiving.for_)
         stop = Stop()
+        # NumPy comes with it, which no other command waits for.
+        from flatout.receiver.counting import drained
+
         options = receiving.options()
         with drained(protocol.name, receiving.listen, **options, **dataclasses.asdict(protocol_options)) as server:
             if not receiving.quiet:
@@ -155,10 +164,10 @@ def _beginning(protocol: Protocol, server: Receiver, asked: Receiving) -> list[s
         f"Format: {fmt.plain(server.layout.text)} ({server.layout.size} bytes). "
         f"Queue: {units.count(asked.queue):,} records, {asked.full}. Memory: at most about {most}.",
     ]
-    at = str(server.endpoint.address)
+    at = server.endpoint.host
     if machine := topology.sentence(at):
         lines.append(f"Machine: {machine}.")
-    if far := topology.far_cpus(at, units.cpu_list(asked.cpus)):
+    if far := topology.far_cpus(at, asked.cpu_list):
         lines.append(f"flatout: note: CPUs {', '.join(map(str, far))} are on another NUMA node than the network card")
     return lines
 

@@ -1,7 +1,7 @@
 """Measures how threads compete for CPUs: run-queue delay, involuntary switches, steal, softirq time.
 
 Sources: /proc/PID/task/TID/schedstat (time on a CPU and waiting for one, ns), /proc/stat (busy time, softirq and steal
-of each CPU, in ticks). What cannot be read is None, and the rest stands.
+of each CPU, in ticks), /proc/net/softnet_stat (drops). What cannot be read is None, and the rest stands.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from flatout.host import quota
 from flatout.host.target import Thread
 from flatout.result.machine import Contention, TargetContention
 
 PROC = Path("/proc")
+Number = TypeVar("Number", int, float)
 # Fields of a line of /proc/stat (proc_stat(5)), from user time on: idle and iowait are no work.
 _IDLE, _SOFTIRQ, _STEAL = (3, 4), 6, 7
 
@@ -28,11 +30,17 @@ class CpuTimes(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds."""
+    """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds.
+
+    `backlog_drops`: packets that this host's receive backlogs were too full for; `throttled_s`: what a CPU quota has
+    taken from this process's control group. None where that is not counted.
+    """
 
     threads: dict[int, tuple[int, int]]
     cpus: dict[int, CpuTimes]
     own_s: float
+    backlog_drops: int | None = None
+    throttled_s: float | None = None
 
 
 def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
@@ -43,15 +51,25 @@ def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
         if times is not None:
             found[thread.tid] = times
     own = os.times()
-    return Sample(found, _cpus(proc), own.user + own.system)
+    return Sample(found, _cpus(proc), own.user + own.system, _backlog_drops(proc), quota.throttled_s(proc))
+
+
+def _backlog_drops(proc: Path) -> int | None:
+    """The second column of /proc/net/softnet_stat, in hexadecimal, over all CPUs."""
+    try:
+        lines = (proc / "net/softnet_stat").read_text(encoding="ascii").splitlines()
+        return sum(int(line.split()[1], 16) for line in lines)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _schedstat(path: Path) -> tuple[int, int] | None:
     try:
-        words = path.read_text(encoding="ascii").split()
-        return int(words[0]), int(words[1])
-    except (OSError, ValueError, IndexError):
+        run_ns, wait_ns, turns = (int(word) for word in path.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
         return None
+    # All zero: the kernel has the file but does not count.
+    return (run_ns, wait_ns) if turns else None
 
 
 def _cpus(proc: Path) -> dict[int, CpuTimes]:
@@ -96,8 +114,15 @@ def between(
         softirq_s={str(cpu): round(now.softirq - was.softirq, 3) for cpu, (was, now) in pairs.items()},
         others_s=max(round(busy_s - known_s, 3), 0.0) if pairs else None,
         elapsed_s=round(seconds, 3),
+        backlog_drops=_grown(before.backlog_drops, after.backlog_drops),
+        throttled_s=_grown(before.throttled_s, after.throttled_s),
         target=target,
     )
+
+
+def _grown(before: Number | None, after: Number | None) -> Number | None:
+    """By how much a counter has grown; None where it is unknown."""
+    return None if before is None or after is None else after - before
 
 
 def _target(before: Sample, after: Sample, seconds: float) -> TargetContention | None:

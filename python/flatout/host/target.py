@@ -23,6 +23,8 @@ PROC = Path("/proc")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Where = Literal["here", "namespace", "elsewhere", "hidden", "nobody"]
 _LISTENING = "0A"
+# Of the fields behind the name.
+_LAST_CPU = 36
 _OWN_LOAD_THREAD = "flatout-load"
 _OWN_THREADS = "flatout-"
 
@@ -52,9 +54,9 @@ class Target(NamedTuple):
     sockets: int = 0
 
 
-def find(address: Address, port: int, *, stream: bool, proc: Path = PROC) -> Target:
-    """The processes that answer at an address."""
-    if is_local(address):
+def find(address: Address, port: int, *, stream: bool, proc: Path = PROC, scope: int = 0) -> Target:
+    """The processes that answer at an address; `scope`: the interface's number, for link-local addresses."""
+    if is_local(address, scope):
         return _holders(proc / "net", address, port, stream=stream, proc=proc, where="here")
     namespace = _namespace_of(address, proc)
     if namespace is None:
@@ -62,12 +64,25 @@ def find(address: Address, port: int, *, stream: bool, proc: Path = PROC) -> Tar
     return _holders(namespace, address, port, stream=stream, proc=proc, where="namespace")
 
 
-def is_local(address: Address) -> bool:
+def last_cpus(threads: Iterable[Thread], proc: Path = PROC) -> set[int]:
+    """The CPUs on which the threads ran last, now."""
+    folders = (proc / str(thread.pid) / "task" / str(thread.tid) for thread in threads)
+    found = (_stat(folder) for folder in folders)
+    return {int(words[_LAST_CPU]) for words in found if len(words) > _LAST_CPU}
+
+
+def ended(pids: Iterable[int], proc: Path = PROC) -> list[int]:
+    """Those of the processes that have ended, also where their parents do not know yet (zombies)."""
+    states = {pid: _stat(proc / str(pid))[:1] for pid in pids}
+    return [pid for pid, state in states.items() if state in ([], ["Z"], ["X"])]
+
+
+def is_local(address: Address, scope: int = 0) -> bool:
     """Whether it is an address of this host, in this network namespace: only those can be bound."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))
+            probe.bind((str(address), 0, *((0, scope) if scope else ())))
     except OSError:
         return False
     return True
@@ -143,8 +158,13 @@ def _link(path: str) -> str:
 
 
 def _parent(pid: int, proc: Path) -> int:
-    words = _read(proc / str(pid) / "stat").rpartition(")")[2].split()
+    words = _stat(proc / str(pid))
     return int(words[1]) if len(words) > 1 else 0
+
+
+def _stat(folder: Path) -> list[str]:
+    """The fields of proc_pid_stat(5) behind the name, which may hold blanks; none where it has ended or is hidden."""
+    return _read(folder / "stat").rpartition(")")[2].split()
 
 
 def _threads(pid: int, proc: Path) -> Iterator[Thread]:
@@ -155,10 +175,10 @@ def _threads(pid: int, proc: Path) -> Iterator[Thread]:
         name = _read(folder / "comm").strip()
         if own and (not name.startswith(_OWN_THREADS) or name == _OWN_LOAD_THREAD):
             continue
-        words = _read(folder / "stat").rpartition(")")[2].split()
+        words = _stat(folder)
         cpus = _allowed(_read(folder / "status"))
-        if cpus and len(words) > 36:
-            yield Thread(pid, tid, cpus, int(words[36]))
+        if cpus and len(words) > _LAST_CPU:
+            yield Thread(pid, tid, cpus, int(words[_LAST_CPU]))
 
 
 def _allowed(status: str) -> tuple[int, ...]:

@@ -51,8 +51,9 @@ def nodes(sys: Path = SYS) -> list[Node]:
 
 def interfaces(address: str, sys: Path = SYS, proc: Path = PROC) -> list[Interface]:
     """Those that carry packets to an address of this host; for a wildcard all that have a link, without loopback."""
-    at = ipaddress.ip_address(address.partition("%")[0])
-    names = sorted(path.name for path in (sys / "class/net").glob("*"))
+    host, _, zone = address.partition("%")
+    at = ipaddress.ip_address(host)
+    names = sorted(path.name for path in (sys / "class/net").glob("*") if zone in ("", path.name))
     if at.is_unspecified:
         linked = [name for name in names if name != "lo" and _read(sys / "class/net" / name / "carrier") == "1"]
         return [_interface(name, sys) for name in linked]

@@ -150,7 +150,17 @@ class _SearchRun:
                 self.environment.rest(pause_s)
         load = self.past[-1].load
         unit = "/s" if self.search.axis == "rate" else " connections"
-        return _Stop("target", f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}")
+        why = f"{self.search.wording.poorly} at a low rate after the trial at {load:,}{unit}"
+        return _Stop("target", f"{why}: {gone}" if (gone := self._gone()) else why)
+
+    def _gone(self) -> str:
+        """That the target's process ended in a trial, or between two; empty where that is not known."""
+        placements = [trial.placement for trial in self.trials if trial.placement]
+        seen = [placement.target for placement in placements if placement.target]
+        if not seen:
+            return ""
+        left = f"{seen[-1].name} no longer listens" if placements[-1].where == "nobody" else ""
+        return seen[-1].ended_text or left
 
     def _invalid_in_a_row(self) -> int:
         """Disturbances of a machine last: the rest before the next trial grows with this number."""

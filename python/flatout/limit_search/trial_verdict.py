@@ -22,9 +22,9 @@ from flatout.limit_search.undisturbed import (
     others_took,
     undisturbed,
 )
-from flatout.result import waiting
+from flatout.result import requirements, waiting
 from flatout.result.model import Goal, LoadResult, TrialVerdict
-from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, UNSENT_SHARE
+from flatout.result.thresholds import LATE_SHARE, LATENESS_NS, too_many
 
 # What a trial says of a load that could not be driven while other processes took the CPUs.
 _BY_OTHERS = 0.25
@@ -35,9 +35,10 @@ _UNMET_AS_LOSS = 0.01
 class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a trial; `loss` is the effective loss ratio (0 for an invalid trial, where it means nothing).
 
-    `weight`: the share of its time in which the generator was not disturbed, by which the trial was judged. `sent` and
-    `lost`: requests in that time. `undriven`: invalid, because the generator could not drive the load, or the target
-    waited for CPUs; its weight is then how much that is evidence: little where other processes took the CPUs.
+    `weight`: the share of its time in which the generator was not disturbed, by which the trial was judged. `sent`
+    and `lost`: requests in that time. `undriven`: invalid, because the generator could not drive the load, or the
+    target waited for CPUs, or this host dropped packets; its weight is then how much that is evidence: little where
+    other processes took the CPUs.
     """
 
     verdict: TrialVerdict
@@ -51,6 +52,14 @@ class TrialEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
     """`share_later_than` gives the share of a distribution's samples above so many ns."""
+    evaluation = _evaluate(result, goal, share_later_than)
+    target = result.placement.target if result.placement else None
+    if evaluation.verdict != "failed" or target is None or not target.ended:
+        return evaluation
+    return msgspec.structs.replace(evaluation, why=f"{evaluation.why}; {target.ended_text}")
+
+
+def _evaluate(result: LoadResult, goal: Goal, share_later_than: ShareLaterThan) -> TrialEvaluation:
     meaningless = _meaningless(result)
     if meaningless is not None:
         return TrialEvaluation(verdict="invalid", loss=0.0, why=meaningless)
@@ -64,21 +73,27 @@ def evaluate_trial(result: LoadResult, goal: Goal, share_later_than: ShareLaterT
     later = share_later_than if part.share == 1.0 else (lambda *_: part.slow)
     criteria = criteria_of(result)(result, goal, later)
     evaluation = _by_criteria(part.loss, goal, criteria, _unmet(result))
-    waited = _waited(result, part, goal, criteria) if evaluation.verdict == "failed" else None
-    if waited:
-        why, by_others = f"{waited}, and {evaluation.why}", others_took(result) > OTHERS_SHARE
+    host = _by_this_host(result, part, goal, criteria) if evaluation.verdict == "failed" else None
+    if host:
+        why, by_others = f"{host}, and {evaluation.why}", others_took(result) > OTHERS_SHARE
         weight = _BY_OTHERS if by_others else 1.0
         return TrialEvaluation(verdict="invalid", loss=0.0, why=why, weight=weight, undriven=True)
     return msgspec.structs.replace(evaluation, weight=part.share, sent=part.sent, lost=part.lost)
 
 
-def _waited(result: LoadResult, part: Undisturbed, goal: Goal, criteria: list[Criterion]) -> str | None:
-    """Why the target's wait for a CPU explains that a trial did not hold; None where it does not."""
+def _by_this_host(result: LoadResult, part: Undisturbed, goal: Goal, criteria: list[Criterion]) -> str | None:
+    """What on this host explains that a trial did not hold: the target's wait for a CPU, drops in the receive backlog.
+
+    None where nothing does.
+    """
     missed = any(not criterion.met for criterion in criteria)
     # What a receiver's queue dropped, its handler was too slow for; requirements are the user's own.
     if (missed and result.one_way) or _unmet(result):
         return None
     lost = part.loss if part.loss and part.loss > goal.loss else 0.0
+    dropped = result.contention.backlog_drops or 0 if result.contention else 0
+    if lost and not missed and dropped >= part.lost:
+        return f"this host dropped {dropped:,} packets before they reached a socket (backlog)"
     share = max(lost, LATE_SHARE if missed else 0.0)
     return waiting.explains(share, result.contention, result.placement, part.waited)
 
@@ -118,7 +133,7 @@ def _by_criteria(loss: float, goal: Goal, criteria: list[Criterion], unmet: list
 
 
 def _unmet(result: LoadResult) -> list[str]:
-    return [f"{requirement.expression} is not met" for requirement in result.requirements if not requirement.met]
+    return [f"{expression} is not met" for expression in requirements.missed(result)]
 
 
 def _failed_by_target(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
@@ -136,7 +151,9 @@ def _failed_by_target(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
         cause = max(causes, key=lambda name: causes[name])
         why = f"{percent(prevented)} of {result.wording.many} could not leave because {cause}"
         return TrialEvaluation(verdict="failed", loss=min(max(prevented, loss), 1.0), why=why)
-    if result.verdict == "target-lost" and result.loss is None and result.outcomes.sent:
+    answers = result.outcomes.answered + result.outcomes.late + result.own_drops
+    silent = result.loss is None or not (result.one_way or answers)
+    if result.verdict == "target-lost" and silent and result.outcomes.sent:
         return TrialEvaluation(verdict="failed", loss=1.0, why=result.why)
     return None
 
@@ -144,7 +161,7 @@ def _failed_by_target(result: LoadResult, goal: Goal) -> TrialEvaluation | None:
 def _share_unless_behind(result: LoadResult, prevented: int) -> float:
     """The share of requests whose leaving the target prevented; 0 where the generator itself fell behind."""
     planned = result.outcomes.planned
-    behind = result.outcomes.unsent - prevented > UNSENT_SHARE * planned
+    behind = too_many(result.outcomes.unsent - prevented, planned)
     late = result.lateness_ns is not None and result.lateness_ns.p99 > LATENESS_NS
     return 0.0 if behind or late or not planned else prevented / planned
 

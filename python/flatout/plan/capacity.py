@@ -5,14 +5,13 @@ Method: the kernel's own numbers are read from /proc; what is asked is compared 
 
 from __future__ import annotations
 
-import operator
 import os
 import resource
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from flatout import units
+from flatout import arguments
 from flatout._engine import kernel
 from flatout.errors import UsageError
 from flatout.plan import targets
@@ -75,10 +74,7 @@ def _available_memory() -> int | None:
 
 def cpus_of(wanted: Iterable[int] | str) -> tuple[int, ...]:
     """CPUs to keep threads on, of numbers or text such as "0-3,6". Errors: UsageError where they cannot be had."""
-    try:
-        cpus = units.cpu_list(wanted) if isinstance(wanted, str) else tuple(map(operator.index, wanted))
-    except TypeError as error:
-        raise UsageError(f"CPUs {wanted!r}: give numbers like (0, 2), or text like '0-3,6'") from error
+    cpus = arguments.cpus("cpus", wanted)
     allowed = os.sched_getaffinity(0)
     if missing := set(cpus) - allowed:
         raise UsageError(f"CPUs {sorted(missing)} are not among those this process may use: {sorted(allowed)}")
@@ -141,7 +137,7 @@ def _free_files() -> int | None:
         used, _, most = map(int, _read("/proc/sys/fs/file-nr").split())
     except (OSError, ValueError):
         return None
-    return most - used
+    return max(most - used, 0)
 
 
 def check_memory(connections: int, endpoint: targets.Endpoint, room: Room) -> str | None:

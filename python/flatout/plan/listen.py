@@ -19,12 +19,10 @@ def listen_address(text: str) -> targets.Endpoint:
     if not re.fullmatch(r"[^*:\[\]]+|\[[^*\]]+\]", host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise UsageError(form)
     try:
-        endpoint = targets.resolve(f"{host}:1", 1)
-    except UsageError as error:
-        raise UsageError(form) from error
+        found = targets.named(host.strip("[]"), int(port), what="listen address", own=True)
     except TargetError as error:
         raise UsageError(f"listen address {text!r}: this host does not know '{host}'") from error
-    return endpoint._replace(port=int(port))
+    return found[0]
 
 
 def why_not(error: OSError, at: targets.Endpoint) -> FlatoutError:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from flatout.plan.targets import Address, Endpoint
+from flatout.plan.addresses import Endpoint
 from flatout.scenario.model import Io, Segment, Transport, Wait
 
 
@@ -70,7 +70,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[str]
     queries: str | None
     targets: list[Endpoint]
-    sources: list[Address]
+    sources: list[Endpoint]
     link: Transport
     flows: int
     shared_sockets: bool

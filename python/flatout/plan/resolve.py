@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from flatout import units
-from flatout.errors import UsageError
+from flatout.errors import ArgumentError, UsageError
 from flatout.host.placement import place
 from flatout.host.target import Thread
 from flatout.plan import capacity, targets
@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     scenario: Scenario
     endpoint: targets.Endpoint
-    sources: list[targets.Address]
+    sources: list[targets.Endpoint]
     engine: LoadPlan
     notes: list[str] = []
     others: list[targets.Endpoint] = []
@@ -91,15 +91,18 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         targets.guard(each, scenario.allow_public)
     room = capacity.room()
     scenario, sources, notes = _sources(scenario, endpoint, room)
+    targets.check_sources(sources, (endpoint, *beside))
     tight = _check_room(scenario, sources, endpoint, room)
     shared = not scenario.streams and capacity.shares_sockets(streams.connections(scenario), len(sources), room)
-    tight += _check_shared(scenario, exchange, sources, beside) if shared else []
+    tight += _check_shared(scenario, exchange, [source.address for source in sources], beside) if shared else []
     placement, target = place(
         *(endpoint.address, endpoint.port),
+        scope=endpoint.scope,
         stream=scenario.streams,
         threads=scenario.threads,
         cpus=capacity.cpus_of(scenario.cpus),
         share=as_trial is not None and as_trial.share_cpus,
+        careful=as_trial is not None,
     )
     engine = _load_plan(
         scenario,
@@ -171,9 +174,11 @@ def _check_numbers(scenario: Scenario) -> None:
         what = "connection" if scenario.streams else "flow"
         raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
     if not 0 < scenario.timeout_s <= _LONGEST_TIMEOUT_S:
-        raise UsageError(f"the time-out must be above 0 and at most {_LONGEST_TIMEOUT_S:.0f} s")
+        raise ArgumentError(
+            "timeout", f"={scenario.timeout_s:g}: give a time above 0 s and at most {_LONGEST_TIMEOUT_S:.0f} s"
+        )
     if not 0 <= scenario.warmup_s < math.inf:
-        raise UsageError("the warm-up must be a time from 0 s on")
+        raise ArgumentError("warmup", f"={scenario.warmup_s:g}: give a time from 0 s on")
     capacity.cpus_of(scenario.cpus)
 
 
@@ -182,7 +187,7 @@ def _check_file(queries: str | None) -> None:
     if queries is None:
         return
     if not os.access(queries, os.R_OK) or os.path.isdir(queries):
-        raise UsageError(f"the query file '{queries}' cannot be read (is it there, is it yours?)")
+        raise ArgumentError("queries", f" '{queries}' cannot be read (is it there, is it yours?)")
 
 
 def _makes_sense(segment: Segment) -> bool:
@@ -192,7 +197,7 @@ def _makes_sense(segment: Segment) -> bool:
 
 def _sources(
     scenario: Scenario, endpoint: targets.Endpoint, room: capacity.Room
-) -> tuple[Scenario, list[targets.Address], list[str]]:
+) -> tuple[Scenario, list[targets.Endpoint], list[str]]:
     """Where to send from; on loopback chosen here where one address has too few ports, and then said."""
     wanted = streams.connections(scenario)
     if scenario.sources or not scenario.streams:
@@ -202,15 +207,13 @@ def _sources(
     if not networks:
         return scenario, [], []
     found = targets.sources(networks, wanted, scenario.node)
-    note = f"{wanted:,} connections need more ports than one address has: sent from {found[0]} to {found[-1]}"
+    note = f"{wanted:,} connections need more ports than one address has: sent from {found[0].host} to {found[-1].host}"
     return msgspec.structs.replace(scenario, sources=networks), found, [note]
 
 
 def _check_room(
-    scenario: Scenario, sources: list[targets.Address], endpoint: targets.Endpoint, room: capacity.Room
+    scenario: Scenario, sources: list[targets.Endpoint], endpoint: targets.Endpoint, room: capacity.Room
 ) -> list[str]:
-    if any(source.version != endpoint.address.version for source in sources):
-        raise UsageError(f"sources and target {endpoint.address} must both be IPv4 or both IPv6")
     if scenario.sources and not sources:
         raise UsageError("the sources named contain no address")
     wanted, what = streams.connections(scenario), "connections" if scenario.streams else "flows"
@@ -244,7 +247,7 @@ def _load_plan(
     scenario: Scenario,
     exchange: Exchange,
     endpoints: list[targets.Endpoint],
-    sources: list[targets.Address],
+    sources: list[targets.Endpoint],
     *,
     placement: Placement,
     as_trial: AsTrial | None,
@@ -292,7 +295,8 @@ def _schedstat(thread: Thread) -> str:
 def _connection_policy(scenario: Scenario) -> ConnectionPolicy:
     tls = Tls()
     if scenario.transport == "tls":
-        host = split(split_targets(scenario.target)[0], 1)[0]
+        # A zone means something on this host only (RFC 6874, section 4).
+        host = split(split_targets(scenario.target)[0], 1)[0].partition("%")[0]
         asked = scenario.tls
         tls = Tls(name=asked.server_name or host, verify=asked.verify, authorities=asked.ca, resume=asked.resume)
     return ConnectionPolicy(

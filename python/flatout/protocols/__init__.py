@@ -23,6 +23,6 @@ PROTOCOLS: dict[str, Protocol] = {name: importlib.import_module(f"{__name__}.{na
 
 def protocol(name: str) -> Protocol:
     """A protocol by name, or UsageError."""
-    if name not in PROTOCOLS:
+    if not isinstance(name, str) or name not in PROTOCOLS:
         raise UsageError(f"protocol '{name}' is not one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
+from flatout import arguments
 from flatout.errors import UsageError
 
 
@@ -51,7 +52,7 @@ class Protocol:
 
     `options`, `serve_options`: dataclasses whose fields become CLI flags and TOML keys of `load`/`limit` and of `serve`
     (help text in the fields' metadata). The engine takes their values as whole numbers, except fields whose metadata
-    says `"engine": False`: those are used in Python only.
+    says `"engine": False`: those are used in Python only. `"path": True` there says that it is the name of a file.
     `words`: one line on each tally.
     `links`: the transports, the preferred one first. `tls_port`: the port over TLS, where it differs.
     `kisses`: whether its server has a packet that asks a client to be slower (kiss-o'-death).
@@ -110,6 +111,26 @@ class Protocol:
         if self.engine_options is not None:
             return self.engine_options(protocol_options)
         return list(option_values(protocol_options).items())
+
+
+def checked_options(options: type[Any], given: Mapping[str, Any], of: str, named: str = "{}") -> Any:
+    """A dataclass of options from names and values; `of` is what has them, `named` makes an argument of a name.
+
+    Errors: UsageError for an unknown name, ArgumentError for a value of another type.
+    """
+    fields, hints = {field.name: field for field in dataclasses.fields(options)}, get_type_hints(options)
+    if unknown := [str(name) for name in given if name not in fields]:
+        raise UsageError(
+            f"{of} has no option {', '.join(sorted(unknown))} (it has: {', '.join(sorted(fields)) or 'none'})"
+        )
+    return options(
+        **{
+            name: arguments.typed(
+                named.format(name), hints[name], value, is_path=fields[name].metadata.get("path", False)
+            )
+            for name, value in given.items()
+        }
+    )
 
 
 def option_values(protocol_options: Any) -> dict[str, int]:

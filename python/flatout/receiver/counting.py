@@ -7,11 +7,11 @@ from typing import Any
 
 from flatout.errors import UsageError
 from flatout.protocols import protocol as by_name
-from flatout.protocols.base import Protocol
+from flatout.protocols.base import Protocol, checked_options
 from flatout.receiver.receiver import Receiver
 
 
-def drained(protocol: str, listen: str | None = None, *, threads: int | None = None, **options: Any) -> Receiver:
+def drained(protocol: str, listen: str | None = None, *, threads: int | str | None = None, **options: Any) -> Receiver:
     """A running receiver; the engine's own handler takes what it hands over, and no Python code runs for it.
 
     Port 0 takes a free one; default is the protocol's test port on 127.0.0.1. `options`: those of `Receiver`, and the
@@ -39,4 +39,5 @@ def drained(protocol: str, listen: str | None = None, *, threads: int | None = N
 def _options(spoken: Protocol, options: dict[str, Any]) -> Any:
     """Takes the protocol's own settings out of all options. Errors: UsageError."""
     names = {field.name for field in dataclasses.fields(spoken.serve_options)}
-    return spoken.serve_options(**{name: options.pop(name) for name in names & set(options)})
+    own = {name: options.pop(name) for name in names & set(options)}
+    return checked_options(spoken.serve_options, own, f"receiving {spoken.name}")

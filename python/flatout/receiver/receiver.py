@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from flatout import units
+from flatout import arguments, units
 from flatout._engine import Receiver as _Receiver
 from flatout.errors import GeneratorError, UsageError
 from flatout.host import fallbacks
@@ -108,8 +108,8 @@ class Receiver(Server):
         self._linger = units.seconds("linger", linger, most=_LONGEST_LINGER_S)
         self._batch, self._queue = units.whole("batch", batch, 1 << 32), units.whole("queue", queue, 1 << 32)
         self._full = full
-        _check_switches(shared=shared, gro=gro, counters=counters)
-        _check_words(("full", full, get_args(Full)), ("stamps", stamps, get_args(Stamps)))
+        shared, gro, counters = _switches(shared=shared, gro=gro, counters=counters)
+        _check_words(full=(full, Full), stamps=(stamps, Stamps))
         self._follow, threads = units.whole("follow", follow, 1 << 26), units.whole("threads", threads, 1024)
         self._engine = bound(
             _Receiver,
@@ -221,8 +221,9 @@ class Receiver(Server):
 
     def source(self, number: int) -> str | None:
         """The address with a number that `Batch.sender` gave, as text; None where there was no room to keep it."""
-        found = self._engine.source(number)
-        return None if found is None else str(targets.Endpoint(*found, 0))
+        number = units.integer("number", number)
+        found = self._engine.source(number) if 0 <= number <= _HIGHEST_NUMBER else None
+        return None if found is None else str(targets.Endpoint(*found))
 
     def send(self, data: Any, to: Any) -> int:
         """Sends one datagram to each of the sources with these numbers, from the port listened on.
@@ -326,16 +327,13 @@ def _numbers(to: Any) -> np.ndarray[Any, np.dtype[np.uint32]]:
     return np.ascontiguousarray(found, np.uint32).reshape(-1)
 
 
-def _check_switches(**switches: bool) -> None:
-    for name, value in switches.items():
-        if not isinstance(value, bool | np.bool_):
-            raise UsageError(f"{name}={value!r}: give True or False")
+def _switches(**switches: bool) -> list[bool]:
+    return [arguments.switch(name, value) for name, value in switches.items()]
 
 
-def _check_words(*given: tuple[str, str, tuple[str, ...]]) -> None:
-    for name, value, allowed in given:
-        if value not in allowed:
-            raise UsageError(f"{name}={value!r}: give one of {', '.join(allowed)}")
+def _check_words(**given: tuple[str, Any]) -> None:
+    for name, (value, words) in given.items():
+        arguments.word(name, value, get_args(words))
 
 
 async def _rung(loop: asyncio.AbstractEventLoop, bell: int, timeout: float) -> bool:

@@ -11,7 +11,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from flatout import _engine, units
+from flatout import _engine, arguments, units
 from flatout.errors import GeneratorError, TargetError, UsageError
 from flatout.plan import targets
 from flatout.protocols import PROTOCOLS, layout_of
@@ -45,6 +45,9 @@ class Sender:
     ) -> None:
         """Opens the flows. Errors: UsageError, TargetError for an unknown or unreachable target, GeneratorError."""
         self.layout = layout_of(dtype, endian)
+        gso = None if gso is None else arguments.switch("gso", gso)
+        allow_public = arguments.switch("allow_public", allow_public)
+        named = arguments.texts("sources", sources)
         able = _engine.kernel()["segmentation"]
         if gso and not able:
             raise UsageError("this kernel cannot cut datagrams apart (UDP_SEGMENT, Linux 4.18): leave gso out")
@@ -52,26 +55,26 @@ class Sender:
         endpoints = [targets.resolve(text, _port()) for text in split_targets(target)]
         for endpoint in endpoints:
             targets.guard(endpoint, allow_public)
+        given = targets.sources(named, flows)
+        targets.check_sources(given, endpoints)
         self._dtype: numpy.dtype[Any] = self.layout.dtype
         self._counts = {"sent": 0, "refused": 0, "dropped": 0}
         self._closed = False
-        self._engine = self._open(
-            endpoints, targets.sources(tuple(sources), flows), flows, able if gso is None else gso
-        )
+        self._engine = self._open(endpoints, given, flows, able if gso is None else gso)
 
     def _open(
-        self, endpoints: list[targets.Endpoint], sources: list[targets.Address], flows: int, segmented: bool
+        self, endpoints: list[targets.Endpoint], sources: list[targets.Endpoint], flows: int, segmented: bool
     ) -> _engine.Sender:
         first, *others = endpoints
         size = self.layout.size
-        arguments: dict[str, Any] = {"target": first, "others": others, "sources": sources}
+        where: dict[str, Any] = {"target": first, "others": others, "sources": sources}
         try:
-            return _engine.Sender(**arguments, flows=flows, size=size, segmented=segmented)
+            return _engine.Sender(**where, flows=flows, size=size, segmented=segmented)
         except OSError as error:
             text = error.strerror or str(error)
             if sources or error.errno not in _NO_WAY:
                 raise GeneratorError(f"this host cannot open {flows:,} flows: {text}") from error
-            raise TargetError(f"target {first.address} cannot be reached from here: {text}") from error
+            raise TargetError(f"target {first.host} cannot be reached from here: {text}") from error
 
     def send(self, records: numpy.typing.NDArray[Any]) -> int:
         """Sends each record of an array as a datagram; waits while the kernel's buffer is full. Returns how many left.

@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from flatout.errors import OutputError, UsageError
+from flatout import arguments, text_files
+from flatout.errors import ArgumentError, OutputError, UsageError
 from flatout.result import file_names
 from flatout.result.model import SCHEMA, LimitResult, LoadResult, Result
 
@@ -24,7 +25,17 @@ def to_json(result: msgspec.Struct) -> bytes:
 
 
 def from_json(data: bytes | str) -> Result:
-    """A result from its JSON. Errors: UsageError for anything else, or another schema."""
+    """A result from its JSON, in UTF-8. Errors: UsageError for anything else, or another schema."""
+    if not isinstance(data, bytes | bytearray | str):
+        raise ArgumentError("data", f"={type(data).__name__}: give the JSON of a result, as bytes or text")
+    if isinstance(data, str):
+        data = data.removeprefix(text_files.MARK)
+    else:
+        data = text_files.unmarked(bytes(data), "this JSON")
+    return _from_json(data)
+
+
+def _from_json(data: bytes | str) -> Result:
     try:
         head = msgspec.json.decode(data, type=_Head)
         if head.schema != SCHEMA:
@@ -51,16 +62,22 @@ def unfold(title: str, result: Result) -> list[tuple[str, Result]]:
     return [(result.title or title, result), *((other.title, other.result) for other in result.beside)]
 
 
-def read(path: str | Path) -> Result:
+def read(path: str | os.PathLike[str]) -> Result:
     """A result from a file. Errors: UsageError."""
+    name = arguments.path("path", path)
     try:
-        return from_json(Path(path).read_bytes())
+        data = Path(name).read_bytes()
     except OSError as error:
-        raise UsageError(f"'{path}' cannot be read: {error.strerror}") from error
+        raise UsageError(f"'{name}' cannot be read: {error.strerror}") from error
+    try:
+        return from_json(text_files.unmarked(data, "the file"))
+    except UsageError as error:
+        raise UsageError(f"'{name}': {error}") from error
 
 
-def write(path: str | Path, data: bytes) -> None:
+def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file whole or not at all: on a full disk an older file stays as it was."""
+    path = arguments.path("path", path)
     target = Path(path)
     if target.exists() and not target.is_file():
         _write_through(target, data)

@@ -30,7 +30,7 @@ _REORDER_WINDOW = 64
 
 
 class LossAccount(NamedTuple):
-    """The outcomes of all that was sent; `lost` says why they are no longer known."""
+    """The outcomes of all that was sent; `lost` says why the target counts as lost: its counters, or all messages."""
 
     outcomes: Outcomes
     loss: float | None
@@ -103,10 +103,20 @@ def _completed(found: LossAccount, counters: Counters, bits: int) -> LossAccount
     return found._replace(
         outcomes=outcomes,
         loss=(sent - received) / sent if sent else None,
+        lost=_none_received(outcomes),
         receiver=ReceiverCounts(**counters, lost_in_kernel=in_kernel, lost_elsewhere=lost - in_kernel),
         warnings=warnings,
         notes=notes,
     )
+
+
+def _none_received(outcomes: Outcomes) -> str | None:
+    """Why a receiver that counted nothing valid is lost; None where it counted some, or nothing was sent."""
+    if outcomes.received or not outcomes.sent:
+        return None
+    if outcomes.invalid:
+        return f"the receiver got {outcomes.invalid:,} of {outcomes.sent:,} messages, all of them malformed"
+    return f"the receiver got none of {outcomes.sent:,} messages"
 
 
 def _sequence_wrapped(counters: Counters, sent: int, bits: int) -> str | None:

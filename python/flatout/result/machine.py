@@ -11,7 +11,8 @@ class PlacementTarget(msgspec.Struct, frozen=True, kw_only=True):
     """The target's processes on this host.
 
     `sockets` share its address; `cpus` are those on which one of its `threads` may run. `namespace`: whether it is in
-    this process's network namespace ("same") or in another one of this host ("other").
+    this process's network namespace ("same") or in another one of this host ("other"). `ended`: those of `pids` that
+    ended during the run.
     """
 
     pids: list[int]
@@ -20,24 +21,41 @@ class PlacementTarget(msgspec.Struct, frozen=True, kw_only=True):
     sockets: int
     cpus: list[int]
     namespace: Literal["same", "other"] = "same"
+    ended: list[int] = []
+
+    @property
+    def name(self) -> str:
+        """Its command and process, for texts."""
+        where = " in another network namespace" if self.namespace == "other" else ""
+        return f"{self.command or 'the target'} (process {self.pids[0]}{where})"
+
+    @property
+    def ended_text(self) -> str:
+        """Which of its processes ended; empty where none did."""
+        many = "es" if len(self.ended) > 1 else ""
+        numbers = ", ".join(map(str, self.ended))
+        return f"{self.command or 'the target'} (process{many} {numbers}) ended" if self.ended else ""
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Where the load threads ran, and why there.
 
-    `target` is null where its processes are on another host, or cannot be read. `cpus` are those that load threads were
-    kept on (empty: the scheduler's choice). `shared_cpus` are those on which the target may run as well; where there
-    are any, load threads yield instead of spinning.
+    `target` is null where its processes are on another host, or cannot be read. `cpus` are those that load threads
+    were kept on (empty: the scheduler's choice). `shared_cpus` are those of load threads on which the target may
+    run as well; where there are any, load threads yield instead of spinning. `where` the target is: "here" on this
+    host; in another network "namespace" of it; "elsewhere", as far as can be seen; "hidden" on this host, where its
+    process cannot be seen; or on this host with "nobody" bound to the address.
     """
 
     target: PlacementTarget | None = None
     cpus: list[int] = []
     shared_cpus: list[int] = []
     why: str = ""
+    where: Literal["here", "namespace", "elsewhere", "hidden", "nobody"] | None = None
 
 
 class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
-    """How the target's threads fared during a run, warm-up included.
+    """How the target's threads fared during a run, from the end of the warm-up until the last answer was awaited.
 
     `cpu_s` on CPUs and `run_delay_s` waiting for one, over all threads; of the run's time `run_delay_share` is what the
     thread that waited most waited, and `busiest_share` what the busiest one ran. `busy_threads` ran for 2 % of it or
@@ -55,10 +73,13 @@ class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
 class Contention(msgspec.Struct, frozen=True, kw_only=True):
     """How threads competed for CPUs during a run.
 
-    Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel does
-    not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave to others,
-    `softirq_s`, the time in soft interrupts by CPU, and `others_s`, the CPU time that neither this process nor the
-    target used; all within `elapsed_s`. `target` is null where the target's threads cannot be read.
+    Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel
+    does not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave
+    to others, `softirq_s`, the time in soft interrupts by CPU, and `others_s`, the CPU time that neither this
+    process nor the target used; all within `elapsed_s`. `backlog_drops` are packets, not only this load's, for
+    which this host's receive backlog was too full (net.core.netdev_max_backlog). `throttled_s` is the CPU time,
+    over all CPUs, that a quota took from this process's control group. `target` is null where the target's threads
+    cannot be read.
     """
 
     run_delay_s: float | None
@@ -68,7 +89,16 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     softirq_s: dict[str, float] = {}
     others_s: float | None = None
     elapsed_s: float = 0.0
+    backlog_drops: int | None = None
+    throttled_s: float | None = None
     target: TargetContention | None = None
+
+    @property
+    def throttled_text(self) -> str:
+        """That a CPU quota held threads up, in words; empty where none did."""
+        if not self.throttled_s:
+            return ""
+        return f"a CPU quota took {self.throttled_s:.2g} s of CPU time from this process's control group (cpu.max)"
 
 
 class Subintervals(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from flatout._engine import Histogram
-from flatout.errors import FlatoutError, UsageError
+from flatout.errors import ArgumentError, FlatoutError, UsageError
 from flatout.result import overlap, requirements
 from flatout.result.histogram import both_sides, distribution, histogram, signed_distribution
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
@@ -29,6 +29,7 @@ from flatout.result.model import (
     Distribution,
     Interval,
     Latency,
+    LimitResult,
     LoadResult,
     Memory,
     Node,
@@ -54,6 +55,7 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
     Errors: UsageError for results of different scenarios or of runs that do not overlap, FlatoutError for two of one
     node.
     """
+    results = _checked(results)
     nodes = sorted(_numbered(results), key=lambda pair: pair[0])
     missing = _check_nodes([number for number, _ in nodes], _of(results[0]))
     runs = [run for _, run in nodes]
@@ -104,8 +106,15 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
         nodes=[_node(number, run) for number, run in nodes],
         one_way=runs[0].one_way,
     )
-    met = [requirements.evaluate(expression, merged) for expression in merged.scenario.require]
-    return msgspec.structs.replace(merged, requirements=met)
+    return requirements.evaluated(merged)
+
+
+def _checked(results: Any) -> list[LoadResult]:
+    """The results as a list. Errors: ArgumentError where they are none."""
+    found = [results] if isinstance(results, str) or not hasattr(type(results), "__iter__") else list(results)
+    if strange := [type(one).__name__ for one in found if not isinstance(one, LoadResult | LimitResult)]:
+        raise ArgumentError("results", f": give a list of results of loads, not of {', '.join(strange)}")
+    return found
 
 
 def _numbered(results: Sequence[LoadResult]) -> list[tuple[int, LoadResult]]:

@@ -7,8 +7,8 @@ Nothing here measures, decides or draws.
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -320,7 +320,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
         return files.to_json(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON to a file."""
         from flatout.result import files
 
@@ -477,7 +477,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
 
         return files.to_json(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON to a file."""
         from flatout.result import files
 

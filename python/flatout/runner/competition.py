@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
+
 from flatout._engine import LoadRun
-from flatout.host import contention, describe
-from flatout.host.placement import shared_after
+from flatout.host import contention, describe, target
+from flatout.host.placement import load_cpus, shared_after
 from flatout.plan.resolve import Plan
 from flatout.result.machine import Contention, Subintervals
 from flatout.result.model import LoadResult
@@ -40,17 +42,28 @@ class Competition:
         if t_s >= 0 or not self._threads or time.monotonic() - self._began_s < _TICK_S:
             return
         waited = self._since(None, 0).target
-        if waited and waited.run_delay_share > SHARE_FROM and not self.placement.shared_cpus:
-            running.share_cpus()
-            self.placement = shared_after(self.placement, waited.run_delay_share)
+        if waited and waited.run_delay_share > SHARE_FROM and not self.placement.shared_cpus and self._meets():
+            window_s = time.monotonic() - self._began_s
+            shared = shared_after(self.placement, waited.run_delay_share, window_s)
+            if shared.shared_cpus:
+                running.share_cpus()
+                self.placement = shared
         self._start()
+
+    def _meets(self) -> bool:
+        """Whether a thread of the target is on a load thread's CPU; else it waited for others."""
+        return not load_cpus(self.placement).isdisjoint(target.last_cpus(self._threads))
 
     def stolen_s(self) -> float:
         """CPU time that the hypervisor has given to others since."""
         return max(describe.stolen_s() - self._stolen_s, 0.0)
 
     def end(self, running: LoadRun) -> Contention:
-        """What happened since."""
+        """What happened since; the placement then knows which processes of the target have ended."""
+        about = self.placement.target
+        if about and (ended := target.ended(about.pids)):
+            about = msgspec.structs.replace(about, ended=ended)
+            self.placement = msgspec.structs.replace(self.placement, target=about)
         return self._since(*running.contention())
 
     def _since(self, run_delay_ns: int | None, involuntary_switches: int) -> Contention:
@@ -68,9 +81,9 @@ class Competition:
 
 def competed(result: LoadResult) -> bool:
     """Whether the target had to wait for CPUs in a run, so that the threads of the next one should not spin."""
-    placement, target = result.placement, result.contention.target if result.contention else None
+    placement, threads = result.placement, result.contention.target if result.contention else None
     shared = placement is not None and bool(placement.shared_cpus)
-    return shared or (target is not None and target.run_delay_share > SHARE_FROM)
+    return shared or (threads is not None and threads.run_delay_share > SHARE_FROM)
 
 
 def subintervals(running: LoadRun) -> Subintervals:

@@ -15,14 +15,24 @@ from typing import Any
 import msgspec
 
 from flatout._engine import LoadRun, kernel, raise_descriptor_limit
-from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+from flatout.errors import (
+    ArgumentError,
+    FlatoutError,
+    GeneratorError,
+    Interrupted,
+    OutputError,
+    TargetError,
+    UsageError,
+    of_engine,
+    plain,
+)
 from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
-from flatout.result.histogram import distribution, signed_distribution
+from flatout.result.histogram import distribution, share_later_than, signed_distribution
 from flatout.result.machine import Contention, Placement
-from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates
-from flatout.result.thresholds import UNSENT_SHARE
+from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
+from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner.competition import Competition, subintervals
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.receiver_stats import StatsQuery
@@ -103,7 +113,7 @@ def _start(plan: Plan) -> LoadRun:
     try:
         return LoadRun(plan.engine)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise of_engine(error) from error
     except PermissionError as error:
         remedy = " (--busy-poll needs CAP_NET_ADMIN)" if plan.scenario.busy_poll_us else ""
         raise UsageError(f"not permitted: {error.strerror or error}{remedy}") from error
@@ -111,15 +121,20 @@ def _start(plan: Plan) -> LoadRun:
         raise _start_error(error, plan) from error
 
 
+# What the kernel says of a log that cannot be written.
+_NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
 def _start_error(error: OSError, plan: Plan) -> FlatoutError:
-    text = error.strerror or str(error)
+    text = plain(error)
+    if plan.scenario.queries and text.startswith(plan.scenario.queries):
+        return ArgumentError("queries", f": {text}")
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return TargetError(f"target {plan.endpoint.address} cannot be reached from here: {text}")
+        return TargetError(f"target {plan.endpoint.host} cannot be reached from here: {text}")
     if error.errno == errno.EADDRNOTAVAIL and plan.sources:
-        return UsageError(
-            f"cannot send from {plan.scenario.sources}: {text} (not an address of this host, or no port left)"
-        )
-    if plan.scenario.log and error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR):
+        named = ", ".join(plan.scenario.sources)
+        return UsageError(f"cannot send from {named}: {text} (not an address of this host, or no port left)")
+    if plan.scenario.log and error.errno in _NO_FILE:
         return OutputError(f"the log '{plan.scenario.log}' cannot be written: {text}")
     what = "connections" if plan.scenario.streams else "flows"
     return GeneratorError(f"this host cannot open {streams.connections(plan.scenario):,} {what}: {text}")
@@ -145,10 +160,12 @@ def _result(
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
         blocked=running.unsent_because().get("blocked", 0),
-        starved=_starved(account.loss or 0.0, contention, competing.placement),
+        starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
         no_connection=running.unsent_because().get("no_connection", 0),
+        left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
+    why, gone = _ended(word, why, competing.placement)
     fewer, ended = shortfalls(connections, asked, churn=scenario.churn > 0)
     seconds = _counted_s(scenario, monitor)
     result = LoadResult(
@@ -177,17 +194,36 @@ def _result(
         readings=samples,
         contention=contention,
         warnings=[*running.failures, *([] if monitor.stopped else fewer), *account.warnings],
-        notes=[*plan.notes, *_fallbacks(plan, running), *ended, *account.notes],
+        notes=[*plan.notes, *gone, *ended, *account.notes, *_on_this_host(plan, running, contention)],
         one_way=plan.one_way,
         failed_call=failed_call,
     )
-    met = [requirements.evaluate(expression, result) for expression in scenario.require]
-    return msgspec.structs.replace(result, requirements=met)
+    return requirements.evaluated(result)
 
 
-def _starved(loss: float, contention: Contention, placement: Placement) -> str | None:
+def _ended(word: RunVerdict, why: str, placement: Placement) -> tuple[str, list[str]]:
+    """The reason and notes with the target's processes that ended during the run."""
+    text = placement.target.ended_text if placement.target else ""
+    if text and word == "target-lost":
+        return f"{why}; {text}", []
+    return why, [f"{text} during the run"] if text else []
+
+
+def _on_this_host(plan: Plan, running: LoadRun, contention: Contention) -> list[str]:
+    """Notes on calls that this host refuses, on CPU time that it withheld, and on what it dropped itself."""
+    own_drops, backlog = running.counts()["own_drops"], contention.backlog_drops or 0
+    throttled = contention.throttled_text
+    return [
+        *([throttled] if throttled else []),
+        *_fallbacks(plan, running),
+        *([f"{own_drops:,} of the lost answers reached this host but were not read in time"] if own_drops else []),
+        *([f"this host dropped {backlog:,} packets before they reached a socket (backlog)"] if backlog else []),
+    ]
+
+
+def _starved(loss: float, sent: int, contention: Contention, placement: Placement) -> str | None:
     """Why what was lost is not the target's fault; None: it is, or may be, or next to nothing was lost."""
-    waited = waiting.explains(loss, contention, placement) if loss > UNSENT_SHARE else None
+    waited = waiting.explains(loss, contention, placement) if too_many(round(loss * sent), sent) else None
     return f"{loss:.2%} was lost while {waited}" if waited else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flatout.result.model import Connections, Distribution, Outcomes, RunVerdict
-from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT, UNSENT_SHARE
+from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT, just_a_few, too_many
 from flatout.runner.exchange import Exchange
 
 
@@ -77,6 +77,7 @@ def verdict(
     starved: str | None = None,
     failed_call: str | None = None,
     no_connection: int = 0,
+    left_late: int | None = None,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
 
@@ -88,6 +89,7 @@ def verdict(
     starved: why what was lost is not the target's fault.
     failed_call: the system call that failed and ended the run: nothing is known of the target.
     no_connection: requests that could not leave because no connection was open.
+    left_late: requests that left later than allowed; None: not known, so that p99 of lateness alone decides.
     """
     if interrupted:
         return "interrupted", "stopped before its end"
@@ -95,10 +97,12 @@ def verdict(
         return "generator-limited", why
     if why := lost or exchange.target_lost(outcomes):
         return "target-lost", why
-    behind = not outcomes.planned or outcomes.unsent > UNSENT_SHARE * outcomes.planned
+    behind = not outcomes.planned or too_many(outcomes.unsent, outcomes.planned)
     if behind and (why := _ended_by_target(connections, outcomes)):
         return "target-lost", why
     causes = {"the target took no more": blocked, "no connection was open": no_connection}
+    if lateness and left_late is not None and just_a_few(left_late, lateness.count):
+        lateness = None
     if why := generator_limited(outcomes, lateness, own_drops, causes, exchange.wording.many) or starved:
         return "generator-limited", why
     return "ok", exchange.on_schedule
@@ -123,19 +127,20 @@ def generator_limited(
 ) -> str | None:
     """Why the generator did not drive what was asked; None if it did.
 
+    lateness: None also where too few left late to count.
     causes: how many requests were left unsent for reasons that are not this generator's.
     many: "requests" or "messages".
     """
     for cause, number in causes.items():
-        if 2 * number > outcomes.unsent > UNSENT_SHARE * outcomes.planned:
+        if 2 * number > outcomes.unsent and too_many(outcomes.unsent, outcomes.planned):
             unsent = f"{outcomes.unsent:,} of {outcomes.planned:,} {many}"
             return f"{unsent} could not leave, {number:,} of them because {cause}"
-    if outcomes.planned and outcomes.unsent > UNSENT_SHARE * outcomes.planned:
+    if too_many(outcomes.unsent, outcomes.planned):
         share = f"{outcomes.unsent / outcomes.planned:.1%}"
         unsent = f"{outcomes.unsent:,} of {outcomes.planned:,} {many} ({share})"
         return f"{unsent} could not leave within {LATENESS_TEXT} of due"
     if lateness and lateness.p99 > LATENESS_NS:
         return f"1 % of the {many} left {lateness.p99 / 1e6:.1f} ms or more after they were due"
-    if outcomes.sent and own_drops > UNSENT_SHARE * outcomes.sent:
+    if too_many(own_drops, outcomes.sent):
         return f"{own_drops:,} answers reached this host but were not read in time"
     return None if outcomes.sent else "nothing was sent"

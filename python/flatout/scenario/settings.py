@@ -6,51 +6,55 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
 
-from flatout import units
+import msgspec
+
+from flatout import arguments, units
+from flatout.errors import ArgumentError, UsageError
 from flatout.protocols.base import Protocol
-from flatout.scenario import nodes
-from flatout.scenario.model import Arrivals, Io, LogFormat, Stamps, Transport, Wait
+from flatout.scenario import nodes, streams
+from flatout.scenario.model import Arrivals, Io, LogFormat, Stamps, Tls, Transport, Wait
 
 Number = float | int | str
+Path = str | os.PathLike[str]
 Group = Literal["schedule", "queries", "senders", "sending", "connections", "nodes"]
 
 
-def seconds(value: Number) -> float:
-    """A duration in s, from a number or text."""
-    return units.duration(value) if isinstance(value, str) else float(value)
+def _count(name: str, value: int | str) -> int:
+    # What it may be beside the others is checked where they meet.
+    return units.whole(name, value, units.ANY_NUMBER, least=0)
 
 
-def rate(value: Number) -> float:
-    """A rate per second, from a number or text."""
-    return units.rate(value if isinstance(value, str) else repr(float(value)))
+def _share(name: str, value: Number) -> float:
+    return arguments.share(name, value, may_be_all=True)
 
 
-def count(value: int | str) -> int | str:
-    """A whole number, from one or from text; anything else is left to the scenario's check."""
-    return units.count(value) if isinstance(value, str) else value
+def _microseconds(name: str, value: Number) -> int:
+    return round(units.seconds(name, value) * 1e6)
 
 
-def _share(value: Number) -> float:
-    return units.share(value, may_be_all=True) if isinstance(value, str) else float(value)
+def _node(name: str, value: str | Sequence[int]) -> nodes.Node:
+    if isinstance(value, str):
+        return units.named(name, nodes.parse, value)
+    try:
+        index, of = (units.integer(name, number) for number in value)
+    except (TypeError, ValueError, UsageError) as error:
+        raise ArgumentError(name, f"={value!r}: give text like '2/3', or two whole numbers") from error
+    return units.named(name, nodes.check, (index, of))
 
 
-def _microseconds(value: Number) -> int:
-    return round(seconds(value) * 1e6)
-
-
-def _cpus(value: Sequence[int] | str) -> Sequence[int]:
-    return units.cpu_list(value) if isinstance(value, str) else value
-
-
-def _node(value: str | Sequence[int]) -> nodes.Node | Sequence[int]:
-    return nodes.parse(value) if isinstance(value, str) else tuple(value)
-
-
-def _start(value: Number) -> str:
-    return value if isinstance(value, str) else repr(value)
+def _start(name: str, value: Number) -> str:
+    if isinstance(value, str):
+        units.named(name, streams.unix_ns, value)
+        return value
+    if math.isnan(number := units.real(value)):
+        raise ArgumentError(name, f"={value!r}: give Unix time in seconds, or text like 2026-03-14T15:09:26Z")
+    return repr(int(value)) if isinstance(value, int) else repr(number)
 
 
 def _has_streams(protocol: Protocol) -> bool:
@@ -77,7 +81,8 @@ class Setting:
     `one_way_help` replace it for `limit` and for protocols with one-way messages.
     `group`: the section of the help. `names`: the flags, where they are not the argument's name.
     `default`: the flag's default text, which the help shows; else it is the scenario's, or the flag is optional.
-    `field`: the scenario's field, where it has another name. `parse`: what an argument means there.
+    `field`: the scenario's field, where it has another name. `parse`: name and value → what an argument means there;
+    without it the argument's type says what it takes.
     `path`: a file, whose name the command line makes absolute. `inverted`: the flag means False.
     `usual`: a switch's default where that depends on the protocol; the flag then has a --no- form as well.
     `of`: the protocols that have it. `verbs`: the commands that have it.
@@ -88,7 +93,7 @@ class Setting:
     names: tuple[str, ...] = ()
     default: Any = ...
     field: str | None = None
-    parse: Callable[[Any], Any] | None = None
+    parse: Callable[[str, Any], Any] | None = None
     path: bool = False
     inverted: bool = False
     usual: Callable[[Protocol], bool] | None = None
@@ -121,7 +126,7 @@ class TlsOptions(TypedDict, total=False):
     ]
     verify: Annotated[bool, Setting("Check the server's certificate.", group="connections", names=("--tls-verify",))]
     ca: Annotated[
-        str | None,
+        Path | None,
         Setting(
             "PEM file of the authorities to trust. [the system's]", group="connections", names=("--tls-ca",), path=True
         ),
@@ -141,14 +146,20 @@ class LoadOptions(TypedDict, total=False):
     """Keyword arguments of `load` and `limit`, with the command line's names and defaults.
 
     Durations are in s or text ("500ms"), rates per s or text ("20k"), numbers and shares also text ("10k", "25%").
-    `count`: so many requests instead of a duration. `senders` and `tick`: the rate is `senders` x `tick`.
-    `node`: "2/3" or (2, 3). `start_at`: Unix time in s, or RFC 3339. `options`: the protocol's own options by name.
+    Files are named by str, bytes or os.PathLike. `count`: so many requests instead of a duration. `senders` and `tick`:
+    the rate is `senders` x `tick`. `node`: "2/3" or (2, 3). `start_at`: Unix time in s, or RFC 3339. `options`: the
+    protocol's own options by name.
     Each raises UsageError for a value that it cannot have.
     """
 
     count: Annotated[
         int | str | None,
-        Setting("How many in all, in place of --for, e.g. 10M; no warm-up unless asked.", "schedule", verbs=_LOAD),
+        Setting(
+            "How many in all, in place of --for, e.g. 10M; no warm-up unless asked.",
+            "schedule",
+            parse=_count,
+            verbs=_LOAD,
+        ),
     ]
     wait: Annotated[
         Wait,
@@ -179,14 +190,14 @@ class LoadOptions(TypedDict, total=False):
         ),
     ]
     log: Annotated[
-        str | None,
+        Path | None,
         Setting("Write one CSV row per {one}: its times, outcome and flow.", "schedule", path=True, verbs=_LOAD),
     ]
     log_format: Annotated[
         LogFormat, Setting("Whose CSV the log is: our own, or that of tcpclient's -R.", "schedule", verbs=_LOAD)
     ]
     queries: Annotated[
-        str | None,
+        Path | None,
         Setting(
             "A file of what to ask about, one a line, asked in turn (# and ; are comments).",
             "queries",
@@ -201,7 +212,7 @@ class LoadOptions(TypedDict, total=False):
             "no more apart]",
             "senders",
             names=("--senders", "--players"),
-            parse=count,
+            parse=_count,
             of=_has_one_way,
         ),
     ]
@@ -219,11 +230,15 @@ class LoadOptions(TypedDict, total=False):
     tick: Annotated[
         Number | None,
         Setting(
-            "Messages per second of each sender, in place of --rate, e.g. 20.", "senders", of=_has_one_way, verbs=_LOAD
+            "Messages per second of each sender, in place of --rate, e.g. 20.",
+            "senders",
+            parse=arguments.rate,
+            of=_has_one_way,
+            verbs=_LOAD,
         ),
     ]
-    flows: Annotated[int | str, Setting("Source sockets that the far end can tell apart, e.g. 1k. [64]", parse=count)]
-    sources: Annotated[Sequence[str], Setting("Addresses or networks to send from, e.g. 127.0.0.0/24.")]
+    flows: Annotated[int | str, Setting("Source sockets that the far end can tell apart, e.g. 1k. [64]", parse=_count)]
+    sources: Annotated[Sequence[str], Setting("Addresses or networks to send from, e.g. 127.0.0.0/24 or fe80::1%eth0.")]
     arrivals: Annotated[
         Arrivals,
         Setting("Even gaps, or those of many independent users; or, for load, each when the last one is answered."),
@@ -234,7 +249,7 @@ class LoadOptions(TypedDict, total=False):
         Setting(
             "An answer later than this after its request left is late. [1s; limit: 500ms]",
             field="timeout_s",
-            parse=seconds,
+            parse=units.seconds,
             one_way_help="Where answers come back: one later than this is late. [1s; limit: 500ms]",
         ),
     ]
@@ -243,12 +258,14 @@ class LoadOptions(TypedDict, total=False):
         Setting(
             "Ask so long before counting begins. [1s; limit: 200ms a trial]",
             field="warmup_s",
-            parse=seconds,
+            parse=units.seconds,
             one_way_help="Where answers come back: ask so long before counting begins. [1s; limit: 200ms a trial]",
         ),
     ]
     threads: Annotated[int, Setting("Threads that send; each spins on a CPU of its own.")]
-    cpus: Annotated[Sequence[int] | str, Setting("Keep the threads on these CPUs, e.g. 0 or 0-3,6.", parse=_cpus)]
+    cpus: Annotated[
+        Sequence[int] | str, Setting("Keep the threads on these CPUs, e.g. 0 or 0-3,6.", parse=arguments.cpus)
+    ]
     stamps: Annotated[
         Stamps,
         Setting(
@@ -273,7 +290,7 @@ class LoadOptions(TypedDict, total=False):
         Setting(
             "Persistent connections, e.g. 100k; over udp the same as --flows. [100]",
             "connections",
-            parse=count,
+            parse=_count,
             of=_has_streams,
         ),
     ]
@@ -284,7 +301,7 @@ class LoadOptions(TypedDict, total=False):
             "connections",
             default="20k",
             field="connect_rate_per_s",
-            parse=rate,
+            parse=arguments.rate,
             of=_has_streams,
         ),
     ]
@@ -295,7 +312,7 @@ class LoadOptions(TypedDict, total=False):
             "connections",
             default="5s",
             field="connect_timeout_s",
-            parse=seconds,
+            parse=units.seconds,
             of=_has_streams,
         ),
     ]
@@ -305,7 +322,7 @@ class LoadOptions(TypedDict, total=False):
             "Replace each connection after so many requests; 0: never.",
             "connections",
             default="0",
-            parse=count,
+            parse=_count,
             of=_has_streams,
         ),
     ]
@@ -315,7 +332,7 @@ class LoadOptions(TypedDict, total=False):
             "Idle connections kept open beside those that carry requests.",
             "connections",
             default="0",
-            parse=count,
+            parse=_count,
             of=_has_streams,
         ),
     ]
@@ -386,10 +403,31 @@ def _definitions() -> list[Definition]:
 DEFINITIONS = _definitions()
 
 
+_TLS = {definition.part or "": definition for definition in DEFINITIONS if definition.name == "tls"}
+
+
 def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with the scenario's names and values; what `build` uses up keeps its own."""
+    """The arguments with the scenario's names and values; what `build` uses up keeps its own. Errors: ArgumentError."""
     meant = dict(given)
-    for name, part, _, setting in DEFINITIONS:
-        if part is None and setting.parse is not None and meant.get(name) is not None:
-            meant[setting.field or name] = setting.parse(meant.pop(name))
+    for name, part, kind, setting in DEFINITIONS:
+        if part is None and name in meant:
+            meant[setting.field or name] = _value(name, kind, setting, meant.pop(name))
+    if "tls" in meant:
+        meant["tls"] = _tls(meant["tls"])
     return meant
+
+
+def _value(name: str, kind: Any, setting: Setting, value: Any) -> Any:
+    """What a value means; None where that stands for no value."""
+    if value is None and types.NoneType in get_args(kind):
+        return None
+    if setting.parse is not None:
+        return setting.parse(name, arguments.text(name, value) if isinstance(value, str) else value)
+    return arguments.typed(name, kind, value, is_path=setting.path)
+
+
+def _tls(given: Any) -> Tls:
+    if isinstance(given, Tls):
+        given = msgspec.structs.asdict(given)
+    parts = arguments.mapping("tls", given, list(_TLS))
+    return Tls(**{part: _value(f"tls[{part!r}]", *_TLS[part][2:], value) for part, value in parts.items()})

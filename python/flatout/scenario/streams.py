@@ -9,7 +9,7 @@ import datetime
 import math
 from typing import Any
 
-from flatout.errors import UsageError
+from flatout.errors import ArgumentError, UsageError
 from flatout.protocols.base import Protocol
 from flatout.scenario import nodes, requirement
 from flatout.scenario.model import Scenario
@@ -79,9 +79,14 @@ def _check_numbers(scenario: Scenario) -> None:
     if scenario.churn < 0 or scenario.hold < 0 or scenario.churn >= 2**32:
         raise UsageError("--churn and --hold are numbers from 0 on")
     if not 0 < scenario.connect_rate_per_s <= _FASTEST_PER_S:
-        raise UsageError(f"the connect rate must be above 0 and at most {_FASTEST_PER_S:,.0f}/s")
+        raise ArgumentError(
+            "connect_rate", f"={scenario.connect_rate_per_s:g}: give a rate above 0 and at most {_FASTEST_PER_S:,.0f}/s"
+        )
     if not 0 < scenario.connect_timeout_s <= _LONGEST_CONNECT_S:
-        raise UsageError(f"the time-out for connecting must be above 0 and at most {_LONGEST_CONNECT_S:.0f} s")
+        raise ArgumentError(
+            "connect_timeout",
+            f"={scenario.connect_timeout_s:g}: give a time above 0 s and at most {_LONGEST_CONNECT_S:.0f} s",
+        )
 
 
 def connections(scenario: Scenario) -> int:

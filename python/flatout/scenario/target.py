@@ -24,6 +24,10 @@ def split(text: str, default_port: int) -> tuple[str, int]:
 
 def split_targets(text: str) -> list[str]:
     """The targets that a text with commas names: at least one."""
+    if not isinstance(text, str):
+        raise UsageError(f"target {text!r}: give text, like 192.0.2.1:123")
+    if not text.strip():
+        raise UsageError("target '': there is none: write it like host, host:port or 192.0.2.1:123")
     found = [one.strip() for one in text.split(",")]
     if not all(found):
         raise UsageError(f"target '{text}': write several like 192.0.2.1:123,192.0.2.2:123")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from flatout import units
+from flatout import arguments, units
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError
@@ -15,7 +15,7 @@ from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
 from flatout.protocols import protocol as by_name
-from flatout.protocols.base import Protocol
+from flatout.protocols.base import Protocol, checked_options
 from flatout.scenario.model import Io
 from flatout.server.base import Server
 from flatout.server.governor import Governor
@@ -25,6 +25,7 @@ from flatout.server.state_poller import StatePoller
 
 CONNECTIONS = 1_100_000
 Balance = Literal["auto", "client", "flow"]
+_MOST_THREADS, _MOST_CONNECTIONS = 1024, 1 << 28
 # How connections end: by the client or the network, or for one of the server's reasons.
 ENDS = ("ended", "resets", "stalled", "incomplete", "evicted", "idle_closed", "broken")
 # The engine looks at its clocks each 50 ms, and ages of more than 49 days would wrap.
@@ -44,11 +45,11 @@ class Answerer(Server):
         interface: str | None = None,
         free_bind: bool = False,
         balance: Balance = "auto",
-        threads: int | None = None,
+        threads: int | str | None = None,
         cpus: Iterable[int] | str = (),
         transports: Sequence[str] | None = None,
         io: Io = "auto",
-        connections: int = CONNECTIONS,
+        connections: int | str = CONNECTIONS,
         idle_timeout: float | str | None = None,
         limits: Limits | None = None,
         usage_file: str | None = None,
@@ -68,8 +69,8 @@ class Answerer(Server):
         if "tcp" in links and (interface is not None or free_bind or (limits is not None and limits.any)):
             raise UsageError("interface, free_bind and limits are for datagrams: give transports udp")
         threads = _threads(threads, where.sockets or len(cpus) or len(os.sched_getaffinity(0)))
-        if not 1 <= connections <= 1 << 28:
-            raise UsageError(f"{connections} connections: give 1 to {1 << 28:,}")
+        connections = units.whole("connections", connections, _MOST_CONNECTIONS)
+        io = arguments.word("io", io, get_args(Io))
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
@@ -213,6 +214,7 @@ def _transports(spoken: Protocol, wanted: Sequence[str] | None) -> tuple[str, ..
     served = tuple(link for link in spoken.links if link != "tls")
     if wanted is None:
         return served
+    wanted = arguments.texts("transports", wanted)
     if not wanted or set(wanted) - set(served):
         raise UsageError(f"{spoken.name} is served over {' and '.join(served)}, not over '{', '.join(wanted)}'")
     return tuple(dict.fromkeys(wanted))
@@ -226,12 +228,9 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
         raise refusal(error, where) from error
 
 
-def _threads(wanted: int | None, usual: int) -> int:
+def _threads(wanted: int | str | None, usual: int) -> int:
     """How many workers. Errors: UsageError."""
-    threads = min(usual, 1024) if wanted is None else wanted
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"{threads} threads: give 1 to 1024")
-    return threads
+    return min(usual, _MOST_THREADS) if wanted is None else units.whole("threads", wanted, _MOST_THREADS)
 
 
 def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int:
@@ -243,10 +242,7 @@ def _idle_ns(spoken: Protocol, links: Sequence[str], wanted: float | str) -> int
 
 def _filled(spoken: Protocol, protocol_options: dict[str, Any]) -> Any:
     """A protocol's own settings for serving. Errors: UsageError."""
-    try:
-        return spoken.serve_options(**protocol_options)
-    except TypeError as error:
-        raise UsageError(f"serving {spoken.name} has no such option: {error}") from error
+    return checked_options(spoken.serve_options, protocol_options, f"serving {spoken.name}")
 
 
 def _options(spoken: Protocol, filled: Any) -> dict[str, Any]:

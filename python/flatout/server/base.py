@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from flatout._engine import Receiver as _Receiver
 from flatout._engine import Server as _Server
+from flatout.errors import of_engine
 from flatout.plan import targets
 from flatout.plan.listen import listen_address, why_not
 
@@ -35,7 +36,7 @@ class Server(abc.ABC):
         """Where it listens: at least one."""
         engine = self._engine
         at = engine.addresses if isinstance(engine, _Server) else [engine.address]
-        return [targets.Endpoint(address, port, 0) for address, port in at]
+        return [targets.Endpoint(*each) for each in at]
 
     @property
     def endpoint(self) -> targets.Endpoint:
@@ -107,5 +108,7 @@ def bound(engine: Callable[..., _Receiver], listen: str, **arguments: Any) -> _R
     at = listen_address(listen)
     try:
         return engine(listen=at, **arguments)
+    except ValueError as error:
+        raise of_engine(error) from error
     except OSError as error:
         raise why_not(error, at) from error

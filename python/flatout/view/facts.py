@@ -101,16 +101,37 @@ def search_notes(result: LimitResult) -> list[str]:
     if limit.censored > 0:
         notes.append(f"Of all trial time {fmt.percent(limit.censored)} was disturbed and left out.")
     if result.trials:
-        notes.append(shared_cpus(result.trials[-1]))
+        # Once the target has ended, nothing of it can be seen any more.
+        held = [trial for trial in result.trials if trial.verdict == "held"]
+        notes.append(placed((held or result.trials)[-1]))
+        notes.append(_throttled(result.trials))
     return [note for note in notes if note]
 
 
-def shared_cpus(run: LoadResult) -> str:
-    """That load threads and target shared CPUs; empty where they did not."""
-    placement = run.placement
-    if placement is None or not placement.shared_cpus:
+def _throttled(trials: Sequence[Trial]) -> str:
+    """How many trials a CPU quota held up; empty where none."""
+    held_up = [trial for trial in trials if trial.contention and trial.contention.throttled_s]
+    if not held_up:
         return ""
-    return f"CPUs {', '.join(map(str, placement.shared_cpus))} were {placement.why}."
+    return f"In {len(held_up)} of {len(trials)} trials a CPU quota held this process's control group up (cpu.max)."
+
+
+def placed(run: LoadResult) -> str:
+    """That load threads and target shared CPUs, or that this is unknown; empty where they did not."""
+    placement = run.placement
+    if placement is None:
+        return ""
+    if cpus := placement.shared_cpus:
+        several = len(cpus) > 1
+        numbers = ", ".join(map(str, cpus))
+        return f"{'CPUs' if several else 'CPU'} {numbers} {'were' if several else 'was'} {placement.why}."
+    if placement.where in ("hidden", "nobody"):
+        return f"Whether load threads shared CPUs with the target is unknown: {placement.why}."
+    if placement.target and not placement.target.ended and run.contention and run.contention.target is None:
+        return (
+            f"How long {placement.target.name} waited for CPUs is unknown: this kernel does not count it (schedstat)."
+        )
+    return ""
 
 
 def asked(axis: Axis) -> str:

@@ -1,7 +1,7 @@
 //! How a run's workers begin: each made of the plan, on a thread of its own.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -43,7 +43,7 @@ pub(crate) struct Workers {
 struct Common<'a, P: Protocol> {
     plan: &'a LoadPlan,
     /// Where connections go.
-    target: std::net::SocketAddr,
+    target: SocketAddr,
     clock: SystemClock,
     barrier: &'a Arc<StartBarrier>,
     log: Option<&'a Log>,
@@ -342,8 +342,8 @@ struct StreamSetup<P: Protocol, W> {
     options: WorkerOptions,
     connections: ConnectionPlan,
     slots: usize,
-    target: std::net::SocketAddr,
-    sources: Vec<IpAddr>,
+    target: SocketAddr,
+    sources: Vec<SocketAddr>,
     seed: u64,
     published: Arc<PublishedRun>,
     log_writer: Option<LogWriter>,
@@ -404,11 +404,14 @@ fn open_links(plan: &LoadPlan) -> io::Result<Vec<Flows>> {
 /// The same where flows share sockets.
 fn open_shared_links<P: Protocol>(plan: &LoadPlan) -> io::Result<Vec<SharedFlows>> {
     let [target] = plan.targets[..] else { return Err(invalid("one target, where flows share sockets")) };
-    links(plan, |_, sources, count| SharedFlows::open(target, sources, count, P::DATAGRAM_MAX, plan.stamps))
+    links(plan, |_, sources, count| {
+        let sources: Vec<_> = sources.iter().map(SocketAddr::ip).collect();
+        SharedFlows::open(target, &sources, count, P::DATAGRAM_MAX, plan.stamps)
+    })
 }
 
 /// The link of each worker, made of its first flow's number, its source addresses and how many flows it has.
-fn links<L>(plan: &LoadPlan, open: impl Fn(usize, &[IpAddr], usize) -> io::Result<L>) -> io::Result<Vec<L>> {
+fn links<L>(plan: &LoadPlan, open: impl Fn(usize, &[SocketAddr], usize) -> io::Result<L>) -> io::Result<Vec<L>> {
     let mut links = Vec::with_capacity(plan.workers);
     let mut first = 0;
     for n in 0..plan.workers {

@@ -46,6 +46,13 @@ pub fn address((ip, port, scope): (IpAddr, u16, u32)) -> SocketAddr {
     address
 }
 
+/// The parts of a socket address, as [`address`] takes them.
+#[must_use]
+pub fn parts(address: SocketAddr) -> (IpAddr, u16, u32) {
+    let scope = if let SocketAddr::V6(v6) = address { v6.scope_id() } else { 0 };
+    (address.ip(), address.port(), scope)
+}
+
 pub(super) fn addresses(value: &Bound<'_, PyAny>) -> PyResult<Vec<SocketAddr>> {
     let endpoints: Vec<Endpoint> = value.extract()?;
     Ok(endpoints.into_iter().map(|at| address((at.address, at.port, at.scope))).collect())

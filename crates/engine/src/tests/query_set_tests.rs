@@ -51,6 +51,39 @@ fn question(n: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_mark_of_utf_8_is_no_part_of_a_name() {
+    for text in ["\u{feff}0 A\n1 A", "\u{feff}# a remark\n0 A\n1 A", "\u{feff}\n0 A\n1 A"] {
+        let query_set = Queries::new("mark", text).compile().expect("two queries");
+        assert_eq!(walked(&mut Cursor::new(query_set, 0, 1), 3), [question(0), question(1), question(0)]);
+    }
+    let only = Queries::new("only-a-mark", "\u{feff}");
+    assert_eq!(only.compile().unwrap_err(), only.named(": no queries in it"));
+    let twice = Queries::new("two-marks", "0 A\n\u{feff}1 A").compile().expect("a name may hold any byte");
+    assert_eq!(walked(&mut Cursor::new(twice, 1, 2), 1), [b"\x04\xef\xbb\xbf1\0\0\x01\0\x01".to_vec()]);
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let wide = |text: &str, big: bool| -> Vec<u8> {
+        text.encode_utf16().flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+    };
+    let wider = |text: &str, big: bool| -> Vec<u8> {
+        let units = text.chars().map(u32::from);
+        units.flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+    };
+    for text in ["\u{feff}0 A\n", "0 A\n", "\u{feff}\u{444} A"] {
+        for big in [false, true] {
+            for (name, bytes) in [("UTF-16", wide(text, big)), ("UTF-32", wider(text, big))] {
+                let file = Queries::new("wide", bytes);
+                let why =
+                    format!(": this is {name}, and flatout reads UTF-8: convert it with 'iconv -f {name} -t UTF-8'");
+                assert_eq!(file.compile().unwrap_err(), file.named(&why), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_file_is_read_without_remarks_and_blank_lines() {
     let file = Queries::new("plain", "; head\n\n0 A\r\n  1   a ; first\n#2 A\n2 TYPE1");
     let query_set = file.compile().expect("three queries");

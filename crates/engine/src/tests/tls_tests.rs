@@ -169,6 +169,16 @@ fn what_cannot_be_is_said_before_the_run() {
     assert!(missing.contains("/no/such/file.pem"), "{missing}");
     let none = why(plan::Tls { authorities: Some(file("README.md")), ..asked() });
     assert!(none.contains("README.md") && none.contains("no certificate"), "{none}");
+    let pem = std::fs::read_to_string(file("authority.pem")).unwrap();
+    let wide: Vec<_> = pem.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let path = std::env::temp_dir().join(format!("flatout-authority-{}.pem", std::process::id()));
+    std::fs::write(&path, wide).unwrap();
+    let utf_16 = why(plan::Tls { authorities: Some(path.clone()), ..asked() });
+    std::fs::write(&path, format!("\u{feff}{pem}")).unwrap();
+    let marked = Tls::new(&plan::Tls { authorities: Some(path.clone()), ..asked() });
+    std::fs::remove_file(path).unwrap();
+    assert!(utf_16.contains("this is UTF-16"), "{utf_16}");
+    assert!(marked.is_ok(), "the mark of UTF-8 hides no certificate");
     let name = why(plan::Tls { name: "not a name".into(), ..asked() });
     assert!(name.contains("'not a name'"), "{name}");
 }

@@ -49,7 +49,9 @@ class Serving:
     threads: Annotated[
         int | None, Parameter(help="Workers that answer, each with its own sockets on the addresses. [one per CPU]")
     ] = None
-    cpus: Annotated[str, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")] = ""
+    cpus: Annotated[
+        str | None, Parameter(show_default=False, help="Keep the threads on these CPUs, e.g. 1 or 0-3,6.")
+    ] = None
     io: Annotated[Io, Parameter(help="What carries connections; auto: io_uring where it works.")] = "auto"
     connections: Annotated[str, Parameter(help="Connections at once, e.g. 100k.")] = f"{CONNECTIONS / 1e6:g}M"
     idle_timeout: Annotated[

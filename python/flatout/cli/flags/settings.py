@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -21,6 +22,8 @@ SENDING = Group("How to send", sort_key=2)
 CONNECTIONS = Group("Connections", sort_key=3)
 NODES = Group("Several hosts", sort_key=5)
 _GROUPS = {"queries": QUERIES, "senders": SENDERS, "sending": SENDING, "connections": CONNECTIONS, "nodes": NODES}
+# Flags of arguments that are called otherwise.
+_FLAGS = {"duration": "--for", "least": "--min", "most": "--max", "axis": "--search"}
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Scenario)}
 
 
@@ -57,13 +60,25 @@ def options_of(flags: Any, protocol: Protocol, verb: str) -> LoadOptions:
         if value is None:
             continue
         if definition.setting.path:
-            value = str(Path(value).absolute())
+            value = value and str(Path(value).absolute())
         if definition.part is None:
             given[definition.name] = value
         else:
             inverted = definition.setting.inverted
             given.setdefault(definition.name, {})[definition.part] = not value if inverted else value
     return cast("LoadOptions", given)
+
+
+def flag_of(argument: str) -> str:
+    """The flag of an argument that an error of the Python API names."""
+    for definition in DEFINITIONS:
+        name = definition.name if definition.part is None else f"{definition.name}[{definition.part!r}]"
+        if argument == name and definition.setting.names:
+            return definition.setting.names[0]
+    # An element of a list has its list's flag, a protocol's option its own.
+    found = re.match(r"(?:options\[')?(\w+)", argument)
+    name = found[1] if found else argument
+    return _FLAGS.get(name) or f"--{name.replace('_', '-')}"
 
 
 def _of(protocol: Protocol, verb: str) -> list[Definition]:

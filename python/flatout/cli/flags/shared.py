@@ -90,4 +90,5 @@ def help_of(text: str, protocol: Protocol, examples: str) -> str:
 def target_help(protocol: Protocol) -> str:
     """What a target is."""
     several = "" if protocol.one_way is None else "; several, of one receiver or more, with commas between"
-    return f"Name or address, with a port where it is not the protocol's own{several}."
+    v6 = f"IPv6 like [2001:db8::1]:{protocol.port}, or [fe80::1%eth0]:{protocol.port}"
+    return f"Name or address, with a port where it is not the protocol's own{several}. {v6}."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from flatout import units
@@ -57,7 +56,9 @@ def check(
     output = Output(json=json, quiet=quiet)
     out.check_writable(output)
     endpoint = targets.resolve(target, protocol("ntp").port)
-    result = _run(target, endpoint, samples, units.duration(gap), units.duration(timeout), control)
+    result = _run(
+        target, endpoint, samples, gap_s=units.duration(gap), timeout_s=units.duration(timeout), control=control
+    )
     reported: list[str] = []
     code = out.write_json(result, output, reported)
     if not quiet:
@@ -70,7 +71,7 @@ def check(
 
 
 def _run(
-    target: str, endpoint: targets.Endpoint, samples: int, gap_s: float, timeout_s: float, control: bool | None
+    target: str, endpoint: targets.Endpoint, samples: int, *, gap_s: float, timeout_s: float, control: bool | None
 ) -> checks.CheckResult:
     if not 0 < timeout_s <= 60 or not 0 <= gap_s <= 3600:
         raise UsageError("give a --timeout above 0 and up to 60 s, and a --gap up to 1 h")

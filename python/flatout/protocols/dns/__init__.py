@@ -35,7 +35,12 @@ class ServeOptions:
     """Settings of `serve dns`."""
 
     zone: str | None = dataclasses.field(
-        default=None, metadata={"engine": False, "help": "Zone file (RFC 1035) to answer from."}
+        default=None,
+        metadata={
+            "engine": False,
+            "path": True,
+            "help": "Zone file (RFC 1035) to answer from; $INCLUDE works for files of its own folder.",
+        },
     )
     answer: str | None = dataclasses.field(
         default=None,

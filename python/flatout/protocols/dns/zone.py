@@ -1,18 +1,14 @@
 """Zone files as the keys and values that the DNS server looks up; their layout is in crates/wire/src/dns.rs.
 
 All that can be decided before a query comes is decided here: aliases are followed, names without data get their SOA.
-The only module that imports dnspython.
+Only this module and zone_file.py import dnspython.
 """
 
 from __future__ import annotations
 
-import io
 import ipaddress
-import re
 import struct
-from pathlib import Path
 
-import dns.exception
 import dns.name
 import dns.node
 import dns.rdata
@@ -23,6 +19,7 @@ from dns.rdtypes.ANY.CNAME import CNAME
 from dns.rdtypes.ANY.SOA import SOA
 
 from flatout.errors import UsageError
+from flatout.protocols.dns import zone_file
 
 Entries = list[tuple[bytes, bytes]]
 
@@ -37,7 +34,6 @@ _TTL = 3600
 _VALUE_MAX = 65535 - 12 - 259 - 11
 # Aliases in a row: beyond that, the client must continue by itself.
 _HOPS = 16
-_ORIGIN = re.compile(r"^(?:\$ORIGIN[ \t]+(\S+)|(?![;$])(\S*\.)[ \t][^;\n]*\bSOA\b)", re.MULTILINE | re.IGNORECASE)
 
 
 def answer_entries(*addresses: str) -> Entries:
@@ -48,6 +44,10 @@ def answer_entries(*addresses: str) -> Entries:
             address = ipaddress.ip_address(text)
         except ValueError as error:
             raise UsageError(f"answer '{text}': give an IPv4 or IPv6 address") from error
+        if "%" in text:
+            raise UsageError(
+                f"answer '{text}': an address in DNS has no interface, so leave out %{text.partition('%')[2]}"
+            )
         kind = dns.rdatatype.A if address.version == 4 else dns.rdatatype.AAAA
         entries.append((_ANY_NAME + _number(kind), _value([_record(_ASKED, kind, _TTL, address.packed)])))
     return entries
@@ -55,33 +55,11 @@ def answer_entries(*addresses: str) -> Entries:
 
 def zone_entries(path: str) -> Entries:
     """All answers of one zone. Errors: UsageError, with the file and, for a bad line, its number."""
-    zone = _Zone(path, _read(path))
+    zone = _Zone(path, zone_file.read(path))
     entries = [(_ZONES, b""), (_APEX + zone.key(zone.apex), _value([], [zone.soa], code=_NXDOMAIN))]
     for name, node in zone.nodes.items():
         entries += zone.answers(name, node)
     return entries
-
-
-def _read(path: str) -> dns.zone.Zone:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"zone {path}: {getattr(error, 'strerror', None) or 'this is no text'}") from error
-    found = _ORIGIN.search(text)
-    if found is None:
-        raise UsageError(
-            f"zone {path}: it does not say whose names these are; begin with $ORIGIN, as in '$ORIGIN example.com.'"
-        )
-    stream = io.StringIO(text)
-    try:
-        origin = dns.name.from_text(found[1] or found[2])
-        zone = dns.zone.from_file(stream, origin, relativize=False, allow_include=False, check_origin=False)
-    except (dns.exception.DNSException, ValueError, AssertionError) as error:
-        # The reader may have taken the newline already, which still belongs to the line at fault.
-        line = text.count("\n", 0, max(stream.tell() - 1, 0)) + 1
-        why = re.sub(r"^\S*:[0-9]+: ", "", str(error)) or "this makes no sense"
-        raise UsageError(f"zone {path}, line {line}: {why}") from error
-    return zone
 
 
 class _Zone:

@@ -27,7 +27,11 @@ class Options:
     endian: Endian = dataclasses.field(default="little", metadata={"engine": False, "help": _ENDIAN_HELP})
     values: str | None = dataclasses.field(
         default=None,
-        metadata={"engine": False, "help": "File of rows to send in turn: .npy, or CSV with the fields' names on top."},
+        metadata={
+            "engine": False,
+            "path": True,
+            "help": "File of rows to send in turn: .npy, or CSV with the fields' names on top.",
+        },
     )
     reply: str | None = dataclasses.field(
         default=None,
@@ -61,7 +65,7 @@ def engine_options(protocol_options: Options | ServeOptions) -> list[tuple[str, 
 def _reply_options(text: str, endian: Endian) -> list[tuple[str, int]]:
     """What the engine checks of an answer; `...` at the end: more may follow."""
     fixed = text.rstrip().removesuffix("...")
-    reply = layout_of(fixed, endian)
+    reply = layout_of(fixed if fixed == text.rstrip() else fixed.rstrip().removesuffix(","), endian)
     echoed = reply.field("sequence")
     if echoed is None:
         raise UsageError("the reply needs a field with the role @sequence, where the request's comes back")

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
+from flatout import text_files
 from flatout.errors import UsageError
 from flatout.protocols.record.roles import Counter, Field, Random, by_name, is_name, number_bits, read_field
 
@@ -87,6 +88,9 @@ def layout_of(described: Any = None, endian: Endian = "little") -> Layout:
 
 
 def _read_text(text: str, big: bool) -> Layout:
+    text = text.removeprefix(text_files.MARK)
+    if re.search(r"(?:\A|,)\s*(?:,|\Z)", text):
+        raise UsageError(f"format '{text}': there is an empty field: write it like '{DEFAULT}'")
     words = list(_split(PRESETS.get(text.strip(), text)))
     if len(words) == 1 and is_name(words[0]) and not _PADDING.fullmatch(words[0]):
         raise UsageError(f"format '{text}' is neither fields, like '{DEFAULT}', nor one of {', '.join(PRESETS)}")

@@ -6,11 +6,12 @@ Method: what a row gives is taken for the fields that have no value of their own
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
 
+from flatout import text_files
 from flatout.errors import UsageError
 from flatout.protocols.record.layout import Layout
 from flatout.protocols.record.roles import Field, read_number
@@ -52,11 +53,11 @@ def _filled(layout: Layout, given: _Rows) -> _Rows:
 
 
 def _read_csv(path: str, layout: Layout) -> _Rows:
+    text = text_files.read(path, f"'{path}'")
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            names, *table = [row for row in csv.reader(file) if row] or [[]]
+        names, *table = [row for row in csv.reader(io.StringIO(text, newline="")) if row] or [[]]
     except (ValueError, csv.Error) as error:
-        raise UsageError(f"'{path}' is neither .npy nor CSV in UTF-8: {error}") from error
+        raise UsageError(f"'{path}' is neither .npy nor CSV: {error}") from error
     known = {field.name: field for field in layout.fields}
     names = [name.strip() for name in names]
     strange = [name for name in names if name not in known] or [name for name in names if names.count(name) > 1]

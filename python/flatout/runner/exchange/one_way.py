@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flatout.result import loss
 from flatout.result.model import CounterSamples, Outcomes
 from flatout.runner.exchange.base import Exchange, Monitor
-from flatout.runner.target_monitor import ENOUGH, RefusalMonitor
+from flatout.runner.target_monitor import RefusalMonitor
 from flatout.scenario.exchange.wording import ONE_WAY
 from flatout.scenario.model import Scenario
 
@@ -28,10 +28,8 @@ class OneWay(Exchange):
         """By the receiver's counters."""
         return loss.account_of_messages(outcomes, samples, shared=shared)
 
-    def target_lost(self, outcomes: Outcomes) -> str | None:
-        """A receiver that counts received nothing."""
-        if outcomes.received == 0 and outcomes.sent >= ENOUGH:
-            return f"the receiver got none of {outcomes.sent:,} messages"
+    def target_lost(self, outcomes: Outcomes) -> str | None:  # noqa: ARG002 (of all exchanges)
+        """The account says it: only the receiver's counters show it."""
         return None
 
     def interval_counts(self, counts: dict[str, int]) -> dict[str, int]:

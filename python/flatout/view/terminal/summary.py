@@ -67,7 +67,7 @@ def _load(run: LoadResult) -> RenderableType:
         parts += [Text(), _nodes(run)]
     if run.requirements:
         parts += [Text(), _requirements(run.requirements)]
-    if shared := facts.shared_cpus(run):
+    if shared := facts.placed(run):
         parts += [Text(), Text(shared)]
     return Group(*parts)
 

@@ -1,7 +1,6 @@
 //! How connections come and go.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 
 use flatout_net::{CloseMode, CloseReason, Conn, Streams};
 use flatout_wire::Protocol;
@@ -46,8 +45,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             OpenReason::Held => (true, 0),
             OpenReason::Again { held, failures } => (held, failures),
         };
-        let from = |ip| SocketAddr::new(ip, 0);
-        let source = (!self.sources.is_empty()).then(|| from(self.sources[number % self.sources.len()]));
+        let source = (!self.sources.is_empty()).then(|| self.sources[number % self.sources.len()]);
         let opened = self.streams.open(source, self.target);
         if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull) {
             self.opener.put_back(ticket);
