@@ -1,6 +1,6 @@
 //! What the engine is given: everything resolved, nothing left to look up.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 pub use flatout_wire::Link;

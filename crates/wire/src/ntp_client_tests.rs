@@ -182,7 +182,8 @@ fn an_interleaved_answer_completes_the_exchange_before() {
     let this = Exchange { sent_unix_ns: before + 9_000_000, ..Exchange::default() };
     let timing = crossed.timing(&answer, Tally::Interleaved as usize, &this, Some(&last));
     // The server is 1 ms ahead, and both ways took 1 µs; an NTP stamp is cut to 0.23 ns.
-    let Some(Timing { response_ns, offset_ns: Some(offset_ns) }) = timing else { panic!("{timing:?}") };
+    let Timing { response_ns, offset_ns } = timing.expect("both stamps");
+    let offset_ns = offset_ns.expect("both requests");
     assert!((response_ns as i64 - 3000).abs() <= 1 && (offset_ns - 999_995).abs() <= 1, "{timing:?}");
     assert_eq!(crossed.timing(&answer, Tally::Interleaved as usize, &this, None), None);
 }

@@ -102,7 +102,7 @@ mod tests {
         let mut reader = LiveReader::new(Arc::clone(&shared));
         assert_eq!(reader.read(5, UNIX), None);
         shared.set(&[7; STATE_WORDS], 5, UNIX);
-        let told = reader.read(5 + SECOND, UNIX + SECOND).unwrap();
+        let told = reader.read(5 + SECOND, UNIX + SECOND).expect("a state");
         assert_eq!(told, LiveState { words: [7; STATE_WORDS], age_ns: SECOND, stepped_ns: 0 });
     }
 
@@ -113,11 +113,11 @@ mod tests {
         shared.set(&[1; STATE_WORDS], 0, UNIX);
         for hours in [1_i64, -1, 68 * 8766, -56 * 8766] {
             let step = hours * 3600 * SECOND as i64;
-            let told = reader.read(SECOND, (UNIX + SECOND).wrapping_add_signed(step)).unwrap();
+            let told = reader.read(SECOND, (UNIX + SECOND).wrapping_add_signed(step)).expect("a state");
             assert_eq!((told.age_ns, told.stepped_ns), (SECOND, step), "{hours} h");
         }
         // A clock before 1970 reads as 0.
-        assert!(reader.read(SECOND, 0).unwrap().stepped_ns < -(UNIX as i64 / 2));
+        assert!(reader.read(SECOND, 0).expect("a state").stepped_ns < -(UNIX as i64 / 2));
     }
 
     #[test]
@@ -137,6 +137,6 @@ mod tests {
             assert!(told.words[0] >= last, "states come in order");
             last = told.words[0];
         }
-        writer.join().unwrap();
+        writer.join().expect("a state");
     }
 }
