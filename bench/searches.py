@@ -40,8 +40,8 @@ class Sweep:
         self.evidence: list[Evidence] = []
 
     def once(self, dice: random.Random) -> None:
-        """One trial at each load, in random order."""
-        for share in dice.sample(SHARES, len(SHARES)):
+        """Two trials at each load, in random order."""
+        for share in dice.sample(2 * SHARES, 2 * len(SHARES)):
             load = round(self.middle * share)
             result = run(self.scenario.at(load, SECONDS), as_trial=AsTrial(share_cpus=self.sharing))
             self.sharing = self.sharing or competed(result)

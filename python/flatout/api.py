@@ -45,6 +45,8 @@ Number = float | int | str
 TRIAL_WARMUP_S = 0.2
 # Waiting for lost answers ends each trial: on a host or a LAN nothing that is worth having takes longer.
 TRIAL_TIMEOUT_S = 0.5
+# The connections of a trial are opened over at least so long.
+TRIAL_OPENING_S = 0.1
 _LEAST_PER_S, _MOST_PER_S = 1e3, 5e6
 _CONNECTIONS_PER_S, _LEAST_CONNECTIONS = 20e3, 10
 _PROBE_CONNECTIONS = 10
@@ -449,14 +451,22 @@ def _check_receivers(plan: Plan) -> None:
 
 def _along(scenario: Scenario, search: Search) -> Callable[[float, float], Scenario]:
     """The scenario of a trial, from its load on the search's axis and its length."""
-    if search.axis == "rate":
-        return scenario.at
 
-    def at(connections: float, seconds: float) -> Scenario:
+    def at(load: float, seconds: float) -> Scenario:
+        if search.axis == "rate":
+            return _opened_gently(scenario.at(load, seconds))
         trial = scenario.at(search.min_per_s, seconds)
-        return msgspec.structs.replace(trial, connections=int(connections))
+        return _opened_gently(msgspec.structs.replace(trial, connections=int(load)))
 
     return at
+
+
+def _opened_gently(trial: Scenario) -> Scenario:
+    """Few connections all at once overflow a server's accept queue, and then wait 1 s for a retransmission."""
+    if not trial.streams:
+        return trial
+    per_s = min(trial.connect_rate_per_s, streams.connections(trial) / TRIAL_OPENING_S)
+    return msgspec.structs.replace(trial, connect_rate_per_s=per_s)
 
 
 def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bool:

@@ -115,35 +115,23 @@ def test_all_faults_at_once_are_told_apart() -> None:
 
 @pytest.mark.parametrize("stamps", ["kernel", "user"])
 def test_a_known_delay_is_measured(stamps: Any) -> None:
-    """Even delays from 10 to 20 ms: this machine's own delays, which a run without any tells, add to them."""
+    """Even delays from 10 to 20 ms, to 2 % and 1 ms: a stall of this machine adds to the highest percentiles."""
     faults = Faults(delay_s=0.010, jitter_s=0.010)
 
-    def attempt() -> tuple[LoadResult, dict[str, int], LoadResult]:
-        return (*ask(faults, stamps=stamps), ask(Faults(), stamps=stamps)[0])
+    def good(done: tuple[LoadResult, dict[str, int]]) -> bool:
+        sent = done[0].latency_ns.from_sent
+        return arrived(done) and sent is not None and sent.p50 < 1.02 * 15e6 + 1e6 and sent.p99 < 1.02 * 19.9e6 + 1e6
 
-    def own_ns(undelayed: LoadResult) -> int:
-        own = undelayed.latency_ns.from_sent
-        return 10**9 if own is None else own.p99
-
-    def exact(run: LoadResult, own: int) -> bool:
-        """A stall in this very run, and not in the other, shows in its highest percentiles."""
-        sent = run.latency_ns.from_sent
-        return sent is not None and sent.p50 < 1.02 * 15e6 + 3 * own and sent.p99 < 1.02 * 19.9e6 + 3 * own
-
-    def good(three: tuple[LoadResult, dict[str, int], LoadResult]) -> bool:
-        own = own_ns(three[2])
-        return arrived(three[:2]) and own < 300_000 and exact(three[0], own)
-
-    three = until_good(attempt, good)
-    run, _, undelayed = three
-    sent, own = run.latency_ns.from_sent, own_ns(undelayed)
+    done = until_good(lambda: ask(faults, stamps=stamps), good)
+    sent = done[0].latency_ns.from_sent
     assert sent is not None
     assert sent.min >= 10e6 * 0.999
     assert sent.p50 > 0.98 * 15e6
     assert sent.p99 > 0.98 * 19.9e6
-    if not good(three) and machine_may_be_blamed():
-        pytest.skip(f"this machine lost packets or delayed them in every attempt, by {own / 1e6:.1f} ms (p99)")
-    assert good(three), f"p50 {sent.p50 / 1e6:.2f} ms, p99 {sent.p99 / 1e6:.2f} ms; own delays {own / 1e6:.2f} ms (p99)"
+    said = f"p50 {sent.p50 / 1e6:.2f} ms, p99 {sent.p99 / 1e6:.2f} ms"
+    if not good(done) and machine_may_be_blamed():
+        pytest.skip(f"this machine lost packets or delayed them in every attempt: {said}")
+    assert good(done), said
 
 
 def test_a_stalled_server_shows_at_full_height_from_due_and_from_sent() -> None:

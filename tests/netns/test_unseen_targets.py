@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Cli, Net, Ran, Running, free_port, wait_until
+from conftest import Cli, Net, Ran, Running, free_port, may_have_namespaces, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("root", "namespaces")]
 
@@ -41,8 +41,7 @@ def namespaces(peer: Callable[[str], str]) -> None:
     done = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True, check=False
     )
-    if done.returncode != 0:
-        pytest.skip(f"namespaces cannot be made here: {done.stderr.strip()}")
+    may_have_namespaces(done)
 
 
 class Served:

@@ -244,6 +244,16 @@ def test_bounds_of_either_axis() -> None:
     assert asked(axis="connections", of={"threads": 16}).bounds[0] == 16
 
 
+@pytest.mark.parametrize(("connections", "per_s"), [(16, 160.0), (2_000, 20_000.0), (1_000_000, 20_000.0)])
+def test_few_connections_are_opened_over_a_tenth_of_a_second(connections: int, per_s: float) -> None:
+    """16 at once overflowed the accept queue of a server, and each trial began with 1 s of waiting for one of them."""
+    scenario = api.trial_scenario(NAME, "127.0.0.1:5", connections=connections)
+    trial = api._along(scenario, asked())(5_000, 0.5)
+    assert (trial.connect_rate_per_s, trial.connections) == (per_s, connections)
+    several = api._along(scenario, asked(axis="connections"))(connections, 0.5)
+    assert (several.connect_rate_per_s, several.connections) == (per_s, connections)
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -155,3 +155,12 @@ def test_the_confirming_trial_is_shown_even_if_another_took_longer():
     unconfirmed = results.limit(trials=[*found.trials[:3], longer])
     assert facts.shown_run(unconfirmed) is longer
     assert facts.shown_run(results.limit_interrupted()) is None
+
+
+def test_a_trial_that_held_though_it_lost_more_than_the_goal_is_explained() -> None:
+    found = results.limit()
+    assert "the verdict that of the time" not in " ".join(summary.text(found).split())
+    disturbed = results.msgspec.structs.replace(next(t for t in found.trials if t.verdict == "held"), loss=0.3)
+    assert "the verdict that of the time" in " ".join(
+        summary.text(results.limit(trials=[disturbed, *found.trials])).split()
+    )

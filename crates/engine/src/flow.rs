@@ -4,8 +4,6 @@
 //! wrap; a slot is taken only when its last request can no longer wait; each request settles at most once; what cannot
 //! be matched is counted for the end, never guessed at.
 
-use flatout_net::prefetch;
-
 use crate::tally::Outcome;
 
 /// What a slot knows of its request. Times in ns of the run's clock.
@@ -89,21 +87,6 @@ impl Rings {
     pub fn of(&mut self, flow: usize) -> Ring<'_> {
         let slots = &mut self.slots[flow * self.size..][..self.size];
         Ring { head: &mut self.heads[flow], slots }
-    }
-
-    /// A flow's ring will be needed soon.
-    pub fn prefetch(&self, flow: usize) {
-        if let Some(head) = self.heads.get(flow) {
-            prefetch(head);
-        }
-    }
-
-    /// The slot of a flow's next request will be needed soon. What this reads itself, `prefetch` has asked for before.
-    pub fn prefetch_vacancy(&self, flow: usize) {
-        let Some(head) = self.heads.get(flow) else { return };
-        if let Some(slot) = self.slots.get(flow * self.size + (head.next as usize & (self.size - 1))) {
-            prefetch(slot);
-        }
     }
 
     /// What the rings know beside their slots.

@@ -12,8 +12,6 @@ pub(crate) struct Memory {
 
 /// Up to this alignment the allocator uses fresh zero pages, so that untouched memory costs nothing.
 pub(crate) const ANYWHERE: usize = 16;
-/// Bytes that a CPU loads at once, on all that we know.
-pub(crate) const CACHE_LINE: usize = 64;
 /// Memory that the kernel maps is page-aligned.
 pub(crate) const PAGE: usize = 4096;
 

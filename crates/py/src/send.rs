@@ -23,8 +23,6 @@ const COPIED: usize = 256 << 10;
 pub struct Sender {
     outlet: Mutex<Option<BatchSender>>,
     size: usize,
-    /// The memory of the last copy: it is in the cache, and new memory would be zeroed by the kernel first.
-    spare: Mutex<Vec<u8>>,
 }
 
 #[pymethods]
@@ -42,7 +40,7 @@ impl Sender {
         let targets: Vec<_> = std::iter::once(target).chain(others).map(address).collect();
         let sources: Vec<_> = sources.into_iter().map(address).collect();
         let outlet = BatchSender::open(&targets, &sources, flows, size, segmented).map_err(raise)?;
-        Ok(Self { outlet: Mutex::new(Some(outlet)), size, spare: Mutex::default() })
+        Ok(Self { outlet: Mutex::new(Some(outlet)), size })
     }
 
     /// Sends whole records, one a datagram; returns how many sent. Waits while the socket is full, without the GIL.
@@ -50,30 +48,8 @@ impl Sender {
     /// What is sent is a copy, made part by part with the GIL held: other threads may change or resize the array
     /// meanwhile, and no part is torn by it.
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyArray1<u8>>) -> PyResult<usize> {
-        let mut copy = std::mem::take(&mut *lock(&self.spare));
-        let sent = self.send_copies(py, data, &mut copy);
-        *lock(&self.spare) = copy;
-        sent
-    }
-
-    /// Records that have sent, that came back as refused, and that this machine's own queue dropped.
-    fn counts(&self, py: Python<'_>) -> PyResult<Words> {
-        let counts = |outlet: &mut BatchSender| Ok((outlet.sent(), outlet.refused()?, outlet.dropped()));
-        let counted = py.detach(|| lock(&self.outlet).as_mut().map(counts)).unwrap_or_else(|| Ok(Default::default()));
-        let (sent, refused, dropped) = counted.map_err(raise)?;
-        Ok(Words::from([("sent", sent), ("refused", refused), ("dropped", dropped)]))
-    }
-
-    /// Closes the flows.
-    fn close(&self, py: Python<'_>) {
-        py.detach(|| *lock(&self.outlet) = None);
-    }
-}
-
-impl Sender {
-    fn send_copies(&self, py: Python<'_>, data: &Bound<'_, PyArray1<u8>>, copy: &mut Vec<u8>) -> PyResult<usize> {
         let most = (COPIED / self.size.max(1)).max(1) * self.size;
-        let (mut at, mut sent) = (0, 0);
+        let (mut copy, mut at, mut sent) = (Vec::new(), 0, 0);
         loop {
             // Borrowed anew for each part: a borrow must not outlive the array's present size.
             let view = data.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -90,7 +66,7 @@ impl Sender {
             drop(view);
             let mut begun = 0;
             while let Some(rest) = copy.get(begun..).filter(|rest| !rest.is_empty()) {
-                let gone = py.detach(|| lock(&self.outlet).as_mut().map(|outlet| outlet.send(rest)));
+                let gone = py.detach(|| self.lock().as_mut().map(|outlet| outlet.send(rest)));
                 let gone = gone.ok_or_else(|| PyValueError::new_err("this sender is closed"))?.map_err(raise)?;
                 sent += gone.sent;
                 begun += gone.processed * self.size;
@@ -99,11 +75,25 @@ impl Sender {
             at += begun;
         }
     }
+
+    /// Records that have sent, that came back as refused, and that this machine's own queue dropped.
+    fn counts(&self, py: Python<'_>) -> PyResult<Words> {
+        let counts = |outlet: &mut BatchSender| Ok((outlet.sent(), outlet.refused()?, outlet.dropped()));
+        let counted = py.detach(|| self.lock().as_mut().map(counts)).unwrap_or_else(|| Ok(Default::default()));
+        let (sent, refused, dropped) = counted.map_err(raise)?;
+        Ok(Words::from([("sent", sent), ("refused", refused), ("dropped", dropped)]))
+    }
+
+    /// Closes the flows.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| *self.lock() = None);
+    }
 }
 
-/// A panic with the lock held leaves nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Sender {
+    fn lock(&self) -> MutexGuard<'_, Option<BatchSender>> {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the receiver at `target` has counted since it began, and as `instance` which receiver that is; None: no

@@ -128,7 +128,10 @@ class TlsOptions(TypedDict, total=False):
     ca: Annotated[
         Path | None,
         Setting(
-            "PEM file of the authorities to trust. [the system's]", group="connections", names=("--tls-ca",), path=True
+            "PEM file of the authorities to trust, with --tls-verify. [the system's]",
+            group="connections",
+            names=("--tls-ca",),
+            path=True,
         ),
     ]
     resume: Annotated[

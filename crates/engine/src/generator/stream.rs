@@ -118,8 +118,6 @@ pub struct StreamClient<P: Protocol, S, C, W: StreamLayer> {
     sources: Vec<SocketAddr>,
     churn: u32,
     random: Random,
-    /// Random numbers drawn ahead: the choices of the next two requests.
-    drawn: [u64; 2],
     schedule: Schedule,
     tracker: RequestTracker,
     opener: Opener,
@@ -146,7 +144,6 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         let rings = Rings::new(slots, parts.options.slots.min(most));
         // Until the barrier opens nothing is due, and nothing counts.
         let later = Times { begin: u64::MAX, counted_from: u64::MAX, end: u64::MAX, timeout: parts.lengths.timeout };
-        let mut random = Random::new(parts.seed);
         Self {
             message: vec![0; P::PREFIX + parts.client.longest()].into_boxed_slice(),
             encoded: Vec::new(),
@@ -170,8 +167,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             target: parts.target,
             sources: parts.sources,
             churn: parts.connections.churn,
-            drawn: [random.bits(), random.bits()],
-            random,
+            random: Random::new(parts.seed),
         }
     }
 
@@ -232,25 +228,11 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         }
     }
 
-    /// The connection of the next request. What is known of a connection among thousands lies in no cache: the choices
-    /// after this one are drawn ahead, so that their memory is under way meanwhile.
-    #[inline]
-    fn choose(&mut self) -> Option<usize> {
-        let [this, next] = self.drawn;
-        self.drawn = [next, self.random.bits()];
-        if let Some(slot) = self.peers.choose(self.drawn[1]) {
-            self.peers.prefetch(slot);
-            self.tracker.rings.prefetch(slot);
-        }
-        if let Some(slot) = self.peers.choose(next) {
-            self.tracker.rings.prefetch_vacancy(slot);
-        }
-        self.peers.choose(this)
-    }
-
     /// Sends the request that is due now over a connection of the seed's choice.
     fn ask(&mut self, due: u64, now: u64) {
-        let Some(slot) = self.choose() else { return self.unsent(0, now, Unsent::NoConnection) };
+        let Some(slot) = self.peers.choose(&mut self.random) else {
+            return self.unsent(0, now, Unsent::NoConnection);
+        };
         let Some(index) = self.tracker.vacancy(slot, now) else {
             return self.unsent(slot, now, Unsent::NoSlot);
         };

@@ -4,7 +4,7 @@
 //! does not fit has a large block, which is freed after use. Two sends at once on one stream may interleave, so a
 //! connection has at most one submitted block, which is the kernel's, and one that is being filled.
 
-use crate::memory::{ANYWHERE, CACHE_LINE, Memory};
+use crate::memory::{ANYWHERE, Memory};
 
 /// Small messages share a block of this size.
 pub(crate) const BLOCK: usize = 2048;
@@ -12,8 +12,6 @@ pub(crate) const BLOCK: usize = 2048;
 pub(crate) const NONE: u32 = u32::MAX;
 
 const PER_SLAB: usize = 64;
-/// From block to block: with a power of two between them, they would share few cache sets.
-const STRIDE: usize = BLOCK + CACHE_LINE;
 /// Marks the ids of big blocks.
 const BIG: u32 = 1 << 31;
 /// A big block is at least this long, so that the next big message fits too: 64 KiB with what frames it.
@@ -41,7 +39,7 @@ impl Blocks {
             return block;
         }
         let first = (self.slabs.len() * PER_SLAB) as u32;
-        self.slabs.push(Memory::new(PER_SLAB * STRIDE, ANYWHERE));
+        self.slabs.push(Memory::new(PER_SLAB * BLOCK, ANYWHERE));
         self.spare.extend((first + 1..first + PER_SLAB as u32).rev());
         first
     }
@@ -75,7 +73,7 @@ impl Blocks {
     pub(crate) fn at(&self, block: u32) -> (*mut u8, usize) {
         if block & BIG == 0 {
             let (slab, within) = (block as usize / PER_SLAB, block as usize % PER_SLAB);
-            self.slabs.get(slab).map_or((std::ptr::null_mut(), 0), |slab| (slab.at(within * STRIDE), BLOCK))
+            self.slabs.get(slab).map_or((std::ptr::null_mut(), 0), |slab| (slab.at(within * BLOCK), BLOCK))
         } else {
             let place = self.big.get((block & !BIG) as usize).and_then(Option::as_ref);
             place.map_or((std::ptr::null_mut(), 0), |memory| (memory.at(0), memory.len()))
@@ -87,7 +85,7 @@ impl Blocks {
         let big: usize = self.big.iter().flatten().map(Memory::len).sum();
         let lists = (self.spare.capacity() + self.big_spare.capacity() + self.big_unused.capacity()) * 4;
         let slots = self.big.capacity() * size_of::<Option<Memory>>();
-        self.slabs.len() * PER_SLAB * STRIDE + big + slots + lists
+        self.slabs.len() * PER_SLAB * BLOCK + big + slots + lists
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use crate::memory::{ANYWHERE, CACHE_LINE, Memory, PAGE};
+use crate::memory::{ANYWHERE, Memory, PAGE};
 
 /// Most buffers of one pool: ids have 16 bits, and the kernel wants powers of two.
 const MOST: usize = 1 << 15;
@@ -50,8 +50,7 @@ impl Pool {
     }
 
     fn new(size: usize, count: usize, free: Free) -> Rc<Self> {
-        let bytes = Memory::new((size + CACHE_LINE) * count, ANYWHERE);
-        let pool = Self { bytes, size, count, in_use: Cell::new(count), free };
+        let pool = Self { bytes: Memory::new(size * count, ANYWHERE), size, count, in_use: Cell::new(count), free };
         (0..count as u16).rev().for_each(|buffer| pool.give_back(buffer));
         Rc::new(pool)
     }
@@ -62,11 +61,6 @@ impl Pool {
             Free::Ring { entries, .. } => (entries.at(0) as u64, self.count as u16),
             Free::List(_) => (0, 0),
         }
-    }
-
-    /// Where a buffer begins. With a power of two between them, they would share few cache sets.
-    fn at(&self, buffer: u16) -> *mut u8 {
-        self.bytes.at(usize::from(buffer) * (self.size + CACHE_LINE))
     }
 
     /// How many are free, or filled and not yet reported.
@@ -88,7 +82,7 @@ impl Pool {
         let Free::List(list) = &self.free else { return None };
         let buffer = list.borrow_mut().pop()?;
         self.in_use.set(self.in_use.get() + 1);
-        Some((buffer, self.at(buffer), self.size))
+        Some((buffer, self.bytes.at(usize::from(buffer) * self.size), self.size))
     }
 
     /// Takes a buffer out of the pool: one from `choose`, or one that the kernel has filled.
@@ -110,7 +104,7 @@ impl Pool {
                 // SAFETY: `at` is below the number of entries; only this thread writes them, and the kernel reads none
                 // that the tail has not passed.
                 let entry = unsafe { &mut *start.add(at) };
-                entry.set_addr(self.at(buffer) as u64);
+                entry.set_addr(self.bytes.at(usize::from(buffer) * self.size) as u64);
                 entry.set_len(self.size as u32);
                 entry.set_bid(buffer);
                 tail.set(tail.get().wrapping_add(1));
@@ -142,7 +136,7 @@ impl PoolBuf {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Pooled { pool, buffer, length } => {
-                let start = pool.at(*buffer);
+                let start = pool.bytes.at(usize::from(*buffer) * pool.size);
                 // SAFETY: the buffer is ours alone until it is given back on drop; `length` is at most its size.
                 unsafe { slice::from_raw_parts(start, *length as usize) }
             }

@@ -187,7 +187,7 @@ def _limit(result: LimitResult) -> RenderableType:
     subject = Text(facts.subject(result), style="bold")
     parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result)]
     if result.trials:
-        parts += [Text(), _trials(result), *_reasons(result.trials)]
+        parts += [Text(), _trials(result), *_disturbed(result), *_reasons(result.trials)]
     return Group(*parts)
 
 
@@ -213,6 +213,15 @@ def _trials(result: LimitResult) -> Table:
     for number, trial in enumerate(result.trials, 1):
         table.add_row(*(Text(cell) for cell in _trial_cells(number, trial, latency)), _trial_verdict(trial))
     return table
+
+
+def _disturbed(result: LimitResult) -> list[RenderableType]:
+    """Why a trial that lost more than the goal held."""
+    goal = result.limit.goal.loss
+    if not any(trial.verdict == "held" and (trial.loss or 0.0) > goal for trial in result.trials):
+        return []
+    why = "Loss is that of the whole trial, the verdict that of the time in which the machine disturbed nothing."
+    return [Text(), Text(why, style="dim")]
 
 
 def _reasons(trials: Iterable[Trial]) -> list[RenderableType]:

@@ -1,6 +1,8 @@
 //! What a worker knows of each connection, by its place, and which of them may be asked.
 
-use flatout_net::{Conn, prefetch};
+use flatout_net::Conn;
+
+use crate::pace::Random;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,19 +73,12 @@ impl<T: Default> Peers<T> {
         Conn { index: slot as u32, generation: self.peers[slot].generation }
     }
 
-    /// Any of those that may be asked, each as likely, by a random number.
-    pub(super) fn choose(&self, random: u64) -> Option<usize> {
+    /// Any of those that may be asked, each as likely.
+    pub(super) fn choose(&self, random: &mut Random) -> Option<usize> {
         // The high half of a product: no division, and a bias below one in 2^32 / n.
         let n = self.live.len() as u64;
-        let at = ((random >> 32) * n) >> 32;
+        let at = ((random.bits() >> 32) * n) >> 32;
         self.live.get(at as usize).map(|slot| *slot as usize)
-    }
-
-    /// The place of a connection will be needed soon.
-    pub(super) fn prefetch(&self, slot: usize) {
-        if let Some(peer) = self.peers.get(slot) {
-            prefetch(peer);
-        }
     }
 
     /// Whether the connection at a place is still on its way, or shakes hands.
