@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flatout.api import limit, limit_async, load, load_async, serve, sweep
+    from flatout.api import limit, limit_async, load, load_async, sweep
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
     from flatout.host.describe import VERSION as __version__
     from flatout.receiver.batch import Batch
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from flatout.scenario.model import Segment
     from flatout.server.base import Server
     from flatout.server.limits import Limits
+    from flatout.serving import serve
 
 _HOMES = {
-    "flatout.api": ("limit", "limit_async", "load", "load_async", "serve", "sweep"),
+    "flatout.api": ("limit", "limit_async", "load", "load_async", "sweep"),
     "flatout.receiver.batch": ("Batch",),
     "flatout.errors": ("FlatoutError", "GeneratorError", "Interrupted", "OutputError", "TargetError", "UsageError"),
     "flatout.result.merge": ("merge",),
@@ -41,6 +42,7 @@ _HOMES = {
     "flatout.receiver.sender": ("Sender",),
     "flatout.server.base": ("Server",),
     "flatout.server.limits": ("Limits",),
+    "flatout.serving": ("serve",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""flatout from Python: `load`, `limit` and `serve`, and the first two for asyncio.
+"""flatout from Python: `load` and `limit`, here and for asyncio.
 
 Arguments take numbers (per second, seconds, shares) or the text that the command line takes ("100k", "10s", "0.1%").
 Progress comes by callback. Cancelling the async forms, or Ctrl-C in the others, stops the engine at once.
@@ -11,7 +11,7 @@ import datetime
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Unpack, get_args
 
 import msgspec
@@ -33,12 +33,9 @@ from flatout.runner.run import quiet, run
 from flatout.scenario import streams
 from flatout.scenario.build import scenario_of
 from flatout.scenario.exchange import exchange_of
-from flatout.scenario.model import Io, Scenario, Segment
+from flatout.scenario.model import Scenario, Segment
 from flatout.scenario.profile import Format
 from flatout.scenario.settings import LoadOptions, Path
-from flatout.server.answering import CONNECTIONS, Answerer, Balance
-from flatout.server.base import Server
-from flatout.server.limits import Limits
 
 T = TypeVar("T")
 Number = float | int | str
@@ -208,79 +205,6 @@ async def limit_async(
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
     return await _in_thread(lambda stop: find(scenario, asked, progress, stop))
-
-
-def serve(
-    protocol: str,
-    listen: str | Sequence[str] | None = None,
-    *,
-    interface: str | None = None,
-    free_bind: bool = False,
-    balance: Balance = "auto",
-    threads: int | str | None = None,
-    cpus: Iterable[int] | str = (),
-    transports: Sequence[str] | None = None,
-    io: Io = "auto",
-    connections: int | str = CONNECTIONS,
-    idle_timeout: Number | None = None,
-    limits: Limits | None = None,
-    usage_file: str | None = None,
-    **options: Any,
-) -> Server:
-    """Serves until the `with` block ends.
-
-    `protocol`: its name; UsageError for an unknown one.
-    `listen`: ADDR:PORT, or several; "*:PORT" for all addresses of both families, "systemd" for the sockets that a
-    socket unit hands over; default: the protocol's test port on 127.0.0.1. UsageError where it cannot be had.
-    `interface`: over datagrams, only what comes by this interface; default: by all. UsageError for an unknown one.
-    `free_bind`: over datagrams, addresses may be such that this host does not have yet; default: False.
-    `balance`: which worker receives a datagram: "client": one for all of an address (IPv6: a /64); "flow": by address
-    and port; default: "auto", which is "client" where workers keep state of clients.
-    `threads`: workers; default: one for each CPU that may be used, 1 for one-way messages.
-    `cpus`: CPUs for them, as numbers or text ("0-3"); default: the scheduler chooses. UsageError for others'.
-    `transports`: default: all that the protocol has but TLS; UsageError for others.
-    `io`: "auto" (default), "io_uring" or "epoll" for connections.
-    `connections`: the most at once.
-    `idle_timeout`: close connections on which nothing came for so long, in s or as text ("30s"); default: never.
-    UsageError where there are no connections.
-    `limits`: over datagrams, which are answered (`flatout.Limits`); default: all. UsageError over other transports.
-    `usage_file`: keeps what is used of a quota over restarts; default: nothing is kept.
-    `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
-    """
-    if by_name(protocol).one_way is not None:
-        given = (interface, free_bind, balance, limits, io, connections, idle_timeout)
-        if given != (None, False, "auto", None, "auto", CONNECTIONS, None):
-            raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections, no --io and no limits")
-        return _drained(protocol, listen, transports, threads=threads, cpus=cpus, **options)
-    return Answerer(
-        protocol,
-        listen,
-        interface=interface,
-        free_bind=free_bind,
-        balance=balance,
-        threads=threads,
-        cpus=cpus,
-        transports=transports,
-        io=io,
-        connections=connections,
-        idle_timeout=idle_timeout,
-        limits=limits,
-        usage_file=usage_file,
-        **options,
-    )
-
-
-def _drained(
-    protocol: str, listen: str | Sequence[str] | None, transports: Sequence[str] | None, **options: Any
-) -> Server:
-    """A receiver that only counts. Errors: UsageError."""
-    from flatout.receiver.counting import drained
-
-    if transports not in (None, ["udp"], ("udp",)):
-        raise UsageError(f"{protocol} goes one way, over udp alone")
-    if not (listen is None or isinstance(listen, str)):
-        raise UsageError(f"{protocol} goes one way: it is received at one address")
-    return drained(protocol, listen, **options)
 
 
 def search_of(

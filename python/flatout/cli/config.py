@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from flatout import text_files
 from flatout.errors import UsageError
 
 
@@ -36,10 +36,9 @@ def with_file(path: str | None, groups: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _read(path: str) -> Mapping[str, Any]:
+    text = text_files.read(path, f"the configuration '{path}'")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration '{path}' cannot be read: {error}") from error
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is no TOML: {error}") from error
 

@@ -61,37 +61,29 @@ class Answerer(Server):
         host, already in use, no such interface).
         """
         spoken = by_name(protocol)
-        cpus = capacity.cpus_of(cpus)
-        links = _transports(spoken, transports)
         where = listening(f"127.0.0.1:{spoken.test_port}" if listen is None else listen, interface)
-        if where.descriptors:
-            links = ("udp",)
-        if "tcp" in links and (interface is not None or free_bind or (limits is not None and limits.any)):
+        limited = limits is not None and limits.any
+        links = ("udp",) if where.descriptors else _transports(spoken, transports)
+        if "tcp" in links and (interface is not None or free_bind or limited):
             raise UsageError("interface, free_bind and limits are for datagrams: give transports udp")
+        cpus = capacity.cpus_of(cpus)
         threads = _threads(threads, where.sockets or len(cpus) or len(os.sched_getaffinity(0)))
-        connections = units.whole("connections", connections, _MOST_CONNECTIONS)
-        io = arguments.word("io", io, get_args(Io))
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
-        idle_ns = None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout)
-        descriptors = raise_descriptor_limit()
-        self._slab = slab()
-        self._notes = where.notes
-        self._engine = _begun(
-            where,
-            protocol=protocol,
+        begun: dict[str, Any] = {
+            "protocol": protocol,
             **_options(spoken, filled),
-            **{"interface": interface, "free_bind": free_bind, "io": io, "connections": connections},
-            by_client=balance == "client" or (balance == "auto" and limits is not None and limits.any),
-            admission=self._governor.admission,
-            links=list(links),
-            idle_timeout_ns=idle_ns,
-            workers=threads,
-            cpus=list(cpus),
-        )
+            **{"interface": interface, "free_bind": free_bind, "io": arguments.word("io", io, get_args(Io))},
+            "connections": units.whole("connections", connections, _MOST_CONNECTIONS),
+            "by_client": balance == "client" or (balance == "auto" and limited),
+            "idle_timeout_ns": None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout),
+            **{"admission": self._governor.admission, "links": list(links), "workers": threads, "cpus": list(cpus)},
+        }
+        descriptors = raise_descriptor_limit()
+        self._slab, self._notes, self._stamped = slab(), where.notes, spoken.state_source is not None
+        self._engine = _begun(where, **begun)
         self._descriptors = descriptors - open_files()
-        self._stamped = spoken.state_source is not None
         self._poller = None if source is None else StatePoller(source, self._engine.set_state)
         if limits is not None:
             self._governor.begin(self._engine)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from flatout import units
+from flatout import text_files, units
 from flatout.errors import UsageError
 from flatout.server.quota import Quota
 
@@ -128,11 +128,7 @@ def prefixes(word: str, texts: Sequence[str]) -> Iterator[Prefix]:
 
 
 def _of_file(path: str, word: str) -> Iterator[Prefix]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the list '{path}' cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text_files.read(path, f"the list '{path}'").splitlines(), 1):
         text = line.partition("#")[0].strip()
         if text:
             try:

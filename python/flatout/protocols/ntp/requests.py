@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from flatout import units
+from flatout import text_files, units
 from flatout.errors import UsageError
 
 # As crates/wire/src/ntp/options.rs numbers and bounds them.
@@ -79,11 +78,7 @@ def extension_fields(text: str) -> list[tuple[int, int]]:
 
 def key_of(path: str, number: int | None) -> Key:
     """The key with this number, or the first one, of a key file of chrony, ntpd or NTPsec. Errors: UsageError."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the key file '{path}' cannot be read: {error}") from error
-    for at, line in enumerate(lines, 1):
+    for at, line in enumerate(text_files.read(path, f"the key file '{path}'").splitlines(), 1):
         parts = line.split()
         if not parts or parts[0][0] in "#!;%":
             continue
