@@ -58,12 +58,12 @@ def ceiling(path: str, *options: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def chronyd() -> Iterator[str]:
-    """One chronyd that does not touch the clock, without a client log."""
+def chronyd(text: str = CHRONY) -> Iterator[str]:
+    """One chronyd that does not touch the clock; by default without a client log."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "chrony.conf")
-        config.write_text(CHRONY.format(port=port, folder=folder), encoding="ascii")
+        config.write_text(text.format(port=port, folder=folder), encoding="ascii")
         path = shutil.which("chronyd", path=f"{os.environ['PATH']}:/usr/sbin")
         if path is None:
             raise SystemExit("chronyd is not installed (Debian: chrony)")
