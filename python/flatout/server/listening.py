@@ -44,6 +44,8 @@ def listening(listen: str | Sequence[str], interface: str | None = None) -> List
     if interface is not None:
         _check_interface(interface)
     if texts == [INHERITED]:
+        if interface is not None:
+            raise UsageError("interface: the socket unit decides that, by BindToDevice=")
         return Listening([], inherited(), [])
     if INHERITED in texts:
         raise UsageError(f"listen: '{INHERITED}' takes over all sockets; give it alone")
