@@ -132,7 +132,7 @@ def verdicts(changed: Reply) -> set[str]:
         ({"receive": stamp(NOW + 10**9)}, {"transmit after receive"}),
         ({"receive": ORIGIN, "transmit": ORIGIN}, {"distinct stamps", "reference stamp"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)),
 )
 def test_each_field_has_a_rule(given: dict[str, Any], broken: set[str]) -> None:
     assert verdicts(reply(**given)) == broken
