@@ -376,16 +376,17 @@ mod tests {
             Self { sockets, batch, transmit, told, client, left: Vec::new() }
         }
 
-        /// Sends an answer that is to be told, behind one to nowhere where `failing`; and reads stamps where `reads`.
-        fn answer(&mut self, failing: bool, reads: bool) {
+        /// Sends an answer that is to be told, behind one to nowhere where there is `failing`: whether that was to be told
+        /// too; and reads stamps where `reads`.
+        fn answer(&mut self, failing: Option<bool>, reads: bool) {
             self.client.send(b"request").unwrap();
             assert_eq!(self.sockets.receive(&mut self.batch).unwrap(), 1);
             self.batch.deliver(1, b"from nowhere", Meta::default());
             let mut served = Served::default();
-            for slot in if failing { [1, 0].iter() } else { [0].iter() } {
-                self.batch.answer(*slot, 7);
-                let key = if *slot == 0 { self.left.len() as u64 } else { u64::MAX };
-                self.transmit.queue(AnswerStamps { at_send: true, tell: Some(key) }, &mut served);
+            let nowhere = failing.map(|told| (1, told.then_some(u64::MAX)));
+            for (slot, tell) in nowhere.into_iter().chain([(0, Some(self.left.len() as u64))]) {
+                self.batch.answer(slot, 7);
+                self.transmit.queue(AnswerStamps { at_send: true, tell }, &mut served);
             }
             let before = unix_now();
             assert_eq!(self.transmit.send(&self.sockets, &mut self.batch, &self.told), 1);
@@ -412,15 +413,19 @@ mod tests {
         let begun = Instant::now();
         while rig.told() < 10 {
             assert!(begun.elapsed() < Duration::from_secs(5));
-            rig.answer(false, true);
+            rig.answer(None, true);
+        }
+        for told in 11..20 {
+            rig.answer(Some(false), true);
+            assert_eq!(rig.told(), told, "one that failed and was not to be told takes no number");
         }
         for reads in [true, false] {
             let before = rig.told();
-            rig.answer(true, reads);
-            rig.answer(false, reads);
+            rig.answer(Some(true), reads);
+            rig.answer(None, reads);
             while rig.told() < before + 10 {
                 assert!(begun.elapsed() < Duration::from_secs(5));
-                rig.answer(false, true);
+                rig.answer(None, true);
             }
         }
     }
@@ -428,7 +433,7 @@ mod tests {
     #[test]
     fn nothing_is_asked_on_a_socket_that_others_read() {
         let mut rig = Rig::new(true);
-        (0..20).for_each(|_| rig.answer(false, true));
+        (0..20).for_each(|_| rig.answer(None, true));
         assert_eq!(rig.told(), 0);
         assert!(rig.transmit.reader.read(rig.sockets.nth(0).unwrap()).unwrap().is_empty());
     }
@@ -436,9 +441,9 @@ mod tests {
     #[test]
     fn one_that_was_replaced_asks_for_nothing() {
         let mut rig = Rig::new(false);
-        rig.answer(false, true);
+        rig.answer(None, true);
         rig.transmit.retire();
-        (0..20).for_each(|_| rig.answer(false, true));
+        (0..20).for_each(|_| rig.answer(None, true));
         assert_eq!(rig.told(), 0);
     }
 }
