@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from flatout import arguments, units
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
-from flatout.errors import UsageError
+from flatout.errors import UsageError, of_engine
 from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
@@ -225,6 +225,8 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
     """The engine's server. Errors: UsageError, GeneratorError."""
     try:
         return _Server(listen=where.endpoints, inherited=where.descriptors, **arguments)
+    except ValueError as error:
+        raise of_engine(error) from error
     except OSError as error:
         raise refusal(error, where) from error
 
