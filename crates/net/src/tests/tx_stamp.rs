@@ -7,7 +7,25 @@ use crate::{ServerOptions, TxStamp, TxStampReader, stamp};
 
 fn stamping(at: &str) -> Server {
     let options = ServerOptions { wait: PATIENCE, tx_stamps: true };
-    Server::bind_with(at.parse().unwrap(), options).unwrap()
+    let server = Server::bind_with(at.parse().unwrap(), options).unwrap();
+    await_stamps();
+    server
+}
+
+/// Waits until arrivals are stamped: the kernel's work queue turns that on after a first socket has asked for it, and
+/// leaves it on while one has. Only SO_TIMESTAMPNS gives those before a stamp too, when they are read.
+fn await_stamps() {
+    let (server, client, begun) = (server(ANY_PORT), UdpSocket::bind(ANY_PORT).unwrap(), Instant::now());
+    server.enable_tx_stamps().unwrap();
+    let mut batch = Batch::new(1, 64, true);
+    loop {
+        client.send_to(b"x", server.address().unwrap()).unwrap();
+        assert_eq!(server.receive(&mut batch).unwrap(), 1);
+        if batch.meta(0).stamp_unix_ns.is_some() {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    }
 }
 
 /// The next `count` stamps of a server.
@@ -151,6 +169,7 @@ fn an_arrival_carries_its_stamp_once() {
     for turned_on in [false, true] {
         if turned_on {
             server.enable_tx_stamps().unwrap();
+            await_stamps();
         }
         let before = unix_now();
         let batch = queued(&server, 1);
