@@ -150,6 +150,8 @@ fn open_socket(target: IpAddr, stamps: bool) -> io::Result<OwnedFd> {
     option::receive_buffer(socket.as_fd(), BUFFER)?;
     option::send_buffer(socket.as_fd(), BUFFER)?;
     option::packet_info(socket.as_fd(), target.is_ipv6())?;
+    // IPv6 sends from an address of a local prefix only if the socket may be bound to any.
+    option::free_bind(socket.as_fd(), target.is_ipv6())?;
     if stamps {
         option::stamps(socket.as_fd())?;
     }
