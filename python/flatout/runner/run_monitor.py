@@ -11,6 +11,7 @@ from flatout._engine import LoadRun
 from flatout.plan.resolve import Plan
 from flatout.result.model import Interval
 from flatout.runner.competition import Competition
+from flatout.runner.counters import CounterSampler
 from flatout.runner.exchange import Exchange
 from flatout.runner.progress import Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
@@ -45,6 +46,7 @@ class RunMonitor:
         stop: threading.Event,
         stats_query: StatsQuery,
         competing: Competition,
+        sampler: CounterSampler,
     ) -> None:
         self.running = running
         self.plan = plan
@@ -57,6 +59,7 @@ class RunMonitor:
         self.ended_s: float | None = None
         self.stats_query = stats_query
         self.competing = competing
+        self.sampler = sampler
         self.received: int | None = 0 if stats_query.counted and not shared_receiver(plan.scenario) else None
         self._target = exchange.monitor(plan.scenario)
 
@@ -65,7 +68,7 @@ class RunMonitor:
         interrupted = False
         while True:
             try:
-                if self.running.wait(_TICK_S):
+                if self.running.wait(self._pause_s()):
                     break
                 self._tick()
             except KeyboardInterrupt:
@@ -84,6 +87,11 @@ class RunMonitor:
         self._report("done")
         return interrupted
 
+    def _pause_s(self) -> float:
+        """Until the next tick; one falls on the moment at which counting begins."""
+        ahead_s = -(self.running.elapsed_ns or 0) / 1e9
+        return min(_TICK_S, ahead_s) if ahead_s > 0 else _TICK_S
+
     def _end_where_given_up(self) -> None:
         """Stops the other workers where one could not go on."""
         if self.running.gave_up is not None and self.ended_s is None:
@@ -94,6 +102,8 @@ class RunMonitor:
         self._end_where_given_up()
         t_s = self._t_s()
         self.competing.tick(self.running, t_s)
+        if self.running.elapsed_ns is not None:
+            self.sampler.tick(t_s)
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
             self._stop()
