@@ -57,7 +57,8 @@ def _v4(words: list[str]) -> _Row | None:
     device, destination, gateway, flags, _, _, metric, mask = words[:8]
     if not int(flags, 16) & _UP or int(flags, 16) & _REJECT:
         return None
-    network = ipaddress.ip_network((_word(destination), str(ipaddress.IPv4Address(_word(mask)))))
+    length = int(ipaddress.IPv4Address(_word(mask))).bit_count()
+    network = ipaddress.ip_network((_word(destination), length))
     hop = ipaddress.IPv4Address(_word(gateway))
     return network, int(metric), None if hop.is_unspecified else hop, device
 

@@ -452,7 +452,7 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One search, with all its trials; `findings`: what stopped it; `beside`: searches of servers to compare it with."""
+    """One search, with all its trials; `findings`: what stopped it; `beside`: searches of servers to compare with."""
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"

@@ -30,6 +30,15 @@ _EVENTS: dict[Place, tuple[str, ...]] = {
     "syn_queue": ("TcpExt.TCPReqQFullDrop",),
     "syn_cookies": ("TcpExt.SyncookiesSent",),
 }
+# Where a packet that came in may end, beside fragments.
+_V4_ENDS = (
+    *("Ip.InDelivers", "Ip.InHdrErrors", "Ip.InAddrErrors", "Ip.InUnknownProtos", "Ip.InDiscards", "Ip.ForwDatagrams"),
+    *("IpExt.InNoRoutes", "IpExt.InTruncatedPkts", "IpExt.InMcastPkts"),
+)
+_V6_ENDS = (
+    *("Delivers", "HdrErrors", "TooBigErrors", "NoRoutes", "AddrErrors", "UnknownProtos", "TruncatedPkts", "Discards"),
+    "McastPkts",
+)
 # More datagrams than this, for each one sent and in all, are not this run's.
 _OTHERS, _FEW = 1.01, 20
 # Counters that findings look at, beside those of the lines.
@@ -52,7 +61,7 @@ class Counted(NamedTuple):
     """What one place counted; None: blind."""
 
     place: Place
-    count: int | None
+    number: int | None
     where: str
     source: str
     blind: str = ""
@@ -90,11 +99,11 @@ def _unsent(result: LoadResult) -> Iterator[LedgerLine]:
 
 def _charged(each: Counted, remaining: int | None) -> tuple[LedgerLine, int | None]:
     """The line of a place, and what it leaves of what was lost."""
-    count = each.count
+    count = each.number
     if count is not None and remaining is not None:
         count = min(count, remaining)
         remaining -= count
-    more = each.count if each.count != count else None
+    more = each.number if each.number != count else None
     line = LedgerLine(
         side="lost",
         place=each.place,
@@ -221,12 +230,9 @@ def _at_network_layer(sampled: Sampled) -> Iterator[Counted]:
 def _vanished(growth: Growth, version: int) -> int:
     """Packets that came in and that nothing counts after that: only a packet filter drops like this."""
     if version == 6:
-        ends = ("Delivers", "HdrErrors", "TooBigErrors", "NoRoutes", "AddrErrors", "UnknownProtos", "TruncatedPkts")
-        gone = sum(growth[f"Ip6In{name}"] for name in (*ends, "Discards", "McastPkts"))
+        gone = sum(growth[f"Ip6In{name}"] for name in _V6_ENDS)
         return growth["Ip6InReceives"] - gone - growth["Ip6OutForwDatagrams"] - _joined(growth, "Ip6Reasm")
-    ends = ("InDelivers", "InHdrErrors", "InAddrErrors", "InUnknownProtos", "InDiscards", "ForwDatagrams")
-    gone = sum(growth[f"Ip.{name}"] for name in ends)
-    gone += growth["IpExt.InNoRoutes"] + growth["IpExt.InTruncatedPkts"] + growth["IpExt.InMcastPkts"]
+    gone = sum(growth[name] for name in _V4_ENDS)
     return growth["Ip.InReceives"] - gone - _joined(growth, "Ip.Reasm")
 
 

@@ -1,4 +1,4 @@
-"""The accept queue of the target's listening socket is full: it accepts connections too slowly"""
+"""The accept queue of the target's listening socket is full: it accepts connections too slowly."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def find(run: LoadResult) -> Finding | None:
         name="conntrack full",
         sentence=f"The connection tracking table of {where} was full: {dropped:,} packets were dropped.{room}",
         evidence=[f"/proc/net/stat/nf_conntrack drop: {dropped:,}"],
-        remedy="exempt the traffic from tracking (nft: notrack in a raw chain), or raise net.netfilter.nf_conntrack_max",
+        remedy="exempt the traffic from it (nft: notrack in a raw chain), or raise net.netfilter.nf_conntrack_max",
         confidence="high",
         explains=dropped,
     )

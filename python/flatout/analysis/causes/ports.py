@@ -1,4 +1,4 @@
-"""No ephemeral port is left on the generator's host: connections cannot be opened (EADDRNOTAVAIL), and no kernel counter moves."""
+"""No ephemeral port is left on the generator's host: connections cannot be opened (EADDRNOTAVAIL)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,213 @@
+"""Each cause provoked in network namespaces under a small load: named first, and the ledger says where requests went.
+
+Not provoked here: a full backlog and a full connection table. Their limits belong to the whole host, not to a namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import flatout
+import flatout.result.files
+from conftest import Cli, Net, until_good, wait_until
+
+pytestmark = pytest.mark.root
+
+PORT = 1123
+LOAD = ("--rate", "2k", "--for", "700ms", "--warmup", "200ms", "--timeout", "200ms", "--quiet", "--json", "-")
+# A server that reads a datagram every `pause` s, with a buffer of so many bytes; it answers each that it reads if asked.
+SLOW = """
+import socket, sys, time
+address, port, buffer, pause, answers = sys.argv[1], *map(float, sys.argv[2:])
+server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(buffer))
+server.bind((address, int(port)))
+print("ready", flush=True)
+while True:
+    data, client = server.recvfrom(2048)
+    if answers:
+        server.sendto(data, client)
+    time.sleep(pause)
+"""
+# A listener with room for one connection, which accepts a few and then no more for a while.
+LISTENER = """
+import socket, sys, time
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind((sys.argv[1], int(sys.argv[2])))
+server.listen(1)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def running(namespace: str, script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A Python program in a namespace, until the end of the block."""
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", script, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline().strip() == "ready"
+            yield program
+        finally:
+            program.send_signal(signal.SIGCONT)
+            program.kill()
+
+
+@contextmanager
+def serving(cli: Cli, net: Net, namespace: str, address: str) -> Iterator[int]:
+    """flatout's own server; gives its process."""
+    served = cli.start("serve", "echo", "--listen", address, "--threads", 1, "--for", "60s", inside=namespace)
+    wait_until(lambda: "Ctrl-C" in served.err.read_text(), message="serving")
+    yield served.process.pid
+    served.interrupt()
+    served.end()
+
+
+def loaded(cli: Cli, net: Net, target: str, *more: str) -> flatout.LoadResult:
+    done = cli("load", "echo", target, "--transport", "udp", *LOAD, *more, inside=net.left)
+    run = flatout.result.files.from_json(done.out)
+    assert isinstance(run, flatout.LoadResult), done.err
+    check(run)
+    return run
+
+
+def check(run: flatout.LoadResult) -> None:
+    """The ledger closes."""
+    assert run.ledger is not None
+    lost = sum(line.count or 0 for line in run.ledger.lines if line.side == "lost")
+    assert run.outcomes.lost == lost + (run.ledger.unexplained or 0), run.ledger
+
+
+def first(run: flatout.LoadResult) -> str:
+    return run.findings[0].name if run.findings else ""
+
+
+def count(run: flatout.LoadResult, place: str) -> int:
+    assert run.ledger is not None
+    return sum(line.count or 0 for line in run.ledger.lines if line.place == place)
+
+
+def unexplained(run: flatout.LoadResult) -> float:
+    """The unexplained share of what was lost."""
+    assert run.ledger is not None
+    return (run.ledger.unexplained or 0) / max(run.outcomes.lost, 1)
+
+
+@pytest.mark.parametrize("place", ["the same namespace", "another namespace"])
+def test_a_receive_buffer_that_is_not_read(net: Net, cli: Cli, place: str) -> None:
+    where, address = (net.left, net.left_v4) if place == "the same namespace" else (net.right, net.right_v4)
+    with running(where, SLOW, address, PORT, 4096, 60, 0) as server:
+        run = loaded(cli, net, f"{address}:{PORT}")
+    assert first(run) == "receive buffer", run.findings
+    assert f"(process {server.pid}), {address}:{PORT} was full" in run.findings[0].sentence
+    assert count(run, "receive_buffer") > 0.9 * run.outcomes.lost
+    assert unexplained(run) <= 0.02, run.ledger
+
+
+def test_a_stopped_server_with_a_large_buffer(net: Net, cli: Cli) -> None:
+    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}") as pid:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert first(run) == "application", run.findings
+    assert "still lay unread in its receive buffer at the end; its process is stopped" in run.findings[0].sentence
+    # What came in the warm-up lies there too.
+    assert count(run, "unread") == run.outcomes.lost
+
+
+def test_a_packet_filter(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
+    rules = cli.folder / "drop.nft"
+    drop = f"udp dport {PORT} numgen inc mod 10 0 counter drop;"
+    rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {drop} }}\n}}\n")
+    net.run(net.right, peer("nft"), "-f", rules)
+    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}"):
+        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: run.verdict == "ok")
+    assert first(run) == "firewall", run.findings
+    assert count(run, "firewall") == pytest.approx(run.outcomes.sent / 10, rel=0.02)
+    assert unexplained(run) <= 0.02, run.ledger
+
+
+def test_a_server_that_does_not_answer(net: Net, cli: Cli) -> None:
+    with running(net.right, SLOW, net.right_v4, PORT, 1 << 20, 0, 0):
+        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run) == "application", run.findings
+    assert "were read and not answered" in run.findings[0].sentence
+    assert unexplained(run) <= 0.02, run.ledger
+
+
+def test_a_neighbour_that_is_not_there(net: Net, cli: Cli) -> None:
+    run = loaded(cli, net, f"10.99.0.200:{PORT}", "--for", "3s")
+    assert first(run) == "neighbour", run.findings
+    assert "The next hop 10.99.0.200 does not answer ARP on eth0" in run.findings[0].sentence
+
+
+def test_a_device_whose_other_end_is_down(net: Net, cli: Cli) -> None:
+    net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
+    net.run(net.right, "ip", "link", "set", "eth0", "down")
+    run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run) == "device", run.findings
+    assert run.findings[0].sentence == "The device eth0 towards the target is down, or has no carrier."
+
+
+def test_a_port_that_nobody_is_bound_to(net: Net, cli: Cli) -> None:
+    with running(net.right, SLOW, net.right_v4, PORT + 1, 4096, 0, 1):
+        net.run(net.right, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000")
+        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run) == "port closed", run.findings
+
+
+def test_a_queue_that_shapes(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
+    shape = ("rate", "200kbit", "burst", "1600", "limit", "3000")
+    net.run(net.left, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *shape)
+    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}"):
+        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run) == "send queue", run.findings
+    assert "This host's own queue of eth0 was full" in run.findings[0].sentence
+
+
+@pytest.mark.parametrize("cookies", ["0", "1"])
+def test_an_accept_queue_for_one(net: Net, cli: Cli, cookies: str) -> None:
+    net.run(net.left, "sysctl", "-qw", f"net.ipv4.tcp_syncookies={cookies}")
+    with running(net.left, LISTENER, net.left_v4, PORT):
+        options = ("--connections", "12", "--connect-timeout", "500ms", "--rate", "100", *LOAD[2:])
+        target = f"{net.left_v4}:{PORT}"
+        done = cli("load", "echo", target, "--transport", "tcp", *options, inside=net.left)
+    run = flatout.result.files.from_json(done.out)
+    assert isinstance(run, flatout.LoadResult)
+    names = [finding.name for finding in run.findings]
+    assert names[0] == "accept queue", run.findings
+    assert f"{target} was full" in run.findings[0].sentence
+    assert "It has room for 1 (" in run.findings[0].sentence
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_healthy_run_has_no_findings(net: Net, cli: Cli, round_: int) -> None:
+    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}"):
+        run = until_good(
+            lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"),
+            lambda run: run.outcomes.lost == 0 and run.outcomes.unsent == 0,
+        )
+    assert run.findings == [], round_
+
+
+def test_a_ledger_costs_little(net: Net, cli: Cli) -> None:
+    """Reading all counters takes less than 5 ms, three times a run."""
+    script = (
+        "import time; from pathlib import Path; from flatout.host import counters\n"
+        "began = time.perf_counter()\n"
+        "for _ in range(20): counters.read(Path('/proc/self/net'))\n"
+        "print((time.perf_counter() - began) / 20)"
+    )
+    taken = min(float(net.run(net.left, sys.executable, "-c", script)) for _ in range(3))
+    assert taken < 0.005
