@@ -1,6 +1,6 @@
 """Each cause provoked in network namespaces under a small load: named first, and the ledger says where requests went.
 
-Not provoked here: a full backlog and a full connection table. Their limits belong to the whole host, not to a namespace.
+Not provoked here: a full backlog and a full connection table. Their limits are the whole host's, not a namespace's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.root
 
 PORT = 1123
 LOAD = ("--rate", "2k", "--for", "700ms", "--warmup", "200ms", "--timeout", "200ms", "--quiet", "--json", "-")
-# A server that reads a datagram every `pause` s, with a buffer of so many bytes; it answers each that it reads if asked.
+# A server that reads a datagram every `pause` s, with a buffer of so many bytes, and answers if asked to.
 SLOW = """
 import socket, sys, time
 address, port, buffer, pause, answers = sys.argv[1], *map(float, sys.argv[2:])
@@ -63,7 +63,7 @@ def running(namespace: str, script: str, *arguments: object) -> Iterator[subproc
 
 
 @contextmanager
-def serving(cli: Cli, net: Net, namespace: str, address: str) -> Iterator[int]:
+def serving(cli: Cli, namespace: str, address: str) -> Iterator[int]:
     """flatout's own server; gives its process."""
     served = cli.start("serve", "echo", "--listen", address, "--threads", 1, "--for", "60s", inside=namespace)
     wait_until(lambda: "Ctrl-C" in served.err.read_text(), message="serving")
@@ -114,7 +114,7 @@ def test_a_receive_buffer_that_is_not_read(net: Net, cli: Cli, place: str) -> No
 
 
 def test_a_stopped_server_with_a_large_buffer(net: Net, cli: Cli) -> None:
-    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}") as pid:
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}") as pid:
         os.kill(pid, signal.SIGSTOP)
         try:
             run = loaded(cli, net, f"{net.right_v4}:{PORT}")
@@ -131,7 +131,7 @@ def test_a_packet_filter(net: Net, cli: Cli, peer: Callable[[str], str]) -> None
     drop = f"udp dport {PORT} numgen inc mod 10 0 counter drop;"
     rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {drop} }}\n}}\n")
     net.run(net.right, peer("nft"), "-f", rules)
-    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}"):
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
         run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: run.verdict == "ok")
     assert first(run) == "firewall", run.findings
     assert count(run, "firewall") == pytest.approx(run.outcomes.sent / 10, rel=0.02)
@@ -147,7 +147,7 @@ def test_a_server_that_does_not_answer(net: Net, cli: Cli) -> None:
 
 
 def test_a_neighbour_that_is_not_there(net: Net, cli: Cli) -> None:
-    run = loaded(cli, net, f"10.99.0.200:{PORT}", "--for", "3s")
+    run = loaded(cli, net, f"10.99.0.200:{PORT}")
     assert first(run) == "neighbour", run.findings
     assert "The next hop 10.99.0.200 does not answer ARP on eth0" in run.findings[0].sentence
 
@@ -170,7 +170,7 @@ def test_a_port_that_nobody_is_bound_to(net: Net, cli: Cli) -> None:
 def test_a_queue_that_shapes(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
     shape = ("rate", "200kbit", "burst", "1600", "limit", "3000")
     net.run(net.left, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *shape)
-    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}"):
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run) == "send queue", run.findings
     assert "This host's own queue of eth0 was full" in run.findings[0].sentence
@@ -193,7 +193,7 @@ def test_an_accept_queue_for_one(net: Net, cli: Cli, cookies: str) -> None:
 
 @pytest.mark.parametrize("round_", range(3))
 def test_a_healthy_run_has_no_findings(net: Net, cli: Cli, round_: int) -> None:
-    with serving(cli, net, net.right, f"{net.right_v4}:{PORT}"):
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
         run = until_good(
             lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"),
             lambda run: run.outcomes.lost == 0 and run.outcomes.unsent == 0,
@@ -201,7 +201,7 @@ def test_a_healthy_run_has_no_findings(net: Net, cli: Cli, round_: int) -> None:
     assert run.findings == [], round_
 
 
-def test_a_ledger_costs_little(net: Net, cli: Cli) -> None:
+def test_a_ledger_costs_little(net: Net) -> None:
     """Reading all counters takes less than 5 ms, three times a run."""
     script = (
         "import time; from pathlib import Path; from flatout.host import counters\n"

@@ -109,4 +109,8 @@ def over_streams(lost: int = 0, connections: dict[str, int] | None = None, **cha
 def closed(result: LoadResult, seen: Sampled) -> LoadResult:
     """The run with its ledger."""
     with_place = msgspec.structs.replace(result, placement=seen.placement)
+    answered = result.outcomes.answered
+    # Of what was read all was answered, unless the case says otherwise.
+    kernel = {"Udp.InDatagrams": 2 * answered, "Udp.OutDatagrams": result.outcomes.sent + answered}
+    seen = seen._replace(own=Growth({**kernel, **seen.own.values}, seen.own.blind))
     return msgspec.structs.replace(with_place, ledger=ledger.close(with_place, seen))

@@ -245,7 +245,9 @@ def test_only_sockets_that_were_there_before_have_drops(tmp_path: Path) -> None:
 
 
 def test_sockets_of_another_namespace_by_proc(tmp_path: Path) -> None:
-    head = "  sl  local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode ref pointer drops\n"
+    head = (
+        "sl local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode ref pointer drops\n"
+    )
     row = (
         "  1: {local} 00000000:0000 07 00000000:00000340 00:00000000 00000000 0 0 {inode} 2 0000000000000000 {drops}\n"
     )

@@ -33,7 +33,8 @@ def explained_limit(result: LimitResult) -> LimitResult:
     Nearest, because there the first resource to run out does; far above, others follow.
     """
     value = result.limit.value or 0.0
-    above = [trial for trial in result.trials if trial.verdict != "held" and trial.load >= value and trial.findings]
+    verdict = "invalid" if result.limit.stopped_by == "generator" else "failed"
+    above = [trial for trial in result.trials if trial.verdict == verdict and trial.load >= value and trial.findings]
     if not above or result.limit.stopped_by in ("max", "interrupted"):
         return result
     return msgspec.structs.replace(result, findings=min(above, key=_load).findings)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-NET = Path("/proc/net")
+NET = Path("/proc/thread-self/net")
 _SIOCGIFFLAGS = 0x8913
 _UP, _REJECT = 0x1, 0x200
 _RUNNING = 0x40

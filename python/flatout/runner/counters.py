@@ -14,7 +14,8 @@ from flatout.plan.resolve import Plan
 from flatout.result.ledger import Surroundings, TargetSocket
 from flatout.result.machine import Placement
 
-OWN = Path("/proc/self/net")
+# Of this thread, whose namespace the load threads inherit.
+OWN = Path("/proc/thread-self/net")
 _HERE = ("here", "hidden", "nobody")
 _HEADERS = {4: 28, 6: 48}
 _SETTINGS = {
@@ -54,7 +55,7 @@ class Sampled(NamedTuple):
 
 
 class CounterSampler:
-    """Reads counters when it is made, when counting begins and when the run has ended."""
+    """Reads counters when it is made, when counting begins and when the run has ended; `waits` until counting begins."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -62,12 +63,12 @@ class CounterSampler:
         self._first = self._before = self._sample()
         # Connections are opened before the schedule starts, and a receiver counts all that arrives.
         scenario = plan.scenario
-        self._waits = scenario.warmup_s > 0 and not scenario.streams and not plan.one_way
+        self.waits = scenario.warmup_s > 0 and not scenario.streams and not plan.one_way
 
     def tick(self, t_s: float) -> None:
         """Reads them once more when counting begins. `t_s`: time since then."""
-        if self._waits and t_s >= 0:
-            self._waits = False
+        if self.waits and t_s >= 0:
+            self.waits = False
             # So late the first sample is nearer to the beginning.
             if t_s < self._plan.scenario.warmup_s:
                 self._before = self._sample()

@@ -21,6 +21,8 @@ from flatout.scenario.model import Scenario
 
 OnProgress = Callable[[RunProgress], None]
 _TICK_S = 0.1
+# A tick that comes a little before counting begins would be one too early.
+_AFTER_S = 0.001
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
 
 
@@ -90,7 +92,9 @@ class RunMonitor:
     def _pause_s(self) -> float:
         """Until the next tick; one falls on the moment at which counting begins."""
         ahead_s = -(self.running.elapsed_ns or 0) / 1e9
-        return min(_TICK_S, ahead_s) if ahead_s > 0 else _TICK_S
+        if self.running.elapsed_ns is None or not self.sampler.waits:
+            return _TICK_S
+        return min(_TICK_S, max(ahead_s, 0.0) + _AFTER_S)
 
     def _end_where_given_up(self) -> None:
         """Stops the other workers where one could not go on."""
