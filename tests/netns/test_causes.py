@@ -191,6 +191,73 @@ def test_an_accept_queue_for_one(net: Net, cli: Cli, cookies: str) -> None:
     assert "It has room for 1 (" in run.findings[0].sentence
 
 
+# A listener that may hold few descriptors, and accepts as many connections as these allow.
+FEW_FILES = """
+import resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+server = socket.socket()
+server.bind((sys.argv[1], int(sys.argv[2])))
+server.listen(4)
+print("ready", flush=True)
+held = []
+while True:
+    try:
+        held.append(server.accept()[0])
+    except OSError:
+        time.sleep(0.01)
+"""
+# Holds so many connections to a server.
+HOLDER = """
+import socket, sys, time
+held = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(int(sys.argv[3]))]
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def over_tcp(cli: Cli, net: Net, target: str, *more: str) -> flatout.LoadResult:
+    options = ("--connect-timeout", "500ms", "--rate", "100", *LOAD[2:])
+    done = cli("load", "echo", target, "--transport", "tcp", *more, *options, inside=net.left)
+    run = flatout.result.files.from_json(done.out)
+    assert isinstance(run, flatout.LoadResult), done.err
+    return run
+
+
+def test_a_server_without_descriptors(net: Net, cli: Cli) -> None:
+    with running(net.left, FEW_FILES, net.left_v4, PORT):
+        run = over_tcp(cli, net, f"{net.left_v4}:{PORT}", "--connections", "40")
+    assert first(run) == "descriptors", run.findings
+    assert "holds 20 of the 20 descriptors that it may." in run.findings[0].sentence
+
+
+def test_ephemeral_ports_that_others_hold(net: Net, cli: Cli) -> None:
+    net.run(net.left, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40049")
+    served = cli.start("serve", "echo", "--listen", f"{net.right_v4}:{PORT}", "--for", "60s", inside=net.right)
+    wait_until(lambda: "Ctrl-C" in served.err.read_text(), message="serving")
+    with running(net.left, HOLDER, net.right_v4, PORT, 45):
+        run = over_tcp(cli, net, f"{net.right_v4}:{PORT}", "--connections", "20")
+    assert first(run) == "ephemeral ports", run.findings
+
+
+def test_sources_without_a_route_back(net: Net, cli: Cli) -> None:
+    net.run(net.left, "ip", "address", "add", "10.77.0.1/32", "dev", "eth0")
+    net.run(net.right, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
+        run = loaded(cli, net, f"{net.right_v4}:{PORT}", "--sources", "10.77.0.1")
+    assert first(run) == "reverse path filter", run.findings
+    assert unexplained(run) <= 0.02, run.ledger
+
+
+def test_what_no_counter_tells_is_unexplained_and_no_cause_is_made_up(
+    net: Net, cli: Cli, peer: Callable[[str], str]
+) -> None:
+    net.run(net.right, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "30%")
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
+        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: run.verdict == "ok")
+    assert unexplained(run) > 0.97, run.ledger
+    assert {finding.name for finding in run.findings} <= {"shared CPU", "other programs"}
+
+
 @pytest.mark.parametrize("round_", range(3))
 def test_a_healthy_run_has_no_findings(net: Net, cli: Cli, round_: int) -> None:
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):

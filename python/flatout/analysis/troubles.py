@@ -24,6 +24,23 @@ def missing(run: LoadResult) -> int:
     return outcomes.lost + outcomes.late + outcomes.refused
 
 
+def of_server(run: LoadResult) -> int:
+    """Requests that a server too slow for them may have cost: late, not read in time, or lost nobody knows where."""
+    ledger, late = run.ledger, run.outcomes.late
+    if ledger is None:
+        return missing(run)
+    return late + ledger.count("receive_buffer") + ledger.count("unread") + (ledger.unexplained or 0)
+
+
+def server_in_trouble(run: LoadResult) -> bool:
+    """Whether the server was too slow: by what it cost, or by latency where nothing else was wrong."""
+    if too_many(of_server(run), run.outcomes.sent) or (run.ledger and run.ledger.count("target_blocked")):
+        return True
+    unmet = any(not requirement.met for requirement in run.requirements)
+    failed = isinstance(run, Trial) and run.verdict == "failed"
+    return (failed or unmet) and not too_many(missing(run) + run.outcomes.unsent, run.outcomes.planned)
+
+
 def enough(number: int, run: LoadResult) -> bool:
     """Whether so many requests are more than one moment of a run."""
     return number > 0 and not just_a_few(number, max(run.outcomes.sent, 1))

@@ -65,6 +65,15 @@ def read(net: Path) -> Counters:
     return Counters(values, blind)
 
 
+def tcp_in_use(net: Path) -> int:
+    """TCP sockets in use now, with those in TIME_WAIT (sockstat); 0 where that cannot be read."""
+    try:
+        words = (net / "sockstat").read_text(encoding="ascii").partition("\nTCP:")[2].splitlines()[0].split()
+        return sum(int(words[words.index(name) + 1]) for name in ("inuse", "tw"))
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def growth(before: Counters, after: Counters) -> Growth:
     """What changed. A name that the kernel shows only since it was first used counts from 0."""
     found: Values = {}

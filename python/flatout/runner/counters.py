@@ -24,6 +24,7 @@ _SETTINGS = {
     "somaxconn": "net/core/somaxconn",
     "netdev_max_backlog": "net/core/netdev_max_backlog",
     "tcp_max_syn_backlog": "net/ipv4/tcp_max_syn_backlog",
+    "tcp_syncookies": "net/ipv4/tcp_syncookies",
 }
 
 
@@ -55,7 +56,7 @@ class Sampled(NamedTuple):
 
 
 class CounterSampler:
-    """Reads counters when it is made, when counting begins and when the run has ended; `waits` until counting begins."""
+    """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -129,7 +130,7 @@ class CounterSampler:
         with contextlib.suppress(OSError, ValueError):
             low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
             found["ports"] = (high - low + 1) * max(len(self._plan.sources), 1)
-        return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0]}
+        return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "tcp_in_use": counters.tcp_in_use(OWN)}
 
 
 def _payload(own: Growth, version: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flatout.result.finding import Finding
-from flatout.result.ledger import Ledger, LedgerLine
+from flatout.result.ledger import LedgerLine
 from flatout.result.model import LimitResult, LoadResult
 from flatout.view import format as fmt
 
@@ -39,7 +39,7 @@ PLACES = {
 
 
 class LedgerRow(NamedTuple):
-    """One line: the place, how many, their share of what was sent (None: events, or blind), and where."""
+    """One line: the place, how many, their share of what was sent, or planned (None: events, or blind), and where."""
 
     place: str
     number: int | None
@@ -55,26 +55,22 @@ def rows(run: LoadResult) -> list[LedgerRow]:
     ledger = run.ledger
     if ledger is None:
         return []
-    found = [_row(ledger, line) for line in ledger.lines if line.count]
-    if not ledger.unexplained:
-        return found
-    rest = LedgerRow("unexplained", ledger.unexplained, _share(ledger, ledger.unexplained), "no counter that was read")
-    blind = [LedgerRow(_name(line), None, None, f"unknown: {line.blind}") for line in ledger.lines if line.blind]
-    return [*found, rest, *blind]
+    of = {"unsent": run.outcomes.planned, "lost": ledger.sent, "beside": 0}
+    found = [_row(line, of[line.side]) for line in ledger.lines if line.count and line.side != "beside"]
+    if ledger.unexplained:
+        found.append(LedgerRow("unexplained", ledger.unexplained, ledger.unexplained / ledger.sent, "no counter says"))
+        found += [LedgerRow(_name(line), None, None, f"unknown: {line.blind}") for line in ledger.lines if line.blind]
+    return found + [_row(line, 0) for line in ledger.lines if line.count and line.side == "beside"]
 
 
-def _row(ledger: Ledger, line: LedgerLine) -> LedgerRow:
-    share = None if line.side == "beside" else _share(ledger, line.count or 0)
+def _row(line: LedgerLine, of: int) -> LedgerRow:
+    share = (line.count or 0) / of if of else None
     more = f" (of {line.counted:,} counted)" if line.counted else ""
     return LedgerRow(_name(line), line.count, share, f"{fmt.plain(line.where)}{more}")
 
 
 def _name(line: LedgerLine) -> str:
     return PLACES.get(line.place, line.place)
-
-
-def _share(ledger: Ledger, number: int) -> float | None:
-    return number / ledger.sent if ledger.sent else None
 
 
 def shown_findings(result: LoadResult | LimitResult) -> list[Finding]:

@@ -16,6 +16,7 @@ from flatout.analysis.causes import (
     generator,
     memory,
     neighbour,
+    others,
     own_queue,
     own_receive_buffer,
     port_closed,
@@ -31,7 +32,19 @@ from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
 _IN_ORDER = (
-    *(generator, own_receive_buffer, steal, throttled, ports, descriptors, own_queue, neighbour, device, backlog),
+    *(
+        generator,
+        others,
+        own_receive_buffer,
+        steal,
+        throttled,
+        ports,
+        descriptors,
+        own_queue,
+        neighbour,
+        device,
+        backlog,
+    ),
     *(conntrack, firewall, port_closed, receive_buffer, accept_queue, syn_queue, memory),
     *(single_thread, cpu, shared_cpu, application),
 )

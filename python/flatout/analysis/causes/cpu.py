@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import in_trouble, missing, share_of_load, target
+from flatout.analysis.troubles import of_server, server_in_trouble, share_of_load, target
 from flatout.result.finding import Finding
 from flatout.result.machine import Contention, Placement
 from flatout.result.model import LoadResult
@@ -13,7 +13,7 @@ _WHOLE, _SOFTIRQ = 0.97, 0.8
 def find(run: LoadResult) -> Finding | None:
     """All CPUs of the target at 97 % or more, with several threads of it at work; or one at 80 % in soft interrupts."""
     about, placement = run.contention, run.placement
-    if about is None or about.elapsed_s <= 0 or not in_trouble(run):
+    if about is None or about.elapsed_s <= 0 or not server_in_trouble(run):
         return None
     return _softirq(run, about) or _saturated(run, about, placement)
 
@@ -29,7 +29,7 @@ def _softirq(run: LoadResult, about: Contention) -> Finding | None:
         evidence=[f"CPU {cpu}: {about.softirq_s[cpu]:.2f} s of {about.elapsed_s:.2f} s (/proc/stat)"],
         remedy="spread packets over more receive queues or CPUs (ethtool -L, rps_cpus), off the server's own",
         confidence="medium",
-        explains=missing(run),
+        explains=of_server(run),
     )
 
 
@@ -48,5 +48,5 @@ def _saturated(run: LoadResult, about: Contention, placement: Placement | None) 
         evidence=[f"its {threads.busy_threads} busy threads used {threads.cpu_s:.2f} s in {about.elapsed_s:.2f} s"],
         remedy="more CPUs, or fewer other programs on these; run the generator on another host",
         confidence="medium" if placement.shared_cpus else "high",
-        explains=missing(run),
+        explains=of_server(run),
     )

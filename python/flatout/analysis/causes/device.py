@@ -21,7 +21,7 @@ def find(run: LoadResult) -> Finding | None:
         sentence = f"The device {about.device} towards the target is down, or has no carrier."
         remedy = f"ip link set {about.device} up, and the same at its other end; look at the cable"
         evidence = [f"flags of {about.device}: not running", *_counted(ledger)]
-        return _finding(sentence, remedy, evidence, max(dropped, missing(run)))
+        return _finding(sentence, remedy, evidence, max(dropped, missing(run) + ledger.count("own_queue")))
     sentence = f"Network devices dropped {dropped:,} packets."
     remedy = "longer rings (ethtool -G), more queues (ethtool -L), or a lower rate"
     return _finding(sentence, remedy, _counted(ledger), dropped)

@@ -11,7 +11,8 @@ def find(run: LoadResult) -> Finding | None:
     """Sends that ended with ENOBUFS."""
     ledger = run.ledger
     dropped = ledger.count("own_queue") if ledger else 0
-    if ledger is None or not enough(dropped, run):
+    # The queue of a device without a carrier drops everything; that is a cause of its own.
+    if ledger is None or not enough(dropped, run) or ledger.surroundings.device_up is False:
         return None
     device = f" of {ledger.surroundings.device}" if ledger.surroundings.device else ""
     return Finding(

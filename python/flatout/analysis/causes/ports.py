@@ -6,8 +6,7 @@ from flatout.analysis.troubles import enough
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
-# Fewer free ports than this share: others hold some of the range, and closed connections keep theirs for 60 s.
-_NEARLY = 0.5
+_NEARLY = 0.9
 
 
 def find(run: LoadResult) -> Finding | None:
@@ -17,14 +16,18 @@ def find(run: LoadResult) -> Finding | None:
         return None
     limits = ledger.surroundings.limits
     ports, files = limits.get("ports"), limits.get("files")
-    opened = connections.peak + connections.local
-    if ports is None or opened < _NEARLY * ports or (files is not None and connections.peak >= 0.95 * files):
+    # Those of others, and of closed connections for 60 s, are seen when this run's own are closed.
+    wanted = limits.get("tcp_in_use", 0) + connections.peak + connections.local
+    if ports is None or wanted < _NEARLY * ports or (files is not None and connections.peak >= 0.95 * files):
         return None
     return Finding(
         name="ephemeral ports",
         sentence=f"This host had no port left for {connections.local:,} connections: the range has {ports:,} for one "
         "target, less those that others hold or that are in TIME_WAIT.",
-        evidence=[f"{connections.local:,} attempts failed on this host, {connections.peak:,} connections were open"],
+        evidence=[
+            f"{connections.local:,} attempts failed on this host, {connections.peak:,} connections were open at once",
+            f"/proc/net/sockstat: {limits.get('tcp_in_use', 0):,} other TCP sockets in use or in TIME_WAIT",
+        ],
         remedy="more source addresses (--sources), or a wider net.ipv4.ip_local_port_range",
-        confidence="high" if opened >= ports else "medium",
+        confidence="high" if wanted >= ports else "medium",
     )

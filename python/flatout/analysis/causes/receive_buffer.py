@@ -62,5 +62,5 @@ def _reader(run: LoadResult, ledger: Ledger) -> tuple[str, str]:
     if threads.run_delay_share >= 0.01:
         why = f"A thread of it waited for a CPU for {threads.run_delay_share:.0%} of the time."
         return why, f"a CPU of its own for {target(run)}, or a receive buffer (SO_RCVBUF) that outlasts its waits"
-    why = f"Its busiest thread used only {busiest:.0%} of a CPU: the server waits for something else."
+    why = f"Its busiest thread used only {busiest:.0%} of a CPU: it waits for something else, or does not read."
     return why, "look at what the server waits for; a larger receive buffer (SO_RCVBUF, net.core.rmem_max) helps bursts"

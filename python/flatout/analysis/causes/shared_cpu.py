@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import in_trouble, sentence_start, target
+from flatout.analysis.troubles import in_trouble, of_server, sentence_start, target
 from flatout.result import waiting
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
+from flatout.result.thresholds import too_many
 
 
 def find(run: LoadResult) -> Finding | None:
@@ -15,10 +16,11 @@ def find(run: LoadResult) -> Finding | None:
         return None
     share = about.target.run_delay_share
     shared = [str(cpu) for cpu in placement.shared_cpus]
-    wait = waiting.explains(run.loss or 0.0, about, placement)
+    # Where nothing was lost its waits had no effect that could be counted.
+    wait = waiting.explains(run.loss or 0.0, about, placement) if too_many(of_server(run), run.outcomes.sent) else None
     if wait is None and not (shared and share >= 0.05):
         return None
-    lost = run.outcomes.lost if wait else 0
+    lost = of_server(run) if wait else 0
     where = (
         f" CPU {', '.join(shared)} {'is' if len(shared) == 1 else 'are'} shared with this generator." if shared else ""
     )

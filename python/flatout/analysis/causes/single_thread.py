@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import busiest_share, in_trouble, missing, sentence_start, target
+from flatout.analysis.troubles import busiest_share, of_server, sentence_start, server_in_trouble, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -16,7 +16,7 @@ def find(run: LoadResult) -> Finding | None:
     busiest = busiest_share(run)
     if threads is None or about is None or busiest is None or busiest < _WHOLE or threads.busy_threads != 1:
         return None
-    if len(about.cpus) < 2 or not in_trouble(run):
+    if len(about.cpus) < 2 or not server_in_trouble(run):
         return None
     return Finding(
         name="single thread",
@@ -25,5 +25,5 @@ def find(run: LoadResult) -> Finding | None:
         evidence=[f"busiest thread {busiest:.1%} of the time on a CPU, no other above 2 % (schedstat)"],
         remedy="let the server use more threads or processes, each with a socket of its own (SO_REUSEPORT)",
         confidence="high" if not (run.placement and run.placement.shared_cpus) else "medium",
-        explains=missing(run),
+        explains=of_server(run),
     )

@@ -12,7 +12,8 @@ def find(run: LoadResult) -> Finding | None:
     if ledger is None:
         return None
     cookies, dropped = ledger.count("syn_cookies"), ledger.count("syn_queue")
-    if not cookies + dropped:
+    # 2: the kernel sends cookies for every request, full or not.
+    if not cookies + dropped or ledger.surroundings.limits.get("tcp_syncookies") == 2:
         return None
     what = [
         *([f"{cookies:,} handshakes went by SYN cookies"] if cookies else []),

@@ -130,7 +130,7 @@ def ledger(run: LoadResult) -> list[Table]:
         [row.place, fmt.count(row.number), fmt.percent(row.share) if row.share is not None else "", row.where]
         for row in account.rows(run)
     ]
-    return [Table("Where they went", ("place", "#count", "#of sent", "where"), rows)] if rows else []
+    return [Table("Where they went", ("place", "#count", "#share", "where"), rows)] if rows else []
 
 
 def outcomes(run: LoadResult) -> Table:
