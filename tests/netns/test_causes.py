@@ -16,6 +16,7 @@ import pytest
 
 import flatout
 import flatout.result.files
+import flatout.result.finding
 from conftest import Cli, Net, until_good, wait_until
 
 pytestmark = pytest.mark.root
@@ -74,8 +75,9 @@ def serving(cli: Cli, namespace: str, address: str) -> Iterator[int]:
 
 def loaded(cli: Cli, net: Net, target: str, *more: str) -> flatout.LoadResult:
     done = cli("load", "echo", target, "--transport", "udp", *LOAD, *more, inside=net.left)
+    assert done.out, done.err
     run = flatout.result.files.from_json(done.out)
-    assert isinstance(run, flatout.LoadResult), done.err
+    assert isinstance(run, flatout.LoadResult)
     check(run)
     return run
 
@@ -87,8 +89,15 @@ def check(run: flatout.LoadResult) -> None:
     assert run.outcomes.lost == lost + (run.ledger.unexplained or 0), run.ledger
 
 
-def first(run: flatout.LoadResult) -> str:
-    return run.findings[0].name if run.findings else ""
+# On a busy machine these are causes too, and true ones.
+BUSY = {"generator", "other programs", "steal", "shared CPU"}
+
+
+def first(run: flatout.LoadResult) -> flatout.result.finding.Finding:
+    """The weightiest finding that is not of what else runs on this machine."""
+    found = [finding for finding in run.findings if finding.name not in BUSY]
+    assert found, run.ledger
+    return found[0]
 
 
 def count(run: flatout.LoadResult, place: str) -> int:
@@ -107,8 +116,8 @@ def test_a_receive_buffer_that_is_not_read(net: Net, cli: Cli, place: str) -> No
     where, address = (net.left, net.left_v4) if place == "the same namespace" else (net.right, net.right_v4)
     with running(where, SLOW, address, PORT, 4096, 60, 0) as server:
         run = loaded(cli, net, f"{address}:{PORT}")
-    assert first(run) == "receive buffer", run.findings
-    assert f"(process {server.pid}), {address}:{PORT} was full" in run.findings[0].sentence
+    assert first(run).name == "receive buffer", run.findings
+    assert f"(process {server.pid}), {address}:{PORT} was full" in first(run).sentence
     assert count(run, "receive_buffer") > 0.9 * run.outcomes.lost
     assert unexplained(run) <= 0.02, run.ledger
 
@@ -120,8 +129,8 @@ def test_a_stopped_server_with_a_large_buffer(net: Net, cli: Cli) -> None:
             run = loaded(cli, net, f"{net.right_v4}:{PORT}")
         finally:
             os.kill(pid, signal.SIGCONT)
-    assert first(run) == "application", run.findings
-    assert "still lay unread in its receive buffer at the end; its process is stopped" in run.findings[0].sentence
+    assert first(run).name == "application", run.findings
+    assert "still lay unread in its receive buffer at the end; its process is stopped" in first(run).sentence
     # What came in the warm-up lies there too.
     assert count(run, "unread") == run.outcomes.lost
 
@@ -132,8 +141,9 @@ def test_a_packet_filter(net: Net, cli: Cli, peer: Callable[[str], str]) -> None
     rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {drop} }}\n}}\n")
     net.run(net.right, peer("nft"), "-f", rules)
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: run.verdict == "ok")
-    assert first(run) == "firewall", run.findings
+        # On a busy machine the first sample comes late.
+        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+    assert first(run).name == "firewall", run.findings
     assert count(run, "firewall") == pytest.approx(run.outcomes.sent / 10, rel=0.02)
     assert unexplained(run) <= 0.02, run.ledger
 
@@ -141,30 +151,30 @@ def test_a_packet_filter(net: Net, cli: Cli, peer: Callable[[str], str]) -> None
 def test_a_server_that_does_not_answer(net: Net, cli: Cli) -> None:
     with running(net.right, SLOW, net.right_v4, PORT, 1 << 20, 0, 0):
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")
-    assert first(run) == "application", run.findings
-    assert "were read and not answered" in run.findings[0].sentence
+    assert first(run).name == "application", run.findings
+    assert "were read and not answered" in first(run).sentence
     assert unexplained(run) <= 0.02, run.ledger
 
 
 def test_a_neighbour_that_is_not_there(net: Net, cli: Cli) -> None:
     run = loaded(cli, net, f"10.99.0.200:{PORT}")
-    assert first(run) == "neighbour", run.findings
-    assert "The next hop 10.99.0.200 does not answer ARP on eth0" in run.findings[0].sentence
+    assert first(run).name == "neighbour", run.findings
+    assert "The next hop 10.99.0.200 does not answer ARP on eth0" in first(run).sentence
 
 
 def test_a_device_whose_other_end_is_down(net: Net, cli: Cli) -> None:
     net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
     net.run(net.right, "ip", "link", "set", "eth0", "down")
     run = loaded(cli, net, f"{net.right_v4}:{PORT}")
-    assert first(run) == "device", run.findings
-    assert run.findings[0].sentence == "The device eth0 towards the target is down, or has no carrier."
+    assert first(run).name == "device", run.findings
+    assert first(run).sentence == "The device eth0 towards the target is down, or has no carrier."
 
 
 def test_a_port_that_nobody_is_bound_to(net: Net, cli: Cli) -> None:
     with running(net.right, SLOW, net.right_v4, PORT + 1, 4096, 0, 1):
         net.run(net.right, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000")
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")
-    assert first(run) == "port closed", run.findings
+    assert first(run).name == "port closed", run.findings
 
 
 def test_a_queue_that_shapes(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
@@ -172,8 +182,8 @@ def test_a_queue_that_shapes(net: Net, cli: Cli, peer: Callable[[str], str]) -> 
     net.run(net.left, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *shape)
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")
-    assert first(run) == "send queue", run.findings
-    assert "This host's own queue of eth0 was full" in run.findings[0].sentence
+    assert first(run).name == "send queue", run.findings
+    assert "This host's own queue of eth0 was full" in first(run).sentence
 
 
 @pytest.mark.parametrize("cookies", ["0", "1"])
@@ -185,10 +195,9 @@ def test_an_accept_queue_for_one(net: Net, cli: Cli, cookies: str) -> None:
         done = cli("load", "echo", target, "--transport", "tcp", *options, inside=net.left)
     run = flatout.result.files.from_json(done.out)
     assert isinstance(run, flatout.LoadResult)
-    names = [finding.name for finding in run.findings]
-    assert names[0] == "accept queue", run.findings
-    assert f"{target} was full" in run.findings[0].sentence
-    assert "It has room for 1 (" in run.findings[0].sentence
+    assert first(run).name == "accept queue", run.findings
+    assert f"{target} was full" in first(run).sentence
+    assert "It has room for 1 (" in first(run).sentence
 
 
 # A listener that may hold few descriptors, and accepts as many connections as these allow.
@@ -226,8 +235,8 @@ def over_tcp(cli: Cli, net: Net, target: str, *more: str) -> flatout.LoadResult:
 def test_a_server_without_descriptors(net: Net, cli: Cli) -> None:
     with running(net.left, FEW_FILES, net.left_v4, PORT):
         run = over_tcp(cli, net, f"{net.left_v4}:{PORT}", "--connections", "40")
-    assert first(run) == "descriptors", run.findings
-    assert "holds 20 of the 20 descriptors that it may." in run.findings[0].sentence
+    assert first(run).name == "descriptors", run.findings
+    assert "holds 20 of the 20 descriptors that it may." in first(run).sentence
 
 
 def test_ephemeral_ports_that_others_hold(net: Net, cli: Cli) -> None:
@@ -236,26 +245,41 @@ def test_ephemeral_ports_that_others_hold(net: Net, cli: Cli) -> None:
     wait_until(lambda: "Ctrl-C" in served.err.read_text(), message="serving")
     with running(net.left, HOLDER, net.right_v4, PORT, 45):
         run = over_tcp(cli, net, f"{net.right_v4}:{PORT}", "--connections", "20")
-    assert first(run) == "ephemeral ports", run.findings
+    assert first(run).name == "ephemeral ports", run.findings
+
+
+def test_answers_that_their_host_drops(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
+    shape = ("rate", "200kbit", "burst", "1600", "limit", "3000")
+    net.run(net.right, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *shape)
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
+        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run).name == "answers' queue", run.findings
 
 
 def test_sources_without_a_route_back(net: Net, cli: Cli) -> None:
     net.run(net.left, "ip", "address", "add", "10.77.0.1/32", "dev", "eth0")
+    net.run(net.left, "ip", "route", "change", "10.99.0.0/24", "dev", "eth0", "src", "10.77.0.1")
     net.run(net.right, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}", "--sources", "10.77.0.1")
-    assert first(run) == "reverse path filter", run.findings
+        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run).name == "reverse path filter", run.findings
     assert unexplained(run) <= 0.02, run.ledger
 
 
 def test_what_no_counter_tells_is_unexplained_and_no_cause_is_made_up(
     net: Net, cli: Cli, peer: Callable[[str], str]
 ) -> None:
-    net.run(net.right, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "30%")
+    rules = cli.folder / "ingress.nft"
+    # Before IP nothing counts what is dropped.
+    drop = f"udp sport {PORT} numgen inc mod 10 < 3 drop;"
+    rules.write_text(
+        f"table netdev wall {{ chain in {{ type filter hook ingress device eth0 priority 0; {drop} }}\n}}\n"
+    )
+    net.run(net.left, peer("nft"), "-f", rules)
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
         run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: run.verdict == "ok")
     assert unexplained(run) > 0.97, run.ledger
-    assert {finding.name for finding in run.findings} <= {"shared CPU", "other programs"}
+    assert {finding.name for finding in run.findings} <= BUSY
 
 
 @pytest.mark.parametrize("round_", range(3))

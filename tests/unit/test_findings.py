@@ -85,6 +85,10 @@ CASES: dict[str, tuple[Case, str]] = {
         (run(unsent={"late": 700, "no_slot": 3}), sampled()),
         "This generator fell behind: 703 requests could not leave within 1 ms of due",
     ),
+    "answers' queue": (
+        (run(80), sampled({}, {"Udp.SndbufErrors": 80})),
+        "The host of ntpd (process 812 in another network namespace) dropped 80 answers before they left",
+    ),
     "other programs": (
         (run(contention=contention(others_s=9.0, busy_s={"0": 9.9, "1": 9.9}), unsent={"late": 12}), sampled()),
         "Other programs used 0.9 of this host's 2 CPUs, and all CPUs were busy.",

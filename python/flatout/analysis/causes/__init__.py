@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flatout.analysis.causes import (
     accept_queue,
+    answer_queue,
     application,
     backlog,
     conntrack,
@@ -46,6 +47,6 @@ _IN_ORDER = (
         backlog,
     ),
     *(conntrack, firewall, port_closed, receive_buffer, accept_queue, syn_queue, memory),
-    *(single_thread, cpu, shared_cpu, application),
+    *(single_thread, cpu, shared_cpu, application, answer_queue),
 )
 CAUSES: tuple[Callable[[LoadResult], Finding | None], ...] = tuple(cause.find for cause in _IN_ORDER)

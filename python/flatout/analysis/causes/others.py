@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import in_trouble, of_server
+from flatout.analysis.causes import generator, shared_cpu
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -12,9 +12,11 @@ _FULL = 0.9
 
 
 def find(run: LoadResult) -> Finding | None:
-    """More than 0.3 CPUs used by others while all were busy, in a run that had trouble."""
+    """More than 0.3 CPUs used by others while all were busy, and the generator was late or the target waited."""
     about, ledger = run.contention, run.ledger
-    if about is None or not about.others_s or not about.busy_s or about.elapsed_s <= 0 or not in_trouble(run):
+    if about is None or not about.others_s or not about.busy_s or about.elapsed_s <= 0:
+        return None
+    if generator.find(run) is None and shared_cpu.find(run) is None:
         return None
     used, cpus = about.others_s / about.elapsed_s, len(about.busy_s)
     if used < _LEAST or sum(about.busy_s.values()) < _FULL * cpus * about.elapsed_s:
@@ -26,5 +28,5 @@ def find(run: LoadResult) -> Finding | None:
         evidence=[f"/proc/stat: {about.others_s:.2f} s in {about.elapsed_s:.2f} s, neither generator nor target"],
         remedy="stop them (look with top), or measure at a quieter time",
         confidence="medium",
-        explains=late + of_server(run),
+        explains=late,
     )
