@@ -259,6 +259,9 @@ def test_answers_that_their_host_drops(net: Net, cli: Cli, peer: Callable[[str],
 def test_sources_without_a_route_back(net: Net, cli: Cli) -> None:
     net.run(net.left, "ip", "address", "add", "10.77.0.1/32", "dev", "eth0")
     net.run(net.left, "ip", "route", "change", "10.99.0.0/24", "dev", "eth0", "src", "10.77.0.1")
+    # The filter would not answer ARP either.
+    at = net.run(net.right, "cat", "/sys/class/net/eth0/address").strip()
+    net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", at, "dev", "eth0")
     net.run(net.right, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")

@@ -18,6 +18,7 @@ from flatout.result.machine import TargetContention
 from flatout.result.model import LoadResult, Trial
 from flatout.runner.counters import Sampled
 from flatout.view import ledger as account
+from flatout.view.page import tables
 
 THREADS = TargetContention(cpu_s=1.0, run_delay_s=0.0, run_delay_share=0.0, busiest_share=0.1, busy_threads=1)
 
@@ -269,6 +270,15 @@ def test_a_search_has_the_findings_of_the_trial_next_above_its_limit() -> None:
 
 
 # --- Views ---
+
+
+def test_the_page_has_both_as_tables() -> None:
+    result = explained(closed(*CASES["receive buffer"][0]))
+    (found,) = tables.findings(result)
+    assert [(row[0], row[4], row[5]) for row in found.rows] == [("receive buffer", "high", "900")]
+    (account_of_it,) = tables.ledger(result)
+    assert account_of_it.rows == [["receive buffer", "900", "9.00 %", "ntpd (process 812), 0.0.0.0:123"]]
+    assert tables.findings(run()) == tables.ledger(run()) == []
 
 
 def test_the_views_show_lines_and_the_unexplained_rest_with_what_is_blind() -> None:
