@@ -37,17 +37,13 @@ def read(targets: Sequence[At], *, stream: bool, net: Path, same_namespace: bool
     sock_diag tells buffers and a listener's drops, for this namespace only; /proc/net/udp tells the drops of datagrams.
     """
     found = _by_sock_diag(targets, stream=stream) if same_namespace else None
-    if found is not None:
-        return found
+    if found is not None or stream:
+        # /proc/net/tcp counts no drops, and may have a million lines.
+        return found or {}
     return {
-        row.inode: SocketCounters(
-            row.address,
-            None if stream else row.drops,
-            None if stream else row.unread_bytes,
-            queue=row.unread_bytes if stream else None,
-        )
+        row.inode: SocketCounters(row.address, row.drops, row.unread_bytes)
         for address, port in targets
-        for row in find_target.bound(net, address, port, stream=stream)
+        for row in find_target.bound(net, address, port, stream=False)
     }
 
 
