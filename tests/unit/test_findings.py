@@ -213,6 +213,14 @@ def test_a_healthy_run_has_none(name: str) -> None:
     assert found(HEALTHY[name]) == []
 
 
+def test_connections_that_reach_no_neighbour() -> None:
+    nothing = {"established": 0, "failed": 100, "timed_out": 100, "peak": 0, "live": 0}
+    none = msgspec.structs.replace(run().outcomes, sent=0, answered=0, planned=0)
+    seen = sampled(placement=ledgers.ELSEWHERE, sockets=[], neighbour="10.0.0.9")
+    result = over_streams(connections=nothing, outcomes=none, loss=None)
+    assert [each.name for each in found((result, seen))] == ["neighbour"]
+
+
 def test_what_a_filter_dropped_is_not_blamed_on_a_busy_server() -> None:
     busy = contention(target=threads(busiest_share=0.99, run_delay_share=0.2))
     seen = sampled({}, {"Ip.InReceives": 10_000, "Ip.InDelivers": 9_000})

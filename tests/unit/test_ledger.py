@@ -5,17 +5,23 @@ from __future__ import annotations
 import struct
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import ledgers
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ledgers import ELSEWHERE, LISTENER, SOCKET, closed, over_streams, run, sampled
 
 from flatout.host import counters, route, target_sockets
 from flatout.host.target_sockets import SocketCounters
 from flatout.result.ledger import Ledger
+from flatout.result.machine import Placement
 from flatout.result.model import LoadResult, ReceiverCounts
-from flatout.runner.counters import Sampled
+from flatout.runner import counters as sampling
+from flatout.runner.counters import CounterSampler, Sampled
 
 # --- Closing ---
 
@@ -165,6 +171,44 @@ def test_one_way_messages_by_their_receiver() -> None:
     assert (found.lost, found.unexplained, found.count("receive_buffer")) == (None, None, 60)
 
 
+COUNTERS = st.dictionaries(
+    st.sampled_from(
+        [
+            *("Udp.RcvbufErrors", "Udp.InDatagrams", "Udp.OutDatagrams", "Udp.MemErrors", "Udp.SndbufErrors"),
+            *("Ip.InReceives", "Ip.InDelivers", "Ip.ReasmReqds", "conntrack.drop", "TcpExt.IPReversePathFilter"),
+            *("dev.eth0.tx_dropped", "dev.eth0.rx_dropped"),
+        ]
+    ),
+    st.integers(0, 50_000),
+)
+
+
+@given(
+    lost=st.integers(0, ledgers.SENT),
+    own=COUNTERS,
+    target=st.none() | COUNTERS,
+    drops=st.integers(0, 20_000),
+    unread=st.integers(0, 1 << 24),
+    backlog=st.none() | st.integers(0, 20_000),
+    streams=st.booleans(),
+)
+def test_it_closes_whatever_the_counters_say(
+    lost: int,
+    own: dict[str, int],
+    target: dict[str, int] | None,
+    drops: int,
+    unread: int,
+    backlog: int | None,
+    streams: bool,
+) -> None:
+    about = ledgers.contention(backlog_drops=backlog)
+    result = over_streams(lost, contention=about) if streams else run(lost, contention=about)
+    found = ledger(result, sampled(own, target, sockets=dropped(drops, unread_bytes=unread)))
+    assert all(line.count is None or line.count >= 0 for line in found.lines)
+    assert found.unexplained is not None
+    assert found.unexplained >= 0
+
+
 # --- Reading counters ---
 
 SNMP = "Ip: Forwarding InReceives\nIp: 1 {received}\nUdp: InDatagrams RcvbufErrors\nUdp: 7 {drops}\n"
@@ -288,3 +332,37 @@ def test_the_route_with_the_longest_prefix(tmp_path: Path) -> None:
 def test_without_a_routing_table_there_is_no_route(tmp_path: Path, missing: str) -> None:
     address = "10.0.0.7" if missing == "route" else "fd00::1"
     assert route.towards(ip_address(address), net=tmp_path) is None
+
+
+# --- Sampling ---
+
+
+@pytest.mark.parametrize(
+    ("warmup_s", "ticks", "began"),
+    [
+        (1.0, [-0.5, 0.001, 0.2], 2),
+        (1.0, [-0.5, 1.5], 1),
+        (0.0, [0.1], 1),
+    ],
+    ids=["on the tick at which counting begins", "too late for that", "without a warm-up"],
+)
+def test_counting_begins_with_the_nearest_sample(
+    monkeypatch: pytest.MonkeyPatch, warmup_s: float, ticks: list[float], began: int
+) -> None:
+    reads = iter(range(1, 9))
+    monkeypatch.setattr(
+        sampling.counters, "read", lambda _net: counters.Counters({"Udp.NoPorts": 10 * next(reads)}, {})
+    )
+    plan: Any = SimpleNamespace(
+        placement=Placement(where="elsewhere"),
+        scenario=SimpleNamespace(warmup_s=warmup_s, streams=False),
+        one_way=False,
+        engine=SimpleNamespace(targets=[]),
+        endpoint=SimpleNamespace(address=ip_address("127.0.0.1"), scope=0),
+        sources=[],
+    )
+    sampler = CounterSampler(plan)
+    for t_s in ticks:
+        sampler.tick(t_s)
+    last = next(iter(reads))
+    assert sampler.end(plan.placement).own["Udp.NoPorts"] == 10 * (last + 1 - began)

@@ -11,7 +11,8 @@ def find(run: LoadResult) -> Finding | None:
     """An entry of the ARP table without an address while nothing was answered."""
     ledger = run.ledger
     hop = ledger.surroundings.neighbour if ledger else ""
-    if ledger is None or not hop or run.outcomes.answered or run.outcomes.received or not missing(run):
+    failed = run.connections.failed if run.connections else 0
+    if ledger is None or not hop or run.outcomes.answered or run.outcomes.received or not missing(run) + failed:
         return None
     return Finding(
         name="neighbour",
