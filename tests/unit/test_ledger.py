@@ -193,6 +193,7 @@ COUNTERS = st.dictionaries(
     streams=st.booleans(),
 )
 def test_it_closes_whatever_the_counters_say(
+    *,
     lost: int,
     own: dict[str, int],
     target: dict[str, int] | None,
