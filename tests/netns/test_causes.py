@@ -49,6 +49,17 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def net(net: Net) -> Net:
+    """The two namespaces, with addresses that no other namespace of this host has: the target is looked for by its."""
+    number = os.getpid() % 250
+    found = net._replace(left_v4=f"10.97.{number}.1", right_v4=f"10.97.{number}.2")
+    for name, address in ((net.left, found.left_v4), (net.right, found.right_v4)):
+        net.run(name, "ip", "-4", "address", "flush", "dev", "eth0")
+        net.run(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
+    return found
+
+
 @contextmanager
 def running(namespace: str, script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A Python program in a namespace, until the end of the block."""
@@ -157,9 +168,10 @@ def test_a_server_that_does_not_answer(net: Net, cli: Cli) -> None:
 
 
 def test_a_neighbour_that_is_not_there(net: Net, cli: Cli) -> None:
-    run = loaded(cli, net, f"10.99.0.200:{PORT}")
+    nobody = net.left_v4[:-1] + "200"
+    run = loaded(cli, net, f"{nobody}:{PORT}")
     assert first(run).name == "neighbour", run.findings
-    assert "The next hop 10.99.0.200 does not answer ARP on eth0" in first(run).sentence
+    assert f"The next hop {nobody} does not answer ARP on eth0" in first(run).sentence
 
 
 def test_a_device_whose_other_end_is_down(net: Net, cli: Cli) -> None:
@@ -258,7 +270,7 @@ def test_answers_that_their_host_drops(net: Net, cli: Cli, peer: Callable[[str],
 
 def test_sources_without_a_route_back(net: Net, cli: Cli) -> None:
     net.run(net.left, "ip", "address", "add", "10.77.0.1/32", "dev", "eth0")
-    net.run(net.left, "ip", "route", "change", "10.99.0.0/24", "dev", "eth0", "src", "10.77.0.1")
+    net.run(net.left, "ip", "route", "change", net.left_v4[:-1] + "0/24", "dev", "eth0", "src", "10.77.0.1")
     # The filter would not answer ARP either.
     at = net.run(net.right, "cat", "/sys/class/net/eth0/address").strip()
     net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", at, "dev", "eth0")

@@ -48,6 +48,7 @@ def sampled(
         sockets=[SOCKET] if sockets is None else sockets,
         surroundings=msgspec.structs.replace(AROUND, **around),
         placement=placement,
+        here=placement.where in ("here", "nobody"),
         version=version,
     )
 
@@ -113,4 +114,7 @@ def closed(result: LoadResult, seen: Sampled) -> LoadResult:
     # Of what was read all was answered, unless the case says otherwise.
     kernel = {"Udp.InDatagrams": 2 * answered, "Udp.OutDatagrams": result.outcomes.sent + answered}
     seen = seen._replace(own=Growth({**kernel, **seen.own.values}, seen.own.blind))
+    if seen.target is not None:
+        ip = dict.fromkeys(("Ip.InReceives", "Ip.InDelivers", "Ip6InReceives", "Ip6InDelivers"), SENT)
+        seen = seen._replace(target=Growth({**ip, **seen.target.values}, seen.target.blind))
     return msgspec.structs.replace(with_place, ledger=ledger.close(with_place, seen))

@@ -104,7 +104,7 @@ def test_packets_that_come_in_and_end_nowhere_were_filtered() -> None:
         "reverse_path": 40,
         "firewall": 1_000,
     }
-    found = ledger(run(30), sampled({}, {"Ip6InReceives": 130, "Ip6InDelivers": 100}, version=6))
+    found = ledger(run(30), sampled({}, {"Ip6InReceives": 10_030, "Ip6InDelivers": 10_000}, version=6))
     assert found.count("firewall") == 30
 
 
@@ -114,6 +114,14 @@ def test_what_was_read_and_not_answered_is_the_applications() -> None:
     # In one namespace the generator's own datagrams are in both.
     both = {"Udp.InDatagrams": 9_900 + 9_700, "Udp.OutDatagrams": 10_000 + 9_700}
     assert ledger(run(300), sampled(both)).count("application") == 200
+
+
+def test_another_namespace_with_the_same_address_is_not_the_targets() -> None:
+    wrong = {"Ip.InReceives": 50, "Ip.InDelivers": 20, "Udp.RcvbufErrors": 9}
+    found = ledger(run(300), sampled({}, wrong, sockets=dropped(9)))
+    assert (found.unexplained, found.sockets) == (300, [])
+    blind = {line.place: line.blind for line in found.lines if line.blind}
+    assert blind["receive_buffer"] == "the target's network namespace cannot be read"
 
 
 def test_other_programs_datagrams_make_the_application_blind() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flatout.host import counters, route, sock_diag, target_sockets
+from flatout.host import target as find_target
 from flatout.host.counters import Counters, Growth
 from flatout.host.target_sockets import Sockets
 from flatout.plan.resolve import Plan
@@ -16,7 +17,6 @@ from flatout.result.machine import Placement
 
 # Of this thread, whose namespace the load threads inherit.
 OWN = Path("/proc/thread-self/net")
-_HERE = ("here", "hidden", "nobody")
 _HEADERS = {4: 28, 6: 48}
 _SETTINGS = {
     "conntrack_count": "net/netfilter/nf_conntrack_count",
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 class Sampled(NamedTuple):
     """How counters grew during a run, and what was found when it ended.
 
-    placement: where the target is. version: 4 or 6, of the target's address.
+    here: the target's address is one of this namespace. version: 4 or 6, of that address.
     """
 
     own: Growth
@@ -47,12 +47,13 @@ class Sampled(NamedTuple):
     sockets: list[TargetSocket]
     surroundings: Surroundings
     placement: Placement
+    here: bool
     version: int
 
     @property
     def at_target(self) -> Growth | None:
         """The counters of the target's namespace; None where it is on another host."""
-        return self.own if self.placement.where in _HERE else self.target
+        return self.own if self.here else self.target
 
 
 class CounterSampler:
@@ -89,15 +90,18 @@ class CounterSampler:
             sockets=sockets,
             surroundings=self._surroundings(own, pids),
             placement=placement,
+            here=self._net == OWN,
             version=self._plan.endpoint.address.version,
         )
 
     def _target_net(self) -> Path | None:
         """Where the target's namespace can be read; None where it is on another host."""
-        placement = self._plan.placement
+        placement, endpoint = self._plan.placement, self._plan.endpoint
+        if find_target.is_local(endpoint.address, endpoint.scope):
+            return OWN
         if placement.where == "namespace" and placement.target:
             return Path(f"/proc/{placement.target.pids[0]}/net")
-        return OWN if placement.where in _HERE else None
+        return None
 
     def _sample(self) -> Sample:
         net, same = self._net, self._net == OWN

@@ -70,6 +70,8 @@ class Counted(NamedTuple):
 def close(result: LoadResult, sampled: Sampled) -> Ledger:
     """The ledger of a finished run, from its result and what was sampled."""
     outcomes = result.outcomes
+    if _is_another(result, sampled):
+        sampled = sampled._replace(target=None, sockets=[])
     lost = None if result.loss is None and result.one_way and outcomes.sent else outcomes.lost
     lines = list(_unsent(result))
     remaining = lost
@@ -88,6 +90,14 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
         counters=_kept(sampled),
         longest_wait_ns=max(waits, default=None),
     )
+
+
+def _is_another(result: LoadResult, sampled: Sampled) -> bool:
+    """Whether the namespace is not the target's but has the same address: it received less than was answered."""
+    if sampled.target is None or result.scenario.streams:
+        return False
+    received = sampled.target["Ip.InReceives" if sampled.version == 4 else "Ip6InReceives"]
+    return received < (result.outcomes.received or result.outcomes.answered)
 
 
 def _unsent(result: LoadResult) -> Iterator[LedgerLine]:
