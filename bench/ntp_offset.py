@@ -1,7 +1,7 @@
 """How true the stamps of NTP servers are: client and server in two namespaces over veth, which share one clock.
 
-The offset that the client measures is then the error of the stamps. At 1,000/s, and at 50 % and 90 % of what each server
-was seen to answer. Needs root and iproute2. Usage:
+The offset that the client measures is then the error of the stamps. At 1,000/s, and at 50 % and 90 % of what each
+server was seen to answer. Needs root and iproute2. Usage:
 python bench/ntp_offset.py [--rsntp PATH] [--rounds 7] --out DIR
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from peers import CHRONY, SERVER, process
+from peers import ASKER, CHRONY, SERVER, process
 from record import Record, spread
 from veth import namespaces, run
 
@@ -49,9 +49,20 @@ def chronyd(namespace: str) -> Iterator[None]:
 
 
 def rsntp(path: str) -> Serve:
-    """rsntp with one thread."""
+    """One rsntp with one thread; ours is its upstream."""
     words = [path, "-4", "1", "-6", "0", "-a", TARGET, "-s", "127.0.0.1:11123"]
-    return lambda namespace: process(["ip", "netns", "exec", namespace, *words], SERVER)
+    upstream = ["serve", "ntp", "--listen", "127.0.0.1:11123", "--static", "stratum=1,refid=GPS", "--threads", "1"]
+
+    @contextlib.contextmanager
+    def serve(namespace: str) -> Iterator[None]:
+        inside = ["ip", "netns", "exec", namespace]
+        with process([*inside, sys.executable, "-m", "flatout", *upstream, "--quiet"], ASKER):
+            time.sleep(1.0)
+            with process([*inside, *words], SERVER):
+                time.sleep(1.0)
+                yield
+
+    return serve
 
 
 def measured(asking: str, rate: float, seconds: float, *more: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from peers import CHRONY, SERVER, ask, ceiling, chronyd, cpu_s, free_port, process
+from peers import ASKER, CHRONY, SERVER, ask, ceiling, chronyd, cpu_s, free_port, process
 from record import Record, ratios, spread
 
 RATES = [150e3, 180e3, 210e3, 240e3, 270e3, 300e3, 330e3, 360e3, 400e3, 450e3, 500e3]
@@ -57,10 +57,12 @@ def flatout(*options: str, clients: str = "256k") -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def rsntp(path: str) -> Iterator[tuple[str, int]]:
-    """rsntp with one thread; it asks nobody that answers for its state, and answers nevertheless."""
-    port = free_port()
-    command = [path, "-4", "1", "-6", "0", "-a", f"0.0.0.0:{port}", "-s", "127.0.0.1:11123"]
-    with process(command, SERVER) as running:
+    """One rsntp with one thread; ours is its upstream, on the asker's CPU."""
+    port, upstream = free_port(), free_port()
+    stated = ["serve", "ntp", "--listen", f"127.0.0.1:{upstream}", "--static", "stratum=1,refid=GPS", "--threads", "1"]
+    command = [path, "-4", "1", "-6", "0", "-a", f"0.0.0.0:{port}", "-s", f"127.0.0.1:{upstream}"]
+    with process([sys.executable, "-m", "flatout", *stated, "--quiet"], ASKER), process(command, SERVER) as running:
+        time.sleep(2.0)
         yield f"127.0.0.1:{port}", running.pid
 
 
@@ -142,8 +144,8 @@ def _found(record: Record, chosen: list[str]) -> list[str]:
     return [
         *text,
         f"- all on, asked {OVERLOAD_PER_S:,.0f}/s: {spread(left)} of its most",
-        f"- all on: `{' '.join(ALL_ON)} --deny` 100,000 prefixes `--clients 256k`, kernel stamps, interleaved mode ready",
-        f"- chronyd: `local stratum 10`, `cmdport 0`, one instance with `-x`, with the named client log; Linux {kernel}",
+        f"- all on: `{' '.join(ALL_ON)} --clients 256k --deny` 100,000 prefixes; kernel stamps, interleaved mode ready",
+        f"- chronyd: `local stratum 10`, `cmdport 0`, one instance with `-x`, the client log as named; Linux {kernel}",
     ]
 
 

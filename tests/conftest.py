@@ -27,7 +27,10 @@ from retries import until_good
 __all__ = ["ROOT", "Cli", "Net", "Ran", "Running", "free_port", "until_good", "wait_until"]
 
 ROOT = Path(__file__).resolve().parent.parent
-ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+# Programs whose packages exclude those of others: unpacked by .ci/peers, not installed.
+PEERS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers"
+UNPACKED = ":".join(str(PEERS / folder) for folder in ("usr/sbin", "usr/bin", "bin", "lib/systemd", "usr/lib/systemd"))
+ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{UNPACKED}"
 _SKIPS = Path(__file__).with_name("skips.txt")
 _numbers = itertools.count()
 

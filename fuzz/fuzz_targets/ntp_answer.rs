@@ -7,7 +7,7 @@
 //! - carries receive and transmit stamps in this order, neither equal to the origin.
 //!
 //! A dropped request is left unchanged. From any state, told at any time, an answer says leap 3 if and only if it says
-//! stratum 0.
+//! stratum 0. A kiss-o'-death is given for the same requests, and has nothing but the request's stamp.
 #![no_main]
 
 use flatout_wire::ntp::{HEADER, Ntp, from_unix};
@@ -28,6 +28,7 @@ fuzz_target!(|datagram: &[u8]| {
                 ..RequestContext::default()
             };
             check(datagram, &context);
+            check_kiss(datagram, &context);
             check_state(datagram, &context);
             // A client whose stamp is the very time of ours: a fuzzer would not guess it.
             for same in [received_unix_ns, now_unix_ns] {
@@ -69,6 +70,18 @@ fn check_state(datagram: &[u8], context: &RequestContext) {
         responder.stamp(context.now_unix_ns, &mut packet);
         let stamp = |at: usize| u64::from_be_bytes(packet[at..at + 8].try_into().expect("eight bytes"));
         assert!((stamp(40).wrapping_sub(stamp(32)) as i64) > 0, "receive is not before transmit");
+    }
+}
+
+/// A server that offers interleaved mode asks a client to be slower.
+fn check_kiss(datagram: &[u8], context: &RequestContext) {
+    let responder = Ntp::responder(&[ProtocolOption { name: "interleaved", value: 1 }]).expect("a known option");
+    let (mut kiss, mut answer) = (datagram.to_vec(), datagram.to_vec());
+    let kissed = responder.kiss(Table::default(), context, &mut kiss, datagram.len());
+    assert_eq!(kissed, responder.answer(Table::default(), context, &mut answer, datagram.len()));
+    if kissed.is_ok() {
+        assert_eq!((kiss[0], kiss[1], &kiss[12..16]), (answer[0] | 0xc0, 0, &b"RATE"[..]));
+        assert!([24, 32, 40].iter().all(|&at| kiss[at..at + 8] == datagram[40..48]), "{kiss:?}");
     }
 }
 

@@ -43,7 +43,9 @@ def seconds(stamp: bytes) -> float:
 @pytest.mark.parametrize("name", REQUESTS)
 def test_our_server_answers_what_others_ask(name: str) -> None:
     request = packet(name)
-    with flatout.serve("ntp", "127.0.0.1:0") as server:
+    signed = any(kind in name for kind in ("md5", "sha1", "aes"))
+    # By default what carries a MAC is dropped: the client would not accept an answer without.
+    with flatout.serve("ntp", "127.0.0.1:0", **({"authenticated": "answer"} if signed else {})) as server:
         answer = ask(server.address, request)
     assert answer is not None
     assert len(answer) == 48

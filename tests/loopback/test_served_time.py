@@ -207,7 +207,11 @@ def test_the_error_of_transmit_stamps_is_measured() -> None:
 
 def test_no_transmit_stamp_is_late_under_load() -> None:
     with flatout.serve("ntp", "127.0.0.1:0", threads=1, static="stratum=2,refid=GPS") as server:
-        run = flatout.load("ntp", server.address, rate=30_000, duration=1, warmup=0, flows=32)
-        assert run.outcomes.answered > 0
-        wait_until(lambda: server.stats()["stamps"]["tx_sampled"] > 100)
+
+        def sampled() -> bool:
+            """One answer in each ms at most, and fewer on a busy machine."""
+            flatout.load("ntp", server.address, rate=30_000, duration=0.5, warmup=0, flows=32)
+            return bool(server.stats()["stamps"]["tx_sampled"] > 100)
+
+        wait_until(sampled, 60)
         assert server.stats()["stamps"]["tx_late"] == 0

@@ -91,7 +91,7 @@ def test_privileges_are_given_up(net: Net, cli: Cli) -> None:
         assert status["NoNewPrivs"] == "1" or not status["Name"].startswith("flatout"), task
     assert os.readlink(process / "root") == str(home)
     run = cli("load", "ntp", f"{net.right_v4}:123", "--count", "100", "--rate", "1k", "--json", "-", inside=net.left)
-    assert run.json["outcomes"]["answered"] == 100
+    assert run.json["outcomes"]["answered"] == run.json["outcomes"]["sent"] > 0
     running.interrupt()
     assert running.end().code == 0
 

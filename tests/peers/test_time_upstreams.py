@@ -6,6 +6,7 @@ No daemon here controls the clock.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import flatout
-from conftest import Net, free_port, wait_until
+from conftest import PEERS, Net, free_port, wait_until
 from flatout.protocols.ntp.upstream.chrony import Chrony
 from flatout.protocols.ntp.upstream.daemon import Daemon
 
@@ -133,51 +134,39 @@ def test_ntpd_takes_our_time(net: Net, peer: Callable[[str], str], tmp_path: Pat
     program = peer("ntpd")
     if "ntpsec" not in subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout:
         pytest.skip("the program 'ntpd' is not NTPsec's")
-    config = tmp_path / "ntp.conf"
+    config, lines = tmp_path / "ntp.conf", tmp_path / "lines"
     config.write_text(f"server {net.right_v4} iburst\ndisable ntp\nrestrict default\n", encoding="ascii")
-    serving = [
-        *_inside(net.right),
-        sys.executable,
-        "-m",
-        "flatout",
-        "serve",
-        "ntp",
-        "--listen",
-        f"{net.right_v4}:123",
-        "--quiet",
-    ]
-    serving += ["--static", "stratum=2,refid=GPS", "--json", str(tmp_path / "lines")]
     asking = [*_inside(net.left), *NO_CLOCK, program, "-n", "-c", str(config), "-p", str(tmp_path / "pid")]
-    lines = tmp_path / "lines"
-    with _running(_serving(net, lines)), _running(asking):
-        wait_until(lambda: lines.exists() and '"answered":' in lines.read_text(), message="serving")
-        wait_until(lambda: _answered(lines) >= 4, 60, "four answers to an iburst")
+    with _running(_serving(net, lines)):
+        wait_until(lambda: _serves(lines), message="serving")
+        with _running(asking):
+            wait_until(lambda: _answered(lines) >= 4, 60, "four answers to an iburst")
 
 
 @pytest.mark.root
-def test_timesyncd_takes_our_time(net: Net, tmp_path: Path) -> None:
-    program = next((at for at in ("/lib/systemd/systemd-timesyncd",) if Path(at).exists()), None)
-    if program is None:
-        pytest.skip("the program 'systemd-timesyncd' is not installed")
+def test_timesyncd_takes_our_time(net: Net, peer: Callable[[str], str], tmp_path: Path) -> None:
+    program, lines = peer("systemd-timesyncd"), tmp_path / "lines"
     config = tmp_path / "timesyncd.conf"
     config.write_text(f"[Time]\nNTP={net.right_v4}\n", encoding="ascii")
-    lines = tmp_path / "lines"
-    serving = [
-        *_inside(net.right),
-        sys.executable,
-        "-m",
-        "flatout",
-        "serve",
-        "ntp",
-        "--listen",
-        f"{net.right_v4}:123",
-        "--quiet",
-    ]
-    serving += ["--static", "stratum=2,refid=GPS", "--json", str(lines)]
-    mounted = f"mount --bind {config} /etc/systemd/timesyncd.conf && exec {' '.join(NO_CLOCK)} {program}"
+    # Its library is unpacked with it where systemd is not installed.
+    libraries = ":".join(map(str, PEERS.glob("usr/lib/*/systemd")))
+    started = f"exec env LD_LIBRARY_PATH={libraries} {' '.join(NO_CLOCK)} {program}"
+    mounted = f"mount --bind {tmp_path} /etc/systemd && {started}"
     asking = [*_inside(net.left), "unshare", "-m", "sh", "-c", mounted]
-    with _running(_serving(net, lines)), _running(asking):
-        wait_until(lambda: lines.exists() and _answered(lines) >= 1, 60, "answered")
+    with _running(_serving(net, lines)):
+        wait_until(lambda: _serves(lines), message="serving")
+        with _running(asking):
+            wait_until(lambda: _answered(lines) >= 1, 60, "answered")
+
+
+@pytest.mark.root
+def test_busybox_takes_our_time(net: Net, peer: Callable[[str], str], tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    asking = [*_inside(net.left), *NO_CLOCK, peer("busybox"), "ntpd", "-n", "-w", "-p", net.right_v4]
+    with _running(_serving(net, lines)):
+        wait_until(lambda: _serves(lines), message="serving")
+        with _running(asking):
+            wait_until(lambda: _answered(lines) >= 3, 60, "three answers")
 
 
 def _serving(net: Net, lines: Path) -> list[str]:
@@ -189,8 +178,17 @@ def _inside(namespace: str) -> list[str]:
     return ["ip", "netns", "exec", namespace]
 
 
+def _serves(lines: Path) -> bool:
+    return lines.exists() and bool(_seconds(lines))
+
+
 def _answered(lines: Path) -> int:
-    return sum(int(line.split('"answered":')[1].split(",")[0]) for line in lines.read_text().splitlines() if line)
+    return sum(second["answered"] for second in _seconds(lines))
+
+
+def _seconds(lines: Path) -> list[dict[str, Any]]:
+    """The whole lines so far, one a second."""
+    return [json.loads(line) for line in lines.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 @contextlib.contextmanager

@@ -61,3 +61,10 @@ def test_the_address_at_fault_is_named() -> None:
 def test_bad_use(listen: str | list[str], interface: str | None) -> None:
     with pytest.raises(UsageError):
         listening(listen, interface)
+
+
+def test_an_interface_of_handed_over_sockets_is_their_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    with pytest.raises(UsageError, match="BindToDevice"):
+        listening("systemd", "lo")

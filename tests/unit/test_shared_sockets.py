@@ -41,3 +41,17 @@ def test_flows_share_sockets_where_descriptors_do_not_suffice(monkeypatch: pytes
 def test_where_they_cannot_that_is_said(monkeypatch: pytest.MonkeyPatch, protocol: str, given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"descriptors|socket for each flow"):
         made(monkeypatch, 100, protocol, **{"flows": 1000, "sources": ("127.1.0.0/20",), **given})
+
+
+def test_shared_sockets_do_not_send_from_public_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = capacity.Room(ports=28_000, files=100, memory=None, io_uring=False)
+    monkeypatch.setattr(capacity, "room", lambda: room)
+    fields: dict[str, Any] = {"rate": 1000, "duration": 1.0, "profile": None, "flows": 1000}
+    for sources, public in ((("fd00::/64",), False), (("2600::/64",), True)):
+        scenario = scenario_of("ntp", "[::1]:5", **fields, sources=sources)
+        if public:
+            with pytest.raises(UsageError, match="2600::1 is a public address"):
+                plan.make(scenario)
+        else:
+            assert plan.make(scenario).engine.shared_sockets
+    assert plan.make(scenario_of("ntp", "[::1]:5", **fields, sources=("2600::/64",), allow_public=True))

@@ -116,3 +116,5 @@ def test_the_sentence_says_how_far_all_was_answered() -> None:
     rows = [row(run, RIGHT) for run in (good, bad)]
     assert sentence(rows, "end").startswith("Nothing was lost, late or invalid up to 200,000/s; ")
     assert "over half" in sentence(rows[1:], "loss")
+    assert sentence([*rows, rows[0]], "end").startswith("Nothing was lost, late or invalid up to 200,000/s; ")
+    assert sentence([rows[1], rows[0]], "end").startswith("At no rate"), "what comes behind a loss says nothing"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -102,9 +104,26 @@ def test_a_daemon_that_is_not_synchronised_tells_nothing_new() -> None:
     assert source.poll() == STATE.words(60 * 10**9)
 
 
+@pytest.mark.parametrize("step_s", [0.2, 3600, -3600, 68 * 365 * 86_400])
+def test_a_clock_that_others_set_is_no_time_until_the_daemon_has_set_it(step_s: float) -> None:
+    steady, unix = 0, NEW_YEAR * 10**9
+
+    def now_ns() -> tuple[int, int]:
+        return steady, unix
+
+    set_again = dataclasses.replace(STATE, reference=STATE.reference + (1 << 32))
+    source = TimeSource(Scripted(STATE, STATE, STATE, STATE, set_again, set_again), 60, smear=False, now_ns=now_ns)
+    # A step of 0.1 s is in the dispersion.
+    for step, holds in ((0.0, True), (0.1, True), (step_s, False), (0.0, False), (0.0, True), (0.0, True)):
+        steady, unix = steady + 10**9, unix + 10**9 + round(step * 1e9)
+        with contextlib.nullcontext() if holds else pytest.raises(Unusable, match="set by others"):
+            source.poll()
+        assert source.describe()["synchronised"] == holds
+
+
 def test_a_leap_second_is_told_to_a_server_that_smears_only() -> None:
     for smear, words in ((True, [NEW_YEAR, 1]), (False, [0, 0])):
-        source = TimeSource(Scripted(STATE), 60, smear=smear, unix_s=lambda: NEW_YEAR - 1000)
+        source = TimeSource(Scripted(STATE), 60, smear=smear, now_ns=lambda: (0, (NEW_YEAR - 1000) * 10**9))
         assert source.poll()[8:10] == words
 
 

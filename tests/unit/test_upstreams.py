@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import struct
 from typing import Any
 
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from test_time_state import STATE, Scripted
 
 from conftest import ROOT
+from flatout.errors import UsageError
+from flatout.protocols.ntp.serving import upstream_of
 from flatout.protocols.ntp.state import TimeState, Unusable, ntp_stamp
 from flatout.protocols.ntp.upstream import TimeSource, chrony, daemon, kernel, ntpd
+from flatout.protocols.ntp.upstream.address import Address, is_near
 from flatout.server.exposition import prometheus
 from flatout.server.state_poller import StatePoller
 
@@ -92,10 +96,9 @@ def test_chronys_tracking() -> None:
         -25,
     )
     assert reported.reference == ntp_stamp(reference_ns)
-    assert 0 < reported.root_delay_ns < 100_000
-    assert 0 < reported.root_dispersion_ns < 100_000
-    assert 1000 <= reported.dispersion_ppb < 3000, "1 ppm, the skew and the residual frequency"
-    assert 0 < abs(reported.correction_ns) < 10_000
+    assert (reported.root_delay_ns, reported.root_dispersion_ns) == (3245, 2058)
+    assert reported.dispersion_ppb == 1172, "1 ppm, the skew and the residual frequency"
+    assert reported.correction_ns == -670, "the system clock was fast of NTP time"
 
 
 def test_other_answers_of_chrony_are_refused() -> None:
@@ -141,6 +144,64 @@ def test_a_slew_is_followed_while_it_gets_smaller() -> None:
     assert slew.rate_ppb(3.0, 900_000, 8) == 0, "an update came in between"
     assert slew.rate_ppb(4.0, -900, 8) == 0, "it has turned round"
     assert slew.rate_ppb(4.01, -800, 8) == 0, "too short to tell"
+
+
+def test_an_unknown_slew_is_in_the_dispersion(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = chrony.Chrony(steady_s=iter((0.0, 1.0)).__next__)
+    answers = iter(
+        [TimeState(0, 2, -20, b"GPS\0", 5 << 32, 10, 20, correction_ns=ns) for ns in (300_000_000, 217_000_000)]
+    )
+    monkeypatch.setattr(asked, "_over_udp", lambda _at, _asked: b"")
+    monkeypatch.setattr(chrony, "parse", lambda *_: (next(answers), 7))
+    first, second = asked.ask(), asked.ask()
+    assert (first.root_dispersion_ns, first.correction_ppb) == (20 + 100_000_000, 0)
+    assert (second.root_dispersion_ns, second.correction_ppb) == (20, -83_000_000)
+
+
+# --- Where daemons are asked ---
+
+
+@pytest.mark.parametrize(
+    ("address", "near"),
+    [
+        ("127.0.0.1", True),
+        ("10.1.2.3", True),
+        ("::1", True),
+        ("fe80::1%lo", True),
+        ("fd00::5", True),
+        ("192.0.2.1", False),
+        ("8.8.8.8", False),
+        ("2001:db8::1", False),
+    ],
+)
+def test_only_near_daemons_have_our_clock(address: str, near: bool) -> None:
+    assert is_near(address) == near
+    text = f"[{address}]:123" if ":" in address else f"{address}:123"
+    for upstream in (text, f"chrony:{text}", f"ntpd:{text}"):
+        if near:
+            upstream_of(upstream, None)
+        else:
+            with pytest.raises(UsageError, match="must keep this host's clock"):
+                upstream_of(upstream, None)
+
+
+def test_a_name_is_resolved_again_after_a_question_without_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[str] = []
+
+    def resolve(host: str, port: int, **_: object) -> list[Any]:
+        resolved.append(host)
+        kind = (socket.SOCK_DGRAM, 0, "")
+        return [(socket.AF_INET6, *kind, ("::1", port, 0, 0)), (socket.AF_INET, *kind, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    at = Address("localhost", 9)
+    with at.connect() as first:
+        assert first.getpeername() == ("127.0.0.1", 9), "IPv4 first"
+        at.keep(first)
+    with at.connect():
+        assert len(resolved) == 1
+    with at.connect():
+        assert len(resolved) == 2, "the second question had no answer"
 
 
 # --- ntpd ---
@@ -235,11 +296,15 @@ def test_the_kernel_bears_out_what_is_stated_or_not() -> None:
 
 
 def test_the_kernel_can_be_asked() -> None:
+    said, reported = "", None
     try:
         reported = kernel.Kernel(TimeState(0, 1, -20, b"PPS\0", 0, 0, 0)).ask()
-    except Unusable:
-        return
-    assert reported.stratum == 1
+    except Unusable as error:
+        said = str(error)
+    assert reported is not None or said in (
+        "the kernel's clock is not synchronised",
+        "a leap second is in progress",
+    ), "nobody may keep this host's clock"
 
 
 # --- The poller ---
@@ -247,25 +312,45 @@ def test_the_kernel_can_be_asked() -> None:
 
 def test_a_source_that_fails_is_counted_and_the_last_state_stays() -> None:
     reported: list[Any] = []
-    source = TimeSource(Scripted(STATE, OSError("gone"), Unusable("odd"), STATE, OSError("end")), 60, smear=False)
+    answers = (STATE, OSError("gone"), Unusable("odd"), RuntimeError("anything"), STATE, OSError("end"))
+    now_s = 1
+
+    def now_ns() -> tuple[int, int]:
+        return now_s * 10**9, now_s * 10**9
+
+    source = TimeSource(Scripted(*answers), 60, smear=False, now_ns=now_ns)
     source.interval_s = None
     poller = StatePoller(source, reported.append)
-    for _ in range(2):
+    for _ in range(3):
         poller.once()
     assert len(reported) == 1
-    assert poller.stats()["why"] == "scripted: odd"
-    assert (poller.stats()["asked"], poller.stats()["told"], poller.stats()["failed"]) == (3, 1, 2)
+    assert poller.stats()["why"] == "scripted: anything"
+    assert (poller.stats()["asked"], poller.stats()["told"], poller.stats()["failed"]) == (4, 1, 3)
     poller.once()
     assert len(reported) == 2
     assert poller.stats()["why"] is None
     assert poller.stats()["stratum"] == 2
     assert poller.stats()["error_bound_ns"] == 5 + 20
+    assert poller.stats()["synchronised"]
+    now_s += 10
+    assert poller.stats()["error_bound_ns"] == 5 + 20 + 10 * 15_000
+    now_s += 51
+    assert not poller.stats()["synchronised"], "it holds for 60 s"
     assert poller.stats()["age_s"] >= 0
     poller.stop()
 
 
 def test_a_monitor_reads_the_state_and_the_stamps() -> None:
-    state = {"asked": 3, "told": 2, "failed": 1, "why": None, "age_s": 0.5, "stratum": 2, "error_bound_ns": 1_500}
+    state = {
+        "synchronised": True,
+        "asked": 3,
+        "told": 2,
+        "failed": 1,
+        "why": None,
+        "age_s": 0.5,
+        "stratum": 2,
+        "error_bound_ns": 1_500,
+    }
     stamps = {"unstamped": 0, "tx_sampled": 7, "tx_late": 0, "tx_early_ns": {"p50": 1000, "p99": 2000, "max": 3000}}
     stats = {"received": 1, "dropped": {}, "workers": [], "replaced": {"count": 0}, "t_s": 1.0}
     text = prometheus({**stats, "state": state, "stamps": stamps}, "x")
@@ -274,5 +359,6 @@ def test_a_monitor_reads_the_state_and_the_stamps() -> None:
     assert 'flatout_state_error_bound_seconds{protocol="x"} 1.5e-06\n' in text
     assert 'flatout_tx_early_seconds{protocol="x",quantile="p99"} 2e-06\n' in text
     assert 'flatout_tx_sampled_total{protocol="x"} 7\n' in text
+    assert 'flatout_state_synchronised{protocol="x"} 1\n' in text
     assert "why" not in text
     assert "flatout_state" not in prometheus(stats, "x")

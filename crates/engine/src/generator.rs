@@ -266,7 +266,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
             if self.client.stamped() {
                 self.client.stamp(now.wrapping_add(self.unix_offset), self.outgoing.slot(count));
             }
-            if let Some(last) = self.exchanges.refer(self.flow, index) {
+            if let Some(last) = self.exchanges.last(self.flow) {
                 self.client.refer(flow_id, index, &last, self.outgoing.slot(count));
             }
             self.outgoing.set_length(count, length);
@@ -282,7 +282,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
         }
         // The send time is that of the call, and not of the turn.
         let now = self.clock.now();
+        let index = self.tracker.rings.of(self.flow).vacancy(0);
         let sent = self.link.send(self.flow, &mut self.outgoing, count, length);
+        if let (SendResult::Sent(1..), Some(index)) = (&sent, index) {
+            self.exchanges.refer(self.flow, index);
+        }
         self.end_turn();
         self.note_sent(sent, now)
     }

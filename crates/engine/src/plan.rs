@@ -231,7 +231,7 @@ pub struct ServePlan {
     pub free_bind: bool,
     /// Descriptors of bound UDP sockets that this process was started with, instead of addresses.
     pub inherited: Vec<i32>,
-    /// Whether all datagrams of a client (a v4 address, a v6 /64) reach one worker, whatever their ports.
+    /// Whether all datagrams of a client (an address or prefix: `admission`) reach one worker, whatever their ports.
     pub by_client: bool,
     /// Which datagrams are answered.
     pub admission: AdmissionPlan,

@@ -9,6 +9,7 @@ mod bind;
 mod datagrams;
 pub(crate) mod live;
 pub(crate) mod pending_input;
+mod stamp_numbers;
 mod streams;
 mod supervisor;
 mod transmit;
@@ -19,21 +20,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{Epoll, Listener, Process, Server, Streams, Uring};
+use flatout_net::{Epoll, Listener, Process, Streams, Uring};
 pub use flatout_wire::STATE_WORDS;
 use flatout_wire::{DropReason, Link, Protocol, Responder};
 
 use crate::answer_table::AnswerTable;
-use crate::clock::{SystemClock, steady_now, unique, unix_now};
+use crate::clock::{SystemClock, unique};
 use crate::generator::start::uses_uring;
 use crate::histogram::Durations;
 use crate::plan::{AdmissionPlan, Io, ServePlan};
 use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
-use admission::{Admission, Admissions, Refused};
+use admission::{Admission, Admissions, Refused, Spread};
 pub use admission::{Class, ClientRow};
-use live::{LiveReader, SharedState};
+use bind::WorkerSocket;
+use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
 
@@ -145,6 +147,7 @@ pub struct Serving {
     live: Arc<SharedState>,
     tx_errors: SharedErrors,
     admissions: Arc<Admissions>,
+    spread: Spread,
 }
 
 /// What all threads begin with.
@@ -197,6 +200,7 @@ impl Serving {
             live: Arc::default(),
             tx_errors: Arc::default(),
             admissions: Arc::new(Admissions::new(&plan.admission, workers)),
+            spread: bound.spread,
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         if plan.links.contains(&Link::Udp) {
@@ -214,7 +218,7 @@ impl Serving {
     /// Starts the workers that answer datagrams, and the thread that looks after them.
     fn start_datagrams<P: Protocol>(
         &mut self,
-        sockets: Vec<Vec<Arc<Server>>>,
+        sockets: Vec<Vec<WorkerSocket>>,
         shared: &Shared<P>,
         clients: usize,
         cpu: impl Fn(usize) -> Option<usize>,
@@ -303,7 +307,8 @@ impl Serving {
     /// Tells all workers the state that they answer from, as the protocol's Python file packs it; from their next batch
     /// of datagrams on.
     pub fn set_state(&self, words: &[u64; STATE_WORDS]) {
-        self.live.set(words, steady_now(), unix_now());
+        let (steady, unix) = read_clocks(1_000_000, 4);
+        self.live.set(words, steady, unix);
     }
 
     /// By how much the transmit stamps in answers are before the kernel's own, ns: of sampled answers.
@@ -315,6 +320,8 @@ impl Serving {
     /// Replaces the rules of which datagrams are answered; what is known of clients stays, as does the bandwidth.
     pub fn set_admission(&self, plan: &AdmissionPlan) {
         self.admissions.set(plan);
+        // The kernel took the same program with other numbers before.
+        let _ = self.spread.set(plan);
     }
 
     /// The bandwidth for answers over datagrams from now on, bytes per s; `None`: no limit.

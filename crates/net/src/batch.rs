@@ -34,8 +34,8 @@ pub struct Batch {
     used: usize,
     pub(crate) headers: Array<libc::mmsghdr>,
     pub(crate) answers: Vec<libc::mmsghdr>,
-    /// Of each queued answer: its slot.
-    answer_slots: Vec<usize>,
+    /// Of each queued answer: its slot, and the length of its control messages without a request for a stamp.
+    answer_slots: Vec<(usize, usize)>,
     named: bool,
 }
 
@@ -154,7 +154,7 @@ impl Batch {
             let data = stamp::read(header);
             self.locals[slot] = data.local;
             self.metas[slot] = Meta {
-                stamp_unix_ns: data.stamp_unix_ns,
+                stamp_unix_ns: data.stamp_unix_ns.or(data.software_unix_ns),
                 truncated: header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
                 unicast: data.local.is_none_or(|local| local.own),
             };
@@ -190,22 +190,28 @@ impl Batch {
             header.msg_hdr.msg_control = self.controls.at(slot).cast();
         }
         self.answers.push(header);
-        self.answer_slots.push(slot);
+        self.answer_slots.push((slot, header.msg_hdr.msg_controllen as _));
     }
 
     /// The bytes of the n-th queued answer, to be changed before it is sent.
     pub fn queued(&mut self, n: usize) -> &mut [u8] {
-        let Some(&slot) = self.answer_slots.get(n) else { return &mut [] };
+        let Some(&(slot, _)) = self.answer_slots.get(n) else { return &mut [] };
         let length = self.vectors.get(slot).map_or(0, |vector| vector.iov_len);
         self.slot(slot).get_mut(..length).unwrap_or_default()
     }
 
     /// Asks the kernel for a transmit stamp of the n-th queued answer; for [`crate::Server::enable_tx_stamps`].
     pub fn request_stamp(&mut self, n: usize) {
-        let (Some(&slot), Some(header)) = (self.answer_slots.get(n), self.answers.get_mut(n)) else { return };
-        let used = header.msg_hdr.msg_controllen as _;
+        let (Some(&(slot, used)), Some(header)) = (self.answer_slots.get(n), self.answers.get_mut(n)) else { return };
         header.msg_hdr.msg_controllen = stamp::write_stamp_request(&mut self.controls[slot], used) as _;
         header.msg_hdr.msg_control = self.controls.at(slot).cast();
+    }
+
+    /// Takes such a request back.
+    pub fn withdraw_stamp(&mut self, n: usize) {
+        if let (Some(&(_, used)), Some(header)) = (self.answer_slots.get(n), self.answers.get_mut(n)) {
+            header.msg_hdr.msg_controllen = used as _;
+        }
     }
 
     /// Discards all queued answers.

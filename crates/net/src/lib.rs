@@ -30,7 +30,7 @@ mod thread;
 mod tx_stamp;
 mod udp;
 
-pub use balance::balance_by_client;
+pub use balance::{ClientBits, balance_by_client};
 pub use batch::{Batch, Meta};
 pub use batch_sender::{BatchSender, SendSummary};
 pub use call::CallError;

@@ -69,6 +69,11 @@ pub(crate) fn stamps(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, ON)
 }
 
+/// Turns [`stamps`] off.
+pub(crate) fn no_stamps(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0 as libc::c_int)
+}
+
 /// SO_TIMESTAMPING (2.6.30): which stamps the kernel makes and reports, by `SOF_TIMESTAMPING_*` flags.
 pub(crate) fn timestamping(socket: BorrowedFd<'_>, flags: libc::c_uint) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags)
@@ -105,9 +110,17 @@ pub(crate) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Res
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// SO_ATTACH_REUSEPORT_CBPF (4.5): a program chooses the socket of the group that receives a datagram.
-pub(crate) fn choose_socket(socket: BorrowedFd<'_>, program: &libc::sock_fprog) -> io::Result<()> {
-    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, *program)
+/// SO_ATTACH_REUSEPORT_CBPF (4.5): a program chooses the socket of the group that receives a datagram; it replaces the
+/// one before. Errors: EINVAL for a program that the kernel does not take, or a socket of no group.
+pub(crate) fn choose_socket(socket: BorrowedFd<'_>, steps: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(steps.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = libc::sock_fprog { len, filter: steps.as_ptr().cast_mut() };
+    let (value, length) = ((&raw const program).cast(), size_of::<libc::sock_fprog>() as libc::socklen_t);
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
+    // SAFETY: value and length describe `program`; its `filter` points to `len` steps, which are borrowed for the call.
+    // The kernel copies both and writes to neither.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value, length) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// SO_TYPE: the kind of a socket (all kernels).

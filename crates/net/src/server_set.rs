@@ -95,10 +95,4 @@ impl ServerSet {
     pub fn send_answers(&self, batch: &mut Batch) -> usize {
         self.server().map_or(0, |server| server.send_answers(batch))
     }
-
-    /// Datagrams that the kernel dropped because they were not read in time, over all sockets.
-    #[must_use]
-    pub fn drops(&self) -> u64 {
-        self.servers.iter().map(|server| u64::from(server.memory().drops)).sum()
-    }
 }

@@ -44,6 +44,8 @@ pub struct SharedFlows {
     /// What the last poll received: flow, socket and slot, sorted by flow.
     arrivals: Vec<(usize, usize, usize)>,
     ready: Vec<Ready>,
+    /// How many of them have arrivals; they come first, sorted by flow.
+    arrived: usize,
     refusals: VecDeque<(usize, i32, Vec<u8>)>,
 }
 
@@ -85,6 +87,7 @@ impl SharedFlows {
             flows,
             arrivals: Vec::with_capacity(AT_ONCE * count),
             ready: Vec::with_capacity(AT_ONCE * count),
+            arrived: 0,
             refusals: VecDeque::with_capacity(REFUSALS),
         })
     }
@@ -133,6 +136,7 @@ impl SharedFlows {
                 _ => self.ready.push(Ready { flow: *flow, next: at, end: at + 1, refused: false }),
             }
         }
+        self.arrived = self.ready.len();
         let (end, mut refused): (usize, Vec<_>) =
             (self.arrivals.len(), self.refusals.iter().map(|one| one.0).collect());
         refused.dedup();
@@ -146,6 +150,8 @@ fn open_socket(target: IpAddr, stamps: bool) -> io::Result<OwnedFd> {
     option::receive_buffer(socket.as_fd(), BUFFER)?;
     option::send_buffer(socket.as_fd(), BUFFER)?;
     option::packet_info(socket.as_fd(), target.is_ipv6())?;
+    // IPv6 sends from an address of a local prefix only if the socket may be bound to any.
+    option::free_bind(socket.as_fd(), target.is_ipv6())?;
     if stamps {
         option::stamps(socket.as_fd())?;
     }
@@ -231,8 +237,9 @@ impl Datagrams for SharedFlows {
     }
 
     fn receive(&mut self, flow: usize, batch: &mut Batch) -> Result<usize, CallError> {
-        let waiting = |ready: &&mut Ready| ready.flow == flow && ready.next < ready.end;
-        let Some(ready) = self.ready.iter_mut().find(waiting) else { return Ok(0) };
+        let arrived = self.ready.get_mut(..self.arrived).unwrap_or_default();
+        let Ok(at) = arrived.binary_search_by_key(&flow, |ready| ready.flow) else { return Ok(0) };
+        let Some(ready) = arrived.get_mut(at) else { return Ok(0) };
         let until = ready.end.min(ready.next + batch.slots());
         let arrivals = self.arrivals.get(ready.next..until).unwrap_or_default();
         for (to, (_, token, slot)) in arrivals.iter().enumerate() {

@@ -3,8 +3,8 @@
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Room for two timestamps (a socket with transmit stamps reports arrivals in both forms) and both packet-info messages
-/// (a v4 datagram on a v6 socket has both), aligned as the kernel wants it.
+/// Room for two timestamps (a socket may report arrivals in both forms) and both packet-info messages (a v4 datagram on
+/// a v6 socket has both), aligned as the kernel wants it.
 pub(crate) const WORDS: usize = 24;
 /// One packet's control messages.
 pub(crate) type Control = [u64; WORDS];
@@ -16,9 +16,9 @@ pub(crate) struct ControlData {
     pub local: Option<Local>,
     /// Of an error-queue read; 0 elsewhere.
     pub errno: i32,
-    /// Of a transmit stamp read from the error queue: which datagram of its socket, and when it was sent.
+    /// SO_TIMESTAMPING's: when it arrived; read from the error queue: when it was sent, and which datagram of its socket.
+    pub software_unix_ns: Option<u64>,
     pub tx_id: Option<u32>,
-    pub tx_unix_ns: Option<u64>,
     /// The length of each coalesced datagram; 0: a single datagram.
     pub segment: usize,
 }
@@ -71,7 +71,7 @@ fn note(message: &libc::cmsghdr, data: &mut ControlData) {
         (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
             // The second is obsolete, the third the network card's.
             let [software, ..]: [libc::timespec; 3] = payload(message);
-            data.tx_unix_ns = Some(unix_ns(software));
+            data.software_unix_ns = Some(unix_ns(software)).filter(|ns| *ns > 0);
         }
         (libc::SOL_IP, libc::IP_PKTINFO) => {
             let info: libc::in_pktinfo = payload(message);

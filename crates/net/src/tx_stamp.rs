@@ -2,7 +2,7 @@
 //!
 //! Method: SO_TIMESTAMPING with TX_SOFTWARE, OPT_ID and OPT_TSONLY (Linux 4.0). The kernel puts one message without
 //! payload on the socket's error queue for each datagram sent; its id counts the datagrams of the socket from 0.
-//! Unread stamps share the receive buffer's memory: read them at least as often as answers are sent.
+//! Stamps of arrivals come by RX_SOFTWARE then: beside SO_TIMESTAMPNS each arrival would carry its stamp twice. Unread stamps share the receive buffer's memory: read them at least as often as answers are sent.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -21,7 +21,8 @@ const AT_ONCE: usize = 64;
 /// When one datagram was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxStamp {
-    /// The datagram's number on its socket, modulo 2^32: the first one sent has 0; a failed send uses no number.
+    /// The datagram's number on its socket, modulo 2^32: the first one sent has 0. A send that fails may use a number, or
+    /// not: that depends on why, and on the kernel.
     pub id: u32,
     /// The kernel's stamp (CLOCK_REALTIME, ns).
     pub unix_ns: u64,
@@ -71,7 +72,7 @@ impl TxStampReader {
         let got = unsafe { call::receive(server.socket(), &mut self.headers, flags) }?;
         for header in self.headers.iter().take(got) {
             let data = stamp::read(&header.msg_hdr);
-            if let (Some(id), Some(unix_ns)) = (data.tx_id, data.tx_unix_ns) {
+            if let (Some(id), Some(unix_ns)) = (data.tx_id, data.software_unix_ns) {
                 self.stamps.push(TxStamp { id, unix_ns });
             }
         }
@@ -82,6 +83,8 @@ impl TxStampReader {
 /// Turns the stamps of a socket on, for all datagrams or only for those that ask for it; these alone are numbered.
 pub(crate) fn enable(socket: BorrowedFd<'_>, all: bool) -> io::Result<()> {
     let always = if all { libc::SOF_TIMESTAMPING_TX_SOFTWARE } else { 0 };
-    let flags = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
-    option::timestamping(socket, always | flags)
+    let sent = libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+    let flags = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE | sent;
+    option::timestamping(socket, always | flags)?;
+    option::no_stamps(socket)
 }

@@ -143,6 +143,17 @@ pub(crate) fn receive(socket: &OwnedFd, batch: &mut Batch, flags: libc::c_int) -
     got
 }
 
+/// Has calls on the socket wait, whatever its opener wanted; this holds for all descriptors of the socket.
+fn set_blocking(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: fcntl takes no pointers here.
+    let flags = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK) })
+}
+
 /// Has the kernel tell the destination of each datagram.
 fn tell_destinations(socket: &OwnedFd, v6: bool) -> io::Result<()> {
     option::packet_info(socket.as_fd(), v6)?;
@@ -406,6 +417,7 @@ impl Server {
         if option::kind(socket.as_fd())? != libc::SOCK_DGRAM {
             return Err(io::Error::from_raw_os_error(libc::EPROTOTYPE));
         }
+        set_blocking(&socket)?;
         let address = local_address(&socket)?;
         options.apply(&socket)?;
         tell_destinations(&socket, address.is_ipv6())?;
@@ -449,28 +461,29 @@ impl Server {
 
     /// Sends all queued answers; returns how many were sent. One that fails does not stop the others.
     pub fn send_answers(&self, batch: &mut Batch) -> usize {
-        let total = self.send_some(batch, 0, batch.answers.len());
+        let (mut total, mut at) = (0, 0);
+        while at < batch.answers.len() {
+            let sent = self.send_some(batch, at, batch.answers.len());
+            total += sent;
+            // Behind those that were sent is one that failed.
+            at += sent + 1;
+        }
         batch.clear_answers();
         total
     }
 
-    /// Sends `count` queued answers from the n-th on, which stay queued; returns how many were sent.
+    /// Sends up to `count` queued answers from the n-th on in one call, which ends at the first that fails; returns how
+    /// many were sent. They stay queued. Never waits: an answer that the kernel has no room for fails.
     pub fn send_some(&self, batch: &mut Batch, n: usize, count: usize) -> usize {
-        let (mut total, mut at) = (0, n);
-        let end = (n + count).min(batch.answers.len());
-        while at < end {
-            let rest = &mut batch.answers[at..end];
-            // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
-            let sent = unsafe { call::send(&self.socket, rest, 0) };
-            let sent = usize::try_from(sent).unwrap_or(0);
-            total += sent;
-            // The first of the rest failed: skip it.
-            at += sent.max(1);
-        }
-        total
+        let end = n.saturating_add(count).min(batch.answers.len());
+        let Some(some) = batch.answers.get_mut(n..end).filter(|some| !some.is_empty()) else { return 0 };
+        // SAFETY: the headers and all they point to live in `batch`, borrowed for the call.
+        let sent = unsafe { call::send(&self.socket, some, libc::MSG_DONTWAIT) };
+        usize::try_from(sent).unwrap_or(0)
     }
 
     /// From now on the kernel stamps what [`Batch::request_stamp`] asks for; [`crate::TxStampReader`] reads the stamps.
+    /// Arrivals keep theirs. Errors: the kernel's; then nothing has changed.
     pub fn enable_tx_stamps(&self) -> io::Result<()> {
         tx_stamp::enable(self.socket.as_fd(), false)
     }

@@ -118,6 +118,10 @@ pub trait Client: Clone + Send + 'static {
     fn timed(&self) -> bool {
         false
     }
+    /// Whether [`Client::timing`] looks at the times of exchanges, and not at their marks alone.
+    fn needs_unix_times(&self) -> bool {
+        false
+    }
     /// What a valid answer, counted by `tally`, says of the server's time. `last` is the exchange that its request
     /// referred to. `None`: nothing.
     fn timing(&self, _reply: &[u8], _tally: usize, _this: &Exchange, _last: Option<&Exchange>) -> Option<Timing> {

@@ -43,6 +43,7 @@ class Operator:
         if self._identity is not None:
             privileges.no_new_privileges()
         self.notifier = Notifier()
+        self._reloading = threading.Lock()
 
     @contextlib.contextmanager
     def around(self, server: Answerer) -> Iterator[None]:
@@ -55,6 +56,9 @@ class Operator:
                 opened.enter_context(endpoints.control(operation.control, self._commands(server)))
             # What is imported late is there before the root directory changes.
             server.stats()
+            "".encode("idna")  # what names of upstreams are encoded with, imported late
+            if operation.chroot is not None:
+                server.enter_root(operation.chroot)
             if self._identity is not None or operation.chroot is not None:
                 privileges.drop(self._identity, operation.chroot)
             if self._path is not None:
@@ -68,13 +72,16 @@ class Operator:
 
     def reload(self, server: Answerer) -> list[str]:
         """Reads file and lists again; returns what there is to say of it. Errors: UsageError; then nothing changes."""
-        self.notifier.reloading()
-        try:
-            fresh = _filled(self._path, self._given)
-            server.set_limits(fresh[1].limits())
-            return [f"{name} changes with the next start" for name in self._other_changes(fresh)]
-        finally:
-            self.notifier.ready("reloaded")
+        with self._reloading:
+            self.notifier.reloading()
+            said = "not reloaded"
+            try:
+                fresh = _filled(self._path, self._given)
+                server.set_limits(fresh[1].limits())
+                said = "reloaded"
+                return [f"{name} changes with the next start" for name in self._other_changes(fresh)]
+            finally:
+                self.notifier.ready(said)
 
     def _other_changes(self, fresh: Groups) -> list[str]:
         """The flags that differ now and that a running server keeps."""

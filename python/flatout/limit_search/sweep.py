@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from flatout.errors import Interrupted, UsageError
@@ -105,7 +106,10 @@ def finished(
 
 def sentence(rows: list[SweepRow], why: StoppedBy) -> str:
     """What was found, in one line."""
-    clean = [one.rate_per_s for one in rows if one.bad == one.late == 0 and one.verdict == "ok"]
+    clean = [
+        one.rate_per_s
+        for one in itertools.takewhile(lambda one: one.bad == one.late == 0 and one.verdict == "ok", rows)
+    ]
     found = f"Nothing was lost, late or invalid up to {max(clean):,.0f}/s" if clean else "At no rate all was answered"
     last = f"{rows[-1].rate_per_s:,.0f}/s"
     ends = {

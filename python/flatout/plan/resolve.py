@@ -238,6 +238,10 @@ def _check_shared(
     for what, asked in needs:
         if asked:
             raise UsageError(f"{what} a socket for each flow, and {flows:,} are more than this process may hold")
+    # The kernel lets a shared socket send from any IPv6 address: others' addresses are refused here.
+    foreign = next((at for at in sources if at.version == 6 and at.is_global and not scenario.allow_public), None)
+    if foreign is not None:
+        raise UsageError(f"sources: {foreign} is a public address; if it is yours, add --allow-public")
     sockets = capacity.shared_sockets(flows, len(sources), scenario.threads)
     named = f"{flows:,} flows from {len(sources):,} addresses share {sockets:,} socket{'s'[: sockets > 1]}"
     return [f"{named}: this process may not hold as many descriptors as flows"]

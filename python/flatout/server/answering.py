@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from flatout import arguments, units
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
-from flatout.errors import UsageError
+from flatout.errors import UsageError, of_engine
 from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory
 from flatout.plan import capacity
@@ -104,7 +104,12 @@ class Answerer(Server):
     def notes(self) -> list[str]:
         """What this host lacks, and what replaces system calls that it refuses."""
         batches = fallbacks.notes("recvmmsg", "sendmmsg") if "udp" in self.transports else []
-        return [*self._notes, *batches, *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else [])]
+        return [
+            *self._notes,
+            *self._governor.notes,
+            *batches,
+            *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else []),
+        ]
 
     def stop(self) -> None:
         """Stops all threads and cuts off all connections. The counters stay."""
@@ -113,6 +118,10 @@ class Answerer(Server):
         super().stop()
         # After the workers' last words: what they sent counts.
         self._governor.stop()
+
+    def enter_root(self, root: str) -> None:
+        """The root directory is about to change. Errors: UsageError where the file of usage is outside of it."""
+        self._governor.enter(root)
 
     def set_limits(self, limits: Limits) -> None:
         """Other limits from now on; what is known of clients stays. Errors: UsageError."""
@@ -216,6 +225,8 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
     """The engine's server. Errors: UsageError, GeneratorError."""
     try:
         return _Server(listen=where.endpoints, inherited=where.descriptors, **arguments)
+    except ValueError as error:
+        raise of_engine(error) from error
     except OSError as error:
         raise refusal(error, where) from error
 

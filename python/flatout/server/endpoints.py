@@ -21,6 +21,8 @@ from flatout.server import exposition
 # The longest command, and how long a client may take for it.
 _LINE_MAX = 4096
 _WAIT_S = 5.0
+# Threads of this process, beyond which nobody else is served.
+_THREADS_MOST = 64
 Command = Callable[[], Any]
 
 
@@ -59,6 +61,18 @@ class _Http(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def server_bind(self) -> None:
+        """Binds without asking for a name of the address: that may wait for a resolver that is not there."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serves so many at once; who comes on top is closed."""
+        if threading.active_count() > _THREADS_MOST:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away."""
 
@@ -94,6 +108,13 @@ def metrics(listen: str, protocol: str, stats: Callable[[], Mapping[str, Any]]) 
 class _Unix(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serves so many at once; who comes on top is closed."""
+        if threading.active_count() > _THREADS_MOST:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away."""
 
@@ -111,20 +132,25 @@ def control(path: str, commands: Mapping[str, Command]) -> Endpoint:
             while line := self.rfile.readline(_LINE_MAX):
                 self.wfile.write(json.dumps(_reply(line, commands)).encode() + b"\n")
 
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise UsageError(f"control socket '{path}': there is a file that is no socket")
-        if _is_served(path):
-            raise UsageError(f"control socket '{path}' is in use")
-        os.unlink(path)
     before = os.umask(0o117)
     try:
+        _make_room(path)
         server = _Unix(path, Handler)
     except OSError as error:
         raise UsageError(f"control socket '{path}' cannot be made: {error.strerror or error}") from error
     finally:
         os.umask(before)
     return Endpoint(server, lambda: _remove(path))
+
+
+def _make_room(path: str) -> None:
+    """Removes the socket of a server that has ended. Errors: UsageError, OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise UsageError(f"control socket '{path}': there is a file that is no socket")
+        if _is_served(path):
+            raise UsageError(f"control socket '{path}' is in use")
+        os.unlink(path)
 
 
 def _remove(path: str) -> None:

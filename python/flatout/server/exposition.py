@@ -64,7 +64,10 @@ def _state(state: Mapping[str, Any], label: str) -> Iterator[str]:
     for name, value in state.items():
         if not isinstance(value, int | float):
             continue
-        if name in _STATE_COUNTERS:
+        if isinstance(value, bool):
+            text = "Whether answers have time to give (1) or not (0)."
+            yield from _metric(f"flatout_state_{name}", "gauge", text, [(label, int(value))])
+        elif name in _STATE_COUNTERS:
             text = f"How often the source of the state was {name}." if name == "asked" else f"How often it {name}."
             yield from _metric(f"flatout_state_{name}_total", "counter", text, [(label, value)])
         elif name.endswith("_ns"):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from flatout._engine import Server as _Server
@@ -16,6 +12,7 @@ from flatout.server import limits as limiting
 from flatout.server.limits import Limits
 from flatout.server.peaks import Peaks
 from flatout.server.quota import lower
+from flatout.server.usage import Usage, latest
 
 # Between two writes of what is used of the quota.
 _KEEP_S = 60.0
@@ -26,13 +23,15 @@ class Governor:
     """The limits of one running server. Any thread may call it."""
 
     def __init__(self, limits: Limits, *, kisses: bool, usage_file: str | None) -> None:
-        """Errors: UsageError for limits that are none, or a file of usage that cannot be read."""
+        """Errors: UsageError for limits that are none, or a file of usage without its folder."""
         self.admission = limiting.admission(limits, kisses=kisses)
         self._kisses = kisses
         self._limits = limits
+        self._began_limited = limits.any
         self._quota = limiting.quota(limits)
-        self._usage_file = usage_file
-        self._used, self._began = _read(usage_file)
+        self._file = Usage(usage_file)
+        self._usage = self._file.read()
+        self._used = 0
         self._sent = 0
         self._kept_s = 0.0
         self._bandwidth: float | None = None
@@ -41,6 +40,15 @@ class Governor:
         self._ended = threading.Event()
         self._engine: _Server | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with the file of usage."""
+        return self._file.notes
+
+    def enter(self, root: str) -> None:
+        """The root directory is about to change. Errors: UsageError where the file of usage is outside of it."""
+        self._file.enter(root)
 
     @property
     def active(self) -> bool:
@@ -65,7 +73,7 @@ class Governor:
 
     def replace(self, limits: Limits) -> None:
         """Other limits from now on; clients stay known, and their number stays what it was. Errors: UsageError."""
-        if limits.any and not self._limits.any:
+        if limits.any and not self._began_limited:
             raise UsageError("limits: a server that began without any gets them by a restart")
         admission = limiting.admission(limits, kisses=self._kisses)
         quota = limiting.quota(limits)
@@ -132,31 +140,17 @@ class Governor:
         if self._quota is None:
             return
         begin = self._quota.period(now).begin
-        if begin != self._began:
-            self._began, self._used = begin, 0
-        self._used += fresh
+        self._used = self._usage[begin] = self._usage.get(begin, 0) + fresh
+        self._usage = {begin: self._usage[begin] for begin in {begin, *latest(self._usage)}}
         self._bandwidth = lower(self._bandwidth, self._quota.allowed(now, self._used))
 
     def _keep(self) -> None:
-        """Writes what is used of the quota; a full disk is no reason to stop."""
+        """Writes what is used of the quota."""
         self._kept_s = time.monotonic()
-        if self._usage_file is None or self._quota is None:
-            return
-        draft = f"{self._usage_file}.new"
-        with contextlib.suppress(OSError):
-            Path(draft).write_text(json.dumps({"period_began": self._began, "used": self._used}), encoding="ascii")
-            os.replace(draft, self._usage_file)
-
-
-def _read(path: str | None) -> tuple[int, float]:
-    """What is used, and since when. Errors: UsageError for a file of another kind."""
-    if path is None or not Path(path).exists():
-        return 0, 0.0
-    try:
-        kept = json.loads(Path(path).read_text(encoding="ascii"))
-        return int(kept["used"]), float(kept["period_began"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"usage file '{path}' cannot be read: {error}") from error
+        if self._quota is not None:
+            with self._lock:
+                used = dict(self._usage)
+            self._file.write(used)
 
 
 def _requests(client: dict[str, Any]) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from flatout import text_files, units
@@ -122,7 +122,7 @@ def prefixes(word: str, texts: Sequence[str]) -> Iterator[Prefix]:
             try:
                 yield _prefix(part.strip(), word)
             except ValueError as error:
-                if not Path(part).exists():
+                if not os.path.exists(part):
                     raise UsageError(f"'{part}' is no prefix such as 192.0.2.0/24, and no file") from error
                 yield from _of_file(part, word)
 

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flatout.errors import FlatoutError, UsageError
 from flatout.plan.listen import listen_address, why_not
@@ -38,12 +38,15 @@ def listening(listen: str | Sequence[str], interface: str | None = None) -> List
     Errors: UsageError for a wrong form, an address or interface that is not there, or sockets that were not handed
     over.
     """
-    texts = [listen] if isinstance(listen, str) else list(listen)
-    if not texts:
-        raise UsageError("listen: give at least one address, such as 127.0.0.1:1123 or *:123")
+    given: list[Any] = list(listen) if isinstance(listen, list | tuple) else [listen]
+    texts = [text for text in given if isinstance(text, str)]
+    if not texts or len(texts) < len(given):
+        raise UsageError(f"listen address {listen!r}: give one or more, such as 127.0.0.1:1123 or *:123")
     if interface is not None:
         _check_interface(interface)
     if texts == [INHERITED]:
+        if interface is not None:
+            raise UsageError("interface: the socket unit decides that, by BindToDevice=")
         return Listening([], inherited(), [])
     if INHERITED in texts:
         raise UsageError(f"listen: '{INHERITED}' takes over all sockets; give it alone")

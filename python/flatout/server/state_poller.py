@@ -37,7 +37,8 @@ class StatePoller:
         self._asked += 1
         try:
             self._tell(self._source.poll())
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # Whatever it is: the thread must live, or the state is never replaced again.
             self._failed += 1
             self._why = f"{self._source.describe().get('source', 'the source')}: {error}"
         else:

@@ -68,7 +68,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
                 0
             }
         };
-        if (self.stamps || self.client.timed()) && self.poll_state.ready > 0 {
+        if (self.stamps || self.client.needs_unix_times()) && self.poll_state.ready > 0 {
             self.poll_state.unix_offset = self.clock.unix_offset();
         }
         self.poll_state.ready > 0

@@ -8,7 +8,10 @@
 mod budget;
 mod clients;
 mod prefixes;
+mod spread;
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,6 +21,8 @@ pub use clients::ClientRow;
 use clients::{Client, Clients};
 pub use prefixes::Class;
 use prefixes::Prefixes;
+pub(crate) use spread::Spread;
+use spread::client_bits;
 
 use crate::pace::Random;
 use crate::plan::AdmissionPlan;
@@ -55,8 +60,8 @@ impl Policy {
             tolerance_ns: interval_ns.saturating_mul(u64::from(plan.client_burst.max(1) - 1)),
             leak: u64::from(plan.client_leak),
             kiss: plan.kiss,
-            v4_mask: u32::MAX << (32 - plan.v4_bits.clamp(1, 32)),
-            v6_mask: u64::MAX << (64 - plan.v6_bits.clamp(1, 64)),
+            v4_mask: client_bits(plan).v4_mask(),
+            v6_mask: client_bits(plan).v6_mask(),
         }
     }
 
@@ -90,7 +95,7 @@ impl Admissions {
             policy: Mutex::new([Arc::clone(&policy), policy]),
             budget: Budget::new(plan.bytes_per_s),
             wanted: AtomicU64::new(0),
-            rows: Mutex::new(vec![(0, Vec::new()); workers]),
+            rows: Mutex::new((0..workers).map(|_| (0, clients::no_rows())).collect()),
         }
     }
 
@@ -151,21 +156,25 @@ pub(crate) struct Admission {
     random: Random,
     /// When the bucket of kiss-o'-death packets is full again.
     kisses_until: u64,
+    /// When the last batch began.
+    batch_at: u64,
     /// Whether any rule or bandwidth is in force.
     active: bool,
 }
 
 impl Admission {
-    /// For one worker, with room for so many clients.
+    /// For one worker, with room for so many clients. `seed` need be no secret.
     pub(crate) fn new(shared: Arc<Admissions>, worker: usize, clients: usize, seed: u64) -> Self {
         let policy = Arc::clone(&lock(&shared.policy)[0]);
         Self {
             worker,
             generation: 0,
             policy,
-            clients: Clients::new(clients, seed),
+            // Whoever knew the factor could choose addresses that drive others out.
+            clients: Clients::new(clients, RandomState::new().hash_one(seed)),
             random: Random::new(seed),
             kisses_until: 0,
+            batch_at: 0,
             active: false,
             shared,
         }
@@ -186,17 +195,19 @@ impl Admission {
         if self.shared.wanted.load(Ordering::Relaxed) != self.clients.reported() {
             self.report(now);
         }
+        self.batch_at = now;
     }
 
     /// Looks at a part of the table for the owner's question.
     #[cold]
     fn report(&mut self, now: u64) {
         let question = self.shared.wanted.load(Ordering::Relaxed);
-        if self.clients.look(now)
+        if self.clients.look(now, now.saturating_sub(self.batch_at))
             && let Ok(mut rows) = self.shared.rows.try_lock()
-            && let Some(mine) = rows.get_mut(self.worker)
+            && let Some((answered, mine)) = rows.get_mut(self.worker)
         {
-            *mine = (question, self.clients.take_rows(question));
+            *answered = question;
+            self.clients.swap_rows(question, mine);
         }
     }
 

@@ -123,6 +123,32 @@ fn new_rules_are_taken_over_and_clients_stay_known() {
 }
 
 #[test]
+fn an_old_due_time_of_a_lower_rate_is_forgotten() {
+    let shared = Arc::new(Admissions::new(&AdmissionPlan { client_per_s: 1.0 / 3600.0, ..plan() }, 1));
+    let mut admission = Admission::new(Arc::clone(&shared), 0, 64, 7);
+    assert_eq!(answered(&mut admission, v4(1), SECOND, 10, 0), 1);
+    shared.set(&AdmissionPlan { client_per_s: 10.0, ..plan() });
+    let got = answered(&mut admission, v4(1), 2 * SECOND, 11, 100 * MS);
+    assert_eq!(got, 10, "the new rate, after its first interval");
+}
+
+#[test]
+fn those_who_are_always_answered_do_not_silence_the_others_afterwards() {
+    let prefixes = vec![("10.0.0.0".parse().unwrap(), 8, Class::First)];
+    let mut admission = admission(&AdmissionPlan { prefixes, bytes_per_s: Some(1_000_000), ..plan() });
+    // A minute of ten times the bandwidth.
+    for tick in 0..60_000 {
+        let now = SECOND + tick * MS;
+        admission.begin_batch(now);
+        assert_eq!(admission.decide(v4(0x0a00_0001), now), Verdict::Answer);
+        admission.spend(10_000);
+    }
+    let now = 61 * SECOND;
+    assert_eq!(answered(&mut admission, v4(1), now, 10, 0), 0, "while they do");
+    assert_eq!(answered(&mut admission, v4(1), now + 250 * MS, 10, 0), 10, "and as soon as they do not");
+}
+
+#[test]
 fn the_budget_holds_and_those_who_ask_most_wait() {
     const ANSWER: u64 = 76;
     // 1,000 answers a second; one client wants 2,000 and 400 want 2 each.
@@ -192,6 +218,34 @@ fn as_many_clients_as_there_is_room_for_are_nearly_all_remembered() {
 }
 
 #[test]
+fn nobody_can_know_which_clients_share_a_set() {
+    let shared = Arc::new(Admissions::new(&plan(), 2));
+    let factor = |worker| Admission::new(Arc::clone(&shared), worker, 64, 7).clients.factor();
+    assert_ne!(factor(0), factor(1), "not even with the seed");
+}
+
+#[test]
+fn a_report_takes_little_of_each_turn_and_no_new_memory() {
+    // 2,048 sets.
+    let shared = Arc::new(Admissions::new(&AdmissionPlan { client_per_s: 1.0, ..plan() }, 1));
+    let mut admission = Admission::new(Arc::clone(&shared), 0, 1 << 14, 7);
+    answered(&mut admission, v4(1), SECOND, 5, 0);
+    let turns = |admission: &mut Admission, from: u64, each: u64| {
+        admission.begin_batch(from);
+        let question = shared.ask_for_clients();
+        let mut turn = |n| {
+            admission.begin_batch(from + n * each);
+            Some((n, shared.clients(question)?.len()))
+        };
+        (1..100).find_map(&mut turn).unwrap()
+    };
+    assert_eq!(turns(&mut admission, 2 * SECOND, MS), (8, 1), "256 sets a turn at work");
+    assert_eq!(turns(&mut admission, 3 * SECOND, 50 * MS), (1, 1), "without work more");
+    assert_eq!(turns(&mut admission, 4 * SECOND, 12 * MS), (3, 1));
+    assert!(lock(&shared.rows)[0].1.capacity() > 100, "the two buffers change places");
+}
+
+#[test]
 fn the_owner_sees_those_who_ask_most() {
     let shared = Arc::new(Admissions::new(&AdmissionPlan { client_per_s: 1.0, ..plan() }, 1));
     let mut admission = Admission::new(Arc::clone(&shared), 0, 1024, 7);
@@ -241,6 +295,19 @@ fn prefixes_mean_what_they_say() {
             assert_eq!(class, by_definition(&prefixes, address, other), "{address:#x} {prefixes:?}");
         }
     }
+}
+
+#[test]
+fn prefixes_of_v4_mapped_addresses_are_v4_prefixes() {
+    let all = [("::ffff:10.0.0.0", 104), ("::ffff:192.0.2.1", 128), ("::", 1)];
+    let all = all.map(|(ip, bits)| (ip.parse().unwrap(), bits, Class::Denied));
+    let ready = Prefixes::new(&all, Class::Allowed);
+    let class = |ip: &str| ready.class(ip.parse().unwrap());
+    assert_eq!((class("10.1.2.3"), class("192.0.2.1")), (Class::Denied, Class::Denied));
+    assert_eq!((class("11.0.0.0"), class("192.0.2.2")), (Class::Allowed, Class::Allowed), "::/1 is of v6");
+    assert_eq!((class("2001:db8::1"), class("8000::")), (Class::Denied, Class::Allowed));
+    let mapped = Prefixes::new(&[("::ffff:0.0.0.0".parse().unwrap(), 96, Class::Denied)], Class::Allowed);
+    assert_eq!(mapped.class("255.255.255.255".parse().unwrap()), Class::Denied, "all of v4");
 }
 
 #[test]

@@ -1,37 +1,66 @@
 //! All sockets of a server: for each address one a worker, on one port for all links.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use flatout_net::{Listen, Listener, Server, ServerOptions, balance_by_client};
+use flatout_net::{Listen, Listener, Server, ServerOptions};
 use flatout_wire::Link;
 
 use super::WAIT;
+use super::admission::Spread;
 use crate::plan::ServePlan;
 
 /// How many free ports are tried where one must be free for two links.
 const TRIES: usize = 32;
 const OPTIONS: ServerOptions = ServerOptions { wait: WAIT, tx_stamps: false };
 
+/// A socket of one worker.
+#[derive(Clone)]
+pub(super) struct WorkerSocket {
+    pub(super) server: Arc<Server>,
+    /// Other workers read it too.
+    pub(super) shared: bool,
+    /// This worker counts what the kernel drops there.
+    pub(super) counts_drops: bool,
+}
+
 /// What the workers are given.
 #[derive(Default)]
 pub(super) struct Bound {
     pub(super) addresses: Vec<SocketAddr>,
-    /// Of each worker, one an address.
-    pub(super) sockets: Vec<Vec<Arc<Server>>>,
+    /// Of each worker, one an address; where sockets were handed over, as many as there are.
+    pub(super) sockets: Vec<Vec<WorkerSocket>>,
     /// The same for streams.
     pub(super) listeners: Vec<Vec<(Listener, SocketAddr)>>,
+    /// Of each address: the first socket, and how many there are.
+    groups: Vec<(Arc<Server>, usize)>,
+    pub(super) spread: Spread,
+}
+
+impl Bound {
+    /// Deals the sockets of one address, if there are any, out to the workers.
+    fn deal(&mut self, group: &[Arc<Server>]) {
+        let (Some(first), workers) = (group.first(), self.sockets.len()) else { return };
+        for (worker, sockets) in self.sockets.iter_mut().enumerate() {
+            sockets.extend(dealt(worker, workers, group.len()).map(|n| WorkerSocket {
+                server: Arc::clone(&group[n]),
+                shared: n + group.len() < workers,
+                counts_drops: worker < group.len(),
+            }));
+        }
+        self.groups.push((Arc::clone(first), group.len()));
+    }
 }
 
 /// Binds for all workers, or not at all.
 pub(super) fn all(plan: &ServePlan) -> io::Result<Bound> {
     let workers = plan.workers.max(1);
-    let empty = || (0..workers).map(|_| Vec::new()).collect();
-    let mut bound =
-        Bound { addresses: Vec::new(), sockets: empty(), listeners: (0..workers).map(|_| Vec::new()).collect() };
+    let mut bound = Bound {
+        sockets: vec![Vec::new(); workers],
+        listeners: (0..workers).map(|_| Vec::new()).collect(),
+        ..Bound::default()
+    };
     if plan.inherited.is_empty() {
         let wanted: Vec<_> = (0..plan.listen.len()).map(|n| restricted(plan, n)).collect();
         for listen in &wanted {
@@ -44,7 +73,7 @@ pub(super) fn all(plan: &ServePlan) -> io::Result<Bound> {
         inherit(plan, &mut bound)?;
     }
     if plan.by_client && workers > 1 {
-        spread(&bound)?;
+        bound.spread = Spread::by_client(&bound.groups, &plan.admission)?;
     }
     Ok(bound)
 }
@@ -74,16 +103,17 @@ fn check_free(plan: &ServePlan, listen: &Listen) -> io::Result<()> {
 fn one(plan: &ServePlan, listen: Listen, bound: &mut Bound) -> io::Result<()> {
     let (address, first, listener) = on_one_port(plan, listen.clone())?;
     let listen = Listen { address, ..listen };
+    let mut group: Vec<_> = first.map(Arc::new).into_iter().collect();
     for worker in 1..bound.sockets.len() {
-        if first.is_some() {
-            bound.sockets[worker].push(Arc::new(Server::listen(&listen, OPTIONS)?));
+        if !group.is_empty() {
+            group.push(Arc::new(Server::listen(&listen, OPTIONS)?));
         }
         if listener.is_some() {
             bound.listeners[worker].push((Listener::bind(address)?, address));
         }
     }
-    bound.sockets[0].extend(first.map(Arc::new));
     bound.listeners[0].extend(listener.map(|listener| (listener, address)));
+    bound.deal(&group);
     bound.addresses.push(address);
     Ok(())
 }
@@ -117,9 +147,7 @@ fn firsts(plan: &ServePlan, mut listen: Listen) -> io::Result<(SocketAddr, Optio
     Ok((listen.address, socket, listener))
 }
 
-/// Takes over the sockets that this process was started with: of each address the n-th is the n-th worker's.
-///
-/// Where there are fewer than workers, several workers read one.
+/// Takes over the sockets that this process was started with.
 fn inherit(plan: &ServePlan, bound: &mut Bound) -> io::Result<()> {
     let mut groups: Vec<(SocketAddr, Vec<Arc<Server>>)> = Vec::new();
     for descriptor in &plan.inherited {
@@ -131,24 +159,45 @@ fn inherit(plan: &ServePlan, bound: &mut Bound) -> io::Result<()> {
         }
     }
     for (address, group) in groups {
-        for (worker, sockets) in bound.sockets.iter_mut().enumerate() {
-            sockets.push(Arc::clone(&group[worker % group.len()]));
-        }
         bound.addresses.push(address);
+        bound.deal(&group);
     }
     Ok(())
 }
 
-/// Gives all that one client sends to one worker.
-fn spread(bound: &Bound) -> io::Result<()> {
-    let seed = RandomState::new().hash_one(0_u8) as u32;
-    for (n, first) in bound.sockets.first().into_iter().flatten().enumerate() {
-        // Inherited sockets may be fewer than workers; those that follow repeat them.
-        let repeats = |of: &Vec<Arc<Server>>| of.get(n).is_some_and(|socket| Arc::ptr_eq(socket, first));
-        let group = bound.sockets.iter().skip(1).position(repeats).map_or(bound.sockets.len(), |at| at + 1);
-        if group > 1 {
-            balance_by_client(first, group as u32, seed)?;
-        }
+/// Which of the sockets of one address (at least one) a worker reads: where they are more than the workers several,
+/// where they are fewer one that others read too.
+fn dealt(worker: usize, workers: usize, sockets: usize) -> impl Iterator<Item = usize> {
+    (worker % sockets..sockets).step_by(workers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn every_socket_has_a_worker_and_every_worker_a_socket() {
+        let all = |workers, sockets| (0..workers).map(|worker| dealt(worker, workers, sockets).collect()).collect();
+        let dealt: [Vec<Vec<usize>>; 4] = [all(2, 5), all(3, 3), all(3, 2), all(1, 1)];
+        assert_eq!(dealt[0], [vec![0, 2, 4], vec![1, 3]]);
+        assert_eq!(dealt[1], [[0], [1], [2]]);
+        assert_eq!(dealt[2], [[0], [1], [0]]);
+        assert_eq!(dealt[3], [[0]]);
     }
-    Ok(())
+
+    #[test]
+    fn what_several_workers_read_is_marked_and_counted_by_the_first() {
+        let marks = |workers, sockets| {
+            let listen = || Arc::new(Server::bind("127.0.0.1:0".parse().unwrap(), WAIT).unwrap());
+            let mut bound = Bound { sockets: vec![Vec::new(); workers], ..Bound::default() };
+            bound.deal(&(0..sockets).map(|_| listen()).collect::<Vec<_>>());
+            let marks = |socket: &WorkerSocket| (socket.shared, socket.counts_drops);
+            bound.sockets.iter().map(|of| of.iter().map(marks).collect()).collect()
+        };
+        let marks: [Vec<Vec<(bool, bool)>>; 2] = [marks(3, 2), marks(2, 3)];
+        assert_eq!(marks[0], [[(true, true)], [(false, true)], [(true, false)]]);
+        assert_eq!(marks[1], [vec![(false, true); 2], vec![(false, true)]]);
+    }
 }

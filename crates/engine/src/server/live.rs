@@ -9,10 +9,32 @@ use std::sync::{Arc, Mutex};
 
 use flatout_wire::{LiveState, STATE_WORDS};
 
+use crate::clock::{steady_now, unix_now};
 use crate::published::lock;
 
 /// The words, and behind them when they were told: steady time, Unix time.
 const WORDS: usize = STATE_WORDS + 2;
+
+/// Steady time and Unix time, ns, of one moment: the first of `tries` readings that took at most `most_ns`, else the
+/// shortest. A thread that is put aside between two clocks would see a step of one of them.
+pub(crate) fn read_clocks(most_ns: u64, tries: usize) -> (u64, u64) {
+    read_together(steady_now, unix_now, most_ns, tries)
+}
+
+fn read_together(steady: impl Fn() -> u64, unix: impl Fn() -> u64, most_ns: u64, tries: usize) -> (u64, u64) {
+    let (mut shortest_ns, mut read) = (u64::MAX, (0, 0));
+    for _ in 0..tries {
+        let (before, unix_ns) = (steady(), unix());
+        let took_ns = steady().saturating_sub(before);
+        if took_ns < shortest_ns {
+            (shortest_ns, read) = (took_ns, (before + took_ns / 2, unix_ns));
+        }
+        if took_ns <= most_ns {
+            break;
+        }
+    }
+    read
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -91,6 +113,8 @@ impl LiveReader {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -118,6 +142,27 @@ mod tests {
         }
         // A clock before 1970 reads as 0.
         assert!(reader.read(SECOND, 0).expect("a state").stepped_ns < -(UNIX as i64 / 2));
+    }
+
+    #[test]
+    fn clocks_that_were_read_apart_are_read_again() {
+        const GAPS: [u64; 4] = [300_000_000, 2_000_000, 900_000_000, 100];
+        let (steady_ns, reads) = (Cell::new(0), Cell::new(0));
+        let read = |most_ns, tries| {
+            steady_ns.set(0);
+            reads.set(0);
+            let unix = || {
+                let told = UNIX + steady_ns.get();
+                // The thread is put aside behind the reading.
+                steady_ns.set(steady_ns.get() + GAPS[reads.replace(reads.get() + 1)]);
+                told
+            };
+            let (steady, unix) = read_together(|| steady_ns.get(), unix, most_ns, tries);
+            ((UNIX + steady).abs_diff(unix), reads.get())
+        };
+        assert_eq!(read(1_000_000, 4), (50, 4));
+        assert_eq!(read(1_000_000, 3), (1_000_000, 3), "the shortest of all");
+        assert_eq!(read(50_000_000, 3), (1_000_000, 2), "the first that is short enough");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Method: each turn of a worker's loop counts, and the supervisor looks at these counts. It counts its own looks and
 //! reads no clock: a process that was stopped as a whole replaces nobody. The sockets outlive the worker, so what has
-//! arrived meanwhile waits in them for the next one. Never on the data path.
+//! arrived meanwhile waits in them for the next one; those of a worker that is given up are closed. Never on the data
+//! path.
 
 use std::any::Any;
 use std::io;
@@ -19,6 +20,9 @@ use crate::published::{Published, lock};
 const LOOK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 50 });
 /// Looks without a turn of the loop, after which a worker counts as stalled: 2 s.
 const STALLED: u32 = 40;
+/// Looks between two replacements at most, 5 s, and how long a worker lives whose end is no repetition: 10 s.
+const PAUSE_MOST: u32 = 100;
+const LIVED: u32 = 200;
 /// A worker that ended by errors after fewer turns has never received anything: its successor would not either.
 const WORKED: u64 = 2 * TRIES as u64;
 
@@ -44,7 +48,18 @@ impl Post {
     pub(crate) fn goes_on(&self) -> bool {
         // Written by the worker alone: no need for an atomic addition.
         self.turns.store(self.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        !self.replaced.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed)
+        !self.is_replaced() && !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Another worker takes its sockets over.
+    pub(crate) fn replace(&self) {
+        self.replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another worker has taken its sockets over.
+    #[inline]
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
     }
 }
 
@@ -60,16 +75,48 @@ pub(super) type Work = dyn FnOnce(&Post, &Published<Served>, u64) -> Result<(), 
 /// Makes a worker, and its successors.
 pub(super) type MakeWork = dyn Fn() -> Box<Work> + Send;
 
+type Thread = JoinHandle<Result<(), String>>;
+
 struct Watched {
     worker: usize,
     cpu: Option<usize>,
-    make: Box<MakeWork>,
+    /// It holds the sockets; `None`: given up.
+    make: Option<Box<MakeWork>>,
     post: Arc<Post>,
-    /// None where it could not be started, or was given up.
-    thread: Option<JoinHandle<Result<(), String>>>,
+    /// `None` where it has ended.
+    thread: Option<Thread>,
+    published: Arc<Published<Served>>,
+    /// The sum of what threads before it counted.
+    ended: Arc<Published<Served>>,
+    /// Looks since it was started, and those of them without a turn.
+    lived: u32,
     turns: u64,
     still: u32,
-    given_up: bool,
+    pauses: Pauses,
+    /// Why it is replaced, and after how many looks.
+    due: Option<(Trouble, u32)>,
+}
+
+/// How long a worker that ends again and again is not replaced.
+struct Pauses {
+    next: u32,
+}
+
+impl Pauses {
+    /// Looks until the replacement of one that has lived for so many.
+    fn after(&mut self, lived: u32) -> u32 {
+        let pause = if lived >= LIVED { 1 } else { self.next };
+        self.next = (2 * pause).min(PAUSE_MOST);
+        pause
+    }
+}
+
+/// A thread that was replaced while it did not move.
+struct Stalled {
+    /// Its place in `watched`.
+    of: usize,
+    thread: Thread,
+    published: Arc<Published<Served>>,
 }
 
 /// Threads, and what they leave.
@@ -79,8 +126,7 @@ pub(super) struct Supervisor {
     failures: Arc<Mutex<Vec<String>>>,
     replacements: Arc<Replacements>,
     watched: Vec<Watched>,
-    /// Replaced while they did not move.
-    stalled: Vec<JoinHandle<Result<(), String>>>,
+    stalled: Vec<Stalled>,
 }
 
 impl Supervisor {
@@ -96,9 +142,23 @@ impl Supervisor {
     /// Starts worker number `worker`. Errors: no threads left.
     pub(super) fn start(&mut self, worker: usize, cpu: Option<usize>, make: Box<MakeWork>) -> io::Result<()> {
         let post = Arc::new(Post::new(Arc::clone(&self.stop)));
-        let thread = self.spawn(worker, cpu, make(), Arc::clone(&post))?;
-        let watched = Watched { worker, cpu, make, post, thread: Some(thread), turns: 0, still: 0, given_up: false };
-        self.watched.push(watched);
+        let (thread, published) = self.spawn(worker, cpu, make(), Arc::clone(&post))?;
+        let ended = Arc::<Published<Served>>::default();
+        lock(&self.published)[worker].push(Arc::clone(&ended));
+        self.watched.push(Watched {
+            worker,
+            cpu,
+            make: Some(make),
+            post,
+            thread: Some(thread),
+            published,
+            ended,
+            lived: 0,
+            turns: 0,
+            still: 0,
+            pauses: Pauses { next: 1 },
+            due: None,
+        });
         Ok(())
     }
 
@@ -108,35 +168,26 @@ impl Supervisor {
         cpu: Option<usize>,
         work: Box<Work>,
         post: Arc<Post>,
-    ) -> io::Result<JoinHandle<Result<(), String>>> {
+    ) -> io::Result<(Thread, Arc<Published<Served>>)> {
         let published = Arc::<Published<Served>>::default();
         let theirs = Arc::clone(&published);
-        let counted = {
-            let mut all = lock(&self.published);
-            let of_worker = &mut all[worker];
-            let counted = of_worker.iter().map(|earlier| earlier.read().kernel_drops).sum();
-            of_worker.push(published);
-            counted
-        };
-        thread::Builder::new().name("flatout-serve".into()).spawn(move || {
+        let counted = lock(&self.published)[worker].iter().map(|earlier| earlier.read().kernel_drops).sum();
+        let thread = thread::Builder::new().name("flatout-serve".into()).spawn(move || {
             if let Some(cpu) = cpu {
                 // A CPU that has gone since the plan was made: the scheduler's choice will do.
                 let _ = flatout_net::pin(cpu);
             }
             work(&post, &theirs, counted)
-        })
+        })?;
+        lock(&self.published)[worker].push(Arc::clone(&published));
+        Ok((thread, published))
     }
 
     /// Looks after the workers until they are stopped, and waits for them.
     pub(super) fn watch(mut self) {
         while !self.stop.load(Ordering::Relaxed) {
             thread::park_timeout(LOOK);
-            for n in 0..self.watched.len() {
-                if let Some(why) = self.watched[n].trouble() {
-                    self.replace(n, why);
-                }
-            }
-            self.stalled.retain(|thread| !thread.is_finished());
+            self.look();
         }
         for thread in self.watched.into_iter().filter_map(|watched| watched.thread) {
             // What one that panicked had counted was published before.
@@ -146,26 +197,74 @@ impl Supervisor {
         }
     }
 
-    fn replace(&mut self, n: usize, why: Trouble) {
+    fn look(&mut self) {
+        while let Some(at) = self.stalled.iter().position(|stalled| stalled.thread.is_finished()) {
+            let stalled = self.stalled.swap_remove(at);
+            self.add_up(stalled.of, &stalled.published);
+        }
+        for n in 0..self.watched.len() {
+            if self.watched[n].due.is_none() {
+                self.examine(n);
+            }
+            match self.watched[n].due.take() {
+                Some((why, 0)) => self.replace(n, why),
+                due => self.watched[n].due = due.map(|(why, looks)| (why, looks - 1)),
+            }
+        }
+    }
+
+    /// Decides whether a worker is to be replaced, and when.
+    fn examine(&mut self, n: usize) {
+        let watched = &mut self.watched[n];
+        let Some(why) = watched.trouble() else { return };
         if self.stop.load(Ordering::Relaxed) {
             return;
         }
-        let watched = &mut self.watched[n];
-        if let Trouble::Failed(why) = &why
-            && watched.post.turns.load(Ordering::Relaxed) <= WORKED
-        {
-            watched.given_up = true;
-            lock(&self.failures).push(why.clone());
-            return;
+        match why {
+            // Two threads that do not move: a third would not either.
+            Trouble::Stalled if self.stalled.iter().any(|stalled| stalled.of == n) => {}
+            Trouble::Stalled => watched.due = Some((why, 0)),
+            Trouble::Failed(why) if watched.post.turns.load(Ordering::Relaxed) <= WORKED => {
+                watched.make = None;
+                lock(&self.failures).push(why);
+            }
+            Trouble::Failed(_) | Trouble::Panicked(_) => {
+                watched.due = Some((why, watched.pauses.after(watched.lived) - 1));
+                let ended = Arc::clone(&watched.published);
+                self.add_up(n, &ended);
+            }
         }
-        watched.post.replaced.store(true, Ordering::Relaxed);
-        self.stalled.extend(watched.thread.take());
-        let post = Arc::new(Post::new(Arc::clone(&self.stop)));
-        let (worker, cpu, work) = (watched.worker, watched.cpu, (watched.make)());
-        // Where there is no thread to be had the next look tries again.
-        let Ok(thread) = self.spawn(worker, cpu, work, Arc::clone(&post)) else { return };
+    }
+
+    /// Adds what a thread that has ended counted to the sum of those before it, so that their number may grow.
+    fn add_up(&self, n: usize, counted: &Arc<Published<Served>>) {
+        let watched = &self.watched[n];
+        // Who reads the counters meanwhile waits.
+        let mut all = lock(&self.published);
+        all[watched.worker].retain(|published| !Arc::ptr_eq(published, counted));
+        let mut sum = watched.ended.read();
+        sum += &counted.read();
+        watched.ended.publish(&sum);
+    }
+
+    fn replace(&mut self, n: usize, why: Trouble) {
         let watched = &mut self.watched[n];
-        (watched.post, watched.thread, watched.turns, watched.still) = (post, Some(thread), 0, 0);
+        let Some(make) = watched.make.as_ref().filter(|_| !self.stop.load(Ordering::Relaxed)) else { return };
+        watched.post.replace();
+        if let Some(thread) = watched.thread.take() {
+            self.stalled.push(Stalled { of: n, thread, published: Arc::clone(&watched.published) });
+        }
+        let post = Arc::new(Post::new(Arc::clone(&self.stop)));
+        let (worker, cpu, work) = (watched.worker, watched.cpu, make());
+        let spawned = self.spawn(worker, cpu, work, Arc::clone(&post));
+        let watched = &mut self.watched[n];
+        let Ok((thread, published)) = spawned else {
+            // There are no threads to be had.
+            watched.due = Some((why, watched.pauses.after(0) - 1));
+            return;
+        };
+        (watched.post, watched.thread, watched.published) = (post, Some(thread), published);
+        (watched.lived, watched.turns, watched.still) = (0, 0, 0);
         self.replacements.count.fetch_add(1, Ordering::Relaxed);
         *lock(&self.replacements.last) = why.text();
     }
@@ -175,7 +274,6 @@ enum Trouble {
     Failed(String),
     Panicked(String),
     Stalled,
-    Unstarted,
 }
 
 impl Trouble {
@@ -184,7 +282,6 @@ impl Trouble {
             Self::Failed(why) => why,
             Self::Panicked(what) => format!("it panicked: {what}"),
             Self::Stalled => "it stalled".into(),
-            Self::Unstarted => "there was no thread".into(),
         }
     }
 }
@@ -192,11 +289,8 @@ impl Trouble {
 impl Watched {
     /// Why this worker has to be replaced; `None`: it works, or was given up.
     fn trouble(&mut self) -> Option<Trouble> {
-        if self.given_up {
-            return None;
-        }
-        let Some(thread) = &self.thread else { return Some(Trouble::Unstarted) };
-        if thread.is_finished() {
+        self.lived = self.lived.saturating_add(1);
+        if self.thread.as_ref()?.is_finished() {
             return match self.thread.take()?.join() {
                 Ok(Ok(())) => Some(Trouble::Failed("it ended".into())),
                 Ok(Err(why)) => Some(Trouble::Failed(why)),

@@ -5,13 +5,15 @@
 //! for its own stamp of one answer: the differences are a live histogram, and the bound comes from them. A stamp that
 //! turns out to be late takes the bound away. Some protocols are also told when an answer left: interleaved NTP.
 
-use std::collections::VecDeque;
+use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use flatout_net::{Batch, ServerSet, TxStampReader};
 use flatout_wire::{AnswerStamps, Responder};
 
 use super::Served;
+use super::stamp_numbers::{RETRY_NS, StampNumbers};
 use crate::clock::{unique, unix_now};
 use crate::histogram::Durations;
 use crate::pace::Random;
@@ -20,12 +22,6 @@ use crate::pace::Random;
 const AT_ONCE: usize = 32;
 /// Between two samples, ns.
 const SAMPLE_NS: u64 = 1_000_000;
-/// The same where the kernel gives no stamps.
-const RETRY_NS: u64 = 10_000_000_000;
-/// After so many turns of the loop a stamp will not come.
-const PATIENCE: u32 = 64;
-/// Stamps awaited at once, at most; the kernel keeps unread ones in the receive buffer's memory.
-const AWAITED: usize = 256;
 /// How often samples go to the shared histogram, ns.
 const SHARE_NS: u64 = 500_000_000;
 /// Further apart: the clock was set in between.
@@ -34,14 +30,7 @@ const STEP_NS: u64 = 1_000_000_000;
 /// All workers' differences between the kernel's stamps and those in answers, ns.
 pub(super) type SharedErrors = Arc<Mutex<Durations>>;
 
-/// An answer of which the kernel's stamp is awaited.
-#[derive(Clone, Copy, Debug)]
-struct Awaited {
-    socket: usize,
-    id: u32,
-    purpose: Purpose,
-}
-
+/// What a stamp of the kernel is for.
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     Sample(Sample),
@@ -63,14 +52,11 @@ pub(super) struct Transmit {
     reader: TxStampReader,
     /// Of each queued answer.
     queued: Vec<AnswerStamps>,
-    /// Of each socket: the number of the next stamp.
-    ids: Vec<u32>,
-    awaited: VecDeque<Awaited>,
-    /// Turns of the loop without a stamp while some were awaited.
-    turns: u32,
+    /// Of each socket.
+    numbers: Vec<StampNumbers<Purpose>>,
+    /// The answers of one call whose stamps are asked for.
+    asked: Vec<(usize, Purpose)>,
     sample_at_ns: u64,
-    /// Until then the kernel is not asked for stamps: it gave none.
-    silent_until_ns: u64,
     share_at_ns: u64,
     spacing: Spacing,
     random: Random,
@@ -79,25 +65,30 @@ pub(super) struct Transmit {
 }
 
 impl Transmit {
-    /// For a worker's sockets. A kernel that refuses to stamp leaves the stamps without a histogram.
-    pub(super) fn new(sockets: &ServerSet, slots: usize, shared: SharedErrors) -> Self {
-        for server in (0..sockets.count()).filter_map(|n| sockets.nth(n)) {
-            let _ = server.enable_tx_stamps();
-        }
+    /// For a worker's sockets; `shared`: which of them others read too, so that stamps could be these others'. A kernel
+    /// that refuses to stamp leaves the stamps without a histogram.
+    pub(super) fn new(sockets: &ServerSet, shared: &[bool], slots: usize, errors: SharedErrors) -> Self {
+        let stamped = |n: usize| {
+            let own = !shared.get(n).copied().unwrap_or(true);
+            StampNumbers::new(own && sockets.nth(n).is_some_and(|server| server.enable_tx_stamps().is_ok()))
+        };
         Self {
             reader: TxStampReader::new(),
             queued: Vec::with_capacity(slots),
-            ids: vec![0; sockets.count()],
-            awaited: VecDeque::with_capacity(AWAITED),
-            turns: 0,
+            numbers: (0..sockets.count()).map(stamped).collect(),
+            asked: Vec::with_capacity(AT_ONCE),
             sample_at_ns: 0,
-            silent_until_ns: 0,
             share_at_ns: 0,
             spacing: Spacing::default(),
             random: Random::new(unique()),
             errors: Durations::new(),
-            shared,
+            shared: errors,
         }
+    }
+
+    /// Another worker has taken the sockets over: stamps that this one asked for would confuse it.
+    pub(super) fn retire(&mut self) {
+        self.numbers.iter_mut().for_each(StampNumbers::retire);
     }
 
     /// Notes what the answer that was queued last needs.
@@ -108,39 +99,67 @@ impl Transmit {
         }
     }
 
-    /// Stamps and sends all queued answers; returns how many were sent.
+    /// Stamps and sends all queued answers; returns how many were sent. Those behind one that fails are stamped again:
+    /// they leave earlier than in one call.
     pub(super) fn send(&mut self, sockets: &ServerSet, batch: &mut Batch, responder: &impl Responder) -> usize {
         let queued = batch.answers();
-        let (mut sent, mut chosen) = (0, None);
-        for first in (0..queued).step_by(AT_ONCE) {
+        let (mut first, mut sent, mut chosen) = (0, 0, None);
+        while first < queued {
             let (count, before_ns) = (AT_ONCE.min(queued - first), unix_now());
             if first == 0 {
                 chosen = self.chosen(queued, before_ns);
             }
-            let spacing_ns = self.spacing.bound_ns(before_ns);
-            for n in first..first + count {
-                let stamps = self.queued.get(n).copied().unwrap_or_default();
-                let place = (n - first) as u64;
-                let stamped_ns = before_ns + place * spacing_ns;
-                if stamps.at_send {
-                    responder.stamp(stamped_ns, batch.queued(n));
-                }
-                let sample = (chosen == Some(n) && stamps.at_send).then_some(Purpose::Sample(Sample {
-                    place,
-                    before_ns,
-                    stamped_ns,
-                }));
-                if let Some(purpose) = stamps.tell.map(Purpose::Tell).or(sample)
-                    && self.ask(sockets.current(), purpose, before_ns)
-                {
-                    batch.request_stamp(n);
-                }
-            }
-            sent += sockets.server().map_or(0, |server| server.send_some(batch, first, count));
+            let call = first..first + count;
+            self.stamp(call, before_ns, (sockets.current(), chosen), batch, responder);
+            let left = sockets.server().map_or(0, |server| server.send_some(batch, first, count));
+            self.note(sockets.current(), first + left, before_ns, batch);
+            sent += left;
+            first += left + usize::from(left < count);
         }
         batch.clear_answers();
         self.queued.clear();
         sent
+    }
+
+    /// Stamps the answers of one call, and asks the kernel for its stamps of those that need them or are chosen.
+    fn stamp(
+        &mut self,
+        call: Range<usize>,
+        before_ns: u64,
+        (socket, chosen): (usize, Option<usize>),
+        batch: &mut Batch,
+        responder: &impl Responder,
+    ) {
+        let (first, spacing_ns) = (call.start, self.spacing.bound_ns(before_ns));
+        for n in call {
+            let stamps = self.queued.get(n).copied().unwrap_or_default();
+            let place = (n - first) as u64;
+            let stamped_ns = before_ns + place * spacing_ns;
+            if stamps.at_send {
+                responder.stamp(stamped_ns, batch.queued(n));
+            }
+            let sampled = chosen == Some(n) && stamps.at_send;
+            let sample = sampled.then_some(Purpose::Sample(Sample { place, before_ns, stamped_ns }));
+            if let Some(purpose) = stamps.tell.map(Purpose::Tell).or(sample)
+                && self.numbers.get(socket).is_some_and(|numbers| numbers.may_ask(before_ns, self.asked.len()))
+            {
+                batch.request_stamp(n);
+                self.asked.push((n, purpose));
+            }
+        }
+    }
+
+    /// Notes that all answers of a call before the one at `end` left. That one, if there is one, failed; those behind it
+    /// were not tried.
+    fn note(&mut self, socket: usize, end: usize, before_ns: u64, batch: &mut Batch) {
+        let Some(numbers) = self.numbers.get_mut(socket) else { return };
+        for (n, purpose) in self.asked.drain(..) {
+            match n.cmp(&end) {
+                Ordering::Less => numbers.left(purpose, before_ns),
+                Ordering::Equal => numbers.lose(before_ns),
+                Ordering::Greater => batch.withdraw_stamp(n),
+            }
+        }
     }
 
     /// Which answer of a batch is to be sampled, if one is.
@@ -154,64 +173,32 @@ impl Transmit {
         Some((self.random.bits() % queued as u64) as usize)
     }
 
-    /// Whether the kernel is to be asked for a stamp.
-    fn ask(&mut self, socket: usize, purpose: Purpose, now_ns: u64) -> bool {
-        let silent = now_ns < self.silent_until_ns && self.silent_until_ns - now_ns <= RETRY_NS;
-        let Some(next) = self.ids.get_mut(socket) else { return false };
-        if silent || self.awaited.len() >= AWAITED {
-            return false;
-        }
-        self.awaited.push_back(Awaited { socket, id: *next, purpose });
-        *next = next.wrapping_add(1);
-        true
-    }
-
-    /// Reads the stamps that are awaited, once they are there. `idle`: nothing came, so stamps that nobody awaits any
-    /// more, which would wake the worker again and again, are read too.
+    /// Reads the stamps that are awaited, once they are there. `idle`: nothing came, so what else the sockets have, which
+    /// would wake the worker again and again, is read too.
     pub(super) fn collect(&mut self, sockets: &ServerSet, responder: &impl Responder, served: &mut Served, idle: bool) {
-        while let Some(socket) = self.awaited.front().map(|first| first.socket) {
-            if !self.read(sockets, socket, responder, served) {
-                break;
+        for socket in 0..self.numbers.len() {
+            let wanted = |numbers: &StampNumbers<Purpose>| idle || numbers.waits();
+            while self.numbers.get(socket).is_some_and(wanted) && self.read(sockets, socket, responder, served) {}
+            if let Some(numbers) = self.numbers.get_mut(socket)
+                && numbers.turn()
+            {
+                numbers.give_up(unix_now());
             }
-            self.turns = 0;
-        }
-        if self.awaited.is_empty() {
-            self.turns = 0;
-            if idle {
-                (0..sockets.count()).for_each(|socket| {
-                    self.read(sockets, socket, responder, served);
-                });
-            }
-            return;
-        }
-        self.turns += 1;
-        if self.turns >= PATIENCE {
-            self.turns = 0;
-            self.awaited.clear();
-            self.silent_until_ns = unix_now() + RETRY_NS;
         }
     }
 
     /// Reads what one socket has; returns whether that was anything.
     fn read(&mut self, sockets: &ServerSet, socket: usize, responder: &impl Responder, served: &mut Served) -> bool {
-        let Some(server) = sockets.nth(socket) else { return false };
+        let (Some(server), Some(numbers)) = (sockets.nth(socket), self.numbers.get_mut(socket)) else { return false };
         let Ok(stamps) = self.reader.read(server) else { return false };
         for stamp in stamps {
-            let found = take(&mut self.awaited, socket, stamp.id);
-            let Some(purpose) = found else {
-                // Asked for by the worker before, given up, or not sent: the numbers go on from here.
-                self.awaited.retain(|awaited| awaited.socket != socket);
-                if let Some(next) = self.ids.get_mut(socket) {
-                    *next = stamp.id.wrapping_add(1);
-                }
-                continue;
-            };
-            match purpose {
-                Purpose::Tell(key) => responder.left(key, stamp.unix_ns),
-                Purpose::Sample(sample) => {
+            match numbers.take(stamp) {
+                Some(Purpose::Tell(key)) => responder.left(key, stamp.unix_ns),
+                Some(Purpose::Sample(sample)) => {
                     self.spacing.note(&sample, stamp.unix_ns);
                     compare(&sample, stamp.unix_ns, &mut self.errors, &mut self.spacing, served);
                 }
+                None => {}
             }
         }
         !stamps.is_empty()
@@ -228,18 +215,6 @@ impl Transmit {
             self.share_at_ns = now_ns + SHARE_NS;
         }
     }
-}
-
-/// What the stamp with this number is for. Those before it on its socket will not come any more.
-fn take(awaited: &mut VecDeque<Awaited>, socket: usize, id: u32) -> Option<Purpose> {
-    let found = awaited.iter().position(|awaited| (awaited.socket, awaited.id) == (socket, id))?;
-    let purpose = awaited.get(found).map(|awaited| awaited.purpose);
-    let mut n = 0;
-    awaited.retain(|awaited| {
-        n += 1;
-        n > found + 1 || awaited.socket != socket
-    });
-    purpose
 }
 
 /// How far the stamp in an answer is from the kernel's.
@@ -301,6 +276,14 @@ impl Spacing {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+    use std::net::UdpSocket;
+    use std::time::{Duration, Instant};
+
+    use flatout_net::{Meta, Server};
+    use flatout_wire::{RequestContext, Table};
+
     use super::*;
 
     const BEFORE: u64 = 1_800_000_000_000_000_000;
@@ -352,13 +335,115 @@ mod tests {
         assert_eq!(served.tx_sampled, 2, "a clock that was set is no error of the stamps");
     }
 
+    /// Keeps what it is told of departures.
+    #[derive(Clone)]
+    struct Told(Arc<Mutex<Vec<(u64, u64)>>>);
+
+    impl Responder for Told {
+        fn answer(
+            &self,
+            _: Table<'_>,
+            _: &RequestContext,
+            _: &mut [u8],
+            length: usize,
+        ) -> Result<usize, flatout_wire::DropReason> {
+            Ok(length)
+        }
+
+        fn left(&self, key: u64, unix_ns: u64) {
+            self.0.lock().unwrap().push((key, unix_ns));
+        }
+    }
+
+    struct Rig {
+        sockets: ServerSet,
+        batch: Batch,
+        transmit: Transmit,
+        told: Told,
+        client: UdpSocket,
+        /// Of each answer that was to be told: the clock before and after.
+        left: Vec<(u64, u64)>,
+    }
+
+    impl Rig {
+        fn new(shared: bool) -> Self {
+            let server = Server::bind("127.0.0.1:0".parse().unwrap(), Duration::from_secs(5)).unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.connect(server.address().unwrap()).unwrap();
+            let sockets = ServerSet::new(vec![Arc::new(server)], Duration::from_secs(5));
+            let transmit = Transmit::new(&sockets, &[shared], 8, Arc::default());
+            let (batch, told) = (Batch::new(8, 64, true), Told(Arc::default()));
+            Self { sockets, batch, transmit, told, client, left: Vec::new() }
+        }
+
+        /// Sends an answer that is to be told, behind one to nowhere where there is `failing`: whether that was to be told
+        /// too; and reads stamps where `reads`.
+        fn answer(&mut self, failing: Option<bool>, reads: bool) {
+            self.client.send(b"request").unwrap();
+            assert_eq!(self.sockets.receive(&mut self.batch).unwrap(), 1);
+            self.batch.deliver(1, b"from nowhere", Meta::default());
+            let mut served = Served::default();
+            let nowhere = failing.map(|told| (1, told.then_some(u64::MAX)));
+            for (slot, tell) in nowhere.into_iter().chain([(0, Some(self.left.len() as u64))]) {
+                self.batch.answer(slot, 7);
+                self.transmit.queue(AnswerStamps { at_send: true, tell }, &mut served);
+            }
+            let before = unix_now();
+            assert_eq!(self.transmit.send(&self.sockets, &mut self.batch, &self.told), 1);
+            self.left.push((before, unix_now()));
+            if reads {
+                self.transmit.collect(&self.sockets, &self.told, &mut served, false);
+            }
+        }
+
+        /// How many were told, each with its own time.
+        fn told(&self) -> usize {
+            let told = self.told.0.lock().unwrap();
+            for (key, at) in told.iter() {
+                let (before, after) = self.left[*key as usize];
+                assert!((before..=after).contains(at), "number {key} of {}: {at}", self.left.len());
+            }
+            told.len()
+        }
+    }
+
     #[test]
-    fn stamps_are_matched_by_socket_and_number() {
-        let tell = |socket, id| Awaited { socket, id, purpose: Purpose::Tell(u64::from(id)) };
-        let mut awaited = VecDeque::from([tell(0, 7), tell(1, 7), tell(0, 8), tell(0, 9)]);
-        assert!(take(&mut awaited, 0, 6).is_none());
-        assert!(matches!(take(&mut awaited, 0, 8), Some(Purpose::Tell(8))));
-        let left: Vec<_> = awaited.iter().map(|awaited| (awaited.socket, awaited.id)).collect();
-        assert_eq!(left, [(1, 7), (0, 9)], "the one before it on its socket is given up");
+    fn an_answer_that_fails_takes_no_other_s_stamp() {
+        let mut rig = Rig::new(false);
+        let begun = Instant::now();
+        while rig.told() < 10 {
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            rig.answer(None, true);
+        }
+        for told in 11..20 {
+            rig.answer(Some(false), true);
+            assert_eq!(rig.told(), told, "one that failed and was not to be told takes no number");
+        }
+        for reads in [true, false] {
+            let before = rig.told();
+            rig.answer(Some(true), reads);
+            rig.answer(None, reads);
+            while rig.told() < before + 10 {
+                assert!(begun.elapsed() < Duration::from_secs(5));
+                rig.answer(None, true);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_on_a_socket_that_others_read() {
+        let mut rig = Rig::new(true);
+        (0..20).for_each(|_| rig.answer(None, true));
+        assert_eq!(rig.told(), 0);
+        assert!(rig.transmit.reader.read(rig.sockets.nth(0).unwrap()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_that_was_replaced_asks_for_nothing() {
+        let mut rig = Rig::new(false);
+        rig.answer(None, true);
+        rig.transmit.retire();
+        (0..20).for_each(|_| rig.answer(None, true));
+        assert_eq!(rig.told(), 0);
     }
 }

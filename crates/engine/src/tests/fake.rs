@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use flatout_net::{Batch, CallError, Datagrams, Meta, Refused, SendResult};
 use flatout_wire::ntp::{Ntp, NtpResponder};
-use flatout_wire::{Protocol, RequestContext, Responder, Table};
+use flatout_wire::{Protocol, ProtocolOption, RequestContext, Responder, Table};
 
 use crate::clock::Clock;
 
@@ -160,7 +160,7 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
         Self {
             world,
             script,
-            responder: Ntp::responder(&[]).unwrap(),
+            responder: Ntp::responder(&[ProtocolOption { name: "interleaved", value: 1 }]).unwrap(),
             flying: BinaryHeap::new(),
             inboxes: (0..flows).map(|_| Inbox::default()).collect(),
             ready: Vec::new(),
@@ -222,6 +222,9 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
             ..RequestContext::default()
         };
         let length = self.responder.answer(Table::default(), &context, &mut packet, request.len()).unwrap();
+        if let Some(answer) = self.responder.stamps().tell {
+            self.responder.left(answer, unix_ns + 1);
+        }
         packet.truncate(length);
         packet
     }
@@ -229,15 +232,23 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
     /// Sends one datagram; tells if it stays here instead.
     fn carry_out(&mut self, asked: Asked, request: &[u8]) -> Option<SendResult> {
         let (at, flow) = (asked.at, asked.flow);
+        let outcome = (self.script)(asked);
+        match outcome {
+            SendOutcome::DropHere => return Some(SendResult::Dropped),
+            SendOutcome::Full => return Some(SendResult::Full),
+            SendOutcome::Fail(errno) => return Some(SendResult::Failed(errno)),
+            _ => {}
+        }
+        // What has not left is not answered.
         let answer = self.answer(request, at);
-        match (self.script)(asked) {
+        match outcome {
             SendOutcome::Answer(delay) => self.launch(at + delay, flow, &answer),
             SendOutcome::Unstamped(delay) => {
                 let (at, bytes) = (at + delay, answer);
                 self.deliver(Arrival { at, order: 0, flow, refusal: false, stamped: false, bytes })
             }
             SendOutcome::Twice(one, other) => self.launch(at + one, flow, &answer).launch(at + other, flow, &answer),
-            SendOutcome::Drop => self,
+            SendOutcome::Drop | SendOutcome::DropHere | SendOutcome::Full | SendOutcome::Fail(_) => self,
             SendOutcome::Corrupt(delay, byte) => {
                 let mut answer = answer;
                 answer[byte] = !answer[byte];
@@ -250,9 +261,6 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
             SendOutcome::AnswerThenRefuse(one, other) => {
                 self.launch(at + one, flow, &answer).refuse(at + other, flow, request)
             }
-            SendOutcome::DropHere => return Some(SendResult::Dropped),
-            SendOutcome::Full => return Some(SendResult::Full),
-            SendOutcome::Fail(errno) => return Some(SendResult::Failed(errno)),
         };
         None
     }

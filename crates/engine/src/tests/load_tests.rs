@@ -60,6 +60,19 @@ fn requests_that_leave_alone_take_the_next_flow_each() {
 }
 
 #[test]
+fn a_reference_is_used_by_a_request_that_leaves() {
+    let mut tried = None;
+    let rig = Rig { options: vec![("interleaved", 1)], flows: 4, ..Rig::default() };
+    let reported = rig.run(|asked| match asked.serial {
+        serial if serial % 10 == 0 && tried.replace(serial) != Some(serial) => SendOutcome::Full,
+        _ => SendOutcome::Answer(QUICK),
+    });
+    // The first answer of a flow is basic, and so is the second: the server keeps departures for those who refer only.
+    let of = |word| reported.counts.tallies[tally(word)];
+    assert_eq!((reported.counts.answered, of("basic"), of("interleaved")), (1_000, 8, 992));
+}
+
+#[test]
 fn each_fate_is_reported_for_its_request() {
     let reported = Rig::default().run(|asked| match asked.serial % 10 {
         0 => SendOutcome::Drop,

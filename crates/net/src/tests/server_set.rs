@@ -4,9 +4,10 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 
 use super::{Batch, PATIENCE, Server, server};
-use crate::{Listen, ServerOptions, ServerSet, balance_by_client};
+use crate::{ClientBits, Listen, ServerOptions, ServerSet, balance_by_client};
 
 const OPTIONS: ServerOptions = ServerOptions { wait: PATIENCE, tx_stamps: false };
+const ADDRESSES: ClientBits = ClientBits { v4: 32, v6: 64 };
 
 /// Receives until `count` datagrams came, and answers all.
 fn serve(set: &mut ServerSet, count: usize) -> Vec<usize> {
@@ -65,7 +66,7 @@ fn group(at: &str, sockets: u32) -> Vec<Server> {
     let address = first.address().unwrap();
     let mut group = vec![first];
     group.extend((1..sockets).map(|_| server(&address.to_string())));
-    balance_by_client(&group[0], sockets, 7).unwrap();
+    balance_by_client(&group[0], sockets, 7, ADDRESSES).unwrap();
     group
 }
 
@@ -95,6 +96,24 @@ fn one_client_reaches_one_socket_from_all_its_ports() {
         assert_eq!(counts.iter().filter(|&&count| count == 32).count(), 1, "127.0.0.{host}: {counts:?}");
         assert_eq!(counts.iter().sum::<usize>(), 32);
     }
+}
+
+#[test]
+fn a_prefix_reaches_one_socket_and_its_bits_may_change() {
+    let group = group("127.0.0.1:0", 4);
+    let address = group[0].address().unwrap();
+    let reached = |bits: u8, prefix: u32| {
+        balance_by_client(&group[0], 4, 7, ClientBits { v4: bits, v6: 48 }).unwrap();
+        for host in 1..=32 {
+            let source = std::net::Ipv4Addr::from(prefix + host);
+            UdpSocket::bind((source, 0)).unwrap().send_to(b"x", address).unwrap();
+        }
+        received(&group).into_iter().filter(|count| *count > 0).count()
+    };
+    for n in 0..8 {
+        assert_eq!(reached(24, 0x7f02_0000 + (n << 8)), 1, "127.2.{n}.0/24");
+    }
+    assert!(reached(32, 0x7f02_0000) > 1, "of 32 clients");
 }
 
 #[test]
@@ -148,8 +167,12 @@ fn both_wildcards_may_be_listened_on() {
 #[test]
 fn a_socket_is_taken_over_by_its_number() {
     let left = UdpSocket::bind("127.0.0.1:0").unwrap();
+    left.set_nonblocking(true).unwrap();
     let taken = Server::inherit(std::os::fd::AsRawFd::as_raw_fd(&left), OPTIONS).unwrap();
     assert_eq!(taken.address().unwrap(), left.local_addr().unwrap());
+    // SAFETY: fcntl takes no pointers here.
+    let flags = unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&left), libc::F_GETFL) };
+    assert_eq!(flags & libc::O_NONBLOCK, 0, "its receives wait");
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.send_to(b"before", left.local_addr().unwrap()).unwrap();
     let mut batch = Batch::new(4, 64, true);

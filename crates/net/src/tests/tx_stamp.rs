@@ -3,11 +3,29 @@
 use std::time::Instant;
 
 use super::*;
-use crate::{ServerOptions, TxStamp, TxStampReader};
+use crate::{ServerOptions, TxStamp, TxStampReader, stamp};
 
 fn stamping(at: &str) -> Server {
     let options = ServerOptions { wait: PATIENCE, tx_stamps: true };
-    Server::bind_with(at.parse().unwrap(), options).unwrap()
+    let server = Server::bind_with(at.parse().unwrap(), options).unwrap();
+    await_stamps();
+    server
+}
+
+/// Waits until arrivals are stamped: the kernel's work queue turns that on after a first socket has asked for it, and
+/// leaves it on while one has. Only SO_TIMESTAMPNS gives those before a stamp too, when they are read.
+fn await_stamps() {
+    let (server, client, begun) = (server(ANY_PORT), UdpSocket::bind(ANY_PORT).unwrap(), Instant::now());
+    server.enable_tx_stamps().unwrap();
+    let mut batch = Batch::new(1, 64, true);
+    loop {
+        client.send_to(b"x", server.address().unwrap()).unwrap();
+        assert_eq!(server.receive(&mut batch).unwrap(), 1);
+        if batch.meta(0).stamp_unix_ns.is_some() {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    }
 }
 
 /// The next `count` stamps of a server.
@@ -109,5 +127,54 @@ fn only_answers_that_ask_are_stamped_and_numbered() {
             assert_eq!(stamps(&mut reader, &server, 1)[0].id, round, "{at}");
         }
         assert!(reader.read(&server).unwrap().is_empty(), "{at}");
+    }
+}
+
+/// Receives `count` datagrams by one call and queues them as answers.
+fn queued(server: &Server, count: usize) -> Batch {
+    let mut flow = Flow::open(server.address().unwrap(), None, false).unwrap();
+    let (mut batch, begun) = (Batch::new(count, 2048, true), Instant::now());
+    loop {
+        assert_eq!(flow.send(&mut numbered(count, 48), count), SendResult::Sent(count));
+        // Loopback has mostly delivered all before that returns.
+        if server.receive(&mut batch).unwrap() == count {
+            break;
+        }
+        while server.receive_now(&mut batch).unwrap() > 0 {}
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    (0..count).for_each(|slot| batch.answer(slot, 48));
+    batch
+}
+
+#[test]
+fn a_call_ends_at_the_answer_that_fails() {
+    let (server, mut reader) = (server(ANY_PORT), TxStampReader::new());
+    server.enable_tx_stamps().unwrap();
+    let mut batch = queued(&server, 4);
+    (0..4).for_each(|n| batch.request_stamp(n));
+    batch.answers[1].msg_hdr.msg_namelen = 1;
+    assert_eq!(server.send_some(&mut batch, 0, 4), 1);
+    batch.withdraw_stamp(3);
+    batch.request_stamp(2);
+    assert_eq!((server.send_some(&mut batch, 1, 3), server.send_some(&mut batch, 2, 9)), (0, 2));
+    assert_eq!(stamps(&mut reader, &server, 2).len(), 2, "of the first and the third");
+    assert!(reader.read(&server).unwrap().is_empty(), "that of the last was withdrawn");
+    assert_eq!(server.send_some(&mut batch, 4, 1), 0);
+}
+
+#[test]
+fn an_arrival_carries_its_stamp_once() {
+    let server = server(ANY_PORT);
+    for turned_on in [false, true] {
+        if turned_on {
+            server.enable_tx_stamps().unwrap();
+            await_stamps();
+        }
+        let before = unix_now();
+        let batch = queued(&server, 1);
+        assert!(batch.meta(0).stamp_unix_ns.is_some_and(|stamp| (before..=unix_now()).contains(&stamp)));
+        let data = stamp::read(&batch.headers[0].msg_hdr);
+        assert_eq!((data.stamp_unix_ns.is_some(), data.software_unix_ns.is_some()), (!turned_on, turned_on));
     }
 }

@@ -144,6 +144,10 @@ impl Client for NtpClient {
         true
     }
 
+    fn needs_unix_times(&self) -> bool {
+        self.options.offset.is_some()
+    }
+
     fn timing(&self, reply: &[u8], tally: usize, this: &Exchange, last: Option<&Exchange>) -> Option<Timing> {
         let packet = reply.first_chunk::<HEADER>()?;
         let transmit = stamp(packet, TRANSMIT);

@@ -58,6 +58,24 @@ fn rule_2f_a_departure_that_cannot_be_is_not_believed() {
 }
 
 #[test]
+fn rule_2f_a_kiss_is_basic_and_keeps_the_departure_for_the_next_answer() {
+    let server = server(&[("interleaved", 1)]);
+    let (first, _) = refer(&server, 0x23, 5, 6);
+    let received = stamp(&first, 32);
+    server.left(received, NOW + 20_000);
+    let mut packet = request(0x23);
+    put(&mut packet, 24, received);
+    put(&mut packet, 32, 77);
+    server.kiss(Table::default(), &context(NOW), &mut packet, HEADER).expect("a kiss");
+    assert_eq!((packet[0] >> 6, packet[1], &packet[12..16]), (3, 0, &b"RATE"[..]));
+    assert!([24, 32, 40].iter().all(|&at| packet[at..at + 8] == ORIGIN_SENT), "the request's transmit stamp");
+    assert_eq!(server.stamps(), BASIC);
+    let (next, stamps) = refer(&server, 0x23, received, 78);
+    assert_eq!((stamp(&next, 24), stamp(&next, 40)), (78, from_unix(NOW + 20_000) & !1));
+    assert!(!stamps.at_send);
+}
+
+#[test]
 fn rule_2f_memory_is_bounded() {
     let mut server = server(&[("interleaved", 1)]);
     server.seed(3);

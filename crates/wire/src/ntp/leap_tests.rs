@@ -24,8 +24,35 @@ fn rule_2b_while_a_leap_second_is_in_progress_there_is_no_time() {
         let smeared = State { leap: 0, leap_at: LEAP_AT as i64, leap_s: 1, ..announced };
         assert_eq!(is_unsynchronised(&smeared.answer(&[("leap", 2)], 0, now)), expected, "smear, {offset} s");
     }
+    for offset in [-1_i64, 0] {
+        let now = LEAP_AT.wrapping_add_signed(offset) * SECOND;
+        assert!(!is_unsynchronised(&announced.answer(&[("leap", 1)], 0, now)), "smeared by others, {offset} s");
+    }
     let quiet = State { reference: 0, ..State::default() };
     assert!(!is_unsynchronised(&quiet.answer(&[], 0, LEAP_AT * SECOND)), "a midnight as any other");
+}
+
+#[test]
+fn rule_2b_leap_seconds_are_at_the_end_of_a_month_only() {
+    let announced = State { leap: 1, reference: 0, ..State::default() };
+    let ends = |days: u64| {
+        let at = |second: u64| is_unsynchronised(&announced.answer(&[], 0, second * SECOND));
+        let (midnight, before) = (at(days * 86_400), at(days * 86_400 - 1));
+        assert_eq!(midnight, before, "day {days}");
+        midnight
+    };
+    // 2024 to 2027 and 2096 to 2103: with leap days, and the one that 2100 does not have.
+    for (first_day, first_year) in [(19_723_u64, 2024_u64), (46_021, 2096)] {
+        let (mut begins, mut expected) = (first_day, Vec::new());
+        for year in first_year..first_year + 8 {
+            let february = if year % 4 == 0 && year != 2100 { 29 } else { 28 };
+            for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+                expected.push(begins);
+                begins += days;
+            }
+        }
+        assert_eq!((first_day..begins).filter(|&days| ends(days)).collect::<Vec<_>>(), expected);
+    }
 }
 
 #[test]

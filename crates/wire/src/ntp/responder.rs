@@ -128,6 +128,37 @@ impl NtpResponder {
         self.write_transmit(out, now, says.precision);
     }
 
+    /// Turns a request into its answer in place; with `interleaves` an interleaved one where that can be.
+    fn reply(
+        &self,
+        context: &RequestContext,
+        packet: &mut [u8],
+        length: usize,
+        interleaves: bool,
+    ) -> Result<usize, DropReason> {
+        let request = packet.get(..length).ok_or(DropReason::Malformed)?;
+        let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(DropReason::Short)?;
+        source(context)?;
+        let mode = answer_mode(header[0], context.client_port(), self.symmetric)?;
+        let version = header[0] >> 3 & 7;
+        match trailer(version, rest) {
+            Err(DropReason::Authenticated) if self.authenticated => {}
+            checked => checked?,
+        }
+        let says = self.header.as_ref().ok_or(DropReason::Unsynchronised)?;
+        let (origin, poll) = (stamp(header, TRANSMIT), header[2]);
+        let Some(out) = packet.first_chunk_mut::<HEADER>() else { return Err(DropReason::Short) };
+        let times = (context.received_unix_ns, context.now_unix_ns);
+        let refers = interleaves && (version, mode, says.stratum > 0) == (4, SERVER, true);
+        let before = refers.then(|| referred(out)).flatten();
+        self.write(out, version << 3 | mode, poll, origin, says, times);
+        self.stamps.set(AnswerStamps::default());
+        if let Some((departed, received)) = before {
+            self.interleave(out, departed, received);
+        }
+        Ok(HEADER)
+    }
+
     /// Has this answer's departure told, and makes the answer an interleaved one if that of the one before is known.
     fn interleave(&self, out: &mut [u8; HEADER], departed: u64, received: u64) {
         let left = self.departures.take(departed);
@@ -156,27 +187,7 @@ impl Responder for NtpResponder {
         packet: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason> {
-        let request = packet.get(..length).ok_or(DropReason::Malformed)?;
-        let (header, rest) = request.split_first_chunk::<HEADER>().ok_or(DropReason::Short)?;
-        source(context)?;
-        let mode = answer_mode(header[0], context.client_port(), self.symmetric)?;
-        let version = header[0] >> 3 & 7;
-        match trailer(version, rest) {
-            Err(DropReason::Authenticated) if self.authenticated => {}
-            checked => checked?,
-        }
-        let says = self.header.as_ref().ok_or(DropReason::Unsynchronised)?;
-        let (origin, poll) = (stamp(header, TRANSMIT), header[2]);
-        let Some(out) = packet.first_chunk_mut::<HEADER>() else { return Err(DropReason::Short) };
-        let times = (context.received_unix_ns, context.now_unix_ns);
-        let refers = self.interleaved && (version, mode, says.stratum > 0) == (4, SERVER, true);
-        let before = refers.then(|| referred(out)).flatten();
-        self.write(out, version << 3 | mode, poll, origin, says, times);
-        self.stamps.set(AnswerStamps::default());
-        if let Some((departed, received)) = before {
-            self.interleave(out, departed, received);
-        }
-        Ok(HEADER)
+        self.reply(context, packet, length, self.interleaved)
     }
 
     fn stamps(&self) -> AnswerStamps {
@@ -192,12 +203,13 @@ impl Responder for NtpResponder {
     /// RATE (RFC 5905, section 7.4), without a usable time: receive and transmit repeat what the request has.
     fn kiss(
         &self,
-        shared: Table<'_>,
+        _shared: Table<'_>,
         context: &RequestContext,
         packet: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason> {
-        let length = self.answer(shared, context, packet, length)?;
+        // A basic answer: the departure that the request refers to is kept for its next one.
+        let length = self.reply(context, packet, length, false)?;
         if let Some(out) = packet.first_chunk_mut::<HEADER>() {
             let origin = stamp(out, ORIGIN);
             (out[0], out[1]) = (out[0] | 0xc0, 0);
@@ -206,7 +218,6 @@ impl Responder for NtpResponder {
             put(out, RECEIVE, origin);
             put(out, TRANSMIT, origin);
         }
-        self.stamps.set(AnswerStamps::default());
         Ok(length)
     }
 

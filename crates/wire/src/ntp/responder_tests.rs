@@ -283,9 +283,22 @@ fn rule_2b_a_stepped_clock_is_no_time_until_the_next_state() {
         server.refresh(&state.live(SECOND, stepped_ns), now);
         assert!(is_unsynchronised(&answer_at(&server, now)), "{hours} h");
     }
-    let mut server = server(&[("stated", 1)]);
-    server.refresh(&state.live(SECOND, 100_000_000), NOW);
-    assert!(!is_unsynchronised(&answer_at(&server, NOW)), "a clock that is slewed is not stepped");
+    let answer = |state: &State, age_ns, stepped_ns| {
+        let mut server = server(&[("stated", 1)]);
+        server.refresh(&state.live(age_ns, stepped_ns), NOW);
+        answer_at(&server, NOW)
+    };
+    for stepped_ns in [4 * SECOND as i64, -129_000_000] {
+        assert!(is_unsynchronised(&answer(&state, 50 * SECOND, stepped_ns)), "also a small step of an old state");
+    }
+    // 1 ms of the state, 15 µs of age and a step of 100 ms.
+    for stepped_ns in [100_000_000, -100_000_000] {
+        let stepped = answer(&state, SECOND, stepped_ns);
+        assert!(!is_unsynchronised(&stepped), "ntpd does not step by so little");
+        assert_eq!(root_dispersion(&stepped), 6621, "but clients are told of it");
+    }
+    let endless = State { age_max: 0, ..state };
+    assert_eq!(root_dispersion(&answer(&endless, SECOND, i64::MIN)), 67, "a state that holds whatever the clock does");
 }
 
 #[test]

@@ -11,10 +11,15 @@ const SECOND_NS: i64 = 1_000_000_000;
 const DISPERSION_MAX_NS: u64 = 16_000_000_000;
 /// The longest poll interval (RFC 5905's MAXPOLL), 36 h: a clock not set for longer is refused by clients.
 const REFERENCE_AGE_MAX_S: i64 = 1 << 17;
-/// By how much the system clock may differ from a steady one before it counts as stepped: ntpd's step threshold, and
-/// per age the fastest slew of a clock.
+/// By how much the system clock may differ from a steady one before it counts as stepped: ntpd's step threshold. Both
+/// are slewed alike, so that only steps make them differ.
 const STEP_NS: u64 = 128_000_000;
-const SLEW_PER_AGE: u64 = 10;
+/// Days before 1970 since a year that began in March and begins the calendar's cycle of 400 years: 1600.
+const DAYS_BEFORE_1970: u64 = 135_080;
+/// Days of 400 years, of 100 and of 4, as far as no leap day is left out.
+const CYCLE: [u64; 3] = [146_097, 36_524, 1_461];
+/// Days of a year from March before each of its months.
+const MONTHS: [u64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 306, 337];
 /// A smear is linear, from noon to noon UTC, around the leap second.
 const SMEAR_HALF_S: i64 = 43_200;
 /// 2^-25 s = 30 ns, what reading the clock takes.
@@ -151,13 +156,13 @@ impl TimeState {
 
     /// What an answer says at `now_unix_ns` of the system clock; `None`: there is no time to give.
     pub(super) fn header(&self, live: &LiveState, now_unix_ns: u64, leap: Leap) -> Option<Header> {
-        let dispersion_ns = self.root_dispersion_ns.saturating_add(grown(live.age_ns, self.dispersion_ppb));
+        let dispersion_ns = self.dispersion_ns(live);
         let synchronised = self.leap != UNSYNCHRONISED
             && (1..=15).contains(&self.stratum)
             && dispersion_ns < DISPERSION_MAX_NS
             && self.holds(live)
             && self.was_set_lately(now_unix_ns)
-            && !self.leaps_now(now_unix_ns);
+            && (leap == Leap::Ignore || !self.leaps_now(now_unix_ns));
         synchronised.then_some(Header {
             leap: if leap == Leap::Announce { self.leap } else { 0 },
             stratum: self.stratum,
@@ -169,9 +174,15 @@ impl TimeState {
         })
     }
 
+    /// The dispersion by now: a step too small to end the state is an error that it did not know of.
+    fn dispersion_ns(&self, live: &LiveState) -> u64 {
+        let stepped = if self.age_max_ns == 0 { 0 } else { live.stepped_ns.unsigned_abs() };
+        self.root_dispersion_ns.saturating_add(grown(live.age_ns, self.dispersion_ppb)).saturating_add(stepped)
+    }
+
     /// Whether the state is young enough, and the clock has gone on steadily since.
     fn holds(&self, live: &LiveState) -> bool {
-        let stepped = live.stepped_ns.unsigned_abs() > STEP_NS.saturating_add(live.age_ns / SLEW_PER_AGE);
+        let stepped = live.stepped_ns.unsigned_abs() > STEP_NS;
         self.age_max_ns == 0 || (live.age_ns <= self.age_max_ns && !stepped)
     }
 
@@ -180,14 +191,26 @@ impl TimeState {
         self.reference == 0 || (age >> 32) < REFERENCE_AGE_MAX_S
     }
 
-    /// In the seconds around a leap second, at midnight UTC, the system clock is ambiguous.
+    /// In the seconds around a leap second, at the midnight UTC between two months, the system clock is ambiguous.
     fn leaps_now(&self, now_unix_ns: u64) -> bool {
-        let into_day = now_unix_ns / 1_000_000_000 % 86_400;
+        let now_s = now_unix_ns / 1_000_000_000;
+        // Of a midnight's two seconds: the day that begins.
+        let (midnight, into_day) = ((now_s + 1) / 86_400, now_s % 86_400);
         let announced = matches!(self.leap, 1 | 2) && self.leap_at_s == 0;
-        let leap_day =
-            self.leap_s != 0 && (now_unix_ns / 1_000_000_000).abs_diff(u64::try_from(self.leap_at_s).unwrap_or(0)) <= 2;
-        (announced || leap_day) && (into_day == 0 || into_day == 86_399)
+        let leap_day = self.leap_s != 0 && now_s.abs_diff(u64::try_from(self.leap_at_s).unwrap_or(0)) <= 2;
+        (into_day == 0 || into_day == 86_399) && (leap_day || (announced && begins_month(midnight)))
     }
+}
+
+/// Whether so many days after 1970-01-01 a month begins (Gregorian calendar).
+fn begins_month(days: u64) -> bool {
+    let [cycle, century, four_years] = CYCLE;
+    let day = (days + DAYS_BEFORE_1970) % cycle;
+    // Counted from March, the leap day is the last one of a year, of four years and of 400.
+    let day = day - (day / century).min(3) * century;
+    let day = day % four_years;
+    let day = day - (day / 365).min(3) * 365;
+    MONTHS.contains(&day)
 }
 
 /// What grows with `ppb` (ns/s) in `age_ns`, rounded up.

@@ -12,7 +12,7 @@ import msgspec
 
 from flatout.protocols.ntp import packet as ntp
 from flatout.protocols.ntp.packet import Answer, span_ns
-from flatout.protocols.ntp.probe import Address, Reply
+from flatout.protocols.ntp.probe import Reply
 
 Verdict = Literal["pass", "fail", "unknown"]
 _FRESH_S, _DISTANCE_MAX_S = 2**17, 16.0
@@ -71,6 +71,8 @@ def answered(probe: Probe, reply: Reply | None, *, alive: bool) -> Finding:
         reason = "no answer" if alive else "no answer, and none to a plain request either: it may limit rates"
         return Finding(probe.name, "fail" if alive else "unknown", reason)
     answer, version = reply.answer, probe.packet[0] >> 3 & 7
+    if answer is not None and answer.kiss == "RATE":
+        return Finding(probe.name, "unknown", "kiss-o'-death RATE: it limits rates")
     if answer is None:
         return Finding(probe.name, "fail", f"{len(reply.packet)} bytes came back: an answer has 48 or more")
     origin = int.from_bytes(probe.packet[40:48])
@@ -97,22 +99,17 @@ def unanswered(probe: Probe, reply: Reply | None) -> Finding:
     return Finding(name, "fail", f"answered, {size}: two servers could answer one another for ever")
 
 
-def fields(reply: Reply, origin: int, to: Address) -> list[Finding]:
+def fields(reply: Reply, origin: int) -> list[Finding]:
     """What every field of an answer to a plain request of version 4 must be."""
     answer = reply.answer
     if answer is None:
         return [Finding("length", "fail", f"{len(reply.packet)} bytes, an answer has 48 or more")]
     return [
-        _finding("source address", _is_same(reply.source, to), f"from {reply.source[0]} port {reply.source[1]}"),
+        _finding("source address", not reply.from_elsewhere, f"from {reply.source[0]} port {reply.source[1]}"),
         _finding("origin stamp", answer.origin == origin, "the request's transmit stamp, bit for bit"),
         *_state(answer),
         *_stamps(answer),
     ]
-
-
-def _is_same(source: Address, to: Address) -> bool:
-    """The scope of a link-local address is written behind it."""
-    return (source[0].partition("%")[0], source[1]) == (to[0].partition("%")[0], to[1])
 
 
 def _state(answer: Answer) -> list[Finding]:

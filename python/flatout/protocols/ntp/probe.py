@@ -25,12 +25,18 @@ Address = tuple[Any, ...]
 
 
 class Reply(NamedTuple):
-    """What came back to one packet. Times are Unix time in ns; `source` is where it came from."""
+    """What came back to one packet. Times are Unix time in ns; `source` is where it came from, `to` whom was asked."""
 
     packet: bytes
     source: Address
     sent_ns: int
     seen_ns: int
+    to: Address | None = None
+
+    @property
+    def from_elsewhere(self) -> bool:
+        """Whether it came from another address than the one asked; a client's connected socket would not see it."""
+        return self.to is not None and _named(self.source) != _named(self.to)
 
     @property
     def answer(self) -> Answer | None:
@@ -77,8 +83,13 @@ def ask_all(to: Address, packets: Sequence[bytes], timeout_s: float) -> list[Rep
         while waiting and (left_s := until - time.monotonic()) > 0:
             for one in select.select(list(waiting), [], [], left_s)[0]:
                 number, sent_ns = waiting.pop(one)
-                replies[number] = _receive(one, sent_ns)
+                replies[number] = _receive(one, sent_ns)._replace(to=to)
     return replies
+
+
+def _named(address: Address) -> Address:
+    """The scope of a link-local address is written behind it."""
+    return address[0].partition("%")[0], address[1]
 
 
 def _socket(to: Address) -> socket.socket:

@@ -53,6 +53,8 @@ def one(reply: Reply | None, origin: int) -> tuple[Evaluation, bool]:
     answer = reply.answer if reply else None
     if reply is None:
         return Evaluation(-5, "no answer in time"), False
+    if reply.from_elsewhere:
+        return Evaluation(-5, "the answer came from another address than the one asked: clients do not see it"), False
     if answer is None or answer.mode != SERVER or answer.origin != origin:
         return Evaluation(-5, "what came is no answer to the query"), False
     if answer.stratum == 0:
@@ -77,6 +79,7 @@ def _fault(answer: Answer) -> str:
         ("leap 3: not synchronised", answer.leap == 3),
         (f"stratum {answer.stratum}: the pool takes servers below 8", answer.stratum >= 8),
         ("no transmit stamp", answer.transmit == 0),
+        ("no reference stamp", answer.reference == 0),
         ("the transmit stamp is before the receive stamp", span_ns(answer.receive, answer.transmit) < 0),
         ("the reference stamp is later than the answer", span_ns(answer.reference, answer.transmit) < 0),
         ("the reference stamp is over 36 hours old", span_ns(answer.reference, answer.transmit) > _FRESH_NS),

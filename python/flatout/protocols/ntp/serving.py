@@ -119,10 +119,25 @@ def _address(text: str, at: str, port: int | None) -> tuple[str, int]:
     if found is not None:
         number = found[2] or found[4] or port
         if number is not None and 0 < int(number) <= 65535:
-            return found[1] or found[3], int(number)
+            return _near(text, found[1] or found[3]), int(number)
     raise UsageError(
         f"upstream '{text}': write HOST:PORT, chrony, chrony:HOST:PORT, chrony:/SOCKET, ntpd, ntpd:HOST:PORT or kernel"
     )
+
+
+def _near(text: str, host: str) -> str:
+    """The host; what a name stands for is looked at when it is asked. Errors: UsageError for a public address."""
+    from flatout.protocols.ntp.upstream.address import is_near
+
+    try:
+        if not is_near(host):
+            raise UsageError(
+                f"upstream '{text}': the daemon must keep this host's clock, and this address is neither private nor "
+                "of this host"
+            )
+    except ValueError:
+        pass  # a name
+    return host
 
 
 def static_state(text: str) -> TimeState:

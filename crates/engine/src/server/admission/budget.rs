@@ -11,13 +11,18 @@ const LEAST_DEPTH: i64 = 16 << 10;
 /// The bucket is filled in steps.
 const STEP_NS: u64 = 1_000_000;
 
+/// What all workers write with each answer has a cache line of its own, beside what they only read.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Tokens(AtomicI64);
+
 /// See the module. A rate of `u64::MAX` means no limit.
 #[derive(Debug)]
 pub struct Budget {
     bytes_per_s: AtomicU64,
     /// Of the bucket, bytes.
     depth: AtomicI64,
-    tokens: AtomicI64,
+    tokens: Tokens,
     filled_at: AtomicU64,
 }
 
@@ -28,11 +33,11 @@ impl Budget {
         let budget = Self {
             bytes_per_s: AtomicU64::new(0),
             depth: AtomicI64::new(0),
-            tokens: AtomicI64::new(0),
+            tokens: Tokens(AtomicI64::new(0)),
             filled_at: AtomicU64::new(0),
         };
         budget.set(bytes_per_s);
-        budget.tokens.store(budget.depth(), Ordering::Relaxed);
+        budget.tokens.0.store(budget.depth(), Ordering::Relaxed);
         budget
     }
 
@@ -43,7 +48,7 @@ impl Budget {
         // Small enough to be multiplied by 16.
         let depth = i64::try_from(depth).unwrap_or(i64::MAX).clamp(LEAST_DEPTH, i64::MAX / 16);
         self.depth.store(depth, Ordering::Relaxed);
-        self.tokens.fetch_min(depth, Ordering::Relaxed);
+        self.tokens.0.fetch_min(depth, Ordering::Relaxed);
         self.bytes_per_s.store(rate, Ordering::Relaxed);
     }
 
@@ -74,9 +79,11 @@ impl Budget {
         if passed >= STEP_NS && mine() {
             let gained = u128::from(self.rate()) * u128::from(passed) / 1_000_000_000;
             let (gained, depth) = (i64::try_from(gained).unwrap_or(i64::MAX), self.depth());
+            // Those who are always answered may spend more than comes in: the others do not wait for it afterwards.
+            self.tokens.0.fetch_max(-depth, Ordering::Relaxed);
             // Another worker may spend at the same time: both changes count.
-            let tokens = self.tokens.load(Ordering::Relaxed);
-            self.tokens.fetch_add(gained.min(depth.saturating_sub(tokens)).max(0), Ordering::Relaxed);
+            let tokens = self.tokens.0.load(Ordering::Relaxed);
+            self.tokens.0.fetch_add(gained.min(depth.saturating_sub(tokens)).max(0), Ordering::Relaxed);
         }
         true
     }
@@ -84,7 +91,7 @@ impl Budget {
     /// Whether a client that had so many recent answers gets another one.
     #[inline]
     pub(super) fn admits(&self, recent: f32) -> bool {
-        let (tokens, depth) = (self.tokens.load(Ordering::Relaxed), self.depth());
+        let (tokens, depth) = (self.tokens.0.load(Ordering::Relaxed), self.depth());
         if tokens <= 0 {
             return false;
         }
@@ -97,7 +104,7 @@ impl Budget {
     #[inline]
     pub(super) fn spend(&self, bytes: u64) {
         if self.is_set() {
-            self.tokens.fetch_sub(bytes as i64, Ordering::Relaxed);
+            self.tokens.0.fetch_sub(bytes as i64, Ordering::Relaxed);
         }
     }
 }

@@ -8,8 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const WAYS: usize = 8;
 /// Answers count half after this time.
 const HALF_LIFE_S: f32 = 8.0;
-/// Sets that are looked at in one turn for a report, and the most clients that it has.
-const AT_ONCE: usize = 4096;
+/// Sets that are looked at in one turn for a report: at least so many, and one for each `LOOK_NS` since the last turn,
+/// so that a worker without work is done in time and one at work does not keep its answers waiting.
+const AT_ONCE: u64 = 256;
+const AT_REST: u64 = 4096;
+const LOOK_NS: u64 = 12_000;
+/// The most clients that a report has.
 const REPORTED: usize = 100;
 
 /// One client.
@@ -30,7 +34,10 @@ impl Client {
     /// Takes a token; `false`: there is none.
     #[inline]
     pub(super) fn may_ask(&mut self, now: u64, interval: u64, tolerance: u64) -> bool {
-        if self.due > now.saturating_add(tolerance) {
+        let until = now.saturating_add(tolerance);
+        // Further ahead than this rate can put it: it is of a lower rate, which holds no more.
+        self.due = self.due.min(until.saturating_add(interval));
+        if self.due > until {
             return false;
         }
         self.due = self.due.max(now).saturating_add(interval);
@@ -100,8 +107,14 @@ impl Clients {
             forgotten: 0,
             reported: 0,
             looked: 0,
-            rows: Vec::with_capacity(REPORTED + 1),
+            rows: no_rows(),
         }
+    }
+
+    /// The secret.
+    #[cfg(test)]
+    pub(super) fn factor(&self) -> u64 {
+        self.factor
     }
 
     /// Bytes for each client that there is room for.
@@ -139,12 +152,14 @@ impl Clients {
         self.reported
     }
 
-    /// Looks at the next sets for those that asked most; returns whether these were the last.
-    pub(super) fn look(&mut self, now: u64) -> bool {
+    /// Looks at the next sets for those that asked most, `passed` ns after the turn before; returns whether these were
+    /// the last.
+    pub(super) fn look(&mut self, now: u64, passed: u64) -> bool {
         if self.looked == 0 {
             self.rows.clear();
         }
-        let until = (self.looked + AT_ONCE).min(self.sets.len());
+        let count = (passed / LOOK_NS).clamp(AT_ONCE, AT_REST) as usize;
+        let until = (self.looked + count).min(self.sets.len());
         for set in &self.sets[self.looked.min(until)..until] {
             for (key, client) in set.keys.iter().zip(&set.clients).filter(|(key, _)| **key != 0) {
                 insert(&mut self.rows, row(*key, client, now));
@@ -154,12 +169,17 @@ impl Clients {
         until == self.sets.len()
     }
 
-    /// What the look has found.
-    pub(super) fn take_rows(&mut self, question: u64) -> Vec<ClientRow> {
+    /// Puts what the look has found into `rows`, whose memory is used for the next one.
+    pub(super) fn swap_rows(&mut self, question: u64, rows: &mut Vec<ClientRow>) {
         self.looked = 0;
         self.reported = question;
-        self.rows.clone()
+        std::mem::swap(&mut self.rows, rows);
     }
+}
+
+/// Room for a report.
+pub(super) fn no_rows() -> Vec<ClientRow> {
+    Vec::with_capacity(REPORTED + 1)
 }
 
 /// A free place, or the one of the client that was silent longest.

@@ -29,16 +29,19 @@ pub(super) struct Prefixes {
 }
 
 const HALVES: usize = 1 << 16;
+/// The bits of ::ffff:0:0/96, which v4-mapped addresses have in common.
+const MAPPED: u8 = 96;
 
 impl Prefixes {
     /// Of (address, bits, class); an address that no prefix covers has the class `other`.
     pub(super) fn new(prefixes: &[(IpAddr, u8, Class)], other: Class) -> Self {
-        let v4 = prefixes.iter().filter_map(|(address, bits, class)| match address {
-            IpAddr::V4(v4) => Some((u128::from(u32::from(*v4)), 32_u32.saturating_sub((*bits).into()), *class)),
+        let canonical = || prefixes.iter().map(|(address, bits, class)| (canonical(*address, *bits), *class));
+        let v4 = canonical().filter_map(|((address, bits), class)| match address {
+            IpAddr::V4(v4) => Some((u128::from(u32::from(v4)), 32_u32.saturating_sub(bits.into()), class)),
             IpAddr::V6(_) => None,
         });
-        let v6 = prefixes.iter().filter_map(|(address, bits, class)| match address {
-            IpAddr::V6(v6) => Some((u128::from(*v6), 128_u32.saturating_sub((*bits).into()), *class)),
+        let v6 = canonical().filter_map(|((address, bits), class)| match address {
+            IpAddr::V6(v6) => Some((u128::from(v6), 128_u32.saturating_sub(bits.into()), class)),
             IpAddr::V4(_) => None,
         });
         let (v4, v6) = (ranges(v4.map(bounds).collect(), other), ranges(v6.map(bounds).collect(), other));
@@ -69,6 +72,14 @@ impl Prefixes {
                 self.v6_classes[at - 1]
             }
         }
+    }
+}
+
+/// A prefix of v4-mapped addresses is one of v4, as clients are; a shorter one, such as ::/0, is of v6 clients alone.
+fn canonical(address: IpAddr, bits: u8) -> (IpAddr, u8) {
+    match (address.to_canonical(), address) {
+        (IpAddr::V4(v4), IpAddr::V6(_)) if bits >= MAPPED => (IpAddr::V4(v4), bits - MAPPED),
+        _ => (address, bits),
     }
 }
 

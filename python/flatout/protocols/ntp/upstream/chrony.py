@@ -13,6 +13,7 @@ correction, last offset, RMS offset, frequency, residual frequency, skew, root d
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import secrets
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from flatout.protocols.ntp import state
 from flatout.protocols.ntp.state import TimeState, Unusable
 from flatout.protocols.ntp.upstream import TIMEOUT_S, Upstream
+from flatout.protocols.ntp.upstream.address import Address
 
 PORT = 323
 VERSION = 6
@@ -37,6 +39,8 @@ _BODY = struct.Struct(">4s20xHHIII9I")
 _ANSWER = _HEADER.size + _BODY.size
 # chronyd's default for the error of a clock between its updates (maxclockerror).
 _CLOCK_ERROR_PPM = 1.0
+# What chronyd slews in a second at most (maxslewrate, 83,333 ppm), rounded up.
+_SLEWED_MAX_NS = 100_000_000
 
 
 def request(sequence: int) -> bytes:
@@ -112,8 +116,8 @@ class Chrony(Upstream):
         *,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = f"chrony {at}" if isinstance(at, str) else f"chrony {at[0]}:{at[1]}"
-        self._at = at
+        self._at = at if isinstance(at, str) else Address(*at)
+        self.name = f"chrony {self._at}"
         self._precision = state.measured_precision()
         self._slew = Slew()
         self._steady_s = steady_s
@@ -121,33 +125,36 @@ class Chrony(Upstream):
     def ask(self) -> TimeState:
         """One question."""
         sequence = secrets.randbits(32)
-        answer = self._over_unix(request(sequence)) if isinstance(self._at, str) else self._over_udp(request(sequence))
+        asked, at = request(sequence), self._at
+        answer = self._over_unix(at, asked) if isinstance(at, str) else self._over_udp(at, asked)
         reported, reference_ns = parse(answer, sequence, self._precision)
         change = self._slew.rate_ppb(self._steady_s(), reported.correction_ns, reference_ns)
-        return TimeState(**{**reported.__dict__, "correction_ppb": change})
+        # While it is not known how fast the correction shrinks, the answers may be off by what shrinks within a second.
+        unknown = min(abs(reported.correction_ns), _SLEWED_MAX_NS) if change == 0 else 0
+        dispersion = reported.root_dispersion_ns + unknown
+        return dataclasses.replace(reported, correction_ppb=change, root_dispersion_ns=dispersion)
 
-    def _over_udp(self, asked: bytes) -> bytes:
-        assert not isinstance(self._at, str)
-        family, kind, proto, _, at = socket.getaddrinfo(*self._at, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, proto) as asking:
-            return _exchange(asking, asked, at)
+    def _over_udp(self, at: Address, asked: bytes) -> bytes:
+        with at.connect() as asking:
+            answer = _exchange(asking, asked)
+            at.keep(asking)
+            return answer
 
-    def _over_unix(self, asked: bytes) -> bytes:
-        path = str(self._at)
+    def _over_unix(self, path: str, asked: bytes) -> bytes:
         # chronyd answers to the address that a client's socket has, in a directory that it may write to.
         own = os.path.join(os.path.dirname(path), f"flatout.{os.getpid()}.{secrets.token_hex(4)}.sock")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
             try:
                 asking.bind(own)
                 os.chmod(own, 0o666)
-                return _exchange(asking, asked, path)
+                asking.connect(path)
+                return _exchange(asking, asked)
             finally:
                 with contextlib.suppress(OSError):
                     os.unlink(own)
 
 
-def _exchange(asking: socket.socket, asked: bytes, at: object) -> bytes:
+def _exchange(asking: socket.socket, asked: bytes) -> bytes:
     asking.settimeout(TIMEOUT_S)
-    asking.connect(at)  # type: ignore[arg-type]
     asking.send(asked)
     return asking.recv(1024)

@@ -7,12 +7,12 @@ each exchange: a difference beyond the exchange's own error is added to the disp
 from __future__ import annotations
 
 import secrets
-import socket
 import time
 
 from flatout.protocols.ntp import state
 from flatout.protocols.ntp.state import TimeState, Unusable
 from flatout.protocols.ntp.upstream import TIMEOUT_S, Upstream
+from flatout.protocols.ntp.upstream.address import Address
 
 HEADER = 48
 REQUEST = 4 << 3 | 3
@@ -67,19 +67,18 @@ class Daemon(Upstream):
     """A daemon at `host:port`."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.name = f"{host}:{port}"
-        self._at = (host, port)
+        self._at = Address(host, port)
+        self.name = str(self._at)
 
     def ask(self) -> TimeState:
         """A socket for each question: a source port that nobody can guess, and no answer to an older one."""
-        family, kind, proto, _, at = socket.getaddrinfo(*self._at, type=socket.SOCK_DGRAM)[0]
         transmit = secrets.token_bytes(8)
-        with socket.socket(family, kind, proto) as asking:
+        with self._at.connect() as asking:
             asking.settimeout(TIMEOUT_S)
-            asking.connect(at)
             sent = time.time_ns()
             asking.send(request(transmit))
             answer = asking.recv(1024)
             received = time.time_ns()
+            self._at.keep(asking)
         reported = parse(answer, transmit)
         return checked(reported, difference_ns(answer, sent, received)) if reported.synchronised else reported

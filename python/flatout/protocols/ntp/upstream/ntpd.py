@@ -6,12 +6,12 @@ import ipaddress
 import math
 import re
 import secrets
-import socket
 import struct
 import time
 
 from flatout.protocols.ntp.state import TimeState, Unusable
 from flatout.protocols.ntp.upstream import TIMEOUT_S, Upstream
+from flatout.protocols.ntp.upstream.address import Address
 
 PORT = 123
 VARIABLES = "leap,stratum,precision,rootdelay,rootdisp,refid,reftime"
@@ -113,21 +113,20 @@ class Ntpd(Upstream):
     """The ntpd at `host:port`, which must allow queries from there."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = PORT) -> None:
-        self.name = f"ntpd {host}:{port}"
-        self._at = (host, port)
+        self._at = Address(host, port)
+        self.name = f"ntpd {self._at}"
 
     def ask(self) -> TimeState:
         """One question."""
-        family, kind, proto, _, at = socket.getaddrinfo(*self._at, type=socket.SOCK_DGRAM)[0]
         sequence = secrets.randbits(16)
         until = time.monotonic() + TIMEOUT_S
-        with socket.socket(family, kind, proto) as asking:
-            asking.connect(at)
+        with self._at.connect() as asking:
             asking.send(request(sequence))
             fragments = Fragments(sequence)
             while (left := until - time.monotonic()) > 0:
                 asking.settimeout(left)
                 text = fragments.add(asking.recv(2048))
                 if text is not None:
+                    self._at.keep(asking)
                     return parse(text)
         raise TimeoutError("timed out")
