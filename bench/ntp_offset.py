@@ -107,7 +107,7 @@ def main() -> None:
 
 def _errors(asking: str, rate: float) -> dict[str, object]:
     """Mean and percentiles of the offset, and of the round trip, ns."""
-    result = measured(asking, rate, 4.0 if rate <= 1e3 else 2.0, "--offset")
+    result = measured(asking, rate, 3.0 if rate <= 1e3 else 1.0, "--offset")
     offset, latency = result["offset_ns"], result["latency_ns"]["from_sent"]
     kept = {name: round(offset[name]) for name in ("mean", "p50", "p99", "p999", "min", "max")}
     return {**kept, "loss": result["loss"], "round_trip_p50": latency["p50"], "verdict": result["verdict"]}

@@ -23,14 +23,16 @@ from pathlib import Path
 from peers import ASKER, CHRONY, SERVER, ask, ceiling, chronyd, cpu_s, free_port, process
 from record import Record, ratios, spread
 
-RATES = [150e3, 180e3, 210e3, 240e3, 270e3, 300e3, 330e3, 360e3, 400e3, 450e3, 500e3]
-OVERLOAD_PER_S = 600e3
+RATES = [350e3, 450e3, 500e3, 550e3, 600e3]
+OVERLOAD_PER_S = 700e3
 CHRONYS = {
     "chronyd noclientlog": CHRONY,
     "chronyd": CHRONY.replace("noclientlog\n", ""),
     "chronyd clientloglimit 64M": CHRONY.replace("noclientlog", "clientloglimit 67108864"),
 }
-ALL_ON = ["--static", "stratum=2,refid=GPS", "--client-rate", "1M", "--max-rate", "10Gbps", "--balance", "client"]
+# The asker is one client, which must not be limited, but counted.
+LIMITS = ["--client-rate", "1M", "--client-burst", "1000000", "--max-rate", "10Gbps"]
+ALL_ON = ["--static", "stratum=2,refid=GPS", *LIMITS]
 FULL, PLAIN, CEILING = "flatout, all on", "flatout", "ceiling stamp pktinfo"
 
 
