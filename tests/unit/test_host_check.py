@@ -62,6 +62,7 @@ def test_a_client_of_a_million_connections(tmp_path: Path) -> None:
     limit = next(setting for setting in one.settings if setting.name == "limit on descriptors")
     assert (limit.now, limit.wanted, limit.state) == ("20000", "1100000", "differs")
     assert "LimitNOFILE" in limit.blocked
+    assert view.check(one).count("cannot be changed here: only the starter") == 1
 
 
 def test_a_server_over_tcp(tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ def test_the_table_has_it_all(tmp_path: Path) -> None:
     assert "as a server over UDP, port 123, 500,000/s" in text
     assert "DIFFERS net.core.rmem_max" in text
     assert "risk: " in text
+    assert "cannot be changed here" not in text
     assert "flatout host apply" in text
     assert max(map(len, text.splitlines())) <= 110
 

@@ -24,7 +24,8 @@ from flatout.view.terminal import tuning as view
 _Role = Annotated[Role, Parameter(help="What this host does.")]
 _For = Annotated[Transport, Parameter(name="--for", help="What carries the messages.")]
 _Connections = Annotated[
-    str | None, Parameter(help="Connections, such as 1M; over UDP clients or flows. [some tens of thousands]")
+    str | None,
+    Parameter(help="Connections, such as 1M; over UDP clients or flows. Without it, what depends on it is left out."),
 ]
 _Rate = Annotated[str | None, Parameter(help="Messages a second, such as 500k. [100k]")]
 _Ports = Annotated[

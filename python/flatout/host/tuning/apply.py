@@ -99,7 +99,7 @@ def _check_namespace(kept: Journal, system: System, at: Path) -> None:
     if kept.namespace != system.namespace() and kept.boot_id == system.boot_id():
         raise UsageError(
             f"the journal '{at}' is of another network namespace ({kept.namespace}): run there, or name another file "
-            "with --journal; where that namespace is gone, its settings are too"
+            "with --journal; where that namespace is gone, its settings are too: remove the file"
         )
 
 

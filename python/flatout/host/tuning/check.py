@@ -18,7 +18,7 @@ from flatout.host.tuning.tunables import TUNABLES, Tunable
 from flatout.result.model import SCHEMA, Host
 
 NOTRACK = "connection tracking (NOTRACK)"
-_WHY_NOTRACK = "tracking costs some 20 % of the rate, and drops what does not fit into its table"
+_WHY_NOTRACK = "tracking costs time for each packet, and drops what does not fit into its table"
 _RISK_NOTRACK = "rules for state must accept untracked packets of these ports; NAT of them ends"
 
 State = Literal["ok", "differs", "absent", "unknown"]

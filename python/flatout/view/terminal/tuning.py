@@ -26,8 +26,8 @@ def check(found: HostCheck) -> str:
         one = group[0]
         wanted = "" if one.state in ("absent", "unknown") else _value(one.wanted)
         lines.append(f"{_MARKS[one.state]} {_named(group):<{name}}  {_value(one.now):<{now}}  {wanted}".rstrip())
-        lines += _folded(f"why: {one.why}; risk: {one.risk}")
-        lines += _folded(f"cannot be changed here: {one.blocked}" if one.state == "differs" else one.blocked)
+        lines += [*_folded("why: ", one.why), *_folded("risk: ", one.risk)]
+        lines += _folded("cannot be changed here: " if one.state == "differs" else "", one.blocked)
     return "\n".join([*lines, "", _conclusion(found)])
 
 
@@ -113,10 +113,11 @@ def _value(text: str | None) -> str:
     return fmt.NOTHING if text is None else fmt.plain(" ".join(text.split())) or "empty"
 
 
-def _folded(text: str) -> list[str]:
+def _folded(label: str, text: str) -> list[str]:
     if not text:
         return []
-    return textwrap.wrap(fmt.plain(text), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    below = _INDENT + " " * len("risk: ")
+    return textwrap.wrap(label + fmt.plain(text), _WIDTH, initial_indent=_INDENT, subsequent_indent=below)
 
 
 def _conclusion(found: HostCheck) -> str:
