@@ -1,8 +1,8 @@
 """The limit search against recorded machines: real servers' trials on shared CPUs, replayed by bootstrap.
 
 The goal is an interval that contains the sweep's value in 17 of 20 searches and is at most 5 % wide. It contains the
-value in 17, and is 9 % wide for chronyd: the share of trials that hold is nearly flat over a tenth of the load there. For
-our own server it is 8 % wide (bench/runs). What holds is asserted.
+value in 17, and is 9 % wide for chronyd: the share of trials that hold is nearly flat over a tenth of the load there.
+For our own server it is 8 % wide (bench/runs). What holds is asserted.
 """
 
 from __future__ import annotations

@@ -193,3 +193,26 @@ def test_a_receiver_that_falls_silent_has_failed() -> None:
 def test_a_run_that_nobody_counted_says_nothing() -> None:
     evaluation = judged(one_way(100_000, None))
     assert (evaluation.verdict, evaluation.why) == ("invalid", "no receiver reported what arrived")
+
+
+@pytest.mark.parametrize(
+    ("transport", "p90_ms", "verdict"),
+    [("tcp", 437, "failed"), ("tcp", 149, "held"), ("udp", 437, "held")],
+)
+def test_over_connections_answers_must_keep_up(transport: str, p90_ms: int, verdict: str) -> None:
+    """Recorded of Knot DNS at 482,584/s over 16 connections: nothing was lost, and all of it waited in buffers."""
+    plain = run(77_214)
+    due = Distribution(count=77_214, min=1, mean=3e8, p50=1, p90=p90_ms * 10**6, p99=1, p999=1, max=1, hdr="")
+    scenario = msgspec.structs.replace(
+        plain.scenario,
+        protocol="dns",
+        transport=transport,
+        connections=16 if transport == "tcp" else None,
+        warmup_s=0.2,
+    )
+    lagging = msgspec.structs.replace(
+        plain, scenario=scenario, duration_s=0.16, latency_ns=Latency(from_due=due, from_sent=due)
+    )
+    evaluation = judged(lagging)
+    assert evaluation.verdict == verdict, evaluation.why
+    assert ("did not keep up" in evaluation.why) == (verdict == "failed")
