@@ -221,14 +221,16 @@ def test_a_reboot_has_restored_it(one: Machine) -> None:
     assert hosts.contents(one.system.root) == before
 
 
-def test_what_somebody_set_after_a_reboot_is_left(one: Machine) -> None:
+def test_what_somebody_set_after_a_reboot_stays(one: Machine) -> None:
     one.apply()
     wanted = one.value(RMEM)
     one.reboot()
     one.set(RMEM, wanted)
-    left = [item for item in one.undo() if item.how == "left"]
-    assert [item.name for item in left] == [RMEM]
-    assert "started again" in left[0].reason
+    reset = [item for item in one.undo() if item.how == "reset"]
+    assert [item.name for item in reset] == [RMEM]
+    assert "since the host was started again" in view.undone(reset)[0]
+    assert one.value(RMEM) == wanted
+    assert not one.journal.exists(), "there is nothing left to undo"
 
 
 def test_an_apply_after_a_reboot_has_values_of_its_own(one: Machine) -> None:

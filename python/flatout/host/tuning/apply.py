@@ -21,7 +21,7 @@ from flatout.host.tuning.journal import Entry, Journal
 from flatout.host.tuning.rules import same
 from flatout.host.tuning.system import System, reason
 
-How = Literal["restored", "as before", "gone", "left", "failed"]
+How = Literal["restored", "as before", "gone", "reset", "left", "failed"]
 
 
 class Change(NamedTuple):
@@ -38,7 +38,7 @@ class Undone(NamedTuple):
     """What became of one entry of the journal.
 
     `how`: "restored"; "as before", for it was already; "gone" with its device; "left", for somebody else has changed
-    it; "failed". `reason`: why, of the last two.
+    it; "failed"; "reset" to another value than before by a reboot. `reason`: why, where it was left or failed.
     """
 
     name: str
@@ -170,8 +170,9 @@ def _restore(one: Entry, system: System, *, own: bool, force: bool) -> Undone:
     ours = own and any(same(one.key, now, value) for value in one.ours)
     if ours or force:
         return _put_back(one, now, system)
-    since = f"flatout had set {one.ours[-1]}, and somebody has changed it since"
-    return _undone(one, now, "left", since if own else "the host was started again since, so flatout did not set this")
+    if not own:
+        return _undone(one, now, "reset")
+    return _undone(one, now, "left", f"flatout had set {one.ours[-1]}, and somebody has changed it since")
 
 
 def _put_back(one: Entry, now: str, system: System) -> Undone:

@@ -48,7 +48,7 @@ class HostCheck(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["host-check"] = "host-check"
     aim: Aim
     host: Host
-    checked_at: str
+    started_at: str
     settings: list[Setting]
     passed: bool
 
@@ -61,7 +61,7 @@ def check(aim: Aim, system: System) -> HostCheck:
     return HostCheck(
         aim=aim,
         host=describe(),
-        checked_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         settings=settings,
         passed=all(one.state in ("ok", "absent") for one in settings),
     )

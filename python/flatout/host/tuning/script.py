@@ -28,7 +28,7 @@ def script(found: HostCheck, system: System) -> str:
     may_change = [one for one in differing if one.key.startswith(("/proc/sys/", "/sys/")) or one.key in netfilter.KEYS]
     changes = [one for one in may_change if one.wanted is not None]
     head = _HEAD.format(
-        host=_comment(found.host.hostname), role=found.aim.role, transport=found.aim.transport, time=found.checked_at
+        host=_comment(found.host.hostname), role=found.aim.role, transport=found.aim.transport, time=found.started_at
     )
     lines = [line for one in changes for line in _lines(one, one.now or "", one.wanted or "", system)]
     back = [line for one in reversed(changes) for line in _lines(one, one.wanted or "", one.now or "", system, False)]

@@ -62,6 +62,7 @@ _UNDONE = {
     "restored": "restored ",
     "as before": "as before",
     "gone": "gone     ",
+    "reset": "reset    ",
     "left": "LEFT     ",
     "failed": "FAILED   ",
 }
@@ -75,6 +76,8 @@ def _reported(one: Undone) -> str:
             return f"{_value(one.now)} already, by a reboot or by hand"
         case "gone":
             return "no longer there, so nothing to restore"
+        case "reset":
+            return f"{_value(one.now)} since the host was started again, {_value(one.before)} before"
         case "left":
             return f"{_value(one.now)} stays: {_value(one.reason)}; --force restores {_value(one.before)}"
         case _:
