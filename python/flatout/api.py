@@ -16,7 +16,7 @@ from typing import Any, TypeVar, Unpack, get_args
 
 import msgspec
 
-from flatout import arguments, units
+from flatout import analysis, arguments, units
 from flatout.errors import ArgumentError, Interrupted, TargetError, UsageError
 from flatout.host import describe as host
 from flatout.limit_search import sweep as ladders
@@ -83,7 +83,7 @@ def load(
     asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
     arguments.callback("progress", progress)
     scenario = scenario_of(protocol, target, **asked, **options)
-    return run(scenario, progress)
+    return run_explained(scenario, progress)
 
 
 async def load_async(
@@ -101,7 +101,17 @@ async def load_async(
     asked: dict[str, Any] = {"rate": rate, "duration": duration, "profile": profile, "profile_format": profile_format}
     arguments.callback("progress", progress)
     scenario = scenario_of(protocol, target, **asked, **options)
-    return await _in_thread(lambda stop: run(scenario, progress, stop))
+    return await _in_thread(lambda stop: run_explained(scenario, progress, stop))
+
+
+def run_explained(
+    scenario: Scenario, progress: Callable[[RunProgress], None] = quiet, stop: threading.Event | None = None
+) -> LoadResult:
+    """Runs a scenario once, with findings; the result of an interrupted run has them too. Errors as for `load`."""
+    try:
+        return analysis.explained(run(scenario, progress, stop))
+    except Interrupted as interrupted:
+        raise Interrupted(analysis.explained(interrupted.result)) from None
 
 
 def limit(
@@ -333,7 +343,8 @@ def find(
             # The receiver of one-way messages counts all that arrives: there is no time before it counts.
             trial = msgspec.structs.replace(trial, warmup_s=max(trial.warmup_s, lead_s))
         try:
-            result = run(trial, on_run, stop, as_trial=AsTrial(share_cpus=sharing, slow_after_ns=search.goal.p99_ns))
+            as_trial = AsTrial(share_cpus=sharing, slow_after_ns=search.goal.p99_ns)
+            result = analysis.explained(run(trial, on_run, stop, as_trial=as_trial))
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result
@@ -352,7 +363,7 @@ def find(
         opening_s=lambda load: streams.opening_s(at(load, 1.0)),
         progress=progress,
     )
-    return find_limit(
+    found = find_limit(
         scenario,
         search,
         environment,
@@ -360,6 +371,7 @@ def find(
         started_at=_now(),
         hint_per_s=None if scenario.streams else ceiling_hint(scenario),
     )
+    return analysis.explained_limit(found)
 
 
 def _check_receivers(plan: Plan) -> None:

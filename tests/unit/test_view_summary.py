@@ -10,17 +10,28 @@ import os
 import re
 from pathlib import Path
 
+import ledgers
+import msgspec
 import one_way_results
 import pytest
 import results
 from rich.console import Console
 
+from flatout.analysis import explained
 from flatout.result.model import Requirement
 from flatout.view import facts
 from flatout.view.exchange import exchange_of
 from flatout.view.terminal import labels, summary
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def with_findings():
+    """A stopped server: a full receive buffer, and what lies in it."""
+    full = msgspec.structs.replace(ledgers.SOCKET, drops=7_000, unread_bytes=212_992)
+    return explained(ledgers.closed(ledgers.run(7_300), ledgers.sampled(sockets=[full], target_stopped=True)))
+
+
 CASES = {
     "load": results.load,
     "load_lossy": lambda: results.load(230_000, 5),
@@ -32,6 +43,7 @@ CASES = {
     "load_one_way_lossy": lambda: one_way_results.run(lost_in_kernel=300_000, lost_elsewhere=20_000, malformed=40),
     "load_one_way_unknown": one_way_results.uncounted,
     "load_one_way_behind": one_way_results.behind,
+    "load_findings": with_findings,
     "limit": results.limit,
     "limit_one_way": one_way_results.limit,
     "limit_connections": results.limit_of_connections,

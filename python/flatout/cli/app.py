@@ -7,7 +7,7 @@ import importlib.util
 
 from cyclopts import App
 
-from flatout.cli import control, demo, limit, load, merge, receive, report, rerun, serve
+from flatout.cli import control, demo, host, limit, load, merge, receive, report, rerun, serve
 from flatout.cli.flags import shared as flags
 from flatout.host.describe import VERSION
 from flatout.protocols import PROTOCOLS
@@ -40,6 +40,7 @@ def build() -> App:
         if importlib.util.find_spec(f"flatout.cli.{name}"):
             app.command(importlib.import_module(f"flatout.cli.{name}").group())
     app.command(control.group())
+    app.command(host.group())
     app.command(merge.merge)
     app.command(report.report)
     app.command(rerun.rerun)

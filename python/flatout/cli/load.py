@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from flatout import arguments, units
+from flatout.api import run_explained
 from flatout.cli import output as out
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
 from flatout.errors import Interrupted, UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LoadResult
-from flatout.runner.run import run
 from flatout.scenario import profile as profiles
 from flatout.scenario.build import scenario_of
 from flatout.scenario.exchange.wording import wording_of
@@ -163,9 +163,9 @@ def measure(scenario: Scenario, *, quiet: bool) -> LoadResult:
 
     try:
         if quiet:
-            return run(scenario)
+            return run_explained(scenario)
         with Live(f"{scenario.protocol} {scenario.target}") as live:
-            return run(scenario, live)
+            return run_explained(scenario, live)
     except Interrupted as interrupted:
         kept: LoadResult = interrupted.result
         return kept

@@ -1,1 +1,1 @@
-"""The machine: its description and its topology."""
+"""The machine: its description, its topology, and the kernel's settings."""

@@ -112,9 +112,10 @@ def between(
         threads=threads,
         steal_s=round(sum(now.steal - was.steal for was, now in pairs.values()), 3) if pairs else None,
         softirq_s={str(cpu): round(now.softirq - was.softirq, 3) for cpu, (was, now) in pairs.items()},
+        busy_s={str(cpu): round(now.busy - was.busy, 3) for cpu, (was, now) in pairs.items()},
         others_s=max(round(busy_s - known_s, 3), 0.0) if pairs else None,
         elapsed_s=round(seconds, 3),
-        backlog_drops=_grown(before.backlog_drops, after.backlog_drops),
+        backlog_drops=_grown_words(before.backlog_drops, after.backlog_drops),
         throttled_s=_grown(before.throttled_s, after.throttled_s),
         target=target,
     )
@@ -123,6 +124,12 @@ def between(
 def _grown(before: Number | None, after: Number | None) -> Number | None:
     """By how much a counter has grown; None where it is unknown."""
     return None if before is None or after is None else after - before
+
+
+def _grown_words(before: int | None, after: int | None) -> int | None:
+    """The same of a sum of counters of 32 bits, any of which may have begun again at 0."""
+    grown = _grown(before, after)
+    return None if grown is None else grown % 2**32
 
 
 def _target(before: Sample, after: Sample, seconds: float) -> TargetContention | None:

@@ -101,25 +101,76 @@ def _holders(net: Path, address: Address, port: int, *, stream: bool, proc: Path
 
 def _inodes(net: Path, address: Address, port: int, *, stream: bool) -> set[str]:
     """The sockets bound to the address, or to all addresses."""
+    return {str(row.inode) for row in bound(net, address, port, stream=stream)}
+
+
+class BoundSocket(NamedTuple):
+    """A line of /proc/net/udp or tcp: `drops` since the socket was made; None for streams.
+
+    `unread_bytes`: what lies in the receive buffer, in the kernel's charge; of streams that listen, how many
+    connections wait to be accepted.
+    """
+
+    inode: int
+    address: str
+    unread_bytes: int
+    drops: int | None
+
+
+def bound(net: Path, address: Address, port: int, *, stream: bool) -> list[BoundSocket]:
+    """The sockets bound to the address, or to all addresses; of streams those that listen."""
     table = "tcp" if stream else "udp"
-    found = set()
+    found = []
     for name in (table, f"{table}6"):
         for line in _read(net / name).splitlines()[1:]:
             words = line.split()
-            if len(words) > 9 and (not stream or words[3] == _LISTENING) and _is_bound(words[1], address, port):
-                found.add(words[9])
-    return found - {"0"}
+            if len(words) <= 9 or words[9] == "0" or (stream and words[3] != _LISTENING):
+                continue
+            if _is_bound(words[1], address, port):
+                unread = int(words[4].partition(":")[2], 16)
+                drops = None if stream or len(words) <= 12 else int(words[12])
+                found.append(
+                    BoundSocket(int(words[9]), text_of(_address(words[1].partition(":")[0]), port), unread, drops)
+                )
+    return found
+
+
+def text_of(address: Address, port: int) -> str:
+    """Address and port as text."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 def _is_bound(local: str, address: Address, port: int) -> bool:
     host, _, hex_port = local.partition(":")
-    if int(hex_port, 16) != port:
-        return False
-    bound = _address(host)
-    if bound.is_unspecified:
+    return int(hex_port, 16) == port and answers_for(_address(host), address)
+
+
+def answers_for(bound_to: Address, address: Address) -> bool:
+    """Whether a socket bound to one address receives what is sent to the other."""
+    if bound_to.is_unspecified:
         return True
-    mapped = bound.ipv4_mapped if isinstance(bound, ipaddress.IPv6Address) else None
-    return (mapped or bound) == address
+    mapped = bound_to.ipv4_mapped if isinstance(bound_to, ipaddress.IPv6Address) else None
+    return (mapped or bound_to) == address
+
+
+def holders_of(inodes: Iterable[int], pids: Iterable[int], proc: Path = PROC) -> dict[int, int]:
+    """Which of the processes holds each socket, as far as their descriptors may be looked at."""
+    links = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, int] = {}
+    for pid in pids:
+        try:
+            with os.scandir(proc / str(pid) / "fd") as entries:
+                held = [links[link] for entry in entries if (link := _link(entry.path)) in links]
+        except OSError:
+            continue
+        for inode in held:
+            found.setdefault(inode, pid)
+    return found
+
+
+def state(pid: int, proc: Path = PROC) -> str:
+    """The letter of a process's state (proc_pid_stat(5)); empty where it has ended or is hidden."""
+    return next(iter(_stat(proc / str(pid))), "")
 
 
 def _address(text: str) -> Address:

@@ -75,11 +75,11 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
 
     Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel
     does not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave
-    to others, `softirq_s`, the time in soft interrupts by CPU, and `others_s`, the CPU time that neither this
-    process nor the target used; all within `elapsed_s`. `backlog_drops` are packets, not only this load's, for
-    which this host's receive backlog was too full (net.core.netdev_max_backlog). `throttled_s` is the CPU time,
-    over all CPUs, that a quota took from this process's control group. `target` is null where the target's threads
-    cannot be read.
+    to others, by CPU `busy_s`, the time in which it was not idle, and `softirq_s`, that in soft interrupts, and
+    `others_s`, the CPU time that neither this process nor the target used; all within `elapsed_s`. `backlog_drops`
+    are packets, not only this load's, for which this host's receive backlog was too full
+    (net.core.netdev_max_backlog). `throttled_s` is the CPU time, over all CPUs, that a quota took from this process's
+    control group. `target` is null where the target's threads cannot be read.
     """
 
     run_delay_s: float | None
@@ -87,6 +87,7 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     steal_s: float | None = None
     softirq_s: dict[str, float] = {}
+    busy_s: dict[str, float] = {}
     others_s: float | None = None
     elapsed_s: float = 0.0
     backlog_drops: int | None = None

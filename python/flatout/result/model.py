@@ -1,7 +1,6 @@
 """The types of results: a finished run, a finished search.
 
 The field names are the contract with programs (`schema` "flatout/1"): fields may be added, never renamed.
-Nothing here measures, decides or draws.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from flatout.result.finding import Finding
+from flatout.result.ledger import Ledger
 from flatout.result.machine import Contention, Placement, Subintervals
 from flatout.scenario.exchange.wording import Wording, wording_of
 from flatout.scenario.model import Scenario
@@ -259,11 +260,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
     hosts whose results were added up to this one. `one_way`: there are no replies. `placement` says where load threads
     and target ran, `contention` how they competed for CPUs; `subintervals` is what was due when, in a trial until it
-    is judged. All three are null in merged results.
+    is judged; `ledger` says where everything went, `findings` why. All of these are empty in merged results.
     `failed_call` is the system call of this host that failed, with the kernel's reason, and so ended the run early; its
-    outcomes say nothing of the target. `response_ns` is what the server's own stamps say it took from receiving to
-    answering, `offset_ns` how far its clock was ahead of this host's; null where answers do not say it or it was not
-    asked for.
+    outcomes say nothing of the target. `response_ns` is what the server's stamps say it took to answer, `offset_ns` how
+    far its clock was ahead of this host's; null where answers do not say it or it was not asked for.
     """
 
     schema: str = SCHEMA
@@ -296,6 +296,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     placement: Placement | None = None
     contention: Contention | None = None
     subintervals: Subintervals | None = None
+    ledger: Ledger | None = None
+    findings: list[Finding] = []
     requirements: list[Requirement] = []
     warnings: list[str] = []
     notes: list[str] = []
@@ -450,7 +452,7 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One search, with all its trials; `beside` are searches of other servers that it is to be compared with."""
+    """One search, with all its trials; `findings`: what stopped it; `beside`: searches of servers to compare with."""
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"
@@ -463,6 +465,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_s: float | None
     trials: list[Trial]
     sentence: str
+    findings: list[Finding] = []
     title: str = ""
     beside: list[Beside] = []
 

@@ -33,7 +33,9 @@ from flatout.result.histogram import distribution, share_later_than, signed_dist
 from flatout.result.machine import Contention, Placement
 from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
 from flatout.result.thresholds import LATENESS_NS, too_many
+from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals
+from flatout.runner.counters import CounterSampler
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.receiver_stats import StatsQuery
 from flatout.runner.run_monitor import OnProgress, RunMonitor, shared_receiver
@@ -82,11 +84,18 @@ def _run(
     stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
-    competing = Competition(plan)
+    competing, sampler = Competition(plan), CounterSampler(plan)
     running = _start(plan)
     exchange = exchange_of(plan)
     monitor = RunMonitor(
-        running, plan, exchange, progress=progress, stop=stop, stats_query=stats_query, competing=competing
+        running,
+        plan,
+        exchange,
+        progress=progress,
+        stop=stop,
+        stats_query=stats_query,
+        competing=competing,
+        sampler=sampler,
     )
     interrupted = monitor.wait()
     result = _result(plan, exchange, running, monitor, competing)
@@ -99,6 +108,8 @@ def _run(
         placement=competing.placement,
         subintervals=subintervals(running) if plan.as_trial else None,
     )
+    account = ledger.close(result, sampler.end(competing.placement))
+    result = msgspec.structs.replace(result, ledger=account)
     if interrupted:
         raise Interrupted(result)
     return result

@@ -11,6 +11,7 @@ from flatout._engine import LoadRun
 from flatout.plan.resolve import Plan
 from flatout.result.model import Interval
 from flatout.runner.competition import Competition
+from flatout.runner.counters import CounterSampler
 from flatout.runner.exchange import Exchange
 from flatout.runner.progress import Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
@@ -20,6 +21,8 @@ from flatout.scenario.model import Scenario
 
 OnProgress = Callable[[RunProgress], None]
 _TICK_S = 0.1
+# A tick that comes a little before counting begins would be one too early.
+_AFTER_S = 0.001
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
 
 
@@ -45,6 +48,7 @@ class RunMonitor:
         stop: threading.Event,
         stats_query: StatsQuery,
         competing: Competition,
+        sampler: CounterSampler,
     ) -> None:
         self.running = running
         self.plan = plan
@@ -57,6 +61,7 @@ class RunMonitor:
         self.ended_s: float | None = None
         self.stats_query = stats_query
         self.competing = competing
+        self.sampler = sampler
         self.received: int | None = 0 if stats_query.counted and not shared_receiver(plan.scenario) else None
         self._target = exchange.monitor(plan.scenario)
 
@@ -65,7 +70,7 @@ class RunMonitor:
         interrupted = False
         while True:
             try:
-                if self.running.wait(_TICK_S):
+                if self.running.wait(self._pause_s()):
                     break
                 self._tick()
             except KeyboardInterrupt:
@@ -84,6 +89,13 @@ class RunMonitor:
         self._report("done")
         return interrupted
 
+    def _pause_s(self) -> float:
+        """Until the next tick; one falls on the moment at which counting begins."""
+        ahead_s = -(self.running.elapsed_ns or 0) / 1e9
+        if self.running.elapsed_ns is None or not self.sampler.waits:
+            return _TICK_S
+        return min(_TICK_S, max(ahead_s, 0.0) + _AFTER_S)
+
     def _end_where_given_up(self) -> None:
         """Stops the other workers where one could not go on."""
         if self.running.gave_up is not None and self.ended_s is None:
@@ -94,6 +106,8 @@ class RunMonitor:
         self._end_where_given_up()
         t_s = self._t_s()
         self.competing.tick(self.running, t_s)
+        if self.running.elapsed_ns is not None:
+            self.sampler.tick(t_s)
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
             self._stop()

@@ -82,6 +82,7 @@ def _part(number: int, title: str, result: Result) -> Part:
         charts=[*searched, *(chart.course(run, f"run-{number}") if run else [])],
         shown=facts.shown_run_text(run) if run and isinstance(result, LimitResult) else "",
         tables=[
+            *tables.findings(result),
             *([tables.trials(result)] if isinstance(result, LimitResult) else []),
             *(tables.of_run(run) if run else []),
         ],

@@ -10,6 +10,7 @@ import msgspec
 from flatout.result.model import Host, LimitResult, LoadResult, Result, SignedDistribution, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
+from flatout.view import ledger as account
 from flatout.view.exchange import common_exchange, exchange_of
 
 
@@ -89,9 +90,10 @@ def _trial_row(number: int, trial: Trial, latency: Sequence[str]) -> list[str]:
 
 def of_run(run: LoadResult) -> list[Table]:
     """List what one run measured."""
-    tables = [distributions(run), outcomes(run)]
+    tables = [distributions(run)]
     if run.offset_ns:
-        tables.insert(1, offsets(run.offset_ns))
+        tables.append(offsets(run.offset_ns))
+    tables += [outcomes(run), *ledger(run)]
     if run.receiver:
         tables.append(receiver(run))
     if run.connections:
@@ -103,6 +105,32 @@ def of_run(run: LoadResult) -> list[Table]:
     if run.requirements:
         tables.append(requirements(run))
     return tables
+
+
+def findings(result: Result) -> list[Table]:
+    """What stopped it, the weightiest first; no table where nothing was found."""
+    rows = [
+        [
+            finding.name,
+            finding.sentence,
+            "; ".join(finding.evidence),
+            finding.remedy,
+            finding.confidence,
+            fmt.count(finding.explains) if finding.explains else fmt.NOTHING,
+        ]
+        for finding in result.findings
+    ]
+    head = ("cause", "what was found", "evidence", "remedy", "confidence", "#explains")
+    return [Table("What stopped it", head, rows)] if rows else []
+
+
+def ledger(run: LoadResult) -> list[Table]:
+    """Where everything went that was not answered; no table where all was."""
+    rows = [
+        [row.place, fmt.count(row.number), fmt.percent(row.share) if row.share is not None else "", row.where]
+        for row in account.rows(run)
+    ]
+    return [Table("Where they went", ("place", "#count", "#share", "where"), rows)] if rows else []
 
 
 def outcomes(run: LoadResult) -> Table:

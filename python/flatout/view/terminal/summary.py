@@ -17,6 +17,7 @@ from rich.text import Text
 from flatout.result.model import Axis, LimitResult, LoadResult, Requirement, Result, SignedDistribution, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
+from flatout.view import ledger as account
 from flatout.view.exchange import exchange_of
 from flatout.view.terminal import labels
 
@@ -53,10 +54,12 @@ def text(result: Result, width: int = 80) -> str:
 
 
 def _load(run: LoadResult) -> RenderableType:
-    parts: list[RenderableType] = [_headline(run), Text(facts.sentence(run)), Text()]
+    parts: list[RenderableType] = [_headline(run), Text(facts.sentence(run)), *_findings(run), Text()]
     parts += [_rates(run), Text(), _outcomes(run), Text(), _distributions(run)]
     if run.offset_ns:
         parts += [Text(), _offsets(run.offset_ns)]
+    if rows := account.rows(run):
+        parts += [Text(), _ledger(rows)]
     if run.receiver:
         parts += [Text(), _receiver(run)]
     if run.connections:
@@ -117,6 +120,25 @@ def _outcomes(run: LoadResult) -> Table:
     if exchange.unknown(run):
         _row(table, exchange.wording.came, fmt.NOTHING, "", f"unknown: {exchange.loss_note(run)}")
     return table
+
+
+def _ledger(rows: Iterable[account.LedgerRow]) -> Table:
+    table = _grid("lrrl")
+    _row(table, "where they went", "", "", "", style="dim")
+    for row in rows:
+        share = "" if row.share is None else fmt.percent(row.share)
+        _row(table, f"  {row.place}", fmt.count(row.number), share, row.where, style="" if row.number else "dim")
+    return table
+
+
+def _findings(result: Result) -> list[RenderableType]:
+    """What stopped it, each with its remedy."""
+    found = account.shown_findings(result)
+    lines: list[RenderableType] = []
+    for number, finding in enumerate(found, 1):
+        head = f"{number}. {finding.sentence} [{finding.confidence} confidence]"
+        lines += [Text(head), Text(f"   Remedy: {finding.remedy}.", style="dim")]
+    return [Text(), Text("What stopped it:", style="bold"), *lines] if lines else []
 
 
 def _unsent_because(run: LoadResult) -> str:
@@ -185,7 +207,7 @@ def _requirements(requirements: Iterable[Requirement]) -> Table:
 
 def _limit(result: LimitResult) -> RenderableType:
     subject = Text(facts.subject(result), style="bold")
-    parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result)]
+    parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result), *_findings(result)]
     if result.trials:
         parts += [Text(), _trials(result), *_disturbed(result), *_reasons(result.trials)]
     return Group(*parts)

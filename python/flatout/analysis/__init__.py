@@ -1,0 +1,44 @@
+"""Findings: why a run lost requests or could not send them, by its ledger and its machine. Pure.
+
+One file a cause in `causes/`; each looks at one result and says what it found, or nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from flatout.analysis.causes import CAUSES
+from flatout.result.finding import Finding
+from flatout.result.model import LimitResult, LoadResult, Trial
+
+__all__ = ["explained", "explained_limit", "findings"]
+
+_CONFIDENCE = {"high": 0, "medium": 1, "low": 2}
+
+
+def findings(run: LoadResult) -> list[Finding]:
+    """What explains most comes first, then what is surest, then what is nearer to the generator."""
+    found = [finding for find in CAUSES if (finding := find(run)) is not None]
+    return sorted(found, key=lambda finding: (-finding.explains, _CONFIDENCE[finding.confidence]))
+
+
+def explained(run: LoadResult) -> LoadResult:
+    """The run with its findings."""
+    return msgspec.structs.replace(run, findings=findings(run))
+
+
+def explained_limit(result: LimitResult) -> LimitResult:
+    """The search with the findings of what stopped it: the trial nearest above the limit that did not hold.
+
+    Nearest, because there the first resource to run out does; far above, others follow.
+    """
+    value = result.limit.value or 0.0
+    verdict = "invalid" if result.limit.stopped_by == "generator" else "failed"
+    above = [trial for trial in result.trials if trial.verdict == verdict and trial.load >= value and trial.findings]
+    if not above or result.limit.stopped_by in ("max", "interrupted"):
+        return result
+    return msgspec.structs.replace(result, findings=min(above, key=_load).findings)
+
+
+def _load(trial: Trial) -> float:
+    return trial.load

@@ -1,0 +1,33 @@
+"""A packet filter, or the reverse path filter, drops packets."""
+
+from __future__ import annotations
+
+from flatout.analysis.troubles import enough
+from flatout.result.finding import Finding
+from flatout.result.model import LoadResult
+
+
+def find(run: LoadResult) -> Finding | None:
+    """Packets that a namespace received and that nothing counts after that, and TcpExt IPReversePathFilter."""
+    ledger = run.ledger
+    if ledger is None:
+        return None
+    filtered, reverse = ledger.count("firewall"), ledger.count("reverse_path")
+    if not enough(filtered + reverse, run):
+        return None
+    lines = [line for line in ledger.lines if line.place in ("firewall", "reverse_path") and line.count]
+    if reverse > filtered:
+        sentence = f"The reverse path filter of {lines[0].where} dropped {reverse:,} packets: no route leads back."
+        remedy = "a route to the sources, or net.ipv4.conf.*.rp_filter = 2 or 0"
+    else:
+        where = max(lines, key=lambda line: line.count or 0).where
+        sentence = f"A packet filter of {where} dropped {filtered:,} packets."
+        remedy = "look at the rules and their counters (nft list ruleset, iptables -nvL)"
+    return Finding(
+        name="firewall" if filtered >= reverse else "reverse path filter",
+        sentence=sentence,
+        evidence=[f"{line.where}: {line.counted or line.count:,} {line.source}" for line in lines],
+        remedy=remedy,
+        confidence="high" if reverse > filtered else "medium",
+        explains=filtered + reverse,
+    )

@@ -1,0 +1,29 @@
+"""The SYN queue is full: the kernel answers with SYN cookies, or drops connection requests where these are off."""
+
+from __future__ import annotations
+
+from flatout.result.finding import Finding
+from flatout.result.model import LoadResult
+
+
+def find(run: LoadResult) -> Finding | None:
+    """TcpExt SyncookiesSent and TCPReqQFullDrop."""
+    ledger = run.ledger
+    if ledger is None:
+        return None
+    cookies, dropped = ledger.count("syn_cookies"), ledger.count("syn_queue")
+    # 2: the kernel sends cookies for every request, full or not.
+    if not cookies + dropped or ledger.surroundings.limits.get("tcp_syncookies") == 2:
+        return None
+    what = [
+        *([f"{cookies:,} handshakes went by SYN cookies"] if cookies else []),
+        *([f"{dropped:,} connection requests were dropped"] if dropped else []),
+    ]
+    return Finding(
+        name="SYN queue",
+        sentence=f"The target's SYN queue was full: {' and '.join(what)}.",
+        evidence=[f"TcpExt SyncookiesSent {cookies:,}, TCPReqQFullDrop {dropped:,}, of the network namespace"],
+        remedy="a larger backlog in listen(), net.core.somaxconn and net.ipv4.tcp_max_syn_backlog; or open connections "
+        "more slowly (--connect-rate)",
+        confidence="medium",
+    )

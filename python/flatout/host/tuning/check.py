@@ -1,0 +1,144 @@
+"""Compares the settings of a host with what an aim needs. Changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from flatout.host.describe import describe
+from flatout.host.tuning import netfilter
+from flatout.host.tuning.aim import Aim, Machine
+from flatout.host.tuning.rules import same
+from flatout.host.tuning.system import System, reason
+from flatout.host.tuning.tunables import TUNABLES, Tunable
+from flatout.result.model import SCHEMA, Host
+
+NOTRACK = "connection tracking (NOTRACK)"
+_WHY_NOTRACK = "tracking costs time for each packet, and drops what does not fit into its table"
+_RISK_NOTRACK = "rules for state must accept untracked packets of these ports; NAT of them ends"
+
+State = Literal["ok", "differs", "absent", "unknown"]
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting: its value now (null where it cannot be read), the value wanted, why, and the risk of that.
+
+    `key`: its file, or the program that has it; empty where nothing does. `state`: "absent" where this kernel or
+    network namespace does not have it, "unknown" where it cannot be read. `blocked`: why it cannot be changed here.
+    """
+
+    name: str
+    key: str
+    now: str | None
+    wanted: str | None
+    state: State
+    why: str
+    risk: str
+    blocked: str = ""
+
+
+class HostCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check found. `passed`: every setting that is here is known and as wanted."""
+
+    schema: str = SCHEMA
+    kind: Literal["host-check"] = "host-check"
+    aim: Aim
+    host: Host
+    started_at: str
+    settings: list[Setting]
+    passed: bool
+
+
+def check(aim: Aim, system: System) -> HostCheck:
+    """Reads all settings that matter for an aim."""
+    machine = system.machine()
+    settings = [one for tunable in TUNABLES if tunable.matters(aim) for one in _settings(tunable, aim, machine, system)]
+    settings.append(_tracking(aim, machine, system))
+    return HostCheck(
+        aim=aim,
+        host=describe(),
+        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        settings=settings,
+        passed=all(one.state in ("ok", "absent") for one in settings),
+    )
+
+
+def _settings(tunable: Tunable, aim: Aim, machine: Machine, system: System) -> Iterator[Setting]:
+    for key in tunable.keys(system):
+        rule = tunable.rule(aim, machine, key)
+        if rule is None:
+            continue
+        now: str | None = None
+        wanted: str | None = None
+        state: State = "unknown"
+        blocked = ""
+        try:
+            now = tunable.parse(system.read(key))
+            wanted = rule.reached(now)
+            state = "ok" if same(key, now, wanted) else "differs"
+        except OSError as error:
+            state = "absent" if error.errno == errno.ENOENT else "unknown"
+            blocked = reason(error.errno)
+        except (ValueError, IndexError):
+            blocked = "not the text that is expected of it"
+        if state == "differs":
+            blocked = tunable.remedy or system.blocked(key)
+        yield Setting(
+            name=tunable.name,
+            key=key,
+            now=now,
+            wanted=wanted,
+            state=state,
+            why=tunable.why,
+            risk=tunable.risk,
+            blocked=blocked,
+        )
+
+
+def _tracking(aim: Aim, machine: Machine, system: System) -> Setting:
+    """Whether the packets of the service are tracked, by whichever program there is."""
+    key = _program(system)
+    now: str | None = None
+    wanted: str | None = None
+    state: State = "ok"
+    blocked = ""
+    if not machine.tracks:
+        now = wanted = "tracks nothing"
+    elif not aim.ports:
+        key = ""
+        now, wanted, state = "tracks all", "not the ports of the service", "differs"
+        blocked = "the ports are not known: name them with --port"
+    elif not key:
+        now, wanted, state = "tracks all", netfilter.text(netfilter.wanted(aim)), "differs"
+        blocked = "neither nft nor iptables is installed"
+    else:
+        try:
+            now = system.read(key)
+            # Rules for other ports that are there already stay.
+            wanted = netfilter.text([*netfilter.rules(now), *netfilter.wanted(aim)])
+            state = "ok" if now == wanted else "differs"
+            blocked = system.blocked(key) if state == "differs" else ""
+        except OSError as error:
+            state, blocked = "unknown", error.strerror or reason(error.errno)
+    return Setting(
+        name=NOTRACK,
+        key=key,
+        now=now,
+        wanted=wanted,
+        state=state,
+        why=_WHY_NOTRACK,
+        risk=_RISK_NOTRACK,
+        blocked=blocked,
+    )
+
+
+def _program(system: System) -> str:
+    """The key of the rules, by the program that this host has; empty where it has none."""
+    for key, command in ((netfilter.NFT, "nft"), (netfilter.IPTABLES, "iptables")):
+        if system.run((command, "--version"), "")[0] == 0:
+            return key
+    return ""

@@ -1,0 +1,154 @@
+"""The journal of changes to a host: what was there before, on disk before anything is changed.
+
+A JSON file with a checksum, written whole and synced with its folder. It says of which boot and of which network
+namespace its values are; a file that somebody has edited is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from flatout.errors import UsageError
+from flatout.host.tuning import netfilter
+from flatout.result.model import SCHEMA
+
+DEFAULT = "/var/lib/flatout/host.json"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting that was changed, or was about to be. `before`: its first value; `ours`: what flatout has set."""
+
+    name: str
+    key: str
+    before: str
+    ours: list[str]
+
+
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
+    """All changes of one boot in one network namespace, in their order."""
+
+    schema: str = SCHEMA
+    kind: Literal["host-journal"] = "host-journal"
+    flatout: str
+    saved_at: str
+    boot_id: str
+    namespace: str
+    entries: list[Entry]
+
+
+class _File(msgspec.Struct, frozen=True):
+    """The file: the checksum is over the bytes of the journal."""
+
+    sha256: str
+    journal: msgspec.Raw
+
+
+def load(at: Path) -> Journal | None:
+    """The journal, or None where there is none. Errors: UsageError for a file that flatout did not leave like this."""
+    try:
+        data = at.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        hint = " (run as root)" if isinstance(error, PermissionError) else ""
+        raise UsageError(f"the journal '{at}' cannot be read: {error.strerror}{hint}") from error
+    try:
+        file = msgspec.json.decode(data, type=_File)
+        body = bytes(file.journal)
+        if file.sha256 != hashlib.sha256(body).hexdigest():
+            raise ValueError("its checksum does not fit")
+        journal = msgspec.json.decode(body, type=Journal)
+        if journal.schema != SCHEMA or not all(_may_be_set(one.key) for one in journal.entries):
+            raise ValueError("it has entries of another kind")
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the journal '{at}' was changed or damaged since flatout wrote it ({error}); nothing is changed: "
+            "set the values by hand that it lists as 'before', then remove it"
+        ) from error
+    return journal
+
+
+def store(at: Path, journal: Journal) -> None:
+    """Writes it whole, and returns once it is on the disk. Errors: OSError."""
+    body = msgspec.json.format(msgspec.json.encode(journal), indent=1)
+    data = msgspec.json.encode(_File(hashlib.sha256(body).hexdigest(), msgspec.Raw(body))) + b"\n"
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=at.parent, prefix=".flatout-", delete=False) as file:
+            temporary = file.name
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, at)
+    except BaseException:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync(at.parent)
+
+
+def remove(at: Path) -> None:
+    """Removes it. Errors: OSError."""
+    at.unlink(missing_ok=True)
+    _sync(at.parent)
+
+
+@contextlib.contextmanager
+def locked(at: Path, *, make: bool) -> Iterator[None]:
+    """Holds the journal's folder against another flatout. `make`: make the folder. Errors: UsageError."""
+    try:
+        if make:
+            at.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        handle = os.open(at.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Nothing was ever written, so there is nothing to hold.
+        yield
+        return
+    except OSError as error:
+        raise unwritable(at, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UsageError(f"another flatout is at the journal '{at}': wait for its end") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def unwritable(at: Path, error: OSError) -> UsageError:
+    """The error of a journal that cannot be written before a change."""
+    hint = "run as root, or name another file with --journal"
+    return UsageError(f"the journal '{at}' cannot be written: {error.strerror}; nothing is changed: {hint}")
+
+
+def merged(kept: Sequence[Entry], planned: Sequence[Entry]) -> list[Entry]:
+    """The entries of an earlier apply and of this one: the first value of each setting stays."""
+    found = {one.key: one for one in kept}
+    for new in planned:
+        old = found.get(new.key)
+        found[new.key] = new if old is None else msgspec.structs.replace(old, ours=[*old.ours, *new.ours])
+    return list(found.values())
+
+
+def _may_be_set(key: str) -> bool:
+    inside = key.startswith(("/proc/sys/", "/sys/class/net/", "/sys/devices/system/cpu/"))
+    return key in netfilter.KEYS or (inside and ".." not in key)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,143 @@
+"""Samples the host's counters before a run and after it: the two network namespaces, the target's sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from pathlib import Path
+from typing import NamedTuple
+
+from flatout.host import counters, route, sock_diag, target_sockets
+from flatout.host import target as find_target
+from flatout.host.counters import Counters, Growth
+from flatout.host.target_sockets import Sockets
+from flatout.plan.resolve import Plan
+from flatout.result.ledger import Surroundings, TargetSocket
+from flatout.result.machine import Placement
+
+# Of this thread, whose namespace the load threads inherit.
+OWN = Path("/proc/thread-self/net")
+_HEADERS = {4: 28, 6: 48}
+_SETTINGS = {
+    "conntrack_count": "net/netfilter/nf_conntrack_count",
+    "conntrack_max": "net/netfilter/nf_conntrack_max",
+    "somaxconn": "net/core/somaxconn",
+    "netdev_max_backlog": "net/core/netdev_max_backlog",
+    "tcp_max_syn_backlog": "net/ipv4/tcp_max_syn_backlog",
+    "tcp_syncookies": "net/ipv4/tcp_syncookies",
+}
+
+
+class Sample(NamedTuple):
+    """All counters at one moment; `target`: of the target's network namespace where it is another one of this host."""
+
+    own: Counters
+    target: Counters | None
+    sockets: Sockets
+
+
+class Sampled(NamedTuple):
+    """How counters grew during a run, and what was found when it ended.
+
+    here: the target's address is one of this namespace. version: 4 or 6, of that address.
+    """
+
+    own: Growth
+    target: Growth | None
+    sockets: list[TargetSocket]
+    surroundings: Surroundings
+    placement: Placement
+    here: bool
+    version: int
+
+    @property
+    def at_target(self) -> Growth | None:
+        """The counters of the target's namespace; None where it is on another host."""
+        return self.own if self.here else self.target
+
+
+class CounterSampler:
+    """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._net = self._target_net()
+        self._first = self._before = self._sample()
+        # Connections are opened before the schedule starts, and a receiver counts all that arrives.
+        scenario = plan.scenario
+        self.waits = scenario.warmup_s > 0 and not scenario.streams and not plan.one_way
+
+    def tick(self, t_s: float) -> None:
+        """Reads them once more when counting begins. `t_s`: time since then."""
+        if self.waits and t_s >= 0:
+            self.waits = False
+            # So late the first sample is nearer to the beginning.
+            if t_s < self._plan.scenario.warmup_s:
+                self._before = self._sample()
+
+    def end(self, placement: Placement) -> Sampled:
+        """What happened since counting began."""
+        after, about = self._sample(), placement.target
+        own = counters.growth(self._before.own, after.own)
+        target = None
+        if self._before.target and after.target:
+            target = counters.growth(self._before.target, after.target)
+        pids = about.pids if about else []
+        sockets = target_sockets.changed(self._before.sockets, after.sockets, pids, about.command if about else "")
+        return Sampled(
+            own=own,
+            target=target,
+            sockets=sockets,
+            surroundings=self._surroundings(own, pids),
+            placement=placement,
+            here=self._net == OWN,
+            version=self._plan.endpoint.address.version,
+        )
+
+    def _target_net(self) -> Path | None:
+        """Where the target's namespace can be read; None where it is on another host."""
+        placement, endpoint = self._plan.placement, self._plan.endpoint
+        if find_target.is_local(endpoint.address, endpoint.scope):
+            return OWN
+        if placement.where == "namespace" and placement.target:
+            return Path(f"/proc/{placement.target.pids[0]}/net")
+        return None
+
+    def _sample(self) -> Sample:
+        net, same = self._net, self._net == OWN
+        sockets: Sockets = {}
+        if net is not None:
+            at = [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
+            sockets = target_sockets.read(at, stream=self._plan.scenario.streams, net=net, same_namespace=same)
+        return Sample(counters.read(OWN), None if net is None or same else counters.read(net), sockets)
+
+    def _surroundings(self, own: Growth, pids: list[int]) -> Surroundings:
+        endpoint = self._plan.endpoint
+        towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
+        files = target_sockets.files(pids[0]) if pids and self._plan.scenario.streams else None
+        return Surroundings(
+            device=towards.device if towards else "",
+            device_up=route.is_up(towards.device) if towards else None,
+            neighbour=str(towards.next_hop) if towards and route.unresolved(towards.next_hop) else "",
+            target_stopped=any(map(target_sockets.is_stopped, pids)),
+            target_files=files[0] if files else None,
+            target_files_limit=files[1] if files else None,
+            packet_bytes=sock_diag.charge(_payload(own, endpoint.address.version)),
+            limits=self._limits(),
+        )
+
+    def _limits(self) -> dict[str, int]:
+        found = {}
+        for name, path in _SETTINGS.items():
+            with contextlib.suppress(OSError, ValueError):
+                found[name] = int(Path("/proc/sys", path).read_text(encoding="ascii"))
+        with contextlib.suppress(OSError, ValueError):
+            low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+            found["ports"] = (high - low + 1) * max(len(self._plan.sources), 1)
+        return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "tcp_in_use": counters.tcp_in_use(OWN)}
+
+
+def _payload(own: Growth, version: int) -> int:
+    """The mean length of the payload of a datagram sent here, by the kernel's counters."""
+    packets, octets = ("Ip.OutRequests", "IpExt.OutOctets") if version == 4 else ("Ip6OutRequests", "Ip6OutOctets")
+    return max(own[octets] // max(own[packets], 1) - _HEADERS[version], 1)

@@ -1,0 +1,125 @@
+"""Hosts for tests of tuning: a tree of files in place of /proc and /sys, and programs that are not run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flatout.host.tuning.system import System
+
+# A host of two CPUs as it is installed.
+SYSCTLS = {
+    "net.core.rmem_max": "212992",
+    "net.core.rmem_default": "212992",
+    "net.core.wmem_max": "212992",
+    "net.ipv4.udp_mem": "575799\t767734\t1151598",
+    "net.ipv4.tcp_mem": "287898\t383867\t575796",
+    "net.core.netdev_max_backlog": "1000",
+    "net.core.somaxconn": "4096",
+    "net.ipv4.tcp_max_syn_backlog": "2048",
+    "net.ipv4.tcp_syncookies": "1",
+    "net.ipv4.tcp_max_tw_buckets": "131072",
+    "net.ipv4.ip_local_port_range": "32768\t60999",
+    "net.ipv4.tcp_tw_reuse": "2",
+    "fs.file-max": "2466170",
+    "fs.nr_open": "1048576",
+    "net.core.rps_sock_flow_entries": "0",
+}
+TRACKING = {"net.netfilter.nf_conntrack_max": "262144", "net.netfilter.nf_conntrack_count": "17"}
+BOOT = "proc/sys/kernel/random/boot_id"
+_OTHERS = {
+    BOOT: "09abef47-1495-43db-adc0-9c8025d5043f",
+    "proc/meminfo": "MemTotal:       24684084 kB",
+    "proc/self/limits": "Limit  Soft  Hard  Units\nMax open files   1024   20000   files",
+    "sys/devices/system/cpu/online": "0-1",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "schedutil",
+    "sys/class/net/lo/type": "772",
+    "sys/class/net/lo/carrier": "1",
+    "sys/class/net/lo/queues/rx-0/rps_cpus": "0",
+    "sys/class/net/eth0/carrier": "1",
+    "sys/class/net/eth0/device/vendor": "0x1af4",
+    "sys/class/net/eth0/queues/rx-0/rps_cpus": "0",
+    "sys/class/net/eth0/queues/rx-0/rps_flow_cnt": "0",
+    "sys/class/net/eth0/queues/tx-0/xps_cpus": "0",
+}
+
+
+def file_of(name: str) -> str:
+    """Where a sysctl is."""
+    return "proc/sys/" + name.replace(".", "/")
+
+
+def tree(root: Path, sysctls: Mapping[str, str] = SYSCTLS, others: Mapping[str, str] | None = None) -> Path:
+    """Makes the files of a host."""
+    files = {file_of(name): value for name, value in sysctls.items()} | _OTHERS | dict(others or {})
+    for name, value in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n", encoding="ascii")
+    namespace(root, 1)
+    return root
+
+
+def namespace(root: Path, number: int) -> None:
+    """Puts the host into a network namespace."""
+    link = root / "proc/self/ns/net"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"net:[{number}]")
+
+
+def contents(root: Path) -> dict[str, str]:
+    """All files of it."""
+    return {str(path.relative_to(root)): path.read_text("ascii") for path in root.rglob("*") if path.is_file()}
+
+
+class Programs:
+    """nft, or iptables and ip6tables, without a kernel; each call is kept."""
+
+    def __init__(self, *installed: str, ruleset: str = "") -> None:
+        self.installed = installed
+        self.ruleset = ruleset
+        self.table = ""
+        self.raw: dict[str, list[str]] = {"iptables": [], "ip6tables": []}
+        self.calls: list[list[str]] = []
+        self.refuses = ""
+
+    def __call__(self, command: Sequence[str], given: str) -> tuple[int, str, str]:
+        self.calls.append(list(command))
+        program, *arguments = command
+        if program not in self.installed:
+            return 127, "", f"{program} is not installed"
+        if arguments == ["--version"]:
+            return 0, "1.0", ""
+        if self.refuses:
+            return 1, "", self.refuses
+        return self._nft(arguments, given) if program == "nft" else self._iptables(program, arguments)
+
+    def _nft(self, arguments: list[str], given: str) -> tuple[int, str, str]:
+        if arguments[0] == "-f":
+            head, _, body = given.partition("{")
+            assert "delete table" in head
+            self.table = f"table inet flatout_notrack {{{body}" if body else ""
+            return 0, "", ""
+        if arguments == ["list", "ruleset"]:
+            return 0, self.ruleset + self.table, ""
+        missing = "Error: No such file or directory\nlist table inet flatout_notrack\n                ^^^^"
+        return (0, self.table, "") if self.table else (1, "", missing)
+
+    def _iptables(self, program: str, arguments: list[str]) -> tuple[int, str, str]:
+        assert arguments[:3] == ["-w", "-t", "raw"]
+        flag, rule = arguments[3], " ".join(arguments[4:])
+        rules = self.raw[program]
+        if flag == "-A":
+            rules.append(rule)
+        elif flag == "-D":
+            rules.remove(rule)
+        # As it lists them: comments in quotes or without, NOTRACK by its newer name.
+        listed = [f"-A {re.sub('-j NOTRACK', '-j CT --notrack', one)}" for one in rules]
+        return 0, "\n".join(["-P PREROUTING ACCEPT", "-P OUTPUT ACCEPT", *listed]), ""
+
+
+def host(root: Path, programs: Programs | None = None) -> System:
+    """The host of a tree."""
+    return System(root, programs or Programs("nft"), lambda _: "")
