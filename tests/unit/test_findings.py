@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 from typing import Any
 
 import ledgers
@@ -298,3 +300,23 @@ def test_the_views_show_lines_and_the_unexplained_rest_with_what_is_blind() -> N
         ("receive buffer", None),
         ("application", None),
     ]
+
+
+# Causes of connections, and of what is answered: a one-way run has neither.
+NOT_ONE_WAY = {"accept_queue", "answer_queue", "own_receive_buffer", "syn_queue"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "python/flatout/analysis/causes").glob("*.py")), ids=lambda path: path.stem
+)
+def test_words_fit_one_way_messages_too(path: Path) -> None:
+    """Their receivers are no servers, and get no requests; `many` has the word for what is sent."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.FunctionDef)
+    }
+    said = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    wrong = [text for text in said if text not in texts and re.search(r"\b(requests?|server)\b", text)]
+    assert wrong == [] or path.stem in NOT_ONE_WAY

@@ -29,7 +29,7 @@ def find(run: LoadResult) -> Finding | None:
             for line in ledger.lines
             if line.place in ("unread", "application") and line.count
         ],
-        remedy="let the process go on (kill -CONT)" if stopped else "look at the server's own log and its rate limits",
+        remedy="let the process go on (kill -CONT)" if stopped else "look at the program's own log and its rate limits",
         confidence="high" if unread >= ignored else "medium",
         explains=unread + ignored,
     )

@@ -27,7 +27,7 @@ def _softirq(run: LoadResult, about: Contention) -> Finding | None:
         name="soft interrupts",
         sentence=f"Soft interrupts took {share:.0%} of CPU {cpu}: it receives packets as fast as it can.",
         evidence=[f"CPU {cpu}: {about.softirq_s[cpu]:.2f} s of {about.elapsed_s:.2f} s (/proc/stat)"],
-        remedy="spread packets over more receive queues or CPUs (ethtool -L, rps_cpus), off the server's own",
+        remedy="spread packets over more receive queues or CPUs (ethtool -L, rps_cpus), off the target's own",
         confidence="medium",
         explains=of_server(run),
     )

@@ -18,7 +18,11 @@ def find(run: LoadResult) -> Finding | None:
     slow = late is not None and late.p99 > LATENESS_NS and run.verdict == "generator-limited"
     if not many_unsent and not slow:
         return None
-    what = f"{many(run, unsent)} could not leave within {LATENESS_TEXT} of due" if many_unsent else "requests left late"
+    what = (
+        f"{many(run, unsent)} could not leave within {LATENESS_TEXT} of due"
+        if many_unsent
+        else f"{run.wording.many} left late"
+    )
     lateness = f"; p99 of its lateness was {ms(late.p99)}" if late else ""
     return Finding(
         name="generator",

@@ -20,7 +20,7 @@ def find(run: LoadResult) -> Finding | None:
         name="port closed",
         sentence=f"No program is bound to {run.scenario.target}: {outcomes.refused:,} {run.wording.many} were refused.",
         evidence=[f"Udp NoPorts of the network namespace: {closed:,}"] if closed else ["no socket in /proc/net"],
-        remedy="start the server, or correct the address and the port",
+        remedy="start the program there, or correct the address and the port",
         confidence="high" if nobody else "medium",
         explains=outcomes.refused,
     )

@@ -55,7 +55,7 @@ def _reader(run: LoadResult, ledger: Ledger) -> tuple[str, str]:
         return "Its process is stopped by a signal and reads nothing.", f"let it go on: kill -CONT {pid}"
     busiest = busiest_share(run)
     if threads is None or busiest is None:
-        return "", "a larger receive buffer (SO_RCVBUF, up to net.core.rmem_max) for bursts; else a faster server"
+        return "", "a larger receive buffer (SO_RCVBUF, up to net.core.rmem_max) for bursts; else a faster program"
     if busiest >= _BUSY:
         why = f"Its busiest thread used {busiest:.0%} of a CPU."
         return why, "more threads, each with a socket of its own (SO_REUSEPORT); a larger buffer only delays the loss"
@@ -63,4 +63,7 @@ def _reader(run: LoadResult, ledger: Ledger) -> tuple[str, str]:
         why = f"A thread of it waited for a CPU for {threads.run_delay_share:.0%} of the time."
         return why, f"a CPU of its own for {target(run)}, or a receive buffer (SO_RCVBUF) that outlasts its waits"
     why = f"Its busiest thread used only {busiest:.0%} of a CPU: it waits for something else, or does not read."
-    return why, "look at what the server waits for; a larger receive buffer (SO_RCVBUF, net.core.rmem_max) helps bursts"
+    return (
+        why,
+        "look at what the program waits for; a larger receive buffer (SO_RCVBUF, net.core.rmem_max) helps bursts",
+    )

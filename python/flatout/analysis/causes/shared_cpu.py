@@ -28,7 +28,7 @@ def find(run: LoadResult) -> Finding | None:
         name="shared CPU",
         sentence=f"{sentence_start(target(run))} waited for a CPU, a thread of it for {share:.1%} of the time.{where}",
         evidence=[f"run-queue delay of all its threads {about.target.run_delay_s:.2f} s (schedstat)", placement.why],
-        remedy="keep generator and server apart (--cpus, taskset), or run the generator on another host",
+        remedy="keep generator and target apart (--cpus, taskset), or run the generator on another host",
         confidence="high" if wait and shared else "medium",
         explains=lost,
     )

@@ -23,7 +23,7 @@ def find(run: LoadResult) -> Finding | None:
         sentence=f"{sentence_start(target(run))} does its work in one thread, which used {busiest:.0%} of a CPU; "
         f"it may use {len(about.cpus)} CPUs.",
         evidence=[f"busiest thread {busiest:.1%} of the time on a CPU, no other above 2 % (schedstat)"],
-        remedy="let the server use more threads or processes, each with a socket of its own (SO_REUSEPORT)",
+        remedy="let the target use more threads or processes, each with a socket of its own (SO_REUSEPORT)",
         confidence="high" if not (run.placement and run.placement.shared_cpus) else "medium",
         explains=of_server(run),
     )
