@@ -267,6 +267,8 @@ def test_unknown_names_are_named() -> None:
             asked(transport="tls", tls=mapping)
     with pytest.raises(UsageError, match=r"dns has no option nothing \(it has: any_code, "):
         asked(options={"nothing": 1})
+    with pytest.raises(UsageError, match=r"balance"):
+        flatout.serve("ntp", "127.0.0.1:0", balance="fair")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"serving echo has no option nothing \(it has: none\)"):
         flatout.serve("echo", "127.0.0.1:0", nothing=1)
 

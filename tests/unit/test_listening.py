@@ -68,3 +68,5 @@ def test_an_interface_of_handed_over_sockets_is_their_units(monkeypatch: pytest.
     monkeypatch.setenv("LISTEN_FDS", "1")
     with pytest.raises(UsageError, match="BindToDevice"):
         listening("systemd", "lo")
+    with pytest.raises(UsageError, match="FreeBind"):
+        listening("systemd", free_bind=True)

@@ -59,6 +59,8 @@ def test_without_a_file_nothing_changes() -> None:
         ("listen = [1]", "--listen"),
         ("client_rate = 1\n[limits]\nclient-rate = 2", "twice"),
         ("threads =", "no TOML"),
+        ("client_burst = 1.7", "does not fit --client-burst"),
+        ("client_burst = inf", "does not fit --client-burst"),
     ],
 )
 def test_what_does_not_fit_is_named(file: Path, text: str, said: str) -> None:

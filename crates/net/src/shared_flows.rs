@@ -6,9 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::mem::zeroed;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::address;
@@ -16,7 +15,7 @@ use crate::batch::Batch;
 use crate::call::{self, CallError};
 use crate::datagrams::{Datagrams, Refused, SendResult};
 use crate::option;
-use crate::socket::{bind, errno};
+use crate::socket::{bind, read_error};
 use crate::stamp::{self, Control, Local};
 use crate::udp::{Poller, outcome, receive, socket};
 
@@ -163,26 +162,6 @@ fn open_socket(target: IpAddr, stamps: bool) -> io::Result<OwnedFd> {
 /// Of link-local addresses the scope is that of the interface on which the answer came in.
 fn is_same(peer: SocketAddr, target: SocketAddr) -> bool {
     (peer.ip(), peer.port()) == (target.ip(), target.port())
-}
-
-/// The next message of the error queue: how many bytes it quotes, and what came with it.
-fn read_error(socket: &OwnedFd, quote: &mut [u8]) -> Result<Option<(usize, stamp::ControlData)>, CallError> {
-    let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
-    let mut control = [0_u64; 64];
-    // SAFETY: msghdr is plain old data; all zeroes is a valid value.
-    let mut header: libc::msghdr = unsafe { zeroed() };
-    header.msg_iov = &raw mut vector;
-    header.msg_iovlen = 1;
-    header.msg_control = (&raw mut control).cast();
-    header.msg_controllen = size_of_val(&control) as _;
-    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    // SAFETY: the header points to `vector`, `quote` and `control`, which outlive the call.
-    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
-    match usize::try_from(got) {
-        Ok(got) => Ok(Some((got.min(quote.len()), stamp::read(&header)))),
-        Err(_) if matches!(errno(), libc::EAGAIN | libc::EINTR) => Ok(None),
-        Err(_) => Err(CallError::last("recvmsg")),
-    }
 }
 
 impl Datagrams for SharedFlows {

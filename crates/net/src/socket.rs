@@ -1,4 +1,4 @@
-//! What all sockets share: descriptor, address, errors.
+//! What all sockets share: descriptor, address, errors, the queue of errors.
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::address;
+use crate::call::CallError;
+use crate::stamp;
 
 /// Takes ownership of a new descriptor, or the kernel's error.
 pub(crate) fn own(fd: RawFd) -> io::Result<OwnedFd> {
@@ -48,4 +50,24 @@ pub(crate) fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     // SAFETY: the kernel writes at most `length` bytes into `storage`.
     check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &raw mut length) })?;
     address::from_kernel(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+/// The next message of the error queue: how many bytes it quotes, and what came with it.
+pub(crate) fn read_error(socket: &OwnedFd, quote: &mut [u8]) -> Result<Option<(usize, stamp::ControlData)>, CallError> {
+    let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
+    let mut control = [0_u64; 64];
+    // SAFETY: msghdr is plain old data; all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of_val(&control) as _;
+    let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+    // SAFETY: the header points to `vector`, `quote` and `control`, which outlive the call.
+    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    match usize::try_from(got) {
+        Ok(got) => Ok(Some((got.min(quote.len()), stamp::read(&header)))),
+        Err(_) if matches!(errno(), libc::EAGAIN | libc::EINTR) => Ok(None),
+        Err(_) => Err(CallError::last("recvmsg")),
+    }
 }

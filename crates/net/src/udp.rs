@@ -11,7 +11,7 @@ use crate::batch::Batch;
 use crate::call::{self, CallError};
 use crate::datagrams::{Datagrams, Refused, SendResult};
 use crate::option::{self, SocketMemory};
-use crate::socket::{bind, check, connect, errno, local_address, own};
+use crate::socket::{bind, check, connect, errno, local_address, own, read_error};
 use crate::stamp;
 use crate::tx_stamp;
 
@@ -97,22 +97,8 @@ impl Flow {
 
     /// The next refusal that came back, its quoted datagram in `quote`.
     pub fn refused(&self, quote: &mut [u8]) -> Result<Option<Refused>, CallError> {
-        let mut vector = libc::iovec { iov_base: quote.as_mut_ptr().cast(), iov_len: quote.len() };
-        let mut control = [0_u64; 64];
-        // SAFETY: msghdr is plain old data; all zeroes is a valid value.
-        let mut header: libc::msghdr = unsafe { zeroed() };
-        header.msg_iov = &raw mut vector;
-        header.msg_iovlen = 1;
-        header.msg_control = (&raw mut control).cast();
-        header.msg_controllen = size_of_val(&control) as _;
-        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        // SAFETY: the header points to `vector`, `quote` and `control`, which outlive the call.
-        let got = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, flags) };
-        match usize::try_from(got) {
-            Ok(got) => Ok(Some(Refused { quoted: got.min(quote.len()), errno: stamp::read(&header).errno })),
-            Err(_) if matches!(errno(), libc::EAGAIN | libc::EINTR) => Ok(None),
-            Err(_) => Err(CallError::last("recvmsg")),
-        }
+        let read = read_error(&self.socket, quote)?;
+        Ok(read.map(|(quoted, data)| Refused { quoted, errno: data.errno }))
     }
 
     /// Fill level and drops of this flow's receive queue.

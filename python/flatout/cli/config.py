@@ -73,8 +73,10 @@ def _fitting(path: str, key: str, value: Any, hint: Any) -> Any:
                 return list(texts)
         if kind is bool and isinstance(value, bool):
             return value
-        if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-            return kind(value)
+        if kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
         if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
             return str(value)
     raise UsageError(f"{path}: {key} = {value!r} does not fit --{key.replace('_', '-')}")

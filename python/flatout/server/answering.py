@@ -61,7 +61,7 @@ class Answerer(Server):
         host, already in use, no such interface).
         """
         spoken = by_name(protocol)
-        where = listening(f"127.0.0.1:{spoken.test_port}" if listen is None else listen, interface)
+        where = listening(f"127.0.0.1:{spoken.test_port}" if listen is None else listen, interface, free_bind=free_bind)
         limited = limits is not None and limits.any
         links = ("udp",) if where.descriptors else _transports(spoken, transports)
         if "tcp" in links and (interface is not None or free_bind or limited):
@@ -71,12 +71,13 @@ class Answerer(Server):
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
+        chosen = arguments.word("balance", balance, get_args(Balance))
         begun: dict[str, Any] = {
             "protocol": protocol,
             **_options(spoken, filled),
             **{"interface": interface, "free_bind": free_bind, "io": arguments.word("io", io, get_args(Io))},
             "connections": units.whole("connections", connections, _MOST_CONNECTIONS),
-            "by_client": balance == "client" or (balance == "auto" and limited),
+            "by_client": chosen == "client" or (chosen == "auto" and limited),
             "idle_timeout_ns": None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout),
             **{"admission": self._governor.admission, "links": list(links), "workers": threads, "cpus": list(cpus)},
         }

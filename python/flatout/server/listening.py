@@ -32,7 +32,7 @@ class Listening(NamedTuple):
         return max(map(names.count, names), default=0)
 
 
-def listening(listen: str | Sequence[str], interface: str | None = None) -> Listening:
+def listening(listen: str | Sequence[str], interface: str | None = None, *, free_bind: bool = False) -> Listening:
     """`ADDR:PORT` texts to listen on; `*:PORT`: all addresses of both families; "systemd": the sockets handed over.
 
     Errors: UsageError for a wrong form, an address or interface that is not there, or sockets that were not handed
@@ -47,6 +47,8 @@ def listening(listen: str | Sequence[str], interface: str | None = None) -> List
     if texts == [INHERITED]:
         if interface is not None:
             raise UsageError("interface: the socket unit decides that, by BindToDevice=")
+        if free_bind:
+            raise UsageError("free_bind: the socket unit decides that, by FreeBind=")
         return Listening([], inherited(), [])
     if INHERITED in texts:
         raise UsageError(f"listen: '{INHERITED}' takes over all sockets; give it alone")
