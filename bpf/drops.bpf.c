@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
+/* Counts the packets of one exchange that the kernel drops: by network namespace, reason, direction and device.
+ *
+ * The tracepoint kfree_skb fires for dropped packets only, so a healthy run pays nothing. The loader gives what to
+ * count before the program starts. Fragments after the first have no ports and are not counted. */
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "kernel.h"
+
+/* Reasons of subsystems have numbers above these; the kernel's own are fewer. */
+#define CORE_REASONS 512
+#define V6_HEADER 40
+
+/* 4 or 6; 17 (UDP) or 6 (TCP). */
+const volatile __u8 ip_version = 4;
+const volatile __u8 ip_protocol = 17;
+/* 1: drops for this reason are of no interest. */
+const volatile __u8 ignored[CORE_REASONS] = {};
+
+struct drop {
+	__u32 netns; /* inode number of the network namespace; 0: not known */
+	__u32 reason;
+	__u8 towards;	/* 1: the port is the destination's, 0: the source's */
+	__u8 known;	/* 1: the address with that port is one of `addresses` */
+	__u8 padding[2];
+	char device[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct drop);
+	__type(value, __u64);
+} drops SEC(".maps");
+
+/* A bit for each port, in host order. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536 / 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} ports SEC(".maps");
+
+struct address {
+	__u8 bytes[16];	/* IPv4 in the first four */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct address);
+	__type(value, __u8);
+} addresses SEC(".maps");
+
+/* Drops for which `drops` had no room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} uncounted SEC(".maps");
+
+struct packet {
+	struct address source, destination;
+	__u16 source_port, destination_port;
+};
+
+static __always_inline int is_ours(__u16 port)
+{
+	__u32 word = port / 64;
+	__u64 *bits = bpf_map_lookup_elem(&ports, &word);
+
+	return bits && (*bits >> (port % 64) & 1);
+}
+
+/* Reads addresses and ports; 0 unless the packet has this run's IP version and protocol. */
+static __always_inline int parse(struct sk_buff *skb, struct packet *packet)
+{
+	unsigned char *at = skb->head + skb->network_header;
+	__u8 header[V6_HEADER];
+	__u16 pair[2];
+	__u32 length;
+
+	/* An IPv4 packet has 28 bytes at least, and what follows it in the buffer is the buffer's own. */
+	if (bpf_probe_read_kernel(header, sizeof(header), at))
+		return 0;
+	if (header[0] >> 4 != ip_version)
+		return 0;
+	if (ip_version == 4) {
+		if (header[9] != ip_protocol || (header[6] & 0x1f) || header[7])
+			return 0;
+		__builtin_memcpy(packet->source.bytes, header + 12, 4);
+		__builtin_memcpy(packet->destination.bytes, header + 16, 4);
+		length = (header[0] & 15) * 4;
+	} else {
+		if (header[6] != ip_protocol)
+			return 0;
+		__builtin_memcpy(packet->source.bytes, header + 8, 16);
+		__builtin_memcpy(packet->destination.bytes, header + 24, 16);
+		length = V6_HEADER;
+	}
+	if (bpf_probe_read_kernel(pair, sizeof(pair), at + length))
+		return 0;
+	packet->source_port = bpf_ntohs(pair[0]);
+	packet->destination_port = bpf_ntohs(pair[1]);
+	return 1;
+}
+
+/* Where the packet was: at its device, or, before it has one, at its socket. */
+static __always_inline void locate(struct sk_buff *skb, struct drop *drop)
+{
+	struct net_device *device = skb->dev;
+	struct sock *socket;
+
+	if (device) {
+		drop->netns = device->nd_net.net->ns.inum;
+		bpf_probe_read_kernel_str(drop->device, sizeof(drop->device), device->name);
+		return;
+	}
+	socket = skb->sk;
+	if (socket)
+		drop->netns = socket->__sk_common.skc_net.net->ns.inum;
+}
+
+static __always_inline void count(struct drop *drop)
+{
+	__u64 one = 1, *number;
+	__u32 first = 0;
+
+	number = bpf_map_lookup_elem(&drops, drop);
+	if (!number) {
+		if (!bpf_map_update_elem(&drops, drop, &one, BPF_NOEXIST))
+			return;
+		/* Another CPU was faster, or there is no room. */
+		number = bpf_map_lookup_elem(&drops, drop);
+		if (!number)
+			number = bpf_map_lookup_elem(&uncounted, &first);
+	}
+	if (number)
+		*number += 1;
+}
+
+/* The arguments are skb, location and reason, the last one since Linux 5.17. */
+SEC("tp_btf/kfree_skb")
+int count_drop(__u64 *arguments)
+{
+	struct sk_buff *skb = (struct sk_buff *)arguments[0];
+	__u32 reason = arguments[2];
+	struct packet packet = {};
+	struct drop drop = {};
+
+	if (reason < CORE_REASONS && ignored[reason])
+		return 0;
+	if (!parse(skb, &packet))
+		return 0;
+	drop.towards = is_ours(packet.destination_port);
+	if (!drop.towards && !is_ours(packet.source_port))
+		return 0;
+	drop.reason = reason;
+	drop.known = !!bpf_map_lookup_elem(&addresses, drop.towards ? &packet.destination : &packet.source);
+	locate(skb, &drop);
+	count(&drop);
+	return 0;
+}
+
+/* The kernel lends its helpers to programs under the GPL. */
+char programs_licence[] SEC("license") = "Dual MIT/GPL";

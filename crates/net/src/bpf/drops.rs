@@ -1,0 +1,153 @@
+//! Counts packets that the kernel drops, by reason: the program of `bpf/drops.bpf.c`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
+
+use super::{BpfError, KernelTypes, Loaded, Obstacle, object, port_words, total};
+
+const OBJECT: &[u8] = object!("drops.bpf.o");
+const CORE_REASONS: usize = 512;
+const PREFIX: &str = "SKB_DROP_REASON_";
+const KEY: usize = 28;
+type Key = [u8; KEY];
+
+/// Which packets are counted.
+#[derive(Clone, Debug)]
+pub struct DropFilter {
+    /// 4 or 6.
+    pub ip_version: u8,
+    /// `IPPROTO_UDP` or `IPPROTO_TCP`.
+    pub ip_protocol: u8,
+    /// Source or destination port.
+    pub ports: Vec<u16>,
+    /// Addresses that go with these ports, see [`DroppedPackets::known`]. At most 1,024.
+    pub addresses: Vec<IpAddr>,
+    /// Reasons that are not counted, by the kernel's names without "SKB_DROP_REASON_"; unknown ones have no effect.
+    pub ignored: Vec<String>,
+}
+
+/// Packets dropped at one place for one reason, since the program was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedPackets {
+    /// Inode number of the network namespace; 0 where the packet was at no device and no socket.
+    pub netns: u32,
+    /// The kernel's name without "SKB_DROP_REASON_", or a number for one of a subsystem or module.
+    pub reason: String,
+    /// Whether the filter's port is the destination's, or else the source's.
+    pub towards: bool,
+    /// Whether the address with that port is one of the filter's. It may have been translated (NAT).
+    pub known: bool,
+    /// The device where the packet was; empty where it was at none.
+    pub device: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// The program, counting until it is dropped.
+pub struct DropCounter {
+    names: BTreeMap<u32, String>,
+    drops: PerCpuHashMap<MapData, Key, u64>,
+    uncounted: PerCpuArray<MapData, u64>,
+    _program: Loaded,
+}
+
+impl DropCounter {
+    /// Starts counting.
+    ///
+    /// # Errors
+    /// [`BpfError`] says what forbids it.
+    pub fn start(filter: &DropFilter, btf: &Path) -> Result<Self, BpfError> {
+        let kernel = KernelTypes::read(btf)?;
+        let names = kernel.enum_names("skb_drop_reason").ok_or_else(|| {
+            BpfError::new(Obstacle::Unsupported, "this kernel does not say why it drops packets (Linux 5.17)")
+        })?;
+        let names: BTreeMap<u32, String> =
+            names.into_iter().map(|(number, name)| (number, name.replacen(PREFIX, "", 1))).collect();
+        let mut ignored = [0_u8; CORE_REASONS];
+        for (number, name) in &names {
+            if let Some(slot) = ignored.get_mut(*number as usize) {
+                *slot = u8::from(filter.ignored.contains(name));
+            }
+        }
+        let globals: [(&str, &[u8]); 3] =
+            [("ip_version", &[filter.ip_version]), ("ip_protocol", &[filter.ip_protocol]), ("ignored", &ignored)];
+        let mut program = Loaded::open(OBJECT, &globals, &kernel)?;
+        let mut ports = program.array::<u64>("ports")?;
+        for (word, bits) in port_words(&filter.ports) {
+            ports.set(word, bits, 0).map_err(|error| BpfError::of(&error))?;
+        }
+        let mut addresses = program.hash::<[u8; 16], u8>("addresses")?;
+        for address in &filter.addresses {
+            addresses.insert(padded(*address), 1, 0).map_err(|error| BpfError::of(&error))?;
+        }
+        let (drops, uncounted) = (program.per_cpu_hash("drops")?, program.per_cpu_array("uncounted")?);
+        program.attach("count_drop", "kfree_skb", &kernel)?;
+        Ok(Self { names, drops, uncounted, _program: program })
+    }
+
+    /// What was dropped so far.
+    ///
+    /// # Errors
+    /// If the kernel does not let its map be read.
+    pub fn counts(&self) -> Result<Vec<DroppedPackets>, BpfError> {
+        let mut found = Vec::new();
+        for entry in self.drops.iter() {
+            let (key, values) = entry.map_err(|error| BpfError::of(&error))?;
+            found.push(self.decoded(&key, total(&values)));
+        }
+        Ok(found)
+    }
+
+    /// Drops that were seen and not counted, because there were too many different ones.
+    ///
+    /// # Errors
+    /// If the kernel does not let its map be read.
+    pub fn uncounted(&self) -> Result<u64, BpfError> {
+        self.uncounted.get(&0, 0).map(|values| total(&values)).map_err(|error| BpfError::of(&error))
+    }
+
+    fn decoded(&self, key: &Key, count: u64) -> DroppedPackets {
+        let [n0, n1, n2, n3, r0, r1, r2, r3, towards, known, _, _, device @ ..] = *key;
+        let reason = u32::from_ne_bytes([r0, r1, r2, r3]);
+        let name = device.split(|byte| *byte == 0).next().unwrap_or_default();
+        DroppedPackets {
+            netns: u32::from_ne_bytes([n0, n1, n2, n3]),
+            reason: self.names.get(&reason).cloned().unwrap_or_else(|| unnamed(reason)),
+            towards: towards != 0,
+            known: known != 0,
+            device: String::from_utf8_lossy(name).into_owned(),
+            count,
+        }
+    }
+}
+
+/// A reason that the kernel proper has no name for: the upper half numbers the subsystem.
+fn unnamed(reason: u32) -> String {
+    match reason >> 16 {
+        0 => format!("reason {reason}"),
+        subsystem => format!("reason {} of subsystem {subsystem}", reason & 0xffff),
+    }
+}
+
+fn padded(address: IpAddr) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    match address {
+        IpAddr::V4(v4) => bytes.split_at_mut(4).0.copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => bytes = v6.octets(),
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_without_a_name_are_told_by_number() {
+        assert_eq!(unnamed(300), "reason 300");
+        assert_eq!(unnamed(0x0002_0003), "reason 3 of subsystem 2");
+    }
+}
