@@ -4,8 +4,9 @@
  * The tracepoint kfree_skb fires for dropped packets only, so a healthy run pays nothing. The loader gives what to
  * count before the program starts. Fragments after the first have no ports and are not counted. */
 #include <linux/bpf.h>
-#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 
 #include "kernel.h"
 
@@ -124,14 +125,24 @@ static __always_inline void locate(struct sk_buff *skb, struct drop *drop)
 		drop->netns = socket->__sk_common.skc_net.net->ns.inum;
 }
 
-static __always_inline void count(struct drop *drop)
+/* How many packets it is on the wire: one buffer may hold many of one size (GSO, GRO). */
+static __always_inline __u64 packets(struct sk_buff *skb)
 {
-	__u64 one = 1, *number;
+	struct skb_shared_info *info = (void *)(skb->head + skb->end);
+	unsigned short segments = 0;
+
+	bpf_core_read(&segments, sizeof(segments), &info->gso_segs);
+	return segments ? segments : 1;
+}
+
+static __always_inline void add(struct drop *drop, __u64 more)
+{
+	__u64 *number;
 	__u32 first = 0;
 
 	number = bpf_map_lookup_elem(&drops, drop);
 	if (!number) {
-		if (!bpf_map_update_elem(&drops, drop, &one, BPF_NOEXIST))
+		if (!bpf_map_update_elem(&drops, drop, &more, BPF_NOEXIST))
 			return;
 		/* Another CPU was faster, or there is no room. */
 		number = bpf_map_lookup_elem(&drops, drop);
@@ -139,7 +150,7 @@ static __always_inline void count(struct drop *drop)
 			number = bpf_map_lookup_elem(&uncounted, &first);
 	}
 	if (number)
-		*number += 1;
+		*number += more;
 }
 
 /* The arguments are skb, location and reason, the last one since Linux 5.17. */
@@ -161,7 +172,7 @@ int count_drop(__u64 *arguments)
 	drop.reason = reason;
 	drop.known = !!bpf_map_lookup_elem(&addresses, drop.towards ? &packet.destination : &packet.source);
 	locate(skb, &drop);
-	count(&drop);
+	add(&drop, packets(skb));
 	return 0;
 }
 
