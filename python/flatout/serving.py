@@ -13,6 +13,7 @@ from flatout.protocols import protocol as by_name
 from flatout.scenario.model import Io
 from flatout.server.answering import CONNECTIONS, Answerer, Balance
 from flatout.server.base import Server
+from flatout.server.driver import Xdp
 from flatout.server.limits import Limits
 
 Number = float | int | str
@@ -33,6 +34,7 @@ def serve(
     idle_timeout: Number | None = None,
     limits: Limits | None = None,
     usage_file: str | None = None,
+    xdp: Xdp = "off",
     **options: Any,
 ) -> Server:
     """Serves until the `with` block ends.
@@ -53,16 +55,19 @@ def serve(
     UsageError where there are no connections.
     `limits`: over datagrams, which are answered (`flatout.Limits`); default: all. UsageError over other transports.
     `usage_file`: keeps what is used of a quota over restarts; default: nothing is kept.
+    `xdp`: "native" or "generic" to answer plain requests in the network driver, "auto" for what works; default: "off".
+    `interface` names which; default: the host's only one, or that of its default route. UsageError where it is asked
+    for by name and cannot be had, or the protocol is not answered so.
     `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
     """
     if by_name(protocol).one_way is not None:
-        given = (interface, free_bind, balance, limits, io, connections, idle_timeout)
-        if given != (None, False, "auto", None, "auto", CONNECTIONS, None):
+        given = (interface, free_bind, balance, limits, io, connections, idle_timeout, xdp)
+        if given != (None, False, "auto", None, "auto", CONNECTIONS, None, "off"):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections, no --io and no limits")
         return _drained(protocol, listen, transports, threads=threads, cpus=cpus, **options)
     where: dict[str, Any] = {"interface": interface, "free_bind": free_bind, "balance": balance}
     workers: dict[str, Any] = {"threads": threads, "cpus": cpus, "io": io, "connections": connections}
-    kept: dict[str, Any] = {"idle_timeout": idle_timeout, "limits": limits, "usage_file": usage_file}
+    kept: dict[str, Any] = {"idle_timeout": idle_timeout, "limits": limits, "usage_file": usage_file, "xdp": xdp}
     return Answerer(protocol, listen, transports=transports, **where, **workers, **kept, **options)
 
 

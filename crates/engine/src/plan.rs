@@ -249,6 +249,19 @@ pub struct ServePlan {
     pub workers: usize,
     /// Where to keep them, in turn; empty: the scheduler chooses.
     pub cpus: Vec<usize>,
+    /// A program that answers in the network driver; none: the sockets answer everything.
+    pub driver: Option<DriverPlan>,
+}
+
+/// A program in the network driver (XDP).
+#[derive(Clone, Debug)]
+pub struct DriverPlan {
+    /// The interface's index.
+    pub interface: u32,
+    /// What to try, in turn: whether the program is run by the kernel (generic) and not by the driver (native).
+    pub generic: Vec<bool>,
+    /// Whether the server fails where none of them works.
+    pub required: bool,
 }
 
 /// A receiver of what goes one way, to be run until it is stopped.

@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod age_list;
 mod bind;
 mod datagrams;
+mod driver;
 pub(crate) mod live;
 pub(crate) mod pending_input;
 mod stamp_numbers;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{Epoll, Listener, Process, Streams, Uring};
+use flatout_net::{BpfError, Epoll, Listener, Process, Streams, Uring};
 pub use flatout_wire::STATE_WORDS;
 use flatout_wire::{DropReason, Link, Protocol, Responder};
 
@@ -35,6 +36,8 @@ use crate::thread_group::ThreadGroup;
 use admission::{Admission, Admissions, Refused, Spread};
 pub use admission::{Class, ClientRow};
 use bind::WorkerSocket;
+pub use driver::Counted;
+use driver::{Driver, Sockets};
 use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
@@ -148,6 +151,7 @@ pub struct Serving {
     tx_errors: SharedErrors,
     admissions: Arc<Admissions>,
     spread: Spread,
+    driver: Driver,
 }
 
 /// What all threads begin with.
@@ -201,6 +205,7 @@ impl Serving {
             tx_errors: Arc::default(),
             admissions: Arc::new(Admissions::new(&plan.admission, workers)),
             spread: bound.spread,
+            driver: Driver::default(),
         };
         let cpu = |n: usize| plan.cpus.get(n % plan.cpus.len().max(1)).copied();
         if plan.links.contains(&Link::Udp) {
@@ -212,7 +217,41 @@ impl Serving {
                 serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
             }
         }
+        serving.start_driver::<P>(plan, &shared.responder)?;
         Ok(serving)
+    }
+
+    /// Starts the program in the network driver that the plan asks for, and the thread that keeps it up to date.
+    fn start_driver<P: Protocol>(&mut self, plan: &ServePlan, responder: &P::Responder) -> io::Result<()> {
+        let Some(driver) = &plan.driver else { return Ok(()) };
+        if P::DRIVER_PROGRAM.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a protocol that is answered in the driver"));
+        }
+        let sockets = Sockets {
+            addresses: self.addresses.clone(),
+            on_one_interface: plan.interface.is_some(),
+            // Where both families have sockets of their own, it makes no difference. Those handed over may be either.
+            dual_stack: plan.inherited.is_empty(),
+        };
+        let live = LiveReader::new(Arc::clone(&self.live));
+        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets)?;
+        self.driver = driver;
+        let Some(keeper) = keeper else { return Ok(()) };
+        let stop = Arc::clone(&self.stop);
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        threads.start("flatout-driver", move || keeper.run(&stop))
+    }
+
+    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
+    #[must_use]
+    pub fn driver(&self) -> (&'static str, String) {
+        self.driver.describe()
+    }
+
+    /// Its counters; `None`: there is no such program. Errors: the kernel does not let them be read.
+    #[must_use]
+    pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
+        self.driver.counters()
     }
 
     /// Starts the workers that answer datagrams, and the thread that looks after them.

@@ -4,6 +4,7 @@
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
 mod btf;
+mod driver;
 mod drops;
 mod obstacle;
 
@@ -15,6 +16,7 @@ use aya::{BtfError, Ebpf, EbpfLoader, Pod};
 
 pub use btf::BTF_OF_KERNEL;
 use btf::KernelTypes;
+pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
 pub use obstacle::{BpfError, Obstacle};
 
@@ -38,6 +40,15 @@ impl Loaded {
     fn open(bytes: &[u8], globals: &Globals<'_>, kernel: &KernelTypes) -> Result<Self, BpfError> {
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&kernel.parsed));
+        for (name, value) in globals {
+            loader.override_global(name, *value, true);
+        }
+        loader.load(bytes).map(Self).map_err(|error| BpfError::of(&error))
+    }
+
+    /// The same for an object that reads no structures of the kernel.
+    fn open_plain(bytes: &[u8], globals: &Globals<'_>) -> Result<Self, BpfError> {
+        let mut loader = EbpfLoader::new();
         for (name, value) in globals {
             loader.override_global(name, *value, true);
         }

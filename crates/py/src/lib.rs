@@ -17,6 +17,9 @@ use flatout_engine::{net, run};
 
 /// The kernel's errors become OSError, a value that the engine does not take becomes ValueError.
 fn raise(error: io::Error) -> PyErr {
+    if let Some(obstacle) = error.get_ref().and_then(|inner| inner.downcast_ref::<net::BpfError>()) {
+        return bpf::refused(obstacle);
+    }
     match error.kind() {
         io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => PyValueError::new_err(error.to_string()),
         // With its number the error becomes the fitting subclass, and callers can tell the kernel's reasons apart.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use flatout_engine::faulty::{Faults, Faulty};
-use flatout_engine::plan::{AdmissionPlan, Io, Link, ServePlan};
+use flatout_engine::plan::{AdmissionPlan, DriverPlan, Io, Link, ServePlan};
 use flatout_engine::run;
 use flatout_engine::server::{DROPPED, STATE_WORDS, Serving};
 use pyo3::exceptions::PyValueError;
@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use flatout_engine::plan::python::{IOS, LINKS, address, one_of, parts};
 
+use super::bpf::refused;
 use super::histogram::Histogram;
 use super::load::Words;
 use super::{elsewhere, raise};
@@ -28,7 +29,7 @@ pub struct Server(Serving);
 impl Server {
     #[new]
     #[pyo3(signature = (*, protocol, options, listen, interface, free_bind, inherited, by_client, admission, links, entries, io,
-                        connections, idle_timeout_ns, workers, cpus))]
+                        connections, idle_timeout_ns, workers, cpus, driver))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -47,6 +48,7 @@ impl Server {
         idle_timeout_ns: Option<u64>,
         workers: usize,
         cpus: Vec<usize>,
+        driver: Option<(u32, Vec<bool>, bool)>,
     ) -> PyResult<Self> {
         if workers == 0 || connections == 0 {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
@@ -72,6 +74,7 @@ impl Server {
             idle_timeout_ns,
             workers,
             cpus,
+            driver: driver.map(|(interface, generic, required)| DriverPlan { interface, generic, required }),
         };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
@@ -167,6 +170,18 @@ impl Server {
         Ok(())
     }
 
+    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or no longer.
+    #[getter]
+    fn driver(&self) -> (&'static str, String) {
+        self.0.driver()
+    }
+
+    /// Its counters by name; None where there is no such program.
+    fn driver_counters(&self) -> PyResult<Option<Words>> {
+        let counted = self.0.driver_counters().transpose().map_err(|error| refused(&error))?;
+        Ok(counted.map(BTreeMap::from))
+    }
+
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }
@@ -238,6 +253,7 @@ impl FaultyServer {
             idle_timeout_ns: None,
             workers: 1,
             cpus,
+            driver: None,
         };
         run::faulty(&plan, faults).map(Self).map_err(raise)
     }

@@ -47,6 +47,8 @@ pub trait Protocol: 'static {
     const PREFIX: usize = 0;
     /// Whether answers may be longer than their requests.
     const AMPLIFIES: bool = false;
+    /// A BPF object that answers in the network driver, from [`Responder::driver_state`]; empty: there is none.
+    const DRIVER_PROGRAM: &'static [u8] = &[];
     /// The client.
     type Client: Client;
     /// The responder.
@@ -233,6 +235,18 @@ impl Default for AnswerStamps {
     }
 }
 
+/// How many words a program in the network driver is given of an answer.
+pub const DRIVER_WORDS: usize = 4;
+
+/// What a program in the network driver answers from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverState {
+    /// As the protocol's program reads them, bytes in this machine's order.
+    pub words: [u64; DRIVER_WORDS],
+    /// The time to give minus the system clock, ns.
+    pub offset_ns: i64,
+}
+
 /// A responder. Each worker has its own.
 pub trait Responder: Clone + Send + 'static {
     /// Whether it answers from a live state and stamps its answers: [`Responder::refresh`] and [`Responder::stamp`].
@@ -280,6 +294,10 @@ pub trait Responder: Clone + Send + 'static {
     }
     /// Takes when an answer left, by the kernel's stamp: Unix time in ns.
     fn left(&self, _key: u64, _unix_ns: u64) {}
+    /// What [`Protocol::DRIVER_PROGRAM`] answers from, as of the last refresh; `None`: sockets alone answer now.
+    fn driver_state(&self) -> Option<DriverState> {
+        None
+    }
 }
 
 /// A decoder of one-way messages of fixed size.

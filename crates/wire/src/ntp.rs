@@ -24,6 +24,12 @@ const ORIGIN: usize = 24;
 const RECEIVE: usize = 32;
 const TRANSMIT: usize = 40;
 
+/// Object files are read where they are, as words.
+#[repr(align(32))]
+struct Aligned<T: ?Sized>(T);
+
+static DRIVER: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/ntp.bpf.o"));
+
 /// The protocol.
 pub struct Ntp;
 
@@ -58,6 +64,7 @@ enum Tally {
 impl Protocol for Ntp {
     const NAME: &'static str = "ntp";
     const DATAGRAM_MAX: usize = 2048;
+    const DRIVER_PROGRAM: &'static [u8] = &DRIVER.0;
     const TALLIES: &'static [&'static str] = &[
         "basic",
         "kiss_rate",

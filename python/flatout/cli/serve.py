@@ -72,6 +72,7 @@ def _server(protocol: Protocol, flags: Groups) -> Answerer:
         idle_timeout=serving.idle_timeout,
         limits=limits.limits(),
         usage_file=operation.usage_file,
+        xdp=serving.xdp,
         **dataclasses.asdict(protocol_options),
     )
 
@@ -131,10 +132,15 @@ def _of_datagrams(before: dict[str, Any], now: dict[str, Any], span: float) -> s
     lost = now["kernel_drops"] - before["kernel_drops"]
     refused = {reason: count for reason, count in events(before["dropped"], now["dropped"]).items() if count}
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(refused.items(), key=lambda one: -one[1]))
+    driver = "" if "xdp" not in now else f"by XDP {rate_short(_by_driver(before, now) / span):>10}  "
     return (
-        f"received {rates['received']:>10}  answered {rates['answered']:>10}  "
+        f"received {rates['received']:>10}  answered {rates['answered']:>10}  {driver}"
         f"not answered {sum(refused.values()):,}{f' ({reasons})' if reasons else ''}  dropped by the kernel {lost:,}"
     )
+
+
+def _by_driver(before: Stats, now: Stats) -> int:
+    return int(now["xdp"]["answered"] - before["xdp"]["answered"])
 
 
 def _of_replaced(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -179,6 +185,10 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     changed = {**now, **plain, "dropped": events(before["dropped"], now["dropped"]), "workers": workers}
     if "stamps" in now:
         changed["stamps"] = {**events(before["stamps"], now["stamps"], frozenset({"tx_early_ns"}))}
+    if "xdp" in now:
+        was, xdp = before["xdp"], now["xdp"]
+        of_driver = {name: xdp[name] - was[name] for name in ("answered", "sent_bytes")}
+        changed["xdp"] = {**xdp, **of_driver, "passed": events(was["passed"], xdp["passed"])}
     if now["connections"] is not None:
         changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))
         changed["bytes"] = events(before["bytes"], now["bytes"])

@@ -56,6 +56,7 @@ class Protocol:
     `words`: one line on each tally.
     `links`: the transports, the preferred one first. `tls_port`: the port over TLS, where it differs.
     `kisses`: whether its server has a packet that asks a client to be slower (kiss-o'-death).
+    `driver`: whether it can be answered in the network driver (XDP).
     `reopens`: whether its clients open a connection again that the server ends; else that has to be asked for.
     `default_lines`: the queries without a query file; empty for a protocol without query files.
     `codes`: tallies that are answer codes, as other tools write them; with any, the summary of a load also has the
@@ -82,6 +83,7 @@ class Protocol:
     links: tuple[str, ...] = ("udp",)
     tls_port: int | None = None
     kisses: bool = False
+    driver: bool = False
     reopens: bool = False
     default_lines: tuple[str, ...] = ()
     codes: Mapping[str, str] = dataclasses.field(default_factory=dict)

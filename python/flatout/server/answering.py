@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from flatout import arguments, units
+from flatout._engine import BpfError
 from flatout._engine import Server as _Server
 from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError, of_engine
@@ -18,6 +19,7 @@ from flatout.protocols import protocol as by_name
 from flatout.protocols.base import Protocol, checked_options
 from flatout.scenario.model import Io
 from flatout.server.base import Server
+from flatout.server.driver import Driver, Xdp, choice, joined
 from flatout.server.governor import Governor
 from flatout.server.limits import Limits
 from flatout.server.listening import Listening, listening, refusal
@@ -53,6 +55,7 @@ class Answerer(Server):
         idle_timeout: float | str | None = None,
         limits: Limits | None = None,
         usage_file: str | None = None,
+        xdp: Xdp = "off",
         **protocol_options: Any,
     ) -> None:
         """Binds and starts; the arguments are those of `flatout.serve`.
@@ -71,6 +74,7 @@ class Answerer(Server):
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
+        driver = choice(xdp, spoken, where, interface, limits)
         chosen = arguments.word("balance", balance, get_args(Balance))
         begun: dict[str, Any] = {
             "protocol": protocol,
@@ -80,11 +84,13 @@ class Answerer(Server):
             "by_client": chosen == "client" or (chosen == "auto" and limited),
             "idle_timeout_ns": None if idle_timeout is None else _idle_ns(spoken, links, idle_timeout),
             **{"admission": self._governor.admission, "links": list(links), "workers": threads, "cpus": list(cpus)},
+            "driver": driver.plan,
         }
         descriptors = raise_descriptor_limit()
         self._slab, self._notes, self._stamped = slab(), where.notes, spoken.state_source is not None
         self._engine = _begun(where, **begun)
         self._descriptors = descriptors - open_files()
+        self._driver = None if xdp == "off" else Driver(driver, self._engine)
         self._poller = None if source is None else StatePoller(source, self._engine.set_state)
         if limits is not None:
             self._governor.begin(self._engine)
@@ -108,6 +114,7 @@ class Answerer(Server):
         return [
             *self._notes,
             *self._governor.notes,
+            *(self._driver.notes if self._driver is not None else []),
             *batches,
             *(fallbacks.notes("epoll_pwait2") if self.carrier == "epoll" else []),
         ]
@@ -150,6 +157,9 @@ class Answerer(Server):
         stamp was compared with the kernel's own; those of them that were later, which must not be; by how much the
         others were earlier (None without samples).
 
+        `xdp`, where that is asked for: {interface, mode, answered, sent_bytes, passed {reason: n}}: what the network
+        driver answered, which is also part of the sums, and why it passed requests up, which the sockets received then.
+
         `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
         asked, how often it told a state, how often it failed, why it failed last, and the last state.
 
@@ -160,17 +170,21 @@ class Answerer(Server):
         began. `now` and memory are not cumulative.
         """
         workers = self._engine.served()
+        sums = {name: _sum(workers, name) for name in ("received", "answered", *_SUMS)}
+        driver = {} if self._driver is None else {"xdp": self._driver.stats()}
+        sums = joined(sums, driver.get("xdp"))
         return {
             "t_s": round(time.monotonic() - self._began, 3),
-            "received": _sum(workers, "received"),
-            "answered": _sum(workers, "answered"),
+            "received": sums["received"],
+            "answered": sums["answered"],
             "dropped": self._engine.dropped(),
             "workers": workers if self.streams else [_datagrams(worker) for worker in workers],
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
             **(self._of_streams(workers) if self.streams else {}),
             **(self._stamps(workers) if self._stamped else {}),
-            **{name: _sum(workers, name) for name in ("kissed", "sent_bytes", "clients_forgotten")},
+            **{name: sums[name] for name in _SUMS},
+            **driver,
             **({} if self._poller is None else {"state": self._poller.stats()}),
             **({} if not self._governor.active else {"limits": self._governor.stats()}),
             "replaced": dict(zip(("count", "last"), self._engine.replaced, strict=True)),
@@ -196,9 +210,10 @@ class Answerer(Server):
         }
 
 
+_SUMS = ("kissed", "sent_bytes", "clients_forgotten")
 _OF_DATAGRAMS = (
     *("received", "answered", "dropped", "unstamped", "kernel_drops", "cpu_ns"),
-    *("kissed", "sent_bytes", "clients_forgotten"),
+    *_SUMS,
 )
 
 
@@ -228,6 +243,8 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
         return _Server(listen=where.endpoints, inherited=where.descriptors, **arguments)
     except ValueError as error:
         raise of_engine(error) from error
+    except BpfError as error:
+        raise UsageError(f"xdp: {str(error.args[1]).removeprefix('XDP, ')}") from error
     except OSError as error:
         raise refusal(error, where) from error
 

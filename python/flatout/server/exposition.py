@@ -35,9 +35,23 @@ def _lines(stats: Mapping[str, Any], label: str) -> Iterator[str]:
     text = "Workers that failed or stalled and were replaced."
     yield from _metric("flatout_workers_replaced_total", "counter", text, [(label, replaced)])
     yield from _metric("flatout_uptime_seconds", "gauge", "Time since the start.", [(label, stats["t_s"])])
+    yield from _xdp(stats.get("xdp") or {}, label)
     yield from _limits(stats.get("limits") or {}, label)
     yield from _stamps(stats.get("stamps") or {}, label)
     yield from _state(stats.get("state") or {}, label)
+
+
+def _xdp(xdp: Mapping[str, Any], label: str) -> Iterator[str]:
+    """What the network driver answered, which is part of the other counters too."""
+    if not xdp:
+        return
+    where = f'{label},interface="{xdp["interface"] or ""}",mode="{xdp["mode"]}"'
+    text = "Whether the network driver answers (1) or sockets alone (0)."
+    yield from _metric("flatout_xdp_attached", "gauge", text, [(where, int(xdp["mode"] != "off"))])
+    text = "Of the answers those of the network driver."
+    yield from _metric("flatout_xdp_answered_total", "counter", text, [(label, xdp["answered"])])
+    reasons = [(f'{label},reason="{reason}"', count) for reason, count in sorted(xdp["passed"].items())]
+    yield from _metric("flatout_xdp_passed_total", "counter", "Requests passed up to the sockets, by reason.", reasons)
 
 
 _STAMPS = (

@@ -85,7 +85,7 @@ impl SharedState {
 }
 
 /// One worker's copy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LiveReader {
     shared: Arc<SharedState>,
     seen: u64,

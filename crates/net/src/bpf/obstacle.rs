@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 
+const CAP_NET_ADMIN: u64 = 1 << 12;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_PERFMON: u64 = 1 << 38;
 const CAP_BPF: u64 = 1 << 39;
@@ -77,8 +78,13 @@ impl BpfError {
     }
 }
 
+/// Whether this thread may administer the network; true where that cannot be found out.
+pub(super) fn is_network_admin() -> bool {
+    Surroundings::read().capabilities.is_none_or(|held| held & CAP_NET_ADMIN != 0)
+}
+
 /// The errno in a chain of errors.
-fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut at = Some(error);
     while let Some(one) = at {
         if let Some(found) = one.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {

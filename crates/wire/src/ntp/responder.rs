@@ -11,7 +11,10 @@ use super::interleaved::Departures;
 use super::time_state::{Header, Leap, TimeState};
 use super::{HEADER, ORIGIN, RECEIVE, SERVER, TRANSMIT, from_unix, put, stamp};
 use crate::scramble::scramble;
-use crate::{AnswerStamps, DropReason, InvalidOption, LiveState, ProtocolOption, RequestContext, Responder, Table};
+use crate::{
+    AnswerStamps, DRIVER_WORDS, DriverState, DropReason, InvalidOption, LiveState, ProtocolOption, RequestContext,
+    Responder, Table,
+};
 
 /// NTS extension fields (RFC 8915, section 7.6).
 const NTS_FIELDS: [u16; 4] = [0x0104, 0x0204, 0x0304, 0x0404];
@@ -219,6 +222,19 @@ impl Responder for NtpResponder {
             put(out, TRANSMIT, origin);
         }
         Ok(length)
+    }
+
+    /// The first 24 bytes of answers, and which requests are answered so: bit 0 mode 1, bit 1 interleaved ones not.
+    fn driver_state(&self) -> Option<DriverState> {
+        let says = self.header.as_ref().filter(|says| says.stratum > 0)?;
+        let mut words = [0; DRIVER_WORDS];
+        let [a, b, c, d] = says.root_delay.to_be_bytes();
+        words[0] = u64::from_ne_bytes([says.leap << 6, says.stratum, 0, says.precision as u8, a, b, c, d]);
+        let ([a, b, c, d], [e, f, g, h]) = (says.root_dispersion.to_be_bytes(), says.reference_id);
+        words[1] = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        words[2] = says.reference.unwrap_or(0).to_be();
+        words[3] = u64::from(self.symmetric) | u64::from(self.interleaved) << 1;
+        Some(DriverState { words, offset_ns: self.offset_ns })
     }
 
     fn seed(&mut self, seed: u64) {

@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 from flatout.cli.seconds import For, Json, Quiet
 from flatout.scenario.model import Io
 from flatout.server.answering import CONNECTIONS, Balance
+from flatout.server.driver import Xdp
 from flatout.server.limits import Limits
 
 LIMITS = Group("Limits", sort_key=2)
@@ -31,6 +32,13 @@ class Serving:
         ),
     ] = field(default_factory=list)
     interface: Annotated[str | None, Parameter(help="Answer only what comes by this interface (UDP). [all]")] = None
+    xdp: Annotated[
+        Xdp,
+        Parameter(
+            help="Answer plain requests in the network driver (NTP over UDP): native, generic (by the kernel, slower), or "
+            "auto: what works. --interface names which; the sockets answer all else."
+        ),
+    ] = "off"
     free_bind: Annotated[
         bool,
         Parameter(negative=(), show_default=False, help="Listen on addresses that this host does not have yet (UDP)."),

@@ -72,6 +72,7 @@ PROTOCOL = Protocol(
     engine_options=engine_options,
     state_source=serving.state_source,
     kisses=True,
+    driver=True,
     words={
         "basic": "right answers in basic mode",
         "kiss_rate": "kiss-o'-death RATE: the server limits this client's rate",

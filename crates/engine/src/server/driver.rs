@@ -1,0 +1,264 @@
+//! Answers in the network driver (XDP): keeps a protocol's program up to date while the server runs.
+//!
+//! Method: a thread computes what answers say with the workers' own responder, for now and for the end of the lease, and
+//! tells the program; that answers only within the lease, so a thread that stalls or dies closes the path by itself. When
+//! the clock is set the path closes at once, until what is told fits the clock again. Everything that the program does
+//! not answer is for the sockets.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flatout_net::{
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder, Place,
+    Vlan, clock_offsets, devices, vlans,
+};
+use flatout_wire::{DriverState, LiveState, Protocol, Responder};
+
+use super::live::{LiveReader, read_clocks};
+use crate::plan::DriverPlan;
+use crate::published::lock;
+
+/// How long the program answers without being told anew, and how often it is told.
+const LEASE_NS: u64 = 200_000_000;
+const TELL: Duration = Duration::from_millis(50);
+/// Turns between two looks at this host's addresses: 1 s.
+const LOOK_TURNS: u32 = 20;
+/// Readings of clocks that took longer, or do not fit each other so well, are not told.
+const TOOK_NS: u64 = 20_000;
+const APART_NS: u64 = 10_000_000;
+/// A faster change of the offset than by a tenth of the time is no correction.
+const CHANGE_NS: u64 = LEASE_NS / 10;
+
+/// The program's counters by name.
+pub type Counted = [(&'static str, u64); DRIVER_COUNTERS.len()];
+
+/// A server's program in the driver, as its owner sees it.
+#[derive(Debug, Default)]
+pub(super) struct Driver {
+    mode: &'static str,
+    counters: Option<DriverCounters>,
+    /// Why a mode that was tried first does not work.
+    refused: String,
+    /// Why it does not answer now.
+    why: Arc<Mutex<String>>,
+}
+
+impl Driver {
+    pub(super) fn describe(&self) -> (&'static str, String) {
+        let why = lock(&self.why);
+        let both: Vec<_> = [self.refused.as_str(), why.as_str()].into_iter().filter(|why| !why.is_empty()).collect();
+        (self.mode, both.join("; "))
+    }
+
+    pub(super) fn counters(&self) -> Option<Result<Counted, BpfError>> {
+        let counted = self.counters.as_ref()?.read();
+        Some(counted.map(|counted| std::array::from_fn(|n| (DRIVER_COUNTERS[n], counted[n]))))
+    }
+}
+
+/// Loads and attaches a protocol's program in the first mode that works; also returns what keeps it up to date, if any.
+///
+/// Errors: none works although one is required; or the kernel has no timer.
+pub(super) fn start<P: Protocol>(
+    plan: &DriverPlan,
+    responder: P::Responder,
+    live: LiveReader,
+    sockets: &Sockets,
+) -> io::Result<(Driver, Option<Keeper<P>>)> {
+    let mut driver = Driver::default();
+    let mut refusals = Vec::new();
+    for generic in &plan.generic {
+        match Keeper::<P>::begin(plan.interface, *generic, (responder.clone(), live.clone()), sockets) {
+            Ok((mut keeper, counters)) => {
+                driver.mode = if *generic { "generic" } else { "native" };
+                driver.counters = Some(counters);
+                keeper.why = Arc::clone(&driver.why);
+                driver.refused = refusals.join("; ");
+                return Ok((driver, Some(keeper)));
+            }
+            Err(error) if plan.required => return Err(error),
+            Err(error) => refusals.push(error.to_string()),
+        }
+    }
+    driver.refused = refusals.join("; ");
+    Ok((driver, None))
+}
+
+/// The sockets that answer what the program does not.
+#[derive(Clone, Debug)]
+pub(super) struct Sockets {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// They receive only what comes by one interface, without a tag.
+    pub(super) on_one_interface: bool,
+    /// Those of all IPv6 addresses receive IPv4 too.
+    pub(super) dual_stack: bool,
+}
+
+/// What the keeping thread has.
+pub(super) struct Keeper<P: Protocol> {
+    program: DriverResponder,
+    responder: P::Responder,
+    live: LiveReader,
+    watch: ClockWatch,
+    interface: u32,
+    sockets: Sockets,
+    device: [u8; 6],
+    /// Why it must not answer.
+    trouble: Option<String>,
+    why: Arc<Mutex<String>>,
+}
+
+impl<P: Protocol> Keeper<P> {
+    /// Loads the program, tells it where to answer, and attaches it; it passes everything up until it is told a state.
+    fn begin(
+        interface: u32,
+        generic: bool,
+        (responder, live): (P::Responder, LiveReader),
+        sockets: &Sockets,
+    ) -> io::Result<(Self, DriverCounters)> {
+        let mut ports: Vec<_> = sockets.addresses.iter().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let (program, counters) = DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic).map_err(io::Error::other)?;
+        let (watch, sockets, why) = (ClockWatch::new()?, sockets.clone(), Arc::default());
+        let mut made = Self { program, responder, live, watch, interface, sockets, device: [0; 6], trouble: None, why };
+        made.look()?;
+        made.program.attach(interface, generic).map_err(io::Error::other)?;
+        Ok((made, counters))
+    }
+
+    /// Keeps the program up to date until `stop`, then takes it from the interface.
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        let mut turn = 0;
+        while !stop.load(Ordering::Relaxed) {
+            if turn % LOOK_TURNS == 0 {
+                self.trouble = self.look().err().map(|error| error.to_string());
+            }
+            let told = if self.trouble.is_none() { self.tell() } else { self.program.withdraw() };
+            // What cannot be told is not renewed.
+            let why = self.trouble.clone().or_else(|| told.err().map(|error| format!("XDP: {error}")));
+            *lock(&self.why) = why.unwrap_or_default();
+            turn += 1;
+            if self.watch.wait(TELL) {
+                let _ = self.program.withdraw();
+            }
+        }
+        let _ = self.program.withdraw();
+    }
+
+    /// Tells the program what to answer until the end of the next lease, if that is known.
+    fn tell(&mut self) -> Result<(), BpfError> {
+        let (steady, unix) = read_clocks(TOOK_NS, 3);
+        let clocks = clock_offsets();
+        let live = self.live.read(steady, unix);
+        let answer = fitting(&clocks, unix).then(|| self.answer(live, &clocks, unix)).flatten();
+        match answer {
+            Some(answer) => self.program.tell(&answer),
+            None => self.program.withdraw(),
+        }
+    }
+
+    /// What answers say from now to the end of the lease; `None` where the sockets alone know.
+    fn answer(&mut self, live: Option<LiveState>, clocks: &ClockOffsets, unix: u64) -> Option<DriverAnswer> {
+        let now = state_at(&mut self.responder, live, unix, 0)?;
+        let end = state_at(&mut self.responder, live, unix, LEASE_NS)?;
+        let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
+        Some(DriverAnswer {
+            valid_until: clocks.steady_ns + LEASE_NS,
+            told: clocks.steady_ns,
+            unix_offset: clocks.unix_ns.checked_add(now.offset_ns)?,
+            change: (change_ns << 32) / LEASE_NS as i64,
+            tai_offset: clocks.tai_ns,
+            device: self.device,
+            // The dispersion of its end holds for the whole lease.
+            words: end.words,
+        })
+    }
+
+    /// Looks which addresses this host has now. Errors: the kernel does not tell, or the interface is gone.
+    fn look(&mut self) -> io::Result<()> {
+        let devices = devices()?;
+        let device = devices.get(&self.interface);
+        let Some(ethernet) = device.and_then(|device| device.ethernet) else {
+            let gone = device.is_none();
+            let why = if gone { "XDP: the interface is gone" } else { "XDP: the interface is not of Ethernet's kind" };
+            return Err(io::Error::other(why));
+        };
+        self.device = ethernet;
+        let places = places(&self.sockets, &devices, &vlans()?, self.interface);
+        self.program.set_places(&places).map_err(io::Error::other)
+    }
+}
+
+/// What the responder answers so long after `unix`, if nothing is told and the clock is not set.
+fn state_at<R: Responder>(responder: &mut R, live: Option<LiveState>, unix: u64, later_ns: u64) -> Option<DriverState> {
+    if let Some(live) = live {
+        let live = LiveState { age_ns: live.age_ns.saturating_add(later_ns), ..live };
+        responder.refresh(&live, unix.saturating_add(later_ns));
+    }
+    responder.driver_state()
+}
+
+/// Whether the three clocks were read close enough to each other, and to `unix`.
+fn fitting(clocks: &ClockOffsets, unix: u64) -> bool {
+    let read = (clocks.steady_ns as i64).wrapping_add(clocks.unix_ns);
+    clocks.took_ns <= TOOK_NS && read.abs_diff(unix as i64) <= APART_NS
+}
+
+/// The places that these sockets answer at, as frames of this interface have them, and (false) addresses that are no
+/// client's: this host's own ones are among the places.
+///
+/// An address of a VLAN on the interface is a place in frames with its tag only: where the hardware has taken the tag
+/// away, the program cannot see whose the frame is.
+fn places(
+    sockets: &Sockets,
+    devices: &BTreeMap<u32, Device>,
+    vlans: &[Vlan],
+    interface: u32,
+) -> BTreeMap<Place, bool> {
+    let mut found = BTreeMap::new();
+    let parent = devices.get(&interface).map_or("", |device| device.name.as_str());
+    for (index, device) in devices {
+        let vlan = match vlans.iter().find(|vlan| vlan.name == device.name) {
+            Some(vlan) if vlan.parent == parent && !sockets.on_one_interface => vlan.id,
+            // Of another interface, of a VLAN in a VLAN, or none that the sockets receive.
+            Some(_) => continue,
+            None => 0,
+        };
+        for (one, socket) in device.addresses.iter().flat_map(|one| sockets.addresses.iter().map(move |socket| (one, socket))) {
+            let port = socket.port();
+            if let Some(broadcast) = one.broadcast {
+                found.entry(Place { address: broadcast.into(), port, vlan }).or_insert(false);
+            }
+            if !one.address.is_loopback() && sockets.receive(socket, one.address, *index == interface, interface) {
+                found.insert(Place { address: one.address, port, vlan }, true);
+            }
+        }
+    }
+    found
+}
+
+impl Sockets {
+    /// Whether one of them receives what is sent to `address`, of this interface's device or not, over `interface`.
+    fn receive(&self, socket: &SocketAddr, address: IpAddr, is_its: bool, interface: u32) -> bool {
+        let scope = if let SocketAddr::V6(v6) = socket { v6.scope_id() } else { 0 };
+        // A link-local address is one of its own link.
+        let is_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if (scope != 0 && scope != interface) || (is_local && !is_its) {
+            return false;
+        }
+        match socket.ip().to_canonical() {
+            IpAddr::V4(v4) if v4.is_unspecified() => address.is_ipv4(),
+            IpAddr::V6(v6) if v6.is_unspecified() => address.is_ipv6() || self.dual_stack,
+            ip => ip == address,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

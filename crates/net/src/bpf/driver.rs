@@ -1,0 +1,249 @@
+//! A program that answers requests in the network driver (XDP): its state, its places, its counters.
+//!
+//! It is attached by a link of the kernel's, which ends with this process, however that ends. The program answers only
+//! while the state that it was told last is valid; all else goes to the sockets. The layouts are those of `bpf/ntp.bpf.c`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
+
+use super::obstacle::{errno, is_network_admin};
+use super::{BpfError, Loaded, Obstacle, total};
+
+/// Bytes of a state and of a place.
+const STATE: usize = 88;
+const PLACE: usize = 20;
+const PORTS: usize = 8;
+/// Frames that a test may give back.
+const FRAME_MAX: usize = 2048;
+
+/// The program's counters: answers and their bytes with IP and UDP headers, then why requests were passed up.
+pub const DRIVER_COUNTERS: [&str; 8] =
+    ["answered", "sent_bytes", "no_state", "clock_set", "address", "source", "not_plain", "checksum"];
+
+/// What the program answers from; times are of CLOCK_MONOTONIC, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriverAnswer {
+    /// From then on nothing is answered.
+    pub valid_until: u64,
+    /// When the offset was right.
+    pub told: u64,
+    /// The time to give minus the clock.
+    pub unix_offset: i64,
+    /// How the offset changes, in 2^-32 ns a ns.
+    pub change: i64,
+    /// CLOCK_TAI minus the clock: it changes when the clock is set.
+    pub tai_offset: i64,
+    /// The device's Ethernet address.
+    pub device: [u8; 6],
+    /// The protocol's.
+    pub words: [u64; 4],
+}
+
+/// Where requests come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// An address of this host.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The VLAN's tag in the frame; 0: none.
+    pub vlan: u16,
+}
+
+impl Place {
+    fn key(&self) -> [u8; PLACE] {
+        let mut key = [0; PLACE];
+        let octets = match self.address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let (address, rest) = key.split_at_mut(16);
+        address.copy_from_slice(&octets);
+        let (port, vlan) = rest.split_at_mut(2);
+        port.copy_from_slice(&self.port.to_be_bytes());
+        vlan.copy_from_slice(&self.vlan.to_be_bytes());
+        key
+    }
+}
+
+/// Its counters, which outlive it.
+pub struct DriverCounters(PerCpuArray<MapData, u64>);
+
+impl fmt::Debug for DriverCounters {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("counters of a program")
+    }
+}
+
+impl DriverCounters {
+    /// Sums over all CPUs, in the order of [`DRIVER_COUNTERS`].
+    ///
+    /// # Errors
+    /// If the kernel does not let its map be read.
+    pub fn read(&self) -> Result<[u64; DRIVER_COUNTERS.len()], BpfError> {
+        let mut sums = [0; DRIVER_COUNTERS.len()];
+        for (index, sum) in (0..).zip(&mut sums) {
+            *sum = total(&self.0.get(&index, 0).map_err(|error| BpfError::of(&error))?);
+        }
+        Ok(sums)
+    }
+}
+
+/// The program, loaded; it answers while it is attached.
+pub struct DriverResponder {
+    // Dropped first: no frame reaches a program without its maps.
+    link: Option<FdLink>,
+    program: Loaded,
+    states: Array<MapData, [u8; STATE]>,
+    versions: Array<MapData, u64>,
+    places: HashMap<MapData, [u8; PLACE], u8>,
+    /// The places as they are told.
+    told: BTreeMap<Place, bool>,
+    version: u64,
+}
+
+impl DriverResponder {
+    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver.
+    ///
+    /// # Errors
+    /// [`BpfError`] says what forbids it.
+    pub fn load(object: &[u8], ports: &[u16], generic: bool) -> Result<(Self, DriverCounters), BpfError> {
+        if ports.len() > PORTS {
+            return Err(BpfError::new(Obstacle::Unsupported, format!("answers at most {PORTS} ports in the driver")));
+        }
+        let mut listened = [0_u8; 2 * PORTS];
+        for (slot, port) in listened.chunks_exact_mut(2).zip(ports) {
+            slot.copy_from_slice(&port.to_be_bytes());
+        }
+        let globals: [(&str, &[u8]); 2] = [("ports", &listened), ("generic", &[u8::from(generic)])];
+        let mut program = Loaded::open_plain(object, &globals).map_err(permission)?;
+        let counters = DriverCounters(program.per_cpu_array("counters")?);
+        let (states, versions, places) = (program.array("states")?, program.array("versions")?, program.hash("places")?);
+        let mut made =
+            Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
+        made.xdp()?.load().map_err(|error| permission(BpfError::of(&error)))?;
+        Ok((made, counters))
+    }
+
+    fn xdp(&mut self) -> Result<&mut Xdp, BpfError> {
+        let (_, program) = self.program.0.programs_mut().next().ok_or_else(|| BpfError::absent("program"))?;
+        program.try_into().map_err(|error: ProgramError| BpfError::of(&error))
+    }
+
+    /// Attaches it to the interface with this index; a program of others there is left alone.
+    ///
+    /// # Errors
+    /// [`BpfError`] says what forbids it.
+    pub fn attach(&mut self, interface: u32, generic: bool) -> Result<(), BpfError> {
+        let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
+        let xdp = self.xdp()?;
+        let link = xdp.attach_to_if_index(interface, mode).and_then(|id| xdp.take_link(id));
+        let link = link.map_err(|error| unattached(&error, generic))?;
+        // The other kind of attachment would stay behind a process that is killed.
+        let held = FdLink::try_from(link).map_err(|_| {
+            BpfError::new(Obstacle::Unsupported, "the kernel has no links for XDP programs (Linux 5.9)")
+        })?;
+        self.link = Some(held);
+        Ok(())
+    }
+
+    /// Replaces what it answers from.
+    ///
+    /// # Errors
+    /// If the kernel does not let its map be written.
+    pub fn tell(&mut self, answer: &DriverAnswer) -> Result<(), BpfError> {
+        self.version += 1;
+        let [a, b, c, d, e, f] = answer.device;
+        let numbers = [
+            self.version,
+            answer.valid_until,
+            answer.told,
+            answer.unix_offset as u64,
+            answer.change as u64,
+            answer.tai_offset as u64,
+            u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
+        ];
+        let mut state = [0; STATE];
+        for (slot, number) in state.chunks_exact_mut(8).zip(numbers.iter().chain(&answer.words)) {
+            slot.copy_from_slice(&number.to_ne_bytes());
+        }
+        // The slot that is not read now; then the version, which is one word, leads to it.
+        self.states.set((self.version & 1) as u32, state, 0).map_err(|error| BpfError::of(&error))?;
+        self.versions.set(0, self.version, 0).map_err(|error| BpfError::of(&error))
+    }
+
+    /// From now on everything is passed up, until [`DriverResponder::tell`].
+    ///
+    /// # Errors
+    /// If the kernel does not let its map be written.
+    pub fn withdraw(&mut self) -> Result<(), BpfError> {
+        self.versions.set(0, 0, 0).map_err(|error| BpfError::of(&error))
+    }
+
+    /// Replaces the places where it answers (true), and addresses that no client can have (false).
+    ///
+    /// # Errors
+    /// If the kernel does not let its map be written, or there are too many places.
+    pub fn set_places(&mut self, places: &BTreeMap<Place, bool>) -> Result<(), BpfError> {
+        for gone in self.told.keys().filter(|place| !places.contains_key(place)) {
+            self.places.remove(&gone.key()).map_err(|error| BpfError::of(&error))?;
+        }
+        self.told.retain(|place, _| places.contains_key(place));
+        for (place, served) in places {
+            if self.told.get(place) != Some(served) {
+                self.places.insert(place.key(), u8::from(*served), 0).map_err(|error| BpfError::of(&error))?;
+                self.told.insert(*place, *served);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs it on one frame, attached or not: what it decided (`XDP_PASS` is 2, `XDP_TX` 3), and the frame then.
+    ///
+    /// # Errors
+    /// If the kernel does not run it.
+    pub fn run_on(&mut self, frame: &[u8]) -> Result<(u32, Vec<u8>), BpfError> {
+        let mut out = vec![0; FRAME_MAX];
+        let mut options = TestRunOptions::default();
+        (options.data_in, options.data_out) = (Some(frame), Some(out.as_mut_slice()));
+        let done = self.xdp()?.test_run(options).map_err(|error| BpfError::of(&error))?;
+        out.truncate(done.data_size_out as usize);
+        Ok((done.return_value, out))
+    }
+}
+
+/// XDP needs another capability than tracing programs.
+fn permission(error: BpfError) -> BpfError {
+    let asks = matches!(error.obstacle, Obstacle::NotPermitted | Obstacle::Forbidden) && !is_network_admin();
+    if asks || error.obstacle == Obstacle::NotPermitted {
+        let text = "not permitted to run XDP programs: needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
+        return BpfError::new(Obstacle::NotPermitted, text);
+    }
+    error
+}
+
+/// Why it cannot be attached.
+fn unattached(error: &ProgramError, generic: bool) -> BpfError {
+    let mode = if generic { "generic" } else { "native" };
+    let (obstacle, why) = match errno(error) {
+        Some(libc::EBUSY | libc::EEXIST) => {
+            (Obstacle::Failed, "another XDP program is attached, and is left alone (see `ip link`, `bpftool net`)")
+        }
+        Some(libc::EOPNOTSUPP) => (Obstacle::Unsupported, "the interface's driver has no XDP"),
+        Some(libc::ENODEV) => (Obstacle::Failed, "the interface is gone"),
+        Some(libc::ENOMEM | libc::ENOSPC | libc::ERANGE) => {
+            (Obstacle::Failed, "the driver lacks queues or memory for it (ethtool -L and -l)")
+        }
+        _ => {
+            let plain = permission(BpfError::of(error));
+            let text = format!("XDP, {mode}: {plain} (the interface's MTU may be too large, or its queues too few)");
+            return if plain.obstacle == Obstacle::Failed { BpfError::new(plain.obstacle, text) } else { plain };
+        }
+    };
+    BpfError::new(obstacle, format!("XDP, {mode}: {why}"))
+}

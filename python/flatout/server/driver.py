@@ -1,0 +1,133 @@
+"""Answers in the network driver (XDP): which interface, how, and what is said when it is not possible."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from flatout import arguments
+from flatout._engine import Server as _Server
+from flatout.errors import UsageError
+from flatout.host import route
+from flatout.host.tuning.system import driver as driver_of
+from flatout.protocols.base import Protocol
+from flatout.server.limits import Limits
+from flatout.server.listening import Listening
+
+Xdp = Literal["off", "auto", "native", "generic"]
+# A peer of veth without a program of its own does not take what the driver sends (Linux 6.18: even with GRO).
+_UNSURE_PEERS = ("veth",)
+_LIMITED = "limits, lists and quotas are checked by the sockets only, so these answer everything"
+_ANYWHERE = (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))
+
+
+class Choice(NamedTuple):
+    """What to start: `plan` as the engine takes it (interface, generic or not in turn, required), None: nothing.
+
+    `interface`: its name; `notes`: why it is so.
+    """
+
+    plan: tuple[int, list[bool], bool] | None = None
+    interface: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def choice(xdp: str, protocol: Protocol, where: Listening, interface: str | None, limits: Limits | None) -> Choice:
+    """What `xdp` asks for. Errors: UsageError where it is asked for by name and cannot be had."""
+    wanted = arguments.word("xdp", xdp, ("off", "auto", "native", "generic"))
+    if wanted == "off":
+        return Choice()
+    if not protocol.driver:
+        raise UsageError(f"xdp: {protocol.name} is not answered in the network driver")
+    try:
+        if limits is not None and limits.any:
+            raise UsageError(f"xdp: {_LIMITED}")
+        return _chosen(wanted, where, interface)
+    except UsageError as error:
+        if wanted != "auto":
+            raise
+        return Choice(notes=(f"{error}: sockets answer",))
+
+
+def _chosen(wanted: str, where: Listening, interface: str | None) -> Choice:
+    """Errors: UsageError."""
+    if where.endpoints and all(at.address.is_loopback for at in where.endpoints):
+        raise UsageError("xdp: 127.0.0.1 and ::1 are reached by no driver: listen on another address")
+    if any(_is_bound(descriptor) for descriptor in where.descriptors):
+        raise UsageError("xdp: sockets with BindToDevice= answer by one interface: leave that out of the socket unit")
+    name = interface or _interface()
+    driver = driver_of(name)
+    if name == "lo" or not driver and wanted == "native":
+        raise UsageError(f"xdp: interface '{name}' has no driver")
+    notes: tuple[str, ...] = ()
+    if wanted == "auto":
+        modes = [True] if driver in _UNSURE_PEERS else [False, True]
+        if driver in _UNSURE_PEERS:
+            notes = (f"xdp: {name} is {driver}: native would need an XDP program at its peer, so it is generic",)
+    else:
+        modes = [wanted == "generic"]
+        if driver in _UNSURE_PEERS and wanted == "native":
+            notes = (f"xdp: {name} is {driver}: without an XDP program at its peer answers are lost there",)
+    return Choice((socket.if_nametoindex(name), modes, wanted != "auto"), name, notes)
+
+
+def _is_bound(descriptor: int) -> bool:
+    with socket.socket(fileno=os.dup(descriptor)) as borrowed:
+        return any(borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16))
+
+
+def _interface(net: Path = route.NET) -> str:
+    """The interface of this host that is not named: its only one, or that of its default route. Errors: UsageError."""
+    names = [name for _, name in socket.if_nameindex()]
+    there = [name for name in names if name != "lo" and name not in _vlans(net) and route.is_up(name)]
+    if len(there) == 1:
+        return there[0]
+    routes = (route.towards(address, net=net) for address in _ANYWHERE)
+    default = next((found.device for found in routes if found is not None and found.device in there), None)
+    if default is None:
+        raise UsageError(f"xdp: name the interface; this host has {', '.join(there) or 'none that is up'}")
+    return default
+
+
+def _vlans(net: Path) -> set[str]:
+    try:
+        table = (net / "vlan" / "config").read_text(encoding="ascii")
+    except OSError:
+        return set()
+    return {line.split("|")[0].strip() for line in table.splitlines()[2:]}
+
+
+class Driver:
+    """The program of one running server, where `xdp` was asked for."""
+
+    def __init__(self, choice: Choice, engine: _Server) -> None:
+        self._choice = choice
+        self._engine = engine
+
+    @property
+    def notes(self) -> list[str]:
+        """How it runs and why, or why it does not."""
+        mode, why = self._engine.driver
+        if self._choice.plan is None:
+            return list(self._choice.notes)
+        how = f"xdp: {self._choice.interface}, {mode}" if mode else "xdp: sockets answer"
+        return [*self._choice.notes, how, *([f"xdp: {why}"] if why else [])]
+
+    def stats(self) -> dict[str, Any]:
+        """{interface, mode, answered, sent_bytes, passed {reason: n}}: mode "off": sockets answer everything."""
+        counted = dict(self._engine.driver_counters() or {})
+        mode, _ = self._engine.driver
+        numbers = {name: counted.pop(name, 0) for name in ("answered", "sent_bytes")}
+        return {"interface": self._choice.interface, "mode": mode or "off", **numbers, "passed": counted}
+
+
+def joined(totals: Mapping[str, int], counted: Mapping[str, int] | None) -> dict[str, int]:
+    """The sums of the sockets' counters and the driver's. What it passed up, the sockets have received."""
+    counted = counted or {}
+    answered, sent = counted.get("answered", 0), counted.get("sent_bytes", 0)
+    added = {"received": answered, "answered": answered, "sent_bytes": sent}
+    return {name: count + added.get(name, 0) for name, count in totals.items()}
