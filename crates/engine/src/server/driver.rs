@@ -155,28 +155,11 @@ impl<P: Protocol> Keeper<P> {
         let (steady, unix) = read_clocks(TOOK_NS, 3);
         let clocks = clock_offsets();
         let live = self.live.read(steady, unix);
-        let answer = fitting(&clocks, unix).then(|| self.answer(live, &clocks, unix)).flatten();
+        let answer = answer(&mut self.responder, live, (&clocks, unix), self.device);
         match answer {
             Some(answer) => self.program.tell(&answer),
             None => self.program.withdraw(),
         }
-    }
-
-    /// What answers say from now to the end of the lease; `None` where the sockets alone know.
-    fn answer(&mut self, live: Option<LiveState>, clocks: &ClockOffsets, unix: u64) -> Option<DriverAnswer> {
-        let now = state_at(&mut self.responder, live, unix, 0)?;
-        let end = state_at(&mut self.responder, live, unix, LEASE_NS)?;
-        let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
-        Some(DriverAnswer {
-            valid_until: clocks.steady_ns + LEASE_NS,
-            told: clocks.steady_ns,
-            unix_offset: clocks.unix_ns.checked_add(now.offset_ns)?,
-            change: (change_ns << 32) / LEASE_NS as i64,
-            tai_offset: clocks.tai_ns,
-            device: self.device,
-            // The dispersion of its end holds for the whole lease.
-            words: end.words,
-        })
     }
 
     /// Looks which addresses this host has now. Errors: the kernel does not tell, or the interface is gone.
@@ -192,6 +175,31 @@ impl<P: Protocol> Keeper<P> {
         let places = places(&self.sockets, &devices, &vlans()?, self.interface);
         self.program.set_places(&places).map_err(io::Error::other)
     }
+}
+
+/// What answers say from now to the end of the lease; `None` where the sockets alone know.
+fn answer<R: Responder>(
+    responder: &mut R,
+    live: Option<LiveState>,
+    (clocks, unix): (&ClockOffsets, u64),
+    device: [u8; 6],
+) -> Option<DriverAnswer> {
+    if !fitting(clocks, unix) {
+        return None;
+    }
+    let now = state_at(responder, live, unix, 0)?;
+    let end = state_at(responder, live, unix, LEASE_NS)?;
+    let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
+    Some(DriverAnswer {
+        valid_until: clocks.steady_ns + LEASE_NS,
+        told: clocks.steady_ns,
+        unix_offset: clocks.unix_ns.checked_add(now.offset_ns)?,
+        change: (change_ns << 32) / LEASE_NS as i64,
+        tai_offset: clocks.tai_ns,
+        device,
+        // The dispersion of its end holds for the whole lease.
+        words: end.words,
+    })
 }
 
 /// What the responder answers so long after `unix`, if nothing is told and the clock is not set.

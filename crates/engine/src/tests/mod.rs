@@ -3,6 +3,8 @@
 
 mod answer_table_tests;
 mod count_tests;
+mod driver_rig;
+mod driver_tests;
 mod failing_calls_tests;
 mod fake;
 mod fake_streams;
