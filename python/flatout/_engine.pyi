@@ -157,7 +157,7 @@ class Server:
         idle_timeout_ns: int | None,
         workers: int,
         cpus: list[int],
-        driver: tuple[int, list[bool], bool] | None,
+        driver: tuple[int, list[bool], bool] | None = None,
     ) -> Server: ...
     @property
     def backend(self) -> str: ...

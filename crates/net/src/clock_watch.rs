@@ -62,9 +62,7 @@ impl ClockWatch {
     /// Watches from now on. Errors: no descriptors left.
     pub fn new() -> io::Result<Self> {
         // SAFETY: timerfd_create takes no pointers.
-        let made = own(unsafe {
-            libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
-        })?;
+        let made = own(unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) })?;
         let watch = Self(made);
         watch.arm()?;
         Ok(watch)

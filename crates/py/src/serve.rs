@@ -29,7 +29,7 @@ pub struct Server(Serving);
 impl Server {
     #[new]
     #[pyo3(signature = (*, protocol, options, listen, interface, free_bind, inherited, by_client, admission, links, entries, io,
-                        connections, idle_timeout_ns, workers, cpus, driver))]
+                        connections, idle_timeout_ns, workers, cpus, driver=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,

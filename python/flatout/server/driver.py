@@ -83,13 +83,14 @@ def _is_bound(descriptor: int) -> bool:
 def _interface(net: Path = route.NET) -> str:
     """The interface of this host that is not named: its only one, or that of its default route. Errors: UsageError."""
     names = [name for _, name in socket.if_nameindex()]
-    there = [name for name in names if name != "lo" and name not in _vlans(net) and route.is_up(name)]
-    if len(there) == 1:
-        return there[0]
+    there = [name for name in names if name != "lo" and name not in _vlans(net)]
+    up = [name for name in there if route.is_up(name)]
+    if len(there) == 1 or len(up) == 1:
+        return (up or there)[0]
     routes = (route.towards(address, net=net) for address in _ANYWHERE)
     default = next((found.device for found in routes if found is not None and found.device in there), None)
     if default is None:
-        raise UsageError(f"xdp: name the interface; this host has {', '.join(there) or 'none that is up'}")
+        raise UsageError(f"xdp: name the interface; this host has {', '.join(there) or 'none'}")
     return default
 
 

@@ -25,6 +25,8 @@ use crate::published::lock;
 /// How long the program answers without being told anew, and how often it is told.
 const LEASE_NS: u64 = 200_000_000;
 const TELL: Duration = Duration::from_millis(50);
+/// The keeping thread's niceness.
+const PRIORITY: i32 = -10;
 /// Turns between two looks at this host's addresses: 1 s.
 const LOOK_TURNS: u32 = 20;
 /// Readings of clocks that took longer, or do not fit each other so well, are not told.
@@ -123,7 +125,8 @@ impl<P: Protocol> Keeper<P> {
         let mut ports: Vec<_> = sockets.addresses.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
-        let (program, counters) = DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic).map_err(io::Error::other)?;
+        let (program, counters) =
+            DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic).map_err(io::Error::other)?;
         let (watch, sockets, why) = (ClockWatch::new()?, sockets.clone(), Arc::default());
         let mut made = Self { program, responder, live, watch, interface, sockets, device: [0; 6], trouble: None, why };
         made.look()?;
@@ -133,6 +136,8 @@ impl<P: Protocol> Keeper<P> {
 
     /// Keeps the program up to date until `stop`, then takes it from the interface.
     pub(super) fn run(mut self, stop: &AtomicBool) {
+        // Beside a flood that takes the CPUs, too; where that is not allowed the sockets answer more.
+        flatout_net::raise_priority(PRIORITY);
         let mut turn = 0;
         while !stop.load(Ordering::Relaxed) {
             if turn % LOOK_TURNS == 0 {
@@ -222,12 +227,7 @@ fn fitting(clocks: &ClockOffsets, unix: u64) -> bool {
 ///
 /// An address of a VLAN on the interface is a place in frames with its tag only: where the hardware has taken the tag
 /// away, the program cannot see whose the frame is.
-fn places(
-    sockets: &Sockets,
-    devices: &BTreeMap<u32, Device>,
-    vlans: &[Vlan],
-    interface: u32,
-) -> BTreeMap<Place, bool> {
+fn places(sockets: &Sockets, devices: &BTreeMap<u32, Device>, vlans: &[Vlan], interface: u32) -> BTreeMap<Place, bool> {
     let mut found = BTreeMap::new();
     let parent = devices.get(&interface).map_or("", |device| device.name.as_str());
     for (index, device) in devices {
@@ -237,7 +237,9 @@ fn places(
             Some(_) => continue,
             None => 0,
         };
-        for (one, socket) in device.addresses.iter().flat_map(|one| sockets.addresses.iter().map(move |socket| (one, socket))) {
+        for (one, socket) in
+            device.addresses.iter().flat_map(|one| sockets.addresses.iter().map(move |socket| (one, socket)))
+        {
             let port = socket.port();
             if let Some(broadcast) = one.broadcast {
                 found.entry(Place { address: broadcast.into(), port, vlan }).or_insert(false);

@@ -66,7 +66,9 @@ impl Frame {
             }
             ends => panic!("{ends:?}"),
         }
-        out.extend([self.from.port().to_be_bytes(), self.to.port().to_be_bytes(), length.to_be_bytes(), [0; 2]].concat());
+        out.extend(
+            [self.from.port().to_be_bytes(), self.to.port().to_be_bytes(), length.to_be_bytes(), [0; 2]].concat(),
+        );
         out.extend(&self.payload);
         self.seal(&mut out);
         out

@@ -150,8 +150,16 @@ fn what_is_not_for_this_host_or_has_an_odd_source_is_for_the_sockets() {
     passed(&mut rig, &Frame { to: "198.51.100.1:124".parse().unwrap(), ..v4.clone() }.bytes(), "");
     passed(&mut rig, &Frame { to: "[ff02::101]:123".parse().unwrap(), ..v6.clone() }.bytes(), "address");
     for from in [
-        "192.0.2.1:0", "0.0.0.0:9", "0.1.2.3:9", "127.0.0.1:9", "224.0.1.1:9", "240.0.0.1:9", "255.255.255.255:9",
-        "198.51.100.1:123", "198.51.100.1:9", "192.0.2.255:9",
+        "192.0.2.1:0",
+        "0.0.0.0:9",
+        "0.1.2.3:9",
+        "127.0.0.1:9",
+        "224.0.1.1:9",
+        "240.0.0.1:9",
+        "255.255.255.255:9",
+        "198.51.100.1:123",
+        "198.51.100.1:9",
+        "192.0.2.255:9",
     ] {
         passed(&mut rig, &Frame { from: from.parse().unwrap(), ..v4.clone() }.bytes(), "source");
     }
@@ -284,7 +292,8 @@ fn the_lease_the_clock_and_a_withdrawal_decide() {
     with(Some(flatout_net::DriverAnswer { valid_until: told.told + 1, ..told }), "no_state");
     with(Some(flatout_net::DriverAnswer { told: told.told + 50_000_000_000, ..told }), "no_state");
     with(Some(flatout_net::DriverAnswer { unix_offset: -told.valid_until.cast_signed(), ..told }), "no_state");
-    for step in [1_000_000_000, -1_000_000_000, 3_600_000_000_000, -3_600_000_000_000, 37_000_000_000, 1_000_000, -50_000]
+    for step in
+        [1_000_000_000, -1_000_000_000, 3_600_000_000_000, -3_600_000_000_000, 37_000_000_000, 1_000_000, -50_000]
     {
         with(Some(flatout_net::DriverAnswer { tai_offset: told.tai_offset + step, ..told }), "clock_set");
     }

@@ -123,9 +123,9 @@ impl DriverResponder {
         let globals: [(&str, &[u8]); 2] = [("ports", &listened), ("generic", &[u8::from(generic)])];
         let mut program = Loaded::open_plain(object, &globals).map_err(permission)?;
         let counters = DriverCounters(program.per_cpu_array("counters")?);
-        let (states, versions, places) = (program.array("states")?, program.array("versions")?, program.hash("places")?);
-        let mut made =
-            Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
+        let (states, versions, places) =
+            (program.array("states")?, program.array("versions")?, program.hash("places")?);
+        let mut made = Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
         made.xdp()?.load().map_err(|error| permission(BpfError::of(&error)))?;
         Ok((made, counters))
     }
@@ -246,4 +246,110 @@ fn unattached(error: &ProgramError, generic: bool) -> BpfError {
         }
     };
     BpfError::new(obstacle, format!("XDP, {mode}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+
+    use super::*;
+    use crate::clock_offsets;
+
+    const OBJECT: &[u8] = super::super::object!("ntp.bpf.o");
+    const DEVICE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const XDP_TX: u32 = 3;
+
+    /// A plain request from 192.0.2.1 to 192.0.2.2, without a UDP checksum.
+    fn frame() -> Vec<u8> {
+        let mut frame = [&DEVICE[..], &[2, 0, 0, 0, 0, 9, 8, 0, 0x45, 0, 0, 76, 0, 0, 0, 0, 64, 17]].concat();
+        // The checksum of this header.
+        frame.extend([0xf6, 0x9d, 192, 0, 2, 1, 192, 0, 2, 2, 0x9c, 0x40, 0, 123, 0, 56, 0, 0, 0x23]);
+        frame.resize(frame.len() + 47, 7);
+        frame
+    }
+
+    /// `None`, with a line that says why, where this process may not load programs. In CI it may.
+    fn loaded() -> Option<(DriverResponder, DriverCounters)> {
+        match DriverResponder::load(OBJECT, &[123], false) {
+            Ok(loaded) => Some(loaded),
+            Err(error) if error.obstacle == Obstacle::Failed || std::env::var_os("CI").is_some() => panic!("{error}"),
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                None
+            }
+        }
+    }
+
+    fn answer() -> DriverAnswer {
+        let clocks = clock_offsets();
+        DriverAnswer {
+            valid_until: clocks.steady_ns + 60_000_000_000,
+            told: clocks.steady_ns,
+            unix_offset: clocks.unix_ns,
+            change: 0,
+            tai_offset: clocks.tai_ns,
+            device: DEVICE,
+            words: [u64::from_ne_bytes([0, 1, 0, 0xec, 0, 0, 0, 0]), 0, 0, 1],
+        }
+    }
+
+    fn is_answered(driver: &mut DriverResponder, counters: &DriverCounters) -> bool {
+        // A CPU that is taken away between two readings of the clock passes the request up: again.
+        (0..20).any(|_| {
+            let [_, _, _, before, ..] = counters.read().unwrap();
+            let (decision, _) = driver.run_on(&frame()).unwrap();
+            let [_, _, _, after, ..] = counters.read().unwrap();
+            assert!(after > before || decision == XDP_TX || counters.read().unwrap()[2] > 0);
+            decision == XDP_TX
+        })
+    }
+
+    fn place() -> BTreeMap<Place, bool> {
+        BTreeMap::from([(Place { address: "192.0.2.2".parse().unwrap(), port: 123, vlan: 0 }, true)])
+    }
+
+    #[test]
+    fn a_state_that_is_half_another_one_is_not_used() {
+        let Some((mut driver, counters)) = loaded() else { return };
+        driver.set_places(&place()).unwrap();
+        assert!(driver.run_on(&frame()).unwrap().0 != XDP_TX, "none was told yet");
+        driver.tell(&answer()).unwrap();
+        driver.tell(&answer()).unwrap();
+        let slot = (driver.version & 1) as u32;
+        let whole = driver.states.get(&slot, 0).unwrap();
+        let mut other = whole;
+        // As its reader would find the slot while the state after the next is written into it.
+        other[..8].copy_from_slice(&(driver.version + 2).to_ne_bytes());
+        driver.states.set(slot, other, 0).unwrap();
+        let [_, _, before, ..] = counters.read().unwrap();
+        assert!(driver.run_on(&frame()).unwrap().0 != XDP_TX);
+        assert_eq!(counters.read().unwrap()[2], before + 1, "no state");
+        driver.states.set(slot, whole, 0).unwrap();
+        assert!(is_answered(&mut driver, &counters));
+        driver.withdraw().unwrap();
+        assert!(driver.run_on(&frame()).unwrap().0 != XDP_TX);
+        driver.tell(&answer()).unwrap();
+        assert!(is_answered(&mut driver, &counters), "what was withdrawn is told anew");
+    }
+
+    #[test]
+    fn places_come_and_go() {
+        let Some((mut driver, counters)) = loaded() else { return };
+        driver.tell(&answer()).unwrap();
+        let mut answers = |places: &BTreeMap<Place, bool>| {
+            driver.set_places(places).unwrap();
+            (0..20).any(|_| driver.run_on(&frame()).unwrap().0 == XDP_TX)
+        };
+        assert!(answers(&place()));
+        assert!(!answers(&BTreeMap::new()));
+        assert!(answers(&place()));
+        assert!(!answers(&place().into_keys().map(|place| (place, false)).collect()));
+        assert!(counters.read().unwrap()[4] >= 2, "passed up for their address");
+    }
+
+    #[test]
+    fn more_ports_than_the_program_has_places_for_are_refused() {
+        let error = DriverResponder::load(OBJECT, &[1; 9], false).err().unwrap();
+        assert_eq!(error.obstacle, Obstacle::Unsupported);
+    }
 }
