@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
@@ -216,22 +215,33 @@ def test_connections_whose_handshakes_are_filtered(net: Net, cli: Cli, peer: Cal
     assert ("firewall", "beside") in {(line.place, line.side) for line in run.ledger.lines} if run.ledger else False
 
 
-def test_without_privileges_the_ledger_says_why_it_is_blind(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
+NOBODY = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")
+BLIND = {
+    "nobody": ({"through": NOBODY}, "not permitted to load BPF programs: needs root, or CAP_BPF and CAP_PERFMON"),
+    "seccomp": ({"refused": {"bpf": "EPERM"}}, "a seccomp filter (a container's profile) forbids bpf()"),
+    "no BPF": ({"refused": {"bpf": "ENOSYS"}}, "this kernel has no BPF, or hides it (ENOSYS)"),
+}
+
+
+@pytest.mark.parametrize("why", BLIND)
+def test_where_it_is_forbidden_the_ledger_says_why(net: Net, cli: Cli, peer: Callable[[str], str], why: str) -> None:
     wall(net, cli, peer("nft"), net.right, f"type filter hook input priority 0; udp dport {PORT} {EVERY_TENTH}")
+    how, words = BLIND[why]
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        dropping = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")
-        run = _as_nobody(net, dropping, f"{net.right_v4}:{PORT}")
+        asked = ("load", "echo", f"{net.right_v4}:{PORT}", "--transport", "udp", *LOAD)
+        done = cli.start(*asked, inside=net.left, **how).end()
+    run = flatout.result.files.from_json(done.out)
+    assert isinstance(run, flatout.LoadResult), done.err
     check(run)
-    (line,) = [line for line in run.ledger.lines if line.place == "dropped_by_kernel"] if run.ledger else []
-    assert line.blind == "drop reasons: not permitted to load BPF programs: needs root, or CAP_BPF and CAP_PERFMON"
-    assert line.count is None
     assert run.ledger is not None
-    assert run.ledger.unexplained == run.outcomes.lost > 0
-    assert {finding.name for finding in run.findings} <= BUSY, "no cause is made up"
-
-
-def _as_nobody(net: Net, prefix: tuple[str, ...], target: str) -> flatout.LoadResult:
-    command = (sys.executable, "-m", "flatout", "load", "echo", target, "--transport", "udp", *LOAD)
-    run = flatout.result.files.from_json(net.run(net.left, *prefix, *command))
-    assert isinstance(run, flatout.LoadResult)
-    return run
+    (line,) = [line for line in run.ledger.lines if line.place == "dropped_by_kernel"]
+    assert line.count is None
+    assert line.blind.startswith("drop reasons: ")
+    assert line.blind.endswith(words)
+    if why == "nobody":
+        # The target's namespace is hidden from others too.
+        assert run.ledger.unexplained == run.outcomes.lost > 0
+        assert {finding.name for finding in run.findings} <= BUSY, "no cause is made up"
+    else:
+        # The filter is inferred then.
+        assert count(run, "firewall") > 0
