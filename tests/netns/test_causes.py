@@ -141,7 +141,7 @@ def test_a_stopped_server_with_a_large_buffer(net: Net, cli: Cli) -> None:
         finally:
             os.kill(pid, signal.SIGCONT)
     assert first(run).name == "application", run.findings
-    assert "still lay unread in its receive buffer at the end; its process is stopped" in first(run).sentence
+    assert f"still lay unread in its receive buffer at the end; its process {pid} is stopped" in first(run).sentence
     # What came in the warm-up lies there too.
     assert count(run, "unread") == run.outcomes.lost
 
@@ -212,9 +212,9 @@ def test_an_accept_queue_for_one(net: Net, cli: Cli, cookies: str) -> None:
     assert "It has room for 1 (" in first(run).sentence
 
 
-# A listener that may hold few descriptors, and accepts as many connections as these allow.
+# A listener that may hold few descriptors, accepts as many connections as these allow and closes those that end.
 FEW_FILES = """
-import resource, socket, sys, time
+import resource, select, socket, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
 server = socket.socket()
 server.bind((sys.argv[1], int(sys.argv[2])))
@@ -222,10 +222,15 @@ server.listen(4)
 print("ready", flush=True)
 held = []
 while True:
-    try:
-        held.append(server.accept()[0])
-    except OSError:
-        time.sleep(0.01)
+    for end in select.select([*held, server], [], [], 0.01)[0]:
+        try:
+            if end is server:
+                held.append(server.accept()[0])
+            elif not end.recv(2048):
+                held.remove(end)
+                end.close()
+        except OSError:
+            time.sleep(0.01)
 """
 # Holds so many connections to a server.
 HOLDER = """
@@ -248,7 +253,7 @@ def test_a_server_without_descriptors(net: Net, cli: Cli) -> None:
     with running(net.left, FEW_FILES, net.left_v4, PORT):
         run = over_tcp(cli, net, f"{net.left_v4}:{PORT}", "--connections", "40", "--connect-rate", "100")
     assert first(run).name == "descriptors", run.findings
-    assert "holds 20 of the 20 descriptors that it may." in first(run).sentence
+    assert "held 20 of the 20 descriptors that it may." in first(run).sentence
 
 
 def test_ephemeral_ports_that_others_hold(net: Net, cli: Cli) -> None:
@@ -258,6 +263,8 @@ def test_ephemeral_ports_that_others_hold(net: Net, cli: Cli) -> None:
     with running(net.left, HOLDER, net.right_v4, PORT, 45):
         run = over_tcp(cli, net, f"{net.right_v4}:{PORT}", "--connections", "20")
     assert first(run).name == "ephemeral ports", run.findings
+    assert run.connections is not None
+    assert run.connections.no_port == run.connections.local > 0
 
 
 def test_answers_that_their_host_drops(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:

@@ -25,7 +25,7 @@ def find(run: LoadResult) -> Finding | None:
         name="SYN queue",
         sentence=f"The target's SYN queue was full: {' and '.join(what)}.",
         evidence=[f"TcpExt SyncookiesSent {cookies:,}, TCPReqQFullDrop {dropped:,}, of the network namespace"],
-        remedy="a larger backlog in listen(), net.core.somaxconn and net.ipv4.tcp_max_syn_backlog; or open connections "
-        "more slowly (--connect-rate)",
+        remedy="a larger backlog in listen(), net.core.somaxconn and net.ipv4.tcp_max_syn_backlog, then restart the "
+        "program; or open connections more slowly (--connect-rate)",
         confidence="medium",
     )
