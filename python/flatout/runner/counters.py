@@ -131,13 +131,15 @@ class CounterSampler:
 
     def _sample(self) -> Sample:
         net, same = self._net, self._net == OWN
+        # First what is of this run only: each microsecond after the moment leaves some of it unexplained.
+        dropped = self._drops.read()
         sockets: Sockets = {}
         if net is not None:
             sockets = target_sockets.read(
                 self._targets(), stream=self._plan.scenario.streams, net=net, same_namespace=same
             )
         target = None if net is None or same else counters.read(net)
-        return Sample(counters.read(OWN), target, sockets, self._drops.read())
+        return Sample(counters.read(OWN), target, sockets, dropped)
 
     def _surroundings(self, own: Growth, pids: list[int], dropped: list[drops.Dropped]) -> Surroundings:
         endpoint = self._plan.endpoint
