@@ -11,7 +11,7 @@ from flatout._engine import LoadRun
 from flatout.plan.resolve import Plan
 from flatout.result.model import Interval
 from flatout.runner.competition import Competition
-from flatout.runner.counters import CounterSampler
+from flatout.runner.counters import BEFORE_S, CounterSampler
 from flatout.runner.exchange import Exchange
 from flatout.runner.progress import Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
@@ -90,11 +90,11 @@ class RunMonitor:
         return interrupted
 
     def _pause_s(self) -> float:
-        """Until the next tick; one falls on the moment at which counting begins."""
+        """Until the next tick; one falls just before counting begins, for the sampler, and one on that moment."""
         ahead_s = -(self.running.elapsed_ns or 0) / 1e9
-        if self.running.elapsed_ns is None or not self.sampler.waits:
+        if self.running.elapsed_ns is None or ahead_s <= 0:
             return _TICK_S
-        return min(_TICK_S, max(ahead_s, 0.0) + _AFTER_S)
+        return min(_TICK_S, max(ahead_s - BEFORE_S, 0.0) if self.sampler.waits else ahead_s + _AFTER_S)
 
     def _end_where_given_up(self) -> None:
         """Stops the other workers where one could not go on."""
