@@ -32,7 +32,7 @@ def find(run: LoadResult) -> Finding | None:
             f"TcpExt ListenOverflows of the network namespace: {overflows:,}",
             *(f"{each.name}: {each.drops:,} drops, at most {each.queue} waiting" for each in listeners if each.drops),
         ],
-        remedy="a larger backlog in listen() and a higher net.core.somaxconn, which count when the program listens again "
+        remedy="a larger backlog in listen() and net.core.somaxconn, which count when the program listens again "
         "(restart it), or more threads that accept (SO_REUSEPORT)",
         confidence="high" if named else "medium",
     )
