@@ -24,8 +24,8 @@ _ROOM = 1 << 16
 class NetworkDevice(NamedTuple):
     """A device. `kind`: "veth", "bridge" and the like; empty for hardware and loopback.
 
-    `number`: its index, as the kernel calls it. `master`: that of the bridge, bond or other device that it is part of; `below`: that of the device that it
-    lies on; 0: none. `elsewhere`: the device below is in another network namespace.
+    `number`: its index, as the kernel calls it. `master`: that of the bridge, bond or other device that it is part of;
+    `below`: that of the device that it lies on; 0: none. `elsewhere`: the latter is in another network namespace.
     """
 
     number: int

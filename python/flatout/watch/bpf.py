@@ -50,8 +50,8 @@ class BpfSource:
         chosen = devices.counted(found, interfaces)
         if hidden := devices.unseen(found):
             self.notes.append(
-                f"what comes by {', '.join(hidden)} is not counted: the kernel shows it in the network namespace of the "
-                "device below"
+                f"what comes by {', '.join(hidden)} is not counted: the kernel shows it in the network namespace of "
+                "the device below"
             )
         wanted = [(port.ip_protocol, port.number, port.kind.number if port.kind else 0) for port in ports]
         try:

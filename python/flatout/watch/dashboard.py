@@ -1,4 +1,4 @@
-"""A dashboard for Grafana (schema 39, Grafana 10 and later), of the metrics that `flatout watch --prometheus` serves."""
+"""A dashboard for Grafana (10 or later) of the metrics that `flatout watch --prometheus` serves."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
-from flatout.server.exposition import metric_lines
+from flatout.server.exposition import lines_of
 from flatout.watch.model import PortTraffic, WatchLine
 
 PREFIX = "flatout_watch"
@@ -128,8 +128,8 @@ def _of_quota(line: WatchLine) -> Iterator[str]:
 
 
 def _counter(name: str, text: str, samples: Samples) -> Iterator[str]:
-    yield from metric_lines(f"{PREFIX}_{name}", "counter", text, samples)
+    yield from lines_of(f"{PREFIX}_{name}", "counter", text, samples)
 
 
 def _gauge(name: str, text: str, samples: Samples) -> Iterator[str]:
-    yield from metric_lines(f"{PREFIX}_{name}", "gauge", text, samples)
+    yield from lines_of(f"{PREFIX}_{name}", "gauge", text, samples)

@@ -37,7 +37,7 @@ _SOURCES: dict[DropPlace, tuple[str, ...]] = {
 def dropped(
     before: HostReading, after: HostReading, interfaces: Collection[str] = ()
 ) -> tuple[dict[DropPlace, int], dict[str, str]]:
-    """Packets by place, all places that can be read; and why others cannot. `interfaces`: those that count; else all."""
+    """Packets by place, and why some places cannot be read. `interfaces`: those that count; none: all."""
     grown = growth(before.counters, after.counters)
     found: dict[DropPlace, int] = {}
     blind: dict[str, str] = {}

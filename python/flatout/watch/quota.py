@@ -24,7 +24,7 @@ class Pace(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What is used in a period: which direction counts, its bytes, bytes per s now, bytes of a packet (None: unknown)."""
+    """What is used: the direction that counts, bytes, bytes per s now, bytes of a packet (None: not known)."""
 
     counted: CountedWay
     used: int
