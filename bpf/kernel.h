@@ -24,6 +24,7 @@ typedef struct {
 
 struct net_device {
 	char name[16];
+	int ifindex;
 	possible_net_t nd_net;
 };
 
@@ -39,7 +40,12 @@ struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
 	unsigned char *head;
+	unsigned int end; /* from `head`, on 64-bit machines */
 	__u16 network_header;
+};
+
+struct skb_shared_info {
+	unsigned short gso_segs;
 };
 
 #pragma clang attribute pop

@@ -15,6 +15,7 @@ from ledgers import HERE, LISTENER, SENT, SOCKET, closed, contention, over_strea
 
 from conftest import ROOT
 from flatout.analysis import causes, explained, explained_limit, findings
+from flatout.host.drops import Dropped
 from flatout.result.finding import Finding
 from flatout.result.machine import TargetContention
 from flatout.result.model import LoadResult, Trial
@@ -143,6 +144,11 @@ CASES: dict[str, tuple[Case, str]] = {
     "reverse path filter": (
         (run(90), sampled({}, {"Ip.InReceives": 10_000, "Ip.InDelivers": 9_910, "TcpExt.IPReversePathFilter": 90})),
         "The reverse path filter of the target's network namespace dropped 90 packets: no route leads back.",
+    ),
+    "dropped by the kernel": (
+        (run(200), sampled()._replace(drops=[Dropped("own", 0, "TC_INGRESS", True, "eth0", 200)])),
+        "The kernel dropped 200 packets, most of them for the reason TC_INGRESS (a filter or program of tc at a "
+        "device's input): eth0 of this host's network namespace.",
     ),
     "generator's receive buffer": (
         (run(60, own_drops=60), sampled()),

@@ -22,11 +22,13 @@ Place = Literal[
     "udp_checksum",
     "answer_send_buffer",
     "neighbour",
+    "qdisc",
     "device",
     "backlog",
     "conntrack",
     "reverse_path",
     "firewall",
+    "dropped_by_kernel",
     "application",
     # Events beside the sums:
     "port_closed",

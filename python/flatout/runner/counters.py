@@ -7,13 +7,14 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from flatout.host import counters, route, sock_diag, target_sockets
+from flatout.host import counters, drops, route, sock_diag, target_sockets
 from flatout.host import target as find_target
 from flatout.host.counters import Counters, Growth
 from flatout.host.target_sockets import Sockets
 from flatout.plan.resolve import Plan
 from flatout.result.ledger import Surroundings, TargetSocket
 from flatout.result.machine import Placement
+from flatout.runner import drop_reasons
 
 # Of this thread, whose namespace the load threads inherit.
 OWN = Path("/proc/thread-self/net")
@@ -34,12 +35,14 @@ class Sample(NamedTuple):
     own: Counters
     target: Counters | None
     sockets: Sockets
+    drops: drops.Counts | None
 
 
 class Sampled(NamedTuple):
     """How counters grew during a run, and what was found when it ended.
 
-    here: the target's address is one of this namespace. version: 4 or 6, of that address.
+    here: the target's address is one of this namespace. version: 4 or 6, of that address. drops: packets that the
+    kernel dropped, by reason; None where that is not known. drops_blind: why not, or why not all.
     """
 
     own: Growth
@@ -49,6 +52,8 @@ class Sampled(NamedTuple):
     placement: Placement
     here: bool
     version: int
+    drops: list[drops.Dropped] | None = None
+    drops_blind: str = ""
 
     @property
     def at_target(self) -> Growth | None:
@@ -57,11 +62,15 @@ class Sampled(NamedTuple):
 
 
 class CounterSampler:
-    """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended."""
+    """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended.
+
+    `close` ends what it started in the kernel.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._net = self._target_net()
+        self._drops = drops.DropReader(self._targets(), stream=plan.scenario.streams)
         self._first = self._before = self._sample()
         # Connections are opened before the schedule starts, and a receiver counts all that arrives.
         scenario = plan.scenario
@@ -84,15 +93,32 @@ class CounterSampler:
             target = counters.growth(self._before.target, after.target)
         pids = about.pids if about else []
         sockets = target_sockets.changed(self._before.sockets, after.sockets, pids, about.command if about else "")
+        dropped = self._dropped(after.drops)
+        self.close()
         return Sampled(
             own=own,
             target=target,
             sockets=sockets,
-            surroundings=self._surroundings(own, pids),
+            surroundings=self._surroundings(own, pids, dropped or []),
             placement=placement,
             here=self._net == OWN,
             version=self._plan.endpoint.address.version,
+            drops=dropped,
+            drops_blind=self._drops.blind,
         )
+
+    def close(self) -> None:
+        """Takes the program that counts drops out of the kernel, also after a run that failed."""
+        self._drops.stop()
+
+    def _dropped(self, after: drops.Counts | None) -> list[drops.Dropped] | None:
+        if self._before.drops is None or after is None:
+            return None
+        target = None if self._net is None else drops.namespace(self._net)
+        return drops.grown(self._before.drops, after, drops.namespace(OWN), target)
+
+    def _targets(self) -> list[tuple[route.Address, int]]:
+        return [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
 
     def _target_net(self) -> Path | None:
         """Where the target's namespace can be read; None where it is on another host."""
@@ -107,18 +133,22 @@ class CounterSampler:
         net, same = self._net, self._net == OWN
         sockets: Sockets = {}
         if net is not None:
-            at = [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
-            sockets = target_sockets.read(at, stream=self._plan.scenario.streams, net=net, same_namespace=same)
-        return Sample(counters.read(OWN), None if net is None or same else counters.read(net), sockets)
+            sockets = target_sockets.read(
+                self._targets(), stream=self._plan.scenario.streams, net=net, same_namespace=same
+            )
+        target = None if net is None or same else counters.read(net)
+        return Sample(counters.read(OWN), target, sockets, self._drops.read())
 
-    def _surroundings(self, own: Growth, pids: list[int]) -> Surroundings:
+    def _surroundings(self, own: Growth, pids: list[int], dropped: list[drops.Dropped]) -> Surroundings:
         endpoint = self._plan.endpoint
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
+        # For IPv6 the kernel has no file that tells it.
+        unresolved = drop_reasons.unresolved(dropped) or (towards and route.unresolved(towards.next_hop))
         files = target_sockets.files(pids[0]) if pids and self._plan.scenario.streams else None
         return Surroundings(
             device=towards.device if towards else "",
             device_up=route.is_up(towards.device) if towards else None,
-            neighbour=str(towards.next_hop) if towards and route.unresolved(towards.next_hop) else "",
+            neighbour=str(towards.next_hop) if towards and unresolved else "",
             target_stopped=any(map(target_sockets.is_stopped, pids)),
             target_files=files[0] if files else None,
             target_files_limit=files[1] if files else None,

@@ -6,12 +6,14 @@ those before it left, as the wider counters also have other programs' packets in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from flatout.host.counters import Growth
 from flatout.result.ledger import Ledger, LedgerLine, Place, TargetSocket
 from flatout.result.model import LoadResult, Outcomes
+from flatout.runner import drop_reasons
 from flatout.runner.counters import Sampled
 
 # Why requests were not sent, by the engine's words.
@@ -73,23 +75,34 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
     if _is_another(result, sampled):
         sampled = sampled._replace(target=None, sockets=[])
     lost = None if result.loss is None and result.one_way and outcomes.sent else outcomes.lost
-    lines = list(_unsent(result))
-    remaining = lost
-    for each in _places(result, sampled):
-        line, remaining = _charged(each, remaining)
-        if line.count or line.blind:
-            lines.append(line)
+    lines, remaining = _lost(result, sampled, lost)
     waits = result.subintervals.target_waited_ns if result.subintervals else []
     return Ledger(
         sent=outcomes.sent,
         lost=lost,
-        lines=[*lines, *_events(result, sampled)],
+        lines=[*_unsent(result), *lines, *_events(result, sampled)],
         unexplained=remaining,
         sockets=sampled.sockets,
         surroundings=sampled.surroundings,
         counters=_kept(sampled),
         longest_wait_ns=max(waits, default=None),
     )
+
+
+def _lost(result: LoadResult, sampled: Sampled, lost: int | None) -> tuple[list[LedgerLine], int | None]:
+    """The lines of what was lost, and the unexplained rest."""
+    lines: list[LedgerLine] = []
+    charged: dict[Place, int] = {}
+    remaining = lost
+    # Drop reasons come when the counters have told theirs: what is added to `charged` is not told again.
+    for each in itertools.chain(
+        _places(result, sampled), _by_reason(result, sampled, charged), _at_end(result, sampled)
+    ):
+        line, remaining = _charged(each, remaining)
+        charged[each.place] = charged.get(each.place, 0) + (line.count or 0)
+        if line.count or line.blind:
+            lines.append(line)
+    return lines, remaining
 
 
 def _is_another(result: LoadResult, sampled: Sampled) -> bool:
@@ -130,15 +143,29 @@ def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """Every place that may have lost something, the most specific first."""
     yield Counted("own_receive_buffer", result.own_drops, "this generator's sockets", "SO_MEMINFO")
     if result.scenario.streams:
-        yield Counted("application", None, "", "", "over connections the kernel repeats what is lost on the way")
         return
     yield from _at_sockets(result, sampled)
     yield from _at_protocol(sampled)
-    if found := _neighbour(result, sampled):
-        yield found
+    yield from _neighbour(result, sampled)
     yield from _at_devices(result, sampled)
-    yield from _at_network_layer(sampled)
-    yield _application(result, sampled)
+    yield from _at_network_layer(result, sampled)
+
+
+def _by_reason(result: LoadResult, sampled: Sampled, charged: Mapping[Place, int]) -> Iterator[Counted]:
+    """What only the kernel's drop reasons tell."""
+    if not result.scenario.streams:
+        for found in drop_reasons.rest(sampled.drops or [], result.unsent_because, charged):
+            yield Counted(*found)
+    if sampled.drops_blind:
+        yield Counted("dropped_by_kernel", None, "", "", f"drop reasons: {sampled.drops_blind}")
+
+
+def _at_end(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
+    """The program that should have answered."""
+    if result.scenario.streams:
+        yield Counted("application", None, "", "", "over connections the kernel repeats what is lost on the way")
+    else:
+        yield _application(result, sampled)
 
 
 def _at_sockets(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
@@ -183,12 +210,14 @@ def _at_protocol(sampled: Sampled) -> Iterator[Counted]:
     yield Counted("answer_send_buffer", at_target[_udp(sampled, "SndbufErrors")], where, "Udp SndbufErrors")
 
 
-def _neighbour(result: LoadResult, sampled: Sampled) -> Counted | None:
-    """An unresolved next hop swallows everything, and no counter says so."""
+def _neighbour(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
+    """What an unresolved next hop swallowed: what the kernel dropped for it, and what still waits for it."""
+    for found in drop_reasons.neighbours(sampled.drops or []):
+        yield Counted(*found)
     hop, outcomes = sampled.surroundings.neighbour, result.outcomes
-    if not hop or outcomes.answered or outcomes.received:
-        return None
-    return Counted("neighbour", outcomes.lost, f"{hop}, by {sampled.surroundings.device}", "/proc/net/arp")
+    if hop and not outcomes.answered and not outcomes.received:
+        source = "/proc/net/arp" if sampled.version == 4 else "waiting for its hardware address"
+        yield Counted("neighbour", outcomes.lost, f"{hop}, by {sampled.surroundings.device}", source)
 
 
 def _at_devices(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
@@ -220,21 +249,34 @@ def _devices(growth: Growth) -> list[str]:
     return sorted(names - {"lo"})
 
 
-def _at_network_layer(sampled: Sampled) -> Iterator[Counted]:
+def _at_network_layer(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """Connection tracking, reverse path filter and firewall, of the target's namespace and of this one."""
-    spaces = [(sampled.own, "this host's network namespace")]
+    spaces = [(sampled.own, "own", "this host's network namespace")]
     if sampled.target is not None:
-        spaces.insert(0, (sampled.target, "the target's network namespace"))
-    for growth, where in spaces:
+        spaces.insert(0, (sampled.target, "target", "the target's network namespace"))
+    for growth, space, where in spaces:
         conntrack = growth["conntrack.drop"]
+        reverse, source = growth["TcpExt.IPReversePathFilter"], "TcpExt IPReversePathFilter"
+        filtered: int | None = None
+        if sampled.drops is not None:
+            # These are of this run's packets only. Connection tracking drops for the same reason.
+            filtered = drop_reasons.filtered(sampled.drops, space, result.unsent_because)
+            conntrack = min(conntrack, filtered)
+            reverse, source = drop_reasons.reverse_path(sampled.drops, space), drop_reasons.SOURCE.format("IP_RPFILTER")
         yield Counted("conntrack", conntrack, where, "/proc/net/stat/nf_conntrack drop")
-        reverse = growth["TcpExt.IPReversePathFilter"]
-        yield Counted("reverse_path", reverse, where, "TcpExt IPReversePathFilter")
-        blind = growth.unknown("snmp", "netstat", "Ip.InReceives", "Ip.InDelivers")
-        vanished = None if blind else max(_vanished(growth, sampled.version) - conntrack - reverse, 0)
-        yield Counted(
-            "firewall", vanished, where, "packets received but neither delivered nor counted as errors", blind
-        )
+        yield Counted("reverse_path", reverse, where, source)
+        if filtered is not None:
+            number, source = filtered - conntrack, drop_reasons.SOURCE.format("NETFILTER_DROP")
+            yield Counted("firewall", number, where, source)
+        else:
+            yield _inferred_filter(growth, sampled.version, conntrack + reverse, where)
+
+
+def _inferred_filter(growth: Growth, version: int, known: int, where: str) -> Counted:
+    """Without drop reasons: what came in and ended nowhere, less what is known to have ended before."""
+    blind = growth.unknown("snmp", "netstat", "Ip.InReceives", "Ip.InDelivers")
+    vanished = None if blind else max(_vanished(growth, version) - known, 0)
+    return Counted("firewall", vanished, where, "packets received but neither delivered nor counted as errors", blind)
 
 
 def _vanished(growth: Growth, version: int) -> int:
@@ -292,6 +334,8 @@ def _events(result: LoadResult, sampled: Sampled) -> Iterator[LedgerLine]:
             found += [(place, sum(at_target[name] for name in names), names[0]) for place, names in _EVENTS.items()]
             other = at_target["TcpExt.ListenDrops"] - at_target["TcpExt.ListenOverflows"]
             found.append(("listen_drops", other, "TcpExt.ListenDrops"))
+        for place, number, where_, source in drop_reasons.events(sampled.drops or []):
+            yield LedgerLine(side="beside", place=place, count=number, where=where_, source=source)
         number = sampled.own["Tcp.RetransSegs"]
         if number:
             own = "this host's network namespace"

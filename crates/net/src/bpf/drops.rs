@@ -10,9 +10,9 @@ use super::{BpfError, KernelTypes, Loaded, Obstacle, object, port_words, total};
 
 const OBJECT: &[u8] = object!("drops.bpf.o");
 const CORE_REASONS: usize = 512;
-const PREFIX: &str = "SKB_DROP_REASON_";
-const KEY: usize = 28;
-type Key = [u8; KEY];
+/// `struct drop` and `struct dropped` of the program, as words of 32 and 64 bits.
+type Key = [u32; 4];
+type Value = [u64; 3];
 
 /// Which packets are counted.
 #[derive(Clone, Debug)]
@@ -49,7 +49,8 @@ pub struct DroppedPackets {
 /// The program, counting until it is dropped.
 pub struct DropCounter {
     names: BTreeMap<u32, String>,
-    drops: PerCpuHashMap<MapData, Key, u64>,
+    subsystems: BTreeMap<u32, String>,
+    drops: PerCpuHashMap<MapData, Key, Value>,
     uncounted: PerCpuArray<MapData, u64>,
     _program: Loaded,
 }
@@ -64,8 +65,9 @@ impl DropCounter {
         let names = kernel.enum_names("skb_drop_reason").ok_or_else(|| {
             BpfError::new(Obstacle::Unsupported, "this kernel does not say why it drops packets (Linux 5.17)")
         })?;
-        let names: BTreeMap<u32, String> =
-            names.into_iter().map(|(number, name)| (number, name.replacen(PREFIX, "", 1))).collect();
+        let names = without(names, "SKB_DROP_REASON_");
+        let subsystems = kernel.enum_names("skb_drop_reason_subsys").unwrap_or_default();
+        let subsystems = without(subsystems, "SKB_DROP_REASON_SUBSYS_");
         let mut ignored = [0_u8; CORE_REASONS];
         for (number, name) in &names {
             if let Some(slot) = ignored.get_mut(*number as usize) {
@@ -85,7 +87,7 @@ impl DropCounter {
         }
         let (drops, uncounted) = (program.per_cpu_hash("drops")?, program.per_cpu_array("uncounted")?);
         program.attach("count_drop", "kfree_skb", &kernel)?;
-        Ok(Self { names, drops, uncounted, _program: program })
+        Ok(Self { names, subsystems, drops, uncounted, _program: program })
     }
 
     /// What was dropped so far.
@@ -96,7 +98,7 @@ impl DropCounter {
         let mut found = Vec::new();
         for entry in self.drops.iter() {
             let (key, values) = entry.map_err(|error| BpfError::of(&error))?;
-            found.push(self.decoded(&key, total(&values)));
+            found.push(self.decoded(&key, &values));
         }
         Ok(found)
     }
@@ -109,26 +111,34 @@ impl DropCounter {
         self.uncounted.get(&0, 0).map(|values| total(&values)).map_err(|error| BpfError::of(&error))
     }
 
-    fn decoded(&self, key: &Key, count: u64) -> DroppedPackets {
-        let [n0, n1, n2, n3, r0, r1, r2, r3, towards, known, _, _, device @ ..] = *key;
-        let reason = u32::from_ne_bytes([r0, r1, r2, r3]);
+    fn decoded(&self, key: &Key, values: &[Value]) -> DroppedPackets {
+        let [netns, reason, _, flags] = *key;
+        let [towards, known, ..] = flags.to_ne_bytes();
+        let devices = values.iter().map(|[_, first, second]| [first.to_ne_bytes(), second.to_ne_bytes()].concat());
+        let device = devices.filter(|name| name.first() != Some(&0)).max().unwrap_or_default();
         let name = device.split(|byte| *byte == 0).next().unwrap_or_default();
         DroppedPackets {
-            netns: u32::from_ne_bytes([n0, n1, n2, n3]),
-            reason: self.names.get(&reason).cloned().unwrap_or_else(|| unnamed(reason)),
+            netns,
+            reason: self.names.get(&reason).cloned().unwrap_or_else(|| unnamed(reason, &self.subsystems)),
             towards: towards != 0,
             known: known != 0,
             device: String::from_utf8_lossy(name).into_owned(),
-            count,
+            count: values.iter().map(|[packets, ..]| packets).sum(),
         }
     }
 }
 
-/// A reason that the kernel proper has no name for: the upper half numbers the subsystem.
-fn unnamed(reason: u32) -> String {
-    match reason >> 16 {
-        0 => format!("reason {reason}"),
-        subsystem => format!("reason {} of subsystem {subsystem}", reason & 0xffff),
+fn without(names: BTreeMap<u32, String>, prefix: &str) -> BTreeMap<u32, String> {
+    names.into_iter().map(|(number, name)| (number, name.replacen(prefix, "", 1))).collect()
+}
+
+/// A reason without a name: the upper half numbers a subsystem, whose own reasons have names in its module only.
+fn unnamed(reason: u32, subsystems: &BTreeMap<u32, String>) -> String {
+    let (subsystem, number) = (reason >> 16, reason & 0xffff);
+    match subsystems.get(&subsystem) {
+        Some(name) if subsystem != 0 => format!("{name} {number}"),
+        _ if subsystem != 0 => format!("SUBSYSTEM_{subsystem} {number}"),
+        _ => format!("REASON {number}"),
     }
 }
 
@@ -147,7 +157,9 @@ mod tests {
 
     #[test]
     fn reasons_without_a_name_are_told_by_number() {
-        assert_eq!(unnamed(300), "reason 300");
-        assert_eq!(unnamed(0x0002_0003), "reason 3 of subsystem 2");
+        let subsystems = BTreeMap::from([(0, "CORE".to_owned()), (2, "OPENVSWITCH".to_owned())]);
+        assert_eq!(unnamed(300, &subsystems), "REASON 300");
+        assert_eq!(unnamed(0x0002_0003, &subsystems), "OPENVSWITCH 3");
+        assert_eq!(unnamed(0x0009_0001, &subsystems), "SUBSYSTEM_9 1");
     }
 }

@@ -1,6 +1,7 @@
 //! The program that counts dropped packets, in this kernel. Without root there is nothing to test but the obstacle.
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::{BTF_OF_KERNEL, DropCounter, DropFilter, Obstacle};
@@ -57,4 +58,16 @@ fn what_is_ignored_and_what_is_of_others_is_not_counted() {
         client.send_to(b"datagram", address).unwrap();
         assert_eq!(counter.counts().unwrap(), [], "{each:?}");
     }
+}
+
+#[test]
+fn segments_of_one_buffer_are_counted_one_by_one() {
+    let (client, unused) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let address = unused.local_addr().unwrap();
+    drop(unused);
+    let Some(counter) = started(&filter(address.port())) else { return };
+    crate::option::set(client.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 100_i32).unwrap();
+    client.send_to(&[0; 1000], address).unwrap();
+    let found: u64 = counter.counts().unwrap().iter().map(|one| one.count).sum();
+    assert_eq!(found, 10);
 }

@@ -15,6 +15,7 @@ from flatout.analysis.causes import (
     device,
     firewall,
     generator,
+    kernel_drops,
     memory,
     neighbour,
     others,
@@ -46,7 +47,7 @@ _IN_ORDER = (
         device,
         backlog,
     ),
-    *(conntrack, firewall, port_closed, receive_buffer, accept_queue, syn_queue, memory),
+    *(conntrack, firewall, kernel_drops, port_closed, receive_buffer, accept_queue, syn_queue, memory),
     *(single_thread, cpu, shared_cpu, application, answer_queue),
 )
 CAUSES: tuple[Callable[[LoadResult], Finding | None], ...] = tuple(cause.find for cause in _IN_ORDER)
