@@ -6,6 +6,7 @@ import ipaddress
 import os
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from flatout import _engine
@@ -13,6 +14,7 @@ from flatout.errors import GeneratorError
 from flatout.host import links
 from flatout.watch import devices
 from flatout.watch.ports import WatchedPort
+from flatout.watch.reasons import DropReasons
 from flatout.watch.source import Counted, Prefix, Reading
 
 BTF = "/sys/kernel/btf/vmlinux"
@@ -59,6 +61,9 @@ class BpfSource:
         except _engine.BpfError as error:
             raise BpfRefusedError(error.args[1]) from error
         self._counter.set_devices(*chosen)
+        self._reasons = DropReasons(ports, Path(btf))
+        if self._reasons.blind:
+            self.notes.append(f"why the kernel drops is not known: {self._reasons.blind}")
         self._gap = 1
         self._packets = 0
         self._second: int | None = None
@@ -91,7 +96,7 @@ class BpfSource:
         self._sample(sum(port.packets[0] + port.packets[1] for port in found), second)
         if gap > 1:
             notes.append(f"prefixes are those of a sample, one in {gap} packets")
-        return Reading(found, cpus, tuple(notes))
+        return Reading(found, cpus, tuple(notes), None if self._reasons.blind else self._reasons.read())
 
     def _look_at_devices(self, second: int) -> list[str]:
         """Takes up devices that have come; says which of the chosen ones are gone."""
@@ -124,6 +129,7 @@ class BpfSource:
     def close(self) -> None:
         """Takes the program out of the kernel."""
         self._counter.stop()
+        self._reasons.close()
 
 
 def _four(counts: Sequence[int], at: int) -> tuple[int, int, int, int]:

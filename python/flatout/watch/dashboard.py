@@ -47,6 +47,7 @@ _PANELS = (
             (_rate("socket_drops_total", "port"), "sockets {{port}}"),
         ),
     ),
+    _Panel("Drops of the ports by reason", "pps", ((f"{_rate('drop_reasons_total', 'reason')} > 0", "{{reason}}"),)),
     _Panel("Receive buffers and accept queues", "percentunit", ((_last("socket_filled_ratio"), "{{port}}"),)),
     _Panel("CPUs", "percentunit", ((_rate("cpu_seconds_total", "cpu, mode"), "{{cpu}} {{mode}}"),)),
     _Panel("Packets on each CPU", "pps", ((_rate("cpu_packets_total", "cpu"), "{{cpu}}"),)),

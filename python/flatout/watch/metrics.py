@@ -23,6 +23,7 @@ class Metrics:
         self._bytes: Counter[tuple[str, str]] = Counter()
         self._socket_drops: Counter[str] = Counter()
         self._drops: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
         self._cpu: Counter[tuple[str, str]] = Counter()
         self._cpu_packets: Counter[str] = Counter()
         self._spikes: Counter[tuple[str, str]] = Counter()
@@ -35,6 +36,7 @@ class Metrics:
             for port in line.ports:
                 self._add_port(port)
             self._drops.update({str(place): count for place, count in line.drops.items()})
+            self._reasons.update(line.reasons or {})
             for cpu, used in line.cpus.items():
                 for mode in ("busy", "softirq", "steal"):
                     self._cpu[cpu, mode] += getattr(used, mode) * line.seconds
@@ -79,6 +81,9 @@ class Metrics:
     def _of_drops(self) -> Iterator[str]:
         by_place: Samples = [(f'place="{place}"', count) for place, count in sorted(self._drops.items())]
         yield from _counter("drops_total", "Packets that the kernel dropped, of all ports, by place.", by_place)
+        by_reason: Samples = [(f'reason="{reason}"', count) for reason, count in sorted(self._reasons.items())]
+        text = "Packets of the watched ports that the kernel dropped, by its reason."
+        yield from _counter("drop_reasons_total", text, by_reason)
         by_port: Samples = [(f'port="{port}"', count) for port, count in sorted(self._socket_drops.items())]
         yield from _counter("socket_drops_total", "Packets dropped at the sockets of a port.", by_port)
         sockets = [(port.port, port.socket) for port in self._line.ports if port.socket] if self._line else []

@@ -119,6 +119,7 @@ class WatchLine(msgspec.Struct, frozen=True, kw_only=True):
 
     `seconds` is less than 1 in the first and the last line; the second ended at `unix_s`. `drops` are by place, those
     of the whole network namespace except "backlog" (of the host); what cannot be read is in `blind` with the reason.
+    `reasons` are those of the watched ports, in and out, by the kernel's names (enum skb_drop_reason); null: not known.
     `cpus` are by number. `spikes` are those that began or went on in this second; in the total all that are kept.
     `source`: "bpf" counts each packet in the kernel, "mib" reads counters of all ports.
     """
@@ -129,6 +130,7 @@ class WatchLine(msgspec.Struct, frozen=True, kw_only=True):
     source: Literal["bpf", "mib"]
     ports: list[PortTraffic]
     drops: dict[DropPlace, int]
+    reasons: dict[str, int] | None
     blind: dict[str, str]
     cpus: dict[str, WatchedCpu]
     spikes: list[Spike] = []

@@ -13,7 +13,6 @@ from flatout.watch.bursts import Burst, BurstFinder
 from flatout.watch.host import HostReading
 from flatout.watch.model import (
     Direction,
-    DropPlace,
     PortTraffic,
     QuotaProjection,
     Spike,
@@ -95,12 +94,16 @@ class Monitor:
         self.spikes: deque[Spike] = deque(maxlen=SPIKES_KEPT)
         self.spikes_seen = {(label, way): 0 for label in source.labels for way in ("in", "out")}
         self._first_cpus: dict[int, int] = {}
+        self._reasons: dict[str, int] = {}
+        self._first_reasons: dict[str, int] | None = {}
 
     def start(self, reading: Reading, host: HostReading) -> None:
         """What was counted before counts for nothing."""
         self._begin_s = self._end_s = host.at_s
         self._host = (host, host)
         self._cpus = self._first_cpus = dict(reading.cpus)
+        self._reasons = reading.reasons or {}
+        self._first_reasons = reading.reasons
         for port, counted in zip(self._ports, reading.ports, strict=True):
             port.first = port.last = counted
 
@@ -125,6 +128,7 @@ class Monitor:
             source=self._source.kind,
             ports=ports,
             drops=drops,
+            reasons=_grown(reading.reasons, self._reasons),
             blind=blind,
             cpus=self._of_cpus(before, host, reading.cpus, self._cpus),
             spikes=spikes,
@@ -132,6 +136,7 @@ class Monitor:
             notes=[*self._source.notes, *reading.notes, *(self._quota.notes if self._quota else ())],
         )
         self._host, self._cpus, self._end_s = (begin, host), dict(reading.cpus), host.at_s
+        self._reasons = self._reasons if reading.reasons is None else reading.reasons
         return line
 
     def total(self, unix_s: float) -> WatchLine:
@@ -146,6 +151,7 @@ class Monitor:
             source=self._source.kind,
             ports=[self._sum_of(port) for port in self._ports],
             drops=drops,
+            reasons=None if self._first_reasons is None else _grown(self._reasons, self._first_reasons),
             blind=blind,
             cpus=self._of_cpus(begin, last, self._cpus, self._first_cpus),
             spikes=list(self.spikes),
@@ -309,6 +315,8 @@ def _shares(now: Counted, before: Counted, port: WatchedPort | None) -> _Shares:
     return _Shares(ipv6, answers / requests, mix)
 
 
-def all_drops(line: WatchLine) -> dict[DropPlace, int]:
-    """The places that dropped something."""
-    return {place: count for place, count in line.drops.items() if count}
+def _grown(now: dict[str, int] | None, before: dict[str, int]) -> dict[str, int] | None:
+    """What counters grew by, of those that did."""
+    if now is None:
+        return None
+    return {name: count - before.get(name, 0) for name, count in now.items() if count > before.get(name, 0)}

@@ -33,11 +33,16 @@ class Counted(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """All ports at one moment, in the order of `TrafficSource.labels`; packets counted by each CPU, since the start."""
+    """All ports at one moment, in the order of `TrafficSource.labels`.
+
+    Since the start: packets counted by each CPU, and dropped packets of the ports by the kernel's reason (None: those
+    are not known).
+    """
 
     ports: list[Counted]
     cpus: dict[int, int]
     notes: tuple[str, ...] = ()
+    reasons: dict[str, int] | None = None
 
 
 class TrafficSource(Protocol):

@@ -62,8 +62,13 @@ class Memory:
             self.spikes[key] = spike
         while len(self.spikes) > _SPIKES:
             del self.spikes[next(iter(self.spikes))]
-        for place, count in line.drops.items():
-            self.drops[place] = self.drops.get(place, 0) + count
+        for name, count in _all_drops(line).items():
+            self.drops[name] = self.drops.get(name, 0) + count
+
+
+def _all_drops(line: WatchLine) -> dict[str, int]:
+    """Drops by place, of all ports, and those of the watched ports by the kernel's reason, which is upper case."""
+    return {**line.drops, **(line.reasons or {})}
 
 
 def _marked(port: str, line: WatchLine) -> frozenset[int]:
@@ -166,7 +171,7 @@ def digit(packets: int) -> str:
 
 
 def _drops(line: WatchLine, memory: Memory, columns: int) -> list[Line]:
-    now: dict[str, int] = {place: count for place, count in line.drops.items() if count}
+    now = _all_drops(line)
     before = {place: count for place, count in memory.drops.items() if count}
     if not before:
         blind = f"   not known: {', '.join(_PLACES[place] for place in line.blind)}" if line.blind else ""
@@ -174,7 +179,13 @@ def _drops(line: WatchLine, memory: Memory, columns: int) -> list[Line]:
     cells: list[Sequence[tuple[Style, str]]] = []
     for place, total in sorted(before.items(), key=lambda item: -item[1]):
         count = now.get(place, 0)
-        cells.append([("dim", f"{_PLACES[place]} "), ("red" if count else "", f"{count:,}"), ("dim", f" of {total:,}")])
+        cells.append(
+            [
+                ("dim", f"{safe(_PLACES.get(place, place))} "),
+                ("red" if count else "", f"{count:,}"),
+                ("dim", f" of {total:,}"),
+            ]
+        )
     return _columns("dropped", cells, columns)
 
 
@@ -276,7 +287,7 @@ def _columns(label: str, cells: Sequence[Sequence[tuple[Style, str]]], columns: 
 def plain(line: WatchLine) -> list[str]:
     """A second for a log: a line for each port, and one for each spike."""
     found = []
-    dropped = ", ".join(f"{_PLACES[place]} {count:,}" for place, count in line.drops.items() if count)
+    dropped = _dropped(line)
     for port in line.ports:
         rates = "  ".join(
             f"{way} {fmt.rate_short(getattr(port, f'packets_{way}') / line.seconds):>9}"
@@ -307,7 +318,11 @@ def totals(line: WatchLine) -> list[str]:
     if spikes := line.spikes:
         highest = max(spikes, key=lambda one: one.peak_per_s)
         found.append(f"{len(spikes)} spikes kept, the highest with {fmt.rate_short(highest.peak_per_s)}")
-    if dropped := {place: count for place, count in line.drops.items() if count}:
-        places = ", ".join(f"{_PLACES[place]} {count:,}" for place, count in dropped.items())
-        found.append(f"dropped on this host, of all ports: {places}")
+    if dropped := _dropped(line):
+        found.append(f"dropped on this host by place, all ports, and of the watched ports by REASON: {dropped}")
     return found
+
+
+def _dropped(line: WatchLine) -> str:
+    found = {safe(_PLACES.get(name, name)): count for name, count in _all_drops(line).items() if count}
+    return ", ".join(f"{name} {count:,}" for name, count in found.items())
