@@ -86,7 +86,7 @@ def lines(line: WatchLine, memory: Memory, columns: int, rows: int) -> list[Line
     """The whole frame, as high as there is room for."""
     head = [_title(line, memory)]
     below = [*_drops(line, memory, columns), *_cpus(line.cpus, columns), *_talkers(line.ports, columns)]
-    below += [*_spikes(memory, named=len(line.ports) > 1), *_quota(line), *_notes(line, columns)]
+    below += [*_spikes(memory, columns, named=len(line.ports) > 1), *_quota(line), *_notes(line, columns)]
     ports: list[list[Line]] = [_port(port, line.seconds) for port in line.ports]
     used = len(head) + len(below) + sum(map(len, ports)) + 1
     drawn = [port for port in line.ports if memory.rows.get(port.port)]
@@ -112,9 +112,7 @@ def _port(port: PortTraffic, seconds: float) -> list[Line]:
         packets = fmt.rate_short(getattr(port, f"packets_{way}") / seconds)
         size = getattr(port, f"bytes_{way}")
         first += [("dim", f" {way} "), ("", f"{packets:>9}"), ("dim", f" {bits(size, seconds):<12}")]
-    if port.socket is not None and port.socket.processes:
-        first.append(("dim", f" {safe(', '.join(port.socket.processes))}"))
-    return [first, *_mix(port)]
+    return [first, *_mix(port), *_socket(port)]
 
 
 def bits(size: int | None, seconds: float) -> str:
@@ -128,14 +126,26 @@ def _mix(port: PortTraffic) -> list[Line]:
     for word, share in cells:
         if share is not None:
             line += [("dim", f"{word} "), ("", f"{percent(share)}  ")]
-    if port.socket is not None and port.socket.sockets:
-        if port.socket.filled is not None:
-            line += [("dim", "buffer "), ("", f"{100 * port.socket.filled:.0f} % full  ")]
-        drops = port.socket.drops
-        line += [("dim", "socket drops "), ("red" if drops else "", fmt.count(drops))]
-    elif port.socket is not None:
-        line.append(("yellow", "no socket is bound to it"))
     return [line] if len(line) > 1 else []
+
+
+def _socket(port: PortTraffic) -> list[Line]:
+    found = port.socket
+    if found is None:
+        return []
+    indent: tuple[Style, str] = ("", " " * (_LABEL + 1))
+    if not found.sockets:
+        return [[indent, ("yellow", "no socket of this network namespace is bound to it")]]
+    line: list[tuple[Style, str]] = [
+        indent,
+        ("dim", "socket drops "),
+        ("red" if found.drops else "", fmt.count(found.drops)),
+    ]
+    if found.filled is not None:
+        line += [("dim", "  buffer "), ("", f"{100 * found.filled:.0f} % full")]
+    if found.processes:
+        line.append(("dim", f"  {safe(', '.join(found.processes))}"))
+    return [line]
 
 
 def _words(mix: Mapping[str, float]) -> list[tuple[str, float | None]]:
@@ -223,22 +233,25 @@ def _talkers(ports: Sequence[PortTraffic], columns: int) -> list[Line]:
     return found
 
 
-def _spikes(memory: Memory, *, named: bool) -> list[Line]:
+def _spikes(memory: Memory, columns: int, *, named: bool) -> list[Line]:
     found: list[Line] = []
     for spike in reversed(memory.spikes.values()):
-        talkers = ", ".join(f"{one.prefix} {percent(one.share)}" for one in spike.talkers[:1])
         port = f" {safe(spike.port)}" if named else ""
-        found.append(
-            [
-                ("dim", f"{'spikes' if not found else '':{_LABEL}} "),
-                ("yellow", _clock(spike.begin_unix_s, "%H:%M:%S.%f")[:-3]),
-                ("", f"{port} {spike.direction} {fmt.duration(spike.seconds * 1e9)}, "),
-                ("", f"peak {fmt.rate_short(spike.peak_per_s)}"),
-                ("dim", f", usual {fmt.rate_short(spike.usual_per_s)}"),
-                ("red", f", {spike.drops:,} dropped" if spike.drops else ""),
-                ("dim", f", {talkers}" if talkers else ""),
-            ]
-        )
+        cells: list[tuple[Style, str]] = [
+            ("dim", f"{'spikes' if not found else '':{_LABEL}} "),
+            ("yellow", _clock(spike.begin_unix_s, "%H:%M:%S.%f")[:-3]),
+            ("", f"{port} {spike.direction} {fmt.duration(spike.seconds * 1e9)}, "),
+            ("", f"peak {fmt.rate_short(spike.peak_per_s)}"),
+            ("dim", f", usual {fmt.rate_short(spike.usual_per_s)}"),
+            ("red", f", {spike.drops:,} dropped" if spike.drops else ""),
+        ]
+        room = columns - 1 - sum(len(text) for _, text in cells)
+        for one in spike.talkers:
+            text = f", {one.prefix} {percent(one.share)}"
+            # Whole, or not at all.
+            room -= len(text)
+            cells.append(("dim", text if room >= 0 else ""))
+        found.append(cells)
     return found
 
 
