@@ -157,7 +157,7 @@ def test_counts_are_those_of_the_load(net: Net, cli: Cli, target: str) -> None:
     assert sum(second["ports"][0]["bytes_in"] for second in watch.seconds) == port["bytes_in"]
     cpus = watch.total["cpus"].values()
     assert sum(cpu["packets"] for cpu in cpus) == port["packets_in"] + port["packets_out"]
-    assert "flatout" in " ".join(port["socket"]["processes"])
+    assert "python" in " ".join(port["socket"]["processes"]), "what serves here"
     assert client.sent() == (0, 0), "the client's namespace serves nothing"
 
 
