@@ -369,7 +369,7 @@ static __always_inline void count_packet(const struct sk_buff *skb, struct packe
 		one->transport = 4 * (ip[0] & 15);
 		one->protocol = ip[9];
 		/* Only the first fragment has ports. */
-		if (one->linear < 20 || (ip[6] & 0x1f) || ip[7] || !is_transport(one->protocol))
+		if (one->transport < 20 || one->linear < 20 || (ip[6] & 0x1f) || ip[7] || !is_transport(one->protocol))
 			return;
 	} else if ((ip[0] >> 4) == 6) {
 		one->family = 1;

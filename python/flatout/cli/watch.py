@@ -15,7 +15,7 @@ from cyclopts import Parameter
 
 from flatout import units
 from flatout.cli import output as out
-from flatout.cli.seconds import For, Objects, Stop, opened_for
+from flatout.cli.seconds import For, Objects, Quiet, Stop, opened_for
 from flatout.errors import UsageError
 from flatout.server import endpoints
 from flatout.server.quota import Quota
@@ -41,39 +41,46 @@ _KEPT_S = 3
 Source = Literal["auto", "bpf", "mib"]
 
 
+_Ports = Annotated[
+    list[str] | None,
+    Parameter(negative=(), help="Ports to watch, udp/123 or tcp/53; udp/11123:ntp for a protocol on another port."),
+]
+_Interfaces = Annotated[list[str] | None, Parameter(negative=(), help="Only these interfaces. [all, each packet once]")]
+_Json = Annotated[
+    str | None,
+    Parameter(allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: stdout)."),
+]
+_Quota = Annotated[str | None, Parameter(help="Compare the traffic with a quota of bytes: 4TB/month, 100GB/day (UTC).")]
+_Counts = Annotated[CountedWay, Parameter(help="Which direction counts against the quota.")]
+_UsageFile = Annotated[
+    str | None, Parameter(help=f"Keep here what is used of the quota, for the next start. [{USAGE_FILE}]")
+]
+_Prometheus = Annotated[
+    str | None, Parameter(help="Serve metrics for Prometheus at this address, e.g. 127.0.0.1:9124.")
+]
+_Grafana = Annotated[
+    bool,
+    Parameter(negative=(), show_default=False, help="Print a dashboard for Grafana of these metrics, and end."),
+]
+_Source = Annotated[
+    Source,
+    Parameter(help="What counts: bpf: each packet of the ports, in the kernel, as root; mib: sums of /proc/net."),
+]
+
+
 def watch(
     *,
-    port: Annotated[
-        list[str] | None,
-        Parameter(negative=(), help="Ports to watch, udp/123 or tcp/53; udp/11123:ntp for a protocol on another port."),
-    ] = None,
-    interface: Annotated[
-        list[str] | None, Parameter(negative=(), help="Only these interfaces. [all, each packet once]")
-    ] = None,
+    port: _Ports = None,
+    interface: _Interfaces = None,
     for_: For = None,
-    json: Annotated[
-        str | None,
-        Parameter(allow_leading_hyphen=True, help="One JSON object a second and a last one with totals (-: stdout)."),
-    ] = None,
-    quota: Annotated[
-        str | None, Parameter(help="Compare the traffic with a quota of bytes: 4TB/month, 100GB/day (UTC).")
-    ] = None,
-    quota_counts: Annotated[CountedWay, Parameter(help="Which direction counts against the quota.")] = "out",
-    usage_file: Annotated[
-        str | None, Parameter(help=f"Keep here what is used of the quota, for the next start. [{USAGE_FILE}]")
-    ] = None,
-    prometheus: Annotated[
-        str | None, Parameter(help="Serve metrics for Prometheus at this address, e.g. 127.0.0.1:9124.")
-    ] = None,
-    grafana: Annotated[
-        bool,
-        Parameter(negative=(), show_default=False, help="Print a dashboard for Grafana of these metrics, and end."),
-    ] = False,
-    source: Annotated[
-        Source,
-        Parameter(help="What counts: bpf: each packet of the ports, in the kernel, as root; mib: sums of /proc/net."),
-    ] = "auto",
-    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")] = False,
+    json: _Json = None,
+    quota: _Quota = None,
+    quota_counts: _Counts = "out",
+    usage_file: _UsageFile = None,
+    prometheus: _Prometheus = None,
+    grafana: _Grafana = False,
+    source: _Source = "auto",
+    quiet: Quiet = False,
 ) -> int:
     """Watch the traffic of a server in production: packets, bursts, drops, CPUs, top talkers, a quota.
 
