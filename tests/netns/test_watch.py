@@ -74,7 +74,7 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as one:
 SCRAPE = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
-class Watch:
+class Counted:
     """A watch that has ended: its seconds, and all of it."""
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ class Watch:
 @contextmanager
 def watching(
     cli: Cli, namespace: str, *flags: str, port: Sequence[str] = (f"udp/{PORT}",), through: Sequence[str] = ()
-) -> Iterator[Watch]:
+) -> Iterator[Counted]:
     given = [word for one in port for word in ("--port", one)]
     running = cli.start("watch", *given, "--json", "-", *flags, inside=namespace, through=through)
     wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="watching")
     assert running.process.poll() is None, running.err.read_text()
-    watch = Watch()
+    watch = Counted()
     try:
         yield watch
         # The last packets are on their way through the kernel.

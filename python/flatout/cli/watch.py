@@ -43,7 +43,7 @@ Source = Literal["auto", "bpf", "mib"]
 
 _Ports = Annotated[
     list[str] | None,
-    Parameter(negative=(), help="Ports to watch, udp/123 or tcp/53; udp/11123:ntp for a protocol on another port."),
+    Parameter(negative=(), help="Ports to watch, udp/123 or tcp/53; udp/11123:PROTOCOL where the port does not tell."),
 ]
 _Interfaces = Annotated[list[str] | None, Parameter(negative=(), help="Only these interfaces. [all, each packet once]")]
 _Json = Annotated[
@@ -90,8 +90,9 @@ def watch(
     **Examples**
     ```
     flatout watch --port udp/123
-    flatout watch --port udp/53 --port tcp/53 --interface eth0 --json seconds.jsonl
-    flatout watch --port udp/123 --quota 4TB/month --prometheus 127.0.0.1:9124 --quiet
+    flatout watch --port udp/53 --port tcp/53 --json seconds.jsonl
+    flatout watch --port udp/123 --quota 4TB/month --interface eth0
+    flatout watch --port udp/123 --prometheus 127.0.0.1:9124 --quiet
     flatout watch --grafana > dashboard.json
     ```
 

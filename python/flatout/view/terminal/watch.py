@@ -89,7 +89,8 @@ def lines(line: WatchLine, memory: Memory, columns: int, rows: int) -> list[Line
     below += [*_spikes(memory, columns, named=len(line.ports) > 1), *_quota(line), *_notes(line, columns)]
     ports: list[list[Line]] = [_port(port, line.seconds) for port in line.ports]
     used = len(head) + len(below) + sum(map(len, ports)) + 1
-    drawn = [port for port in line.ports if memory.rows.get(port.port)]
+    # Where nothing came there is nothing to draw, and more room for the others.
+    drawn = [port for port in line.ports if any(any(row.bins) for row in memory.rows.get(port.port, ()))]
     each = max((rows - 2 - used) // max(len(drawn), 1) - 1, 0)
     found: list[Line] = head
     for port, own in zip(line.ports, ports, strict=True):
@@ -228,8 +229,8 @@ def _talkers(ports: Sequence[PortTraffic], columns: int) -> list[Line]:
             [("", f"{one.prefix} "), ("dim", percent(one.share))] for one in port.talkers[:_TALKERS]
         ]
         if cells:
-            label = "talkers" if len(ports) == 1 else f"> {safe(port.port)}"
-            found += _columns(label, cells, columns)
+            named: list[Sequence[tuple[Style, str]]] = [[("dim", f"to {safe(port.port)}:")]] if len(ports) > 1 else []
+            found += _columns("" if found else "talkers", [*named, *cells], columns)
     return found
 
 
