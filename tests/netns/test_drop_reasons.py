@@ -44,6 +44,11 @@ def _permitted() -> None:
         pytest.skip(reader.blind)
 
 
+def closed(cli: Cli, net: Net, target: str) -> flatout.LoadResult:
+    """A run whose ledger closes; on a busy machine the sample that begins it may come late."""
+    return until_good(lambda: loaded(cli, net, target), lambda run: unexplained(run) <= 0.02)
+
+
 def wall(net: Net, cli: Cli, nft: str, namespace: str, chain: str) -> None:
     """A packet filter with one chain."""
     rules = cli.folder / f"{namespace}.nft"
@@ -61,7 +66,7 @@ def test_a_packet_filter_is_exact(net: Net, cli: Cli, peer: Callable[[str], str]
     port, where = ("dport", net.right) if direction == "requests" else ("sport", net.left)
     wall(net, cli, peer("nft"), where, f"type filter hook input priority 0; udp {port} {PORT} {EVERY_TENTH}")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "firewall", run.findings
     assert count(run, "firewall") == pytest.approx(run.outcomes.sent / 10, rel=0.02)
     (line,) = [line for line in run.ledger.lines if line.place == "firewall"] if run.ledger else []
@@ -87,7 +92,7 @@ def test_a_filter_before_ip(net: Net, cli: Cli, peer: Callable[[str], str]) -> N
     rules.write_text(f"table netdev wall {{ chain in {{ {hook} {drop} }}\n}}\n")
     net.run(net.left, peer("nft"), "-f", rules)
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert count(run, "firewall") > 0.25 * run.outcomes.sent
 
 
@@ -95,7 +100,7 @@ def test_a_filter_before_ip(net: Net, cli: Cli, peer: Callable[[str], str]) -> N
 def test_an_unresolved_neighbour(net: Net, cli: Cli, version: int) -> None:
     nobody = net.left_v4[:-1] + "200" if version == 4 else "fd00:99::200"
     target = f"{nobody}:{PORT}" if version == 4 else f"[{nobody}]:{PORT}"
-    run = loaded(cli, net, target)
+    run = closed(cli, net, target)
     assert first(run).name == "neighbour", run.findings
     asked = "ARP" if version == 4 else "neighbour discovery"
     assert f"The next hop {nobody} does not answer {asked} on eth0" in first(run).sentence
@@ -110,7 +115,7 @@ def test_the_reverse_path_filter(net: Net, cli: Cli) -> None:
     net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", at, "dev", "eth0")
     net.run(net.right, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "reverse path filter", run.findings
     (line,) = lines(run, "reverse_path")
     assert line == ("the target's network namespace", pytest.approx(run.outcomes.lost, rel=0.02))
@@ -123,7 +128,7 @@ def test_a_reason_that_no_counter_tells(net: Net, cli: Cli) -> None:
         net.run(one, "ip", "neighbour", "add", address, "lladdr", at, "dev", "eth0")
     net.run(net.right, "ip", "address", "add", f"{net.left_v4}/32", "dev", "lo")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "dropped by the kernel", run.findings
     ((where, number),) = lines(run, "dropped_by_kernel")
     assert where.endswith(", eth0 of the target's network namespace")
@@ -137,7 +142,7 @@ def test_a_queue_that_drops_what_it_had_accepted(net: Net, cli: Cli, peer: Calla
     net.run(net.left, tc, "qdisc", "add", "dev", "eth0", "root", "handle", "1:", "tbf", *shape)
     net.run(net.left, tc, "qdisc", "add", "dev", "eth0", "parent", "1:", "pfifo_head_drop", "limit", "10")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     ((where, number),) = lines(run, "qdisc")
     assert where == "eth0 of this host's network namespace"
     assert number == pytest.approx(run.outcomes.lost, rel=0.02)
@@ -171,7 +176,7 @@ def test_a_filter_of_a_router_between(net: Net, cli: Cli, router: str, peer: Cal
     wall(net, cli, peer("nft"), router, f"type filter hook forward priority 0; udp dport {PORT} {EVERY_TENTH}")
     target = net.left_v4.rpartition(".")[0].replace("10.97.", "10.98.") + f".2:{PORT}"
     with serving(cli, net.right, target):
-        run = until_good(lambda: loaded(cli, net, target), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, target)
     assert first(run).name == "firewall", run.findings
     inode = int(net.run(router, "stat", "-Lc", "%i", "/proc/self/ns/net"))
     assert lines(run, "firewall") == [
@@ -197,7 +202,7 @@ def test_the_program_leaves_out_what_the_socket_counts() -> None:
 
 def test_a_full_receive_buffer_is_not_counted_twice(net: Net, cli: Cli) -> None:
     with running(net.right, SLOW, net.right_v4, PORT, 4096, 60, 0):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert count(run, "receive_buffer") > 0.9 * run.outcomes.lost
     assert lines(run, "dropped_by_kernel") == []
     assert count(run, "receive_buffer") + count(run, "unread") + (unexplained(run) * run.outcomes.lost) == (

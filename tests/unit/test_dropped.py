@@ -176,7 +176,7 @@ def test_what_was_never_sent_is_not_lost_too() -> None:
         ([dropped("NOT_SPECIFIED", 50)], {}, [("dropped_by_kernel", 50)]),
         (
             [dropped("QDISC_DROP", 80, space="target", towards=False)],
-            {"target": {"Udp.SndbufErrors": 70}},
+            {"target": {"Udp.SndbufErrors": 70, "Udp.InDatagrams": 70}},
             [("answer_send_buffer", 70), ("qdisc", 10)],
         ),
         (

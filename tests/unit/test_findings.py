@@ -90,7 +90,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "This generator fell behind: 703 requests could not leave within 1 ms of due",
     ),
     "answers' queue": (
-        (run(80), sampled({}, {"Udp.SndbufErrors": 80})),
+        (run(80), sampled({}, {"Udp.SndbufErrors": 80, "Udp.InDatagrams": 10_000, "Udp.OutDatagrams": 9_920})),
         "The host of ntpd (process 812 in another network namespace) dropped 80 answers before they left",
     ),
     "other programs": (
@@ -159,7 +159,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "No program is bound to 192.0.2.10:123: 10,000 requests were refused.",
     ),
     "socket memory": (
-        (run(30), sampled({"Udp.MemErrors": 30})),
+        (run(30), sampled({"Udp.MemErrors": 30}, sockets=[msgspec.structs.replace(SOCKET, drops=30)])),
         "The kernel's memory for UDP sockets was used up (net.ipv4.udp_mem).",
     ),
 }

@@ -19,6 +19,10 @@ from flatout.runner import drop_reasons
 # Of this thread, whose namespace the load threads inherit.
 OWN = Path("/proc/thread-self/net")
 _HEADERS = {4: 28, 6: 48}
+# These count packets also where several come as one; the counter of all received counts such ones once.
+_PREFIX, _BY_ECN = {4: "IpExt.", 6: "Ip6"}, ("InNoECTPkts", "InECT1Pkts", "InECT0Pkts", "InCEPkts")
+# The kernel charges up to so many bytes alike, and queries are no longer.
+_QUERY = 128
 _SETTINGS = {
     "conntrack_count": "net/netfilter/nf_conntrack_count",
     "conntrack_max": "net/netfilter/nf_conntrack_max",
@@ -42,7 +46,8 @@ class Sampled(NamedTuple):
     """How counters grew during a run, and what was found when it ended.
 
     here: the target's address is one of this namespace. version: 4 or 6, of that address. drops: packets that the
-    kernel dropped, by reason; None where that is not known. drops_blind: why not, or why not all.
+    kernel dropped, by reason; None where that is not known. drops_blind: why not, or why not all. target_received:
+    packets that the target's namespace has received since before the run began, where it is another one.
     """
 
     own: Growth
@@ -54,6 +59,7 @@ class Sampled(NamedTuple):
     version: int
     drops: list[drops.Dropped] | None = None
     drops_blind: str = ""
+    target_received: int | None = None
 
     @property
     def at_target(self) -> Growth | None:
@@ -99,12 +105,13 @@ class CounterSampler:
             own=own,
             target=target,
             sockets=sockets,
-            surroundings=self._surroundings(own, pids, dropped or []),
+            surroundings=self._surroundings(own, target, pids, dropped or []),
             placement=placement,
             here=self._net == OWN,
             version=self._plan.endpoint.address.version,
             drops=dropped,
             drops_blind=self._drops.blind,
+            target_received=self._received(after),
         )
 
     def close(self) -> None:
@@ -131,15 +138,19 @@ class CounterSampler:
 
     def _sample(self) -> Sample:
         net, same = self._net, self._net == OWN
+        # First what is of this run only: each microsecond after the moment leaves some of it unexplained.
+        dropped = self._drops.read()
         sockets: Sockets = {}
         if net is not None:
             sockets = target_sockets.read(
                 self._targets(), stream=self._plan.scenario.streams, net=net, same_namespace=same
             )
         target = None if net is None or same else counters.read(net)
-        return Sample(counters.read(OWN), target, sockets, self._drops.read())
+        return Sample(counters.read(OWN), target, sockets, dropped)
 
-    def _surroundings(self, own: Growth, pids: list[int], dropped: list[drops.Dropped]) -> Surroundings:
+    def _surroundings(
+        self, own: Growth, at_target: Growth | None, pids: list[int], dropped: list[drops.Dropped]
+    ) -> Surroundings:
         endpoint = self._plan.endpoint
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
         # For IPv6 the kernel has no file that tells it.
@@ -152,9 +163,28 @@ class CounterSampler:
             target_stopped=any(map(target_sockets.is_stopped, pids)),
             target_files=files[0] if files else None,
             target_files_limit=files[1] if files else None,
-            packet_bytes=sock_diag.charge(_payload(own, endpoint.address.version)),
+            packet_bytes=sock_diag.charge(self._payload(own if at_target is None else at_target)),
             limits=self._limits(),
         )
+
+    def _received(self, after: Sample) -> int | None:
+        """None where it is not known, or where the target has no namespace of its own."""
+        if self._first.target is None or after.target is None:
+            return None
+        grown, version = counters.growth(self._first.target, after.target), self._plan.endpoint.address.version
+        name = f"{_PREFIX[version]}{_BY_ECN[0]}"
+        return None if grown.unknown(name) or name not in after.target.values else _packets(grown, version)
+
+    def _payload(self, grown: Growth) -> int:
+        """The mean length of the payload of a request, by what came in where the target is."""
+        if self._plan.message_bytes is not None:
+            return self._plan.message_bytes
+        version = self._plan.endpoint.address.version
+        octets = grown["IpExt.InOctets" if version == 4 else "Ip6InOctets"]
+        packets = _packets(grown, version)
+        mean = max(octets // packets - _HEADERS[version], 1) if packets else 1
+        # In one namespace answers come in, too, and those of DNS are longer.
+        return min(mean, _QUERY) if self._plan.scenario.protocol == "dns" else mean
 
     def _limits(self) -> dict[str, int]:
         found = {}
@@ -167,7 +197,6 @@ class CounterSampler:
         return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "tcp_in_use": counters.tcp_in_use(OWN)}
 
 
-def _payload(own: Growth, version: int) -> int:
-    """The mean length of the payload of a datagram sent here, by the kernel's counters."""
-    packets, octets = ("Ip.OutRequests", "IpExt.OutOctets") if version == 4 else ("Ip6OutRequests", "Ip6OutOctets")
-    return max(own[octets] // max(own[packets], 1) - _HEADERS[version], 1)
+def _packets(growth: Growth, version: int) -> int:
+    """Packets that came in, each one of those that came as one (GRO)."""
+    return sum(growth[f"{_PREFIX[version]}{name}"] for name in _BY_ECN)

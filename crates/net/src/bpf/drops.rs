@@ -156,6 +156,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_object_has_what_is_looked_for_in_it() {
+        let object = aya_obj::Object::parse(OBJECT).expect("an object");
+        let mut maps: Vec<&str> = object.maps.keys().map(String::as_str).collect();
+        maps.sort_unstable();
+        assert_eq!(maps, [".rodata", "addresses", "drops", "ports", "uncounted"]);
+        assert!(object.programs.contains_key("count_drop"));
+        assert!(object.btf.is_some_and(|btf| btf.to_bytes().len() > 1000) && object.btf_ext.is_some());
+        assert_eq!(object.license.to_str(), Ok("Dual MIT/GPL"));
+    }
+
+    #[test]
     fn reasons_without_a_name_are_told_by_number() {
         let subsystems = BTreeMap::from([(0, "CORE".to_owned()), (2, "OPENVSWITCH".to_owned())]);
         assert_eq!(unnamed(300, &subsystems), "REASON 300");
