@@ -1,9 +1,8 @@
 """What `flatout watch` costs: CPU time of its process, and run time of its BPF programs, beside a load. Needs root.
 
 A server on the last CPU, a load on the first one, over veth or loopback; `watch` in the server's namespace, wherever
-the scheduler puts it. "elsewhere": the same over veth, with `watch` in a third namespace, whose programs see the same
-packets and count none. The kernel measures programs while a descriptor of BPF_ENABLE_STATS is open, and what that takes
-is in each run; the runs elsewhere are little else.
+the scheduler puts it. The kernel measures programs while a descriptor of BPF_ENABLE_STATS is open. What that takes is
+in each run; so a program that does nothing runs beside it on one of the same tracepoints, and its time is subtracted.
 
 Usage: python bench/watch_cost.py [--rounds 3] [--rate 100k] [--seconds 8] --out DIR
 """
@@ -17,22 +16,24 @@ import os
 import platform
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from peers import ASKER, SERVER, process
 from record import Record, spread
-from veth import FLATOUT, ip, namespaces
+from veth import FLATOUT, namespaces
 
 # The bpf system call, and its command (uapi/linux/bpf.h).
 _BPF = {"x86_64": 321, "aarch64": 280}
-_ENABLE_STATS = 32
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _ENABLE_STATS = 5, 17, 32
+_RAW_TRACEPOINT = 17
 PORT = 1123
-PATHS = ("veth", "loopback", "elsewhere")
+PATHS = ("veth", "loopback")
 
 
 @contextmanager
@@ -49,13 +50,40 @@ def measured_programs() -> Iterator[None]:
         os.close(opened)
 
 
+@contextmanager
+def empty_program() -> Iterator[None]:
+    """A program that does nothing, on a tracepoint that each packet passes: what measuring takes is its run time."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def bpf(command: int, *words: int) -> int:
+        attributes = struct.pack(f"{len(words)}Q", *words).ljust(128, b"\0")
+        made = libc.syscall(_BPF[platform.machine()], command, attributes, len(attributes))
+        if made < 0:
+            raise SystemExit(f"bpf({command}): {os.strerror(ctypes.get_errno())}")
+        return int(made)
+
+    # r0 = 0; exit
+    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+    name, licence = ctypes.create_string_buffer(b"netif_receive_skb"), ctypes.create_string_buffer(b"GPL")
+    kind_and_length = _RAW_TRACEPOINT | 2 << 32
+    program = bpf(_PROG_LOAD, kind_and_length, ctypes.addressof(code), ctypes.addressof(licence))
+    link = bpf(_RAW_TRACEPOINT_OPEN, ctypes.addressof(name), program)
+    try:
+        yield
+    finally:
+        os.close(link)
+        os.close(program)
+
+
 def programs(pid: int) -> tuple[int, int]:
     """Runs and ns of all programs that a process holds."""
     runs, ns = 0, 0
     for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
-        fields = dict(line.split(":\t", 1) for line in entry.read_text().splitlines() if ":\t" in line)
-        runs += int(fields.get("run_cnt", 0))
-        ns += int(fields.get("run_time_ns", 0))
+        # That of the folder itself, for example.
+        with suppress(FileNotFoundError):
+            fields = dict(line.split(":\t", 1) for line in entry.read_text().splitlines() if ":\t" in line)
+            runs += int(fields.get("run_cnt", 0))
+            ns += int(fields.get("run_time_ns", 0))
     return runs, ns
 
 
@@ -70,33 +98,21 @@ def enter(namespace: str) -> list[str]:
     return ["ip", "netns", "exec", namespace]
 
 
-@contextmanager
-def third() -> Iterator[str]:
-    """A namespace where nothing goes."""
-    name = f"flatout-c{os.getpid()}"
-    ip("netns", "add", name)
-    try:
-        yield name
-    finally:
-        ip("netns", "del", name)
-
-
 def one_round(record: Record, path: str, options: argparse.Namespace) -> None:
     """A round: load, with a watch beside it whose cost is read at both ends of the middle."""
-    with namespaces() as (left, right), third() as other:
+    with namespaces() as (left, right):
         asks, target = (right, f"127.0.0.1:{PORT}") if path == "loopback" else (left, f"10.77.0.2:{PORT}")
         serve = [*enter(right), *FLATOUT, "serve", "ntp", "--listen", f"*:{PORT}", "--threads", "1", "--quiet"]
-        watch = [*enter(other if path == "elsewhere" else right), *FLATOUT, "watch", "--port", f"udp/{PORT}"]
-        watch += ["--json", "/dev/null", "--quiet"]
+        watch = [*enter(right), *FLATOUT, "watch", "--port", f"udp/{PORT}", "--json", "/dev/null", "--quiet"]
         load = [*enter(asks), *FLATOUT, "load", "ntp", target, "--rate", options.rate, "--cpus", str(ASKER)]
         load += ["--for", f"{options.seconds + 3}s", "--warmup", "0", "--json", "-", "--quiet"]
-        with process(serve, SERVER), measured_programs():
+        with process(serve, SERVER), measured_programs(), empty_program():
             begun = subprocess.Popen(load, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             watching = subprocess.Popen(watch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(2.5)
-            before = programs(watching.pid), cpu_s(watching.pid), time.monotonic()
+            before = programs(watching.pid), cpu_s(watching.pid), time.monotonic(), programs(os.getpid())
             time.sleep(options.seconds - 1)
-            after = programs(watching.pid), cpu_s(watching.pid), time.monotonic()
+            after = programs(watching.pid), cpu_s(watching.pid), time.monotonic(), programs(os.getpid())
             watching.send_signal(signal.SIGINT)
             watching.wait()
             result = json.loads(begun.communicate()[0])
@@ -108,6 +124,7 @@ def one_round(record: Record, path: str, options: argparse.Namespace) -> None:
             answered_per_s=result["outcomes"]["answered"] / (options.seconds + 3),
             runs_per_s=runs / span,
             ns_a_run=ns / max(runs, 1),
+            ns_empty=(after[3][1] - before[3][1]) / max(after[3][0] - before[3][0], 1),
             bpf_share=ns / 1e9 / span,
             process_share=(after[1] - before[1]) / span,
         )
@@ -125,25 +142,26 @@ def main() -> None:
     for _ in range(options.rounds):
         for path in PATHS:
             one_round(record, path, options)
-    none_ns = statistics.median(record.values("ns_a_run", path="elsewhere"))
-    lines = [f"- a run that counts nothing, with what measuring takes: {none_ns:.0f} ns"]
-    for path in PATHS[:2]:
-        lines += found(record, path, none_ns)
+    lines = []
+    for path in PATHS:
+        lines += found(record, path)
     record.finish(lines)
 
 
-def found(record: Record, path: str, none_ns: float) -> list[str]:
-    """What a path costs, with and without the runs that count nothing."""
+def found(record: Record, path: str) -> list[str]:
+    """What a path costs, without what measuring takes."""
     process_share = record.values("process_share", path=path)
     runs, ns = record.values("runs_per_s", path=path), record.values("ns_a_run", path=path)
-    whole = [100 * (one * each / 1e9 + own) for one, each, own in zip(runs, ns, process_share, strict=True)]
-    less = [100 * (one * (each - none_ns) / 1e9 + own) for one, each, own in zip(runs, ns, process_share, strict=True)]
+    empty = record.values("ns_empty", path=path)
+    own = [each - nothing for each, nothing in zip(ns, empty, strict=True)]
+    shares = [100 * one * each / 1e9 for one, each in zip(runs, own, strict=True)]
+    both = [share + 100 * one for share, one in zip(shares, process_share, strict=True)]
     sent, answered = (record.values(f"{name}_per_s", path=path) for name in ("sent", "answered"))
     packets = statistics.median([one + other for one, other in zip(sent, answered, strict=True)])
     return [
-        f"- {path}, {packets:,.0f} packets/s: {spread(less, 2)} % of a CPU",
-        f"  - with what measuring takes: {spread(whole, 2)} %",
-        f"  - programs: {spread(ns, 0)} ns a run, {statistics.median(runs):,.0f} runs/s",
+        f"- {path}, {packets:,.0f} packets/s: {spread(both, 2)} % of a CPU",
+        f"  - programs: {spread(shares, 2)} %, {statistics.median(runs):,.0f} runs/s of {spread(own, 0)} ns, and "
+        f"{spread(empty, 0)} ns for measuring",
         f"  - process: {spread([100 * value for value in process_share], 2)} %",
     ]
 

@@ -220,7 +220,7 @@ static __always_inline __u32 ip_length(const unsigned char *at)
 	return at[0] << 8 | at[1];
 }
 
-/* The number of the present bin. Reading the clock costs more than all the rest, so it is read only where the bin may
+/* The number of the present bin. Reading the clock costs as much as all the rest, so it is read only where the bin may
  * have changed since: a tick of the kernel's is known to be so long. */
 static __always_inline __u32 bin_number(struct bins *ring)
 {

@@ -24,14 +24,6 @@ _DEVICES: dict[DropPlace, tuple[str, str]] = {
     "device_in": ("rx_dropped", "rx_errors"),
     "device_out": ("tx_dropped", "tx_errors"),
 }
-# Which sources each place needs.
-_SOURCES: dict[DropPlace, tuple[str, ...]] = {
-    "accept_queue": ("netstat",),
-    "listen_drops": ("netstat",),
-    "conntrack": ("stat/nf_conntrack",),
-    "device_in": ("dev",),
-    "device_out": ("dev",),
-}
 
 
 def dropped(
@@ -42,7 +34,7 @@ def dropped(
     found: dict[DropPlace, int] = {}
     blind: dict[str, str] = {}
     for place, names in _COUNTERS.items():
-        if why := grown.unknown(*_SOURCES.get(place, ("snmp", "snmp6")), *names):
+        if why := grown.unknown(*names):
             blind[place] = why
         else:
             found[place] = sum(grown[name] for name in names)

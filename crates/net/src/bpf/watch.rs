@@ -269,6 +269,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_object_has_what_is_looked_for_in_it() {
+        let object = aya_obj::Object::parse(OBJECT).expect("an object");
+        let mut maps: Vec<&str> = object.maps.keys().map(String::as_str).collect();
+        maps.sort_unstable();
+        assert_eq!(maps, [".rodata", "bins", "counts", "devices", "settings", "talkers"]);
+        let sizes = |name: &str| object.maps.get(name).map(|map| (map.key_size(), map.value_size(), map.max_entries()));
+        assert_eq!(sizes("counts"), Some((4, size_of::<Counts>() as u32, PORTS_MAX as u32)));
+        assert_eq!(sizes("bins"), Some((4, size_of::<Bins>() as u32, 2 * PORTS_MAX as u32)));
+        // What is drained is written into buffers of these sizes.
+        assert_eq!(sizes("talkers"), Some((16, 16, PREFIXES as u32)));
+        assert_eq!(sizes("devices"), Some((4, 4, DEVICES_MAX)));
+        assert!(object.programs.contains_key("watch_in") && object.programs.contains_key("watch_out"));
+        assert_eq!(object.license.to_str(), Ok("Dual MIT/GPL"));
+    }
+
+    #[test]
     fn only_bins_of_the_second_count() {
         let mut ring: Bins = [0; RING_WORDS];
         let mut put = |number: u32, packets: u32, bytes: u64| {
