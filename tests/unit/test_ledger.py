@@ -259,6 +259,8 @@ def test_counters_by_the_kernels_names(tmp_path: Path) -> None:
     assert read.values["Udp.RcvbufErrors"] == read.values["dev.eth0.rx_dropped"] == 4
     assert (read.values["TcpExt.ListenOverflows"], read.values["dev.eth0.tx_dropped"]) == (2, 3)
     assert (read.values["conntrack.drop"], read.values["conntrack.early_drop"]) == (16, 1)
+    assert counters.conntrack_entries(proc(tmp_path)) == 5
+    assert counters.conntrack_entries(tmp_path / "none") is None
 
 
 def test_only_what_grew_is_kept(tmp_path: Path) -> None:
@@ -361,11 +363,17 @@ def test_without_a_routing_table_there_is_no_route(tmp_path: Path, missing: str)
 @pytest.mark.parametrize(
     ("warmup_s", "ticks", "began"),
     [
+        (1.0, [-0.5, -0.0019, 0.001, 0.2], 2),
         (1.0, [-0.5, 0.001, 0.2], 2),
         (1.0, [-0.5, 1.5], 1),
         (0.0, [0.1], 1),
     ],
-    ids=["on the tick at which counting begins", "too late for that", "without a warm-up"],
+    ids=[
+        "just before counting begins",
+        "on the tick at which counting begins",
+        "too late for that",
+        "without a warm-up",
+    ],
 )
 def test_counting_begins_with_the_nearest_sample(
     monkeypatch: pytest.MonkeyPatch, warmup_s: float, ticks: list[float], began: int
