@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
+import errno
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flatout.host.tuning.system import System
@@ -120,6 +122,58 @@ class Programs:
         return 0, "\n".join(["-P PREROUTING ACCEPT", "-P OUTPUT ACCEPT", *listed]), ""
 
 
-def host(root: Path, programs: Programs | None = None) -> System:
+class Devices:
+    """Network devices as the ioctl SIOCETHTOOL shows them, by name: their driver, and the words of each structure.
+
+    `words`: by number of the command that reads it; a device without one has a driver that does not support it.
+    """
+
+    # Of each command that sets: the one that reads the same.
+    _READS = {0x11: 0x10, 0x3D: 0x3C, 0x2A: 0x29}
+
+    def __init__(self, drivers: Mapping[str, str] | None = None) -> None:
+        self.drivers = dict(drivers or {})
+        self.words: dict[str, dict[tuple[int, ...], list[int]]] = {name: {} for name in self.drivers}
+        # Run with the name of a device when its channels are set.
+        self.reset: Callable[[str], None] = lambda _: None
+
+    def __call__(self, name: str, words: array.array[int]) -> None:
+        if name not in self.drivers:
+            raise OSError(errno.ENODEV, "No such device")
+        command = words[0]
+        if command == 3:
+            text = self.drivers[name].encode().ljust(32, b"\0")
+            words[1:9] = array.array("I", text)
+            return
+        key = (self._READS.get(command, command), *((words[1],) if command in (0x29, 0x2A) else ()))
+        there = self.words[name].get(key)
+        if there is None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        if command in self._READS:
+            there[:] = words[1 : len(there) + 1]
+            if command == 0x3D:
+                self.reset(name)
+        words[1 : len(there) + 1] = array.array("I", there)
+
+    def channels(self, name: str, rx: tuple[int, int], tx: tuple[int, int], combined: tuple[int, int]) -> None:
+        """Channels of each kind: now, and at most."""
+        most, now = (rx[1], tx[1], 1, combined[1]), (rx[0], tx[0], 1, combined[0])
+        self.words[name][(0x3C,)] = [*most, *now]
+
+    def ring(self, name: str, now: int, most: int) -> None:
+        """Receive and send ring."""
+        self.words[name][(0x10,)] = [most, 0, 0, most, now, 0, 0, now]
+
+    def fields(self, name: str, fields: int) -> None:
+        """What a flow over UDP is hashed by, over IPv4 and IPv6."""
+        for flow in (2, 6):
+            self.words[name][(0x29, flow)] = [flow, fields, 0]
+
+    def coalescing(self, name: str, rx_usecs: int, adaptive: int) -> None:
+        """How long interrupts wait."""
+        self.words[name][(0x0E,)] = [rx_usecs, *[0] * 8, adaptive]
+
+
+def host(root: Path, programs: Programs | None = None, devices: Devices | None = None) -> System:
     """The host of a tree."""
-    return System(root, programs or Programs("nft"), lambda _: "")
+    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}))
