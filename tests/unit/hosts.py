@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import errno
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flatout.host.tuning.system import System
@@ -40,6 +42,7 @@ _OTHERS = {
     "sys/class/net/lo/carrier": "1",
     "sys/class/net/lo/queues/rx-0/rps_cpus": "0",
     "sys/class/net/eth0/carrier": "1",
+    "sys/class/net/eth0/tx_queue_len": "1000",
     "sys/class/net/eth0/device/vendor": "0x1af4",
     "sys/class/net/eth0/queues/rx-0/rps_cpus": "0",
     "sys/class/net/eth0/queues/rx-0/rps_flow_cnt": "0",
@@ -56,11 +59,39 @@ def tree(root: Path, sysctls: Mapping[str, str] = SYSCTLS, others: Mapping[str, 
     """Makes the files of a host."""
     files = {file_of(name): value for name, value in sysctls.items()} | _OTHERS | dict(others or {})
     for name, value in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{value}\n", encoding="ascii")
+        put(root, name, value)
     namespace(root, 1)
     return root
+
+
+def put(root: Path, name: str, value: str) -> None:
+    """Makes a file."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{value}\n", encoding="ascii")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for one example."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+class Stopped(System):
+    """A host whose process dies at a write: before it, or behind it."""
+
+    def __init__(self, system: System, at: int, behind: bool) -> None:
+        super().__init__(system.root, system.run, system.ioctl)
+        self._left, self._behind = at, behind
+
+    def write(self, key: str, value: str) -> None:
+        if self._left == 0 and not self._behind:
+            raise KeyboardInterrupt
+        super().write(key, value)
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= 1
 
 
 def namespace(root: Path, number: int) -> None:

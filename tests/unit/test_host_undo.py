@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +70,8 @@ def one(tmp_path: Path) -> Machine:
 
 @contextmanager
 def fresh(sysctls: dict[str, str]) -> Iterator[Machine]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield machine(Path(folder), **sysctls)
+    with hosts.folder() as folder:
+        yield machine(folder, **sysctls)
 
 
 # --- The round trip ---
@@ -142,30 +141,14 @@ def test_what_was_applied_is_as_wanted(values: dict[str, str], aim: Aim) -> None
         assert not [item for item in host.apply(aim) if not item.failed], "nothing is left to change"
 
 
-class Stopped(System):
-    """A host whose process dies at a write: before it, or behind it."""
-
-    def __init__(self, system: System, at: int, behind: bool) -> None:
-        super().__init__(system.root, system.run, system.ioctl)
-        self._left, self._behind = at, behind
-
-    def write(self, key: str, value: str) -> None:
-        if self._left == 0 and not self._behind:
-            raise KeyboardInterrupt
-        super().write(key, value)
-        if self._left == 0:
-            raise KeyboardInterrupt
-        self._left -= 1
-
-
 @given(st.integers(0, 5), st.booleans(), st.integers(0, 5), st.booleans())
 def test_a_crash_at_any_point_can_be_undone(at: int, behind: bool, again: int, back_behind: bool) -> None:
     with fresh({}) as host:
         before = hosts.contents(host.system.root)
         with pytest.raises(KeyboardInterrupt):
-            apply(SERVER, Stopped(host.system, at, behind), host.journal)
+            apply(SERVER, hosts.Stopped(host.system, at, behind), host.journal)
         try:
-            undo(Stopped(host.system, again, back_behind), host.journal)
+            undo(hosts.Stopped(host.system, again, back_behind), host.journal)
         except KeyboardInterrupt:
             host.undo()
         assert hosts.contents(host.system.root) == before

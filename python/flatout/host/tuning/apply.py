@@ -7,6 +7,7 @@ leaves enough to undo. A value is restored only while it is one that flatout has
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ from flatout.host.tuning.check import HostCheck, Setting, check
 from flatout.host.tuning.journal import Entry, Journal
 from flatout.host.tuning.rules import same
 from flatout.host.tuning.system import System, reason
-from flatout.host.tuning.tunables import of_the_host, settable
+from flatout.host.tuning.tunables import of_the_host
 
 CHANNELS = ethtool.CHANNELS
+_OF_QUEUES = ("rps_cpus", "rps_flow_cnt", "xps_cpus")
 _OPEN = ("differs", "unknown")
 
 How = Literal["restored", "as before", "gone", "reset", "left", "failed"]
@@ -83,7 +85,7 @@ def apply_found(found: HostCheck, system: System, at: Path, only: Sequence[Setti
         failed += [_failed(one, "somebody has changed it just now: apply again") for one in stale]
         wanted = [one for one in wanted if one not in stale]
         planned = [Entry(name=one.name, key=one.key, before=one.now or "", ours=[one.wanted or ""]) for one in wanted]
-        beside = [entry for one in wanted if one.name == CHANNELS for entry in _of_queues(one, found)]
+        beside = [entry for one in wanted if one.name == CHANNELS for entry in _of_queues(one, system)]
         _store(at, system, journal.merged(kept, [*beside, *planned]))
         changes = [_set(one, system) for one in wanted]
         done = [_done(entry, change) for entry, change in zip(planned, changes, strict=True)]
@@ -96,16 +98,13 @@ def _wanted(found: HostCheck) -> list[Setting]:
     return [one for one in found.settings if one.state == "differs" and not one.blocked]
 
 
-def _of_queues(channels: Setting, found: HostCheck) -> list[Entry]:
+def _of_queues(channels: Setting, system: System) -> list[Entry]:
     """The settings of a device that its driver may reset with its channels. They are restored behind these."""
     interface = channels.key.split(":")[1]
-    places = (f"/sys/class/net/{interface}/queues/", f"ethtool:{interface}:")
-    others = [one for one in found.settings if one.now is not None and one.key.startswith(places)]
-    return [
-        Entry(name=one.name, key=one.key, before=one.now or "", ours=[])
-        for one in others
-        if one.key != channels.key and settable(one.key)
-    ]
+    keys = [key for file in _OF_QUEUES for key in system.keys(f"/sys/class/net/{interface}/queues/*/{file}")]
+    keys += [f"ethtool:{interface}:{what}" for what in (ethtool.RX_RING, *ethtool.HASHES)]
+    found = [(key, system.seen(key)) for key in keys]
+    return [Entry(name=re.split("[/:]", key)[-1], key=key, before=now, ours=[]) for key, now in found if now]
 
 
 def _drifted(entry: Entry, system: System) -> Entry | None:
