@@ -110,9 +110,10 @@ def contents(root: Path) -> dict[str, str]:
 class Programs:
     """nft, or iptables and ip6tables, without a kernel; each call is kept."""
 
-    def __init__(self, *installed: str, ruleset: str = "") -> None:
+    def __init__(self, *installed: str, ruleset: str = "", saved: str = "") -> None:
         self.installed = installed
         self.ruleset = ruleset
+        self.saved = saved
         self.table = ""
         self.raw: dict[str, list[str]] = {"iptables": [], "ip6tables": []}
         self.calls: list[list[str]] = []
@@ -127,6 +128,8 @@ class Programs:
             return 0, "1.0", ""
         if self.refuses:
             return 1, "", self.refuses
+        if program.endswith("-save"):
+            return 0, self.saved, ""
         return self._nft(arguments, given) if program == "nft" else self._iptables(program, arguments)
 
     def _nft(self, arguments: list[str], given: str) -> tuple[int, str, str]:
@@ -153,14 +156,15 @@ class Programs:
         return 0, "\n".join(["-P PREROUTING ACCEPT", "-P OUTPUT ACCEPT", *listed]), ""
 
 
+# Of each command that sets: the one that reads the same.
+_READS = {0x11: 0x10, 0x3D: 0x3C, 0x2A: 0x29}
+
+
 class Devices:
     """Network devices as the ioctl SIOCETHTOOL shows them, by name: their driver, and the words of each structure.
 
     `words`: by number of the command that reads it; a device without one has a driver that does not support it.
     """
-
-    # Of each command that sets: the one that reads the same.
-    _READS = {0x11: 0x10, 0x3D: 0x3C, 0x2A: 0x29}
 
     def __init__(self, drivers: Mapping[str, str] | None = None) -> None:
         self.drivers = dict(drivers or {})
@@ -176,11 +180,11 @@ class Devices:
             text = self.drivers[name].encode().ljust(32, b"\0")
             words[1:9] = array.array("I", text)
             return
-        key = (self._READS.get(command, command), *((words[1],) if command in (0x29, 0x2A) else ()))
+        key = (_READS.get(command, command), *((words[1],) if command in (0x29, 0x2A) else ()))
         there = self.words[name].get(key)
         if there is None:
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
-        if command in self._READS:
+        if command in _READS:
             there[:] = words[1 : len(there) + 1]
             if command == 0x3D:
                 self.reset(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ from conftest import Cli
 from flatout.errors import UsageError
 from flatout.host.tuning import journal as journals
 from flatout.host.tuning.aim import Aim, Role, Transport
-from flatout.host.tuning.apply import Change, Undone, apply, undo
+from flatout.host.tuning.apply import Change, Undone, apply, set_all, undo
 from flatout.host.tuning.check import FINE, HostCheck, check
+from flatout.host.tuning.journal import Entry, Journal
 from flatout.host.tuning.script import script
 from flatout.host.tuning.system import System
 from flatout.view.terminal import tuning as view
@@ -233,6 +235,16 @@ def test_a_device_that_is_gone_needs_nothing(one: Machine) -> None:
     assert not one.journal.exists()
 
 
+def test_what_another_one_raised_meanwhile_is_not_lowered(one: Machine) -> None:
+    """Between the check and the lock: the journal has the value that was there then, or none."""
+    found = [item for item in one.check().settings if item.name == RMEM]
+    one.set(RMEM, "99999999")
+    (change,) = set_all(found, one.system, one.journal)
+    assert "apply again" in change.failed
+    assert one.value(RMEM) == "99999999"
+    assert not one.journal.exists()
+
+
 # --- What cannot be ---
 
 
@@ -290,6 +302,64 @@ def test_what_is_of_the_whole_host_is_undone_from_anywhere(one: Machine) -> None
     hosts.namespace(one.system.root, 1)
     assert {item.how for item in one.undo()} == {"restored"}
     assert one.value(RMEM) == "212992"
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o620, 0o602])
+def test_a_journal_that_others_can_write_is_refused(one: Machine, mode: int) -> None:
+    """Anybody could have root write anything by it: its checksum is no signature."""
+    one.apply()
+    one.journal.chmod(mode)
+    with pytest.raises(UsageError, match="can be written by others"):
+        one.undo()
+    one.journal.chmod(0o600)
+    assert {item.how for item in one.undo()} == {"restored"}
+
+
+def test_a_journal_is_no_link_and_no_pipe(one: Machine) -> None:
+    one.apply()
+    real = one.journal.rename(one.journal.with_name("real.json"))
+    one.journal.symlink_to(real)
+    with pytest.raises(UsageError, match="symbolic link"):
+        one.undo()
+    one.journal.unlink()
+    os.mkfifo(one.journal)
+    with pytest.raises(UsageError, match="is no file"):
+        one.undo()
+
+
+def test_a_link_in_place_of_the_journal_is_not_written_through(one: Machine) -> None:
+    victim = one.system.root / "victim"
+    victim.write_text("mine", encoding="ascii")
+    one.journal.parent.mkdir()
+    one.journal.symlink_to(victim)
+    with pytest.raises(UsageError, match="symbolic link"):
+        one.apply()
+    assert victim.read_text("ascii") == "mine"
+
+
+@pytest.mark.parametrize(
+    "key", ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/sys/kernel/uevent_helper"]
+)
+def test_a_journal_with_a_checksum_writes_only_what_flatout_sets(one: Machine, key: str) -> None:
+    hosts.put(one.system.root, key.lstrip("/"), "core")
+    forged = Journal(
+        flatout="1",
+        saved_at="2026-01-01T00:00:00Z",
+        boot_id=one.system.boot_id(),
+        namespace=one.system.namespace(),
+        entries=[Entry(name="x", key=key, before="|/tmp/evil", ours=["core"])],
+    )
+    one.journal.parent.mkdir()
+    journals.store(one.journal, forged)
+    with pytest.raises(UsageError, match="entries of another kind"):
+        one.undo(force=True)
+    assert (one.system.root / key.lstrip("/")).read_text("ascii") == "core\n"
+
+
+def test_a_journal_is_for_its_owner_only(one: Machine) -> None:
+    one.apply()
+    assert one.journal.stat().st_mode & 0o077 == 0
+    assert [path.name for path in one.journal.parent.iterdir()] == ["host.json"]
 
 
 def test_two_at_once_are_refused(one: Machine) -> None:
@@ -409,6 +479,13 @@ def test_the_command_says_what_undo_needs(cli: Cli) -> None:
     done = cli("host", "undo", "--journal", cli.folder / "none.json")
     assert (done.code, done.out) == (2, "")
     assert "nothing to undo: there is no journal" in done.err
+
+
+@pytest.mark.parametrize("verb", [("undo",), ("apply", "--role", "server", "--for", "udp")])
+def test_a_journal_has_a_name(cli: Cli, verb: tuple[str, ...]) -> None:
+    done = cli("host", *verb, "--journal", "")
+    assert done.code == 2
+    assert "--journal" in done.err
 
 
 def test_the_command_prints_a_script(cli: Cli) -> None:

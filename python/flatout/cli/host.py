@@ -76,7 +76,7 @@ def check(
     """
     output = Output(json=json, quiet=quiet)
     out.check_writable(output)
-    found = checked(_aim(role, for_, connections, rate, port, interface), System())
+    found = checked(_aim(role, for_, connections=connections, rate=rate, ports=port, interface=interface), System())
     reported: list[str] = []
     code = out.write_json(found, output, reported)
     if not quiet:
@@ -117,7 +117,7 @@ def apply(
 
     """
     system = System()
-    aim = _aim(role, for_, connections, rate, port, interface)
+    aim = _aim(role, for_, connections=connections, rate=rate, ports=port, interface=interface)
     if dry_run:
         print(script(checked(aim, system), system), end="")
         return out.DONE
@@ -168,6 +168,7 @@ def _path(journal: str) -> Path:
 def _aim(
     role: Role,
     transport: Transport,
+    *,
     connections: str | None,
     rate: str | None,
     ports: list[int] | None,

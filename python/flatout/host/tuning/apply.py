@@ -65,33 +65,32 @@ def apply(aim: Aim, system: System, at: Path) -> list[Change]:
     """
     found = check(aim, system)
     channels = [one for one in _wanted(found) if one.name == CHANNELS]
-    if not channels:
-        return apply_found(found, system, at)
-    done = apply_found(found, system, at, only=channels)
-    return [*done, *(one for one in apply_found(check(aim, system), system, at) if one.key not in {c.key for c in done})]
+    done = set_all(channels, system, at)
+    found = check(aim, system) if channels else found
+    tried = {one.key for one in done}
+    rest = [one for one in _wanted(found) if one.key not in tried]
+    done += set_all(rest, system, at)
+    cannot = [one for one in found.settings if one.state in _OPEN and one.key not in tried and one not in rest]
+    return [*done, *(_failed(one, one.blocked) for one in cannot)]
 
 
-def apply_found(found: HostCheck, system: System, at: Path, only: Sequence[Setting] | None = None) -> list[Change]:
-    """Sets what a check found to differ, or `only` some of it. Errors: UsageError, with nothing changed."""
-    wanted = _wanted(found) if only is None else only
-    failed = [_failed(one, one.blocked) for one in found.settings if one.state in _OPEN and one not in wanted]
-    failed = failed if only is None else []
+def set_all(wanted: Sequence[Setting], system: System, at: Path) -> list[Change]:
+    """Sets what a check found to differ, the journal first. Errors: UsageError, with nothing changed."""
     if not wanted:
-        return failed
+        return []
     with journal.locked(at, make=True):
         kept = _current(journal.load(at), system, at)
         # Another one may have raised a value between the check and the lock.
         stale = [one for one in wanted if not same(one.key, system.seen(one.key), one.now or "")]
-        failed += [_failed(one, "somebody has changed it just now: apply again") for one in stale]
-        wanted = [one for one in wanted if one not in stale]
-        planned = [Entry(name=one.name, key=one.key, before=one.now or "", ours=[one.wanted or ""]) for one in wanted]
-        beside = [entry for one in wanted if one.name == CHANNELS for entry in _of_queues(one, system)]
+        fresh = [one for one in wanted if one not in stale]
+        planned = [Entry(name=one.name, key=one.key, before=one.now or "", ours=[one.wanted or ""]) for one in fresh]
+        beside = [entry for one in fresh if one.name == CHANNELS for entry in _of_queues(one, system)]
         _store(at, system, journal.merged(kept, [*beside, *planned]))
-        changes = [_set(one, system) for one in wanted]
+        changes = [_set(one, system) for one in fresh]
         done = [_done(entry, change) for entry, change in zip(planned, changes, strict=True)]
-        beside = [_drifted(entry, system) for entry in beside]
-        _finish(at, system, journal.merged(kept, [entry for entry in (*beside, *done) if entry is not None]))
-    return [*changes, *failed]
+        drifted = [_drifted(entry, system) for entry in beside]
+        _finish(at, system, journal.merged(kept, [entry for entry in (*drifted, *done) if entry is not None]))
+    return [*changes, *(_failed(one, "somebody has changed it just now: apply again") for one in stale)]
 
 
 def _wanted(found: HostCheck) -> list[Setting]:

@@ -88,7 +88,8 @@ def _settings(tunable: Tunable, aim: Aim, machine: Machine, system: System) -> I
             state = "ok" if same(key, now, wanted) else "differs"
         except OSError as error:
             state = "absent" if error.errno in (errno.ENOENT, errno.EOPNOTSUPP) else "unknown"
-            blocked = error.strerror if ":" in (error.strerror or "") else reason(error.errno)
+            text = error.strerror or ""
+            blocked = text if ":" in text else reason(error.errno)
         except (ValueError, IndexError):
             blocked = "not the text that is expected of it"
         if state == "differs" and tunable.advice:

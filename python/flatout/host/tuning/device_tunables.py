@@ -22,7 +22,9 @@ _RING_STALL_S, _RING_LEAST = 0.002, 1024
 _QUEUE_STALL_S = 0.01
 _USUAL_RATE = 100_000.0
 # Of the interrupts of a device those of a queue, as drivers name them: eth0-TxRx-0, virtio2-input.0, mlx5_comp0@pci:…
-_QUEUE = re.compile(r"(?:tx-?rx|rx-?tx|rx|tx|comp|input|output|ntfy-block|ntfy-blk|fp|queue|q)[-.]?(\d+)", re.I | re.ASCII)
+_QUEUE = re.compile(
+    r"(?:tx-?rx|rx-?tx|rx|tx|comp|input|output|ntfy-block|ntfy-blk|fp|queue|q)[-.]?(\d+)", re.I | re.ASCII
+)
 
 
 # --- What is wanted ---
@@ -107,7 +109,11 @@ def _of_receive_queues(file: str) -> Keys:
 
     def keys(system: System, machine: Machine) -> list[str]:
         cpus = len(machine.cpus)
-        few = [name for name, one in machine.devices.items() if one.driver == "veth" or _receive_queues(one, machine) < cpus]
+        few = [
+            name
+            for name, one in machine.devices.items()
+            if one.driver == "veth" or _receive_queues(one, machine) < cpus
+        ]
         return [key for name in few for key in system.keys(f"/sys/class/net/{name}/queues/rx-*/{file}")]
 
     return keys
@@ -149,7 +155,15 @@ TUNABLES = (
         short=_short_ring,
     ),
     *(
-        Tunable(f"{what.replace('-', ' flow ')}", _by_ethtool(what), _flow_hash, _WHY_HASH, _RISK_HASH, ("server",), ("udp",))
+        Tunable(
+            f"{what.replace('-', ' flow ')}",
+            _by_ethtool(what),
+            _flow_hash,
+            _WHY_HASH,
+            _RISK_HASH,
+            ("server",),
+            ("udp",),
+        )
         for what in ethtool.HASHES
     ),
     Tunable(

@@ -149,7 +149,9 @@ def _read(at: Path) -> bytes:
         handle = os.open(at, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UsageError(f"the journal '{at}' is a symbolic link, and flatout writes none: name the file") from error
+            raise UsageError(
+                f"the journal '{at}' is a symbolic link, and flatout writes none: name the file"
+            ) from error
         raise
     with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)

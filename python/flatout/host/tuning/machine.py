@@ -49,9 +49,14 @@ def _has_link(name: str, system: System) -> bool:
 
 
 def _device(name: str, system: System) -> Device:
-    queues = [len(system.keys(f"{_NET}/{name}/queues/{kind}-*")) for kind in ("rx", "tx")]
-    asked = system.ioctl
-    return Device(ethtool.driver(name, asked), *queues, ethtool.channels(name, asked), ethtool.ring(name, asked))
+    ioctl = system.ioctl
+    return Device(
+        driver=ethtool.driver(name, ioctl),
+        receive_queues=len(system.keys(f"{_NET}/{name}/queues/rx-*")),
+        send_queues=len(system.keys(f"{_NET}/{name}/queues/tx-*")),
+        channels=ethtool.channels(name, ioctl),
+        ring=ethtool.ring(name, ioctl),
+    )
 
 
 def _cpus(system: System) -> tuple[int, ...]:

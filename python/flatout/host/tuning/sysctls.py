@@ -66,7 +66,9 @@ def _ports(aim: Aim, _: Machine, __: str) -> Rule:
 
 
 def _tracked(aim: Aim, machine: Machine, _: str) -> Rule | None:
-    return AtLeast((max(_TRACKED, 2 * (aim.connections or 0)),)) if machine.tracks else None
+    """Two for each connection; where no port is known that need not be tracked, a million at least."""
+    least = max(2 * (aim.connections or 0), 0 if aim.ports else _TRACKED)
+    return AtLeast((least,)) if machine.tracks and least else None
 
 
 def _neighbours(share: float) -> Wanted:

@@ -17,9 +17,9 @@ from flatout.host.tuning import ethtool, netfilter
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PATIENCE_S = 10.0
+NEEDS_ROOT = "needs root"
 # Whether this program runs; read only.
 IRQBALANCE = "process:irqbalance"
-BALANCED = "irqbalance runs and would move it again: stop it first (systemctl stop irqbalance)"
 
 
 def run(command: Sequence[str], given: str) -> tuple[int, str, str]:
@@ -51,9 +51,7 @@ class System:
     "irq:NUMBER:NAME": an interrupt's number may pass to another device, so it counts only while its name is the same.
     """
 
-    def __init__(
-        self, root: Path = Path("/"), run: netfilter.Run = run, ioctl: ethtool.Ioctl = ethtool.ioctl
-    ) -> None:
+    def __init__(self, root: Path = Path("/"), run: netfilter.Run = run, ioctl: ethtool.Ioctl = ethtool.ioctl) -> None:
         """`root`: where /proc and /sys are; `run`: runs nft and iptables; `ioctl`: asks a network device."""
         self.root = root
         self.run = run
@@ -113,7 +111,7 @@ class System:
             # Who may list the rules may change them.
             return ""
         if key.startswith("irq:") and self._runs("irqbalance"):
-            return BALANCED
+            return "irqbalance runs and would move it again: stop it first (systemctl stop irqbalance)"
         path = self.path(key)
         try:
             if not path.stat().st_mode & 0o222:
@@ -167,18 +165,20 @@ class System:
 
 def reason(number: int | None) -> str:
     """Why a value could not be set, for people, by the error's number."""
-    if number == errno.EROFS:
-        return "/proc/sys or /sys is mounted read-only, as in a container: set it on the host"
-    if number in (errno.EACCES, errno.EPERM):
-        if os.geteuid() != 0:
-            return "needs root"
-        return "not permitted here, as in a container or a user namespace: set it on the host"
-    if number == errno.EIO:
-        return "the kernel or the driver manages it itself"
-    if number == errno.EOPNOTSUPP:
-        return "the driver does not have it"
-    if number == errno.ENOENT:
-        return "not in this kernel, or of the whole host, and this is another network namespace"
-    if number in (errno.EINVAL, errno.ERANGE):
-        return "the kernel refused the value"
-    return os.strerror(number) if number else "failed"
+    if number in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
+        return NEEDS_ROOT
+    return _REASONS.get(number or 0) or (os.strerror(number) if number else "failed")
+
+
+_NOT_PERMITTED = "not permitted here, as in a container or a user namespace: set it on the host"
+_REFUSED = "the kernel refused the value"
+_REASONS = {
+    errno.EROFS: "/proc/sys or /sys is mounted read-only, as in a container: set it on the host",
+    errno.EACCES: _NOT_PERMITTED,
+    errno.EPERM: _NOT_PERMITTED,
+    errno.EIO: "the kernel or the driver manages it itself",
+    errno.EOPNOTSUPP: "the driver does not have it",
+    errno.ENOENT: "not in this kernel, or of the whole host, and this is another network namespace",
+    errno.EINVAL: _REFUSED,
+    errno.ERANGE: _REFUSED,
+}
