@@ -82,7 +82,7 @@ class Stopped(System):
     """A host whose process dies at a write: before it, or behind it."""
 
     def __init__(self, system: System, at: int, behind: bool) -> None:
-        super().__init__(system.root, system.run, system.ioctl)
+        super().__init__(system.root, system.run, system.ioctl, system.hardware)
         self._left, self._behind = at, behind
 
     def write(self, key: str, value: str) -> None:
@@ -211,4 +211,4 @@ class Devices:
 
 def host(root: Path, programs: Programs | None = None, devices: Devices | None = None) -> System:
     """The host of a tree."""
-    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}))
+    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}), dict)

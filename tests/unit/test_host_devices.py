@@ -225,6 +225,24 @@ def test_a_device_that_is_not_there_is_named(one: Card) -> None:
         check(Aim(role="server", transport="udp", interface="eth9"), one.system)
 
 
+def test_devices_of_another_namespace_are_let_alone(one: Card) -> None:
+    """`nsenter -n` leaves /sys as it was: eth0 there is another device, and often that of the host."""
+    hosts.put(one.system.root, "sys/class/net/eth0/address", "02:fc:00:00:00:01")
+    hosts.put(one.system.root, "sys/class/net/tunl0/address", "00:00:00:00")
+    own = {"eth0": "02:fc:00:00:00:01", "tunl0": "00:00:00:00:00:00", "lo": "00:00:00:00:00:00"}
+    here = System(one.system.root, one.system.run, one.devices, lambda: own)
+    assert "channels" in {setting.name for setting in check(SERVER, here).settings}
+    there = System(one.system.root, one.system.run, one.devices, lambda: own | {"eth0": "fe:00:00:00:00:02"})
+    before = one.state()
+    failed = {change.name: change.failed for change in apply(SERVER, there, one.journal) if change.failed}
+    assert "another network namespace" in failed["network devices"]
+    after = one.state()
+    assert {key: after[0][key] for key in before[0] if "sys/class" in key or "irq" in key} == {
+        key: value for key, value in before[0].items() if "sys/class" in key or "irq" in key
+    }
+    assert after[1] == before[1]
+
+
 # --- Apply and undo ---
 
 

@@ -14,7 +14,7 @@ from flatout.host.tuning import netfilter
 from flatout.host.tuning.aim import Aim, Machine
 from flatout.host.tuning.machine import machine as described
 from flatout.host.tuning.rules import same
-from flatout.host.tuning.system import System, reason
+from flatout.host.tuning.system import FOREIGN_DEVICES, System, reason
 from flatout.host.tuning.tunable import Tunable
 from flatout.host.tuning.tunables import TUNABLES
 from flatout.result.model import SCHEMA, Host
@@ -59,10 +59,24 @@ class HostCheck(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
 
 
+_NO_DEVICES = Setting(
+    name="network devices",
+    key="/sys/class/net",
+    now=None,
+    wanted=None,
+    state="unknown",
+    why="their queues and interrupts decide which CPU does the kernel's part",
+    risk="",
+    blocked=FOREIGN_DEVICES,
+)
+
+
 def check(aim: Aim, system: System) -> HostCheck:
     """Reads all settings that matter for an aim. Errors: ArgumentError for an interface that is not there."""
     machine = described(system, aim.interface)
     settings = [one for tunable in TUNABLES if tunable.matters(aim) for one in _settings(tunable, aim, machine, system)]
+    if system.foreign_devices:
+        settings.append(_NO_DEVICES)
     settings.append(_tracking(aim, machine, system))
     return HostCheck(
         aim=aim,

@@ -7,6 +7,7 @@ Layouts are those of include/uapi/linux/ethtool.h; every structure here is a row
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 CHANNELS, RX_RING, COALESCING = "channels", "rx-ring", "coalescing"
 HASHES = {"udp4-hash": 2, "udp6-hash": 6}
-_SIOCETHTOOL = 0x8946
+_SIOCETHTOOL, _SIOCGIFHWADDR = 0x8946, 0x8927
 _GDRVINFO, _GCOALESCE, _GRINGPARAM, _SRINGPARAM = 0x03, 0x0E, 0x10, 0x11
 _GRXFH, _SRXFH, _GCHANNELS, _SCHANNELS = 0x29, 0x2A, 0x3C, 0x3D
 # Longest structure that is asked for: ethtool_rxnfc, 192 bytes and more.
@@ -38,6 +39,17 @@ def ioctl(interface: str, words: array.array[int]) -> None:
     asked = struct.pack("16sP16x", os.fsencode(interface)[:15], words.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket.fileno(), _SIOCETHTOOL, asked)
+
+
+def hardware() -> dict[str, str]:
+    """The network devices of this process's namespace, each with its hardware address as /sys writes it."""
+    found = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", os.fsencode(name)))
+                found[name] = answer[18:24].hex(":")
+    return found
 
 
 def driver(interface: str, ioctl: Ioctl) -> str:

@@ -29,6 +29,8 @@ def machine(system: System, interface: str | None) -> Machine:
 
 
 def _chosen(system: System, interface: str | None) -> list[str]:
+    if system.foreign_devices:
+        return []
     there = [folder.rpartition("/")[2] for folder in system.keys(f"{_NET}/*") if system.path(folder).is_dir()]
     if interface is not None:
         if interface not in there:

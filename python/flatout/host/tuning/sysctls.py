@@ -71,10 +71,9 @@ def _tracked(aim: Aim, machine: Machine, _: str) -> Rule | None:
     return AtLeast((least,)) if machine.tracks and least else None
 
 
-def _neighbours(share: float) -> Wanted:
+def _neighbours(entries: int) -> Wanted:
     def rule(aim: Aim, _: Machine, __: str) -> Rule | None:
-        few = (aim.connections or 0) <= _NEIGHBOURS
-        return None if few else AtLeast((int(between(2 * (aim.connections or 0), 16_384, 1 << 20) * share),))
+        return AtLeast((entries,)) if (aim.connections or 0) > _NEIGHBOURS else None
 
     return rule
 
@@ -231,11 +230,11 @@ TUNABLES = (
         Tunable(
             f"net.{family}.neigh.default.gc_thresh{number}",
             sysctl(f"net.{family}.neigh.default.gc_thresh{number}"),
-            _neighbours(share),
-            "clients on the same link take an entry of the neighbour table each; what does not fit is not answered",
+            _neighbours(entries),
+            "addresses on the same link take an entry of the neighbour table each; one that has no room gets no answer",
             "memory, only while so many neighbours are there",
         )
         for family in ("ipv4", "ipv6")
-        for number, share in ((3, 1.0), (2, 0.5), (1, 0.25))
+        for number, entries in ((3, 16_384), (2, 8192), (1, 4096))
     ),
 )

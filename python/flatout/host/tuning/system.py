@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flatout.host.tuning import ethtool, netfilter
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PATIENCE_S = 10.0
+# Six bytes, as text.
+_ADDRESS = 17
+_DEVICES = "/sys/class/net/"
+FOREIGN_DEVICES = (
+    "/sys shows the devices of another network namespace: enter with `ip netns exec`, or mount a sysfs of this one"
+)
 NEEDS_ROOT = "needs root"
 # Whether this program runs; read only.
 IRQBALANCE = "process:irqbalance"
@@ -51,11 +58,21 @@ class System:
     "irq:NUMBER:NAME": an interrupt's number may pass to another device, so it counts only while its name is the same.
     """
 
-    def __init__(self, root: Path = Path("/"), run: netfilter.Run = run, ioctl: ethtool.Ioctl = ethtool.ioctl) -> None:
-        """`root`: where /proc and /sys are; `run`: runs nft and iptables; `ioctl`: asks a network device."""
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        run: netfilter.Run = run,
+        ioctl: ethtool.Ioctl = ethtool.ioctl,
+        hardware: Callable[[], dict[str, str]] = ethtool.hardware,
+    ) -> None:
+        """`root`: where /proc and /sys are; `run`: runs nft and iptables.
+
+        `ioctl`: asks a network device; `hardware`: the devices of this network namespace, with their addresses.
+        """
         self.root = root
         self.run = run
         self.ioctl = ioctl
+        self.hardware = hardware
 
     def path(self, key: str) -> Path:
         """The file of a key; for settings by ethtool, one that the same rights are needed for."""
@@ -152,8 +169,20 @@ class System:
             if self.path(key).is_dir()
         ]
 
+    @functools.cached_property
+    def foreign_devices(self) -> bool:
+        """Whether /sys shows the devices of another network namespace: `nsenter -n` does not mount it anew."""
+        folders = self.keys(f"{_DEVICES}*")
+        files = {folder.rpartition("/")[2]: self.path(f"{folder}/address") for folder in folders}
+        shown = {name: file.read_text("ascii").strip() for name, file in files.items() if file.exists()}
+        own = self.hardware() if shown else {}
+        # Tunnels have shorter addresses, or longer ones.
+        return not all(own.get(name, "-").startswith(address[:_ADDRESS]) for name, address in shown.items())
+
     def _must_be(self, key: str) -> None:
-        """Whether an interrupt is still that of the same name. Errors: FileNotFoundError."""
+        """Whether the file is still that of the same interrupt, and of a device of this namespace. Errors: OSError."""
+        if key.startswith(_DEVICES) and self.foreign_devices:
+            raise OSError(errno.ENXIO, FOREIGN_DEVICES)
         if key.startswith("irq:"):
             _, number, name = key.split(":", 2)
             if not self.path(f"/proc/irq/{number}/{name}").is_dir():

@@ -49,7 +49,8 @@ def changes(done: Sequence[Change]) -> list[str]:
     lines = [f"set      {_where(one.name, one.key)}: {_value(one.before)} -> {_value(one.after)}" for one in _set(done)]
     for one in done:
         if one.failed:
-            lines.append(f"NOT SET  {_where(one.name, one.key)}: stays {_value(one.after)}: {fmt.plain(one.failed)}")
+            stays = f"stays {_value(one.after)}: " if one.after else ""
+            lines.append(f"NOT SET  {_where(one.name, one.key)}: {stays}{fmt.plain(one.failed)}")
     return lines
 
 
