@@ -191,7 +191,7 @@ TUNABLES = (
         sysctl("fs.file-max"),
         _files(1.0, 65_536),
         "open files of the whole host, for all but root",
-        "kernel memory",
+        "kernel memory; counts for the whole host, also where it is set in a container",
         transports=("tcp",),
     ),
     Tunable(
@@ -199,7 +199,7 @@ TUNABLES = (
         sysctl("fs.nr_open"),
         _files(1.1, 0),
         "the most that a process's limit on descriptors may be set to",
-        "memory of descriptor tables",
+        "memory of descriptor tables; counts for the whole host, also where it is set in a container",
         transports=("tcp",),
     ),
     Tunable(
