@@ -1,4 +1,4 @@
-"""`flatout host check|apply|undo`: the kernel's settings for a server or a client of small messages."""
+"""`flatout host check|apply|undo|log`: the kernel's settings for a server or a client of small messages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
+from flatout.cli.host_log import log
 from flatout.errors import ArgumentError, UsageError
 from flatout.host.tuning import apply as tuning
 from flatout.host.tuning import journal as journals
@@ -42,8 +43,10 @@ _Quiet = Annotated[bool, Parameter(negative=(), show_default=False, help="Print 
 
 def group() -> App:
     """The verbs in one group."""
-    verbs = App(name="host", help="Check the kernel's settings of this host for an aim, set them, undo that.")
-    for verb in (check, apply, undo):
+    verbs = App(
+        name="host", help="Check the kernel's settings of this host for an aim, set them, undo that; log its load."
+    )
+    for verb in (check, apply, undo, log):
         verbs.command(verb)
     return verbs
 
