@@ -281,22 +281,6 @@ def test_sources_without_a_route_back(net: Net, cli: Cli) -> None:
     assert unexplained(run) <= 0.02, run.ledger
 
 
-def test_what_no_counter_tells_is_unexplained_and_no_cause_is_made_up(
-    net: Net, cli: Cli, peer: Callable[[str], str]
-) -> None:
-    rules = cli.folder / "ingress.nft"
-    # Before IP nothing counts what is dropped.
-    drop = f"udp sport {PORT} numgen inc mod 10 < 3 drop;"
-    rules.write_text(
-        f"table netdev wall {{ chain in {{ type filter hook ingress device eth0 priority 0; {drop} }}\n}}\n"
-    )
-    net.run(net.left, peer("nft"), "-f", rules)
-    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: run.verdict == "ok")
-    assert unexplained(run) > 0.97, run.ledger
-    assert {finding.name for finding in run.findings} <= BUSY
-
-
 @pytest.mark.parametrize("round_", range(3))
 def test_a_healthy_run_has_no_findings(net: Net, cli: Cli, round_: int) -> None:
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):

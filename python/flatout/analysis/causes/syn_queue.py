@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from flatout.analysis.troubles import in_trouble
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
 
 def find(run: LoadResult) -> Finding | None:
-    """TcpExt SyncookiesSent and TCPReqQFullDrop."""
+    """TcpExt SyncookiesSent and TCPReqQFullDrop in a run that had trouble: alone they harm nobody."""
     ledger = run.ledger
-    if ledger is None:
+    if ledger is None or not in_trouble(run):
         return None
     cookies, dropped = ledger.count("syn_cookies"), ledger.count("syn_queue")
-    # 2: the kernel sends cookies for every request, full or not.
-    if not cookies + dropped or ledger.surroundings.limits.get("tcp_syncookies") == 2:
+    # 2: the kernel sends cookies for every request, full or not. That of another namespace cannot be read.
+    always = ledger.target_namespace == "same" and ledger.surroundings.limits.get("tcp_syncookies") == 2
+    if not cookies + dropped or always:
         return None
     what = [
         *([f"{cookies:,} handshakes went by SYN cookies"] if cookies else []),
