@@ -21,8 +21,13 @@ Place = Literal[
     "udp_memory",
     "udp_checksum",
     "answer_send_buffer",
+    "qdisc",
+    "answer_qdisc",
+    "answer_no_route",
     "neighbour",
     "device",
+    "device_ring",
+    "other_host",
     "backlog",
     "conntrack",
     "reverse_path",
@@ -84,7 +89,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     `device` is the interface towards the target and `device_up` whether it has a carrier; `neighbour` the next hop if
     it did not resolve. `target_stopped`: its process was stopped by a signal. `target_files` descriptors are open in
     the target's process, of `target_files_limit`. `packet_bytes` is what the kernel charges a receive buffer for one
-    datagram of the run's size. `limits` are the kernel's settings, by name.
+    datagram of the run's size. `limits` are the kernel's settings, by name. `queued` packets still waited in the queues
+    (qdiscs) of these devices; names that begin with "target." are of the target's network namespace.
     """
 
     device: str = ""
@@ -95,6 +101,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     target_files_limit: int | None = None
     packet_bytes: int | None = None
     limits: dict[str, int] = {}
+    queued: dict[str, int] = {}
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from flatout.host import counters, route, sock_diag, target_sockets
+from flatout.host import counters, filter_rules, netlink, route, sock_diag, target_sockets
 from flatout.host import target as find_target
 from flatout.host.counters import Counters, Growth
 from flatout.host.target_sockets import Sockets
@@ -24,6 +24,7 @@ _SETTINGS = {
     "somaxconn": "net/core/somaxconn",
     "netdev_max_backlog": "net/core/netdev_max_backlog",
     "tcp_max_syn_backlog": "net/ipv4/tcp_max_syn_backlog",
+    "tcp_max_tw_buckets": "net/ipv4/tcp_max_tw_buckets",
     "tcp_syncookies": "net/ipv4/tcp_syncookies",
 }
 
@@ -34,6 +35,7 @@ class Sample(NamedTuple):
     own: Counters
     target: Counters | None
     sockets: Sockets
+    queued: dict[str, int]
 
 
 class Sampled(NamedTuple):
@@ -63,6 +65,8 @@ class CounterSampler:
         self._plan = plan
         self._net = self._target_net()
         self._first = self._before = self._sample()
+        # Counters of rules are read before the warm-up only, as that starts a program.
+        self._rules = {net: filter_rules.read(net) for net in self._namespaces()}
         # Connections are opened before the schedule starts, and a receiver counts all that arrives.
         scenario = plan.scenario
         self.waits = scenario.warmup_s > 0 and not scenario.streams and not plan.one_way
@@ -78,17 +82,17 @@ class CounterSampler:
     def end(self, placement: Placement) -> Sampled:
         """What happened since counting began."""
         after, about = self._sample(), placement.target
-        own = counters.growth(self._before.own, after.own)
+        own = self._with_rules(OWN, counters.growth(self._before.own, after.own))
         target = None
-        if self._before.target and after.target:
-            target = counters.growth(self._before.target, after.target)
+        if self._before.target and after.target and self._net:
+            target = self._with_rules(self._net, counters.growth(self._before.target, after.target))
         pids = about.pids if about else []
         sockets = target_sockets.changed(self._before.sockets, after.sockets, pids, about.command if about else "")
         return Sampled(
             own=own,
             target=target,
             sockets=sockets,
-            surroundings=self._surroundings(own, pids),
+            surroundings=self._surroundings(own, pids, after.queued),
             placement=placement,
             here=self._net == OWN,
             version=self._plan.endpoint.address.version,
@@ -109,21 +113,39 @@ class CounterSampler:
         if net is not None:
             at = [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
             sockets = target_sockets.read(at, stream=self._plan.scenario.streams, net=net, same_namespace=same)
-        return Sample(counters.read(OWN), None if net is None or same else counters.read(net), sockets)
+        own, queued = _read(OWN)
+        if net is None or same:
+            return Sample(own, None, sockets, queued)
+        at_target, queued_there = _read(net)
+        queued |= {f"target.{name}": number for name, number in queued_there.items()}
+        return Sample(own, at_target, sockets, queued)
 
-    def _surroundings(self, own: Growth, pids: list[int]) -> Surroundings:
+    def _namespaces(self) -> list[Path]:
+        return [OWN] if self._net is None or self._net == OWN else [OWN, self._net]
+
+    def _with_rules(self, net: Path, growth: Growth) -> Growth:
+        """With the packets that rules dropped; those of a rule that is gone or new are not known."""
+        before = self._rules.get(net)
+        if not before:
+            return growth
+        after = filter_rules.read(net)
+        grown = {name: after[name] - number for name, number in before.items() if after.get(name, 0) > number}
+        return Growth({**growth.values, **grown}, growth.blind)
+
+    def _surroundings(self, own: Growth, pids: list[int], queued: dict[str, int]) -> Surroundings:
         endpoint = self._plan.endpoint
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
         files = target_sockets.files(pids[0]) if pids and self._plan.scenario.streams else None
         return Surroundings(
             device=towards.device if towards else "",
             device_up=route.is_up(towards.device) if towards else None,
-            neighbour=str(towards.next_hop) if towards and route.unresolved(towards.next_hop) else "",
+            neighbour=str(towards.next_hop) if towards and _unresolved(towards.next_hop) else "",
             target_stopped=any(map(target_sockets.is_stopped, pids)),
             target_files=files[0] if files else None,
             target_files_limit=files[1] if files else None,
             packet_bytes=sock_diag.charge(_payload(own, endpoint.address.version)),
             limits=self._limits(),
+            queued=queued,
         )
 
     def _limits(self) -> dict[str, int]:
@@ -135,6 +157,17 @@ class CounterSampler:
             low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
             found["ports"] = (high - low + 1) * max(len(self._plan.sources), 1)
         return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "tcp_in_use": counters.tcp_in_use(OWN)}
+
+
+def _unresolved(hop: route.Address) -> bool | None:
+    told = route.unresolved(hop)
+    return netlink.unresolved(hop, OWN) if told is None else told
+
+
+def _read(net: Path) -> tuple[Counters, dict[str, int]]:
+    """A namespace's counters, by /proc and by netlink, and what waits in its devices' queues."""
+    files, (linked, queued) = counters.read(net), netlink.read(net)
+    return Counters({**files.values, **linked.values}, {**files.blind, **linked.blind}), queued
 
 
 def _payload(own: Growth, version: int) -> int:

@@ -7,12 +7,13 @@ those before it left, as the wider counters also have other programs' packets in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from flatout.host.counters import Growth
 from flatout.result.ledger import Ledger, LedgerLine, Place, TargetSocket
 from flatout.result.model import LoadResult, Outcomes
+from flatout.runner import devices, queues
 from flatout.runner.counters import Sampled
+from flatout.runner.places import Counted
 
 # Why requests were not sent, by the engine's words.
 _UNSENT: dict[str, tuple[Place, str]] = {
@@ -44,27 +45,19 @@ _OTHERS, _FEW = 1.01, 20
 # Counters that findings look at, beside those of the lines.
 _KEPT = (
     *("Udp.", "Udp6", "TcpExt.Listen", "TcpExt.Syncookies", "TcpExt.TCPReqQ", "TcpExt.TCPMemory", "TcpExt.TCPAbort"),
+    *("qdisc.", "ingress.", "link.", "nft."),
     *("TcpExt.TCPTimeWaitOverflow", "TcpExt.IPReversePathFilter", "Tcp.RetransSegs", "Tcp.AttemptFails", "conntrack."),
     *(
         "Ip.OutDiscards",
         "Ip.OutNoRoutes",
         "Ip.In",
         "Ip6In",
+        "Ip6OutNoRoutes",
         "IpExt.InNoRoutes",
         "Tcp.ActiveOpens",
         "TcpExt.TCPTimeouts",
     ),
 )
-
-
-class Counted(NamedTuple):
-    """What one place counted; None: blind."""
-
-    place: Place
-    number: int | None
-    where: str
-    source: str
-    blind: str = ""
 
 
 def close(result: LoadResult, sampled: Sampled) -> Ledger:
@@ -134,6 +127,7 @@ def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
         return
     yield from _at_sockets(result, sampled)
     yield from _at_protocol(sampled)
+    yield from queues.places(result, sampled)
     if found := _neighbour(result, sampled):
         yield found
     yield from _at_devices(result, sampled)
@@ -180,7 +174,10 @@ def _at_protocol(sampled: Sampled) -> Iterator[Counted]:
     if at_target is sampled.own:
         # The generator's own full send buffer counts there too; it tries again, and how often is not known.
         return
-    yield Counted("answer_send_buffer", at_target[_udp(sampled, "SndbufErrors")], where, "Udp SndbufErrors")
+    lost_way = at_target["Ip.OutNoRoutes" if sampled.version == 4 else "Ip6OutNoRoutes"]
+    yield Counted("answer_no_route", lost_way, where, f"{'Ip' if sampled.version == 4 else 'Ip6'} OutNoRoutes")
+    dropped = max(at_target[_udp(sampled, "SndbufErrors")] - queues.dropped(at_target), 0)
+    yield Counted("answer_send_buffer", dropped, where, "Udp SndbufErrors less the queues' drops, which it has too")
 
 
 def _neighbour(result: LoadResult, sampled: Sampled) -> Counted | None:
@@ -188,19 +185,18 @@ def _neighbour(result: LoadResult, sampled: Sampled) -> Counted | None:
     hop, outcomes = sampled.surroundings.neighbour, result.outcomes
     if not hop or outcomes.answered or outcomes.received:
         return None
-    return Counted("neighbour", outcomes.lost, f"{hop}, by {sampled.surroundings.device}", "/proc/net/arp")
+    return Counted("neighbour", outcomes.lost, f"{hop}, by {sampled.surroundings.device}", "the table of neighbours")
 
 
 def _at_devices(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """The devices' own drops, without those of the backlog, which some devices count too."""
     backlog = result.contention.backlog_drops if result.contention else None
-    device = sampled.surroundings.device
-    if device:
-        number = _device(sampled.own, device)
-        yield Counted("device", number, _device_name(sampled), "/proc/net/dev")
+    if sampled.surroundings.device:
+        yield from devices.places(sampled.own, [sampled.surroundings.device], _device_name(sampled))
     if sampled.target is not None:
-        rest = max(sum(_device(sampled.target, name) for name in _devices(sampled.target)) - (backlog or 0), 0)
-        yield Counted("device", rest, "devices of the target's network namespace", "/proc/net/dev there")
+        names = devices.names(sampled.target)
+        where = "devices of the target's network namespace"
+        yield from devices.places(sampled.target, names, where, elsewhere=backlog or 0)
     blind = "" if backlog is not None else "/proc/net/softnet_stat cannot be read"
     yield Counted("backlog", backlog, "this host, all programs", "/proc/net/softnet_stat, column 2", blind)
 
@@ -208,16 +204,6 @@ def _at_devices(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
 def _device_name(sampled: Sampled) -> str:
     up = sampled.surroundings.device_up
     return f"{sampled.surroundings.device}{'' if up or up is None else ' (down, or without a carrier)'}"
-
-
-def _device(growth: Growth, name: str) -> int:
-    return sum(growth[f"dev.{name}.{what}"] for what in ("rx_dropped", "rx_errors", "tx_dropped", "tx_errors"))
-
-
-def _devices(growth: Growth) -> list[str]:
-    names = {name[4:].rpartition(".")[0] for name in growth.values if name.startswith("dev.")}
-    # Loopback counts what the backlog dropped.
-    return sorted(names - {"lo"})
 
 
 def _at_network_layer(sampled: Sampled) -> Iterator[Counted]:
@@ -235,6 +221,7 @@ def _at_network_layer(sampled: Sampled) -> Iterator[Counted]:
         yield Counted(
             "firewall", vanished, where, "packets received but neither delivered nor counted as errors", blind
         )
+        yield Counted("firewall", queues.filtered(growth), f"tc filters of {where}", "TCA_STATS2 drops of ingress")
 
 
 def _vanished(growth: Growth, version: int) -> int:

@@ -9,6 +9,7 @@ from flatout.analysis.causes import (
     answer_queue,
     application,
     backlog,
+    checksum,
     conntrack,
     cpu,
     descriptors,
@@ -17,6 +18,7 @@ from flatout.analysis.causes import (
     generator,
     memory,
     neighbour,
+    no_route_back,
     others,
     own_queue,
     own_receive_buffer,
@@ -25,17 +27,21 @@ from flatout.analysis.causes import (
     receive_buffer,
     shared_cpu,
     single_thread,
+    slow_application,
     steal,
     syn_queue,
     throttled,
+    time_wait,
+    uneven_workers,
+    wrong_address,
 )
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
 _IN_ORDER = (
     *(
-        generator,
         others,
+        generator,
         own_receive_buffer,
         steal,
         throttled,
@@ -43,10 +49,11 @@ _IN_ORDER = (
         descriptors,
         own_queue,
         neighbour,
+        wrong_address,
         device,
         backlog,
     ),
-    *(conntrack, firewall, port_closed, receive_buffer, accept_queue, syn_queue, memory),
-    *(single_thread, cpu, shared_cpu, application, answer_queue),
+    *(conntrack, firewall, checksum, port_closed, shared_cpu, uneven_workers, single_thread, slow_application),
+    *(receive_buffer, accept_queue, syn_queue, time_wait, memory, cpu, application, answer_queue, no_route_back),
 )
 CAUSES: tuple[Callable[[LoadResult], Finding | None], ...] = tuple(cause.find for cause in _IN_ORDER)

@@ -1,0 +1,52 @@
+"""The places of the ledger that are devices: full rings told apart from other drops and errors. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from flatout.host import netlink
+from flatout.host.counters import Growth
+from flatout.runner.places import Counted
+
+_OTHERS = ("rx_dropped", "rx_nohandler", "tx_dropped", "tx_errors")
+
+
+def names(growth: Growth) -> list[str]:
+    """The devices of a namespace whose counters moved, without loopback, which counts what the backlog dropped."""
+    found = {name.partition(".")[2].rpartition(".")[0] for name in growth.values if name.startswith(("dev.", "link."))}
+    return sorted(found - {"lo"})
+
+
+def places(growth: Growth, devices: Sequence[str], where: str, elsewhere: int = 0) -> Iterator[Counted]:
+    """Full rings, then all other drops and errors. elsewhere: what another place counts of the same packets."""
+    if growth.unknown(netlink.SOURCE):
+        # /proc/net/dev adds rings to drops.
+        number = sum(_sum(growth, "dev", device, ("rx_errors", *_OTHERS)) for device in devices)
+        yield Counted("device", max(number - elsewhere, 0), where, "/proc/net/dev")
+        return
+    rings = sum(_ring(growth, device) for device in devices)
+    yield Counted("device_ring", rings, where, "IFLA_STATS64 rx_missed_errors, rx_fifo_errors, rx_over_errors")
+    other_host = sum(growth[f"link.{device}.rx_otherhost_dropped"] for device in devices)
+    yield Counted("other_host", other_host, where, "IFLA_STATS64 rx_otherhost_dropped")
+    number = sum(_others(growth, device) for device in devices)
+    moved = [name for name in ("rx_errors", *_OTHERS) if any(growth[f"link.{device}.{name}"] for device in devices)]
+    yield Counted("device", max(number - elsewhere, 0), where, f"IFLA_STATS64 {', '.join(moved)}".strip())
+
+
+def _sum(growth: Growth, kind: str, device: str, fields: Sequence[str]) -> int:
+    return sum(growth[f"{kind}.{device}.{field}"] for field in fields)
+
+
+def _overflows(growth: Growth, device: str) -> int:
+    """Drivers use either counter, or both for one packet."""
+    return max(growth[f"link.{device}.rx_fifo_errors"], growth[f"link.{device}.rx_over_errors"])
+
+
+def _ring(growth: Growth, device: str) -> int:
+    return growth[f"link.{device}.rx_missed_errors"] + _overflows(growth, device)
+
+
+def _others(growth: Growth, device: str) -> int:
+    """The sum of errors has overflows in it with many drivers."""
+    errors = max(growth[f"link.{device}.rx_errors"] - _overflows(growth, device), 0)
+    return errors + _sum(growth, "link", device, _OTHERS)

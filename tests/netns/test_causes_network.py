@@ -1,0 +1,204 @@
+"""Causes between generator and server, provoked in network namespaces under a small load: queues, devices, filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from provoking import BUSY, PORT, SLOW, count, first, loaded, named, quiet_enough, running, serving, unexplained
+from provoking import with_own_addresses as own_addresses
+
+from conftest import Cli, Net, until_good
+
+pytestmark = pytest.mark.root
+SHAPED = ("rate", "200kbit", "burst", "1600", "limit", "3000")
+Peer = Callable[[str], str]
+
+
+@pytest.fixture
+def net(net: Net) -> Net:
+    return own_addresses(net)
+
+
+def serve_and_load(cli: Cli, net: Net, *more: str):
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
+        return loaded(cli, net, f"{net.right_v4}:{PORT}", *more)
+
+
+# --- Queues ---
+
+
+@pytest.mark.provokes("send queue")
+def test_a_queue_that_shapes(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.left, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *SHAPED)
+    run = serve_and_load(cli, net)
+    found = named(run, "send queue", at_least=count(run, "own_queue"))
+    assert "This host's own queue of eth0 was full" in found.sentence
+    assert any(text.startswith("queue of eth0 (tbf): ") and " drops" in text for text in found.evidence)
+    # What sending saw is not counted again.
+    assert count(run, "qdisc") <= 0.01 * count(run, "own_queue")
+
+
+@pytest.mark.provokes("send queue")
+def test_a_queue_that_drops_what_it_took(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.left, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "20%")
+    run = serve_and_load(cli, net)
+    found = named(run, "send queue", at_least=run.outcomes.lost)
+    assert "eth0 (netem)" in found.sentence
+    assert count(run, "qdisc") == run.outcomes.lost == pytest.approx(run.outcomes.sent / 5, rel=0.3)
+
+
+@pytest.mark.provokes("send queue")
+def test_a_queue_that_holds_packets_longer_than_they_are_awaited(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.left, "ping", "-c1", "-W1", net.right_v4) if False else None
+    at = net.run(net.right, "cat", "/sys/class/net/eth0/address").strip()
+    net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", at, "dev", "eth0")
+    net.run(net.left, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "20s", "limit", "100000")
+    run = serve_and_load(cli, net)
+    named(run, "send queue", at_least=run.outcomes.lost)
+    assert count(run, "qdisc") == run.outcomes.lost == run.outcomes.sent
+
+
+@pytest.mark.provokes("answers' queue")
+def test_answers_that_their_host_drops(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.right, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *SHAPED)
+    run = serve_and_load(cli, net)
+    found = named(run, "answers' queue", at_least=int(0.9 * run.outcomes.lost))
+    assert "the queue of eth0 (tbf) in the target's network namespace was full, or shapes" in found.sentence
+    # Udp SndbufErrors has the queue's drops too.
+    assert count(run, "answer_send_buffer") <= 0.01 * count(run, "answer_qdisc")
+
+
+@pytest.mark.provokes("answers' queue")
+def test_answers_that_a_queue_drops_after_it_took_them(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.right, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "netem", "loss", "20%")
+    run = serve_and_load(cli, net)
+    named(run, "answers' queue", at_least=run.outcomes.lost)
+    assert count(run, "answer_qdisc") == run.outcomes.lost > 0
+
+
+# --- Devices and neighbours ---
+
+
+@pytest.mark.provokes("neighbour")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_neighbour_that_is_not_there(net: Net, cli: Cli, version: int) -> None:
+    nobody = (net.left_v4[:-1] if version == 4 else net.left_v6[:-1]) + "200"
+    run = loaded(cli, net, f"{nobody}:{PORT}" if version == 4 else f"[{nobody}]:{PORT}")
+    found = named(run, "neighbour", at_least=run.outcomes.lost)
+    asked = "ARP" if version == 4 else "neighbour discovery"
+    assert f"The next hop {nobody} does not answer {asked} on eth0" in found.sentence
+
+
+@pytest.mark.provokes("wrong hardware address")
+def test_a_neighbour_with_the_address_of_another(net: Net, cli: Cli) -> None:
+    net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
+    run = serve_and_load(cli, net)
+    named(run, "wrong hardware address", at_least=run.outcomes.lost)
+    assert run.outcomes.lost == run.outcomes.sent > 0
+
+
+@pytest.mark.provokes("device")
+def test_a_device_whose_other_end_is_down(net: Net, cli: Cli) -> None:
+    net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
+    net.run(net.right, "ip", "link", "set", "eth0", "down")
+    run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+    assert first(run).name == "device", run.findings
+    assert first(run).sentence == "The device eth0 towards the target is down, or has no carrier."
+
+
+@pytest.mark.provokes("softnet backlog")
+def test_a_backlog_that_one_cpu_cannot_empty(net: Net, cli: Cli, peer: Peer) -> None:
+    # Each packet passes thousands of rules on the CPU that receives, which is another one than the sender's.
+    rules = cli.folder / "slow.nft"
+    many = "\n".join(f"    udp sport {number}" for number in range(1, 9001))
+    rules.write_text(f"table inet slow {{ chain in {{ type filter hook input priority 0;\n{many}\n }}\n}}\n")
+    net.run(net.right, peer("nft"), "-f", rules)
+    net.run(net.right, "sh", "-c", "echo 3 > /sys/class/net/eth0/queues/rx-0/rps_cpus")
+    with running(net.right, SLOW, net.right_v4, PORT, 1 << 20, 0, 1):
+        run = quiet_enough(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}", "--rate", "60k"), "softnet backlog")
+    named(run, "softnet backlog", at_least=count(run, "backlog"))
+
+
+# --- Filters and routes ---
+
+
+@pytest.mark.provokes("firewall")
+def test_a_packet_filter(net: Net, cli: Cli, peer: Peer) -> None:
+    rules = cli.folder / "drop.nft"
+    drop = f'udp dport {PORT} numgen inc mod 10 0 counter drop comment "one in ten";'
+    rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {drop} }}\n}}\n")
+    net.run(net.right, peer("nft"), "-f", rules)
+    run = serve_and_load(cli, net)
+    found = named(run, "firewall", at_least=run.outcomes.lost)
+    assert count(run, "firewall") == pytest.approx(run.outcomes.sent / 10, rel=0.02)
+    rule = 'inet wall in handle 2 "one in ten" of the target'
+    assert f"The rule that dropped most is {rule}" in found.sentence
+    assert f"nft counter of {rule}: {run.outcomes.lost:,} packets" in found.evidence
+
+
+@pytest.mark.provokes("firewall")
+def test_a_filter_of_traffic_control(net: Net, cli: Cli, peer: Peer) -> None:
+    tc = peer("tc")
+    net.run(net.right, tc, "qdisc", "add", "dev", "eth0", "clsact")
+    match = ("protocol", "ip", "u32", "match", "ip", "dport", PORT, "0xffff")
+    net.run(net.right, tc, "filter", "add", "dev", "eth0", "ingress", *match, "action", "drop")
+    run = serve_and_load(cli, net)
+    found = named(run, "firewall", at_least=run.outcomes.lost)
+    assert "tc filters of the target's network namespace" in found.sentence
+
+
+@pytest.mark.provokes("reverse path filter")
+def test_sources_that_the_reverse_path_filter_drops(net: Net, cli: Cli) -> None:
+    foreign_source(net)
+    net.run(net.right, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
+    run = serve_and_load(cli, net)
+    named(run, "reverse path filter", at_least=run.outcomes.lost)
+    assert run.outcomes.lost == run.outcomes.sent > 0
+
+
+@pytest.mark.provokes("no route back")
+def test_sources_without_a_route_back(net: Net, cli: Cli) -> None:
+    foreign_source(net)
+    run = serve_and_load(cli, net)
+    named(run, "no route back", at_least=run.outcomes.lost)
+    assert run.outcomes.lost == run.outcomes.sent > 0
+
+
+def foreign_source(net: Net) -> None:
+    """The left namespace sends from an address that the right one has no route to."""
+    net.run(net.left, "ip", "address", "add", "10.77.0.1/32", "dev", "eth0")
+    net.run(net.left, "ip", "route", "change", net.left_v4[:-1] + "0/24", "dev", "eth0", "src", "10.77.0.1")
+    # A host without a route does not answer ARP either.
+    at = net.run(net.right, "cat", "/sys/class/net/eth0/address").strip()
+    net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", at, "dev", "eth0")
+
+
+@pytest.mark.provokes("wrong checksum")
+def test_datagrams_that_are_changed_on_the_way(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.left, peer("ethtool"), "-K", "eth0", "tx", "off")
+    rules = cli.folder / "change.nft"
+    change = f"udp dport {PORT} numgen inc mod 10 0 udp checksum set 0x1234"
+    rules.write_text(
+        f"table netdev change {{ chain in {{ type filter hook ingress device eth0 priority 0; {change}; }}\n}}\n"
+    )
+    net.run(net.right, peer("nft"), "-f", rules)
+    run = serve_and_load(cli, net)
+    named(run, "wrong checksum", at_least=run.outcomes.lost)
+    assert run.outcomes.lost == pytest.approx(run.outcomes.sent / 10, rel=0.02)
+
+
+# --- None ---
+
+
+def test_what_no_counter_tells_is_unexplained_and_no_cause_is_made_up(net: Net, cli: Cli, peer: Peer) -> None:
+    rules = cli.folder / "ingress.nft"
+    # Before IP nothing counts what is dropped.
+    drop = f"udp sport {PORT} numgen inc mod 10 < 3 drop;"
+    rules.write_text(
+        f"table netdev wall {{ chain in {{ type filter hook ingress device eth0 priority 0; {drop} }}\n}}\n"
+    )
+    net.run(net.left, peer("nft"), "-f", rules)
+    run = until_good(lambda: serve_and_load(cli, net), lambda run: run.verdict == "ok")
+    assert unexplained(run) > 0.97, run.ledger
+    assert {finding.name for finding in run.findings} <= BUSY
