@@ -132,18 +132,18 @@ def control_group(quota_us: int) -> Iterator[Path | None]:
 # --- Loads ---
 
 
-def loaded(
-    cli: Cli, net: Net, target: str, *more: str, protocol: str = "echo", rate: str = "2k"
-) -> flatout.LoadResult:
+def loaded(cli: Cli, net: Net, target: str, *more: str, protocol: str = "echo", rate: str = "2k") -> flatout.LoadResult:
     """A load over datagrams from the left namespace; the ledger of its result closes."""
     transport = ("--transport", "udp") if protocol == "echo" else ()
     done = cli("load", protocol, target, *transport, "--rate", rate, *LOAD, *more, inside=net.left)
     return _result(done)
 
 
-def over_tcp(cli: Cli, net: Net, target: str, *more: str, rate: str = "100") -> flatout.LoadResult:
+def over_tcp(
+    cli: Cli, net: Net, target: str, *more: str, rate: str = "100", connect_timeout: str = "500ms"
+) -> flatout.LoadResult:
     """A load over connections from the left namespace."""
-    options = ("--connect-timeout", "500ms", "--rate", rate, *LOAD)
+    options = ("--connect-timeout", connect_timeout, "--rate", rate, *LOAD)
     return _result(cli("load", "echo", target, "--transport", "tcp", *more, *options, inside=net.left))
 
 

@@ -1,4 +1,4 @@
-"""Runs in which nothing is wrong have no findings: over datagrams and connections, of each protocol, few flows and many."""
+"""Runs in which nothing is wrong have no findings: datagrams, connections, each protocol, few flows and many."""
 
 from __future__ import annotations
 

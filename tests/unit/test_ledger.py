@@ -139,7 +139,7 @@ def test_an_unresolved_neighbour_has_all_that_was_lost_unless_something_came() -
 
 def test_devices_without_what_the_backlog_dropped() -> None:
     about = ledgers.contention(backlog_drops=30)
-    seen = sampled({"dev.eth0.tx_dropped": 7, "dev.eth1.tx_dropped": 99}, {"dev.eth0.rx_dropped": 50})
+    seen = sampled({"link.eth0.tx_dropped": 7, "link.eth1.tx_dropped": 99}, {"link.eth0.rx_dropped": 50})
     places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
     assert places == [("device", 7), ("device", 20), ("backlog", 30)]
 

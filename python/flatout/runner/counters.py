@@ -160,8 +160,8 @@ class CounterSampler:
 
 
 def _unresolved(hop: route.Address) -> bool | None:
-    told = route.unresolved(hop)
-    return netlink.unresolved(hop, OWN) if told is None else told
+    found = route.unresolved(hop)
+    return netlink.unresolved(hop, OWN) if found is None else found
 
 
 def _read(net: Path) -> tuple[Counters, dict[str, int]]:

@@ -35,7 +35,7 @@ def find(run: LoadResult) -> Finding | None:
             "(schedstat)",
             f"in or after its receive buffer: {counted:,} lost, unread or late",
         ],
-        remedy="look at what it waits for (a lock, a disk, another server, a sleep); more threads that wait at once",
+        remedy="look at what it waits for (a lock, a disk, another program, a sleep); more threads that wait at once",
         confidence="medium",
         explains=cost,
     )
