@@ -11,9 +11,9 @@ COUNTING_TESTS := $(COUNTING:%=tests/loopback/test_%.py)
 SHARING_TESTS := tests/unit tests/test_architecture.py tests/test_names.py tests/test_code_map.py tests/test_causes_table.py $(COUNTING_TESTS)
 MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy $(COUNTING_TESTS:%=--ignore=%)
 SEED := bench/tokio_server
-SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') $(wildcard bpf/*.bpf.o) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-rust test-python test-slow lint format wheel schema code-map causes-table bench clean
+.PHONY: help demo test test-rust test-python test-slow lint format wheel schema code-map causes-table bpf bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ causes-table: $(VENV)/.developed ## writes the table of causes of docs/findings.
 
 schema: $(VENV)/.developed ## writes the published JSON Schema again
 	$(BIN)/python -m flatout.schema > docs/schema.json
+
+bpf: ## builds the BPF objects again (clang-14, llvm-14, libbpf-dev)
+	$(MAKE) --no-print-directory -C bpf --always-make
 
 $(VENV)/bin/maturin:
 	$(PYTHON) -m venv $(VENV)

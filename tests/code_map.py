@@ -32,6 +32,9 @@ def purpose(path: Path) -> str:
     if path.suffix == ".rs":
         found = re.match(r"//! (.+)", text)
         line = found[1] if found else ""
+    elif path.suffix in (".c", ".h"):
+        found = re.search(r"^/\* (?!SPDX)(.+)", text, re.MULTILINE)
+        line = found[1].removesuffix(" */") if found else ""
     else:
         line = (ast.get_docstring(ast.parse(text)) or "").split("\n", 1)[0]
     if not line:
@@ -52,6 +55,8 @@ def render() -> str:
         found = sorted((ROOT / "crates" / crate / "src").rglob("*.rs"), key=_order)
         files = [path for path in found if not is_test(path.relative_to(ROOT))]
         parts.append(f"### `crates/{crate}`: {holds}\n{table(files)}")
+    programs = sorted((ROOT / "bpf").glob("*.[ch]"))
+    parts.append(f"### `bpf`: programs in the kernel\n{table(programs)}")
     package = ROOT / "python" / "flatout"
     # An empty `__init__.py` marks a folder and holds nothing.
     modules = [path for path in sorted(package.rglob("*.py"), key=_order) if path.stat().st_size]

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -17,6 +18,24 @@ def protocols() -> list[str]: ...
 def kernel() -> dict[str, bool]: ...
 def raise_descriptor_limit() -> int: ...
 def arrived(target: tuple[_Address, int, int], reset: bool, timeout_s: float) -> _Words | None: ...
+
+class BpfError(Exception): ...
+
+@final
+class DropCounter:
+    def __new__(
+        cls,
+        *,
+        ip_version: int,
+        ip_protocol: int,
+        ports: Sequence[int],
+        addresses: Sequence[_Address],
+        ignored: Sequence[str],
+        btf: str | Path,
+    ) -> DropCounter: ...
+    def counts(self) -> list[tuple[int, str, bool, bool, str, int]]: ...
+    def uncounted(self) -> int: ...
+    def stop(self) -> None: ...
 
 @final
 class Histogram:

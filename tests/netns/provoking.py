@@ -18,7 +18,7 @@ from conftest import Cli, Net, until_good, wait_until
 
 PORT = 1123
 # Without a warm-up the kernel's counters are read before the first request, so that not one is missed.
-LOAD = ("--for", "700ms", "--warmup", "0s", "--timeout", "200ms", "--quiet", "--json", "-")
+LOAD = ("--rate", "2k", "--for", "700ms", "--warmup", "0s", "--timeout", "200ms", "--quiet", "--json", "-")
 # On a busy machine these are causes too, and true ones.
 BUSY = {"generator", "other programs", "steal", "shared CPU"}
 UNEXPLAINED = 0.001
@@ -132,10 +132,25 @@ def control_group(quota_us: int) -> Iterator[Path | None]:
 # --- Loads ---
 
 
-def loaded(cli: Cli, net: Net, target: str, *more: str, protocol: str = "echo", rate: str = "2k") -> flatout.LoadResult:
-    """A load over datagrams from the left namespace; the ledger of its result closes."""
+def loaded(
+    cli: Cli,
+    net: Net,
+    target: str,
+    *more: str,
+    protocol: str = "echo",
+    rate: str = "2k",
+    with_cgroups: bool = False,
+) -> flatout.LoadResult:
+    """A load over datagrams from the left namespace; the ledger of its result closes.
+
+    with_cgroups: `ip netns exec` would hide the control groups behind a new /sys.
+    """
     transport = ("--transport", "udp") if protocol == "echo" else ()
-    done = cli("load", protocol, target, *transport, "--rate", rate, *LOAD, *more, inside=net.left)
+    if with_cgroups:
+        enter = ("nsenter", f"--net=/run/netns/{net.left}")
+        options = (*transport, "--rate", rate, *LOAD[2:], *more)
+        return _result(cli.start("load", protocol, target, *options, through=enter).end())
+    done = cli("load", protocol, target, *transport, "--rate", rate, *LOAD[2:], *more, inside=net.left)
     return _result(done)
 
 
@@ -143,7 +158,7 @@ def over_tcp(
     cli: Cli, net: Net, target: str, *more: str, rate: str = "100", connect_timeout: str = "500ms"
 ) -> flatout.LoadResult:
     """A load over connections from the left namespace."""
-    options = ("--connect-timeout", connect_timeout, "--rate", rate, *LOAD)
+    options = ("--connect-timeout", connect_timeout, "--rate", rate, *LOAD[2:])
     return _result(cli("load", "echo", target, "--transport", "tcp", *more, *options, inside=net.left))
 
 
@@ -151,10 +166,15 @@ def _result(done: Any) -> flatout.LoadResult:
     assert done.out, done.err
     run = flatout.result.files.from_json(done.out)
     assert isinstance(run, flatout.LoadResult)
+    check(run)
+    return run
+
+
+def check(run: flatout.LoadResult) -> None:
+    """The ledger closes."""
     assert run.ledger is not None
     lost = sum(line.count or 0 for line in run.ledger.lines if line.side == "lost")
     assert run.outcomes.lost == lost + (run.ledger.unexplained or 0), run.ledger
-    return run
 
 
 # --- What is asserted ---
@@ -204,3 +224,8 @@ def unexplained(run: flatout.LoadResult) -> float:
     """The unexplained share of what was lost."""
     assert run.ledger is not None
     return (run.ledger.unexplained or 0) / max(run.outcomes.lost, 1)
+
+
+def undisturbed(run: flatout.LoadResult) -> bool:
+    """Nothing was lost, and the generator kept its schedule."""
+    return run.outcomes.lost == 0 and run.verdict == "ok"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from provoking import BUSY, PORT, SLOW, count, first, loaded, named, quiet_enough, running, serving, unexplained
+from provoking import PORT, SLOW, count, first, loaded, named, quiet_enough, running, serving
 from provoking import with_own_addresses as own_addresses
 
-from conftest import Cli, Net, until_good
+from conftest import Cli, Net
 
 pytestmark = pytest.mark.root
 SHAPED = ("rate", "200kbit", "burst", "1600", "limit", "3000")
@@ -155,7 +155,7 @@ def test_a_packet_filter(net: Net, cli: Cli, peer: Peer) -> None:
     assert f"nft counter of {rule}: {run.outcomes.lost:,} packets" in found.evidence
 
 
-@pytest.mark.provokes("firewall")
+@pytest.mark.provokes("dropped by the kernel")
 def test_a_filter_of_traffic_control(net: Net, cli: Cli, peer: Peer) -> None:
     tc = peer("tc")
     net.run(net.right, tc, "qdisc", "add", "dev", "eth0", "clsact")
@@ -163,8 +163,8 @@ def test_a_filter_of_traffic_control(net: Net, cli: Cli, peer: Peer) -> None:
     program = "4,40 0 0 12,21 0 1 2048,6 0 0 2,6 0 0 4294967295"
     net.run(net.right, tc, "filter", "add", "dev", "eth0", "ingress", "bpf", "da", "bytecode", program)
     run = serve_and_load(cli, net)
-    found = named(run, "firewall", at_least=run.outcomes.lost)
-    assert "tc filters of the target's network namespace" in found.sentence
+    found = named(run, "dropped by the kernel", at_least=run.outcomes.lost)
+    assert "TC_INGRESS (a filter or program of tc at a device's input)" in found.sentence
 
 
 @pytest.mark.provokes("reverse path filter")
@@ -205,19 +205,3 @@ def test_datagrams_that_are_changed_on_the_way(net: Net, cli: Cli, peer: Peer) -
     run = serve_and_load(cli, net)
     named(run, "wrong checksum", at_least=run.outcomes.lost)
     assert run.outcomes.lost == pytest.approx(run.outcomes.sent / 10, rel=0.02)
-
-
-# --- None ---
-
-
-def test_what_no_counter_tells_is_unexplained_and_no_cause_is_made_up(net: Net, cli: Cli, peer: Peer) -> None:
-    rules = cli.folder / "ingress.nft"
-    # Before IP nothing counts what is dropped.
-    drop = f"udp sport {PORT} numgen inc mod 10 < 3 drop;"
-    rules.write_text(
-        f"table netdev wall {{ chain in {{ type filter hook ingress device eth0 priority 0; {drop} }}\n}}\n"
-    )
-    net.run(net.left, peer("nft"), "-f", rules)
-    run = until_good(lambda: serve_and_load(cli, net), lambda run: run.verdict == "ok")
-    assert unexplained(run) > 0.97, run.ledger
-    assert {finding.name for finding in run.findings} <= BUSY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from provoking import BUSY, PORT, loaded, over_tcp, serving, unexplained
+from provoking import BUSY, PORT, loaded, over_tcp, serving, undisturbed, unexplained
 from provoking import with_own_addresses as own_addresses
 
 import flatout
@@ -40,10 +40,6 @@ def healthy(net: Net, cli: Cli, what: str, options: tuple[str, ...], *, shared: 
         load = over_tcp if what.endswith("tcp") else loaded
         keywords = {} if what.endswith("tcp") else {"protocol": protocol}
         return until_good(lambda: load(cli, net, target, *more, **keywords), undisturbed)
-
-
-def undisturbed(run: flatout.LoadResult) -> bool:
-    return run.outcomes.lost == 0 and run.verdict == "ok"
 
 
 def test_a_healthy_run_has_no_findings(net: Net, cli: Cli) -> None:

@@ -42,7 +42,9 @@ def sampled(
     if target is not None:
         about = msgspec.structs.replace(ABOUT, namespace="other")
         placement = msgspec.structs.replace(placement, target=about, where="namespace")
+    received = None if target is None else target.pop("received", SENT)
     return Sampled(
+        target_received=received,
         own=growth(own),
         target=None if target is None else growth(target),
         sockets=[SOCKET] if sockets is None else sockets,

@@ -15,6 +15,7 @@ from ledgers import HERE, LISTENER, SENT, SOCKET, closed, contention, over_strea
 
 from conftest import ROOT
 from flatout.analysis import causes, explained, explained_limit, findings
+from flatout.host.drops import Dropped
 from flatout.result.finding import Finding
 from flatout.result.machine import TargetContention
 from flatout.result.model import LoadResult, Trial
@@ -116,7 +117,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "This generator fell behind: 703 requests could not leave within 1 ms of due",
     ),
     "answers' queue": (
-        (run(80), sampled({}, {"Udp.SndbufErrors": 80})),
+        (run(80), sampled({}, {"Udp.SndbufErrors": 80, "Udp.InDatagrams": 10_000, "Udp.OutDatagrams": 9_920})),
         "The host of ntpd (process 812 in another network namespace) dropped 80 answers before they left",
     ),
     "other programs": (
@@ -171,6 +172,11 @@ CASES: dict[str, tuple[Case, str]] = {
         (run(90), sampled({}, {"Ip.InReceives": 10_000, "Ip.InDelivers": 9_910, "TcpExt.IPReversePathFilter": 90})),
         "The reverse path filter of the target's network namespace dropped 90 packets: no route leads back.",
     ),
+    "dropped by the kernel": (
+        (run(200), sampled()._replace(drops=[Dropped("own", 0, "TC_INGRESS", True, "eth0", 200)])),
+        "The kernel dropped 200 packets, most of them for the reason TC_INGRESS (a filter or program of tc at a "
+        "device's input): eth0 of this host's network namespace.",
+    ),
     "generator's receive buffer": (
         (run(60, own_drops=60), sampled()),
         "60 answers reached this generator and were dropped, as it did not read them in time.",
@@ -180,7 +186,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "No program is bound to 192.0.2.10:123: 10,000 requests were refused.",
     ),
     "socket memory": (
-        (run(30), sampled({"Udp.MemErrors": 30})),
+        (run(30), sampled({"Udp.MemErrors": 30}, sockets=[msgspec.structs.replace(SOCKET, drops=30)])),
         "The kernel's memory for UDP sockets was used up (net.ipv4.udp_mem).",
     ),
 }

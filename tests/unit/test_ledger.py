@@ -87,12 +87,20 @@ def test_unreadable_counters_are_blind_with_their_reason() -> None:
     seen = sampled(sockets=[])._replace(own=ledgers.growth({}, snmp="snmp cannot be read: Permission denied"))
     found = ledger(run(50, contention=ledgers.contention(backlog_drops=None)), seen)
     blind = {line.place: line.blind for line in found.lines if line.blind}
+    places = ("udp_memory", "udp_checksum", "receive_buffer", "firewall", "application")
     assert blind == {
-        "receive_buffer": "snmp cannot be read: Permission denied",
+        **dict.fromkeys(places, "snmp cannot be read: Permission denied"),
         "backlog": "/proc/net/softnet_stat cannot be read",
-        "firewall": "snmp cannot be read: Permission denied",
-        "application": "snmp cannot be read: Permission denied",
     }
+
+
+def test_of_the_other_ip_version_nothing_need_be_read() -> None:
+    denied = {"snmp6": "snmp6 cannot be read: Permission denied"}
+    v6 = sampled({"Ip6InReceives": 50}, sockets=[], version=6)._replace(own=ledgers.growth({}, **denied))
+    blind = {line.place for line in ledger(run(50), v6).lines if line.blind}
+    assert blind == {"udp_memory", "udp_checksum", "receive_buffer", "firewall", "application"}
+    v4 = sampled(sockets=[])._replace(own=ledgers.growth({}, **denied))
+    assert [line.place for line in ledger(run(50), v4).lines if line.blind] == []
 
 
 def test_packets_that_come_in_and_end_nowhere_were_filtered() -> None:
@@ -117,7 +125,7 @@ def test_what_was_read_and_not_answered_is_the_applications() -> None:
 
 
 def test_another_namespace_with_the_same_address_is_not_the_targets() -> None:
-    wrong = {"Ip.InReceives": 50, "Ip.InDelivers": 20, "Udp.RcvbufErrors": 9}
+    wrong = {"Ip.InReceives": 50, "Ip.InDelivers": 20, "Udp.RcvbufErrors": 9, "received": 50}
     found = ledger(run(300), sampled({}, wrong, sockets=dropped(9)))
     assert (found.unexplained, found.sockets) == (300, [])
     blind = {line.place: line.blind for line in found.lines if line.blind}
@@ -141,7 +149,11 @@ def test_devices_without_what_the_backlog_dropped() -> None:
     about = ledgers.contention(backlog_drops=30)
     seen = sampled({"link.eth0.tx_dropped": 7, "link.eth1.tx_dropped": 99}, {"link.eth0.rx_dropped": 50})
     places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
-    assert places == [("device", 7), ("device", 20), ("backlog", 30)]
+    assert places == [("backlog", 30), ("device", 20)]
+    # Over a veth pair both ends count the same packet.
+    seen = sampled({"dev.eth0.tx_dropped": 37}, {"dev.eth0.rx_dropped": 30})
+    places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
+    assert places == [("backlog", 30), ("device", 7)]
 
 
 def test_unsent_requests_by_reason() -> None:
@@ -366,6 +378,7 @@ def test_counting_begins_with_the_nearest_sample(
         placement=Placement(where="elsewhere"),
         scenario=SimpleNamespace(warmup_s=warmup_s, streams=False),
         one_way=False,
+        message_bytes=48,
         engine=SimpleNamespace(targets=[]),
         endpoint=SimpleNamespace(address=ip_address("127.0.0.1"), scope=0),
         sources=[],

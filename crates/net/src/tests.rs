@@ -9,6 +9,7 @@ use crate::{Batch, Datagrams, Flow, FlowOptions, Flows, Meta, Poller, SendResult
 mod batch_sender;
 mod call;
 mod datagrams;
+mod drops;
 mod receive_socket;
 mod server_set;
 mod shared_flows;

@@ -1,5 +1,6 @@
 //! `flatout._engine`: the engine for Python. Exports only; nothing is decided here.
 
+mod bpf;
 mod histogram;
 mod load;
 mod receive;
@@ -66,6 +67,8 @@ fn raise_descriptor_limit() -> PyResult<u64> {
 /// The engine.
 #[pymodule(gil_used = false)]
 mod _engine {
+    #[pymodule_export]
+    use super::bpf::{BpfError, DropCounter};
     #[pymodule_export]
     use super::histogram::Histogram;
     #[pymodule_export]

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds.
 
     `backlog_drops`: packets that this host's receive backlogs were too full for; `throttled_s`: what a CPU quota has
-    taken from this process's control group, `target_throttled_s` from the target's. None where that is not counted.
+    taken from this process's control group. None where that is not counted.
     """
 
     threads: dict[int, tuple[int, int]]
@@ -41,26 +41,17 @@ class Sample(NamedTuple):
     own_s: float
     backlog_drops: int | None = None
     throttled_s: float | None = None
-    target_throttled_s: float | None = None
 
 
 def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
     """Reads the counters now; threads that have ended or are hidden are left out."""
     found = {}
-    threads = list(threads)
     for thread in threads:
         times = _schedstat(proc / str(thread.pid) / "task" / str(thread.tid) / "schedstat")
         if times is not None:
             found[thread.tid] = times
     own = os.times()
-    return Sample(
-        found,
-        _cpus(proc),
-        own.user + own.system,
-        _backlog_drops(proc),
-        quota.throttled_s(proc),
-        quota.throttled_s(proc, pid=threads[0].pid) if threads else None,
-    )
+    return Sample(found, _cpus(proc), own.user + own.system, _backlog_drops(proc), quota.throttled_s(proc))
 
 
 def _backlog_drops(proc: Path) -> int | None:
@@ -126,7 +117,6 @@ def between(
         elapsed_s=round(seconds, 3),
         backlog_drops=_grown_words(before.backlog_drops, after.backlog_drops),
         throttled_s=_grown(before.throttled_s, after.throttled_s),
-        target_throttled_s=_grown(before.target_throttled_s, after.target_throttled_s),
         target=target,
     )
 

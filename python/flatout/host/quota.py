@@ -1,6 +1,6 @@
-"""The CPU quota of a process's control group: how long its threads were held up by it.
+"""The CPU quota of this process's control group: how long its threads were held up by it.
 
-Sources: /proc/PID/cgroup for the group; cpu.stat of it and its parents, any of which may have the quota (cgroups(7)).
+Sources: /proc/self/cgroup for the group; cpu.stat of it and its parents, any of which may have the quota (cgroups(7)).
 Versions 1 and 2 differ in paths, fields and units.
 """
 
@@ -14,17 +14,15 @@ PROC, SYS = Path("/proc"), Path("/sys")
 _V2, _V1 = ("throttled_usec", 1e-6), ("throttled_time", 1e-9)
 
 
-def throttled_s(proc: Path = PROC, sys: Path = SYS, pid: int | str = "self") -> float | None:
-    """CPU time in s, over all CPUs, that a quota has taken from a process's group so far; None: it is not counted."""
-    found = [
-        seconds for folder, field in _groups(proc / str(pid), sys / "fs/cgroup") for seconds in _field(folder, *field)
-    ]
+def throttled_s(proc: Path = PROC, sys: Path = SYS) -> float | None:
+    """CPU time in s, over all CPUs, that a quota has taken from this group so far; None where that is not counted."""
+    found = [seconds for folder, field in _groups(proc, sys / "fs/cgroup") for seconds in _field(folder, *field)]
     return sum(found) if found else None
 
 
-def _groups(process: Path, root: Path) -> Iterator[tuple[Path, tuple[str, float]]]:
+def _groups(proc: Path, root: Path) -> Iterator[tuple[Path, tuple[str, float]]]:
     """The group and its parents. In a container the path may be the host's, and only the root is there."""
-    for line in _read(process / "cgroup").splitlines():
+    for line in _read(proc / "self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):

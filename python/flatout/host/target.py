@@ -12,7 +12,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -120,19 +120,19 @@ class BoundSocket(NamedTuple):
 def bound(net: Path, address: Address, port: int, *, stream: bool) -> list[BoundSocket]:
     """The sockets bound to the address, or to all addresses; of streams those that listen."""
     table = "tcp" if stream else "udp"
-    found = []
+    found: list[tuple[Address, BoundSocket]] = []
     for name in (table, f"{table}6"):
         for line in _read(net / name).splitlines()[1:]:
             words = line.split()
             if len(words) <= 9 or words[9] == "0" or (stream and words[3] != _LISTENING):
                 continue
-            if _is_bound(words[1], address, port):
+            host, _, hex_port = words[1].partition(":")
+            if int(hex_port, 16) == port:
                 unread = int(words[4].partition(":")[2], 16)
                 drops = None if stream or len(words) <= 12 else int(words[12])
-                found.append(
-                    BoundSocket(int(words[9]), text_of(_address(words[1].partition(":")[0]), port), unread, drops)
-                )
-    return found
+                at = _address(host)
+                found.append((at, BoundSocket(int(words[9]), text_of(at, port), unread, drops)))
+    return [found[n][1] for n in receivers_of(address, [at for at, _ in found])]
 
 
 def text_of(address: Address, port: int) -> str:
@@ -140,17 +140,25 @@ def text_of(address: Address, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _is_bound(local: str, address: Address, port: int) -> bool:
-    host, _, hex_port = local.partition(":")
-    return int(hex_port, 16) == port and answers_for(_address(host), address)
+def receivers_of(address: Address, bound_to: Sequence[Address]) -> list[int]:
+    """Which of the sockets, by the addresses they are bound to, receive what is sent to an address.
+
+    As the kernel chooses (compute_score in net/ipv4/udp.c): a socket of that very address comes before those of all
+    addresses, and for IPv4 a socket of that family before one of IPv6. Several of one kind share (SO_REUSEPORT).
+    """
+    ranks = [_rank(each, address) for each in bound_to]
+    best = max(ranks, default=0)
+    return [n for n, rank in enumerate(ranks) if rank and rank == best]
 
 
-def answers_for(bound_to: Address, address: Address) -> bool:
-    """Whether a socket bound to one address receives what is sent to the other."""
-    if bound_to.is_unspecified:
-        return True
+def _rank(bound_to: Address, address: Address) -> int:
+    """How well a socket's address fits; 0 where it does not."""
     mapped = bound_to.ipv4_mapped if isinstance(bound_to, ipaddress.IPv6Address) else None
-    return (mapped or bound_to) == address
+    if (mapped or bound_to) == address:
+        return 4 - (mapped is not None)
+    if not bound_to.is_unspecified or (bound_to.version == 4 and address.version == 6):
+        return 0
+    return 2 if bound_to.version == address.version else 1
 
 
 def holders_of(inodes: Iterable[int], pids: Iterable[int], proc: Path = PROC) -> dict[int, int]:

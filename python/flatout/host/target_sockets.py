@@ -53,16 +53,16 @@ def _by_sock_diag(targets: Sequence[At], *, stream: bool) -> Sockets | None:
         bound = sock_diag.bound(port, stream=stream)
         if bound is None or any(not each.meminfo for each in bound):
             return None
-        for each in bound:
-            if find_target.answers_for(each.address, address):
-                found[each.inode] = SocketCounters(
-                    find_target.text_of(each.address, port),
-                    each.drops,
-                    None if stream else each.unread_bytes,
-                    None if stream else each.buffer_bytes,
-                    each.queue if stream else None,
-                    each.limit if stream else None,
-                )
+        for n in find_target.receivers_of(address, [each.address for each in bound]):
+            each = bound[n]
+            found[each.inode] = SocketCounters(
+                find_target.text_of(each.address, port),
+                each.drops,
+                None if stream else each.unread_bytes,
+                None if stream else each.buffer_bytes,
+                each.queue if stream else None,
+                each.limit if stream else None,
+            )
     return found
 
 

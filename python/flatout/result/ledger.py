@@ -32,6 +32,7 @@ Place = Literal[
     "conntrack",
     "reverse_path",
     "firewall",
+    "dropped_by_kernel",
     "application",
     # Events beside the sums:
     "port_closed",

@@ -79,8 +79,7 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     `others_s`, the CPU time that neither this process nor the target used; all within `elapsed_s`. `backlog_drops`
     are packets, not only this load's, for which this host's receive backlog was too full
     (net.core.netdev_max_backlog). `throttled_s` is the CPU time, over all CPUs, that a quota took from this process's
-    control group, and `target_throttled_s` from that of the target's first process. `target` is null where the
-    target's threads cannot be read.
+    control group. `target` is null where the target's threads cannot be read.
     """
 
     run_delay_s: float | None
@@ -93,7 +92,6 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     backlog_drops: int | None = None
     throttled_s: float | None = None
-    target_throttled_s: float | None = None
     target: TargetContention | None = None
 
     @property

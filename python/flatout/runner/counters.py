@@ -7,17 +7,22 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from flatout.host import counters, filter_rules, netlink, route, sock_diag, target_sockets
+from flatout.host import counters, drops, filter_rules, netlink, route, sock_diag, target_sockets
 from flatout.host import target as find_target
 from flatout.host.counters import Counters, Growth
 from flatout.host.target_sockets import Sockets
 from flatout.plan.resolve import Plan
 from flatout.result.ledger import Surroundings, TargetSocket
 from flatout.result.machine import Placement
+from flatout.runner import drop_reasons
 
 # Of this thread, whose namespace the load threads inherit.
 OWN = Path("/proc/thread-self/net")
 _HEADERS = {4: 28, 6: 48}
+# These count packets also where several come as one; the counter of all received counts such ones once.
+_PREFIX, _BY_ECN = {4: "IpExt.", 6: "Ip6"}, ("InNoECTPkts", "InECT1Pkts", "InECT0Pkts", "InCEPkts")
+# The kernel charges up to so many bytes alike, and queries are no longer.
+_QUERY = 128
 _SETTINGS = {
     "conntrack_count": "net/netfilter/nf_conntrack_count",
     "conntrack_max": "net/netfilter/nf_conntrack_max",
@@ -35,13 +40,16 @@ class Sample(NamedTuple):
     own: Counters
     target: Counters | None
     sockets: Sockets
+    drops: drops.Counts | None
     queued: dict[str, int]
 
 
 class Sampled(NamedTuple):
     """How counters grew during a run, and what was found when it ended.
 
-    here: the target's address is one of this namespace. version: 4 or 6, of that address.
+    here: the target's address is one of this namespace. version: 4 or 6, of that address. drops: packets that the
+    kernel dropped, by reason; None where that is not known. drops_blind: why not, or why not all. target_received:
+    packets that the target's namespace has received since before the run began, where it is another one.
     """
 
     own: Growth
@@ -51,6 +59,9 @@ class Sampled(NamedTuple):
     placement: Placement
     here: bool
     version: int
+    drops: list[drops.Dropped] | None = None
+    drops_blind: str = ""
+    target_received: int | None = None
 
     @property
     def at_target(self) -> Growth | None:
@@ -59,11 +70,15 @@ class Sampled(NamedTuple):
 
 
 class CounterSampler:
-    """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended."""
+    """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended.
+
+    `close` ends what it started in the kernel.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._net = self._target_net()
+        self._drops = drops.DropReader(self._targets(), stream=plan.scenario.streams)
         self._first = self._before = self._sample()
         # Counters of rules are read before the warm-up only, as that starts a program.
         self._rules = {net: filter_rules.read(net) for net in self._namespaces()}
@@ -88,15 +103,33 @@ class CounterSampler:
             target = self._with_rules(self._net, counters.growth(self._before.target, after.target))
         pids = about.pids if about else []
         sockets = target_sockets.changed(self._before.sockets, after.sockets, pids, about.command if about else "")
+        dropped = self._dropped(after.drops)
+        self.close()
         return Sampled(
             own=own,
             target=target,
             sockets=sockets,
-            surroundings=self._surroundings(own, pids, after.queued),
+            surroundings=self._surroundings(own, target, pids, dropped or [], after.queued),
             placement=placement,
             here=self._net == OWN,
             version=self._plan.endpoint.address.version,
+            drops=dropped,
+            drops_blind=self._drops.blind,
+            target_received=self._received(after),
         )
+
+    def close(self) -> None:
+        """Takes the program that counts drops out of the kernel, also after a run that failed."""
+        self._drops.stop()
+
+    def _dropped(self, after: drops.Counts | None) -> list[drops.Dropped] | None:
+        if self._before.drops is None or after is None:
+            return None
+        target = None if self._net is None else drops.namespace(self._net)
+        return drops.grown(self._before.drops, after, drops.namespace(OWN), target)
+
+    def _targets(self) -> list[tuple[route.Address, int]]:
+        return [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
 
     def _target_net(self) -> Path | None:
         """Where the target's namespace can be read; None where it is on another host."""
@@ -109,16 +142,19 @@ class CounterSampler:
 
     def _sample(self) -> Sample:
         net, same = self._net, self._net == OWN
+        # First what is of this run only: each microsecond after the moment leaves some of it unexplained.
+        dropped = self._drops.read()
         sockets: Sockets = {}
         if net is not None:
-            at = [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
-            sockets = target_sockets.read(at, stream=self._plan.scenario.streams, net=net, same_namespace=same)
+            sockets = target_sockets.read(
+                self._targets(), stream=self._plan.scenario.streams, net=net, same_namespace=same
+            )
         own, queued = _read(OWN)
         if net is None or same:
-            return Sample(own, None, sockets, queued)
+            return Sample(own, None, sockets, dropped, queued)
         at_target, queued_there = _read(net)
         queued |= {f"target.{name}": number for name, number in queued_there.items()}
-        return Sample(own, at_target, sockets, queued)
+        return Sample(own, at_target, sockets, dropped, queued)
 
     def _namespaces(self) -> list[Path]:
         return [OWN] if self._net is None or self._net == OWN else [OWN, self._net]
@@ -132,21 +168,48 @@ class CounterSampler:
         grown = {name: after[name] - number for name, number in before.items() if after.get(name, 0) > number}
         return Growth({**growth.values, **grown}, growth.blind)
 
-    def _surroundings(self, own: Growth, pids: list[int], queued: dict[str, int]) -> Surroundings:
+    def _surroundings(
+        self,
+        own: Growth,
+        at_target: Growth | None,
+        pids: list[int],
+        dropped: list[drops.Dropped],
+        queued: dict[str, int],
+    ) -> Surroundings:
         endpoint = self._plan.endpoint
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
+        unresolved = drop_reasons.unresolved(dropped) or (towards and _unresolved(towards.next_hop))
         files = target_sockets.files(pids[0]) if pids and self._plan.scenario.streams else None
         return Surroundings(
             device=towards.device if towards else "",
             device_up=route.is_up(towards.device) if towards else None,
-            neighbour=str(towards.next_hop) if towards and _unresolved(towards.next_hop) else "",
+            neighbour=str(towards.next_hop) if towards and unresolved else "",
             target_stopped=any(map(target_sockets.is_stopped, pids)),
             target_files=files[0] if files else None,
             target_files_limit=files[1] if files else None,
-            packet_bytes=sock_diag.charge(_payload(own, endpoint.address.version)),
+            packet_bytes=sock_diag.charge(self._payload(own if at_target is None else at_target)),
             limits=self._limits(),
             queued=queued,
         )
+
+    def _received(self, after: Sample) -> int | None:
+        """None where it is not known, or where the target has no namespace of its own."""
+        if self._first.target is None or after.target is None:
+            return None
+        grown, version = counters.growth(self._first.target, after.target), self._plan.endpoint.address.version
+        name = f"{_PREFIX[version]}{_BY_ECN[0]}"
+        return None if grown.unknown(name) or name not in after.target.values else _packets(grown, version)
+
+    def _payload(self, grown: Growth) -> int:
+        """The mean length of the payload of a request, by what came in where the target is."""
+        if self._plan.message_bytes is not None:
+            return self._plan.message_bytes
+        version = self._plan.endpoint.address.version
+        octets = grown["IpExt.InOctets" if version == 4 else "Ip6InOctets"]
+        packets = _packets(grown, version)
+        mean = max(octets // packets - _HEADERS[version], 1) if packets else 1
+        # In one namespace answers come in, too, and those of DNS are longer.
+        return min(mean, _QUERY) if self._plan.scenario.protocol == "dns" else mean
 
     def _limits(self) -> dict[str, int]:
         found = {}
@@ -160,6 +223,7 @@ class CounterSampler:
 
 
 def _unresolved(hop: route.Address) -> bool | None:
+    """By netlink for IPv6, for which the kernel has no file that says it."""
     found = route.unresolved(hop)
     return netlink.unresolved(hop, OWN) if found is None else found
 
@@ -170,7 +234,6 @@ def _read(net: Path) -> tuple[Counters, dict[str, int]]:
     return Counters({**files.values, **linked.values}, {**files.blind, **linked.blind}), queued
 
 
-def _payload(own: Growth, version: int) -> int:
-    """The mean length of the payload of a datagram sent here, by the kernel's counters."""
-    packets, octets = ("Ip.OutRequests", "IpExt.OutOctets") if version == 4 else ("Ip6OutRequests", "Ip6OutOctets")
-    return max(own[octets] // max(own[packets], 1) - _HEADERS[version], 1)
+def _packets(growth: Growth, version: int) -> int:
+    """Packets that came in, each one of those that came as one (GRO)."""
+    return sum(growth[f"{_PREFIX[version]}{name}"] for name in _BY_ECN)

@@ -8,7 +8,8 @@ from flatout.host import netlink
 from flatout.host.counters import Growth
 from flatout.runner.places import Counted
 
-_OTHERS = ("rx_dropped", "rx_nohandler", "tx_dropped", "tx_errors")
+_SENDING = ("tx_dropped", "tx_errors")
+_RECEIVING = ("rx_dropped", "rx_nohandler")
 
 
 def names(growth: Growth) -> list[str]:
@@ -17,19 +18,31 @@ def names(growth: Growth) -> list[str]:
     return sorted(found - {"lo"})
 
 
-def places(growth: Growth, devices: Sequence[str], where: str, elsewhere: int = 0) -> Iterator[Counted]:
-    """Full rings, then all other drops and errors. elsewhere: what another place counts of the same packets."""
-    if growth.unknown(netlink.SOURCE):
+def places(
+    growth: Growth, devices: Sequence[str], where: str, *, elsewhere: int = 0, only_sending: bool = False
+) -> Iterator[Counted]:
+    """Full rings, packets for other hosts, then all other drops and errors.
+
+    elsewhere: what another place counts of the same packets. only_sending: nothing of this run comes in.
+    """
+    blind = growth.unknown(netlink.SOURCE)
+    if blind:
         # /proc/net/dev adds rings to drops.
-        number = sum(_sum(growth, "dev", device, ("rx_errors", *_OTHERS)) for device in devices)
-        yield Counted("device", max(number - elsewhere, 0), where, "/proc/net/dev")
+        blind = growth.unknown("dev")
+        fields = _SENDING if only_sending else ("rx_errors", "rx_dropped", *_SENDING)
+        number = max(sum(_sum(growth, "dev", device, fields) for device in devices) - elsewhere, 0)
+        yield Counted("device", None if blind else number, where, "/proc/net/dev", blind)
         return
-    rings = sum(_ring(growth, device) for device in devices)
-    yield Counted("device_ring", rings, where, "IFLA_STATS64 rx_missed_errors, rx_fifo_errors, rx_over_errors")
-    other_host = sum(growth[f"link.{device}.rx_otherhost_dropped"] for device in devices)
-    yield Counted("other_host", other_host, where, "IFLA_STATS64 rx_otherhost_dropped")
-    number = sum(_others(growth, device) for device in devices)
-    moved = [name for name in ("rx_errors", *_OTHERS) if any(growth[f"link.{device}.{name}"] for device in devices)]
+    if not only_sending:
+        rings = sum(_ring(growth, device) for device in devices)
+        yield Counted("device_ring", rings, where, "IFLA_STATS64 rx_missed_errors, rx_fifo_errors, rx_over_errors")
+        other_host = sum(growth[f"link.{device}.rx_otherhost_dropped"] for device in devices)
+        yield Counted("other_host", other_host, where, "IFLA_STATS64 rx_otherhost_dropped")
+    fields = _SENDING if only_sending else (*_RECEIVING, *_SENDING)
+    number = sum(_sum(growth, "link", device, fields) for device in devices)
+    if not only_sending:
+        number += sum(_errors(growth, device) for device in devices)
+    moved = [name for name in ("rx_errors", *fields) if any(growth[f"link.{device}.{name}"] for device in devices)]
     yield Counted("device", max(number - elsewhere, 0), where, f"IFLA_STATS64 {', '.join(moved)}".strip())
 
 
@@ -46,7 +59,6 @@ def _ring(growth: Growth, device: str) -> int:
     return growth[f"link.{device}.rx_missed_errors"] + _overflows(growth, device)
 
 
-def _others(growth: Growth, device: str) -> int:
+def _errors(growth: Growth, device: str) -> int:
     """The sum of errors has overflows in it with many drivers."""
-    errors = max(growth[f"link.{device}.rx_errors"] - _overflows(growth, device), 0)
-    return errors + _sum(growth, "link", device, _OTHERS)
+    return max(growth[f"link.{device}.rx_errors"] - _overflows(growth, device), 0)

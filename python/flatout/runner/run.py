@@ -84,7 +84,21 @@ def _run(
     stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
-    competing, sampler = Competition(plan), CounterSampler(plan)
+    with contextlib.closing(CounterSampler(plan)) as sampler:
+        return _sampled(plan, progress, stop, failed, stats_query=stats_query, sampler=sampler)
+
+
+def _sampled(
+    plan: Plan,
+    progress: OnProgress,
+    stop: threading.Event,
+    failed: list[str],
+    *,
+    stats_query: StatsQuery,
+    sampler: CounterSampler,
+) -> LoadResult:
+    """The run itself, between the samples of the host's counters."""
+    competing = Competition(plan)
     running = _start(plan)
     exchange = exchange_of(plan)
     monitor = RunMonitor(

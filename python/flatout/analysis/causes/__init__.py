@@ -16,6 +16,7 @@ from flatout.analysis.causes import (
     device,
     firewall,
     generator,
+    kernel_drops,
     memory,
     neighbour,
     no_route_back,
@@ -53,7 +54,17 @@ _IN_ORDER = (
         device,
         backlog,
     ),
-    *(conntrack, firewall, checksum, port_closed, shared_cpu, uneven_workers, single_thread, slow_application),
+    *(
+        conntrack,
+        firewall,
+        kernel_drops,
+        checksum,
+        port_closed,
+        shared_cpu,
+        uneven_workers,
+        single_thread,
+        slow_application,
+    ),
     *(receive_buffer, accept_queue, syn_queue, time_wait, memory, cpu, application, answer_queue, no_route_back),
 )
 CAUSES: tuple[Callable[[LoadResult], Finding | None], ...] = tuple(cause.find for cause in _IN_ORDER)

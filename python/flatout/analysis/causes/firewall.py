@@ -9,7 +9,7 @@ from flatout.result.model import LoadResult
 
 
 def find(run: LoadResult) -> Finding | None:
-    """Packets that a namespace received and that nothing counts after that, and TcpExt IPReversePathFilter."""
+    """Drop reasons, or packets that nothing counts after they came in; and TcpExt IPReversePathFilter."""
     ledger = run.ledger
     if ledger is None:
         return None
@@ -29,7 +29,8 @@ def find(run: LoadResult) -> Finding | None:
         sentence=sentence,
         evidence=[f"{line.where}: {line.counted or line.count:,} {line.source}" for line in lines] + _rules(ledger),
         remedy=remedy,
-        confidence="high" if reverse > filtered else "medium",
+        # Without drop reasons a filter is inferred.
+        confidence="high" if reverse > filtered or all("kfree_skb" in line.source for line in lines) else "medium",
         explains=filtered + reverse,
     )
 
