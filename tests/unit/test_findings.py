@@ -11,23 +11,16 @@ import ledgers
 import msgspec
 import pytest
 import results
-from ledgers import HERE, LISTENER, SENT, SOCKET, closed, contention, over_streams, run, sampled
+from ledgers import HERE, LISTENER, SENT, SOCKET, closed, contention, over_streams, run, sampled, threads
 
 from conftest import ROOT
 from flatout.analysis import causes, explained, explained_limit, findings
 from flatout.host.drops import Dropped
 from flatout.result.finding import Finding
-from flatout.result.machine import TargetContention
 from flatout.result.model import LoadResult, Trial
 from flatout.runner.counters import Sampled
 from flatout.view import ledger as account
 from flatout.view.page import tables
-
-THREADS = TargetContention(cpu_s=1.0, run_delay_s=0.0, run_delay_share=0.0, busiest_share=0.1, busy_threads=1)
-
-
-def threads(**changes: Any) -> TargetContention:
-    return msgspec.structs.replace(THREADS, **changes)
 
 
 def drops(number: int, **changes: Any) -> dict[str, Any]:
@@ -67,7 +60,10 @@ CASES: dict[str, tuple[Case, str]] = {
         "again after 1 s or more. It has room for 1 (listen's backlog, at most net.core.somaxconn).",
     ),
     "SYN queue": (
-        (over_streams(), sampled({"TcpExt.SyncookiesSent": 7, "TcpExt.TCPReqQFullDrop": 2}, **listener(0))),
+        (
+            over_streams(connections={"failed": 2, "timed_out": 2}),
+            sampled({"TcpExt.SyncookiesSent": 7, "TcpExt.TCPReqQFullDrop": 2}, **listener(0)),
+        ),
         "The target's SYN queue was full: 7 handshakes went by SYN cookies and 2 connection requests were dropped.",
     ),
     "TIME_WAIT table": (
@@ -110,11 +106,20 @@ CASES: dict[str, tuple[Case, str]] = {
     ),
     "soft interrupts": (
         (run(900, contention=contention(softirq_s={"0": 9.5, "1": 0.1})), sampled()),
-        "Soft interrupts took 95% of CPU 0: it receives packets as fast as it can.",
+        "Soft interrupts took 95% of CPU 0: on one host the kernel's receiving runs on the sender's CPU.",
     ),
     "generator": (
         (run(unsent={"late": 700, "no_slot": 3}), sampled()),
-        "This generator fell behind: 703 requests could not leave within 1 ms of due",
+        "This generator fell behind: 700 requests could not leave within 1 ms of due",
+    ),
+    "send errors": (
+        (run(unsent={"send_failed": 5000}, warnings=["sendmsg: Operation not permitted"]), sampled()),
+        "This host refused to send 5,000 requests: Operation not permitted.",
+    ),
+    "full slots": (
+        (run(unsent={"no_slot": 5000}), sampled()),
+        "5,000 requests could not leave, as all slots of their flow or connection waited for answers: answers came "
+        "too slowly for this rate.",
     ),
     "answers' queue": (
         (run(80), sampled({}, {"Udp.SndbufErrors": 80, "Udp.InDatagrams": 10_000, "Udp.OutDatagrams": 9_920})),
@@ -137,12 +142,23 @@ CASES: dict[str, tuple[Case, str]] = {
         "A CPU quota took 2 s of CPU time from this process's control group.",
     ),
     "conntrack full": (
-        (run(40), sampled({}, {"conntrack.drop": 40}, limits={"conntrack_count": 262_144, "conntrack_max": 262_144})),
+        (
+            run(40),
+            sampled({}, {"conntrack.drop": 40}, limits={"target_conntrack_count": 262_144, "conntrack_max": 262_144}),
+        ),
         "The connection tracking table of the target's network namespace was full: 40 packets were dropped. It had "
         "262,144 of 262,144 entries when the run ended.",
     ),
+    "conntrack": (
+        (run(40), sampled({"conntrack.drop": 40}, limits={"conntrack_count": 50, "conntrack_max": 262_144})),
+        "Connection tracking of this host's network namespace dropped 40 packets, and its table was not full. It had "
+        "50 of 262,144 entries when the run ended.",
+    ),
     "ephemeral ports": (
-        (over_streams(connections={"local": 20, "failed": 20, "peak": 80}), sampled(limits={"ports": 100})),
+        (
+            over_streams(connections={"local": 20, "no_port": 20, "failed": 20, "peak": 80}),
+            sampled(limits={"ports": 100}),
+        ),
         "This host had no port left for 20 connections: the range has 100 for one target",
     ),
     "descriptors": (
@@ -184,6 +200,10 @@ CASES: dict[str, tuple[Case, str]] = {
     "port closed": (
         (run(refused=SENT), sampled({"Udp.NoPorts": SENT}, **NOBODY)),
         "No program is bound to 192.0.2.10:123: 10,000 requests were refused.",
+    ),
+    "refused": (
+        (run(refused=SENT), sampled({"Udp.NoPorts": 1})),
+        "10,000 requests were refused although a program is bound to 192.0.2.10:123: a packet filter says no.",
     ),
     "socket memory": (
         (run(30), sampled({"Udp.MemErrors": 30}, sockets=[msgspec.structs.replace(SOCKET, drops=30)])),

@@ -259,6 +259,8 @@ def test_counters_by_the_kernels_names(tmp_path: Path) -> None:
     assert read.values["Udp.RcvbufErrors"] == read.values["dev.eth0.rx_dropped"] == 4
     assert (read.values["TcpExt.ListenOverflows"], read.values["dev.eth0.tx_dropped"]) == (2, 3)
     assert (read.values["conntrack.drop"], read.values["conntrack.early_drop"]) == (16, 1)
+    assert counters.conntrack_entries(proc(tmp_path)) == 5
+    assert counters.conntrack_entries(tmp_path / "none") is None
 
 
 def test_only_what_grew_is_kept(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ One file a cause in `causes/`; each looks at one result and says what it found, 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from flatout.analysis.causes import CAUSES
@@ -13,6 +15,7 @@ from flatout.result.model import LimitResult, LoadResult, Trial
 
 __all__ = ["explained", "explained_limit", "findings"]
 
+AnyRun = TypeVar("AnyRun", bound=LoadResult)
 _CONFIDENCE = {"high": 0, "medium": 1, "low": 2}
 # What is an effect where one of these causes accounts for it.
 _EFFECTS = {
@@ -34,8 +37,8 @@ def findings(run: LoadResult) -> list[Finding]:
     return sorted(found, key=weight)
 
 
-def explained(run: LoadResult) -> LoadResult:
-    """The run with its findings."""
+def explained(run: AnyRun) -> AnyRun:
+    """The run with its findings. A trial is explained once it is judged: its verdict says whether it had trouble."""
     return msgspec.structs.replace(run, findings=findings(run))
 
 

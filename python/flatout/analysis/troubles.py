@@ -5,6 +5,14 @@ from __future__ import annotations
 from flatout.result.model import LoadResult, Trial
 from flatout.result.thresholds import LATENESS_NS, just_a_few, too_many
 
+# A window that is so many times as long as requests were sent had little else in it.
+_SOON = 1.2
+
+
+def run_verdict(run: LoadResult) -> str:
+    """The verdict on the run itself, which of a trial is another than that on the load."""
+    return run.run_verdict if isinstance(run, Trial) else run.verdict
+
 
 def in_trouble(run: LoadResult) -> bool:
     """Whether it lost or could not send more than a few, was late, or failed what was asked of it."""
@@ -22,6 +30,13 @@ def missing(run: LoadResult) -> int:
     """Requests without a right answer in time; messages that are known to be lost."""
     outcomes = run.outcomes
     return outcomes.lost + outcomes.late + outcomes.refused
+
+
+def refused(run: LoadResult) -> tuple[int, str]:
+    """How many requests were refused, or connections where there are any, and the same in words."""
+    if run.connections is None:
+        return run.outcomes.refused, many(run, run.outcomes.refused)
+    return run.connections.refused, f"{run.connections.refused:,} connections"
 
 
 def of_server(run: LoadResult) -> int:
@@ -64,9 +79,13 @@ def ms(ns: float) -> str:
 
 
 def share_of_load(run: LoadResult, seconds: float) -> float:
-    """CPU time as a share of the time in which requests were sent; after it the target has little to do."""
-    about = run.contention
-    sending_s = min(run.duration_s, about.elapsed_s) if about and about.elapsed_s else run.duration_s
+    """CPU time as a share of the time in which requests were sent; a little after it the target has little to do.
+
+    Where the time went on for long, it is not known in which part of it a CPU was busy.
+    """
+    about, sending_s = run.contention, run.duration_s
+    if about and about.elapsed_s and not sending_s <= about.elapsed_s <= _SOON * sending_s:
+        sending_s = about.elapsed_s
     return min(seconds / sending_s, 1.0) if sending_s > 0 else 0.0
 
 

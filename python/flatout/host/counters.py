@@ -69,6 +69,15 @@ def tcp_in_use(net: Path) -> int:
         return 0
 
 
+def conntrack_entries(net: Path) -> int | None:
+    """Entries of a namespace's table of tracked connections now (stat/nf_conntrack); None where that is not told."""
+    try:
+        names, row, *_ = (net / _CONNTRACK).read_text(encoding="ascii").splitlines()
+        return int(row.split()[names.split().index("entries")], 16)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def growth(before: Counters, after: Counters) -> Growth:
     """What changed. A name that the kernel shows only since it was first used counts from 0.
 

@@ -111,7 +111,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     Lost = the lost lines + `unexplained`. `lost` is null where a receiver did not report it; the lines then say what
     was counted. `counters` are the kernel's own by name, as far as they moved; those of the target's network namespace,
     where it is another one, begin with "target.". They count all packets of a namespace, from the end of the warm-up.
-    `longest_wait_ns` is the longest that a thread of the target waited for a CPU; null: not known.
+    `target_namespace` is whether the target is in this network namespace, or in another one whose counters were read;
+    null: its counters are not known. `longest_wait_ns` is the longest that a thread of the target waited for a CPU;
+    null: not known.
     """
 
     sent: int
@@ -121,6 +123,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     sockets: list[TargetSocket] = []
     surroundings: Surroundings = Surroundings()
     counters: dict[str, int] = {}
+    target_namespace: Literal["same", "other"] | None = None
     longest_wait_ns: int | None = None
 
     def count(self, place: Place) -> int:
@@ -128,5 +131,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         return sum(line.count or 0 for line in self.lines if line.place == place)
 
     def at_target(self, name: str) -> int:
-        """A counter in the target's network namespace; 0 where it did not move."""
-        return self.counters.get(f"target.{name}", self.counters.get(name, 0))
+        """A counter in the target's network namespace; 0 where it did not move, or is not known."""
+        if self.target_namespace is None:
+            return 0
+        return self.counters.get(name if self.target_namespace == "same" else f"target.{name}", 0)

@@ -219,6 +219,9 @@ class CounterSampler:
         with contextlib.suppress(OSError, ValueError):
             low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
             found["ports"] = (high - low + 1) * max(len(self._plan.sources), 1)
+        entries = None if self._net in (None, OWN) else counters.conntrack_entries(self._net)
+        if entries is not None:
+            found["target_conntrack_count"] = entries
         return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "tcp_in_use": counters.tcp_in_use(OWN)}
 
 

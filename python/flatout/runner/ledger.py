@@ -77,6 +77,7 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
         sockets=sampled.sockets,
         surroundings=sampled.surroundings,
         counters=_kept(sampled),
+        target_namespace="same" if sampled.here else "other" if sampled.target else None,
         longest_wait_ns=max(waits, default=None),
     )
 

@@ -90,11 +90,14 @@ class RunMonitor:
         return interrupted
 
     def _pause_s(self) -> float:
-        """Until the next tick; one falls on the moment at which counting begins."""
-        ahead_s = -(self.running.elapsed_ns or 0) / 1e9
-        if self.running.elapsed_ns is None or not self.sampler.waits:
+        """Until the next tick; one falls on the moment at which counting begins, and one on the schedule's end."""
+        if self.running.elapsed_ns is None:
             return _TICK_S
-        return min(_TICK_S, max(ahead_s, 0.0) + _AFTER_S)
+        elapsed_s = self.running.elapsed_ns / 1e9
+        ahead_s = (self.plan.scenario.duration_s if elapsed_s >= 0 else 0.0) - elapsed_s
+        if self.sampler.waits and elapsed_s >= 0:
+            ahead_s = 0.0
+        return min(_TICK_S, ahead_s + _AFTER_S) if ahead_s >= 0 else _TICK_S
 
     def _end_where_given_up(self) -> None:
         """Stops the other workers where one could not go on."""
@@ -108,6 +111,8 @@ class RunMonitor:
         self.competing.tick(self.running, t_s)
         if self.running.elapsed_ns is not None:
             self.sampler.tick(t_s)
+        if t_s >= self.plan.scenario.duration_s:
+            self.competing.sending_ended()
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
             self._stop()
@@ -127,6 +132,7 @@ class RunMonitor:
         """Ends the schedule now; requests under way are still awaited."""
         if self.ended_s is None:
             self.ended_s = self._t_s()
+            self.competing.sending_ended()
         self.running.stop()
 
     def _t_s(self) -> float:

@@ -7,6 +7,9 @@ from flatout.analysis.troubles import enough, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
+# Counted so many times what was lost, most of it are other packets, or attempts that were repeated.
+_MORE = 1.5
+
 
 def find(run: LoadResult) -> Finding | None:
     """Drops of the queues (qdiscs) of the target's network namespace, and its Udp SndbufErrors beyond these."""
@@ -17,6 +20,7 @@ def find(run: LoadResult) -> Finding | None:
     dropped = in_queue + in_buffer
     if not enough(dropped, run):
         return None
+    counted = sum(line.counted or line.count or 0 for line in ledger.lines if line.place == "answer_send_buffer")
     if in_queue >= in_buffer:
         why = f"the queue of {queues.biggest(ledger, 'answer_qdisc')} was full, or shapes"
     elif any(line.blind for line in ledger.lines if line.place == "answer_qdisc"):
@@ -31,6 +35,7 @@ def find(run: LoadResult) -> Finding | None:
             f"Udp SndbufErrors of the target's network namespace: {ledger.at_target('Udp.SndbufErrors'):,}",
         ],
         remedy="a queue without shaping and a longer one (tc qdisc, ip link set txqueuelen), a larger SO_SNDBUF",
-        confidence="high",
+        # A program that tries again counts as often as it tries.
+        confidence="high" if counted <= _MORE * dropped else "medium",
         explains=dropped,
     )

@@ -20,10 +20,10 @@ def find(run: LoadResult) -> Finding | None:
         return _finding(
             f"{sentence_start(target(run))} holds {held:,} of the {limit:,} descriptors that it may.", "its"
         )
-    files = about.limits.get("files")
-    if files is not None and enough(connections.local, run) and connections.peak >= _NEARLY * files:
+    files, unopened = about.limits.get("files"), connections.local - connections.no_port
+    if files is not None and enough(unopened, run) and connections.peak >= _NEARLY * files:
         here = f"This process may hold {files:,} descriptors, and {connections.peak:,} connections were open"
-        return _finding(f"{here}; {connections.local:,} could not be opened.", "this process's")
+        return _finding(f"{here}; {unopened:,} could not be opened.", "this process's")
     return None
 
 
