@@ -25,7 +25,9 @@ NOT_PROVOKED = {
     "generator": "needs a machine that is too slow",
     "generator's receive buffer": "needs a machine that is too slow",
     "conntrack full": "the limit is the whole host's",
+    "conntrack": "the drops of the kernel's trackers cannot be provoked at will",
     "socket memory": "the limit is the whole host's",
+    "full slots": "needs more requests than the generator has slots for",
 }
 Provoking = dict[str, list[tuple[str, str]]]
 

@@ -205,3 +205,24 @@ def test_datagrams_that_are_changed_on_the_way(net: Net, cli: Cli, peer: Peer) -
     run = serve_and_load(cli, net)
     named(run, "wrong checksum", at_least=run.outcomes.lost)
     assert run.outcomes.lost == pytest.approx(run.outcomes.sent / 10, rel=0.02)
+
+
+@pytest.mark.provokes("refused")
+def test_a_filter_that_rejects(net: Net, cli: Cli, peer: Peer) -> None:
+    net.run(net.right, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000")
+    rules = cli.folder / "reject.nft"
+    reject = f"udp dport {PORT} counter reject;"
+    rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {reject} }}\n}}\n")
+    net.run(net.right, peer("nft"), "-f", rules)
+    run = serve_and_load(cli, net)
+    assert named(run, "refused").explains == run.outcomes.refused > 0
+
+
+@pytest.mark.provokes("send errors")
+def test_a_filter_of_this_host_that_drops_what_it_sends(net: Net, cli: Cli, peer: Peer) -> None:
+    rules = cli.folder / "output.nft"
+    drop = f"udp dport {PORT} numgen inc mod 10 0 counter drop;"
+    rules.write_text(f"table inet wall {{ chain out {{ type filter hook output priority 0; {drop} }}\n}}\n")
+    net.run(net.left, peer("nft"), "-f", rules)
+    run = serve_and_load(cli, net)
+    named(run, "send errors", at_least=int(0.08 * run.outcomes.planned))

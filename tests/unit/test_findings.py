@@ -82,7 +82,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "for something between requests.",
     ),
     "wrong checksum": (
-        (run(40), sampled({}, {"Udp.InCsumErrors": 40})),
+        (run(40), sampled({}, {"Udp.InCsumErrors": 40}, **drops(40))),
         "40 requests arrived with a wrong UDP checksum and were dropped: something on the way changes them.",
     ),
     "no route back": (

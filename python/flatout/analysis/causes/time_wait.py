@@ -25,5 +25,5 @@ def find(run: LoadResult) -> Finding | None:
         "Connections beyond it are forgotten at once, so a late segment of an old one may disturb a new one.",
         evidence=[f"TcpExt TCPTimeWaitOverflow of {where}: {max(there, here):,}"],
         remedy="raise net.ipv4.tcp_max_tw_buckets to 60 times the connections closed per second, or keep connections",
-        confidence="medium",
+        confidence="low",
     )
