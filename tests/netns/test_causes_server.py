@@ -95,7 +95,7 @@ def test_a_server_with_a_cpu_quota(net: Net, cli: Cli) -> None:
         with running(net.right, SLOW, net.right_v4, PORT, 8192, -0.001, 1, before=join):
             run = quiet_enough(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}", with_cgroups=True), "CPU quota")
         found = named(run, "CPU quota", at_least=count(run, "receive_buffer"))
-    assert "from the control group of python" in found.sentence
+    assert "from python (process" in found.sentence
 
 
 @pytest.mark.provokes("shared CPU")

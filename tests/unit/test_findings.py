@@ -321,7 +321,7 @@ def test_a_thread_that_others_keep_from_its_cpu_is_single_nevertheless() -> None
 def test_a_quota_of_the_targets_group_explains_what_it_lost() -> None:
     result = run(900, contention=contention(throttled_s=0.0, target_throttled_s=4.0))
     first = found((result, sampled(**drops(900))))[0]
-    assert first.sentence == "A CPU quota took 4 s of CPU time from the control group of ntpd (process 812)."
+    assert first.sentence == "A CPU quota took 4 s of CPU time from ntpd (process 812)'s control group."
     assert first.explains == 900
 
 

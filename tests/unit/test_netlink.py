@@ -107,7 +107,7 @@ def test_a_drop_that_sending_saw_is_not_lost_too() -> None:
 
 
 def test_a_dropped_answer_is_at_the_queue_or_the_send_buffer_and_not_at_both() -> None:
-    counted = {"qdisc.eth0.tbf.drops": 50, "Udp.SndbufErrors": 60}
+    counted = {"qdisc.eth0.tbf.drops": 50, "Udp.SndbufErrors": 60, "Udp.InDatagrams": 90}
     result = closed(run(200), sampled({}, counted))
     assert (lines(result)["answer_qdisc"], lines(result)["answer_send_buffer"]) == (50, 10)
     fewer = closed(run(200), sampled({}, {**counted, "Udp.SndbufErrors": 30}))

@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from flatout.host.counters import Counters, Values
+from flatout.host.counters import NETLINK, Counters, Values
 
-SOURCE = "netlink"
 _CLONE_NEWNET = 0x40000000
 # TC_H_ROOT; a device has at most one queue there, which counts what the queues inside it drop too.
 _ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
@@ -65,7 +64,7 @@ def read(net: Path) -> Statistics:
 
 
 def _blind(why: str) -> Statistics:
-    return Statistics(Counters({}, {SOURCE: why}), {})
+    return Statistics(Counters({}, {NETLINK: why}), {})
 
 
 def inside(net: Path, work: Callable[[], T]) -> T:

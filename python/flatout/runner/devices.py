@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from flatout.host import netlink
-from flatout.host.counters import Growth
+from flatout.host.counters import NETLINK, Growth
 from flatout.runner.places import Counted
 
 _SENDING = ("tx_dropped", "tx_errors")
@@ -25,7 +24,7 @@ def places(
 
     elsewhere: what another place counts of the same packets. only_sending: nothing of this run comes in.
     """
-    blind = growth.unknown(netlink.SOURCE)
+    blind = growth.unknown(NETLINK)
     if blind:
         # /proc/net/dev adds rings to drops.
         blind = growth.unknown("dev")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flatout.host import netlink
-from flatout.host.counters import Growth
+from flatout.host.counters import NETLINK, Growth
 from flatout.result.model import LoadResult
 from flatout.runner.counters import Sampled
 from flatout.runner.places import Counted
@@ -50,7 +49,7 @@ def places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
 
 
 def _own(result: LoadResult, sampled: Sampled, device: str) -> Iterator[Counted]:
-    blind = sampled.own.unknown(netlink.SOURCE)
+    blind = sampled.own.unknown(NETLINK)
     by_queue = _by_queue(sampled.own, "qdisc", device)
     where = ", ".join(by_queue) or device
     seen = result.unsent_because.get("dropped_here", 0)
@@ -62,7 +61,7 @@ def _own(result: LoadResult, sampled: Sampled, device: str) -> Iterator[Counted]
 
 
 def _of_answers(sampled: Sampled, target: Growth) -> Iterator[Counted]:
-    blind = target.unknown(netlink.SOURCE)
+    blind = target.unknown(NETLINK)
     by_queue = _by_queue(target, "qdisc", "")
     where = f"{', '.join(by_queue) or 'devices'} in the target's network namespace"
     yield Counted("answer_qdisc", None if blind else sum(by_queue.values()), where, _SOURCE, blind)
