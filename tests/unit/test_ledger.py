@@ -364,11 +364,17 @@ def test_without_a_routing_table_there_is_no_route(tmp_path: Path, missing: str)
 @pytest.mark.parametrize(
     ("warmup_s", "ticks", "began"),
     [
+        (1.0, [-0.5, -0.0019, 0.001, 0.2], 2),
         (1.0, [-0.5, 0.001, 0.2], 2),
         (1.0, [-0.5, 1.5], 1),
         (0.0, [0.1], 1),
     ],
-    ids=["on the tick at which counting begins", "too late for that", "without a warm-up"],
+    ids=[
+        "just before counting begins",
+        "on the tick at which counting begins",
+        "too late for that",
+        "without a warm-up",
+    ],
 )
 def test_counting_begins_with_the_nearest_sample(
     monkeypatch: pytest.MonkeyPatch, warmup_s: float, ticks: list[float], began: int

@@ -11,7 +11,7 @@ from flatout._engine import LoadRun
 from flatout.plan.resolve import Plan
 from flatout.result.model import Interval
 from flatout.runner.competition import Competition
-from flatout.runner.counters import CounterSampler
+from flatout.runner.counters import BEFORE_S, CounterSampler
 from flatout.runner.exchange import Exchange
 from flatout.runner.progress import Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
@@ -90,13 +90,16 @@ class RunMonitor:
         return interrupted
 
     def _pause_s(self) -> float:
-        """Until the next tick; one falls on the moment at which counting begins, and one on the schedule's end."""
+        """Until the next tick.
+
+        One falls just before counting begins, for the sampler, one on that moment, and one on the schedule's end.
+        """
         if self.running.elapsed_ns is None:
             return _TICK_S
         elapsed_s = self.running.elapsed_ns / 1e9
+        if elapsed_s < 0 and self.sampler.waits:
+            return min(_TICK_S, max(-elapsed_s - BEFORE_S, 0.0))
         ahead_s = (self.plan.scenario.duration_s if elapsed_s >= 0 else 0.0) - elapsed_s
-        if self.sampler.waits and elapsed_s >= 0:
-            ahead_s = 0.0
         return min(_TICK_S, ahead_s + _AFTER_S) if ahead_s >= 0 else _TICK_S
 
     def _end_where_given_up(self) -> None:
