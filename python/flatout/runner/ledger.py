@@ -186,6 +186,8 @@ def _at_sockets(result: LoadResult, sampled: Sampled, at_target: Growth) -> Iter
     where = "the target's network namespace"
     full = at_target[_udp(sampled, "RcvbufErrors")] - (result.own_drops if at_target is sampled.own else 0)
     memory, checksum = (at_target[_udp(sampled, name)] for name in ("MemErrors", "InCsumErrors"))
+    # Of a short datagram the kernel knows that before it looks for a socket.
+    all_wrong = checksum
     blind = at_target.unknown(_udp(sampled, "RcvbufErrors"))
     seen = [each for each in sampled.sockets if each.drops is not None]
     if seen:
@@ -204,6 +206,7 @@ def _at_sockets(result: LoadResult, sampled: Sampled, at_target: Growth) -> Iter
         yield Counted("receive_buffer", (each.drops or 0) - taken, each.name, "drops of the socket")
     for each in seen:
         yield Counted("unread", _unread(each, sampled), each.name, "bytes in the receive buffer")
+    yield Counted("udp_checksum", None if blind else all_wrong - checksum, where, "Udp InCsumErrors before any socket")
 
 
 def _unread(socket: TargetSocket, sampled: Sampled) -> int:
