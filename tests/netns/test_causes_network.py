@@ -136,9 +136,9 @@ def test_a_backlog_that_one_cpu_cannot_empty(net: Net, cli: Cli, peer: Peer) -> 
     hundred = "; ".join(f"udp sport {number}" for number in range(1, 101))
     jumps = "; ".join(["jump hundred"] * 10)
     hook = "type filter hook input priority 0; " + "; ".join(["jump thousand"] * 30)
-    rules.write_text(
-        f"table inet slow {{\n chain hundred {{ {hundred}; }}\n chain thousand {{ {jumps}; }}\n chain in {{ {hook}; }}\n}}\n"
-    )
+    chains = {"hundred": hundred, "thousand": jumps, "in": hook}
+    body = "\n".join(f" chain {name} {{ {what}; }}" for name, what in chains.items())
+    rules.write_text(f"table inet slow {{\n{body}\n}}\n")
     net.run(net.right, peer("nft"), "-f", rules)
     net.run(net.right, "sh", "-c", f"echo {1 << cpus[-1]:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus")
     with running(net.right, SLOW, net.right_v4, PORT, 1 << 20, 0, 1):
@@ -224,7 +224,8 @@ def test_a_filter_that_rejects(net: Net, cli: Cli, peer: Peer) -> None:
     rules.write_text(f"table inet wall {{ chain in {{ type filter hook input priority 0; {reject} }}\n}}\n")
     net.run(net.right, peer("nft"), "-f", rules)
     run = serve_and_load(cli, net)
-    assert named(run, "refused").explains == run.outcomes.refused > 0
+    assert first(run).name == "refused", run.findings
+    assert first(run).explains == run.outcomes.refused >= 0.99 * run.outcomes.sent > 0
 
 
 @pytest.mark.provokes("send errors")

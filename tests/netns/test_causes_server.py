@@ -56,7 +56,9 @@ def test_a_port_that_nobody_is_bound_to(net: Net, cli: Cli) -> None:
     with running(net.right, SLOW, net.right_v4, PORT + 1, 4096, 0, 1):
         net.run(net.right, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=100000")
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")
-    assert named(run, "port closed").explains == run.outcomes.refused > 0
+    assert first(run).name == "port closed", run.findings
+    # A socket may lose one of two refusals that come at once.
+    assert first(run).explains == run.outcomes.refused >= 0.99 * run.outcomes.sent > 0
 
 
 @pytest.mark.provokes("single thread")

@@ -17,10 +17,11 @@ def find(run: LoadResult) -> Finding | None:
     """Much lost to the server, yet some answered, its busiest thread mostly neither on a CPU nor waiting for one."""
     threads = run.contention.target if run.contention else None
     busiest, outcomes = busiest_share(run), run.outcomes
-    if run.ledger is None or threads is None or busiest is None or not outcomes.answered:
+    if run.ledger is None or run.connections is not None or threads is None or busiest is None or not outcomes.answered:
         return None
     cost = of_server(run)
-    counted = run.ledger.count("receive_buffer") + run.ledger.count("unread") + outcomes.late
+    # What only comes late may have waited anywhere on the way.
+    counted = run.ledger.count("receive_buffer") + run.ledger.count("unread")
     throttled = run.contention is not None and bool(run.contention.target_throttled_s)
     if cost < _LEAST * outcomes.sent or 2 * counted < cost or throttled or run.ledger.surroundings.target_stopped:
         return None
@@ -33,7 +34,7 @@ def find(run: LoadResult) -> Finding | None:
         evidence=[
             f"busiest thread {busiest:.1%} of the time on a CPU, {threads.run_delay_share:.1%} waiting for one "
             "(schedstat)",
-            f"in or after its receive buffer: {counted:,} lost, unread or late",
+            f"in its receive buffer: {counted:,} lost or unread",
         ],
         remedy="look at what it waits for (a lock, a disk, another program, a sleep); more threads that wait at once",
         confidence="medium",
