@@ -60,9 +60,10 @@ class KernelReader:
         return HostReading(now_s, found, times.backlog_drops, times.cpus, sockets)
 
     def _sockets(self, port: WatchedPort, now_s: float) -> PortSockets | None:
-        bound = sock_diag.bound(port.number, stream=port.transport == "tcp")
-        if bound is None:
+        by_port = sock_diag.bound_to([port.number], stream=port.transport == "tcp")
+        if by_port is None:
             return None
+        bound = by_port.get(port.number, [])
         inodes = frozenset(one.inode for one in bound)
         if inodes != self._inodes.get(port.name, frozenset()) and now_s - self._looked_s >= _HOLDERS_EACH_S:
             self._inodes[port.name] = inodes
