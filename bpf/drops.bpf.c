@@ -6,7 +6,6 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
-#include <bpf/bpf_endian.h>
 
 #include "kernel.h"
 
@@ -20,20 +19,35 @@ const volatile __u8 ip_protocol = 17;
 /* 1: drops for this reason are of no interest. */
 const volatile __u8 ignored[CORE_REASONS] = {};
 
+struct address {
+	union {
+		__u8 bytes[16]; /* IPv4 in the first four */
+		__u64 words[2];
+	};
+};
+
+/* The most frequent one of `addresses`, which spares the look-up. */
+const volatile struct address first_address = {};
+
 struct drop {
 	__u32 netns; /* inode number of the network namespace; 0: not known */
 	__u32 reason;
-	__u8 towards;	/* 1: the port is the destination's, 0: the source's */
-	__u8 known;	/* 1: the address with that port is one of `addresses` */
+	__u32 ifindex; /* of the device, within its namespace */
+	__u8 towards; /* 1: the port is the destination's, 0: the source's */
+	__u8 known; /* 1: the address with that port is one of `addresses` */
 	__u8 padding[2];
-	char device[16];
+};
+
+struct dropped {
+	__u64 packets;
+	char device[16]; /* set by the CPU that saw the first of them */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct drop);
-	__type(value, __u64);
+	__type(value, struct dropped);
 } drops SEC(".maps");
 
 /* A bit for each port, in host order. */
@@ -43,10 +57,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } ports SEC(".maps");
-
-struct address {
-	__u8 bytes[16];	/* IPv4 in the first four */
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -76,15 +86,22 @@ static __always_inline int is_ours(__u16 port)
 	return bits && (*bits >> (port % 64) & 1);
 }
 
+static __always_inline int is_known(struct address *address)
+{
+	if (address->words[0] == first_address.words[0] && address->words[1] == first_address.words[1])
+		return 1;
+	return !!bpf_map_lookup_elem(&addresses, address);
+}
+
 /* Reads addresses and ports; 0 unless the packet has this run's IP version and protocol. */
 static __always_inline int parse(struct sk_buff *skb, struct packet *packet)
 {
 	unsigned char *at = skb->head + skb->network_header;
-	__u8 header[V6_HEADER];
-	__u16 pair[2];
+	__u8 header[V6_HEADER + 4];
+	__u8 *pair = header + V6_HEADER;
 	__u32 length;
 
-	/* An IPv4 packet has 28 bytes at least, and what follows it in the buffer is the buffer's own. */
+	/* An IPv4 packet may be shorter; what follows it is the buffer's own memory. */
 	if (bpf_probe_read_kernel(header, sizeof(header), at))
 		return 0;
 	if (header[0] >> 4 != ip_version)
@@ -95,17 +112,18 @@ static __always_inline int parse(struct sk_buff *skb, struct packet *packet)
 		__builtin_memcpy(packet->source.bytes, header + 12, 4);
 		__builtin_memcpy(packet->destination.bytes, header + 16, 4);
 		length = (header[0] & 15) * 4;
+		if (length == 20)
+			pair = header + 20;
+		else if (bpf_probe_read_kernel(pair, 4, at + length))
+			return 0;
 	} else {
 		if (header[6] != ip_protocol)
 			return 0;
 		__builtin_memcpy(packet->source.bytes, header + 8, 16);
 		__builtin_memcpy(packet->destination.bytes, header + 24, 16);
-		length = V6_HEADER;
 	}
-	if (bpf_probe_read_kernel(pair, sizeof(pair), at + length))
-		return 0;
-	packet->source_port = bpf_ntohs(pair[0]);
-	packet->destination_port = bpf_ntohs(pair[1]);
+	packet->source_port = pair[0] << 8 | pair[1];
+	packet->destination_port = pair[2] << 8 | pair[3];
 	return 1;
 }
 
@@ -117,7 +135,7 @@ static __always_inline void locate(struct sk_buff *skb, struct drop *drop)
 
 	if (device) {
 		drop->netns = device->nd_net.net->ns.inum;
-		bpf_probe_read_kernel_str(drop->device, sizeof(drop->device), device->name);
+		drop->ifindex = device->ifindex;
 		return;
 	}
 	socket = skb->sk;
@@ -135,44 +153,53 @@ static __always_inline __u64 packets(struct sk_buff *skb)
 	return segments ? segments : 1;
 }
 
-static __always_inline void add(struct drop *drop, __u64 more)
+static __always_inline void add(struct drop *drop, struct sk_buff *skb)
 {
-	__u64 *number;
+	struct dropped begun = { .packets = packets(skb) }, *found;
+	struct net_device *device;
+	__u64 *missed;
 	__u32 first = 0;
 
-	number = bpf_map_lookup_elem(&drops, drop);
-	if (!number) {
-		if (!bpf_map_update_elem(&drops, drop, &more, BPF_NOEXIST))
+	found = bpf_map_lookup_elem(&drops, drop);
+	if (!found) {
+		device = skb->dev;
+		if (device)
+			bpf_probe_read_kernel_str(begun.device, sizeof(begun.device), device->name);
+		if (!bpf_map_update_elem(&drops, drop, &begun, BPF_NOEXIST))
 			return;
 		/* Another CPU was faster, or there is no room. */
-		number = bpf_map_lookup_elem(&drops, drop);
-		if (!number)
-			number = bpf_map_lookup_elem(&uncounted, &first);
+		found = bpf_map_lookup_elem(&drops, drop);
 	}
-	if (number)
-		*number += more;
+	if (found) {
+		found->packets += begun.packets;
+		return;
+	}
+	missed = bpf_map_lookup_elem(&uncounted, &first);
+	if (missed)
+		*missed += begun.packets;
 }
 
 /* The arguments are skb, location and reason, the last one since Linux 5.17. */
 SEC("tp_btf/kfree_skb")
 int count_drop(__u64 *arguments)
 {
-	struct sk_buff *skb = (struct sk_buff *)arguments[0];
 	__u32 reason = arguments[2];
-	struct packet packet = {};
-	struct drop drop = {};
+	struct sk_buff *skb;
 
 	if (reason < CORE_REASONS && ignored[reason])
 		return 0;
+	skb = (struct sk_buff *)arguments[0];
+	struct packet packet = {};
+
 	if (!parse(skb, &packet))
 		return 0;
-	drop.towards = is_ours(packet.destination_port);
+	struct drop drop = { .reason = reason, .towards = is_ours(packet.destination_port) };
+
 	if (!drop.towards && !is_ours(packet.source_port))
 		return 0;
-	drop.reason = reason;
-	drop.known = !!bpf_map_lookup_elem(&addresses, drop.towards ? &packet.destination : &packet.source);
+	drop.known = is_known(drop.towards ? &packet.destination : &packet.source);
 	locate(skb, &drop);
-	add(&drop, packets(skb));
+	add(&drop, skb);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ typedef struct {
 
 struct net_device {
 	char name[16];
+	int ifindex;
 	possible_net_t nd_net;
 };
 

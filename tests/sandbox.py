@@ -26,6 +26,7 @@ _NUMBERS: dict[str, tuple[int, int | None]] = {
     "accept4": (288, 242),
     "ppoll": (271, 73),
     "epoll_pwait": (281, 22),
+    "bpf": (321, 280),
     "recvmmsg": (299, 243),
     "sendmmsg": (307, 269),
     "io_uring_setup": (425, 425),

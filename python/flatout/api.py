@@ -344,7 +344,7 @@ def find(
             trial = msgspec.structs.replace(trial, warmup_s=max(trial.warmup_s, lead_s))
         try:
             as_trial = AsTrial(share_cpus=sharing, slow_after_ns=search.goal.p99_ns)
-            result = analysis.explained(run(trial, on_run, stop, as_trial=as_trial))
+            result = run(trial, on_run, stop, as_trial=as_trial)
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result
@@ -362,6 +362,7 @@ def find(
         stop=stop.is_set,
         opening_s=lambda load: streams.opening_s(at(load, 1.0)),
         progress=progress,
+        explain=analysis.explained,
     )
     found = find_limit(
         scenario,

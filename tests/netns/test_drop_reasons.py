@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 import pytest
-from test_causes import (
+from provoking import (
     BUSY,
     LOAD,
     PORT,
@@ -17,11 +18,11 @@ from test_causes import (
     count,
     first,
     loaded,
-    net,
     running,
     serving,
     undisturbed,
     unexplained,
+    with_own_addresses,
 )
 
 import flatout
@@ -30,8 +31,12 @@ from conftest import Cli, Net, until_good
 from flatout.host import drops
 
 pytestmark = pytest.mark.root
-__all__ = ["net"]
 EVERY_TENTH = "numgen inc mod 10 0 counter drop;"
+
+
+@pytest.fixture
+def net(net: Net) -> Net:
+    return with_own_addresses(net)
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +46,11 @@ def _permitted() -> None:
     reader.stop()
     if reader.blind:
         pytest.skip(reader.blind)
+
+
+def closed(cli: Cli, net: Net, target: str) -> flatout.LoadResult:
+    """A run whose ledger closes; on a busy machine the sample that begins it may come late."""
+    return until_good(lambda: loaded(cli, net, target), lambda run: unexplained(run) <= 0.02)
 
 
 def wall(net: Net, cli: Cli, nft: str, namespace: str, chain: str) -> None:
@@ -60,7 +70,7 @@ def test_a_packet_filter_is_exact(net: Net, cli: Cli, peer: Callable[[str], str]
     port, where = ("dport", net.right) if direction == "requests" else ("sport", net.left)
     wall(net, cli, peer("nft"), where, f"type filter hook input priority 0; udp {port} {PORT} {EVERY_TENTH}")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "firewall", run.findings
     assert count(run, "firewall") == pytest.approx(run.outcomes.sent / 10, rel=0.02)
     (line,) = [line for line in run.ledger.lines if line.place == "firewall"] if run.ledger else []
@@ -71,11 +81,12 @@ def test_a_packet_filter_is_exact(net: Net, cli: Cli, peer: Callable[[str], str]
 def test_a_filter_that_makes_sending_fail_is_not_counted_twice(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
     chain = f"type filter hook output priority 0; udp dport {PORT} {EVERY_TENTH}"
     wall(net, cli, peer("nft"), net.left, chain)
-    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
+    # What was sent is lost elsewhere, so that there is something that could be blamed on the filter.
+    with running(net.right, SLOW, net.right_v4, PORT, 1 << 20, 0, 0):
         run = loaded(cli, net, f"{net.right_v4}:{PORT}")
-    assert run.unsent_because.get("send_failed", 0) + run.outcomes.lost > 0
+    assert run.unsent_because["send_failed"] > 0.08 * run.outcomes.planned, run.unsent_because
+    assert run.outcomes.lost > 0
     assert lines(run, "firewall") == [], run.ledger
-    assert run.outcomes.lost == 0, run.ledger
 
 
 def test_a_filter_before_ip(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
@@ -85,7 +96,7 @@ def test_a_filter_before_ip(net: Net, cli: Cli, peer: Callable[[str], str]) -> N
     rules.write_text(f"table netdev wall {{ chain in {{ {hook} {drop} }}\n}}\n")
     net.run(net.left, peer("nft"), "-f", rules)
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert count(run, "firewall") > 0.25 * run.outcomes.sent
 
 
@@ -93,7 +104,7 @@ def test_a_filter_before_ip(net: Net, cli: Cli, peer: Callable[[str], str]) -> N
 def test_an_unresolved_neighbour(net: Net, cli: Cli, version: int) -> None:
     nobody = net.left_v4[:-1] + "200" if version == 4 else "fd00:99::200"
     target = f"{nobody}:{PORT}" if version == 4 else f"[{nobody}]:{PORT}"
-    run = loaded(cli, net, target)
+    run = closed(cli, net, target)
     assert first(run).name == "neighbour", run.findings
     asked = "ARP" if version == 4 else "neighbour discovery"
     assert f"The next hop {nobody} does not answer {asked} on eth0" in first(run).sentence
@@ -108,7 +119,7 @@ def test_the_reverse_path_filter(net: Net, cli: Cli) -> None:
     net.run(net.left, "ip", "neighbour", "add", net.right_v4, "lladdr", at, "dev", "eth0")
     net.run(net.right, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "reverse path filter", run.findings
     (line,) = lines(run, "reverse_path")
     assert line == ("the target's network namespace", pytest.approx(run.outcomes.lost, rel=0.02))
@@ -121,7 +132,7 @@ def test_a_reason_that_no_counter_tells(net: Net, cli: Cli) -> None:
         net.run(one, "ip", "neighbour", "add", address, "lladdr", at, "dev", "eth0")
     net.run(net.right, "ip", "address", "add", f"{net.left_v4}/32", "dev", "lo")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "dropped by the kernel", run.findings
     ((where, number),) = lines(run, "dropped_by_kernel")
     assert where.endswith(", eth0 of the target's network namespace")
@@ -135,9 +146,9 @@ def test_a_queue_that_drops_what_it_had_accepted(net: Net, cli: Cli, peer: Calla
     net.run(net.left, tc, "qdisc", "add", "dev", "eth0", "root", "handle", "1:", "tbf", *shape)
     net.run(net.left, tc, "qdisc", "add", "dev", "eth0", "parent", "1:", "pfifo_head_drop", "limit", "10")
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        run = until_good(lambda: loaded(cli, net, f"{net.right_v4}:{PORT}"), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     ((where, number),) = lines(run, "qdisc")
-    assert where == "eth0 of this host's network namespace"
+    assert where == "eth0 (tbf)"
     assert number == pytest.approx(run.outcomes.lost, rel=0.02)
 
 
@@ -169,7 +180,7 @@ def test_a_filter_of_a_router_between(net: Net, cli: Cli, router: str, peer: Cal
     wall(net, cli, peer("nft"), router, f"type filter hook forward priority 0; udp dport {PORT} {EVERY_TENTH}")
     target = net.left_v4.rpartition(".")[0].replace("10.97.", "10.98.") + f".2:{PORT}"
     with serving(cli, net.right, target):
-        run = until_good(lambda: loaded(cli, net, target), lambda run: unexplained(run) <= 0.02)
+        run = closed(cli, net, target)
     assert first(run).name == "firewall", run.findings
     inode = int(net.run(router, "stat", "-Lc", "%i", "/proc/self/ns/net"))
     assert lines(run, "firewall") == [
@@ -177,14 +188,28 @@ def test_a_filter_of_a_router_between(net: Net, cli: Cli, router: str, peer: Cal
     ]
 
 
+def test_the_program_leaves_out_what_the_socket_counts() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as full,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        full.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        full.bind(("127.0.0.1", 0))
+        reader = drops.DropReader([(ip_address("127.0.0.1"), full.getsockname()[1])], stream=False)
+        for _ in range(100):
+            sender.sendto(b"datagram", full.getsockname())
+        assert struct.unpack("9I", full.getsockopt(socket.SOL_SOCKET, 55, 36))[8] > 50, "SO_MEMINFO has its drops"
+        assert reader.read() == {}
+        reader.stop()
+        assert reader.read() is None
+
+
 def test_a_full_receive_buffer_is_not_counted_twice(net: Net, cli: Cli) -> None:
     with running(net.right, SLOW, net.right_v4, PORT, 4096, 60, 0):
-        run = loaded(cli, net, f"{net.right_v4}:{PORT}")
+        run = closed(cli, net, f"{net.right_v4}:{PORT}")
     assert count(run, "receive_buffer") > 0.9 * run.outcomes.lost
     assert lines(run, "dropped_by_kernel") == []
-    assert count(run, "receive_buffer") + count(run, "unread") + (unexplained(run) * run.outcomes.lost) == (
-        pytest.approx(run.outcomes.lost)
-    )
+    assert count(run, "receive_buffer") + count(run, "unread") + count(run, "application") == run.outcomes.lost
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -216,22 +241,33 @@ def test_connections_whose_handshakes_are_filtered(net: Net, cli: Cli, peer: Cal
     assert ("firewall", "beside") in {(line.place, line.side) for line in run.ledger.lines} if run.ledger else False
 
 
-def test_without_privileges_the_ledger_says_why_it_is_blind(net: Net, cli: Cli, peer: Callable[[str], str]) -> None:
+NOBODY = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")
+BLIND = {
+    "nobody": ({"through": NOBODY}, "not permitted to load BPF programs: needs root, or CAP_BPF and CAP_PERFMON"),
+    "seccomp": ({"refused": {"bpf": "EPERM"}}, "a seccomp filter (a container's profile) forbids bpf()"),
+    "no BPF": ({"refused": {"bpf": "ENOSYS"}}, "this kernel has no BPF, or hides it (ENOSYS)"),
+}
+
+
+@pytest.mark.parametrize("why", BLIND)
+def test_where_it_is_forbidden_the_ledger_says_why(net: Net, cli: Cli, peer: Callable[[str], str], why: str) -> None:
     wall(net, cli, peer("nft"), net.right, f"type filter hook input priority 0; udp dport {PORT} {EVERY_TENTH}")
+    how, words = BLIND[why]
     with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
-        dropping = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups")
-        run = _as_nobody(net, dropping, f"{net.right_v4}:{PORT}")
+        asked = ("load", "echo", f"{net.right_v4}:{PORT}", "--transport", "udp", *LOAD)
+        done = cli.start(*asked, inside=net.left, **how).end()
+    run = flatout.result.files.from_json(done.out)
+    assert isinstance(run, flatout.LoadResult), done.err
     check(run)
-    (line,) = [line for line in run.ledger.lines if line.place == "dropped_by_kernel"] if run.ledger else []
-    assert line.blind == "drop reasons: not permitted to load BPF programs: needs root, or CAP_BPF and CAP_PERFMON"
-    assert line.count is None
     assert run.ledger is not None
-    assert run.ledger.unexplained == run.outcomes.lost > 0
-    assert {finding.name for finding in run.findings} <= BUSY, "no cause is made up"
-
-
-def _as_nobody(net: Net, prefix: tuple[str, ...], target: str) -> flatout.LoadResult:
-    command = (sys.executable, "-m", "flatout", "load", "echo", target, "--transport", "udp", *LOAD)
-    run = flatout.result.files.from_json(net.run(net.left, *prefix, *command))
-    assert isinstance(run, flatout.LoadResult)
-    return run
+    (line,) = [line for line in run.ledger.lines if line.place == "dropped_by_kernel"]
+    assert line.count is None
+    assert line.blind.startswith("drop reasons: ")
+    assert line.blind.endswith(words)
+    if why == "nobody":
+        # The target's namespace is hidden from others too.
+        assert run.ledger.unexplained == run.outcomes.lost > 0
+        assert {finding.name for finding in run.findings} <= BUSY, "no cause is made up"
+    else:
+        # The filter is inferred then.
+        assert count(run, "firewall") > 0

@@ -42,7 +42,9 @@ def sampled(
     if target is not None:
         about = msgspec.structs.replace(ABOUT, namespace="other")
         placement = msgspec.structs.replace(placement, target=about, where="namespace")
+    received = None if target is None else target.pop("received", SENT)
     return Sampled(
+        target_received=received,
         own=growth(own),
         target=None if target is None else growth(target),
         sockets=[SOCKET] if sockets is None else sockets,
@@ -53,9 +55,14 @@ def sampled(
     )
 
 
+def threads(**changes: Any) -> TargetContention:
+    """Threads of the target that have little to do; `changes` replace fields."""
+    quiet = TargetContention(cpu_s=1.0, run_delay_s=0.0, run_delay_share=0.0, busiest_share=0.1, busy_threads=1)
+    return msgspec.structs.replace(quiet, **changes)
+
+
 def contention(**changes: Any) -> Contention:
     """A quiet machine; `changes` replace fields."""
-    threads = TargetContention(cpu_s=1.0, run_delay_s=0.0, run_delay_share=0.0, busiest_share=0.1, busy_threads=1)
     quiet = Contention(
         run_delay_s=0.0,
         involuntary_switches=0,
@@ -67,7 +74,7 @@ def contention(**changes: Any) -> Contention:
         elapsed_s=10.0,
         backlog_drops=0,
         throttled_s=0.0,
-        target=threads,
+        target=threads(),
     )
     return msgspec.structs.replace(quiet, **changes)
 

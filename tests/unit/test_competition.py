@@ -25,7 +25,7 @@ class World:
     """A clock, and how long the target's thread has run and waited."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now_s, self.waited_s = 0.0, 0.0
+        self.now_s, self.waited_s, self.dropped = 0.0, 0.0, 0
         monkeypatch.setattr(competition.time, "monotonic", lambda: self.now_s)
         self.last_cpu, self.ended = 1, []
         monkeypatch.setattr(competition.contention, "sample", lambda _threads: self.sample())
@@ -38,7 +38,7 @@ class World:
         self.competing = Competition(plan)
 
     def sample(self) -> Sample:
-        return Sample({500: (0, round(self.waited_s * 1e9))}, {}, 0.0)
+        return Sample({500: (0, round(self.waited_s * 1e9))}, {}, 0.0, backlog_drops=self.dropped)
 
     def tick(self, t_s: float, waited_s: float) -> None:
         self.now_s += 0.1
@@ -109,3 +109,17 @@ def test_a_wait_explains_as_large_a_share_and_no_larger(share: float, delay: flo
     text = waiting.explains(share, waited(delay), APART)
     assert (text is not None) == reported
     assert text is None or text == f"a thread of chronyd waited {delay:.1%} of the time for a CPU that others held"
+
+
+def test_shares_are_those_of_the_time_in_which_requests_were_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    world.tick(0.1, 0.05)
+    world.competing.sending_ended()
+    for t_s in (0.2, 0.3, 0.4):
+        world.tick(t_s, 0.1)
+        world.competing.sending_ended()
+    world.dropped = 4
+    found = world.competing.end(world.running)
+    assert found.target is not None
+    assert (found.elapsed_s, found.target.run_delay_share) == (pytest.approx(0.1), pytest.approx(0.5))
+    assert found.backlog_drops == 4, "what was dropped since counts too"

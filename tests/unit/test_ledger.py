@@ -87,12 +87,20 @@ def test_unreadable_counters_are_blind_with_their_reason() -> None:
     seen = sampled(sockets=[])._replace(own=ledgers.growth({}, snmp="snmp cannot be read: Permission denied"))
     found = ledger(run(50, contention=ledgers.contention(backlog_drops=None)), seen)
     blind = {line.place: line.blind for line in found.lines if line.blind}
+    places = ("udp_memory", "udp_checksum", "receive_buffer", "firewall", "application")
     assert blind == {
-        "receive_buffer": "snmp cannot be read: Permission denied",
+        **dict.fromkeys(places, "snmp cannot be read: Permission denied"),
         "backlog": "/proc/net/softnet_stat cannot be read",
-        "firewall": "snmp cannot be read: Permission denied",
-        "application": "snmp cannot be read: Permission denied",
     }
+
+
+def test_of_the_other_ip_version_nothing_need_be_read() -> None:
+    denied = {"snmp6": "snmp6 cannot be read: Permission denied"}
+    v6 = sampled({"Ip6InReceives": 50}, sockets=[], version=6)._replace(own=ledgers.growth({}, **denied))
+    blind = {line.place for line in ledger(run(50), v6).lines if line.blind}
+    assert blind == {"udp_memory", "udp_checksum", "receive_buffer", "firewall", "application"}
+    v4 = sampled(sockets=[])._replace(own=ledgers.growth({}, **denied))
+    assert [line.place for line in ledger(run(50), v4).lines if line.blind] == []
 
 
 def test_packets_that_come_in_and_end_nowhere_were_filtered() -> None:
@@ -117,7 +125,7 @@ def test_what_was_read_and_not_answered_is_the_applications() -> None:
 
 
 def test_another_namespace_with_the_same_address_is_not_the_targets() -> None:
-    wrong = {"Ip.InReceives": 50, "Ip.InDelivers": 20, "Udp.RcvbufErrors": 9}
+    wrong = {"Ip.InReceives": 50, "Ip.InDelivers": 20, "Udp.RcvbufErrors": 9, "received": 50}
     found = ledger(run(300), sampled({}, wrong, sockets=dropped(9)))
     assert (found.unexplained, found.sockets) == (300, [])
     blind = {line.place: line.blind for line in found.lines if line.blind}
@@ -139,9 +147,13 @@ def test_an_unresolved_neighbour_has_all_that_was_lost_unless_something_came() -
 
 def test_devices_without_what_the_backlog_dropped() -> None:
     about = ledgers.contention(backlog_drops=30)
-    seen = sampled({"dev.eth0.tx_dropped": 7, "dev.eth1.tx_dropped": 99}, {"dev.eth0.rx_dropped": 50})
+    seen = sampled({"link.eth0.tx_dropped": 7, "link.eth1.tx_dropped": 99}, {"link.eth0.rx_dropped": 50})
     places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
-    assert places == [("device", 7), ("device", 20), ("backlog", 30)]
+    assert places == [("backlog", 30), ("device", 20)]
+    # Over a veth pair both ends count the same packet.
+    seen = sampled({"link.eth0.tx_dropped": 37}, {"link.eth0.rx_dropped": 30})
+    places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
+    assert places == [("backlog", 30), ("device", 7)]
 
 
 def test_unsent_requests_by_reason() -> None:
@@ -184,7 +196,8 @@ COUNTERS = st.dictionaries(
         [
             *("Udp.RcvbufErrors", "Udp.InDatagrams", "Udp.OutDatagrams", "Udp.MemErrors", "Udp.SndbufErrors"),
             *("Ip.InReceives", "Ip.InDelivers", "Ip.ReasmReqds", "conntrack.drop", "TcpExt.IPReversePathFilter"),
-            *("dev.eth0.tx_dropped", "dev.eth0.rx_dropped"),
+            *("link.eth0.tx_dropped", "link.eth0.rx_missed_errors", "link.eth0.rx_otherhost_dropped"),
+            *("qdisc.eth0.tbf.drops", "Ip.OutNoRoutes"),
         ]
     ),
     st.integers(0, 50_000),
@@ -247,6 +260,8 @@ def test_counters_by_the_kernels_names(tmp_path: Path) -> None:
     assert read.values["Udp.RcvbufErrors"] == read.values["dev.eth0.rx_dropped"] == 4
     assert (read.values["TcpExt.ListenOverflows"], read.values["dev.eth0.tx_dropped"]) == (2, 3)
     assert (read.values["conntrack.drop"], read.values["conntrack.early_drop"]) == (16, 1)
+    assert counters.conntrack_entries(proc(tmp_path)) == 5
+    assert counters.conntrack_entries(tmp_path / "none") is None
 
 
 def test_only_what_grew_is_kept(tmp_path: Path) -> None:
@@ -349,11 +364,17 @@ def test_without_a_routing_table_there_is_no_route(tmp_path: Path, missing: str)
 @pytest.mark.parametrize(
     ("warmup_s", "ticks", "began"),
     [
+        (1.0, [-0.5, -0.0019, 0.001, 0.2], 2),
         (1.0, [-0.5, 0.001, 0.2], 2),
         (1.0, [-0.5, 1.5], 1),
         (0.0, [0.1], 1),
     ],
-    ids=["on the tick at which counting begins", "too late for that", "without a warm-up"],
+    ids=[
+        "just before counting begins",
+        "on the tick at which counting begins",
+        "too late for that",
+        "without a warm-up",
+    ],
 )
 def test_counting_begins_with_the_nearest_sample(
     monkeypatch: pytest.MonkeyPatch, warmup_s: float, ticks: list[float], began: int
@@ -366,6 +387,7 @@ def test_counting_begins_with_the_nearest_sample(
         placement=Placement(where="elsewhere"),
         scenario=SimpleNamespace(warmup_s=warmup_s, streams=False),
         one_way=False,
+        message_bytes=48,
         engine=SimpleNamespace(targets=[]),
         endpoint=SimpleNamespace(address=ip_address("127.0.0.1"), scope=0),
         sources=[],

@@ -140,8 +140,10 @@ def test_what_the_target_waited_is_a_share_of_the_time(proc: Path) -> None:
     assert (found.target.run_delay_share, found.target.busiest_share, found.target.busy_threads) == (0.2, 0.25, 1)
     assert (found.run_delay_s, found.involuntary_switches) == (0.005, 3)
     assert (found.steal_s, found.softirq_s) == (0.3, {"0": 0.2, "1": 0.0})
-    # 2 s of work in all, of which this process did 0.5 s and the target 0.5 s.
-    assert found.others_s == pytest.approx(1.0)
+    # 1.5 s of programs in all, of which this process did 0.5 s and the target 0.5 s; the rest are interrupts and steal.
+    assert found.others_s == pytest.approx(0.5)
+    hidden = between(before, after._replace(threads={}), 2.0, **UNKNOWN, hidden=True)
+    assert hidden.others_s is None
 
 
 def test_a_kernel_without_schedstat_and_a_target_that_is_gone_say_nothing(proc: Path, tmp_path: Path) -> None:

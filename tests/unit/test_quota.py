@@ -50,3 +50,26 @@ def test_what_was_taken_is_said() -> None:
     assert taken.throttled_text == "a CPU quota took 0.35 s of CPU time from this process's control group (cpu.max)"
     assert msgspec.structs.replace(taken, throttled_s=0.0).throttled_text == ""
     assert facts.placed(run(1_000)) == ""
+
+
+def test_the_groups_of_another_process_without_those_of_this_one(tmp_path: Path) -> None:
+    stat = "throttled_usec {}\n"
+    groups = {"pod__box": stat.format(250_000), "pod__db": stat.format(700_000), "pod": stat.format(1_000_000)}
+    assert made(tmp_path, "0::/pod/box\n", **groups) == pytest.approx(1.25)
+    for pid, group in ((7, "/pod/db"), (8, "/pod/db"), (9, "/pod/box"), (10, "/../elsewhere")):
+        (tmp_path / f"proc/{pid}").mkdir()
+        (tmp_path / f"proc/{pid}/cgroup").write_text(f"0::{group}\n", encoding="ascii")
+
+    def apart(*pids: int) -> float | None:
+        return quota.throttled_apart_s(pids, tmp_path / "proc", tmp_path / "sys")
+
+    assert apart(7, 8) == pytest.approx(0.7)
+    assert (apart(9), apart(10), apart(11)) == (None, None, None)
+
+
+def test_version_1_of_another_process(tmp_path: Path) -> None:
+    stat = "throttled_time 500000000\n"
+    made(tmp_path, "1:cpu,cpuacct:/box\n", cpu__box=stat, cpu__db=stat)
+    (tmp_path / "proc/7").mkdir()
+    (tmp_path / "proc/7/cgroup").write_text("1:cpu,cpuacct:/db\n", encoding="ascii")
+    assert quota.throttled_apart_s([7], tmp_path / "proc", tmp_path / "sys") == pytest.approx(0.5)

@@ -123,6 +123,8 @@ counters! {
         timed_out: u64,
         /// Of these: this host had no port, descriptor, memory or permission for it.
         local: u64,
+        /// Of the local ones: no port was left (EADDRNOTAVAIL).
+        no_port: u64,
         /// Cut off by the far end after they stood.
         reset: u64,
         /// Ended by the far end after they stood.

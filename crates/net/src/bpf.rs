@@ -4,9 +4,11 @@
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
 mod btf;
+mod drain;
 mod driver;
 mod drops;
 mod obstacle;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +21,7 @@ use btf::KernelTypes;
 pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
 pub use obstacle::{BpfError, Obstacle};
+pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};
 
 /// The bytes of an object of `bpf/`, aligned as its parser needs them.
 macro_rules! object {
@@ -79,6 +82,14 @@ impl Loaded {
 
     fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<HashMap<MapData, K, V>, BpfError> {
         self.take(name)?.try_into().map_err(|error: MapError| BpfError::of(&error))
+    }
+
+    /// A hash of which the kernel drops what was used longest ago.
+    fn lru_hash(&mut self, name: &str) -> Result<MapData, BpfError> {
+        match self.take(name)? {
+            Map::LruHashMap(data) => Ok(data),
+            _ => Err(BpfError::absent(name)),
+        }
     }
 
     fn per_cpu_hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<PerCpuHashMap<MapData, K, V>, BpfError> {

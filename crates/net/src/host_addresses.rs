@@ -78,9 +78,10 @@ fn note(entry: &libc::ifaddrs, found: &mut BTreeMap<u32, Device>) {
         libc::AF_INET => {
             let sent_to_all = entry.ifa_flags & libc::IFF_BROADCAST as u32 != 0 && !entry.ifa_ifu.is_null();
             // SAFETY: a device with this flag has a broadcast address there, of the same family.
-            let broadcast = sent_to_all.then(|| unsafe { v4(entry.ifa_ifu) });
+            let broadcast =
+                sent_to_all.then(|| v4(unsafe { entry.ifa_ifu.cast::<libc::sockaddr_in>().read_unaligned() }));
             // SAFETY: as above.
-            let address = IpAddr::V4(unsafe { v4(entry.ifa_addr) });
+            let address = IpAddr::V4(v4(unsafe { entry.ifa_addr.cast::<libc::sockaddr_in>().read_unaligned() }));
             device.addresses.push(HostAddress { address, broadcast });
         }
         libc::AF_INET6 => {
@@ -92,13 +93,9 @@ fn note(entry: &libc::ifaddrs, found: &mut BTreeMap<u32, Device>) {
     }
 }
 
-/// The address in a sockaddr_in.
-///
-/// # Safety
-/// `at` points to one.
-unsafe fn v4(at: *const libc::sockaddr) -> Ipv4Addr {
-    // SAFETY: the caller's promise.
-    Ipv4Addr::from(unsafe { (*at.cast::<libc::sockaddr_in>()).sin_addr.s_addr }.to_ne_bytes())
+/// The address in a socket address of IPv4.
+fn v4(at: libc::sockaddr_in) -> Ipv4Addr {
+    Ipv4Addr::from(at.sin_addr.s_addr.to_ne_bytes())
 }
 
 /// The VLAN devices. Errors: the kernel does not tell, as there is no /proc here.

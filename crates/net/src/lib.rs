@@ -36,7 +36,10 @@ mod udp;
 pub use balance::{ClientBits, balance_by_client};
 pub use batch::{Batch, Meta};
 pub use batch_sender::{BatchSender, SendSummary};
-pub use bpf::{BTF_OF_KERNEL, BpfError, DropCounter, DropFilter, DroppedPackets, Obstacle};
+pub use bpf::{
+    BTF_OF_KERNEL, BpfError, DropCounter, DropFilter, DroppedPackets, Obstacle, PortTraffic, Talker, TrafficCounter,
+    WatchedPort,
+};
 pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
 pub use call::CallError;
 pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets};

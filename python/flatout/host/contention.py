@@ -7,7 +7,7 @@ of each CPU, in ticks), /proc/net/softnet_stat (drops). What cannot be read is N
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,22 +18,29 @@ from flatout.result.machine import Contention, TargetContention
 PROC = Path("/proc")
 Number = TypeVar("Number", int, float)
 # Fields of a line of /proc/stat (proc_stat(5)), from user time on: idle and iowait are no work.
-_IDLE, _SOFTIRQ, _STEAL = (3, 4), 6, 7
+_IDLE, _IRQ, _SOFTIRQ, _STEAL = (3, 4), 5, 6, 7
 
 
 class CpuTimes(NamedTuple):
-    """Seconds of one CPU: all work with what was stolen, soft interrupts alone, what was stolen alone."""
+    """Seconds of one CPU: all work with what was stolen, soft interrupts alone, what was stolen alone; interrupts."""
 
     busy: float
     softirq: float
     steal: float
+    irq: float = 0.0
+
+    @property
+    def programs(self) -> float:
+        """What programs used, as far as the kernel counts interrupts apart."""
+        return self.busy - self.softirq - self.steal - self.irq
 
 
 class Sample(NamedTuple):
     """Counters at one moment: of each thread (run ns, wait ns), of each CPU, and this process's CPU seconds.
 
     `backlog_drops`: packets that this host's receive backlogs were too full for; `throttled_s`: what a CPU quota has
-    taken from this process's control group. None where that is not counted.
+    taken from this process's control group, and `target_throttled_s` from the target's where it is another one. None
+    where that is not counted.
     """
 
     threads: dict[int, tuple[int, int]]
@@ -41,9 +48,10 @@ class Sample(NamedTuple):
     own_s: float
     backlog_drops: int | None = None
     throttled_s: float | None = None
+    target_throttled_s: float | None = None
 
 
-def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
+def sample(threads: Sequence[Thread], proc: Path = PROC) -> Sample:
     """Reads the counters now; threads that have ended or are hidden are left out."""
     found = {}
     for thread in threads:
@@ -51,7 +59,14 @@ def sample(threads: Iterable[Thread], proc: Path = PROC) -> Sample:
         if times is not None:
             found[thread.tid] = times
     own = os.times()
-    return Sample(found, _cpus(proc), own.user + own.system, _backlog_drops(proc), quota.throttled_s(proc))
+    return Sample(
+        found,
+        _cpus(proc),
+        own.user + own.system,
+        _backlog_drops(proc),
+        quota.throttled_s(proc),
+        quota.throttled_apart_s(dict.fromkeys(thread.pid for thread in threads), proc) if threads else None,
+    )
 
 
 def _backlog_drops(proc: Path) -> int | None:
@@ -84,7 +99,7 @@ def _cpus(proc: Path) -> dict[int, CpuTimes]:
         if name.startswith("cpu") and name != "cpu" and len(words) > _STEAL:
             ticks = [int(word) for word in words[: _STEAL + 1]]
             busy = sum(ticks) - sum(ticks[field] for field in _IDLE)
-            found[int(name[3:])] = CpuTimes(busy / hertz, ticks[_SOFTIRQ] / hertz, ticks[_STEAL] / hertz)
+            found[int(name[3:])] = CpuTimes(busy / hertz, *(ticks[n] / hertz for n in (_SOFTIRQ, _STEAL, _IRQ)))
     return found
 
 
@@ -97,15 +112,17 @@ def between(
     involuntary_switches: int,
     threads: int,
     inside: bool = False,
+    hidden: bool = False,
 ) -> Contention:
     """What happened between two samples `seconds` apart; the rest is the load threads' own, from the engine.
 
-    `inside`: the target's threads are this process's.
+    `inside`: the target's threads are this process's. `hidden`: they are on this host and cannot be seen, so that it is
+    not known what is another program's.
     """
     pairs = {cpu: (was, after.cpus[cpu]) for cpu, was in before.cpus.items() if cpu in after.cpus}
     target = _target(before, after, seconds)
     known_s = after.own_s - before.own_s + (target.cpu_s if target and not inside else 0.0)
-    busy_s = sum(now.busy - was.busy for was, now in pairs.values())
+    programs_s = sum(now.programs - was.programs for was, now in pairs.values())
     return Contention(
         run_delay_s=None if run_delay_ns is None else run_delay_ns / 1e9,
         involuntary_switches=involuntary_switches,
@@ -113,10 +130,11 @@ def between(
         steal_s=round(sum(now.steal - was.steal for was, now in pairs.values()), 3) if pairs else None,
         softirq_s={str(cpu): round(now.softirq - was.softirq, 3) for cpu, (was, now) in pairs.items()},
         busy_s={str(cpu): round(now.busy - was.busy, 3) for cpu, (was, now) in pairs.items()},
-        others_s=max(round(busy_s - known_s, 3), 0.0) if pairs else None,
+        others_s=max(round(programs_s - known_s, 3), 0.0) if pairs and not hidden else None,
         elapsed_s=round(seconds, 3),
         backlog_drops=_grown_words(before.backlog_drops, after.backlog_drops),
         throttled_s=_grown(before.throttled_s, after.throttled_s),
+        target_throttled_s=_grown(before.target_throttled_s, after.target_throttled_s),
         target=target,
     )
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _WORD = 2**32
+# What another module reads.
+NETLINK = "netlink"
+_CONNTRACK = "stat/nf_conntrack"
 _DEVICE_FIELDS = {2: "rx_errors", 3: "rx_dropped", 10: "tx_errors", 11: "tx_dropped"}
 Values = dict[str, int]
 
@@ -36,22 +39,16 @@ class Growth:
         return self.values.get(name, 0)
 
     def unknown(self, *names: str) -> str:
-        """Why counters are unknown, by their names or sources; empty where all are known."""
-        return next((self.blind[name] for name in names if name in self.blind), "")
+        """Why counters are unknown, themselves or their sources; empty where all are known."""
+        of_all = (part for name in names for part in (name, source_of(name)))
+        return next((self.blind[part] for part in of_all if part in self.blind), "")
 
 
 def read(net: Path) -> Counters:
     """The counters below a directory such as /proc/net."""
-    sources: dict[str, Callable[[str], Values]] = {
-        "snmp": _pairs,
-        "netstat": _pairs,
-        "snmp6": _lines,
-        "dev": _devices,
-        "stat/nf_conntrack": _conntrack,
-    }
     values: Values = {}
     blind: dict[str, str] = {}
-    for name, parse in sources.items():
+    for name, parse in _SOURCES.items():
         try:
             values |= parse((net / name).read_text(encoding="ascii", errors="replace"))
         except FileNotFoundError:
@@ -60,7 +57,7 @@ def read(net: Path) -> Counters:
                 blind[name] = f"{net / name} does not exist"
         except OSError as error:
             blind[name] = f"{net / name} cannot be read: {error.strerror}"
-        except ValueError:
+        except (ValueError, IndexError):
             blind[name] = f"{net / name} is not as this version of flatout knows it"
     return Counters(values, blind)
 
@@ -74,20 +71,42 @@ def tcp_in_use(net: Path) -> int:
         return 0
 
 
+def conntrack_entries(net: Path) -> int | None:
+    """Entries of a namespace's table of tracked connections now (stat/nf_conntrack); None where that is not told."""
+    try:
+        names, row, *_ = (net / _CONNTRACK).read_text(encoding="ascii").splitlines()
+        return int(row.split()[names.split().index("entries")], 16)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def growth(before: Counters, after: Counters) -> Growth:
-    """What changed. A name that the kernel shows only since it was first used counts from 0."""
+    """What changed. A name that the kernel shows only since it was first used counts from 0.
+
+    Nothing of a source counts that could not be read one of both times: all since boot would count as growth.
+    """
     found: Values = {}
     blind = {**before.blind, **after.blind}
     for name, now in after.values.items():
+        if source_of(name) in blind:
+            continue
         grown = grew(before.values.get(name, 0), now)
         if grown is None:
             blind[name] = f"{name} was set back during the run"
         elif grown:
             found[name] = grown
     for name in before.values.keys() - after.values.keys():
-        if before.values[name]:
+        if before.values[name] and source_of(name) not in blind:
             blind[name] = f"{name} vanished during the run"
     return Growth(found, blind)
+
+
+def source_of(name: str) -> str:
+    """The source of a counter, by its name; a source is its own."""
+    table, dot, _ = name.partition(".")
+    if not dot:
+        return name if name in (*_SOURCES, NETLINK) else "snmp6"
+    return _TABLES.get(table, "snmp")
 
 
 def grew(before: int, after: int) -> int | None:
@@ -138,3 +157,19 @@ def _conntrack(text: str) -> Values:
     # The number of entries now, the same in each row, is no counter.
     found.pop("conntrack.entries", None)
     return found
+
+
+_SOURCES: dict[str, Callable[[str], Values]] = {
+    "snmp": _pairs,
+    "netstat": _pairs,
+    "snmp6": _lines,
+    "dev": _devices,
+    _CONNTRACK: _conntrack,
+}
+# The source of each table that is not of snmp.
+_TABLES = {
+    **dict.fromkeys(("TcpExt", "IpExt", "MPTcpExt"), "netstat"),
+    **dict.fromkeys(("qdisc", "ingress", "link"), NETLINK),
+    "dev": "dev",
+    "conntrack": _CONNTRACK,
+}

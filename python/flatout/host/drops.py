@@ -107,7 +107,11 @@ class DropReader:
         try:
             if self._counter.uncounted():
                 self.blind = "there were more different drops than the program has room for"
-            return {DropKey(*row[:5]): row[5] for row in self._counter.counts()}
+            found: Counts = {}
+            for row in self._counter.counts():
+                key = DropKey(*row[:5])
+                found[key] = found.get(key, 0) + row[5]
+            return found
         except BpfError as error:
             self.stop()
             self.blind = str(error.args[1])

@@ -12,7 +12,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,6 +23,7 @@ PROC = Path("/proc")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Where = Literal["here", "namespace", "elsewhere", "hidden", "nobody"]
 _LISTENING = "0A"
+_MOST_DESCRIPTORS = 1 << 14
 # Of the fields behind the name.
 _LAST_CPU = 36
 _OWN_LOAD_THREAD = "flatout-load"
@@ -119,19 +120,34 @@ class BoundSocket(NamedTuple):
 
 def bound(net: Path, address: Address, port: int, *, stream: bool) -> list[BoundSocket]:
     """The sockets bound to the address, or to all addresses; of streams those that listen."""
-    table = "tcp" if stream else "udp"
-    found = []
-    for name in (table, f"{table}6"):
+    return receiving(table(net, {port}, stream=stream).get(port, []), address)
+
+
+Bound = list[tuple[Address, BoundSocket]]
+
+
+def receiving(rows: Bound, address: Address) -> list[BoundSocket]:
+    """Those of a port's sockets that receive what is sent to an address."""
+    return [rows[n][1] for n in receivers_of(address, [at for at, _ in rows])]
+
+
+def table(net: Path, ports: Collection[int], *, stream: bool) -> dict[int, Bound]:
+    """The sockets bound to each of the ports, with their addresses; of streams those that listen. Read once for all."""
+    kind = "tcp" if stream else "udp"
+    found: dict[int, Bound] = {}
+    for name in (kind, f"{kind}6"):
         for line in _read(net / name).splitlines()[1:]:
             words = line.split()
             if len(words) <= 9 or words[9] == "0" or (stream and words[3] != _LISTENING):
                 continue
-            if _is_bound(words[1], address, port):
+            host, _, hex_port = words[1].partition(":")
+            port = int(hex_port, 16)
+            if port in ports:
                 unread = int(words[4].partition(":")[2], 16)
                 drops = None if stream or len(words) <= 12 else int(words[12])
-                found.append(
-                    BoundSocket(int(words[9]), text_of(_address(words[1].partition(":")[0]), port), unread, drops)
-                )
+                at = _address(host)
+                row = BoundSocket(int(words[9]), text_of(at, port), unread, drops)
+                found.setdefault(port, []).append((at, row))
     return found
 
 
@@ -140,31 +156,47 @@ def text_of(address: Address, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def _is_bound(local: str, address: Address, port: int) -> bool:
-    host, _, hex_port = local.partition(":")
-    return int(hex_port, 16) == port and answers_for(_address(host), address)
+def receivers_of(address: Address, bound_to: Sequence[Address]) -> list[int]:
+    """Which of the sockets, by the addresses they are bound to, receive what is sent to an address.
+
+    As the kernel chooses (compute_score in net/ipv4/udp.c): a socket of that very address comes before those of all
+    addresses, and for IPv4 a socket of that family before one of IPv6. Several of one kind share (SO_REUSEPORT).
+    """
+    ranks = [_rank(each, address) for each in bound_to]
+    best = max(ranks, default=0)
+    return [n for n, rank in enumerate(ranks) if rank and rank == best]
 
 
-def answers_for(bound_to: Address, address: Address) -> bool:
-    """Whether a socket bound to one address receives what is sent to the other."""
-    if bound_to.is_unspecified:
-        return True
+def _rank(bound_to: Address, address: Address) -> int:
+    """How well a socket's address fits; 0 where it does not."""
     mapped = bound_to.ipv4_mapped if isinstance(bound_to, ipaddress.IPv6Address) else None
-    return (mapped or bound_to) == address
+    if (mapped or bound_to) == address:
+        return 4 - (mapped is not None)
+    if not bound_to.is_unspecified or (bound_to.version == 4 and address.version == 6):
+        return 0
+    return 2 if bound_to.version == address.version else 1
 
 
 def holders_of(inodes: Iterable[int], pids: Iterable[int], proc: Path = PROC) -> dict[int, int]:
-    """Which of the processes holds each socket, as far as their descriptors may be looked at."""
-    links = {f"socket:[{inode}]": inode for inode in inodes}
+    """Which of the processes holds each socket, as far as their descriptors may be looked at.
+
+    A server opens the sockets at which it listens first: those are not looked for among more than some descriptors.
+    """
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, int] = {}
     for pid in pids:
+        if not wanted:
+            break
         try:
             with os.scandir(proc / str(pid) / "fd") as entries:
-                held = [links[link] for entry in entries if (link := _link(entry.path)) in links]
+                for entry in itertools.islice(entries, _MOST_DESCRIPTORS):
+                    inode = wanted.pop(_link(entry.path), None)
+                    if inode is not None:
+                        found[inode] = pid
+                    if not wanted:
+                        break
         except OSError:
             continue
-        for inode in held:
-            found.setdefault(inode, pid)
     return found
 
 
@@ -253,12 +285,13 @@ def _namespace_of(address: Address, proc: Path) -> Path | None:
         namespace = _link(str(proc / str(pid) / "ns/net"))
         if namespace and namespace not in seen:
             seen.add(namespace)
-            if _has_address(proc / str(pid) / "net", address):
+            if has_address(proc / str(pid) / "net", address):
                 return proc / str(pid) / "net"
     return None
 
 
-def _has_address(net: Path, address: Address) -> bool:
+def has_address(net: Path, address: Address) -> bool:
+    """Whether a network namespace has an address of its own; `net`: its /proc/PID/net."""
     if address.version == 6:
         return any(line.split()[:1] == [address.packed.hex()] for line in _read(net / "if_inet6").splitlines())
     lines = (line.strip() for line in _read(net / "fib_trie").splitlines())

@@ -44,6 +44,7 @@ class Environment:
     opening_s: how long opening the connections of a load takes.
     stop: whether the search is to end now.
     progress: called on every event.
+    explain: adds to a judged trial what explains it.
     """
 
     measure: Callable[[float, float, float, OnRun], LoadResult]
@@ -54,6 +55,7 @@ class Environment:
     opening_s: OpeningTime = no_opening_time
     stop: Callable[[], bool] = lambda: False
     progress: OnSearch = lambda _progress: None
+    explain: Callable[[Trial], Trial] = lambda trial: trial
 
 
 class _Stop(NamedTuple):
@@ -112,7 +114,7 @@ class _SearchRun:
             return self._end_or_raise(error, None)
         evaluation = evaluate_trial(result, self.search.goal, self.environment.share_later_than)
         self._record(step, evaluation)
-        self.trials.append(_trial(result, evaluation, step, self.search))
+        self.trials.append(self.environment.explain(_trial(result, evaluation, step, self.search)))
         self._report(step, finished=self.trials[-1])
         if result.failed_call is not None and result.verdict != "interrupted":
             # It would fail every further trial, too.

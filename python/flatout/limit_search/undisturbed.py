@@ -115,6 +115,6 @@ def _whole(result: LoadResult) -> Undisturbed:
 def others_took(result: LoadResult) -> float:
     """The CPU time that other processes, or other machines of this host, took in a trial, as a share of one CPU."""
     contention = result.contention
-    if contention is None or not contention.others_s or not contention.elapsed_s:
+    if contention is None or contention.others_s is None or not contention.elapsed_s:
         return 0.0
-    return contention.others_s / contention.elapsed_s
+    return (contention.others_s + (contention.steal_s or 0.0)) / contention.elapsed_s

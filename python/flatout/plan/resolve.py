@@ -285,7 +285,7 @@ def _load_plan(
         slow_after_ns=as_trial.slow_after_ns if as_trial else None,
         # Over connections an answer may follow a retransmission, after 200 ms.
         brief_drain=as_trial is not None and not scenario.streams,
-        target_schedstats=[_schedstat(thread) for thread in target_threads] if as_trial else [],
+        target_schedstats=[_schedstat(thread) for thread in target_threads],
         stamps=scenario.stamps == "kernel",
         segmented=scenario.gso,
         log=None if scenario.log is None else Log(path=scenario.log, tcpscaler=scenario.log_format == "tcpscaler"),

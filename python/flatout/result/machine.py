@@ -55,7 +55,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
-    """How the target's threads fared during a run, from the end of the warm-up until the last answer was awaited.
+    """How the target's threads fared during a run, from the end of the warm-up until the last request was due.
 
     `cpu_s` on CPUs and `run_delay_s` waiting for one, over all threads; of the run's time `run_delay_share` is what the
     thread that waited most waited, and `busiest_share` what the busiest one ran. `busy_threads` ran for 2 % of it or
@@ -76,10 +76,12 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     Of the load threads: `run_delay_s`, the time for which they could run and waited for a CPU (null: this kernel
     does not count it), and `involuntary_switches`. Of this host: `steal_s`, the CPU time that the hypervisor gave
     to others, by CPU `busy_s`, the time in which it was not idle, and `softirq_s`, that in soft interrupts, and
-    `others_s`, the CPU time that neither this process nor the target used; all within `elapsed_s`. `backlog_drops`
-    are packets, not only this load's, for which this host's receive backlog was too full
-    (net.core.netdev_max_backlog). `throttled_s` is the CPU time, over all CPUs, that a quota took from this process's
-    control group. `target` is null where the target's threads cannot be read.
+    `others_s`, the CPU time that neither this process nor the target nor interrupts used (null: the target may be
+    here and cannot be seen); all within `elapsed_s`, until the last request was due. `backlog_drops` are packets, not
+    only this load's, for which this host's receive backlog was too full (net.core.netdev_max_backlog). `throttled_s` is
+    the CPU time, over all CPUs, that a quota took from this process's control group, and `target_throttled_s` that of
+    the target's group, where it is another one (null: it is not, or cannot be read). `target` is null where the
+    target's threads cannot be read.
     """
 
     run_delay_s: float | None
@@ -92,6 +94,7 @@ class Contention(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     backlog_drops: int | None = None
     throttled_s: float | None = None
+    target_throttled_s: float | None = None
     target: TargetContention | None = None
 
     @property

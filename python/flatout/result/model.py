@@ -153,9 +153,9 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
     `opened` are attempts: of these `established` succeeded and `failed` did not, among them those that the far end
     `refused`, those without a reply (`timed_out`) and those for which this host had no port, descriptor, memory or
-    permission (`local`). Of the established ones the far end `closed` (in order) or `reset` some before all was asked
-    and answered; `broken` were ended here because of invalid data. `reopened` replaced others. `peak` were open at
-    once, `live` at the end.
+    permission (`local`; of these `no_port`: no port). Of the established ones the far end `closed` (in order) or
+    `reset` some before all was asked and answered; `broken` were ended here because of invalid data. `reopened`
+    replaced others. `peak` were open at once, `live` at the end.
     """
 
     opened: int = 0
@@ -164,6 +164,7 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     refused: int = 0
     timed_out: int = 0
     local: int = 0
+    no_port: int = 0
     reset: int = 0
     closed: int = 0
     broken: int = 0

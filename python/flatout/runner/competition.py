@@ -15,6 +15,8 @@ from flatout.result.machine import Contention, Subintervals
 from flatout.result.model import LoadResult
 
 _TICK_S = 0.05
+# It may be here, and none of its threads is seen. A port that is forwarded is bound by nobody.
+_UNSEEN = ("hidden", "namespace", "nobody")
 # A target that waits for so much of the time is not kept from its CPUs by chance.
 SHARE_FROM = 0.05
 
@@ -28,6 +30,7 @@ class Competition:
         self._workers = plan.engine.workers
         self._inside = any(thread.pid == os.getpid() for thread in self._threads)
         self._stolen_s = describe.stolen_s()
+        self._sent: tuple[float, contention.Sample] | None = None
         self._start()
 
     def _start(self) -> None:
@@ -39,7 +42,7 @@ class Competition:
 
         `t_s`: time since the counted beginning. The last sample before that is where the run's own count begins.
         """
-        if t_s >= 0 or not self._threads or time.monotonic() - self._began_s < _TICK_S:
+        if t_s >= 0 or self._sent or not self._threads or time.monotonic() - self._began_s < _TICK_S:
             return
         waited = self._since(None, 0).target
         if waited and waited.run_delay_share > SHARE_FROM and not self.placement.shared_cpus and self._meets():
@@ -49,6 +52,11 @@ class Competition:
                 running.share_cpus()
                 self.placement = shared
         self._start()
+
+    def sending_ended(self) -> None:
+        """Nothing is due any more: what happens to CPUs from now on is of no interest. Called as often as you like."""
+        if self._sent is None:
+            self._sent = (time.monotonic(), contention.sample(self._threads))
 
     def _meets(self) -> bool:
         """Whether a thread of the target is on a load thread's CPU; else it waited for others."""
@@ -67,15 +75,22 @@ class Competition:
         return self._since(*running.contention())
 
     def _since(self, run_delay_ns: int | None, involuntary_switches: int) -> Contention:
-        """What happened since the last start; the arguments are the load threads' own, from the engine."""
+        """What happened since the last start; the arguments are the load threads' own, from the engine.
+
+        Answers may be awaited for longer than requests were sent: shares of time are those of the sending.
+        """
+        now = contention.sample(self._threads)
+        ended_s, sent = self._sent or (time.monotonic(), now)
         return contention.between(
             self._before,
-            contention.sample(self._threads),
-            time.monotonic() - self._began_s,
+            # What the host dropped is counted until the last answer was awaited, as all drops are.
+            sent._replace(backlog_drops=now.backlog_drops),
+            ended_s - self._began_s,
             run_delay_ns=run_delay_ns,
             involuntary_switches=involuntary_switches,
             threads=self._workers,
             inside=self._inside,
+            hidden=not self._threads and self.placement.where in _UNSEEN,
         )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from flatout.host.counters import Growth
 from flatout.result.ledger import Ledger, LedgerLine, Place, TargetSocket
 from flatout.result.model import LoadResult, Outcomes
-from flatout.runner import drop_reasons
+from flatout.runner import devices, drop_reasons, queues
 from flatout.runner.counters import Sampled
+from flatout.runner.places import Counted
 
 # Why requests were not sent, by the engine's words.
 _UNSENT: dict[str, tuple[Place, str]] = {
@@ -43,30 +43,24 @@ _V6_ENDS = (
 )
 # More datagrams than this, for each one sent and in all, are not this run's.
 _OTHERS, _FEW = 1.01, 20
+# So many targets are named in one line.
+_NAMED = 3
 # Counters that findings look at, beside those of the lines.
 _KEPT = (
     *("Udp.", "Udp6", "TcpExt.Listen", "TcpExt.Syncookies", "TcpExt.TCPReqQ", "TcpExt.TCPMemory", "TcpExt.TCPAbort"),
+    *("qdisc.", "ingress.", "link.", "nft."),
     *("TcpExt.TCPTimeWaitOverflow", "TcpExt.IPReversePathFilter", "Tcp.RetransSegs", "Tcp.AttemptFails", "conntrack."),
     *(
         "Ip.OutDiscards",
         "Ip.OutNoRoutes",
         "Ip.In",
         "Ip6In",
+        "Ip6OutNoRoutes",
         "IpExt.InNoRoutes",
         "Tcp.ActiveOpens",
         "TcpExt.TCPTimeouts",
     ),
 )
-
-
-class Counted(NamedTuple):
-    """What one place counted; None: blind."""
-
-    place: Place
-    number: int | None
-    where: str
-    source: str
-    blind: str = ""
 
 
 def close(result: LoadResult, sampled: Sampled) -> Ledger:
@@ -80,13 +74,23 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
     return Ledger(
         sent=outcomes.sent,
         lost=lost,
-        lines=[*_unsent(result), *lines, *_events(result, sampled)],
+        lines=[*_unsent(result), *lines, *_not_looked_at(sampled), *_events(result, sampled)],
         unexplained=remaining,
         sockets=sampled.sockets,
         surroundings=sampled.surroundings,
         counters=_kept(sampled),
+        target_namespace="same" if sampled.here else "other" if sampled.target else None,
         longest_wait_ns=max(waits, default=None),
     )
+
+
+def _not_looked_at(sampled: Sampled) -> list[LedgerLine]:
+    """What is lost on the way to further targets may be at places that are not read."""
+    others = sampled.not_looked_at
+    if not others:
+        return []
+    named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    return [LedgerLine(side="lost", place="device", count=None, blind=f"devices and counters of {named} are not read")]
 
 
 def _lost(result: LoadResult, sampled: Sampled, lost: int | None) -> tuple[list[LedgerLine], int | None]:
@@ -109,8 +113,8 @@ def _is_another(result: LoadResult, sampled: Sampled) -> bool:
     """Whether the namespace is not the target's but has the same address: it received less than was answered."""
     if sampled.target is None or result.scenario.streams:
         return False
-    received = sampled.target["Ip.InReceives" if sampled.version == 4 else "Ip6InReceives"]
-    return received < (result.outcomes.received or result.outcomes.answered)
+    received = sampled.target_received
+    return received is not None and received < (result.outcomes.received or result.outcomes.answered)
 
 
 def _unsent(result: LoadResult) -> Iterator[LedgerLine]:
@@ -144,8 +148,8 @@ def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     yield Counted("own_receive_buffer", result.own_drops, "this generator's sockets", "SO_MEMINFO")
     if result.scenario.streams:
         return
-    yield from _at_sockets(result, sampled)
-    yield from _at_protocol(sampled)
+    yield from _at_target(result, sampled)
+    yield from queues.places(result, sampled)
     yield from _neighbour(result, sampled)
     yield from _at_devices(result, sampled)
     yield from _at_network_layer(result, sampled)
@@ -168,27 +172,52 @@ def _at_end(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
         yield _application(result, sampled)
 
 
-def _at_sockets(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
-    """The target's receive buffers, and what lies in them unread."""
-    counted = result.receiver
+def _at_target(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
+    """The target's receive buffers and what lies in them unread, and what UDP itself dropped there."""
+    counted, at_target = result.receiver, sampled.at_target
     if counted is not None:
         yield Counted("receive_buffer", counted.lost_in_kernel, "the receiver's sockets", "the receiver's own counters")
-        return
-    at_target = sampled.at_target
-    if at_target is None:
+    elif at_target is None:
         yield Counted("receive_buffer", None, "", "", _ELSEWHERE if sampled.placement.where == "elsewhere" else _UNSEEN)
-        return
+    else:
+        yield from _at_sockets(result, sampled, at_target)
+    if at_target is not None and at_target is not sampled.own:
+        # Where they are one, the generator's own full send buffer counts there too, as often as it tries again.
+        where = "the target's network namespace"
+        lost_way = "Ip.OutNoRoutes" if sampled.version == 4 else "Ip6OutNoRoutes"
+        yield Counted("answer_no_route", at_target[lost_way], where, lost_way)
+        # A queue's drops count there too.
+        number = max(_not_sent(at_target, sampled) - queues.dropped(at_target), 0)
+        blind = at_target.unknown(_udp(sampled, "SndbufErrors"))
+        yield Counted("answer_send_buffer", None if blind else number, where, "Udp SndbufErrors", blind)
+
+
+def _at_sockets(result: LoadResult, sampled: Sampled, at_target: Growth) -> Iterator[Counted]:
+    """Drops at the target's sockets. The kernel counts all kinds in one number a socket (sk_drops)."""
+    where = "the target's network namespace"
+    full = at_target[_udp(sampled, "RcvbufErrors")] - (result.own_drops if at_target is sampled.own else 0)
+    memory, checksum = (at_target[_udp(sampled, name)] for name in ("MemErrors", "InCsumErrors"))
+    # Of a short datagram the kernel knows that before it looks for a socket.
+    all_wrong = checksum
+    blind = at_target.unknown(_udp(sampled, "RcvbufErrors"))
     seen = [each for each in sampled.sockets if each.drops is not None]
-    for each in seen:
-        yield Counted("receive_buffer", each.drops, each.name, "drops of the socket")
+    if seen:
+        other = max(sum(each.drops or 0 for each in seen) - max(full, 0), 0)
+        memory = min(memory, other)
+        checksum = min(checksum, other - memory)
+    yield Counted("udp_memory", None if blind else memory, where, "Udp MemErrors (net.ipv4.udp_mem)", blind)
+    yield Counted("udp_checksum", None if blind else checksum, where, "Udp InCsumErrors", blind)
     if not seen:
-        own = result.own_drops if at_target is sampled.own else 0
-        number = max(at_target[_udp(sampled, "RcvbufErrors")] - own, 0)
         where = "sockets of the target's network namespace"
-        blind = at_target.unknown("snmp", "Udp.RcvbufErrors")
-        yield Counted("receive_buffer", None if blind else number, where, "Udp RcvbufErrors", blind)
+        yield Counted("receive_buffer", None if blind else max(full, 0), where, "Udp RcvbufErrors", blind)
+    other = memory + checksum
+    for each in seen:
+        taken = min(each.drops or 0, other)
+        other -= taken
+        yield Counted("receive_buffer", (each.drops or 0) - taken, each.name, "drops of the socket")
     for each in seen:
         yield Counted("unread", _unread(each, sampled), each.name, "bytes in the receive buffer")
+    yield Counted("udp_checksum", None if blind else all_wrong - checksum, where, "Udp InCsumErrors before any socket")
 
 
 def _unread(socket: TargetSocket, sampled: Sampled) -> int:
@@ -197,17 +226,10 @@ def _unread(socket: TargetSocket, sampled: Sampled) -> int:
     return (socket.unread_bytes or 0) // charge if charge else 0
 
 
-def _at_protocol(sampled: Sampled) -> Iterator[Counted]:
-    at_target = sampled.at_target
-    if at_target is None:
-        return
-    where = "the target's network namespace"
-    yield Counted("udp_memory", at_target[_udp(sampled, "MemErrors")], where, "Udp MemErrors (net.ipv4.udp_mem)")
-    yield Counted("udp_checksum", at_target[_udp(sampled, "InCsumErrors")], where, "Udp InCsumErrors")
-    if at_target is sampled.own:
-        # The generator's own full send buffer counts there too; it tries again, and how often is not known.
-        return
-    yield Counted("answer_send_buffer", at_target[_udp(sampled, "SndbufErrors")], where, "Udp SndbufErrors")
+def _not_sent(at_target: Growth, sampled: Sampled) -> int:
+    """Answers that were not sent for want of a buffer. A program that tries again counts as often as it tries."""
+    read, sent, errors = (at_target[_udp(sampled, name)] for name in ("InDatagrams", "OutDatagrams", "SndbufErrors"))
+    return errors if at_target.unknown(_udp(sampled, "InDatagrams")) else min(errors, max(read - sent, 0))
 
 
 def _neighbour(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
@@ -221,17 +243,21 @@ def _neighbour(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
 
 
 def _at_devices(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
-    """The devices' own drops, without those of the backlog, which some devices count too."""
+    """The backlog, and the devices' own drops without it: both ends of a veth pair count what the backlog dropped."""
     backlog = result.contention.backlog_drops if result.contention else None
-    device = sampled.surroundings.device
-    if device:
-        number = _device(sampled.own, device)
-        yield Counted("device", number, _device_name(sampled), "/proc/net/dev")
+    # Of one-way messages to another host nothing comes in here.
+    away = result.one_way and sampled.at_target is None
+    if away:
+        backlog = 0
+    else:
+        blind = "" if backlog is not None else "/proc/net/softnet_stat cannot be read"
+        yield Counted("backlog", backlog, "this host, all programs", "/proc/net/softnet_stat, column 2", blind)
+    if sampled.surroundings.device:
+        one = [sampled.surroundings.device]
+        yield from devices.places(sampled.own, one, _device_name(sampled), elsewhere=backlog or 0, only_sending=away)
     if sampled.target is not None:
-        rest = max(sum(_device(sampled.target, name) for name in _devices(sampled.target)) - (backlog or 0), 0)
-        yield Counted("device", rest, "devices of the target's network namespace", "/proc/net/dev there")
-    blind = "" if backlog is not None else "/proc/net/softnet_stat cannot be read"
-    yield Counted("backlog", backlog, "this host, all programs", "/proc/net/softnet_stat, column 2", blind)
+        where = "devices of the target's network namespace"
+        yield from devices.places(sampled.target, devices.names(sampled.target), where, elsewhere=backlog or 0)
 
 
 def _device_name(sampled: Sampled) -> str:
@@ -239,19 +265,12 @@ def _device_name(sampled: Sampled) -> str:
     return f"{sampled.surroundings.device}{'' if up or up is None else ' (down, or without a carrier)'}"
 
 
-def _device(growth: Growth, name: str) -> int:
-    return sum(growth[f"dev.{name}.{what}"] for what in ("rx_dropped", "rx_errors", "tx_dropped", "tx_errors"))
-
-
-def _devices(growth: Growth) -> list[str]:
-    names = {name[4:].rpartition(".")[0] for name in growth.values if name.startswith("dev.")}
-    # Loopback counts what the backlog dropped.
-    return sorted(names - {"lo"})
-
-
 def _at_network_layer(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """Connection tracking, reverse path filter and firewall, of the target's namespace and of this one."""
     spaces = [(sampled.own, "own", "this host's network namespace")]
+    if result.one_way and sampled.at_target is None and sampled.drops is None:
+        # Of one-way messages to another host nothing comes in here, and these counters are of what comes in.
+        return
     if sampled.target is not None:
         spaces.insert(0, (sampled.target, "target", "the target's network namespace"))
     for growth, space, where in spaces:
@@ -263,18 +282,22 @@ def _at_network_layer(result: LoadResult, sampled: Sampled) -> Iterator[Counted]
             filtered = drop_reasons.filtered(sampled.drops, space, result.unsent_because)
             conntrack = min(conntrack, filtered)
             reverse, source = drop_reasons.reverse_path(sampled.drops, space), drop_reasons.SOURCE.format("IP_RPFILTER")
-        yield Counted("conntrack", conntrack, where, "/proc/net/stat/nf_conntrack drop")
+        blind = growth.unknown("conntrack.drop")
+        yield Counted("conntrack", None if blind else conntrack, where, "/proc/net/stat/nf_conntrack drop", blind)
         yield Counted("reverse_path", reverse, where, source)
         if filtered is not None:
             number, source = filtered - conntrack, drop_reasons.SOURCE.format("NETFILTER_DROP")
             yield Counted("firewall", number, where, source)
         else:
             yield _inferred_filter(growth, sampled.version, conntrack + reverse, where)
+            source = "TCA_STATS2 drops of ingress"
+            yield Counted("dropped_by_kernel", queues.filtered(growth), f"TC_INGRESS, {where}", source)
 
 
 def _inferred_filter(growth: Growth, version: int, known: int, where: str) -> Counted:
     """Without drop reasons: what came in and ended nowhere, less what is known to have ended before."""
-    blind = growth.unknown("snmp", "netstat", "Ip.InReceives", "Ip.InDelivers")
+    received, delivered = ("Ip.InReceives", "Ip.InDelivers") if version == 4 else ("Ip6InReceives", "Ip6InDelivers")
+    blind = growth.unknown("netstat", received, delivered)
     vanished = None if blind else max(_vanished(growth, version) - known, 0)
     return Counted("firewall", vanished, where, "packets received but neither delivered nor counted as errors", blind)
 
@@ -300,15 +323,20 @@ def _application(result: LoadResult, sampled: Sampled) -> Counted:
         return Counted("application", None, "", "", "one-way messages have no answers that could be counted")
     if at_target is None:
         return Counted("application", None, "", "", _ELSEWHERE if sampled.placement.where == "elsewhere" else _UNSEEN)
-    blind = at_target.unknown("snmp", "Udp.InDatagrams", "Udp.OutDatagrams")
+    blind = at_target.unknown(*(_udp(sampled, name) for name in ("InDatagrams", "OutDatagrams")))
     read, answers = at_target[_udp(sampled, "InDatagrams")], at_target[_udp(sampled, "OutDatagrams")]
     if at_target is sampled.own:
+        if result.scenario.gso:
+            blind = blind or "one namespace has both ends, and the kernel counts what --gso sends as fewer datagrams"
         read, answers = read - _replies(result.outcomes), answers - result.outcomes.sent
+    else:
+        answers += _not_sent(at_target, sampled)
     if read > _OTHERS * result.outcomes.sent + _FEW:
         blind = blind or "other programs of its network namespace exchange datagrams too"
     about = sampled.placement.target
     where = about.name if about else "programs of the target's network namespace"
-    number = None if blind else max(read - answers, 0)
+    # What is more than the run sent is others'.
+    number = None if blind else max(min(read, result.outcomes.sent) - answers, 0)
     return Counted("application", number, where, "Udp InDatagrams less OutDatagrams: read and not answered", blind)
 
 

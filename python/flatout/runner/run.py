@@ -120,13 +120,29 @@ def _sampled(
         response_ns=distribution(response),
         offset_ns=signed_distribution(*offset),
         placement=competing.placement,
-        subintervals=subintervals(running) if plan.as_trial else None,
+        subintervals=subintervals(running),
     )
-    account = ledger.close(result, sampler.end(competing.placement))
-    result = msgspec.structs.replace(result, ledger=account)
-    if interrupted:
+    result, broken_off = _accounted(result, sampler)
+    if not plan.as_trial:
+        # Only a search judges by them, and they are most of a file's size.
+        result = msgspec.structs.replace(result, subintervals=None)
+    if interrupted or broken_off:
         raise Interrupted(result)
     return result
+
+
+def _accounted(result: LoadResult, sampler: CounterSampler) -> tuple[LoadResult, bool]:
+    """The result with its ledger, and whether Ctrl-C broke that off: what was measured is kept without one."""
+    placement = result.placement or Placement()
+    try:
+        return msgspec.structs.replace(result, ledger=ledger.close(result, sampler.end(placement))), False
+    except KeyboardInterrupt:
+        why, broken_off = "interrupted", True
+    except Exception as error:
+        # Files of an unknown kernel must not cost a run.
+        why, broken_off = f"{type(error).__name__}: {error}", False
+    warning = f"where requests went is unknown: the kernel's counters could not be read at the end ({why})"
+    return msgspec.structs.replace(result, warnings=[*result.warnings, warning]), broken_off
 
 
 def _start(plan: Plan) -> LoadRun:
@@ -187,7 +203,7 @@ def _result(
         blocked=running.unsent_because().get("blocked", 0),
         starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
-        no_connection=running.unsent_because().get("no_connection", 0),
+        **{word: running.unsent_because().get(word, 0) for word in ("no_connection", "send_failed", "no_slot")},
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
     why, gone = _ended(word, why, competing.placement)

@@ -11,7 +11,7 @@ from flatout._engine import LoadRun
 from flatout.plan.resolve import Plan
 from flatout.result.model import Interval
 from flatout.runner.competition import Competition
-from flatout.runner.counters import CounterSampler
+from flatout.runner.counters import BEFORE_S, CounterSampler
 from flatout.runner.exchange import Exchange
 from flatout.runner.progress import Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
@@ -90,11 +90,17 @@ class RunMonitor:
         return interrupted
 
     def _pause_s(self) -> float:
-        """Until the next tick; one falls on the moment at which counting begins."""
-        ahead_s = -(self.running.elapsed_ns or 0) / 1e9
-        if self.running.elapsed_ns is None or not self.sampler.waits:
+        """Until the next tick.
+
+        One falls just before counting begins, for the sampler, one on that moment, and one on the schedule's end.
+        """
+        if self.running.elapsed_ns is None:
             return _TICK_S
-        return min(_TICK_S, max(ahead_s, 0.0) + _AFTER_S)
+        elapsed_s = self.running.elapsed_ns / 1e9
+        if elapsed_s < 0 and self.sampler.waits:
+            return min(_TICK_S, max(-elapsed_s - BEFORE_S, 0.0))
+        ahead_s = (self.plan.scenario.duration_s if elapsed_s >= 0 else 0.0) - elapsed_s
+        return min(_TICK_S, ahead_s + _AFTER_S) if ahead_s >= 0 else _TICK_S
 
     def _end_where_given_up(self) -> None:
         """Stops the other workers where one could not go on."""
@@ -106,8 +112,11 @@ class RunMonitor:
         self._end_where_given_up()
         t_s = self._t_s()
         self.competing.tick(self.running, t_s)
+        self.sampler.watch()
         if self.running.elapsed_ns is not None:
             self.sampler.tick(t_s)
+        if t_s >= self.plan.scenario.duration_s:
+            self.competing.sending_ended()
         if self.stop.is_set() and not self.stopped:
             self.stopped = True
             self._stop()
@@ -127,6 +136,7 @@ class RunMonitor:
         """Ends the schedule now; requests under way are still awaited."""
         if self.ended_s is None:
             self.ended_s = self._t_s()
+            self.competing.sending_ended()
         self.running.stop()
 
     def _t_s(self) -> float:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from flatout import arguments, units
-from flatout._engine import BpfError
+from flatout._engine import BpfError, raise_descriptor_limit
 from flatout._engine import Server as _Server
-from flatout._engine import raise_descriptor_limit
 from flatout.errors import UsageError, of_engine
 from flatout.host import fallbacks
 from flatout.host.describe import open_files, slab, tcp_memory

@@ -13,7 +13,7 @@ from flatout import arguments
 from flatout._engine import Server as _Server
 from flatout.errors import UsageError
 from flatout.host import route
-from flatout.host.tuning.system import driver as driver_of
+from flatout.host.tuning import ethtool
 from flatout.protocols.base import Protocol
 from flatout.server.limits import Limits
 from flatout.server.listening import Listening
@@ -61,7 +61,7 @@ def _chosen(wanted: str, where: Listening, interface: str | None) -> Choice:
         raise UsageError("xdp: sockets with BindToDevice= answer by one interface: leave that out of the socket unit")
     name = interface or _interface()
     driver = driver_of(name)
-    if name == "lo" or not driver and wanted == "native":
+    if name == "lo" or (not driver and wanted == "native"):
         raise UsageError(f"xdp: interface '{name}' has no driver")
     notes: tuple[str, ...] = ()
     if wanted == "auto":
@@ -73,6 +73,11 @@ def _chosen(wanted: str, where: Listening, interface: str | None) -> Choice:
         if driver in _UNSURE_PEERS and wanted == "native":
             notes = (f"xdp: {name} is {driver}: without an XDP program at its peer answers are lost there",)
     return Choice((socket.if_nametoindex(name), modes, wanted != "auto"), name, notes)
+
+
+def driver_of(interface: str) -> str:
+    """The interface's driver; empty where it has none."""
+    return ethtool.driver(interface, ethtool.ioctl)
 
 
 def _is_bound(descriptor: int) -> bool:

@@ -93,6 +93,8 @@ pub(super) enum SendOutcome {
     Twice(u64, u64),
     /// Never answered.
     Drop,
+    /// Answered, but the answer is dropped at this end.
+    DropAnswer,
     /// Answered with the byte at the second number turned over.
     Corrupt(u64, usize),
     /// Answered, together with a datagram that answers nothing.
@@ -153,6 +155,8 @@ pub(super) struct FakeLink<F> {
     pub(super) most_a_call: usize,
     /// From so late on this call fails.
     pub(super) failing: Option<(u64, &'static str)>,
+    /// Answers that were dropped at this end.
+    dropped: u64,
 }
 
 impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
@@ -169,6 +173,7 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
             send_cost: 0,
             most_a_call: usize::MAX,
             failing: None,
+            dropped: 0,
         }
     }
 
@@ -248,6 +253,10 @@ impl<F: FnMut(Asked) -> SendOutcome> FakeLink<F> {
                 self.deliver(Arrival { at, order: 0, flow, refusal: false, stamped: false, bytes })
             }
             SendOutcome::Twice(one, other) => self.launch(at + one, flow, &answer).launch(at + other, flow, &answer),
+            SendOutcome::DropAnswer => {
+                self.dropped += 1;
+                self
+            }
             SendOutcome::Drop | SendOutcome::DropHere | SendOutcome::Full | SendOutcome::Fail(_) => self,
             SendOutcome::Corrupt(delay, byte) => {
                 let mut answer = answer;
@@ -340,6 +349,6 @@ impl<F: FnMut(Asked) -> SendOutcome> Datagrams for FakeLink<F> {
     }
 
     fn drops(&self) -> u64 {
-        0
+        self.dropped
     }
 }

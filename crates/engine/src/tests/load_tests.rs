@@ -312,6 +312,18 @@ fn the_warm_up_is_counted_nowhere() {
 }
 
 #[test]
+fn answers_dropped_at_this_end_count_after_the_warm_up_only() {
+    for (warmup, expected) in [(500 * MS, 3), (0, 203)] {
+        let rig = Rig { warmup, ..Rig::default() };
+        let reported = rig.run(|asked| match asked.serial {
+            0..200 | 700..703 => SendOutcome::DropAnswer,
+            _ => SendOutcome::Answer(QUICK),
+        });
+        assert_eq!(reported.counts.own_drops, expected);
+    }
+}
+
+#[test]
 fn a_request_of_the_first_counted_moment_counts() {
     let rig = Rig { warmup: 100 * MS, ..Rig::steady(1_000.0, 0.01) };
     let reported = rig.run(|asked| if asked.serial == 100 { SendOutcome::Drop } else { SendOutcome::Answer(QUICK) });

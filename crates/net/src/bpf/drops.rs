@@ -10,8 +10,9 @@ use super::{BpfError, KernelTypes, Loaded, Obstacle, object, port_words, total};
 
 const OBJECT: &[u8] = object!("drops.bpf.o");
 const CORE_REASONS: usize = 512;
-const KEY: usize = 28;
-type Key = [u8; KEY];
+/// `struct drop` and `struct dropped` of the program, as words of 32 and 64 bits.
+type Key = [u32; 4];
+type Value = [u64; 3];
 
 /// Which packets are counted.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub struct DroppedPackets {
 pub struct DropCounter {
     names: BTreeMap<u32, String>,
     subsystems: BTreeMap<u32, String>,
-    drops: PerCpuHashMap<MapData, Key, u64>,
+    drops: PerCpuHashMap<MapData, Key, Value>,
     uncounted: PerCpuArray<MapData, u64>,
     _program: Loaded,
 }
@@ -97,7 +98,7 @@ impl DropCounter {
         let mut found = Vec::new();
         for entry in self.drops.iter() {
             let (key, values) = entry.map_err(|error| BpfError::of(&error))?;
-            found.push(self.decoded(&key, total(&values)));
+            found.push(self.decoded(&key, &values));
         }
         Ok(found)
     }
@@ -110,17 +111,19 @@ impl DropCounter {
         self.uncounted.get(&0, 0).map(|values| total(&values)).map_err(|error| BpfError::of(&error))
     }
 
-    fn decoded(&self, key: &Key, count: u64) -> DroppedPackets {
-        let [n0, n1, n2, n3, r0, r1, r2, r3, towards, known, _, _, device @ ..] = *key;
-        let reason = u32::from_ne_bytes([r0, r1, r2, r3]);
+    fn decoded(&self, key: &Key, values: &[Value]) -> DroppedPackets {
+        let [netns, reason, _, flags] = *key;
+        let [towards, known, ..] = flags.to_ne_bytes();
+        let devices = values.iter().map(|[_, first, second]| [first.to_ne_bytes(), second.to_ne_bytes()].concat());
+        let device = devices.filter(|name| name.first() != Some(&0)).max().unwrap_or_default();
         let name = device.split(|byte| *byte == 0).next().unwrap_or_default();
         DroppedPackets {
-            netns: u32::from_ne_bytes([n0, n1, n2, n3]),
+            netns,
             reason: self.names.get(&reason).cloned().unwrap_or_else(|| unnamed(reason, &self.subsystems)),
             towards: towards != 0,
             known: known != 0,
             device: String::from_utf8_lossy(name).into_owned(),
-            count,
+            count: values.iter().map(|[packets, ..]| packets).sum(),
         }
     }
 }
@@ -151,6 +154,17 @@ fn padded(address: IpAddr) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_object_has_what_is_looked_for_in_it() {
+        let object = aya_obj::Object::parse(OBJECT).expect("an object");
+        let mut maps: Vec<&str> = object.maps.keys().map(String::as_str).collect();
+        maps.sort_unstable();
+        assert_eq!(maps, [".rodata", "addresses", "drops", "ports", "uncounted"]);
+        assert!(object.programs.contains_key("count_drop"));
+        assert!(object.btf.is_some_and(|btf| btf.to_bytes().len() > 1000) && object.btf_ext.is_some());
+        assert_eq!(object.license.to_str(), Ok("Dual MIT/GPL"));
+    }
 
     #[test]
     fn reasons_without_a_name_are_told_by_number() {

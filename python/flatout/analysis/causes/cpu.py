@@ -8,6 +8,22 @@ from flatout.result.machine import Contention, Placement
 from flatout.result.model import LoadResult
 
 _WHOLE, _SOFTIRQ = 0.97, 0.8
+_SPREAD = "spread packets over more receive queues or CPUs (ethtool -L, rps_cpus), off the CPUs of {}"
+# On one host the kernel receives packets where they are sent: loopback and veth go by no interrupt.
+_ONE_HOST = (
+    "on one host the kernel's receiving runs on the sender's CPU",
+    "run the generator on another host; here more load threads (--threads) on CPUs of their own (--cpus)",
+)
+# Whose CPU it is, by where the target is: what that means, and what helps.
+_SOFTIRQ_OF = {
+    "here": _ONE_HOST,
+    "namespace": _ONE_HOST,
+    "elsewhere": (
+        "this generator's own host receives packets as fast as that CPU can",
+        _SPREAD.format("the load threads (--cpus)"),
+    ),
+    None: ("it receives packets as fast as it can", _SPREAD.format("the target")),
+}
 
 
 def find(run: LoadResult) -> Finding | None:
@@ -23,11 +39,13 @@ def _softirq(run: LoadResult, about: Contention) -> Finding | None:
     cpu, share = max(shares.items(), key=lambda pair: pair[1], default=("", 0.0))
     if share < _SOFTIRQ:
         return None
+    where = run.placement.where if run.placement else None
+    what, remedy = _SOFTIRQ_OF.get(where, _SOFTIRQ_OF[None])
     return Finding(
         name="soft interrupts",
-        sentence=f"Soft interrupts took {share:.0%} of CPU {cpu}: it receives packets as fast as it can.",
-        evidence=[f"CPU {cpu}: {about.softirq_s[cpu]:.2f} s of {about.elapsed_s:.2f} s (/proc/stat)"],
-        remedy="spread packets over more receive queues or CPUs (ethtool -L, rps_cpus), off the target's own",
+        sentence=f"Soft interrupts took {share:.0%} of CPU {cpu}: {what}.",
+        evidence=[f"CPU {cpu} of this host: {about.softirq_s[cpu]:.2f} s of {about.elapsed_s:.2f} s (/proc/stat)"],
+        remedy=remedy,
         confidence="medium",
         explains=of_server(run),
     )

@@ -1,21 +1,21 @@
-"""The generator could not keep its schedule, so what was measured is no limit of the target."""
+"""The generator could not keep its schedule: requests left late, or not at all as they were too late."""
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import many, ms
+from flatout.analysis.troubles import many, ms, run_verdict
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT, too_many
 
 
 def find(run: LoadResult) -> Finding | None:
-    """Requests that were reached more than 1 ms late, or had no free slot, or a high lateness."""
+    """Requests that were reached more than 1 ms late, or a high lateness."""
     ledger, late = run.ledger, run.lateness_ns
     if ledger is None:
         return None
-    unsent = ledger.count("schedule") + ledger.count("own_slots") + ledger.count("own_error")
+    unsent = ledger.count("schedule")
     many_unsent = too_many(unsent, run.outcomes.planned)
-    slow = late is not None and late.p99 > LATENESS_NS and run.verdict == "generator-limited"
+    slow = late is not None and late.p99 > LATENESS_NS and run_verdict(run) == "generator-limited"
     if not many_unsent and not slow:
         return None
     what = (
@@ -27,7 +27,7 @@ def find(run: LoadResult) -> Finding | None:
     return Finding(
         name="generator",
         sentence=f"This generator fell behind: {what}{lateness}.",
-        evidence=[f"{line.place.replace('_', ' ')}: {line.count:,}" for line in ledger.lines if line.side == "unsent"],
+        evidence=[f"more than {LATENESS_TEXT} late and not sent: {unsent:,}"],
         remedy="more load threads (--threads), CPUs of their own (--cpus), or another host for the generator",
         confidence="high" if many_unsent else "medium",
         explains=unsent if many_unsent else 0,

@@ -1,8 +1,8 @@
-"""A CPU quota of the control group (cgroup) stops this process."""
+"""A CPU quota of a control group (cgroup) stops this process or the target."""
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import in_trouble
+from flatout.analysis.troubles import in_trouble, of_server, server_in_trouble, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -10,15 +10,30 @@ _LEAST = 0.005
 
 
 def find(run: LoadResult) -> Finding | None:
-    """Throttled time of this process's control group, in a run that had trouble."""
+    """Throttled time of the control groups of this process and of the target, in a run that had trouble."""
     about = run.contention
-    throttled_s = about.throttled_s if about else None
-    if about is None or not throttled_s or throttled_s < _LEAST * about.elapsed_s or not in_trouble(run):
+    if about is None or not in_trouble(run):
         return None
+    least = _LEAST * about.elapsed_s
+    held_up = [
+        (whose, seconds)
+        for whose, seconds, suffers in (
+            ("this process's", about.throttled_s, True),
+            (f"{target(run)}'s", about.target_throttled_s, server_in_trouble(run)),
+        )
+        if seconds and seconds >= least and suffers
+    ]
+    if not held_up:
+        return None
+    taken = " and ".join(f"{seconds:.2g} s of CPU time from {whose} control group" for whose, seconds in held_up)
     return Finding(
         name="CPU quota",
-        sentence=f"A CPU quota took {throttled_s:.2g} s of CPU time from this process's control group.",
-        evidence=[f"cpu.stat of the control group: {throttled_s:.3f} s throttled in {about.elapsed_s:.2f} s"],
+        sentence=f"A CPU quota took {taken}.",
+        evidence=[
+            f"cpu.stat of {whose} control group: {seconds:.3f} s throttled in {about.elapsed_s:.2f} s"
+            for whose, seconds in held_up
+        ],
         remedy="raise or remove the quota (cpu.max; docker --cpus, the pod's CPU limit)",
         confidence="high",
+        explains=of_server(run) if any(whose.startswith(target(run)) for whose, _ in held_up) else 0,
     )

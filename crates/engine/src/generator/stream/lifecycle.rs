@@ -61,6 +61,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             Err(error) => {
                 self.connections.failed += 1;
                 self.connections.local += 1;
+                self.connections.no_port += u64::from(error.kind() == ErrorKind::AddrNotAvailable);
                 self.tracker.published.fail(format!("a connection could not be opened: {error}"));
                 self.opener.lost(now, held, failures.saturating_add(1));
             }
@@ -176,6 +177,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
             counted.local += u64::from(reason.is_local());
             if let CloseReason::Failed(errno) = reason {
                 let error = std::io::Error::from_raw_os_error(errno);
+                counted.no_port += u64::from(error.kind() == ErrorKind::AddrNotAvailable);
                 self.tracker.published.fail(format!("a connection could not be opened: {error}"));
             }
         } else if in_order {
