@@ -145,3 +145,40 @@ fn nothing_is_told_of_clocks_that_do_not_fit() {
     }
     assert!(told(0, u64::MAX, &CLOCKS, NOW - 1_000_000).is_some(), "1 ms passed between the readings");
 }
+
+/// What the program is told of a state with such a leap, at a Unix time in ms, after a step of the clock.
+fn of_state(leap: u8, unix_ms: u64, stepped_ns: i64, age_ns: u64) -> Option<DriverAnswer> {
+    let stated = flatout_wire::ProtocolOption { name: "stated", value: 1 };
+    let mut responder = flatout_wire::ntp::Ntp::responder(&[stated]).expect("a responder");
+    let unix = unix_ms * 1_000_000;
+    let mut words = [0; flatout_wire::STATE_WORDS];
+    words[0] = u64::from_le_bytes([1, leap, 2, -20_i8 as u8, 192, 0, 2, 7]);
+    words[1] = flatout_wire::ntp::from_unix(unix - 30_000_000_000);
+    // It holds for 60 s.
+    words[7] = 60_000_000_000;
+    let clocks = ClockOffsets { unix_ns: (unix - STEADY) as i64, ..CLOCKS };
+    answer(&mut responder, Some(LiveState { words, age_ns, stepped_ns }), (&clocks, unix), [1; 6])
+}
+
+#[test]
+fn a_lease_ends_before_the_seconds_around_a_leap_second() {
+    // 2016-12-31T23:59:59Z, before which a second was inserted.
+    let last_ms = 1_483_228_799_000;
+    for (before_ms, told) in [(-1_200, true), (-201, true), (-199, false), (0, false), (1_999, false), (2_000, true)] {
+        let at_ms = last_ms + before_ms;
+        assert_eq!(of_state(1, at_ms as u64, 0, 0).is_some(), told, "{before_ms} ms");
+        assert!(of_state(0, at_ms as u64, 0, 0).is_some(), "no leap second was announced");
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_state_that_is_old_or_of_another_clock() {
+    let now_ms = 1_483_000_000_000;
+    let told = |leap, stepped_ns, age_ns| of_state(leap, now_ms, stepped_ns, age_ns).is_some();
+    assert!(told(0, 0, 0) && told(2, 0, 59_000_000_000));
+    assert!(!told(3, 0, 0), "not synchronised");
+    assert!(!told(0, 0, 59_900_000_000), "it grows stale within the lease");
+    for step in [1_000_000_000, -1_000_000_000, 3_600_000_000_000, -3_600_000_000_000] {
+        assert!(!told(0, step, 0), "{step} ns");
+    }
+}

@@ -234,7 +234,7 @@ impl Rig {
 }
 
 /// Unix time, ns, near an NTP stamp.
-fn unix(stamp: u64) -> u64 {
+pub(super) fn unix(stamp: u64) -> u64 {
     let epoch = from_unix(0) >> 32;
     ((stamp >> 32) - epoch) * SECOND + (((stamp & 0xffff_ffff) * SECOND) >> 32)
 }
