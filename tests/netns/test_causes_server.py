@@ -39,7 +39,7 @@ def test_a_stopped_server_with_a_large_buffer(net: Net, cli: Cli) -> None:
         finally:
             os.kill(pid, signal.SIGCONT)
     found = named(run, "application", at_least=run.outcomes.lost)
-    assert "still lay unread in its receive buffer at the end; its process is stopped" in found.sentence
+    assert f"still lay unread in its receive buffer at the end; its process {pid} is stopped" in found.sentence
     assert count(run, "unread") == run.outcomes.lost
 
 

@@ -45,9 +45,9 @@ CASES: dict[str, tuple[Case, str]] = {
         "waits for something else, or does not read.",
     ),
     "application": (
-        (run(256), sampled(**drops(0, unread_bytes=212_992), target_stopped=True)),
-        "ntpd (process 812): 256 requests still lay unread in its receive buffer at the end; its process is stopped by "
-        "a signal.",
+        (run(256), sampled(**drops(0, unread_bytes=212_992), target_stopped=True, stopped_pids=[814])),
+        "ntpd (process 812): 256 requests still lay unread in its receive buffer at the end; its process 814 is "
+        "stopped by a signal.",
     ),
     "softnet backlog": (
         (run(500, contention=contention(backlog_drops=600)), sampled(limits={"netdev_max_backlog": 1000})),
@@ -166,7 +166,7 @@ CASES: dict[str, tuple[Case, str]] = {
             over_streams(connections={"failed": 5, "timed_out": 5}),
             sampled(target_files=64, target_files_limit=64, **listener(0)),
         ),
-        "ntpd (process 812) holds 64 of the 64 descriptors that it may.",
+        "ntpd (process 812) held 64 of the 64 descriptors that it may.",
     ),
     "send queue": (
         (run(unsent={"dropped_here": 12}), sampled()),
@@ -326,7 +326,10 @@ def test_a_quota_of_the_targets_group_explains_what_it_lost() -> None:
 
 
 READERS = {
-    "Its process is stopped by a signal and reads nothing.": (contention(), {"target_stopped": True}),
+    "Its processes 813, 814 are stopped by a signal: nothing is read.": (
+        contention(),
+        {"target_stopped": True, "stopped_pids": [813, 814]},
+    ),
     "Its busiest thread used 98% of a CPU.": (contention(target=threads(busiest_share=0.98)), {}),
     "A thread of it waited for a CPU for 5% of the time.": (contention(target=threads(run_delay_share=0.05)), {}),
 }

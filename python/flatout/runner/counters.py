@@ -11,11 +11,13 @@ from flatout.host import counters, drops, filter_rules, netlink, route, sock_dia
 from flatout.host import target as find_target
 from flatout.host.counters import Counters, Growth
 from flatout.host.target_sockets import Sockets
+from flatout.plan.addresses import Endpoint
 from flatout.plan.resolve import Plan
 from flatout.protocols import protocol
 from flatout.result.ledger import Surroundings, TargetSocket
 from flatout.result.machine import Placement
 from flatout.runner import drop_reasons
+from flatout.runner.peaks import Peaks
 
 # Of this thread, whose namespace the load threads inherit.
 OWN = Path("/proc/thread-self/net")
@@ -30,6 +32,8 @@ _QUERY = 128
 _SETTINGS = {
     "conntrack_count": "net/netfilter/nf_conntrack_count",
     "conntrack_max": "net/netfilter/nf_conntrack_max",
+    "rmem_default": "net/core/rmem_default",
+    "rmem_max": "net/core/rmem_max",
     "somaxconn": "net/core/somaxconn",
     "netdev_max_backlog": "net/core/netdev_max_backlog",
     "tcp_max_syn_backlog": "net/ipv4/tcp_max_syn_backlog",
@@ -53,7 +57,8 @@ class Sampled(NamedTuple):
 
     here: the target's address is one of this namespace. version: 4 or 6, of that address. drops: packets that the
     kernel dropped, by reason; None where that is not known. drops_blind: why not, or why not all. target_received:
-    packets that the target's namespace has received since before the run began, where it is another one.
+    packets that the target's namespace has received since before the run began, where it is another one. not_looked_at:
+    further targets whose namespace and device are not those of the first, which alone are read.
     """
 
     own: Growth
@@ -66,6 +71,7 @@ class Sampled(NamedTuple):
     drops: list[drops.Dropped] | None = None
     drops_blind: str = ""
     target_received: int | None = None
+    not_looked_at: tuple[str, ...] = ()
 
     @property
     def at_target(self) -> Growth | None:
@@ -88,6 +94,8 @@ class CounterSampler:
         self._rules = {net: filter_rules.read(net) for net in self._namespaces()}
         # Connections are opened before the schedule starts, and a receiver counts all that arrives.
         scenario = plan.scenario
+        about = plan.placement.target
+        self._peaks = Peaks(about.pids if about else [], self._sockets) if scenario.streams else None
         self.waits = scenario.warmup_s > 0 and not scenario.streams and not plan.one_way
 
     def tick(self, t_s: float) -> None:
@@ -98,9 +106,17 @@ class CounterSampler:
             if t_s < self._plan.scenario.warmup_s:
                 self._before = self._sample()
 
+    def watch(self) -> None:
+        """Looks at what is gone when the run has ended, also while connections are opened."""
+        if self._peaks is not None:
+            self._peaks.look()
+
     def end(self, placement: Placement) -> Sampled:
         """What happened since counting began."""
+        self.watch()
         after, about = self._sample(), placement.target
+        if self._peaks is not None:
+            after = after._replace(sockets=self._peaks.added_to(after.sockets))
         own = self._with_rules(OWN, counters.growth(self._before.own, after.own))
         target = None
         if self._before.target and after.target and self._net:
@@ -120,6 +136,7 @@ class CounterSampler:
             drops=dropped,
             drops_blind=self._drops.blind,
             target_received=self._received(after),
+            not_looked_at=tuple(str(each) for each in self._plan.engine.targets if not self._is_with_first(each)),
         )
 
     def close(self) -> None:
@@ -135,6 +152,19 @@ class CounterSampler:
     def _targets(self) -> list[tuple[route.Address, int]]:
         return [(endpoint.address, endpoint.port) for endpoint in self._plan.engine.targets]
 
+    def _is_with_first(self, endpoint: Endpoint) -> bool:
+        """Whether a target is reached as the first one is: in the same namespace, or elsewhere by the same device."""
+        first = self._plan.endpoint
+        if endpoint.address == first.address:
+            return True
+        here = find_target.is_local(endpoint.address, endpoint.scope)
+        if here or self._net == OWN:
+            return here and self._net == OWN
+        if self._net is not None:
+            return find_target.has_address(self._net, endpoint.address)
+        ways = [route.towards(each.address, each.scope) for each in (first, endpoint)]
+        return len({way and way.device for way in ways}) == 1
+
     def _target_net(self) -> Path | None:
         """Where the target's namespace can be read; None where it is on another host."""
         placement, endpoint = self._plan.placement, self._plan.endpoint
@@ -145,18 +175,12 @@ class CounterSampler:
         return None
 
     def _sample(self) -> Sample:
-        net, same = self._net, self._net == OWN
         # First what is of this run only: each microsecond after the moment leaves some of it unexplained.
-        dropped = self._drops.read()
-        sockets: Sockets = {}
-        if net is not None:
-            sockets = target_sockets.read(
-                self._targets(), stream=self._plan.scenario.streams, net=net, same_namespace=same
-            )
+        dropped, sockets = self._drops.read(), self._sockets()
         own, queued = _read(OWN)
-        if net is None or same:
+        if self._net is None or self._net == OWN:
             return Sample(own, None, sockets, dropped, queued)
-        at_target, queued_there = _read(net)
+        at_target, queued_there = _read(self._net)
         queued |= {f"target.{name}": number for name, number in queued_there.items()}
         return Sample(own, at_target, sockets, dropped, queued)
 
@@ -172,6 +196,12 @@ class CounterSampler:
         grown = {name: after[name] - number for name, number in before.items() if after.get(name, 0) > number}
         return Growth({**growth.values, **grown}, growth.blind)
 
+    def _sockets(self) -> Sockets:
+        if self._net is None:
+            return {}
+        stream, same = self._plan.scenario.streams, self._net == OWN
+        return target_sockets.read(self._targets(), stream=stream, net=self._net, same_namespace=same)
+
     def _surroundings(
         self,
         own: Growth,
@@ -183,12 +213,14 @@ class CounterSampler:
         endpoint = self._plan.endpoint
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
         unresolved = drop_reasons.unresolved(dropped) or (towards and _unresolved(towards.next_hop))
-        files = target_sockets.files(pids[0]) if pids and self._plan.scenario.streams else None
+        files = self._peaks.files if self._peaks else None
+        stopped = [pid for pid in pids if target_sockets.is_stopped(pid)]
         return Surroundings(
             device=towards.device if towards else "",
             device_up=route.is_up(towards.device) if towards else None,
             neighbour=str(towards.next_hop) if towards and unresolved else "",
-            target_stopped=any(map(target_sockets.is_stopped, pids)),
+            target_stopped=bool(stopped),
+            stopped_pids=stopped,
             target_files=files[0] if files else None,
             target_files_limit=files[1] if files else None,
             packet_bytes=sock_diag.charge(self._payload(own if at_target is None else at_target)),

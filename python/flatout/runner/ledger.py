@@ -43,6 +43,8 @@ _V6_ENDS = (
 )
 # More datagrams than this, for each one sent and in all, are not this run's.
 _OTHERS, _FEW = 1.01, 20
+# So many targets are named in one line.
+_NAMED = 3
 # Counters that findings look at, beside those of the lines.
 _KEPT = (
     *("Udp.", "Udp6", "TcpExt.Listen", "TcpExt.Syncookies", "TcpExt.TCPReqQ", "TcpExt.TCPMemory", "TcpExt.TCPAbort"),
@@ -72,7 +74,7 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
     return Ledger(
         sent=outcomes.sent,
         lost=lost,
-        lines=[*_unsent(result), *lines, *_events(result, sampled)],
+        lines=[*_unsent(result), *lines, *_not_looked_at(sampled), *_events(result, sampled)],
         unexplained=remaining,
         sockets=sampled.sockets,
         surroundings=sampled.surroundings,
@@ -80,6 +82,15 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
         target_namespace="same" if sampled.here else "other" if sampled.target else None,
         longest_wait_ns=max(waits, default=None),
     )
+
+
+def _not_looked_at(sampled: Sampled) -> list[LedgerLine]:
+    """What is lost on the way to further targets may be at places that are not read."""
+    others = sampled.not_looked_at
+    if not others:
+        return []
+    named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+    return [LedgerLine(side="lost", place="device", count=None, blind=f"devices and counters of {named} are not read")]
 
 
 def _lost(result: LoadResult, sampled: Sampled, lost: int | None) -> tuple[list[LedgerLine], int | None]:

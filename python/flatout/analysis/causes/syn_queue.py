@@ -31,12 +31,11 @@ def find(run: LoadResult) -> Finding | None:
         name="SYN queue",
         sentence=f"The target's SYN queue was full: {' and '.join(what)}.",
         evidence=[
-            f"TcpExt SyncookiesSent {cookies:,}, TCPReqQFullDrop "
-            f"{ledger.count('syn_queue'):,}, of the network namespace",
+            f"TcpExt SyncookiesSent {cookies:,}, TCPReqQFullDrop {dropped:,}, of the network namespace",
             *([f"TcpExt ListenDrops beyond ListenOverflows: {unnamed:,}"] if unnamed else []),
         ],
-        remedy="a larger backlog in listen(), net.core.somaxconn and net.ipv4.tcp_max_syn_backlog; or open connections "
-        "more slowly (--connect-rate)",
+        remedy="a larger backlog in listen(), net.core.somaxconn and net.ipv4.tcp_max_syn_backlog, then restart the "
+        "program; or open connections more slowly (--connect-rate)",
         confidence="medium",
     )
 
