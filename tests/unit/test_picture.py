@@ -8,7 +8,6 @@ import ledgers
 import msgspec
 import one_way_results
 import pytest
-import ramps
 import results
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,6 +6,7 @@ where a step from free to saturated fits its course best, so that one disturbed 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,6 +22,7 @@ _STEADY, _IDLE = 0.75, 0.8
 # What more came back of what more was asked: below it the rate is flat.
 _FLAT = 0.1
 _PROPORTIONAL = 1.5
+_OF_CONNECTIONS = ("ephemeral ports", "SYN queue", "accept queue")
 _MEMORY_FULL = ("receive buffer", "accept queue")
 
 
@@ -47,7 +49,12 @@ def knee(result: LimitResult) -> Knee | None:
     if len(steps) < 2:
         return None
     courses = [(measure, _course(measure, steps)) for measure in MEASURES]
-    unknown: list[str] = [measure.resource for measure, course in courses if not course]
+    streams = any(trial.connections for trial in result.trials)
+    unknown: list[str] = [
+        measure.resource
+        for measure, course in courses
+        if not course and (streams or measure.resource not in _OF_CONNECTIONS)
+    ]
     onsets = [found for measure, course in courses if course and (found := _onset(measure, course)) is not None]
     cpu = _cpu(steps)
     found = _first(onsets)
@@ -183,19 +190,26 @@ def _none(
 ) -> Knee:
     """Nothing saturated: the rate is flat with CPU idle, or it grew to the end, or nobody knows."""
     top = steps[-1][0]
-    rates = [(load, trials) for load, trials in steps if load >= (result.limit.value or top)]
-    if (idle := _idle(rates[0][0], steps)) is not None and cpu:
+    failed = list(itertools.takewhile(_failed, reversed(steps)))
+    start = failed[-1][0] if failed else top
+    if cpu and (idle := _idle(start, steps)) is not None:
         return Knee(
             resource="application",
-            load=rates[0][0],
+            load=start,
             measure="",
-            sentence=f"The rate is flat from {_load(rates[0][0], result)} on, and the target's busiest thread used "
+            sentence=f"The rate is flat from {_load(start, result)} on, and the target's busiest thread used "
             f"only {_share(idle)} of a CPU: requests wait for one another in the application.",
             evidence=[f"busiest thread {_share(idle)} of a CPU (schedstat)"],
             confidence="medium",
         )
     why = f"; not known: {', '.join(unknown)}" if unknown else ""
     return Knee(resource=None, sentence=f"No measured resource saturated up to {_load(top, result)}{why}.")
+
+
+def _failed(step: tuple[float, list[Trial]]) -> bool:
+    """Whether more trials of a load failed than held."""
+    verdicts = [trial.verdict for trial in step[1]]
+    return verdicts.count("failed") > verdicts.count("held")
 
 
 def _cpu(steps: Sequence[tuple[float, list[Trial]]]) -> list[CpuPoint]:

@@ -57,8 +57,8 @@ def parts(run: LoadResult) -> dict[str, int]:
         counted = {came: good, "late": outcomes.late, "refused": outcomes.refused, "invalid": outcomes.invalid}
         rest = _UNEXPLAINED if ledger is not None else _LOST
         lost = max(outcomes.sent - sum(counted.values()), 0)
-        sent = counted | _filled(_places(run, "lost"), lost, rest)
-    return sent | _filled(_places(run, "unsent"), outcomes.planned - outcomes.sent, _UNSENT)
+        sent = _summed(counted, _filled(_places(run, "lost"), lost, rest))
+    return _summed(sent, _filled(_places(run, "unsent"), outcomes.planned - outcomes.sent, _UNSENT))
 
 
 def _places(run: LoadResult, side: str) -> dict[str, int]:
@@ -82,9 +82,12 @@ def _filled(places: Mapping[str, int], total: int, rest: str) -> dict[str, int]:
 def _added(before: Stack | None, one: Stack) -> Stack:
     if before is None:
         return one
-    names = [*before.parts, *(name for name in one.parts if name not in before.parts)]
-    both = {name: before.parts.get(name, 0) + one.parts.get(name, 0) for name in names}
+    both = _summed(before.parts, one.parts)
     return Stack(one.load, before.trials + one.trials, before.planned + one.planned, both)
+
+
+def _summed(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other)}
 
 
 def _order(came: str) -> list[str]:
