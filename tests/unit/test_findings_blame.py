@@ -13,10 +13,10 @@ from ledgers import HERE, LISTENER, SENT, SOCKET, closed, contention, over_strea
 from flatout.analysis import explained, findings
 from flatout.limit_search import drive
 from flatout.limit_search.past import NextTrial
-from flatout.limit_search.trial_verdict import TrialEvaluation
+from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
 from flatout.result.finding import Finding
 from flatout.result.machine import Placement
-from flatout.result.model import Goal, LoadResult, Search, Trial
+from flatout.result.model import Goal, LoadResult, Requirement, Search, Trial
 from flatout.runner.counters import Sampled
 
 
@@ -247,3 +247,66 @@ def test_a_counter_far_above_the_loss_is_less_sure() -> None:
         read = {"Udp.InDatagrams": SENT, "Udp.OutDatagrams": SENT - counted}
         about = found(run(80), sampled({}, {"Udp.SndbufErrors": counted, **read}))
         assert about["answers' queue"].confidence == confidence
+
+
+# --- How much is enough to stop a run ---
+
+
+def of_many(lost: int, *, sent: int = 60_000_000, **changes: Any) -> LoadResult:
+    """A long run at a high rate."""
+    result = run(lost, **changes)
+    outcomes = msgspec.structs.replace(result.outcomes, planned=sent, sent=sent, answered=sent - lost)
+    return msgspec.structs.replace(result, outcomes=outcomes, loss=lost / sent)
+
+
+def test_three_of_sixty_million_stop_nothing() -> None:
+    assert found(of_many(3), dropped(3)) == {}
+    assert list(found(of_many(90_000), dropped(90_000))) == ["receive buffer"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"), [("loss<0.000001%", ["receive buffer"]), ("p99<1ms", ["single thread"])]
+)
+def test_a_few_stop_a_run_that_was_asked_for_no_loss(expression: str, names: list[str]) -> None:
+    unmet = [Requirement(expression=expression, value=1.0, met=False)]
+    busy = contention(target=threads(busiest_share=0.99))
+    result = of_many(3, requirements=unmet, contention=busy)
+    assert next(iter(found(result, dropped(3)))) == names[0]
+
+
+def test_a_trial_that_lost_too_much_for_its_goal_is_explained_by_the_loss() -> None:
+    result = closed(of_many(6_000), dropped(6_000))
+    goal = Goal(loss=0.000_01)
+    evaluation = evaluate_trial(msgspec.structs.replace(result, verdict="ok"), goal, lambda *_: 0.0)
+    assert evaluation.verdict == "failed"
+    failed = explained(drive._trial(result, evaluation, STEP, SEARCH))
+    assert [each.name for each in failed.findings] == ["receive buffer"]
+    slow = explained(drive._trial(result, TrialEvaluation(verdict="failed", loss=0.02, why="p99 9 ms"), STEP, SEARCH))
+    assert "receive buffer" not in [each.name for each in slow.findings]
+
+
+# --- Remedies ---
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "remedy"),
+    [
+        (212_992, {"rmem_default": 212_992, "rmem_max": 212_992}, "net.core.rmem_default (now 212,992)"),
+        (425_984, {"rmem_default": 212_992, "rmem_max": 212_992}, "net.core.rmem_max (now 212,992), which caps"),
+        (65_536, {"rmem_default": 212_992, "rmem_max": 4_000_000}, "SO_RCVBUF in the program"),
+        (65_536, {}, "SO_RCVBUF in the program"),
+    ],
+)
+def test_what_enlarges_this_buffer(size: int, limits: dict[str, int], remedy: str) -> None:
+    seen = dropped(900, buffer_bytes=size)
+    around = msgspec.structs.replace(seen.surroundings, limits=limits)
+    full = found(run(900), seen._replace(surroundings=around))["receive buffer"]
+    assert remedy in full.remedy
+    assert full.remedy.endswith("then restart the program")
+
+
+def test_the_stopped_process_is_the_one_to_let_go_on() -> None:
+    seen = dropped(900)
+    around = msgspec.structs.replace(seen.surroundings, target_stopped=True, stopped_pids=[814])
+    full = found(run(900), seen._replace(surroundings=around))["receive buffer"]
+    assert full.remedy == "let it go on: kill -CONT 814"

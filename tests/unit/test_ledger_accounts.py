@@ -13,6 +13,7 @@ import pytest
 from ledgers import ELSEWHERE, SOCKET, closed, run, sampled
 
 from flatout.host import counters, target
+from flatout.plan.addresses import Endpoint
 from flatout.result.ledger import Ledger, TargetSocket
 from flatout.result.machine import Placement
 from flatout.result.model import LoadResult
@@ -55,7 +56,12 @@ def test_what_udp_dropped_for_other_reasons_is_not_the_buffers() -> None:
 
 
 def test_nothing_that_comes_in_explains_one_way_messages_to_another_host() -> None:
-    scans = {"Ip.InReceives": 150, "TcpExt.IPReversePathFilter": 5, "dev.eth0.rx_dropped": 15, "dev.eth0.tx_dropped": 2}
+    scans = {
+        "Ip.InReceives": 150,
+        "TcpExt.IPReversePathFilter": 5,
+        "link.eth0.rx_dropped": 15,
+        "link.eth0.tx_dropped": 2,
+    }
     about = ledgers.contention(backlog_drops=30)
     one_way = msgspec.structs.replace(run(100, contention=about), one_way=True, loss=None)
     assert counts(one_way, sampled(scans, placement=ELSEWHERE, sockets=[])) == {"device": 2}
@@ -167,3 +173,45 @@ def test_the_size_of_a_request(
         sources=[],
     )
     assert CounterSampler(plan).end(plan.placement).surroundings.packet_bytes == expected
+
+
+# --- Several targets ---
+
+
+def test_targets_that_are_not_looked_at_are_a_blind_line() -> None:
+    seen = sampled()._replace(not_looked_at=tuple(f"10.0.0.{n}:123" for n in range(1, 6)))
+    (line,) = [line for line in ledger(run(10), seen).lines if line.place == "device"]
+    assert (line.count, line.side) == (None, "lost")
+    assert line.blind == "devices and counters of 10.0.0.1:123, 10.0.0.2:123, 10.0.0.3:123 and 2 more are not read"
+
+
+@pytest.mark.parametrize(
+    ("first", "where", "others"),
+    [
+        ("127.0.0.1", sampling.OWN, ["10.0.0.1:5", "10.9.0.1:5"]),
+        ("10.0.0.1", Path("/proc/7/net"), ["127.0.0.1:5", "10.9.0.1:5"]),
+        ("10.0.0.1", None, ["127.0.0.1:5", "10.9.0.1:5"]),
+    ],
+    ids=["here", "in another namespace", "elsewhere"],
+)
+def test_only_targets_that_are_reached_as_the_first_are_looked_at(
+    monkeypatch: pytest.MonkeyPatch, first: str, where: Path | None, others: list[str]
+) -> None:
+    find_target = sampling.find_target
+    monkeypatch.setattr(find_target, "is_local", lambda address, _scope: address.is_loopback)
+    monkeypatch.setattr(find_target, "has_address", lambda _net, address: str(address).startswith("10.0.0."))
+    device = {True: "eth0", False: "eth1"}
+    monkeypatch.setattr(
+        sampling.route,
+        "towards",
+        lambda address, _scope: sampling.route.Route(device[str(address).startswith("10.0.0.")], address),
+    )
+    sampler = object.__new__(CounterSampler)
+    targets = [Endpoint(ip_address(text), 5) for text in ("127.0.0.1", "127.0.0.2", "10.0.0.1", "10.0.0.2", "10.9.0.1")]
+    plan: Any = SimpleNamespace(endpoint=Endpoint(ip_address(first), 5))
+    sampler._plan, sampler._net = plan, where
+    apart = {str(each) for each in targets if not sampler._is_with_first(each)}
+    assert set(others) <= apart
+    near = {"127.0.0.1:5", "127.0.0.2:5"} if where == sampling.OWN else {"10.0.0.1:5", "10.0.0.2:5"}
+    assert near.isdisjoint(apart)
+    assert near | apart == {str(each) for each in targets}

@@ -228,3 +228,15 @@ def test_messages_of_which_none_arrived_are_not_ok(sent: int, parsed: int, malfo
     if sent and not parsed:
         assert word == "target-lost"
         assert ("malformed" in why) == (malformed > 0)
+
+
+@pytest.mark.parametrize(
+    ("word", "because"),
+    [("send_failed", "this host refused to send them"), ("no_slot", "all slots waited for answers")],
+)
+def test_why_does_not_call_late_what_was_held_back_for_another_reason(word: str, because: str) -> None:
+    outcomes = msgspec.structs.replace(FINE, sent=9000, unsent=1000, answered=9000)
+    held_back: dict[str, Any] = {word: 900}
+    of_run, why = verdict(outcomes, None, 0, RequestReply(), lost=None, interrupted=False, **held_back)
+    assert of_run == "generator-limited"
+    assert why == f"1,000 of 10,000 requests could not leave, 900 of them because {because}"

@@ -29,7 +29,9 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 def with_findings():
     """A stopped server: a full receive buffer, and what lies in it."""
     full = msgspec.structs.replace(ledgers.SOCKET, drops=7_000, unread_bytes=212_992)
-    return explained(ledgers.closed(ledgers.run(7_300), ledgers.sampled(sockets=[full], target_stopped=True)))
+    return explained(
+        ledgers.closed(ledgers.run(7_300), ledgers.sampled(sockets=[full], target_stopped=True, stopped_pids=[812]))
+    )
 
 
 CASES = {

@@ -120,7 +120,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("generator", _said("trials that this generator could not drive"), _generator, 0.5),
     Measure("own queue", _said("dropped at this host's own queue"), _place("own_queue"), _LOST),
     Measure("queue (qdisc)", _said("dropped at a queue (qdisc)"), _place("qdisc"), _LOST),
-    Measure("device", _said("dropped at a device"), _place("device"), _LOST),
+    Measure("device", _said("dropped at a device"), _place("device", "device_ring"), _LOST),
     Measure("softnet backlog", _said("dropped at the softnet backlog"), _place("backlog"), _LOST),
     Measure("conntrack", _said("dropped by connection tracking"), _place("conntrack"), _LOST),
     Measure("socket memory", _said("dropped for want of socket memory"), _place("udp_memory"), _LOST),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from flatout.result.ledger import Ledger
 from flatout.result.model import LoadResult, Trial
 from flatout.result.thresholds import LATENESS_NS, just_a_few, too_many
 
+# What requirements, and the reasons of failed trials, say of loss.
+_OF_LOSS = ("loss", "lost", "refused", "late")
+_LOSS = "loss "
 # A window that is so many times as long as requests were sent had little else in it.
 _SOON = 1.2
 
@@ -33,10 +37,12 @@ def missing(run: LoadResult) -> int:
 
 
 def refused(run: LoadResult) -> tuple[int, str]:
-    """How many requests were refused, or connections where there are any, and the same in words."""
+    """How many requests were refused, or connections where there are any, if enough, else 0; and the same in words."""
     if run.connections is None:
-        return run.outcomes.refused, many(run, run.outcomes.refused)
-    return run.connections.refused, f"{run.connections.refused:,} connections"
+        number = run.outcomes.refused
+        return number if enough(number, run) else 0, many(run, number)
+    number = run.connections.refused
+    return number if enough_connections(number, run) else 0, f"{number:,} connections"
 
 
 def of_server(run: LoadResult) -> int:
@@ -57,8 +63,21 @@ def server_in_trouble(run: LoadResult) -> bool:
 
 
 def enough(number: int, run: LoadResult) -> bool:
-    """Whether so many requests are more than one moment of a run."""
-    return number > 0 and not just_a_few(number, max(run.outcomes.sent, 1))
+    """Whether so many requests stopped the run: more than one may lose, or than was asked of it."""
+    if number <= 0 or just_a_few(number, max(run.outcomes.sent, 1)):
+        return False
+    return too_many(number, run.outcomes.sent) or (_missed_by_loss(run) and 2 * number >= missing(run))
+
+
+def enough_connections(number: int, run: LoadResult) -> bool:
+    """The same of connections."""
+    return run.connections is not None and too_many(number, run.connections.opened)
+
+
+def _missed_by_loss(run: LoadResult) -> bool:
+    """Whether it lost more than was asked of it, by its requirements or, of a trial, by the goal of the search."""
+    unmet = any(not each.met and each.expression.startswith(_OF_LOSS) for each in run.requirements)
+    return unmet or (isinstance(run, Trial) and run.verdict == "failed" and _LOSS in run.why)
 
 
 def target(run: LoadResult) -> str:
@@ -70,6 +89,18 @@ def target(run: LoadResult) -> str:
 def many(run: LoadResult, number: int) -> str:
     """So many requests, or messages."""
     return f"{number:,} {run.wording.many}"
+
+
+def stopped(ledger: Ledger, start: str = "Its") -> str:
+    """Which processes of the target are stopped."""
+    pids = ledger.surroundings.stopped_pids
+    numbers = f" {', '.join(map(str, pids))}" if pids else ""
+    return f"{start} processes{numbers} are stopped" if len(pids) > 1 else f"{start} process{numbers} is stopped"
+
+
+def let_go_on(ledger: Ledger) -> str:
+    """The remedy for that."""
+    return f"let it go on: kill -CONT {' '.join(map(str, ledger.surroundings.stopped_pids)) or 'PID'}"
 
 
 def ms(ns: float) -> str:

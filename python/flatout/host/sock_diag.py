@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -24,6 +24,7 @@ _HEADER = struct.Struct("=IHHII")
 _MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")
 _ATTRIBUTE = struct.Struct("=HH")
 _WAIT_S = 1.0
+_ANY_PORT, _FEW_PORTS = 0, 8
 
 
 class Found(NamedTuple):
@@ -54,18 +55,22 @@ class Found(NamedTuple):
         return self.meminfo[8] if len(self.meminfo) > 8 else None
 
 
-def bound(port: int, *, stream: bool) -> list[Found] | None:
-    """The sockets bound to a port, of streams those that listen; None where the kernel does not tell."""
-    found: list[Found] = []
+def bound_to(ports: Collection[int], *, stream: bool) -> dict[int, list[Found]] | None:
+    """The sockets bound to each of the ports, of streams those that listen; None where the kernel does not tell."""
+    found: dict[int, list[Found]] = {}
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
-            found += _dump(family, port, stream=stream)
+            # The kernel looks at all sockets for each port asked for.
+            for asked in ports if len(ports) <= _FEW_PORTS else (_ANY_PORT,):
+                for port, each in _dump(family, asked, stream=stream):
+                    if port in ports:
+                        found.setdefault(port, []).append(each)
     except (OSError, struct.error):
         return None
     return found
 
 
-def _dump(family: int, port: int, *, stream: bool) -> list[Found]:
+def _dump(family: int, port: int, *, stream: bool) -> list[tuple[int, Found]]:
     protocol, states = (socket.IPPROTO_TCP, 1 << _LISTEN) if stream else (socket.IPPROTO_UDP, _ALL_STATES)
     body = struct.pack("=BBBBI", family, protocol, 1 << (_SKMEMINFO - 1), 0, states)
     body += struct.pack(">HH", port, 0) + bytes(32) + struct.pack("=I", 0) + b"\xff" * 8
@@ -73,10 +78,10 @@ def _dump(family: int, port: int, *, stream: bool) -> list[Found]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(_WAIT_S)
         kernel.sendall(header + body)
-        return [found for found in _answers(kernel) if found is not None]
+        return list(_answers(kernel))
 
 
-def _answers(kernel: socket.socket) -> Iterator[Found | None]:
+def _answers(kernel: socket.socket) -> Iterator[tuple[int, Found]]:
     while True:
         data = kernel.recv(1 << 16)
         at = 0
@@ -90,10 +95,11 @@ def _answers(kernel: socket.socket) -> Iterator[Found | None]:
             at += (length + 3) & ~3
 
 
-def _socket(message: bytes) -> Found:
-    family, _, _, _, _, _, source, _, _, _, _, queue, limit, _, inode = _MESSAGE.unpack_from(message)
+def _socket(message: bytes) -> tuple[int, Found]:
+    """Its port, and the rest."""
+    family, _, _, _, port, _, source, _, _, _, _, queue, limit, _, inode = _MESSAGE.unpack_from(message)
     address = ipaddress.ip_address(source[: 4 if family == socket.AF_INET else 16])
-    return Found(inode, address, queue, limit, _meminfo(message[_MESSAGE.size :]))
+    return int.from_bytes(port, "big"), Found(inode, address, queue, limit, _meminfo(message[_MESSAGE.size :]))
 
 
 def _meminfo(attributes: bytes) -> tuple[int, ...]:

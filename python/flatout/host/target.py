@@ -12,7 +12,7 @@ import itertools
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,6 +23,7 @@ PROC = Path("/proc")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Where = Literal["here", "namespace", "elsewhere", "hidden", "nobody"]
 _LISTENING = "0A"
+_MOST_DESCRIPTORS = 1 << 14
 # Of the fields behind the name.
 _LAST_CPU = 36
 _OWN_LOAD_THREAD = "flatout-load"
@@ -119,20 +120,35 @@ class BoundSocket(NamedTuple):
 
 def bound(net: Path, address: Address, port: int, *, stream: bool) -> list[BoundSocket]:
     """The sockets bound to the address, or to all addresses; of streams those that listen."""
-    table = "tcp" if stream else "udp"
-    found: list[tuple[Address, BoundSocket]] = []
-    for name in (table, f"{table}6"):
+    return receiving(table(net, {port}, stream=stream).get(port, []), address)
+
+
+Bound = list[tuple[Address, BoundSocket]]
+
+
+def receiving(rows: Bound, address: Address) -> list[BoundSocket]:
+    """Those of a port's sockets that receive what is sent to an address."""
+    return [rows[n][1] for n in receivers_of(address, [at for at, _ in rows])]
+
+
+def table(net: Path, ports: Collection[int], *, stream: bool) -> dict[int, Bound]:
+    """The sockets bound to each of the ports, with their addresses; of streams those that listen. Read once for all."""
+    kind = "tcp" if stream else "udp"
+    found: dict[int, Bound] = {}
+    for name in (kind, f"{kind}6"):
         for line in _read(net / name).splitlines()[1:]:
             words = line.split()
             if len(words) <= 9 or words[9] == "0" or (stream and words[3] != _LISTENING):
                 continue
             host, _, hex_port = words[1].partition(":")
-            if int(hex_port, 16) == port:
+            port = int(hex_port, 16)
+            if port in ports:
                 unread = int(words[4].partition(":")[2], 16)
                 drops = None if stream or len(words) <= 12 else int(words[12])
                 at = _address(host)
-                found.append((at, BoundSocket(int(words[9]), text_of(at, port), unread, drops)))
-    return [found[n][1] for n in receivers_of(address, [at for at, _ in found])]
+                row = BoundSocket(int(words[9]), text_of(at, port), unread, drops)
+                found.setdefault(port, []).append((at, row))
+    return found
 
 
 def text_of(address: Address, port: int) -> str:
@@ -162,17 +178,25 @@ def _rank(bound_to: Address, address: Address) -> int:
 
 
 def holders_of(inodes: Iterable[int], pids: Iterable[int], proc: Path = PROC) -> dict[int, int]:
-    """Which of the processes holds each socket, as far as their descriptors may be looked at."""
-    links = {f"socket:[{inode}]": inode for inode in inodes}
+    """Which of the processes holds each socket, as far as their descriptors may be looked at.
+
+    A server opens the sockets at which it listens first: those are not looked for among more than some descriptors.
+    """
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, int] = {}
     for pid in pids:
+        if not wanted:
+            break
         try:
             with os.scandir(proc / str(pid) / "fd") as entries:
-                held = [links[link] for entry in entries if (link := _link(entry.path)) in links]
+                for entry in itertools.islice(entries, _MOST_DESCRIPTORS):
+                    inode = wanted.pop(_link(entry.path), None)
+                    if inode is not None:
+                        found[inode] = pid
+                    if not wanted:
+                        break
         except OSError:
             continue
-        for inode in held:
-            found.setdefault(inode, pid)
     return found
 
 
@@ -261,12 +285,13 @@ def _namespace_of(address: Address, proc: Path) -> Path | None:
         namespace = _link(str(proc / str(pid) / "ns/net"))
         if namespace and namespace not in seen:
             seen.add(namespace)
-            if _has_address(proc / str(pid) / "net", address):
+            if has_address(proc / str(pid) / "net", address):
                 return proc / str(pid) / "net"
     return None
 
 
-def _has_address(net: Path, address: Address) -> bool:
+def has_address(net: Path, address: Address) -> bool:
+    """Whether a network namespace has an address of its own; `net`: its /proc/PID/net."""
     if address.version == 6:
         return any(line.split()[:1] == [address.packed.hex()] for line in _read(net / "if_inet6").splitlines())
     lines = (line.strip() for line in _read(net / "fib_trie").splitlines())

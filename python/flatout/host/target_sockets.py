@@ -14,6 +14,8 @@ from flatout.host.target import Address
 from flatout.result.ledger import TargetSocket
 
 PROC = Path("/proc")
+# A table of descriptors that takes long to count.
+_MANY = 1 << 16
 At = tuple[Address, int]
 
 
@@ -40,19 +42,21 @@ def read(targets: Sequence[At], *, stream: bool, net: Path, same_namespace: bool
     if found is not None or stream:
         # /proc/net/tcp counts no drops, and may have a million lines.
         return found or {}
+    table = find_target.table(net, {port for _, port in targets}, stream=False)
     return {
         row.inode: SocketCounters(row.address, row.drops, row.unread_bytes)
         for address, port in targets
-        for row in find_target.bound(net, address, port, stream=False)
+        for row in find_target.receiving(table.get(port, []), address)
     }
 
 
 def _by_sock_diag(targets: Sequence[At], *, stream: bool) -> Sockets | None:
     found: Sockets = {}
+    by_port = sock_diag.bound_to({port for _, port in targets}, stream=stream)
+    if by_port is None or any(not each.meminfo for bound in by_port.values() for each in bound):
+        return None
     for address, port in targets:
-        bound = sock_diag.bound(port, stream=stream)
-        if bound is None or any(not each.meminfo for each in bound):
-            return None
+        bound = by_port.get(port, [])
         for n in find_target.receivers_of(address, [each.address for each in bound]):
             each = bound[n]
             found[each.inode] = SocketCounters(
@@ -89,13 +93,19 @@ def is_stopped(pid: int, proc: Path = PROC) -> bool:
 def files(pid: int, proc: Path = PROC) -> tuple[int, int] | None:
     """How many descriptors a process holds, and may hold; None where that is hidden.
 
-    Counting many is slow: below half of the limit it is the size of its table, which is no less.
+    Linux 6.2 tells the number. Before, counting many is slow: it is the size of the table, which is no less, where that
+    is below half of the limit or large.
     """
     try:
         words = (line.split() for line in (proc / str(pid) / "limits").read_text(encoding="ascii").splitlines())
         limit = next(int(word[3]) for word in words if word[:3] == ["Max", "open", "files"])
         words = (line.split() for line in (proc / str(pid) / "status").read_text(encoding="utf-8").splitlines())
         table = next(int(word[1]) for word in words if word[:1] == ["FDSize:"])
-        return (table if table < limit // 2 else len(os.listdir(proc / str(pid) / "fd"))), limit
+        folder = proc / str(pid) / "fd"
+        known = os.stat(folder).st_size
+        if known or table < limit // 2 or table > _MANY:
+            # A table grows to powers of two, also beyond the limit.
+            return known or min(table, limit), limit
+        return len(os.listdir(folder)), limit
     except (OSError, ValueError, StopIteration):
         return None

@@ -21,9 +21,13 @@ Place = Literal[
     "udp_memory",
     "udp_checksum",
     "answer_send_buffer",
-    "neighbour",
     "qdisc",
+    "answer_qdisc",
+    "answer_no_route",
+    "neighbour",
     "device",
+    "device_ring",
+    "other_host",
     "backlog",
     "conntrack",
     "reverse_path",
@@ -62,8 +66,8 @@ class TargetSocket(msgspec.Struct, frozen=True, kw_only=True):
     """A socket of the target on this host, at the end of a run.
 
     `drops` are those of the run, at its receive buffer or, where it listens for connections, at its accept queue.
-    `unread_bytes` lie in the receive buffer of `buffer_bytes`, in the kernel's charge. `queue` connections wait to be
-    accepted, of `queue_limit`. Null: not known.
+    `unread_bytes` lie in the receive buffer of `buffer_bytes`, in the kernel's charge. At most `queue` connections
+    waited to be accepted at once, of `queue_limit`. Null: not known.
     """
 
     address: str
@@ -84,19 +88,23 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What was read of the host beside counters, when the run ended.
 
     `device` is the interface towards the target and `device_up` whether it has a carrier; `neighbour` the next hop if
-    it did not resolve. `target_stopped`: its process was stopped by a signal. `target_files` descriptors are open in
-    the target's process, of `target_files_limit`. `packet_bytes` is what the kernel charges a receive buffer for one
-    datagram of the run's size. `limits` are the kernel's settings, by name.
+    it did not resolve. `target_stopped`: processes of it, `stopped_pids`, were stopped by a signal. `target_files`
+    descriptors at most were open in the target's process at once, of `target_files_limit`. `packet_bytes` is what the
+    kernel charges a receive buffer for one datagram of the run's size. `limits` are the kernel's settings, by name.
+    `queued` packets still waited in the queues (qdiscs) of these devices; names that begin with "target." are of the
+    target's network namespace.
     """
 
     device: str = ""
     device_up: bool | None = None
     neighbour: str = ""
     target_stopped: bool = False
+    stopped_pids: list[int] = []
     target_files: int | None = None
     target_files_limit: int | None = None
     packet_bytes: int | None = None
     limits: dict[str, int] = {}
+    queued: dict[str, int] = {}
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):

@@ -203,7 +203,7 @@ def _result(
         blocked=running.unsent_because().get("blocked", 0),
         starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
-        no_connection=running.unsent_because().get("no_connection", 0),
+        **{word: running.unsent_because().get(word, 0) for word in ("no_connection", "send_failed", "no_slot")},
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
     why, gone = _ended(word, why, competing.placement)

@@ -112,6 +112,7 @@ class RunMonitor:
         self._end_where_given_up()
         t_s = self._t_s()
         self.competing.tick(self.running, t_s)
+        self.sampler.watch()
         if self.running.elapsed_ns is not None:
             self.sampler.tick(t_s)
         if t_s >= self.plan.scenario.duration_s:

@@ -77,6 +77,8 @@ def verdict(
     starved: str | None = None,
     failed_call: str | None = None,
     no_connection: int = 0,
+    send_failed: int = 0,
+    no_slot: int = 0,
     left_late: int | None = None,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
@@ -89,6 +91,8 @@ def verdict(
     starved: why what was lost is not the target's fault.
     failed_call: the system call that failed and ended the run: nothing is known of the target.
     no_connection: requests that could not leave because no connection was open.
+    send_failed: because the kernel refused to send them.
+    no_slot: because all slots waited for answers.
     left_late: requests that left later than allowed; None: not known, so that p99 of lateness alone decides.
     """
     if interrupted:
@@ -100,7 +104,12 @@ def verdict(
     behind = not outcomes.planned or too_many(outcomes.unsent, outcomes.planned)
     if behind and (why := _ended_by_target(connections, outcomes)):
         return "target-lost", why
-    causes = {"the target took no more": blocked, "no connection was open": no_connection}
+    causes = {
+        "the target took no more": blocked,
+        "no connection was open": no_connection,
+        "this host refused to send them": send_failed,
+        "all slots waited for answers": no_slot,
+    }
     if lateness and left_late is not None and just_a_few(left_late, lateness.count):
         lateness = None
     if why := generator_limited(outcomes, lateness, own_drops, causes, exchange.wording.many) or starved:
@@ -128,7 +137,7 @@ def generator_limited(
     """Why the generator did not drive what was asked; None if it did.
 
     lateness: None also where too few left late to count.
-    causes: how many requests were left unsent for reasons that are not this generator's.
+    causes: how many requests were left unsent for other reasons than the generator's schedule.
     many: "requests" or "messages".
     """
     for cause, number in causes.items():

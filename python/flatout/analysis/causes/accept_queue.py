@@ -30,8 +30,9 @@ def find(run: LoadResult) -> Finding | None:
         f"{overflows:,} times, and clients try again after 1 s or more.{room}",
         evidence=[
             f"TcpExt ListenOverflows of the network namespace: {overflows:,}",
-            *(f"{each.name}: {each.drops:,} drops, {each.queue} waiting" for each in listeners if each.drops),
+            *(f"{each.name}: {each.drops:,} drops, at most {each.queue} waiting" for each in listeners if each.drops),
         ],
-        remedy="a larger backlog in listen() and net.core.somaxconn, or more threads that accept (SO_REUSEPORT)",
+        remedy="a larger backlog in listen() and net.core.somaxconn, which count when the program listens again "
+        "(restart it), or more threads that accept (SO_REUSEPORT)",
         confidence="high" if named else "medium",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import enough, many, sentence_start, target
+from flatout.analysis.troubles import enough, let_go_on, many, sentence_start, stopped, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -15,12 +15,12 @@ def find(run: LoadResult) -> Finding | None:
     unread, ignored = ledger.count("unread"), ledger.count("application")
     if not enough(unread + ignored, run):
         return None
-    stopped = ledger.surroundings.target_stopped
+    is_stopped = ledger.surroundings.target_stopped
     parts = [
         *([f"{many(run, unread)} still lay unread in its receive buffer at the end"] if unread else []),
         *([f"{many(run, ignored)} were read and not answered"] if ignored else []),
     ]
-    end = "; its process is stopped by a signal" if stopped else ""
+    end = f"; {stopped(ledger, start='its')} by a signal" if is_stopped else ""
     return Finding(
         name="application",
         sentence=f"{sentence_start(target(run))}: {' and '.join(parts)}{end}.",
@@ -29,7 +29,7 @@ def find(run: LoadResult) -> Finding | None:
             for line in ledger.lines
             if line.place in ("unread", "application") and line.count
         ],
-        remedy="let the process go on (kill -CONT)" if stopped else "look at the program's own log and its rate limits",
+        remedy=let_go_on(ledger) if is_stopped else "look at the program's own log and its rate limits",
         confidence="high" if unread >= ignored else "medium",
         explains=unread + ignored,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import enough, sentence_start, target
+from flatout.analysis.troubles import enough_connections, sentence_start, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -17,11 +17,9 @@ def find(run: LoadResult) -> Finding | None:
     about = ledger.surroundings
     limit, held = about.target_files_limit, about.target_files
     if limit is not None and held is not None and held >= _NEARLY * limit and _unaccepted(run):
-        return _finding(
-            f"{sentence_start(target(run))} holds {held:,} of the {limit:,} descriptors that it may.", "its"
-        )
+        return _finding(f"{sentence_start(target(run))} held {held:,} of the {limit:,} descriptors that it may.", "its")
     files, unopened = about.limits.get("files"), connections.local - connections.no_port
-    if files is not None and enough(unopened, run) and connections.peak >= _NEARLY * files:
+    if files is not None and enough_connections(unopened, run) and connections.peak >= _NEARLY * files:
         here = f"This process may hold {files:,} descriptors, and {connections.peak:,} connections were open"
         return _finding(f"{here}; {unopened:,} could not be opened.", "this process's")
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import enough
+from flatout.analysis.troubles import enough_connections
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -10,7 +10,7 @@ from flatout.result.model import LoadResult
 def find(run: LoadResult) -> Finding | None:
     """Connections that could not be opened for want of a port, by the kernel's error."""
     ledger, connections = run.ledger, run.connections
-    if ledger is None or connections is None or not enough(connections.no_port, run):
+    if ledger is None or connections is None or not enough_connections(connections.no_port, run):
         return None
     limits = ledger.surroundings.limits
     ports = limits.get("ports")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import busiest_share, enough, many, ms, target
+from flatout.analysis.troubles import busiest_share, enough, let_go_on, many, ms, stopped, target
 from flatout.result.finding import Finding
 from flatout.result.ledger import Ledger
 from flatout.result.model import LoadResult
@@ -51,19 +51,29 @@ def _reader(run: LoadResult, ledger: Ledger) -> tuple[str, str]:
     """What the program that should read did meanwhile, and what helps."""
     threads = run.contention.target if run.contention else None
     if ledger.surroundings.target_stopped:
-        pid = run.placement.target.pids[0] if run.placement and run.placement.target else 0
-        return "Its process is stopped by a signal and reads nothing.", f"let it go on: kill -CONT {pid}"
+        return f"{stopped(ledger)} by a signal: nothing is read.", let_go_on(ledger)
     busiest = busiest_share(run)
     if threads is None or busiest is None:
-        return "", "a larger receive buffer (SO_RCVBUF, up to net.core.rmem_max) for bursts; else a faster program"
+        return "", f"for bursts a larger receive buffer: {_larger(ledger)}; else a faster program"
     if busiest >= _BUSY:
         why = f"Its busiest thread used {busiest:.0%} of a CPU."
         return why, "more threads, each with a socket of its own (SO_REUSEPORT); a larger buffer only delays the loss"
     if threads.run_delay_share >= 0.01:
         why = f"A thread of it waited for a CPU for {threads.run_delay_share:.0%} of the time."
-        return why, f"a CPU of its own for {target(run)}, or a receive buffer (SO_RCVBUF) that outlasts its waits"
+        return why, f"a CPU of its own for {target(run)}, or a buffer that outlasts its waits: {_larger(ledger)}"
     why = f"Its busiest thread used only {busiest:.0%} of a CPU: it waits for something else, or does not read."
-    return (
-        why,
-        "look at what the program waits for; a larger receive buffer (SO_RCVBUF, net.core.rmem_max) helps bursts",
-    )
+    return why, f"look at what the program waits for; a larger receive buffer helps bursts: {_larger(ledger)}"
+
+
+def _larger(ledger: Ledger) -> str:
+    """How this buffer is enlarged. Sizes are set when a socket is made: the program has to start again."""
+    limits, sizes = ledger.surroundings.limits, [s.buffer_bytes for s in ledger.sockets if s.buffer_bytes]
+    size, default, most = min(sizes, default=0), limits.get("rmem_default"), limits.get("rmem_max")
+    if size and size == default:
+        how = f"net.core.rmem_default (now {default:,}), as the program sets no SO_RCVBUF"
+    elif size and most and size >= 2 * most:
+        # The kernel doubles what a program asks for.
+        how = f"net.core.rmem_max (now {most:,}), which caps the program's SO_RCVBUF"
+    else:
+        how = "SO_RCVBUF in the program, up to net.core.rmem_max; where it sets none net.core.rmem_default"
+    return f"{how}; then restart the program"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flatout.analysis.causes.port_closed import is_closed
-from flatout.analysis.troubles import enough, refused
+from flatout.analysis.troubles import refused
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -12,7 +12,7 @@ def find(run: LoadResult) -> Finding | None:
     """Refusals (ICMP port unreachable, resets of handshakes) that no closed port of this host explains."""
     ledger = run.ledger
     number, what = refused(run)
-    if ledger is None or not enough(number, run) or is_closed(run):
+    if ledger is None or not number or is_closed(run):
         return None
     by = "resets" if run.connections is not None else "ICMP messages (port unreachable)"
     if ledger.sockets:
