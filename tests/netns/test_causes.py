@@ -101,7 +101,7 @@ def check(run: flatout.LoadResult) -> None:
 
 
 # On a busy machine these are causes too, and true ones.
-BUSY = {"generator", "other programs", "steal", "shared CPU"}
+BUSY = {"generator", "other programs", "steal", "shared CPU", "soft interrupts", "softnet backlog"}
 
 
 def first(run: flatout.LoadResult) -> flatout.result.finding.Finding:

@@ -11,6 +11,7 @@ import results
 from ledgers import HERE, LISTENER, SENT, SOCKET, closed, contention, over_streams, run, sampled, threads
 
 from flatout.analysis import explained, findings
+from flatout.host.drops import Dropped
 from flatout.limit_search import drive
 from flatout.limit_search.past import NextTrial
 from flatout.limit_search.trial_verdict import TrialEvaluation, evaluate_trial
@@ -310,3 +311,13 @@ def test_the_stopped_process_is_the_one_to_let_go_on() -> None:
     around = msgspec.structs.replace(seen.surroundings, target_stopped=True, stopped_pids=[814])
     full = found(run(900), seen._replace(surroundings=around))["receive buffer"]
     assert full.remedy == "let it go on: kill -CONT 814"
+
+
+@pytest.mark.parametrize("reason", ["CPU_BACKLOG", "NETFILTER_DROP", "FULL_RING", "TC_INGRESS"])
+def test_packets_of_connections_that_are_sent_again_explain_no_request(reason: str) -> None:
+    drops = [Dropped("own", 0, reason, True, "eth0", 500)]
+    seen = sampled({"TcpExt.ListenOverflows": 10}, sockets=[msgspec.structs.replace(LISTENER, drops=10)])
+    names = found(over_streams(90), seen._replace(drops=drops))
+    assert [each.explains for each in names.values()] == [0, 0]
+    # Both are known of this run; what is only probable comes behind.
+    assert [each.confidence for each in names.values()][0] == "high"

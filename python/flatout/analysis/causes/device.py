@@ -24,7 +24,7 @@ def find(run: LoadResult) -> Finding | None:
         return _finding(sentence, remedy, evidence, max(dropped, missing(run) + ledger.count("own_queue")))
     sentence = f"Network devices dropped {dropped:,} packets."
     remedy = "longer rings (ethtool -G), more queues (ethtool -L), or a lower rate"
-    return _finding(sentence, remedy, _counted(ledger), dropped)
+    return _finding(sentence, remedy, _counted(ledger), ledger.lost_at("device"))
 
 
 def _counted(ledger: Ledger) -> list[str]:
