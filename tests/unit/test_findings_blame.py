@@ -320,4 +320,4 @@ def test_packets_of_connections_that_are_sent_again_explain_no_request(reason: s
     names = found(over_streams(90), seen._replace(drops=drops))
     assert [each.explains for each in names.values()] == [0, 0]
     # Both are known of this run; what is only probable comes behind.
-    assert [each.confidence for each in names.values()][0] == "high"
+    assert next(each.confidence for each in names.values()) == "high"
