@@ -8,12 +8,12 @@ COUNTING := bad_clients broken_output contract dns_targets example_game expiry f
 	receiver_ends receiver_fuzz records rerun sender serve_records serve_streams served_time server_fuzz stream_faults \
 	threads wildcard
 COUNTING_TESTS := $(COUNTING:%=tests/loopback/test_%.py)
-SHARING_TESTS := tests/unit tests/test_architecture.py tests/test_names.py tests/test_code_map.py $(COUNTING_TESTS)
+SHARING_TESTS := tests/unit tests/test_architecture.py tests/test_names.py tests/test_code_map.py tests/test_causes_table.py $(COUNTING_TESTS)
 MEASURING_TESTS := tests/loopback tests/netns tests/peers tests/toy $(COUNTING_TESTS:%=--ignore=%)
 SEED := bench/tokio_server
 SOURCES := $(shell find crates python/flatout -name '*.rs' -o -name 'Cargo.toml') $(wildcard bpf/*.bpf.o) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help demo test test-rust test-python test-slow lint format wheel schema code-map bpf bench clean
+.PHONY: help demo test test-rust test-python test-slow lint format wheel schema code-map causes-table bpf bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ wheel: $(VENV)/.developed ## builds dist/*.whl
 
 code-map: $(VENV)/.developed ## writes the code map of ARCHITECTURE.md again
 	$(BIN)/python tests/code_map.py
+
+causes-table: $(VENV)/.developed ## writes the table of causes of docs/findings.md again
+	$(BIN)/python tests/causes_table.py
 
 schema: $(VENV)/.developed ## writes the published JSON Schema again
 	$(BIN)/python -m flatout.schema > docs/schema.json

@@ -16,6 +16,7 @@ from flatout.host.tuning.check import HostCheck
 from flatout.protocols import PROTOCOLS
 from flatout.result.model import SCHEMA, Distribution, LimitResult, LoadResult
 from flatout.result.sweep import SweepResult
+from flatout.watch.model import WatchLine
 
 
 class ServedConnections(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +156,7 @@ def _of_protocols() -> list[type[msgspec.Struct]]:
 
 def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
-    printed = (LoadResult, LimitResult, SweepResult, HostCheck, ServeLine, ReceiveLine, *_of_protocols())
+    printed = (LoadResult, LimitResult, SweepResult, HostCheck, ServeLine, ReceiveLine, WatchLine, *_of_protocols())
     refs, definitions = msgspec.json.schema_components(printed, ref_template="#/$defs/{name}")
     for definition in definitions.values():
         fields = definition.get("properties", {})

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import errno
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flatout.host.tuning.system import System
@@ -38,6 +42,7 @@ _OTHERS = {
     "sys/class/net/lo/carrier": "1",
     "sys/class/net/lo/queues/rx-0/rps_cpus": "0",
     "sys/class/net/eth0/carrier": "1",
+    "sys/class/net/eth0/tx_queue_len": "1000",
     "sys/class/net/eth0/device/vendor": "0x1af4",
     "sys/class/net/eth0/queues/rx-0/rps_cpus": "0",
     "sys/class/net/eth0/queues/rx-0/rps_flow_cnt": "0",
@@ -54,11 +59,39 @@ def tree(root: Path, sysctls: Mapping[str, str] = SYSCTLS, others: Mapping[str, 
     """Makes the files of a host."""
     files = {file_of(name): value for name, value in sysctls.items()} | _OTHERS | dict(others or {})
     for name, value in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{value}\n", encoding="ascii")
+        put(root, name, value)
     namespace(root, 1)
     return root
+
+
+def put(root: Path, name: str, value: str) -> None:
+    """Makes a file."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{value}\n", encoding="ascii")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder for one example."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+class Stopped(System):
+    """A host whose process dies at a write: before it, or behind it."""
+
+    def __init__(self, system: System, at: int, behind: bool) -> None:
+        super().__init__(system.root, system.run, system.ioctl, system.hardware)
+        self._left, self._behind = at, behind
+
+    def write(self, key: str, value: str) -> None:
+        if self._left == 0 and not self._behind:
+            raise KeyboardInterrupt
+        super().write(key, value)
+        if self._left == 0:
+            raise KeyboardInterrupt
+        self._left -= 1
 
 
 def namespace(root: Path, number: int) -> None:
@@ -77,9 +110,10 @@ def contents(root: Path) -> dict[str, str]:
 class Programs:
     """nft, or iptables and ip6tables, without a kernel; each call is kept."""
 
-    def __init__(self, *installed: str, ruleset: str = "") -> None:
+    def __init__(self, *installed: str, ruleset: str = "", saved: str = "") -> None:
         self.installed = installed
         self.ruleset = ruleset
+        self.saved = saved
         self.table = ""
         self.raw: dict[str, list[str]] = {"iptables": [], "ip6tables": []}
         self.calls: list[list[str]] = []
@@ -94,6 +128,8 @@ class Programs:
             return 0, "1.0", ""
         if self.refuses:
             return 1, "", self.refuses
+        if program.endswith("-save"):
+            return 0, self.saved, ""
         return self._nft(arguments, given) if program == "nft" else self._iptables(program, arguments)
 
     def _nft(self, arguments: list[str], given: str) -> tuple[int, str, str]:
@@ -120,6 +156,59 @@ class Programs:
         return 0, "\n".join(["-P PREROUTING ACCEPT", "-P OUTPUT ACCEPT", *listed]), ""
 
 
-def host(root: Path, programs: Programs | None = None) -> System:
+# Of each command that sets: the one that reads the same.
+_READS = {0x11: 0x10, 0x3D: 0x3C, 0x2A: 0x29}
+
+
+class Devices:
+    """Network devices as the ioctl SIOCETHTOOL shows them, by name: their driver, and the words of each structure.
+
+    `words`: by number of the command that reads it; a device without one has a driver that does not support it.
+    """
+
+    def __init__(self, drivers: Mapping[str, str] | None = None) -> None:
+        self.drivers = dict(drivers or {})
+        self.words: dict[str, dict[tuple[int, ...], list[int]]] = {name: {} for name in self.drivers}
+        # Run with the name of a device when its channels are set.
+        self.reset: Callable[[str], None] = lambda _: None
+
+    def __call__(self, name: str, words: array.array[int]) -> None:
+        if name not in self.drivers:
+            raise OSError(errno.ENODEV, "No such device")
+        command = words[0]
+        if command == 3:
+            text = self.drivers[name].encode().ljust(32, b"\0")
+            words[1:9] = array.array("I", text)
+            return
+        key = (_READS.get(command, command), *((words[1],) if command in (0x29, 0x2A) else ()))
+        there = self.words[name].get(key)
+        if there is None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        if command in _READS:
+            there[:] = words[1 : len(there) + 1]
+            if command == 0x3D:
+                self.reset(name)
+        words[1 : len(there) + 1] = array.array("I", there)
+
+    def channels(self, name: str, rx: tuple[int, int], tx: tuple[int, int], combined: tuple[int, int]) -> None:
+        """Channels of each kind: now, and at most."""
+        most, now = (rx[1], tx[1], 1, combined[1]), (rx[0], tx[0], 1, combined[0])
+        self.words[name][(0x3C,)] = [*most, *now]
+
+    def ring(self, name: str, now: int, most: int) -> None:
+        """Receive and send ring."""
+        self.words[name][(0x10,)] = [most, 0, 0, most, now, 0, 0, now]
+
+    def fields(self, name: str, fields: int) -> None:
+        """What a flow over UDP is hashed by, over IPv4 and IPv6."""
+        for flow in (2, 6):
+            self.words[name][(0x29, flow)] = [flow, fields, 0]
+
+    def coalescing(self, name: str, rx_usecs: int, adaptive: int) -> None:
+        """How long interrupts wait."""
+        self.words[name][(0x0E,)] = [rx_usecs, *[0] * 8, adaptive]
+
+
+def host(root: Path, programs: Programs | None = None, devices: Devices | None = None) -> System:
     """The host of a tree."""
-    return System(root, programs or Programs("nft"), lambda _: "")
+    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}), dict)

@@ -171,8 +171,8 @@ def test_what_was_never_sent_is_not_lost_too() -> None:
 @pytest.mark.parametrize(
     ("rows", "counters", "expected"),
     [
-        ([dropped("FULL_RING", 80)], {"own": {"dev.eth0.tx_dropped": 50}}, [("device", 50), ("device", 30)]),
-        ([dropped("NOT_SPECIFIED", 50)], {"own": {"dev.eth0.tx_dropped": 50}}, [("device", 50)]),
+        ([dropped("FULL_RING", 80)], {"own": {"link.eth0.tx_dropped": 50}}, [("device", 50), ("device", 30)]),
+        ([dropped("NOT_SPECIFIED", 50)], {"own": {"link.eth0.tx_dropped": 50}}, [("device", 50)]),
         ([dropped("NOT_SPECIFIED", 50)], {}, [("dropped_by_kernel", 50)]),
         (
             [dropped("QDISC_DROP", 80, space="target", towards=False)],

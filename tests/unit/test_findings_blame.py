@@ -265,14 +265,13 @@ def test_three_of_sixty_million_stop_nothing() -> None:
     assert list(found(of_many(90_000), dropped(90_000))) == ["receive buffer"]
 
 
-@pytest.mark.parametrize(
-    ("expression", "names"), [("loss<0.000001%", ["receive buffer"]), ("p99<1ms", ["single thread"])]
-)
-def test_a_few_stop_a_run_that_was_asked_for_no_loss(expression: str, names: list[str]) -> None:
+@pytest.mark.parametrize(("expression", "lost"), [("loss<0.000001%", True), ("p99<1ms", False)])
+def test_a_few_stop_a_run_that_was_asked_for_no_loss(expression: str, lost: bool) -> None:
     unmet = [Requirement(expression=expression, value=1.0, met=False)]
     busy = contention(target=threads(busiest_share=0.99))
-    result = of_many(3, requirements=unmet, contention=busy)
-    assert next(iter(found(result, dropped(3)))) == names[0]
+    names = found(of_many(3, requirements=unmet, contention=busy), dropped(3))
+    assert "single thread" in names
+    assert ("receive buffer" in names) == lost
 
 
 def test_a_trial_that_lost_too_much_for_its_goal_is_explained_by_the_loss() -> None:

@@ -12,10 +12,9 @@ import pytest
 
 from conftest import Cli
 from flatout import schema
-from flatout.host.tuning import tunables
-from flatout.host.tuning.aim import Aim
+from flatout.host.tuning.aim import Aim, Role
 from flatout.host.tuning.check import NOTRACK, HostCheck, check
-from flatout.host.tuning.system import System
+from flatout.host.tuning.machine import machine
 from flatout.view.terminal import tuning as view
 
 SERVER = Aim(role="server", transport="udp", rate_per_s=500_000.0, ports=[123])
@@ -72,7 +71,7 @@ def test_a_server_over_tcp(tmp_path: Path) -> None:
     assert states(one)["net.ipv4.tcp_syncookies"] == "ok"
     assert values["net.core.rps_sock_flow_entries"] == values["rps_flow_cnt"] == "32768"
     more = wanted(found(tmp_path, Aim(role="server", transport="tcp", connections=5_000_000)))
-    assert more["net.core.somaxconn"] == "65536"
+    assert more["net.core.somaxconn"] == "131072", "as much as any of the scripts that it replaces"
 
 
 def test_few_connections_need_no_more_ports(tmp_path: Path) -> None:
@@ -114,9 +113,9 @@ def test_a_read_only_file_says_whose_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("carrier", ["1", "0"])
 def test_interfaces_are_cards_or_veth_with_a_link(tmp_path: Path, driver: str, matters: bool, carrier: str) -> None:
     root = hosts.tree(tmp_path, others={"sys/class/net/x/carrier": carrier})
-    system = System(root, hosts.Programs(), lambda name: driver if name == "x" else "")
-    assert ("/sys/class/net/x" in tunables.interfaces(system)) == (matters and carrier == "1")
-    assert "/sys/class/net/eth0" in tunables.interfaces(system)
+    devices = machine(hosts.host(root, None, hosts.Devices({"x": driver})), None).devices
+    assert ("x" in devices) == (matters and carrier == "1")
+    assert "eth0" in devices
 
 
 def test_each_cpu_has_a_queue_to_send_by(tmp_path: Path) -> None:
@@ -153,6 +152,72 @@ def test_rules_that_need_tracking_are_enough(tmp_path: Path) -> None:
     root = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING | {"net.netfilter.nf_conntrack_count": "0"})
     assert tracking(root, SERVER, "nft").state == "ok"
     assert tracking(root, SERVER, "nft", ruleset="ct state established accept").state == "differs"
+
+
+@pytest.mark.parametrize(
+    ("listed", "state"),
+    [
+        ("*filter\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT", "differs"),
+        ("*nat\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT", "differs"),
+        ("*filter\n-A INPUT -p udp -m udp --dport 53 -j DROP\nCOMMIT", "ok"),
+        ("", "ok"),
+    ],
+)
+def test_rules_of_iptables_track_too(tmp_path: Path, listed: str, state: str) -> None:
+    root = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING | {"net.netfilter.nf_conntrack_count": "0"})
+    one = found(root, SERVER, hosts.Programs("iptables", "iptables-save", saved=listed)).settings[-1]
+    assert one.state == state
+
+
+def test_a_check_loads_no_table(tmp_path: Path) -> None:
+    """`iptables -t nat -S` loads a module that tracks, where none was."""
+    root = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING | {"net.netfilter.nf_conntrack_count": "0"})
+    programs = hosts.Programs("iptables", "ip6tables", "iptables-save", "ip6tables-save")
+    found(root, SERVER, programs)
+    assert not [call for call in programs.calls if "-t" in call]
+
+
+def test_what_only_root_may_see_is_unknown(tmp_path: Path) -> None:
+    root = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING | {"net.netfilter.nf_conntrack_count": "0"})
+    programs = hosts.Programs("nft")
+    programs.refuses = "Operation not permitted (you must be root)"
+    one = found(root, SERVER, programs).settings[-1]
+    assert (one.state, one.now) == ("unknown", None)
+    assert "only root" in one.blocked
+
+
+def test_where_no_port_is_known_the_table_has_room(tmp_path: Path) -> None:
+    """The alternative to NOTRACK of tcpscaler: a million."""
+    root = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING | {"net.netfilter.nf_conntrack_buckets": "262144"})
+    one = wanted(found(root, Aim(role="server", transport="tcp"), hosts.Programs()))
+    assert one["net.netfilter.nf_conntrack_max"] == one["net.netfilter.nf_conntrack_buckets"] == "1000000"
+    assert "net.netfilter.nf_conntrack_max" not in wanted(found(root, SERVER))
+
+
+def test_clients_on_the_link_have_room_in_the_neighbour_table(tmp_path: Path) -> None:
+    names = [f"net.{family}.neigh.default.gc_thresh{number}" for family in ("ipv4", "ipv6") for number in (1, 2, 3)]
+    root = hosts.tree(tmp_path, hosts.SYSCTLS | dict.fromkeys(names, "128"))
+    many = wanted(found(root, Aim(role="server", transport="udp", connections=20_000)))
+    assert [many[name] for name in names] == ["4096", "8192", "16384"] * 2
+    assert set(names).isdisjoint(wanted(found(root, Aim(role="server", transport="udp", connections=1000))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "role"),
+    [
+        ("net.core.somaxconn", 100_000, "server"),
+        ("net.ipv4.tcp_max_syn_backlog", 100_000, "server"),
+        ("fs.file-max", 20_000_000, "server"),
+        ("fs.nr_open", 20_000_000, "server"),
+        ("net.netfilter.nf_conntrack_max", 1_000_000, "server"),
+        ("limit on descriptors", 1_048_576, "client"),
+    ],
+)
+def test_what_the_scripts_of_tcpscaler_set_is_reached(tmp_path: Path, name: str, value: int, role: Role) -> None:
+    """Theirs are of one size; these follow from the number of connections, here that of the largest experiment."""
+    root = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING)
+    aim = Aim(role=role, transport="tcp", connections=20_000_000)
+    assert int(wanted(found(root, aim, hosts.Programs("nft")))[name] or 0) >= value
 
 
 def test_a_table_that_is_too_small_is_told(tmp_path: Path) -> None:
@@ -201,6 +266,7 @@ def test_the_command_prints_what_the_schema_says(cli: Cli) -> None:
         "connections": None,
         "rate_per_s": 500_000.0,
         "ports": [123],
+        "interface": None,
     }
     assert done.code == (0 if one["passed"] else 1)
     assert "as a server over UDP" in done.err

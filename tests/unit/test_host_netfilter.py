@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import hosts
 import pytest
 from hypothesis import given
@@ -9,7 +12,11 @@ from hypothesis import strategies as st
 
 from flatout.host.tuning import netfilter
 from flatout.host.tuning.aim import Aim
+from flatout.host.tuning.apply import apply, undo
+from flatout.host.tuning.check import check
 
+SERVER = Aim(role="server", transport="udp", ports=[123])
+WANTED = netfilter.wanted(SERVER)
 RULES = st.lists(
     st.builds(
         "{} {} {} {}".format,
@@ -92,3 +99,42 @@ def test_lines_for_iptables_add_and_take_away() -> None:
     assert lines[0] == f"{first} || failed=1"
     back = netfilter.commands(netfilter.IPTABLES, wanted, "none")
     assert back == [line.replace(" -A ", " -D ") for line in lines]
+
+
+class Dying(hosts.Programs):
+    """Programs of a flatout that dies at one of its changes."""
+
+    left = 0
+
+    def __call__(self, command: Sequence[str], given: str) -> tuple[int, str, str]:
+        if "-A" in command or "-D" in command:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+        return super().__call__(command, given)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_rules_that_were_cut_short_are_seen_finished_and_removed(tmp_path: Path, at: int) -> None:
+    """iptables knows its own half only: IPv4 has rules then, and IPv6 none."""
+    root = hosts.tree(tmp_path / "root", hosts.SYSCTLS | hosts.TRACKING)
+    programs = Dying("iptables", "ip6tables")
+    programs.left = at
+    system, journal = hosts.host(root, programs), tmp_path / "state" / "host.json"
+    with pytest.raises(KeyboardInterrupt):
+        apply(SERVER, system, journal)
+    programs.left = 99
+    rules = sum(map(len, programs.raw.values()))
+    assert rules == at
+    finished = hosts.Programs("iptables", "ip6tables")
+    finished.raw = {name: list(lines) for name, lines in programs.raw.items()}
+    assert check(SERVER, hosts.host(root, finished)).settings[-1].state == "differs"
+    netfilter.write(
+        netfilter.IPTABLES, netfilter.with_more(netfilter.read(netfilter.IPTABLES, finished), WANTED), finished
+    )
+    assert netfilter.read(netfilter.IPTABLES, finished) == netfilter.text(WANTED)
+    assert {len(lines) for lines in finished.raw.values()} == {2}
+
+    assert "left" not in {item.how for item in undo(system, journal)}
+    assert programs.raw == {"iptables": [], "ip6tables": []}
+    assert not journal.exists()

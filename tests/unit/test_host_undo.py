@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +18,9 @@ from conftest import Cli
 from flatout.errors import UsageError
 from flatout.host.tuning import journal as journals
 from flatout.host.tuning.aim import Aim, Role, Transport
-from flatout.host.tuning.apply import Change, Undone, apply, undo
-from flatout.host.tuning.check import HostCheck, check
+from flatout.host.tuning.apply import Change, Undone, apply, set_all, undo
+from flatout.host.tuning.check import FINE, HostCheck, check
+from flatout.host.tuning.journal import Entry, Journal
 from flatout.host.tuning.script import script
 from flatout.host.tuning.system import System
 from flatout.view.terminal import tuning as view
@@ -27,6 +28,7 @@ from flatout.view.terminal import tuning as view
 SERVER = Aim(role="server", transport="udp", rate_per_s=500_000.0, ports=[123])
 RMEM = "net.core.rmem_max"
 BACKLOG = "net.core.netdev_max_backlog"
+GOVERNOR = "sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
 
 
 class Machine(NamedTuple):
@@ -40,7 +42,7 @@ class Machine(NamedTuple):
         return check(aim, self.system)
 
     def apply(self, aim: Aim = SERVER) -> list[Change]:
-        return apply(self.check(aim), self.system, self.journal)
+        return apply(aim, self.system, self.journal)
 
     def undo(self, force: bool = False) -> list[Undone]:
         return undo(self.system, self.journal, force=force)
@@ -53,7 +55,7 @@ class Machine(NamedTuple):
 
     def reboot(self) -> None:
         """Everything is as installed, and the boot has another name."""
-        hosts.tree(self.system.root, others={hosts.BOOT: "another"})
+        hosts.tree(self.system.root, hosts.SYSCTLS | hosts.TRACKING, others={hosts.BOOT: "another"})
         self.programs.table = ""
 
 
@@ -70,8 +72,8 @@ def one(tmp_path: Path) -> Machine:
 
 @contextmanager
 def fresh(sysctls: dict[str, str]) -> Iterator[Machine]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield machine(Path(folder), **sysctls)
+    with hosts.folder() as folder:
+        yield machine(folder, **sysctls)
 
 
 # --- The round trip ---
@@ -136,25 +138,9 @@ def test_undo_restores_whatever_there_was(values: dict[str, str], first: Aim, se
 def test_what_was_applied_is_as_wanted(values: dict[str, str], aim: Aim) -> None:
     with fresh(values) as host:
         host.apply(aim)
-        differing = {setting.name for setting in host.check(aim).settings if setting.state != "ok"}
+        differing = {setting.name for setting in host.check(aim).settings if setting.state not in FINE}
         assert differing <= {"limit on descriptors", "connection tracking (NOTRACK)"}
         assert not [item for item in host.apply(aim) if not item.failed], "nothing is left to change"
-
-
-class Stopped(System):
-    """A host whose process dies at a write: before it, or behind it."""
-
-    def __init__(self, system: System, at: int, behind: bool) -> None:
-        super().__init__(system.root, system.run)
-        self._left, self._behind = at, behind
-
-    def write(self, key: str, value: str) -> None:
-        if self._left == 0 and not self._behind:
-            raise KeyboardInterrupt
-        super().write(key, value)
-        if self._left == 0:
-            raise KeyboardInterrupt
-        self._left -= 1
 
 
 @given(st.integers(0, 5), st.booleans(), st.integers(0, 5), st.booleans())
@@ -162,9 +148,9 @@ def test_a_crash_at_any_point_can_be_undone(at: int, behind: bool, again: int, b
     with fresh({}) as host:
         before = hosts.contents(host.system.root)
         with pytest.raises(KeyboardInterrupt):
-            apply(host.check(), Stopped(host.system, at, behind), host.journal)
+            apply(SERVER, hosts.Stopped(host.system, at, behind), host.journal)
         try:
-            undo(Stopped(host.system, again, back_behind), host.journal)
+            undo(hosts.Stopped(host.system, again, back_behind), host.journal)
         except KeyboardInterrupt:
             host.undo()
         assert hosts.contents(host.system.root) == before
@@ -182,7 +168,7 @@ def test_the_journal_is_there_before_the_first_change(one: Machine) -> None:
             seen.append({entry.key: entry.before for entry in kept.entries}.get(key) == self.read(key))
             super().write(key, value)
 
-    apply(one.check(), Watched(one.system.root, one.programs), one.journal)
+    apply(SERVER, Watched(one.system.root, one.programs, one.system.ioctl), one.journal)
     assert len(seen) > 4
     assert all(seen)
 
@@ -249,6 +235,16 @@ def test_a_device_that_is_gone_needs_nothing(one: Machine) -> None:
     assert not one.journal.exists()
 
 
+def test_what_another_one_raised_meanwhile_is_not_lowered(one: Machine) -> None:
+    """Between the check and the lock: the journal has the value that was there then, or none."""
+    found = [item for item in one.check().settings if item.name == RMEM]
+    one.set(RMEM, "99999999")
+    (change,) = set_all(found, one.system, one.journal)
+    assert "apply again" in change.failed
+    assert one.value(RMEM) == "99999999"
+    assert not one.journal.exists()
+
+
 # --- What cannot be ---
 
 
@@ -283,10 +279,87 @@ def test_an_edited_journal_is_refused_and_nothing_changes(one: Machine, change: 
 
 
 def test_a_journal_of_another_namespace_is_refused(one: Machine) -> None:
+    governor = one.system.root / GOVERNOR
+    governor.chmod(0o444)
     one.apply()
     hosts.namespace(one.system.root, 2)
     with pytest.raises(UsageError, match="another network namespace"):
         one.undo()
+    with pytest.raises(UsageError, match="another network namespace"):
+        one.apply(Aim(role="server", transport="udp", rate_per_s=4e6))
+
+
+def test_what_is_of_the_whole_host_is_undone_from_anywhere(one: Machine) -> None:
+    """The namespace of a server may be gone, and with it what was set there, but not what was set of the host."""
+    one.apply()
+    hosts.namespace(one.system.root, 2)
+    done = {item.name: item for item in one.undo()}
+    assert done["scaling_governor"].how == "restored"
+    assert (one.system.root / GOVERNOR).read_text("ascii").strip() == "schedutil"
+    assert done[RMEM].how == "failed"
+    assert "another network namespace (net:[1])" in done[RMEM].reason
+    assert int(one.value(RMEM)) > 212_992
+    hosts.namespace(one.system.root, 1)
+    assert {item.how for item in one.undo()} == {"restored"}
+    assert one.value(RMEM) == "212992"
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o620, 0o602])
+def test_a_journal_that_others_can_write_is_refused(one: Machine, mode: int) -> None:
+    """Anybody could have root write anything by it: its checksum is no signature."""
+    one.apply()
+    one.journal.chmod(mode)
+    with pytest.raises(UsageError, match="can be written by others"):
+        one.undo()
+    one.journal.chmod(0o600)
+    assert {item.how for item in one.undo()} == {"restored"}
+
+
+def test_a_journal_is_no_link_and_no_pipe(one: Machine) -> None:
+    one.apply()
+    real = one.journal.rename(one.journal.with_name("real.json"))
+    one.journal.symlink_to(real)
+    with pytest.raises(UsageError, match="symbolic link"):
+        one.undo()
+    one.journal.unlink()
+    os.mkfifo(one.journal)
+    with pytest.raises(UsageError, match="is no file"):
+        one.undo()
+
+
+def test_a_link_in_place_of_the_journal_is_not_written_through(one: Machine) -> None:
+    victim = one.system.root / "victim"
+    victim.write_text("mine", encoding="ascii")
+    one.journal.parent.mkdir()
+    one.journal.symlink_to(victim)
+    with pytest.raises(UsageError, match="symbolic link"):
+        one.apply()
+    assert victim.read_text("ascii") == "mine"
+
+
+@pytest.mark.parametrize(
+    "key", ["/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/sys/kernel/uevent_helper"]
+)
+def test_a_journal_with_a_checksum_writes_only_what_flatout_sets(one: Machine, key: str) -> None:
+    hosts.put(one.system.root, key.lstrip("/"), "core")
+    forged = Journal(
+        flatout="1",
+        saved_at="2026-01-01T00:00:00Z",
+        boot_id=one.system.boot_id(),
+        namespace=one.system.namespace(),
+        entries=[Entry(name="x", key=key, before="|/tmp/evil", ours=["core"])],
+    )
+    one.journal.parent.mkdir()
+    journals.store(one.journal, forged)
+    with pytest.raises(UsageError, match="entries of another kind"):
+        one.undo(force=True)
+    assert (one.system.root / key.lstrip("/")).read_text("ascii") == "core\n"
+
+
+def test_a_journal_is_for_its_owner_only(one: Machine) -> None:
+    one.apply()
+    assert one.journal.stat().st_mode & 0o077 == 0
+    assert [path.name for path in one.journal.parent.iterdir()] == ["host.json"]
 
 
 def test_two_at_once_are_refused(one: Machine) -> None:
@@ -317,8 +390,8 @@ class Refusing(System):
 
 
 def test_what_the_kernel_refuses_is_told_and_the_rest_is_set(one: Machine) -> None:
-    kernel = Refusing(one.system.root, one.programs)
-    failed = [item for item in apply(one.check(), kernel, one.journal) if item.failed]
+    kernel = Refusing(one.system.root, one.programs, one.system.ioctl)
+    failed = [item for item in apply(SERVER, kernel, one.journal) if item.failed]
     assert [(item.name, item.after) for item in failed] == [(RMEM, "212992")]
     assert view.changes(failed) == [f"NOT SET  {RMEM}: stays 212992: the kernel refused the value"]
     kept = journals.load(one.journal)
@@ -328,20 +401,20 @@ def test_what_the_kernel_refuses_is_told_and_the_rest_is_set(one: Machine) -> No
 
 
 def test_what_the_kernel_made_of_a_value_is_undone(one: Machine) -> None:
-    kernel = Refusing(one.system.root, one.programs)
+    kernel = Refusing(one.system.root, one.programs, one.system.ioctl)
     kernel.made = "999999"
-    failed = [item for item in apply(one.check(), kernel, one.journal) if item.failed]
+    failed = [item for item in apply(SERVER, kernel, one.journal) if item.failed]
     assert "the kernel made 999999" in failed[0].failed
     assert {item.how for item in one.undo()} == {"restored"}
     assert one.value(RMEM) == "212992"
 
 
 def test_where_nothing_can_be_changed_there_is_no_journal(one: Machine) -> None:
-    for name in hosts.SYSCTLS:
+    for name in (*hosts.SYSCTLS, *hosts.TRACKING):
         (one.system.root / hosts.file_of(name)).chmod(0o444)
     for file in one.system.root.rglob("rps_cpus"):
         file.chmod(0o444)
-    (one.system.root / "sys/devices/system/cpu/cpufreq/policy0/scaling_governor").chmod(0o444)
+    (one.system.root / GOVERNOR).chmod(0o444)
     done = one.apply(Aim(role="server", transport="udp"))
     assert done
     assert all(item.failed for item in done)
@@ -406,6 +479,13 @@ def test_the_command_says_what_undo_needs(cli: Cli) -> None:
     done = cli("host", "undo", "--journal", cli.folder / "none.json")
     assert (done.code, done.out) == (2, "")
     assert "nothing to undo: there is no journal" in done.err
+
+
+@pytest.mark.parametrize("verb", [("undo",), ("apply", "--role", "server", "--for", "udp")])
+def test_a_journal_has_a_name(cli: Cli, verb: tuple[str, ...]) -> None:
+    done = cli("host", *verb, "--journal", "")
+    assert done.code == 2
+    assert "--journal" in done.err
 
 
 def test_the_command_prints_a_script(cli: Cli) -> None:

@@ -147,11 +147,11 @@ def test_an_unresolved_neighbour_has_all_that_was_lost_unless_something_came() -
 
 def test_devices_without_what_the_backlog_dropped() -> None:
     about = ledgers.contention(backlog_drops=30)
-    seen = sampled({"dev.eth0.tx_dropped": 7, "dev.eth1.tx_dropped": 99}, {"dev.eth0.rx_dropped": 50})
+    seen = sampled({"link.eth0.tx_dropped": 7, "link.eth1.tx_dropped": 99}, {"link.eth0.rx_dropped": 50})
     places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
     assert places == [("backlog", 30), ("device", 20)]
     # Over a veth pair both ends count the same packet.
-    seen = sampled({"dev.eth0.tx_dropped": 37}, {"dev.eth0.rx_dropped": 30})
+    seen = sampled({"link.eth0.tx_dropped": 37}, {"link.eth0.rx_dropped": 30})
     places = [(line.place, line.count) for line in ledger(run(100, contention=about), seen).lines if line.count]
     assert places == [("backlog", 30), ("device", 7)]
 
@@ -196,7 +196,8 @@ COUNTERS = st.dictionaries(
         [
             *("Udp.RcvbufErrors", "Udp.InDatagrams", "Udp.OutDatagrams", "Udp.MemErrors", "Udp.SndbufErrors"),
             *("Ip.InReceives", "Ip.InDelivers", "Ip.ReasmReqds", "conntrack.drop", "TcpExt.IPReversePathFilter"),
-            *("dev.eth0.tx_dropped", "dev.eth0.rx_dropped"),
+            *("link.eth0.tx_dropped", "link.eth0.rx_missed_errors", "link.eth0.rx_otherhost_dropped"),
+            *("qdisc.eth0.tbf.drops", "Ip.OutNoRoutes"),
         ]
     ),
     st.integers(0, 50_000),

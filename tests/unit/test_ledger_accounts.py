@@ -56,7 +56,12 @@ def test_what_udp_dropped_for_other_reasons_is_not_the_buffers() -> None:
 
 
 def test_nothing_that_comes_in_explains_one_way_messages_to_another_host() -> None:
-    scans = {"Ip.InReceives": 150, "TcpExt.IPReversePathFilter": 5, "dev.eth0.rx_dropped": 15, "dev.eth0.tx_dropped": 2}
+    scans = {
+        "Ip.InReceives": 150,
+        "TcpExt.IPReversePathFilter": 5,
+        "link.eth0.rx_dropped": 15,
+        "link.eth0.tx_dropped": 2,
+    }
     about = ledgers.contention(backlog_drops=30)
     one_way = msgspec.structs.replace(run(100, contention=about), one_way=True, loss=None)
     assert counts(one_way, sampled(scans, placement=ELSEWHERE, sockets=[])) == {"device": 2}

@@ -4,8 +4,10 @@
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
 mod btf;
+mod drain;
 mod drops;
 mod obstacle;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,7 @@ pub use btf::BTF_OF_KERNEL;
 use btf::KernelTypes;
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
 pub use obstacle::{BpfError, Obstacle};
+pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};
 
 /// The bytes of an object of `bpf/`, aligned as its parser needs them.
 macro_rules! object {
@@ -68,6 +71,14 @@ impl Loaded {
 
     fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<HashMap<MapData, K, V>, BpfError> {
         self.take(name)?.try_into().map_err(|error: MapError| BpfError::of(&error))
+    }
+
+    /// A hash of which the kernel drops what was used longest ago.
+    fn lru_hash(&mut self, name: &str) -> Result<MapData, BpfError> {
+        match self.take(name)? {
+            Map::LruHashMap(data) => Ok(data),
+            _ => Err(BpfError::absent(name)),
+        }
     }
 
     fn per_cpu_hash<K: Pod, V: Pod>(&mut self, name: &str) -> Result<PerCpuHashMap<MapData, K, V>, BpfError> {

@@ -34,7 +34,10 @@ mod udp;
 pub use balance::{ClientBits, balance_by_client};
 pub use batch::{Batch, Meta};
 pub use batch_sender::{BatchSender, SendSummary};
-pub use bpf::{BTF_OF_KERNEL, BpfError, DropCounter, DropFilter, DroppedPackets, Obstacle};
+pub use bpf::{
+    BTF_OF_KERNEL, BpfError, DropCounter, DropFilter, DroppedPackets, Obstacle, PortTraffic, Talker, TrafficCounter,
+    WatchedPort,
+};
 pub use call::CallError;
 pub use datagrams::{Datagrams, Refused, SendResult};
 pub use event_fd::EventFd;

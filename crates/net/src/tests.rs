@@ -15,6 +15,7 @@ mod server_set;
 mod shared_flows;
 mod streams;
 mod tx_stamp;
+mod watch;
 
 /// How long a test waits for what should be there at once.
 const PATIENCE: Duration = Duration::from_secs(5);

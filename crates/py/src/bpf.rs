@@ -16,7 +16,7 @@ create_exception!(
     "A BPF program that could not be started: (kind of obstacle, sentence for the user)."
 );
 
-fn refused(error: &net::BpfError) -> PyErr {
+pub(crate) fn refused(error: &net::BpfError) -> PyErr {
     BpfError::new_err((error.obstacle.word(), error.text.clone()))
 }
 

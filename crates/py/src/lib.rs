@@ -6,6 +6,7 @@ mod load;
 mod receive;
 mod send;
 mod serve;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -79,6 +80,8 @@ mod _engine {
     use super::send::{Sender, arrived};
     #[pymodule_export]
     use super::serve::{FaultyServer, Server};
+    #[pymodule_export]
+    use super::watch::TrafficCounter;
     #[pymodule_export]
     use super::{kernel, protocols, raise_descriptor_limit};
 }

@@ -17,12 +17,24 @@ __all__ = ["explained", "explained_limit", "findings"]
 
 AnyRun = TypeVar("AnyRun", bound=LoadResult)
 _CONFIDENCE = {"high": 0, "medium": 1, "low": 2}
+# What is an effect where one of these causes accounts for it.
+_EFFECTS = {
+    "generator": {"other programs", "CPU quota"},
+    "receive buffer": {"shared CPU", "CPU quota", "uneven workers", "single thread", "slow application", "CPU"},
+    "shared CPU": {"CPU quota"},
+}
 
 
 def findings(run: LoadResult) -> list[Finding]:
-    """What explains most comes first, then what is surest, then what is nearer to the generator."""
+    """What explains most comes first, a cause before its effect, then what is surest, then nearer to the generator."""
     found = [finding for find in CAUSES if (finding := find(run)) is not None]
-    return sorted(found, key=lambda finding: (-finding.explains, _CONFIDENCE[finding.confidence]))
+
+    def weight(finding: Finding) -> tuple[int, bool, int]:
+        reasons = _EFFECTS.get(finding.name, set())
+        is_effect = any(each.name in reasons and each.explains >= finding.explains for each in found)
+        return -finding.explains, is_effect, _CONFIDENCE[finding.confidence]
+
+    return sorted(found, key=weight)
 
 
 def explained(run: AnyRun) -> AnyRun:

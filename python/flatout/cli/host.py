@@ -1,4 +1,4 @@
-"""`flatout host check|apply|undo`: the kernel's settings for a server or a client of small messages."""
+"""`flatout host check|apply|undo|log`: the kernel's settings for a server or a client of small messages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from flatout import units
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
+from flatout.cli.host_log import log
 from flatout.errors import ArgumentError, UsageError
 from flatout.host.tuning import apply as tuning
 from flatout.host.tuning import journal as journals
@@ -32,14 +33,20 @@ _Ports = Annotated[
     list[int] | None,
     Parameter(name="--port", negative=(), help="Ports of the service, whose packets need not be tracked (NOTRACK)."),
 ]
+_Interface = Annotated[
+    str | None,
+    Parameter(help="The network device that carries the messages. [that of the default route, else all with a link]"),
+]
 _Journal = Annotated[str, Parameter(help="The file that has what was there before.")]
 _Quiet = Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")]
 
 
 def group() -> App:
     """The verbs in one group."""
-    verbs = App(name="host", help="Check the kernel's settings of this host for an aim, set them, undo that.")
-    for verb in (check, apply, undo):
+    verbs = App(
+        name="host", help="Check the kernel's settings of this host for an aim, set them, undo that; log its load."
+    )
+    for verb in (check, apply, undo, log):
         verbs.command(verb)
     return verbs
 
@@ -51,6 +58,7 @@ def check(
     connections: _Connections = None,
     rate: _Rate = None,
     port: _Ports = None,
+    interface: _Interface = None,
     json: Annotated[
         str | None,
         Parameter(allow_leading_hyphen=True, help="Write what was found as JSON to a file (-: standard output)."),
@@ -60,7 +68,7 @@ def check(
     """Compare the kernel's settings of this host with what an aim needs: value now, value wanted, why, and the risk.
 
     Changes nothing. Ends with 0 where all is as wanted, and 1 where a setting differs or cannot be read. What this
-    kernel or network namespace does not have ("absent") counts as neither.
+    kernel, device or network namespace does not have ("absent"), and what is left to you ("advice"), count as neither.
 
     **Examples**
     ```
@@ -71,7 +79,7 @@ def check(
     """
     output = Output(json=json, quiet=quiet)
     out.check_writable(output)
-    found = checked(_aim(role, for_, connections, rate, port), System())
+    found = checked(_aim(role, for_, connections=connections, rate=rate, ports=port, interface=interface), System())
     reported: list[str] = []
     code = out.write_json(found, output, reported)
     if not quiet:
@@ -88,6 +96,7 @@ def apply(
     connections: _Connections = None,
     rate: _Rate = None,
     port: _Ports = None,
+    interface: _Interface = None,
     dry_run: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Print a shell script instead; change nothing.")
     ] = False,
@@ -96,9 +105,9 @@ def apply(
 ) -> int:
     """Set what differs from the needs of an aim; `flatout host undo` restores what was there.
 
-    No limit is lowered, no mask of CPUs that somebody has chosen is changed, and no file below /etc is written: a
-    reboot undoes all of it. What was there is in a journal on the disk before the first change. A second apply adds to
-    it and keeps the first values.
+    Channels and rings of a network device are set too: its link may be down for a second. No limit is lowered, no mask
+    of CPUs that somebody has chosen is changed, and no file below /etc is written: a reboot undoes all of it. What was
+    there is in a journal on the disk before the first change. A second apply adds to it and keeps the first values.
 
     Ends with 0 where all is as wanted then, 1 where something could not be set, 2 where nothing was changed for want of
     a journal.
@@ -111,11 +120,11 @@ def apply(
 
     """
     system = System()
-    found = checked(_aim(role, for_, connections, rate, port), system)
+    aim = _aim(role, for_, connections=connections, rate=rate, ports=port, interface=interface)
     if dry_run:
-        print(script(found, system), end="")
+        print(script(checked(aim, system), system), end="")
         return out.DONE
-    done = tuning.apply(found, system, Path(journal))
+    done = tuning.apply(aim, system, _path(journal))
     changed = [one for one in done if not one.failed]
     failed = [one for one in done if one.failed]
     for line in view.changes(changed) if not quiet else ():
@@ -143,7 +152,7 @@ def undo(
 
     Ends with 0 where all is as before, 1 where something was left or could not be restored, 2 without a valid journal.
     """
-    done = tuning.undo(System(), Path(journal), force=force)
+    done = tuning.undo(System(), _path(journal), force=force)
     kept = [one for one in done if one.how in ("left", "failed")]
     if not quiet:
         for line in view.undone([one for one in done if one not in kept]):
@@ -153,7 +162,21 @@ def undo(
     return out.UNMET if kept else out.DONE
 
 
-def _aim(role: Role, transport: Transport, connections: str | None, rate: str | None, ports: list[int] | None) -> Aim:
+def _path(journal: str) -> Path:
+    if not journal:
+        raise ArgumentError("journal", "='': give the name of a file")
+    return Path(journal)
+
+
+def _aim(
+    role: Role,
+    transport: Transport,
+    *,
+    connections: str | None,
+    rate: str | None,
+    ports: list[int] | None,
+    interface: str | None,
+) -> Aim:
     for port in ports or ():
         if not 1 <= port <= 65_535:
             raise UsageError(f"--port {port}: give 1 to 65535")
@@ -163,6 +186,7 @@ def _aim(role: Role, transport: Transport, connections: str | None, rate: str | 
         connections=_positive(connections),
         rate_per_s=None if rate is None else units.named("rate", units.rate, rate),
         ports=sorted(set(ports or ())),
+        interface=interface,
     )
 
 

@@ -14,6 +14,7 @@ from flatout.cli import output as out
 from flatout.cli import sweep as sweeps
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, shown, target_help, worded
+from flatout.cli.host_log import HOST_LOG, beside
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
@@ -87,16 +88,17 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         settings: Any = flags(),
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
+        host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "limit")
         options["options"] = given(protocol_options)
         scenario = api.trial_scenario(protocol.name, target, **options)
         ladder.check(search_is_usual=seeking == type(seeking)() and along == type(along)())
         if ladder.sweep is not None:
-            return sweeps.sweep(scenario, ladder, output)
+            return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
-        return out.deliver([("", seek(scenario, search, quiet=output.quiet))], output)
+        return beside(host_log, lambda: out.deliver([("", seek(scenario, search, quiet=output.quiet))], output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
@@ -107,6 +109,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
+        "host_log": HOST_LOG,
         "return": int,
     }
     return limit

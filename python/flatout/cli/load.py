@@ -13,6 +13,7 @@ from flatout.api import run_explained
 from flatout.cli import output as out
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
+from flatout.cli.host_log import HOST_LOG, beside
 from flatout.errors import Interrupted, UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LoadResult
@@ -93,6 +94,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         settings: Any = flags(),
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
+        host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "load")
         options["options"] = given(protocol_options)
@@ -102,7 +104,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         schedule: dict[str, Any] = {"rate": None, "duration": 0, "profile": None, **pace.schedule(options)}
         scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
-        return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
+        return beside(host_log, lambda: out.deliver([("", measure(scenario, quiet=output.quiet))], output))
 
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
@@ -111,6 +113,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
+        "host_log": HOST_LOG,
         "return": int,
     }
     return load

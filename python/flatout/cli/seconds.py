@@ -76,24 +76,50 @@ class Stop:
         return bool(select.select([self._reader], [], [], seconds)[0])
 
 
+class Objects:
+    """JSON objects for programs, one a line. What cannot be written is reported once, and no reason to stop."""
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        """`stream`: None writes nothing."""
+        self._stream = stream
+        self.failed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is written, or not any more."""
+        return self._stream is None
+
+    def write(self, value: Mapping[str, Any] | msgspec.Struct) -> None:
+        """Writes one object."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(msgspec.json.encode(value) + b"\n")
+            self._stream.flush()
+        except OSError as error:
+            out.say(f"flatout: the JSON cannot be written any more: {error.strerror}; it goes on without")
+            self._stream = None
+            # A reader that has left had what it wanted.
+            self.failed = error.errno != errno.EPIPE
+
+
 class Lines(abc.ABC):
     """One object a second for programs, and beside it lines for people where `people` is set."""
 
     def __init__(self, objects: BinaryIO | None, *, people: bool) -> None:
-        self.objects = objects
+        self.objects = Objects(objects)
         self.people = people
-        self.failed = False
 
     def second(self, before: Stats, now: Stats) -> None:
         """The events of one second, between two samples."""
-        self._object({**self.difference(before, now), "t_s": now["t_s"]})
+        self.objects.write({**self.difference(before, now), "t_s": now["t_s"]})
         if self.people:
             for line in self.of_second(before, now, max(now["t_s"] - before["t_s"], 1e-9)):
                 out.say(line)
 
     def last(self, totals: Stats) -> None:
         """The totals."""
-        self._object({**totals, "total": True})
+        self.objects.write({**totals, "total": True})
         if self.people:
             for line in self.of_all(totals):
                 out.say(line)
@@ -110,18 +136,6 @@ class Lines(abc.ABC):
     def of_all(self, totals: Stats) -> list[str]:
         """The totals for people."""
 
-    def _object(self, stats: Mapping[str, Any]) -> None:
-        if self.objects is None:
-            return
-        try:
-            self.objects.write(msgspec.json.encode(stats) + b"\n")
-            self.objects.flush()
-        except OSError as error:
-            out.say(f"flatout: the JSON cannot be written any more: {error.strerror}; it goes on without")
-            self.objects = None
-            # A reader that has left had what it wanted.
-            self.failed = error.errno != errno.EPIPE
-
 
 def run_until_stopped(
     running: Running,
@@ -134,7 +148,7 @@ def run_until_stopped(
     """Writes a line a second until `stop`, or for `seconds`; returns the exit code."""
     left = seconds if seconds is not None else float("inf")
     with contextlib.ExitStack() as opened:
-        reported = lines(_objects(json, opened))
+        reported = lines(opened_for(json, opened))
         # From zero, not from a first sample: events before that would be in no second.
         before = _zero(running.stats())
         while left > 0 and running.alive and not stop.wait(min(1.0, left)):
@@ -150,7 +164,7 @@ def run_until_stopped(
     if died and not running.errors:
         out.say("flatout: a serving thread has ended, which is a fault of flatout")
     broken = out.GENERATOR if died or running.errors else out.DONE
-    return out.worst([broken, out.UNMET if reported.failed else out.DONE])
+    return out.worst([broken, out.UNMET if reported.objects.failed else out.DONE])
 
 
 def _zero(stats: Any) -> Any:
@@ -162,8 +176,11 @@ def _zero(stats: Any) -> Any:
     return 0 if isinstance(stats, int | float) else stats
 
 
-def _objects(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
-    """Where the objects go. A file is opened before anything is counted, so that a bad one costs nothing."""
+def opened_for(path: str | None, opened: contextlib.ExitStack) -> BinaryIO | None:
+    """Where the objects go. A file is opened before anything is counted, so that a bad one costs nothing.
+
+    Errors: OutputError.
+    """
     if path is None or path == "-":
         return sys.stdout.buffer if path else None
     try:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _WORD = 2**32
+# What another module reads.
+NETLINK = "netlink"
 _CONNTRACK = "stat/nf_conntrack"
 _DEVICE_FIELDS = {2: "rx_errors", 3: "rx_dropped", 10: "tx_errors", 11: "tx_dropped"}
 Values = dict[str, int]
@@ -103,10 +105,8 @@ def source_of(name: str) -> str:
     """The source of a counter, by its name; a source is its own."""
     table, dot, _ = name.partition(".")
     if not dot:
-        return name if name in _SOURCES else "snmp6"
-    return {"TcpExt": "netstat", "IpExt": "netstat", "MPTcpExt": "netstat", "dev": "dev", "conntrack": _CONNTRACK}.get(
-        table, "snmp"
-    )
+        return name if name in (*_SOURCES, NETLINK) else "snmp6"
+    return _TABLES.get(table, "snmp")
 
 
 def grew(before: int, after: int) -> int | None:
@@ -165,4 +165,11 @@ _SOURCES: dict[str, Callable[[str], Values]] = {
     "snmp6": _lines,
     "dev": _devices,
     _CONNTRACK: _conntrack,
+}
+# The source of each table that is not of snmp.
+_TABLES = {
+    **dict.fromkeys(("TcpExt", "IpExt", "MPTcpExt"), "netstat"),
+    **dict.fromkeys(("qdisc", "ingress", "link"), NETLINK),
+    "dev": "dev",
+    "conntrack": _CONNTRACK,
 }

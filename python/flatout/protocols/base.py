@@ -26,6 +26,17 @@ class ReceiverLayout(NamedTuple):
     places: int
 
 
+class TrafficKind(NamedTuple):
+    """What is counted of a protocol's packets on their way through the kernel, beside ports and addresses.
+
+    `number`: its headers, as bpf/watch.bpf.c numbers them. `shares`: the counters that are shares of the requests, in
+    their order there, with the words for them.
+    """
+
+    number: int
+    shares: Mapping[str, str]
+
+
 class StateSource(abc.ABC):
     """Where a running server learns the state that it answers from.
 
@@ -68,6 +79,7 @@ class Protocol:
     `lines_of`: `options` → the lines that replace a query file, where messages are made of rows.
     `one_way`: whether messages with these options are one-way; such a protocol is served by a receiver.
     `receiver_layout`: `options` → what the receiver has to know of one-way messages.
+    `traffic`: what the kernel can count of its packets; None: nothing of its own.
     `max_senders`: how many senders a receiver can distinguish; None: by their addresses only.
     """
 
@@ -94,6 +106,7 @@ class Protocol:
     one_way: Callable[[Any], bool] | None = None
     max_senders: Callable[[Any], int | None] | None = None
     receiver_layout: Callable[[Any], ReceiverLayout] | None = None
+    traffic: TrafficKind | None = None
 
     def port_over(self, link: str) -> int:
         """The port that servers listen on for it."""

@@ -21,9 +21,13 @@ Place = Literal[
     "udp_memory",
     "udp_checksum",
     "answer_send_buffer",
-    "neighbour",
     "qdisc",
+    "answer_qdisc",
+    "answer_no_route",
+    "neighbour",
     "device",
+    "device_ring",
+    "other_host",
     "backlog",
     "conntrack",
     "reverse_path",
@@ -87,6 +91,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     it did not resolve. `target_stopped`: processes of it, `stopped_pids`, were stopped by a signal. `target_files`
     descriptors at most were open in the target's process at once, of `target_files_limit`. `packet_bytes` is what the
     kernel charges a receive buffer for one datagram of the run's size. `limits` are the kernel's settings, by name.
+    `queued` packets still waited in the queues (qdiscs) of these devices; names that begin with "target." are of the
+    target's network namespace.
     """
 
     device: str = ""
@@ -98,6 +104,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     target_files_limit: int | None = None
     packet_bytes: int | None = None
     limits: dict[str, int] = {}
+    queued: dict[str, int] = {}
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):

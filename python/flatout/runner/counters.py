@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import NamedTuple
 
-from flatout.host import counters, drops, route, sock_diag, target_sockets
+from flatout.host import counters, drops, filter_rules, netlink, route, sock_diag, target_sockets
 from flatout.host import target as find_target
 from flatout.host.counters import Counters, Growth
 from flatout.host.target_sockets import Sockets
@@ -37,6 +37,7 @@ _SETTINGS = {
     "somaxconn": "net/core/somaxconn",
     "netdev_max_backlog": "net/core/netdev_max_backlog",
     "tcp_max_syn_backlog": "net/ipv4/tcp_max_syn_backlog",
+    "tcp_max_tw_buckets": "net/ipv4/tcp_max_tw_buckets",
     "tcp_syncookies": "net/ipv4/tcp_syncookies",
 }
 
@@ -48,6 +49,7 @@ class Sample(NamedTuple):
     target: Counters | None
     sockets: Sockets
     drops: drops.Counts | None
+    queued: dict[str, int]
 
 
 class Sampled(NamedTuple):
@@ -88,6 +90,8 @@ class CounterSampler:
         self._net = self._target_net()
         self._drops = drops.DropReader(self._targets(), stream=plan.scenario.streams)
         self._first = self._before = self._sample()
+        # Counters of rules are read before the warm-up only, as that starts a program.
+        self._rules = {net: filter_rules.read(net) for net in self._namespaces()}
         # Connections are opened before the schedule starts, and a receiver counts all that arrives.
         scenario = plan.scenario
         about = plan.placement.target
@@ -113,10 +117,10 @@ class CounterSampler:
         after, about = self._sample(), placement.target
         if self._peaks is not None:
             after = after._replace(sockets=self._peaks.added_to(after.sockets))
-        own = counters.growth(self._before.own, after.own)
+        own = self._with_rules(OWN, counters.growth(self._before.own, after.own))
         target = None
-        if self._before.target and after.target:
-            target = counters.growth(self._before.target, after.target)
+        if self._before.target and after.target and self._net:
+            target = self._with_rules(self._net, counters.growth(self._before.target, after.target))
         pids = about.pids if about else []
         sockets = target_sockets.changed(self._before.sockets, after.sockets, pids, about.command if about else "")
         dropped = self._dropped(after.drops)
@@ -125,7 +129,7 @@ class CounterSampler:
             own=own,
             target=target,
             sockets=sockets,
-            surroundings=self._surroundings(own, target, pids, dropped or []),
+            surroundings=self._surroundings(own, target, pids, dropped or [], after.queued),
             placement=placement,
             here=self._net == OWN,
             version=self._plan.endpoint.address.version,
@@ -173,8 +177,24 @@ class CounterSampler:
     def _sample(self) -> Sample:
         # First what is of this run only: each microsecond after the moment leaves some of it unexplained.
         dropped, sockets = self._drops.read(), self._sockets()
-        target = None if self._net in (None, OWN) else counters.read(self._net)
-        return Sample(counters.read(OWN), target, sockets, dropped)
+        own, queued = _read(OWN)
+        if self._net is None or self._net == OWN:
+            return Sample(own, None, sockets, dropped, queued)
+        at_target, queued_there = _read(self._net)
+        queued |= {f"target.{name}": number for name, number in queued_there.items()}
+        return Sample(own, at_target, sockets, dropped, queued)
+
+    def _namespaces(self) -> list[Path]:
+        return [OWN] if self._net is None or self._net == OWN else [OWN, self._net]
+
+    def _with_rules(self, net: Path, growth: Growth) -> Growth:
+        """With the packets that rules dropped; those of a rule that is gone or new are not known."""
+        before = self._rules.get(net)
+        if not before:
+            return growth
+        after = filter_rules.read(net)
+        grown = {name: after[name] - number for name, number in before.items() if after.get(name, 0) > number}
+        return Growth({**growth.values, **grown}, growth.blind)
 
     def _sockets(self) -> Sockets:
         if self._net is None:
@@ -183,12 +203,16 @@ class CounterSampler:
         return target_sockets.read(self._targets(), stream=stream, net=self._net, same_namespace=same)
 
     def _surroundings(
-        self, own: Growth, at_target: Growth | None, pids: list[int], dropped: list[drops.Dropped]
+        self,
+        own: Growth,
+        at_target: Growth | None,
+        pids: list[int],
+        dropped: list[drops.Dropped],
+        queued: dict[str, int],
     ) -> Surroundings:
         endpoint = self._plan.endpoint
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
-        # For IPv6 the kernel has no file that tells it.
-        unresolved = drop_reasons.unresolved(dropped) or (towards and route.unresolved(towards.next_hop))
+        unresolved = drop_reasons.unresolved(dropped) or (towards and _unresolved(towards.next_hop))
         files = self._peaks.files if self._peaks else None
         stopped = [pid for pid in pids if target_sockets.is_stopped(pid)]
         return Surroundings(
@@ -201,6 +225,7 @@ class CounterSampler:
             target_files_limit=files[1] if files else None,
             packet_bytes=sock_diag.charge(self._payload(own if at_target is None else at_target)),
             limits=self._limits(),
+            queued=queued,
         )
 
     def _received(self, after: Sample) -> int | None:
@@ -234,6 +259,18 @@ class CounterSampler:
         if entries is not None:
             found["target_conntrack_count"] = entries
         return found | {"files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "tcp_in_use": counters.tcp_in_use(OWN)}
+
+
+def _unresolved(hop: route.Address) -> bool | None:
+    """By netlink for IPv6, for which the kernel has no file that says it."""
+    found = route.unresolved(hop)
+    return netlink.unresolved(hop, OWN) if found is None else found
+
+
+def _read(net: Path) -> tuple[Counters, dict[str, int]]:
+    """A namespace's counters, by /proc and by netlink, and what waits in its devices' queues."""
+    files, (linked, queued) = counters.read(net), netlink.read(net)
+    return Counters({**files.values, **linked.values}, {**files.blind, **linked.blind}), queued
 
 
 def _packets(growth: Growth, version: int) -> int:

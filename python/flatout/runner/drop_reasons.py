@@ -34,9 +34,10 @@ _SEND_FAILS = {
 }
 # Where counters may have the same packets, if not at the reason's own place.
 _REPORTED_AT: dict[str, tuple[Place, ...]] = {
-    **dict.fromkeys(_QUEUE, ("qdisc", "answer_send_buffer")),
+    **dict.fromkeys(_QUEUE, ("qdisc", "answer_qdisc", "answer_send_buffer")),
+    "IP_OUTNOROUTES": ("answer_no_route",),
     **dict.fromkeys(("SOCKET_FILTER", "XFRM_POLICY"), ("receive_buffer",)),
-    "NOT_SPECIFIED": ("device",),
+    "NOT_SPECIFIED": ("device", "device_ring"),
 }
 _SPACES = {"own": "this host's network namespace", "target": "the target's network namespace"}
 

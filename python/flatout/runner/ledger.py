@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from flatout.host.counters import Growth
 from flatout.result.ledger import Ledger, LedgerLine, Place, TargetSocket
 from flatout.result.model import LoadResult, Outcomes
-from flatout.runner import drop_reasons
+from flatout.runner import devices, drop_reasons, queues
 from flatout.runner.counters import Sampled
+from flatout.runner.places import Counted
 
 # Why requests were not sent, by the engine's words.
 _UNSENT: dict[str, tuple[Place, str]] = {
@@ -41,8 +41,6 @@ _V6_ENDS = (
     *("Delivers", "HdrErrors", "TooBigErrors", "NoRoutes", "AddrErrors", "UnknownProtos", "TruncatedPkts", "Discards"),
     "McastPkts",
 )
-_SENDING = ("tx_dropped", "tx_errors")
-_ALL = ("rx_dropped", "rx_errors", *_SENDING)
 # More datagrams than this, for each one sent and in all, are not this run's.
 _OTHERS, _FEW = 1.01, 20
 # So many targets are named in one line.
@@ -50,27 +48,19 @@ _NAMED = 3
 # Counters that findings look at, beside those of the lines.
 _KEPT = (
     *("Udp.", "Udp6", "TcpExt.Listen", "TcpExt.Syncookies", "TcpExt.TCPReqQ", "TcpExt.TCPMemory", "TcpExt.TCPAbort"),
+    *("qdisc.", "ingress.", "link.", "nft."),
     *("TcpExt.TCPTimeWaitOverflow", "TcpExt.IPReversePathFilter", "Tcp.RetransSegs", "Tcp.AttemptFails", "conntrack."),
     *(
         "Ip.OutDiscards",
         "Ip.OutNoRoutes",
         "Ip.In",
         "Ip6In",
+        "Ip6OutNoRoutes",
         "IpExt.InNoRoutes",
         "Tcp.ActiveOpens",
         "TcpExt.TCPTimeouts",
     ),
 )
-
-
-class Counted(NamedTuple):
-    """What one place counted; None: blind."""
-
-    place: Place
-    number: int | None
-    where: str
-    source: str
-    blind: str = ""
 
 
 def close(result: LoadResult, sampled: Sampled) -> Ledger:
@@ -159,6 +149,7 @@ def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     if result.scenario.streams:
         return
     yield from _at_target(result, sampled)
+    yield from queues.places(result, sampled)
     yield from _neighbour(result, sampled)
     yield from _at_devices(result, sampled)
     yield from _at_network_layer(result, sampled)
@@ -193,7 +184,11 @@ def _at_target(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     if at_target is not None and at_target is not sampled.own:
         # Where they are one, the generator's own full send buffer counts there too, as often as it tries again.
         where = "the target's network namespace"
-        number, blind = _not_sent(at_target, sampled), at_target.unknown(_udp(sampled, "SndbufErrors"))
+        lost_way = "Ip.OutNoRoutes" if sampled.version == 4 else "Ip6OutNoRoutes"
+        yield Counted("answer_no_route", at_target[lost_way], where, lost_way)
+        # A queue's drops count there too.
+        number = max(_not_sent(at_target, sampled) - queues.dropped(at_target), 0)
+        blind = at_target.unknown(_udp(sampled, "SndbufErrors"))
         yield Counted("answer_send_buffer", None if blind else number, where, "Udp SndbufErrors", blind)
 
 
@@ -202,6 +197,8 @@ def _at_sockets(result: LoadResult, sampled: Sampled, at_target: Growth) -> Iter
     where = "the target's network namespace"
     full = at_target[_udp(sampled, "RcvbufErrors")] - (result.own_drops if at_target is sampled.own else 0)
     memory, checksum = (at_target[_udp(sampled, name)] for name in ("MemErrors", "InCsumErrors"))
+    # Of a short datagram the kernel knows that before it looks for a socket.
+    all_wrong = checksum
     blind = at_target.unknown(_udp(sampled, "RcvbufErrors"))
     seen = [each for each in sampled.sockets if each.drops is not None]
     if seen:
@@ -220,6 +217,7 @@ def _at_sockets(result: LoadResult, sampled: Sampled, at_target: Growth) -> Iter
         yield Counted("receive_buffer", (each.drops or 0) - taken, each.name, "drops of the socket")
     for each in seen:
         yield Counted("unread", _unread(each, sampled), each.name, "bytes in the receive buffer")
+    yield Counted("udp_checksum", None if blind else all_wrong - checksum, where, "Udp InCsumErrors before any socket")
 
 
 def _unread(socket: TargetSocket, sampled: Sampled) -> int:
@@ -254,30 +252,17 @@ def _at_devices(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     else:
         blind = "" if backlog is not None else "/proc/net/softnet_stat cannot be read"
         yield Counted("backlog", backlog, "this host, all programs", "/proc/net/softnet_stat, column 2", blind)
-    device, blind = sampled.surroundings.device, sampled.own.unknown("dev")
-    if device:
-        number = max(_device(sampled.own, device, _SENDING if away else _ALL) - (backlog or 0), 0)
-        yield Counted("device", None if blind else number, _device_name(sampled), "/proc/net/dev", blind)
+    if sampled.surroundings.device:
+        one = [sampled.surroundings.device]
+        yield from devices.places(sampled.own, one, _device_name(sampled), elsewhere=backlog or 0, only_sending=away)
     if sampled.target is not None:
-        blind = sampled.target.unknown("dev")
-        rest = max(sum(_device(sampled.target, name, _ALL) for name in _devices(sampled.target)) - (backlog or 0), 0)
         where = "devices of the target's network namespace"
-        yield Counted("device", None if blind else rest, where, "/proc/net/dev there", blind)
+        yield from devices.places(sampled.target, devices.names(sampled.target), where, elsewhere=backlog or 0)
 
 
 def _device_name(sampled: Sampled) -> str:
     up = sampled.surroundings.device_up
     return f"{sampled.surroundings.device}{'' if up or up is None else ' (down, or without a carrier)'}"
-
-
-def _device(growth: Growth, name: str, fields: tuple[str, ...]) -> int:
-    return sum(growth[f"dev.{name}.{what}"] for what in fields)
-
-
-def _devices(growth: Growth) -> list[str]:
-    names = {name[4:].rpartition(".")[0] for name in growth.values if name.startswith("dev.")}
-    # Loopback counts what the backlog dropped.
-    return sorted(names - {"lo"})
 
 
 def _at_network_layer(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
@@ -305,6 +290,8 @@ def _at_network_layer(result: LoadResult, sampled: Sampled) -> Iterator[Counted]
             yield Counted("firewall", number, where, source)
         else:
             yield _inferred_filter(growth, sampled.version, conntrack + reverse, where)
+            source = "TCA_STATS2 drops of ingress"
+            yield Counted("dropped_by_kernel", queues.filtered(growth), f"TC_INGRESS, {where}", source)
 
 
 def _inferred_filter(growth: Growth, version: int, known: int, where: str) -> Counted:

@@ -78,7 +78,12 @@ class _Http(http.server.ThreadingHTTPServer):
 
 
 def metrics(listen: str, protocol: str, stats: Callable[[], Mapping[str, Any]]) -> Endpoint:
-    """Serves the counters for Prometheus at `listen` (ADDR:PORT), path /metrics. Errors: UsageError, GeneratorError."""
+    """Serves a server's counters for Prometheus at `listen`. Errors: as `page`."""
+    return page(listen, lambda: exposition.prometheus(stats(), protocol))
+
+
+def page(listen: str, text: Callable[[], str]) -> Endpoint:
+    """Serves metrics for Prometheus at `listen` (ADDR:PORT), path /metrics. Errors: UsageError, GeneratorError."""
     at = listen_address(listen)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -86,7 +91,7 @@ def metrics(listen: str, protocol: str, stats: Callable[[], Mapping[str, Any]]) 
 
         def do_GET(self) -> None:
             found = self.path.split("?")[0] in ("/", "/metrics")
-            body = exposition.prometheus(stats(), protocol).encode() if found else b"see /metrics\n"
+            body = text().encode() if found else b"see /metrics\n"
             self.send_response(200 if found else 404)
             self.send_header("Content-Type", exposition.CONTENT_TYPE)
             self.send_header("Content-Length", str(len(body)))

@@ -24,17 +24,17 @@ def prometheus(stats: Mapping[str, Any], protocol: str) -> str:
 def _lines(stats: Mapping[str, Any], label: str) -> Iterator[str]:
     for name, metric, text in _COUNTERS:
         if name in stats:
-            yield from _metric(f"flatout_{metric}", "counter", text, [(label, stats[name])])
+            yield from lines_of(f"flatout_{metric}", "counter", text, [(label, stats[name])])
     reasons = [(f'{label},reason="{reason}"', count) for reason, count in sorted(stats["dropped"].items())]
-    yield from _metric("flatout_not_answered_total", "counter", "Requests without answer, by reason.", reasons)
+    yield from lines_of("flatout_not_answered_total", "counter", "Requests without answer, by reason.", reasons)
     of_workers = [(f'{label},worker="{n}"', worker["received"]) for n, worker in enumerate(stats["workers"])]
-    yield from _metric("flatout_worker_received_total", "counter", "Requests that came to each worker.", of_workers)
+    yield from lines_of("flatout_worker_received_total", "counter", "Requests that came to each worker.", of_workers)
     cpu = [(f'{label},worker="{n}"', worker["cpu_ns"] / 1e9) for n, worker in enumerate(stats["workers"])]
-    yield from _metric("flatout_worker_cpu_seconds_total", "counter", "CPU time of each worker.", cpu)
+    yield from lines_of("flatout_worker_cpu_seconds_total", "counter", "CPU time of each worker.", cpu)
     replaced = stats["replaced"]["count"]
     text = "Workers that failed or stalled and were replaced."
-    yield from _metric("flatout_workers_replaced_total", "counter", text, [(label, replaced)])
-    yield from _metric("flatout_uptime_seconds", "gauge", "Time since the start.", [(label, stats["t_s"])])
+    yield from lines_of("flatout_workers_replaced_total", "counter", text, [(label, replaced)])
+    yield from lines_of("flatout_uptime_seconds", "gauge", "Time since the start.", [(label, stats["t_s"])])
     yield from _limits(stats.get("limits") or {}, label)
     yield from _stamps(stats.get("stamps") or {}, label)
     yield from _state(stats.get("state") or {}, label)
@@ -52,11 +52,11 @@ _STATE_COUNTERS = ("asked", "told", "failed")
 def _stamps(stamps: Mapping[str, Any], label: str) -> Iterator[str]:
     for name, metric, text in _STAMPS:
         if name in stamps:
-            yield from _metric(f"flatout_{metric}", "counter", text, [(label, stamps[name])])
+            yield from lines_of(f"flatout_{metric}", "counter", text, [(label, stamps[name])])
     early = stamps.get("tx_early_ns") or {}
     text = "By how much transmit stamps were earlier than the kernel's."
     quantiles = [(f'{label},quantile="{name}"', ns / 1e9) for name, ns in early.items()]
-    yield from _metric("flatout_tx_early_seconds", "gauge", text, quantiles)
+    yield from lines_of("flatout_tx_early_seconds", "gauge", text, quantiles)
 
 
 def _state(state: Mapping[str, Any], label: str) -> Iterator[str]:
@@ -66,34 +66,35 @@ def _state(state: Mapping[str, Any], label: str) -> Iterator[str]:
             continue
         if isinstance(value, bool):
             text = "Whether answers have time to give (1) or not (0)."
-            yield from _metric(f"flatout_state_{name}", "gauge", text, [(label, int(value))])
+            yield from lines_of(f"flatout_state_{name}", "gauge", text, [(label, int(value))])
         elif name in _STATE_COUNTERS:
             text = f"How often the source of the state was {name}." if name == "asked" else f"How often it {name}."
-            yield from _metric(f"flatout_state_{name}_total", "counter", text, [(label, value)])
+            yield from lines_of(f"flatout_state_{name}_total", "counter", text, [(label, value)])
         elif name.endswith("_ns"):
             seconds = [(label, value / 1e9)]
-            yield from _metric(f"flatout_state_{name[:-3]}_seconds", "gauge", "Of the last state.", seconds)
+            yield from lines_of(f"flatout_state_{name[:-3]}_seconds", "gauge", "Of the last state.", seconds)
         elif name.endswith("_s"):
-            yield from _metric(f"flatout_state_{name[:-2]}_seconds", "gauge", "Of the last state.", [(label, value)])
+            yield from lines_of(f"flatout_state_{name[:-2]}_seconds", "gauge", "Of the last state.", [(label, value)])
         else:
-            yield from _metric(f"flatout_state_{name}", "gauge", "Of the last state.", [(label, value)])
+            yield from lines_of(f"flatout_state_{name}", "gauge", "Of the last state.", [(label, value)])
 
 
 def _limits(limits: Mapping[str, Any], label: str) -> Iterator[str]:
     if not limits:
         return
     peaks = [(f'{label},counter="{name}"', rate) for name, rate in sorted(limits["peaks_per_s"].items())]
-    yield from _metric("flatout_peak_per_second", "gauge", "The highest second of the last 24 hours.", peaks)
+    yield from lines_of("flatout_peak_per_second", "gauge", "The highest second of the last 24 hours.", peaks)
     if limits["bandwidth_bytes_per_s"] is not None:
         text = "Bandwidth that answers may take now."
         samples = [(label, limits["bandwidth_bytes_per_s"])]
-        yield from _metric("flatout_bandwidth_limit_bytes_per_second", "gauge", text, samples)
+        yield from lines_of("flatout_bandwidth_limit_bytes_per_second", "gauge", text, samples)
     if limits["quota"] is not None:
         for name, text in (("bytes", "Bytes in each period."), ("used", "Bytes used in this period.")):
-            yield from _metric(f"flatout_quota_{name}", "gauge", text, [(label, limits["quota"][name])])
+            yield from lines_of(f"flatout_quota_{name}", "gauge", text, [(label, limits["quota"][name])])
 
 
-def _metric(name: str, kind: str, text: str, samples: list[tuple[str, float]]) -> Iterator[str]:
+def lines_of(name: str, kind: str, text: str, samples: list[tuple[str, float]]) -> Iterator[str]:
+    """The lines of a metric: its samples, each with its labels as text; none where there are no samples."""
     if not samples:
         return
     yield f"# HELP {name} {text}"

@@ -9,6 +9,7 @@ from flatout.analysis.causes import (
     answer_queue,
     application,
     backlog,
+    checksum,
     conntrack,
     cpu,
     descriptors,
@@ -18,6 +19,7 @@ from flatout.analysis.causes import (
     kernel_drops,
     memory,
     neighbour,
+    no_route_back,
     others,
     own_error,
     own_queue,
@@ -29,17 +31,21 @@ from flatout.analysis.causes import (
     refused,
     shared_cpu,
     single_thread,
+    slow_application,
     steal,
     syn_queue,
     throttled,
+    time_wait,
+    uneven_workers,
+    wrong_address,
 )
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
 _IN_ORDER = (
     *(
-        generator,
         others,
+        generator,
         own_receive_buffer,
         steal,
         throttled,
@@ -48,10 +54,12 @@ _IN_ORDER = (
         own_error,
         own_queue,
         neighbour,
+        wrong_address,
         device,
         backlog,
     ),
-    *(conntrack, firewall, kernel_drops, port_closed, refused, receive_buffer, accept_queue, syn_queue, memory),
-    *(single_thread, cpu, shared_cpu, application, answer_queue, own_slots),
+    *(conntrack, firewall, kernel_drops, checksum, port_closed, refused),
+    *(shared_cpu, uneven_workers, single_thread, slow_application, receive_buffer, accept_queue, syn_queue),
+    *(time_wait, memory, cpu, application, answer_queue, no_route_back, own_slots),
 )
 CAUSES: tuple[Callable[[LoadResult], Finding | None], ...] = tuple(cause.find for cause in _IN_ORDER)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from flatout.analysis.causes import shared_cpu, uneven_workers
 from flatout.analysis.troubles import busiest_share, of_server, sentence_start, server_in_trouble, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
 _WHOLE = 0.95
+# A thread that others keep from its CPU has the rest for its wait.
+_LEAST = 0.5
 
 
 def find(run: LoadResult) -> Finding | None:
-    """The busiest thread at 95 % of a CPU or more, alone."""
+    """The busiest thread at 95 % of a CPU or more, alone, with the time in which it waited for one."""
     threads = run.contention.target if run.contention else None
     about = run.placement.target if run.placement else None
     busiest = busiest_share(run)
-    if threads is None or about is None or busiest is None or busiest < _WHOLE or threads.busy_threads != 1:
+    if threads is None or about is None or busiest is None or threads.busy_threads != 1 or busiest < _LEAST:
         return None
-    if len(about.cpus) < 2 or not server_in_trouble(run):
+    if busiest + threads.run_delay_share < _WHOLE or (busiest < _WHOLE and shared_cpu.find(run)):
+        return None
+    if len(about.cpus) < 2 or uneven_workers.find(run) or not server_in_trouble(run):
         return None
     return Finding(
         name="single thread",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatout.analysis.troubles import in_trouble, server_in_trouble, target
+from flatout.analysis.troubles import in_trouble, of_server, server_in_trouble, target
 from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 
@@ -35,4 +35,5 @@ def find(run: LoadResult) -> Finding | None:
         ],
         remedy="raise or remove the quota (cpu.max; docker --cpus, the pod's CPU limit)",
         confidence="high",
+        explains=of_server(run) if any(whose.startswith(target(run)) for whose, _ in held_up) else 0,
     )

@@ -12,23 +12,29 @@ import msgspec
 from flatout.host.describe import describe
 from flatout.host.tuning import netfilter
 from flatout.host.tuning.aim import Aim, Machine
+from flatout.host.tuning.machine import machine as described
 from flatout.host.tuning.rules import same
-from flatout.host.tuning.system import System, reason
-from flatout.host.tuning.tunables import TUNABLES, Tunable
+from flatout.host.tuning.system import FOREIGN_DEVICES, System, reason
+from flatout.host.tuning.tunable import Tunable
+from flatout.host.tuning.tunables import TUNABLES
 from flatout.result.model import SCHEMA, Host
 
 NOTRACK = "connection tracking (NOTRACK)"
 _WHY_NOTRACK = "tracking costs time for each packet, and drops what does not fit into its table"
 _RISK_NOTRACK = "rules for state must accept untracked packets of these ports; NAT of them ends"
 
-State = Literal["ok", "differs", "absent", "unknown"]
+State = Literal["ok", "differs", "advice", "absent", "unknown"]
+# Of these nothing is left to do for `apply`.
+FINE = ("ok", "advice", "absent")
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """A setting: its value now (null where it cannot be read), the value wanted, why, and the risk of that.
 
-    `key`: its file, or the program that has it; empty where nothing does. `state`: "absent" where this kernel or
-    network namespace does not have it, "unknown" where it cannot be read. `blocked`: why it cannot be changed here.
+    `key`: its file, or the program that has it; empty where nothing does. "irq:41:NAME" is that interrupt's affinity,
+    "ethtool:IF:SETTING" what ethtool shows. `state`: "advice" where it differs and is left to people, "absent" where
+    this kernel, device or network namespace does not have it, "unknown" where it cannot be read. `blocked`: why it
+    cannot be changed here, why it is left, or what the device cannot do.
     """
 
     name: str
@@ -42,7 +48,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found. `passed`: every setting that is here is known and as wanted."""
+    """What a check found. `passed`: every setting that is here is known and as wanted; advice does not count."""
 
     schema: str = SCHEMA
     kind: Literal["host-check"] = "host-check"
@@ -53,22 +59,36 @@ class HostCheck(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
 
 
+_NO_DEVICES = Setting(
+    name="network devices",
+    key="/sys/class/net",
+    now=None,
+    wanted=None,
+    state="unknown",
+    why="their queues and interrupts decide which CPU does the kernel's part",
+    risk="",
+    blocked=FOREIGN_DEVICES,
+)
+
+
 def check(aim: Aim, system: System) -> HostCheck:
-    """Reads all settings that matter for an aim."""
-    machine = system.machine()
+    """Reads all settings that matter for an aim. Errors: ArgumentError for an interface that is not there."""
+    machine = described(system, aim.interface)
     settings = [one for tunable in TUNABLES if tunable.matters(aim) for one in _settings(tunable, aim, machine, system)]
+    if system.foreign_devices:
+        settings.append(_NO_DEVICES)
     settings.append(_tracking(aim, machine, system))
     return HostCheck(
         aim=aim,
         host=describe(),
         started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         settings=settings,
-        passed=all(one.state in ("ok", "absent") for one in settings),
+        passed=all(one.state in FINE for one in settings),
     )
 
 
 def _settings(tunable: Tunable, aim: Aim, machine: Machine, system: System) -> Iterator[Setting]:
-    for key in tunable.keys(system):
+    for key in tunable.keys(system, machine):
         rule = tunable.rule(aim, machine, key)
         if rule is None:
             continue
@@ -81,12 +101,17 @@ def _settings(tunable: Tunable, aim: Aim, machine: Machine, system: System) -> I
             wanted = rule.reached(now)
             state = "ok" if same(key, now, wanted) else "differs"
         except OSError as error:
-            state = "absent" if error.errno == errno.ENOENT else "unknown"
-            blocked = reason(error.errno)
+            state = "absent" if error.errno in (errno.ENOENT, errno.EOPNOTSUPP) else "unknown"
+            text = error.strerror or ""
+            blocked = text if ":" in text else reason(error.errno)
         except (ValueError, IndexError):
             blocked = "not the text that is expected of it"
-        if state == "differs":
+        if state == "differs" and tunable.advice:
+            state, blocked = "advice", tunable.advice
+        elif state == "differs":
             blocked = tunable.remedy or system.blocked(key)
+        elif state == "ok":
+            blocked = tunable.short(machine, key)
         yield Setting(
             name=tunable.name,
             key=key,
@@ -106,7 +131,9 @@ def _tracking(aim: Aim, machine: Machine, system: System) -> Setting:
     wanted: str | None = None
     state: State = "ok"
     blocked = ""
-    if not machine.tracks:
+    if machine.tracks is None:
+        state, blocked = "unknown", "only root may see whether a rule of the firewall tracks"
+    elif not machine.tracks:
         now = wanted = "tracks nothing"
     elif not aim.ports:
         key = ""
@@ -119,7 +146,7 @@ def _tracking(aim: Aim, machine: Machine, system: System) -> Setting:
         try:
             now = system.read(key)
             # Rules for other ports that are there already stay.
-            wanted = netfilter.text([*netfilter.rules(now), *netfilter.wanted(aim)])
+            wanted = netfilter.with_more(now, netfilter.wanted(aim))
             state = "ok" if now == wanted else "differs"
             blocked = system.blocked(key) if state == "differs" else ""
         except OSError as error:

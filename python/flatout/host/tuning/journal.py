@@ -7,9 +7,11 @@ namespace its values are; a file that somebody has edited is refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from flatout.errors import UsageError
-from flatout.host.tuning import netfilter
+from flatout.host.tuning.tunables import settable
 from flatout.result.model import SCHEMA
 
 DEFAULT = "/var/lib/flatout/host.json"
@@ -55,7 +57,7 @@ class _File(msgspec.Struct, frozen=True):
 def load(at: Path) -> Journal | None:
     """The journal, or None where there is none. Errors: UsageError for a file that flatout did not leave like this."""
     try:
-        data = at.read_bytes()
+        data = _read(at)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -67,7 +69,7 @@ def load(at: Path) -> Journal | None:
         if file.sha256 != hashlib.sha256(body).hexdigest():
             raise ValueError("its checksum does not fit")
         journal = msgspec.json.decode(body, type=Journal)
-        if journal.schema != SCHEMA or not all(_may_be_set(one.key) for one in journal.entries):
+        if journal.schema != SCHEMA or not all(settable(one.key) for one in journal.entries):
             raise ValueError("it has entries of another kind")
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UsageError(
@@ -141,9 +143,26 @@ def merged(kept: Sequence[Entry], planned: Sequence[Entry]) -> list[Entry]:
     return list(found.values())
 
 
-def _may_be_set(key: str) -> bool:
-    inside = key.startswith(("/proc/sys/", "/sys/class/net/", "/sys/devices/system/cpu/"))
-    return key in netfilter.KEYS or (inside and ".." not in key)
+def _read(at: Path) -> bytes:
+    """The bytes of a file that nobody else can have written. Errors: OSError; UsageError for what others can write."""
+    try:
+        handle = os.open(at, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"the journal '{at}' is a symbolic link, and flatout writes none: name the file"
+            ) from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise UsageError(f"the journal '{at}' is no file")
+        if about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o022:
+            raise UsageError(
+                f"the journal '{at}' can be written by others than root, so its values may be anybody's; nothing is "
+                "changed: look at its values 'before', then chown and chmod it"
+            )
+        return file.read()
 
 
 def _sync(folder: Path) -> None:

@@ -21,8 +21,13 @@ _HOOKS = ("prerouting", "output")
 _LISTED = re.compile(r"(udp|tcp) (dport|sport) (\d+) notrack")
 _CHAIN = re.compile(r"\s*chain (\w+)")
 _APPENDED = re.compile(r"-A (PREROUTING|OUTPUT) .*-p (udp|tcp) .*--(dport|sport) (\d+) .*--comment \"?flatout\"?")
-_TRACKING = re.compile(r'\bct (state|status|mark|label|direction|count|zone|helper)|masquerade|\b[sd]nat\b|"conntrack"')
-_RULE = re.compile(r"(prerouting|output) (udp|tcp) (dport|sport) (\d{1,5})")
+_TRACKING = re.compile(
+    r"\bct (state|status|mark|label|direction|count|zone|helper)|masquerade|\b[sd]nat\b|\bredirect\b|\"conntrack\""
+    r"|-m (conntrack|state|connlimit|connmark|connbytes|helper)\b|-j ([SD]NAT|MASQUERADE|REDIRECT|NETMAP|CONNMARK)\b"
+)
+_RULE = re.compile(r"(prerouting|output) (udp|tcp) (dport|sport) (\d{1,5})( ipv[46])?")
+_FAMILY = re.compile(r" ipv[46]$")
+_OTHER = {"ipv4": " ipv6", "ipv6": " ipv4"}
 
 # Runs a program with text on its standard input: exit code, standard output, standard error.
 Run = Callable[[Sequence[str], str], tuple[int, str, str]]
@@ -50,18 +55,33 @@ def rules(value: str) -> list[str]:
     return found
 
 
-def tracked_by(run: Run) -> bool:
-    """Whether a rule of this network namespace needs connection tracking, as far as nft shows it."""
-    code, listed, _ = run(("nft", "list", "ruleset"), "")
-    return code == 0 and _TRACKING.search(listed) is not None
+def with_more(now: str, more: Sequence[str]) -> str:
+    """The value with more rules."""
+    kept = [rule for rule in rules(now) if _FAMILY.sub("", rule) not in more]
+    return text([*kept, *more])
+
+
+def tracked_by(run: Run) -> bool | None:
+    """Whether a rule of this network namespace needs connection tracking; None where a program does not show its rules.
+
+    Without nft and iptables there are no rules that could be seen, and most likely none.
+    """
+    # Not `iptables -t nat -S`: it loads the module of a table that is not in use, and that one tracks.
+    done = [run(command, "") for command in (("nft", "list", "ruleset"), ("iptables-save",), ("ip6tables-save",))]
+    if any(code == 0 and _TRACKING.search(listed) for code, listed, _ in done):
+        return True
+    return None if any(code != 0 and _refused(error) for code, _, error in done) else False
 
 
 def read(key: str, run: Run) -> str:
     """The value now. Errors: OSError where the program is missing or refuses."""
     if key == NFT:
         return _read_nft(run)
-    listed = [_must(run, (tool, "-w", "-t", "raw", "-S")) for tool in _tools(run)]
-    return text([f"{one[1].lower()} {one[2]} {one[3]} {one[4]}" for one in _APPENDED.finditer("\n".join(listed))])
+    found = [_listed(tool, run) for tool in _tools(run)]
+    # A rule that one program has and the other one lacks shows as one of its kind of address.
+    everywhere = set[str]().union(*found).intersection(*found)
+    partly = [f"{rule} {family}" for rules_, family in zip(found, ("ipv4", "ipv6"), strict=False) for rule in rules_]
+    return text([*everywhere, *(rule for rule in partly if rule.rpartition(" ")[0] not in everywhere)])
 
 
 def write(key: str, value: str, run: Run) -> None:
@@ -69,8 +89,9 @@ def write(key: str, value: str, run: Run) -> None:
     if key == NFT:
         _must(run, ("nft", "-f", "-"), ruleset(value))
         return
-    now, then = set(rules(read(key, run))), set(rules(value))
-    for tool in _tools(run):
+    for tool, family in zip(_tools(run), ("ipv4", "ipv6"), strict=False):
+        now = _listed(tool, run)
+        then = {_FAMILY.sub("", rule) for rule in rules(value) if not rule.endswith(_OTHER[family])}
         for flag, chosen in (("-A", then - now), ("-D", now - then)):
             for rule in sorted(chosen):
                 _must(run, (tool, "-w", "-t", "raw", *_arguments(flag, rule)))
@@ -80,13 +101,15 @@ def commands(key: str, now: str, value: str) -> list[str]:
     """The same as lines of a POSIX shell, which set `failed` to 1 where they fail."""
     if key == NFT:
         return ["nft -f - <<'END' || failed=1", *ruleset(value).splitlines(), "END"]
-    old, new = set(rules(now)), set(rules(value))
-    changes = [("-A", rule) for rule in sorted(new - old)] + [("-D", rule) for rule in sorted(old - new)]
-    return [
-        shlex.join((tool, "-w", "-t", "raw", *_arguments(flag, rule))) + " || failed=1"
-        for tool in ("iptables", "ip6tables")
-        for flag, rule in changes
-    ]
+    lines = []
+    for tool, family in (("iptables", "ipv4"), ("ip6tables", "ipv6")):
+        old, new = (
+            {_FAMILY.sub("", rule) for rule in rules(text_) if not rule.endswith(_OTHER[family])}
+            for text_ in (now, value)
+        )
+        changes = [("-A", rule) for rule in sorted(new - old)] + [("-D", rule) for rule in sorted(old - new)]
+        lines += [shlex.join((tool, "-w", "-t", "raw", *_arguments(*change))) + " || failed=1" for change in changes]
+    return lines
 
 
 def ruleset(value: str) -> str:
@@ -120,6 +143,24 @@ def _read_nft(run: Run) -> str:
     return text(found)
 
 
+def own(now: str, *known: str) -> bool:
+    """Whether flatout has set all rules of a value: each is one of the known values, whole or for one kind of address.
+
+    A change that was cut short leaves some of them.
+    """
+    mine = {_FAMILY.sub("", rule) for value in known for rule in rules(value)}
+    return all(_FAMILY.sub("", rule) in mine for rule in rules(now))
+
+
+def _refused(error: str) -> bool:
+    return any(words in error for words in ("not permitted", "Permission denied", "must be root"))
+
+
+def _listed(tool: str, run: Run) -> set[str]:
+    listed = _must(run, (tool, "-w", "-t", "raw", "-S"))
+    return {f"{one[1].lower()} {one[2]} {one[3]} {one[4]}" for one in _APPENDED.finditer(listed)}
+
+
 def _tools(run: Run) -> list[str]:
     """The second one is missing on hosts without IPv6."""
     return ["iptables", *(["ip6tables"] if run(("ip6tables", "-w", "-t", "raw", "-S"), "")[0] == 0 else [])]
@@ -141,5 +182,5 @@ def _must(run: Run, command: Sequence[str], given: str = "") -> str:
 def _failed(command: Sequence[str], code: int, error: str) -> OSError:
     lines = [line for line in error.splitlines() if line.strip()]
     reported = lines[0].strip() if lines else f"exit code {code}"
-    number = errno.EPERM if "not permitted" in error or "Permission denied" in error else errno.EIO
+    number = errno.EPERM if _refused(error) else errno.EIO
     return OSError(number, f"{command[0]}: {reported}")

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from flatout import units
+from flatout.errors import UsageError
+
 
 class Rule(Protocol):
     """What is wanted of a setting."""
@@ -62,14 +65,65 @@ class CpuMask(NamedTuple):
         return now if _mask(now) else _mask_text(sum(1 << cpu for cpu in self.cpus))
 
 
+class OneCpu(NamedTuple):
+    """One CPU of those online, where now all of them may be: a list that is shorter was chosen by somebody."""
+
+    cpu: int
+    online: tuple[int, ...]
+
+    def reached(self, now: str) -> str:
+        """The CPU, or the list as it is."""
+        return str(self.cpu) if _cpus(now) >= set(self.online) else now
+
+
+class Named(NamedTuple):
+    """Whole numbers by name, as in "rx 2 tx 2"; those that are named here are to be this or more."""
+
+    least: tuple[tuple[str, int], ...]
+
+    def reached(self, now: str) -> str:
+        """Each number, raised where it is too low."""
+        words, least = now.split(), dict(self.least)
+        pairs = zip(words[::2], map(int, words[1::2]), strict=True)
+        return " ".join(f"{name} {max(number, least.get(name, 0))}" for name, number in pairs)
+
+
+class Letters(NamedTuple):
+    """Fields by letter, all of which are to be there."""
+
+    wanted: str
+
+    def reached(self, now: str) -> str:
+        """The letters of now, and behind them those that are missing."""
+        return now + "".join(letter for letter in self.wanted if letter not in now)
+
+
+class Moderated(NamedTuple):
+    """Interrupts that wait at least so many microseconds, or as long as the driver finds right."""
+
+    least: int
+
+    def reached(self, now: str) -> str:
+        """The text of `ethtool.COALESCING`."""
+        words = now.split()
+        return now if words[3] == "on" or int(words[1]) >= self.least else f"rx-usecs {self.least} adaptive-rx off"
+
+
 def same(key: str, one: str, other: str) -> bool:
     """Whether two texts of a setting mean the same value: the kernel has its own spaces and leading zeros."""
-    if key.endswith("_cpus"):
-        try:
-            return _mask(one) == _mask(other)
-        except ValueError:
-            return False
-    return one.split() == other.split()
+    read = _mask if key.endswith("_cpus") else _cpus if key.startswith("irq:") else str.split
+    try:
+        return read(one) == read(other)
+    except ValueError:
+        return one.split() == other.split()
+
+
+def _cpus(text: str) -> set[int]:
+    """A list as the kernel writes it, such as 0-3,6."""
+    try:
+        return set(units.cpu_list(text))
+    except UsageError as error:
+        raise ValueError(text) from error
 
 
 def _mask(text: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from flatout.host.tuning import netfilter
+from flatout.host.tuning import ethtool, netfilter
 from flatout.host.tuning.check import HostCheck, Setting
-from flatout.host.tuning.system import System
+from flatout.host.tuning.system import NEEDS_ROOT, System
+from flatout.host.tuning.tunables import settable
 
 _HEAD = """\
 #!/bin/sh
@@ -23,9 +24,9 @@ apply)
 
 
 def script(found: HostCheck, system: System) -> str:
-    """The script. What cannot be changed from outside is a comment."""
+    """The script. What cannot be changed here, even by root, is a comment."""
     differing = [one for one in found.settings if one.state == "differs"]
-    may_change = [one for one in differing if one.key.startswith(("/proc/sys/", "/sys/")) or one.key in netfilter.KEYS]
+    may_change = [one for one in differing if settable(one.key) and one.blocked in ("", NEEDS_ROOT)]
     changes = [one for one in may_change if one.wanted is not None]
     head = _HEAD.format(
         host=_comment(found.host.hostname), role=found.aim.role, transport=found.aim.transport, time=found.started_at
@@ -45,6 +46,15 @@ def _lines(one: Setting, now: str, value: str, system: System, explained: bool =
     if one.key in netfilter.KEYS:
         # Unindented: a here-document ends with a line of its own.
         return [*about, *netfilter.commands(one.key, now, value)]
+    if one.key.startswith("ethtool:"):
+        _, interface, what = one.key.split(":")
+        more = (
+            ["    # It may have more queues then: print the script again for their settings."]
+            if what == "channels"
+            else []
+        )
+        line = f"    {shlex.join(ethtool.command(interface, what, value))} || failed=1"
+        return [*about, *(more if explained else []), line]
     path = shlex.quote(str(system.path(one.key)))
     return [*about, f"    put {path} {shlex.quote(value)}"]
 

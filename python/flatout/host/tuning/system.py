@@ -1,29 +1,32 @@
-"""The settings of a host by their keys: files below /proc and /sys, and rules of the packet filter.
+"""The settings of a host by their keys: files below /proc and /sys, network devices, rules of the packet filter.
 
 All that tuning reads or writes of a host goes through here; tests give it another root and other programs.
 """
 
 from __future__ import annotations
 
-import array
+import contextlib
 import errno
-import fcntl
+import functools
 import os
 import shutil
-import socket
-import struct
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flatout import units
-from flatout.errors import UsageError
-from flatout.host.tuning import netfilter
-from flatout.host.tuning.aim import Machine
+from flatout.host.tuning import ethtool, netfilter
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PATIENCE_S = 10.0
-_SIOCETHTOOL, _ETHTOOL_GDRVINFO = 0x8946, 3
+# Six bytes, as text.
+_ADDRESS = 17
+_DEVICES = "/sys/class/net/"
+FOREIGN_DEVICES = (
+    "/sys shows the devices of another network namespace: enter with `ip netns exec`, or mount a sysfs of this one"
+)
+NEEDS_ROOT = "needs root"
+# Whether this program runs; read only.
+IRQBALANCE = "process:irqbalance"
 
 
 def run(command: Sequence[str], given: str) -> tuple[int, str, str]:
@@ -48,36 +51,48 @@ def run(command: Sequence[str], given: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def driver(interface: str) -> str:
-    """The driver of a network interface, such as "veth"; empty where it has none (ethtool's GDRVINFO)."""
-    # struct ethtool_drvinfo: the command, then the driver's name in 32 bytes, in all 196.
-    about = array.array("B", struct.pack("I", _ETHTOOL_GDRVINFO) + bytes(192))
-    asked = struct.pack("16sP16x", os.fsencode(interface)[:15], about.buffer_info()[0])
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket.fileno(), _SIOCETHTOOL, asked)
-    except OSError:
-        return ""
-    return about.tobytes()[4:36].split(b"\0")[0].decode("ascii", "replace")
-
-
 class System:
-    """A host. A key is an absolute path below /proc or /sys, or one of `netfilter.KEYS`."""
+    """A host.
 
-    def __init__(self, root: Path = Path("/"), run: netfilter.Run = run, driver: Callable[[str], str] = driver) -> None:
-        """`root`: where /proc and /sys are; `run`: runs nft and iptables; `driver`: names that of an interface."""
+    A key is an absolute path below /proc or /sys, one of `netfilter.KEYS`, "ethtool:INTERFACE:SETTING", IRQBALANCE, or
+    "irq:NUMBER:NAME": an interrupt's number may pass to another device, so it counts only while its name is the same.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        run: netfilter.Run = run,
+        ioctl: ethtool.Ioctl = ethtool.ioctl,
+        hardware: Callable[[], dict[str, str]] = ethtool.hardware,
+    ) -> None:
+        """`root`: where /proc and /sys are; `run`: runs nft and iptables.
+
+        `ioctl`: asks a network device; `hardware`: the devices of this network namespace, with their addresses.
+        """
         self.root = root
         self.run = run
-        self.driver = driver
+        self.ioctl = ioctl
+        self.hardware = hardware
 
     def path(self, key: str) -> Path:
-        """The file of a key."""
+        """The file of a key; for settings by ethtool, one that the same rights are needed for."""
+        kind, _, rest = key.partition(":")
+        if kind == "irq":
+            key = f"/proc/irq/{rest.partition(':')[0]}/smp_affinity_list"
+        elif kind == "ethtool":
+            key = f"/sys/class/net/{rest.partition(':')[0]}/tx_queue_len"
         return self.root / key.lstrip("/")
 
     def read(self, key: str) -> str:
         """The value now. Errors: OSError."""
         if key in netfilter.KEYS:
             return netfilter.read(key, self.run)
+        if key == IRQBALANCE:
+            return "running" if self._runs("irqbalance") else "not running"
+        if key.startswith("ethtool:"):
+            _, interface, what = key.split(":")
+            return ethtool.read(interface, what, self.ioctl)
+        self._must_be(key)
         try:
             return self.path(key).read_text(encoding="ascii").strip()
         except UnicodeError as error:
@@ -95,6 +110,11 @@ class System:
         if key in netfilter.KEYS:
             netfilter.write(key, value, self.run)
             return
+        if key.startswith("ethtool:"):
+            _, interface, what = key.split(":")
+            ethtool.write(interface, what, value, self.ioctl)
+            return
+        self._must_be(key)
         # One call: the kernel takes each write for a value of its own. The file is not made where it is missing.
         handle = os.open(self.path(key), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
@@ -107,6 +127,8 @@ class System:
         if key in netfilter.KEYS:
             # Who may list the rules may change them.
             return ""
+        if key.startswith("irq:") and self._runs("irqbalance"):
+            return "irqbalance runs and would move it again: stop it first (systemctl stop irqbalance)"
         path = self.path(key)
         try:
             if not path.stat().st_mode & 0o222:
@@ -132,35 +154,60 @@ class System:
         except OSError:
             return ""
 
-    def cpus(self) -> tuple[int, ...]:
-        """The CPUs that are online."""
-        try:
-            return units.cpu_list(self.seen("/sys/devices/system/cpu/online"))
-        except UsageError:
-            return tuple(range(os.cpu_count() or 1))
+    def interrupts(self, interface: str) -> list[str]:
+        """The keys of a device's interrupts, in order; none for a virtual device."""
+        device = self.path(f"/sys/class/net/{interface}/device")
+        numbers: set[int] = set()
+        # Those of virtio belong to the device above it.
+        for folder in (device, device / ".."):
+            with contextlib.suppress(OSError):
+                numbers |= {int(name) for name in os.listdir(folder / "msi_irqs") if name.isdecimal()}
+        return [
+            f"irq:{number}:{key.rpartition('/')[2]}"
+            for number in sorted(numbers)
+            for key in self.keys(f"/proc/irq/{number}/*")
+            if self.path(key).is_dir()
+        ]
 
-    def machine(self) -> Machine:
-        """What of the machine decides which settings are wanted."""
-        words = self.seen("/proc/meminfo").partition("MemTotal:")[2].split()
-        memory = int(words[0]) * 1024 if words and words[0].isdecimal() else 0
-        return Machine(self.cpus(), memory, os.sysconf("SC_PAGE_SIZE"), self._tracks())
+    @functools.cached_property
+    def foreign_devices(self) -> bool:
+        """Whether /sys shows the devices of another network namespace: `nsenter -n` does not mount it anew."""
+        folders = self.keys(f"{_DEVICES}*")
+        files = {folder.rpartition("/")[2]: self.path(f"{folder}/address") for folder in folders}
+        shown = {name: file.read_text("ascii").strip() for name, file in files.items() if file.exists()}
+        own = self.hardware() if shown else {}
+        # Tunnels have shorter addresses, or longer ones.
+        return not all(own.get(name, "-").startswith(address[:_ADDRESS]) for name, address in shown.items())
 
-    def _tracks(self) -> bool:
-        """Whether connections are tracked: the module alone costs nothing until a rule needs it."""
-        count = self.seen("/proc/sys/net/netfilter/nf_conntrack_count")
-        return count not in ("", "0") or (count == "0" and netfilter.tracked_by(self.run))
+    def _must_be(self, key: str) -> None:
+        """Whether the file is still that of the same interrupt, and of a device of this namespace. Errors: OSError."""
+        if key.startswith(_DEVICES) and self.foreign_devices:
+            raise OSError(errno.ENXIO, FOREIGN_DEVICES)
+        if key.startswith("irq:"):
+            _, number, name = key.split(":", 2)
+            if not self.path(f"/proc/irq/{number}/{name}").is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def _runs(self, program: str) -> bool:
+        return any(self.seen(key) == program for key in self.keys("/proc/[0-9]*/comm"))
 
 
 def reason(number: int | None) -> str:
     """Why a value could not be set, for people, by the error's number."""
-    if number == errno.EROFS:
-        return "/proc/sys or /sys is mounted read-only, as in a container: set it on the host"
-    if number in (errno.EACCES, errno.EPERM):
-        if os.geteuid() != 0:
-            return "needs root"
-        return "not permitted here, as in a container or a user namespace: set it on the host"
-    if number == errno.ENOENT:
-        return "not in this kernel, or of the whole host, and this is another network namespace"
-    if number in (errno.EINVAL, errno.ERANGE):
-        return "the kernel refused the value"
-    return os.strerror(number) if number else "failed"
+    if number in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
+        return NEEDS_ROOT
+    return _REASONS.get(number or 0) or (os.strerror(number) if number else "failed")
+
+
+_NOT_PERMITTED = "not permitted here, as in a container or a user namespace: set it on the host"
+_REFUSED = "the kernel refused the value"
+_REASONS = {
+    errno.EROFS: "/proc/sys or /sys is mounted read-only, as in a container: set it on the host",
+    errno.EACCES: _NOT_PERMITTED,
+    errno.EPERM: _NOT_PERMITTED,
+    errno.EIO: "the kernel or the driver manages it itself",
+    errno.EOPNOTSUPP: "the driver does not have it",
+    errno.ENOENT: "not in this kernel, or of the whole host, and this is another network namespace",
+    errno.EINVAL: _REFUSED,
+    errno.ERANGE: _REFUSED,
+}

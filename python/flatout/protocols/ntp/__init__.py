@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from flatout.protocols.base import Protocol, option_values
+from flatout.protocols.base import Protocol, TrafficKind, option_values
 from flatout.protocols.ntp import requests, serving
 
 
@@ -90,4 +90,6 @@ PROTOCOL = Protocol(
     },
     printed=("flatout.protocols.ntp.check:CheckResult",),
     right_tallies=("basic", "interleaved"),
+    # Simple clients keep no state: their requests have no receive timestamp.
+    traffic=TrafficKind(1, {"sntp": "SNTP", "version_4": "version 4"}),
 )

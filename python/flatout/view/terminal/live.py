@@ -9,10 +9,9 @@ plain lines: one a second of a run, one a trial of a search.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TextIO
@@ -20,6 +19,7 @@ from typing import Self, TextIO
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.view.exchange import exchange_of
 from flatout.view.terminal import frame
+from flatout.view.terminal.screen import Screen, is_terminal
 
 REDRAW_S = 0.25
 Progress = RunProgress | SearchProgress
@@ -37,7 +37,7 @@ class Live:
     ) -> None:
         """`title`: protocol and target. `terminal`: whether to draw; None: as the stream says."""
         out = sys.stderr if stream is None else stream
-        drawn = _is_terminal(out) if terminal is None else terminal
+        drawn = is_terminal(out) if terminal is None else terminal
         self._view: _Frames | _Lines = _Frames(title, out, now) if drawn else _Lines(title, out)
 
     def __enter__(self) -> Self:
@@ -66,38 +66,20 @@ class _Frames:
     """Draws over its own last frame."""
 
     def __init__(self, title: str, stream: TextIO, now: Callable[[], float]) -> None:
-        self._stream = stream
+        self._screen = Screen(stream)
         self._now = now
         self._memory = frame.Memory(title)
         self._drawn_at = float("-inf")
-        self._drawn_lines = 0
-        self._colours = "NO_COLOR" not in os.environ
 
     def show(self, progress: Progress) -> None:
         milestone = self._memory.note(progress)
         now = self._now()
         if milestone or now - self._drawn_at >= REDRAW_S:
             self._drawn_at = now
-            self._draw(frame.lines(progress, self._memory))
+            self._screen.draw(frame.lines(progress, self._memory))
 
     def close(self, *, cleared: bool) -> None:
-        if self._drawn_lines:
-            self._write((self._to_top() if cleared else "\r") + "\x1b[J")
-            self._drawn_lines = 0
-
-    def _draw(self, lines: Sequence[frame.Line]) -> None:
-        columns, rows = _size(self._stream)
-        shown = [frame.paint(line, columns - 1, colours=self._colours) for line in lines[: max(1, rows - 1)]]
-        # Synchronised update: a terminal that knows it shows no half frame, any other ignores it.
-        self._write(f"\x1b[?2026h{self._to_top()}" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J\x1b[?2026l")
-        self._drawn_lines = len(shown)
-
-    def _to_top(self) -> str:
-        return f"\r\x1b[{self._drawn_lines}A" if self._drawn_lines else "\r"
-
-    def _write(self, data: str) -> None:
-        self._stream.write(data)
-        self._stream.flush()
+        self._screen.close(cleared=cleared)
 
 
 class _Lines:
@@ -136,14 +118,3 @@ class _Lines:
         if progress.finished is not None:
             return frame.trial_line(progress.trial, progress.finished, progress)
         return frame.limit_line(progress.limit) if progress.limit is not None else None
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def _size(stream: TextIO) -> os.terminal_size:
-    try:
-        return os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):
-        return os.terminal_size((80, 24))

@@ -10,7 +10,7 @@ from flatout.host.tuning.apply import Change, Undone
 from flatout.host.tuning.check import HostCheck, Setting
 from flatout.view import format as fmt
 
-_MARKS = {"ok": "ok     ", "differs": "DIFFERS", "absent": "absent ", "unknown": "unknown"}
+_MARKS = {"ok": "ok     ", "differs": "DIFFERS", "advice": "advice ", "absent": "absent ", "unknown": "unknown"}
 _WIDTH = 100
 _INDENT = " " * 8
 # From so many queues or CPUs on, only the first is shown.
@@ -49,7 +49,8 @@ def changes(done: Sequence[Change]) -> list[str]:
     lines = [f"set      {_where(one.name, one.key)}: {_value(one.before)} -> {_value(one.after)}" for one in _set(done)]
     for one in done:
         if one.failed:
-            lines.append(f"NOT SET  {_where(one.name, one.key)}: stays {_value(one.after)}: {fmt.plain(one.failed)}")
+            stays = f"stays {_value(one.after)}: " if one.after else ""
+            lines.append(f"NOT SET  {_where(one.name, one.key)}: {stays}{fmt.plain(one.failed)}")
     return lines
 
 
@@ -106,7 +107,10 @@ def _where(name: str, key: str) -> str:
     """The name, with its interface and queue, or its CPU, where there are several."""
     parts = key.split("/")
     if key.startswith("/sys/class/net/"):
-        return fmt.plain(f"{name} ({parts[4]} {parts[6]})")
+        return fmt.plain(f"{name} ({' '.join((parts[4], *parts[6:-1]))})")
+    if key.startswith(("irq:", "ethtool:")):
+        _, first, last = key.split(":", 2)
+        return fmt.plain(f"{name} ({first} {last})" if key.startswith("irq:") else f"{name} ({first})")
     if key.startswith("/sys/devices/system/cpu/"):
         return fmt.plain(f"{name} ({parts[-2]})")
     return name
@@ -130,5 +134,5 @@ def _conclusion(found: HostCheck) -> str:
         return "All is as wanted."
     parts = [f"{count} of {len(found.settings)} settings differ" if count else ""]
     parts.append(f"{unknown} cannot be read" if unknown else "")
-    hint = " `flatout host apply` with the same flags sets them; with --dry-run it prints a script." if count else ""
+    hint = " `flatout host apply` with the same flags sets them; --dry-run prints a script." if count else ""
     return " and ".join(part for part in parts if part) + "." + hint
