@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -9,14 +10,18 @@ from html.parser import HTMLParser
 
 import msgspec
 import pytest
+import ramps
 import results
 
+from flatout.analysis import explained_limit
 from flatout.errors import UsageError
 from flatout.result.model import Node, Requirement
 from flatout.scenario.model import Scenario
 from flatout.view import facts
 from flatout.view.page import page
 from flatout.view.page.chart import course
+from flatout.view.page.stacked import looks, stacked
+from flatout.view.picture import picture
 
 pytest.importorskip("bokeh")
 
@@ -169,9 +174,9 @@ def test_every_chart_says_how_to_read_it_and_what_it_shows(limit_page, load_page
 def test_which_charts(limit_page, load_page):
     names = [attrs["id"] for attrs in limit_page.named("figure")]
     run = ["run-0-rates", "run-0-waiting", "run-0-profile"]
-    assert names == ["answered", "latency", "lateness", "search-0", *run]
+    assert names == ["answered", "latency", "lateness", "search-0", "limit-0-picture", *run]
     names = [attrs["id"] for attrs in load_page.named("figure")]
-    assert names == ["run-0-rates", "run-0-missing", "run-0-waiting", "run-0-profile"]
+    assert names == ["load-0-picture", "run-0-rates", "run-0-missing", "run-0-waiting", "run-0-profile"]
 
 
 def test_asked_against_answered_shows_every_trial_by_its_own_mark(limit_page, found):
@@ -415,3 +420,59 @@ def test_nodes_have_a_table():
     shown = page.render(results.load(nodes=[node], warnings=["node 1 of 2 is missing"]))
     assert ["2", "b", results.STARTED, "ok", "1,000", "999", "fine"] in Page(shown).table("Nodes")
     assert "node 1 of 2 is missing" in shown
+
+
+@pytest.fixture(scope="module")
+def ramp():
+    return explained_limit(ramps.ramp([1e3, 2e3, 4e3, 8e3, 16e3], ramps.one_thread(3_000)))
+
+
+def bars(chart):
+    """The bottoms and tops of each series of bars, by name."""
+    return {
+        renderer["name"]: [
+            dict(renderer["data_source"]["attributes"]["data"]["entries"])[end] for end in ("bottom", "top")
+        ]
+        for renderer in find(chart, "GlyphRenderer")
+        if renderer["glyph"]["name"] == "VBar"
+    }
+
+
+def test_the_picture_stacks_all_that_was_planned(ramp):
+    drawn = Page(page.render(ramp)).chart("limit-0-picture")
+    stacks = bars(drawn)
+    assert list(stacks) == picture(ramp).names == ["answered", "receive buffer"]
+    assert stacks["answered"][0] == [0.0] * 5
+    assert stacks["answered"][1] == stacks["receive buffer"][0] == pytest.approx([100.0, 100.0, 75.0, 37.5, 18.75])
+    assert stacks["receive buffer"][1] == pytest.approx([100.0] * 5)
+
+
+def test_the_picture_says_counts_and_shares(ramp):
+    chart = stacked(ramp, "x")
+    assert chart is not None
+    assert [key.label for key in chart.keys] == ["answered", "receive buffer"]
+    tips = [columns for columns in sources(chart.item) if "tip0" in columns[2]]
+    texts = {text for _, _, columns in tips for name in columns if name.startswith("tip") for text in columns[name]}
+    assert {"8,000/s", "50,000 (62.50 %)", "30,000 (37.50 %)"} <= texts
+    assert chart.alternative == "at 16.0 k: answered 18.75 %, receive buffer 81.25 %"
+
+
+def test_a_run_has_one_bar(load_page):
+    stacks = bars(load_page.chart("load-0-picture"))
+    assert {len(tops) for ends in stacks.values() for tops in ends} == {1}
+
+
+def test_there_is_no_picture_where_all_was_answered():
+    assert stacked(ramps.ramp([1e3, 2e3], ramps.trial), "x") is None
+
+
+def test_neighbours_in_a_stack_differ_in_colour_and_all_have_their_own_look():
+    names = ["answered", "late", "refused", "invalid", "receive buffer", "unread", "device", "backlog", "unexplained"]
+    found = list(looks(picture(ramps.search([]))._replace(names=names), "answered").values())
+    assert len(set(found)) == len(names)
+    assert all(one[0] != other[0] for one, other in itertools.pairwise(found))
+
+
+def test_the_page_names_the_knee(ramp):
+    text = " ".join(Page(page.render(ramp)).texts["p"])
+    assert "CPU of ntpd's busiest thread: 67 % at 2 k/s, 100 % at 4 k/s." in text

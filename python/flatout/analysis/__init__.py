@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from flatout.analysis.causes import CAUSES
+from flatout.analysis.knee import knee
 from flatout.result.finding import Finding
 from flatout.result.model import LimitResult, LoadResult, Trial
 
@@ -43,10 +44,11 @@ def explained(run: AnyRun) -> AnyRun:
 
 
 def explained_limit(result: LimitResult) -> LimitResult:
-    """The search with the findings of what stopped it: the trial nearest above the limit that did not hold.
+    """The search with its knee, and the findings of the trial nearest above the limit that did not hold.
 
     Nearest, because there the first resource to run out does; far above, others follow.
     """
+    result = msgspec.structs.replace(result, knee=knee(result))
     value = result.limit.value or 0.0
     verdict = "invalid" if result.limit.stopped_by == "generator" else "failed"
     above = [trial for trial in result.trials if trial.verdict == verdict and trial.load >= value and trial.findings]

@@ -132,6 +132,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         """How many requests, or events, all lines of a place have."""
         return sum(line.count or 0 for line in self.lines if line.place == place)
 
+    def lost_at(self, place: Place) -> int:
+        """How many of the lost requests a place has: over connections what is dropped is sent again, and none."""
+        return sum(line.count or 0 for line in self.lines if line.place == place and line.side == "lost")
+
     def at_target(self, name: str) -> int:
         """A counter in the target's network namespace; 0 where it did not move, or is not known."""
         if self.target_namespace is None:

@@ -1,4 +1,4 @@
-"""The types of what a result says of the machine: where threads ran, how they competed for CPUs, what was due when."""
+"""The types of what a result says of the machine: where threads ran, how they competed for CPUs, memory, time."""
 
 from __future__ import annotations
 
@@ -119,3 +119,11 @@ class Subintervals(msgspec.Struct, frozen=True):
     slow: list[int]
     lateness_max_ns: list[int]
     target_waited_ns: list[int] = []
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes: the process's peak resident set, the engine's request slots, and what one connection (flow) costs."""
+
+    peak_rss: int
+    slots: int
+    per_connection: int

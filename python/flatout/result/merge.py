@@ -23,6 +23,7 @@ from flatout.errors import ArgumentError, FlatoutError, UsageError
 from flatout.result import overlap, requirements
 from flatout.result.histogram import both_sides, distribution, histogram, signed_distribution
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
+from flatout.result.machine import Memory
 from flatout.result.model import (
     Connections,
     CounterSamples,
@@ -31,7 +32,6 @@ from flatout.result.model import (
     Latency,
     LimitResult,
     LoadResult,
-    Memory,
     Node,
     Outcomes,
     Rates,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from flatout.result.finding import Finding
+from flatout.result.knee import Knee
 from flatout.result.ledger import Ledger
-from flatout.result.machine import Contention, Placement, Subintervals
+from flatout.result.machine import Contention, Memory, Placement, Subintervals
 from flatout.scenario.exchange.wording import Wording, wording_of
 from flatout.scenario.model import Scenario
 
@@ -233,14 +234,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: dict[str, float] = {}
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes: the process's peak resident set, the engine's request slots, and what one connection (flow) costs."""
-
-    peak_rss: int
-    slots: int
-    per_connection: int
-
-
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     """One `--require` expression, the value measured for it (null: no sample) and whether it was met."""
 
@@ -453,7 +446,7 @@ class Beside(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One search, with all its trials; `findings`: what stopped it; `beside`: searches of servers to compare with."""
+    """One search, with all its trials; `findings`: what stopped it; `knee`: what saturated first; `beside`: others."""
 
     schema: str = SCHEMA
     kind: Literal["limit"] = "limit"
@@ -467,6 +460,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     trials: list[Trial]
     sentence: str
     findings: list[Finding] = []
+    knee: Knee | None = None
     title: str = ""
     beside: list[Beside] = []
 

@@ -30,8 +30,8 @@ from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
 from flatout.result.histogram import distribution, share_later_than, signed_distribution
-from flatout.result.machine import Contention, Placement
-from flatout.result.model import Connections, Latency, LoadResult, Memory, Outcomes, Rates, RunVerdict
+from flatout.result.machine import Contention, Memory, Placement
+from flatout.result.model import Connections, Latency, LoadResult, Outcomes, Rates, RunVerdict
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals

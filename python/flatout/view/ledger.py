@@ -92,3 +92,13 @@ def shown_findings(result: LoadResult | LimitResult) -> list[Finding]:
         )
         for finding in result.findings
     ]
+
+
+def knee_text(result: LimitResult) -> str:
+    """The knee of a search in words, with how sure it is; empty where there was no ramp."""
+    found = result.knee
+    if found is None:
+        return ""
+    sure = f" [{found.confidence} confidence]" if found.resource else ""
+    cpu = f" {found.cpu_sentence}." if found.cpu_sentence else ""
+    return fmt.plain(f"{found.sentence}{sure}{cpu}")

@@ -56,14 +56,15 @@ class KernelReader:
         # Of this process's own network namespace, whatever `proc` is a picture of.
         found = counters.read(self._proc / "net")
         times = contention.sample((), self._proc)
-        sockets = {port.name: self._sockets(port, now_s) for port in self._ports}
+        sockets: dict[str, PortSockets | None] = {}
+        for transport in dict.fromkeys(port.transport for port in self._ports):
+            ports = [port for port in self._ports if port.transport == transport]
+            bound = sock_diag.bound_to({port.number for port in ports}, stream=transport == "tcp")
+            for port in ports:
+                sockets[port.name] = None if bound is None else self._of(port, bound.get(port.number, []), now_s)
         return HostReading(now_s, found, times.backlog_drops, times.cpus, sockets)
 
-    def _sockets(self, port: WatchedPort, now_s: float) -> PortSockets | None:
-        by_port = sock_diag.bound_to([port.number], stream=port.transport == "tcp")
-        if by_port is None:
-            return None
-        bound = by_port.get(port.number, [])
+    def _of(self, port: WatchedPort, bound: Sequence[sock_diag.Found], now_s: float) -> PortSockets:
         inodes = frozenset(one.inode for one in bound)
         if inodes != self._inodes.get(port.name, frozenset()) and now_s - self._looked_s >= _HOLDERS_EACH_S:
             self._inodes[port.name] = inodes

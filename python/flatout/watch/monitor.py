@@ -230,7 +230,8 @@ class Monitor:
         for cpu, now in sorted(after.cpus.items()):
             was = before.cpus.get(cpu)
             if was is not None:
-                busy, softirq, steal = (min(max(a - b, 0.0) / span, 1.0) for a, b in zip(now, was, strict=True))
+                grown = (now.busy - was.busy, now.softirq - was.softirq, now.steal - was.steal)
+                busy, softirq, steal = (min(max(one / span, 0.0), 1.0) for one in grown)
                 counted = packets[cpu] - before_packets.get(cpu, 0) if cpu in packets else None
                 found[str(cpu)] = WatchedCpu(busy=busy, softirq=softirq, steal=steal, packets=counted)
         return found

@@ -21,7 +21,7 @@ def find(run: LoadResult) -> Finding | None:
         evidence=[_counted(run), *_softirq(run)],
         remedy="raise net.core.netdev_max_backlog, or spread the packets over more CPUs (RPS: rps_cpus)",
         confidence="medium",
-        explains=dropped,
+        explains=ledger.lost_at("backlog"),
     )
 
 

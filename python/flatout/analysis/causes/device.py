@@ -31,7 +31,7 @@ def find(run: LoadResult) -> Finding | None:
     else:
         sentence = f"Network devices dropped {dropped:,} packets."
         remedy = "look at what they count (ip -s -s link, ethtool -S); a lower rate"
-    return _finding(sentence, remedy, _counted(ledger), dropped)
+    return _finding(sentence, remedy, _counted(ledger), ledger.lost_at("device") + ledger.lost_at("device_ring"))
 
 
 def _counted(ledger: Ledger) -> list[str]:

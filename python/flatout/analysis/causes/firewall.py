@@ -31,7 +31,7 @@ def find(run: LoadResult) -> Finding | None:
         remedy=remedy,
         # Without drop reasons a filter is inferred.
         confidence="high" if reverse > filtered or all("kfree_skb" in line.source for line in lines) else "medium",
-        explains=filtered + reverse,
+        explains=ledger.lost_at("firewall") + ledger.lost_at("reverse_path"),
     )
 
 

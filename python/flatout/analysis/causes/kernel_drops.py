@@ -45,5 +45,5 @@ def find(run: LoadResult) -> Finding | None:
         evidence=[f"{line.where}: {line.counted or line.count:,} {line.source}" for line in lines],
         remedy=remedy,
         confidence="medium",
-        explains=total,
+        explains=sum(line.count or 0 for line in lines if line.side == "lost"),
     )

@@ -14,6 +14,7 @@ from flatout.errors import UsageError
 from flatout.result import file_names
 from flatout.result.model import LimitResult, LoadResult, Result
 from flatout.view import facts
+from flatout.view import ledger as account
 from flatout.view.exchange import common_exchange
 from flatout.view.page import tables
 from flatout.view.page.tables import Table
@@ -53,6 +54,7 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "title": ", ".join(title or facts.subject(result) for title, result in named),
         "compared": facts.comparison(named),
         "sentences": [(title if several else "", facts.sentence(result)) for title, result in named],
+        "knees": [(f"Knee of {title}" if several else "Knee", text) for title, one in named if (text := _knee(one))],
         "summary": tables.limits(named) if several else None,
         "overlays": _overlays(named),
         "parts": [_part(i, title, result) for i, (title, result) in enumerate(named)],
@@ -64,6 +66,10 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
     }
 
 
+def _knee(result: Result) -> str:
+    return account.knee_text(result) if isinstance(result, LimitResult) else ""
+
+
 def _overlays(named: Sequence[Named]) -> list[Chart]:
     from flatout.view.page import chart
 
@@ -73,13 +79,15 @@ def _overlays(named: Sequence[Named]) -> list[Chart]:
 
 def _part(number: int, title: str, result: Result) -> Part:
     from flatout.view.page import chart
+    from flatout.view.page.stacked import stacked
 
     run = facts.shown_run(result)
     searched = [chart.search(result, f"search-{number}")] if isinstance(result, LimitResult) else []
+    drawn = stacked(result, f"{result.kind}-{number}")
     return Part(
         title=title or facts.subject(result),
         kind=result.kind,
-        charts=[*searched, *(chart.course(run, f"run-{number}") if run else [])],
+        charts=[*searched, *([drawn] if drawn else []), *(chart.course(run, f"run-{number}") if run else [])],
         shown=facts.shown_run_text(run) if run and isinstance(result, LimitResult) else "",
         tables=[
             *tables.findings(result),

@@ -31,7 +31,7 @@ from bokeh.plotting import figure
 
 from flatout.view import format as fmt
 
-Scale = Literal["rate", "rate-log", "count-log", "duration-log", "time", "ordinal", "count"]
+Scale = Literal["rate", "rate-log", "count-log", "duration-log", "time", "ordinal", "count", "share"]
 Dash = Literal["solid", "dashed", "dotted", "dotdash", "dashdot"]
 Shape = Literal["circle", "x", "diamond", "triangle", "square"]
 Values = Sequence[float | None]
@@ -39,6 +39,7 @@ Values = Sequence[float | None]
 _LOG = ("rate-log", "count-log", "duration-log")
 _HEIGHT = 320
 _MARGIN = 1.6
+_UPRIGHT = 9  # More names than this have no room side by side on a phone.
 _FEW = 60  # Seconds of a course that are worth a dot each; of a single one there is no line to see.
 
 
@@ -217,7 +218,7 @@ def _range(axis: Axis) -> Range1d:
         return Range1d(start=0.4, end=high + 0.6)
     if axis.scale == "time":
         return Range1d(start=0, end=max(high * 1.02, high + 0.6))
-    return Range1d(start=0, end=high * 1.08 or 1.0)
+    return Range1d(start=0, end=high * (1.0 if axis.scale == "share" else 1.08) or 1.0)
 
 
 def _dress(axis: BokehAxis, data: Axis) -> None:
@@ -229,10 +230,15 @@ def _dress(axis: BokehAxis, data: Axis) -> None:
     elif data.names:
         axis.ticker = FixedTicker(ticks=list(range(1, len(data.names) + 1)))
         axis.major_label_overrides = dict(enumerate(data.names, 1))
+        if len(data.names) > _UPRIGHT:
+            axis.major_label_orientation = "vertical"
     elif data.scale == "ordinal":
         axis.ticker = SingleIntervalTicker(interval=max(1, round(len(data.values) / 12)), num_minor_ticks=0)
     elif data.scale in _LOG:
         _log_loads(axis, data)
+    elif data.scale == "share":
+        axis.ticker = FixedTicker(ticks=list(range(0, 101, 20)))
+        axis.major_label_overrides = {tick: f"{tick} %" for tick in range(0, 101, 20)}
     else:
         axis.ticker = BasicTicker(desired_num_ticks=5)
         axis.formatter = NumeralTickFormatter(format="0,0[.]0" if data.scale == "time" else "0.[00] a")

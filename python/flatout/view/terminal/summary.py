@@ -141,6 +141,12 @@ def _findings(result: Result) -> list[RenderableType]:
     return [Text(), Text("What stopped it:", style="bold"), *lines] if lines else []
 
 
+def _knee(result: LimitResult) -> list[RenderableType]:
+    """What saturated first."""
+    said = account.knee_text(result)
+    return [Text.assemble(("Knee: ", "bold"), said)] if said else []
+
+
 def _unsent_because(run: LoadResult) -> str:
     return ", ".join(f"{fmt.plain(reason)} {number:,}" for reason, number in run.unsent_because.items() if number)
 
@@ -207,7 +213,13 @@ def _requirements(requirements: Iterable[Requirement]) -> Table:
 
 def _limit(result: LimitResult) -> RenderableType:
     subject = Text(facts.subject(result), style="bold")
-    parts: list[RenderableType] = [subject, Text(facts.sentence(result)), _stopped(result), *_findings(result)]
+    parts: list[RenderableType] = [
+        subject,
+        Text(facts.sentence(result)),
+        _stopped(result),
+        *_knee(result),
+        *_findings(result),
+    ]
     if result.trials:
         parts += [Text(), _trials(result), *_disturbed(result), *_reasons(result.trials)]
     return Group(*parts)
