@@ -162,8 +162,8 @@ fn of_state(leap: u8, unix_ms: u64, stepped_ns: i64, age_ns: u64) -> Option<Driv
 
 #[test]
 fn a_lease_ends_before_the_seconds_around_a_leap_second() {
-    // 2016-12-31T23:59:59Z, before which a second was inserted.
-    let last_ms = 1_483_228_799_000;
+    // 2016-12-31T23:59:59Z, after which a second was inserted.
+    let last_ms = 1_483_228_799_000_i64;
     for (before_ms, told) in [(-1_200, true), (-201, true), (-199, false), (0, false), (1_999, false), (2_000, true)] {
         let at_ms = last_ms + before_ms;
         assert_eq!(of_state(1, at_ms as u64, 0, 0).is_some(), told, "{before_ms} ms");
