@@ -35,8 +35,8 @@ class Serving:
     xdp: Annotated[
         Xdp,
         Parameter(
-            help="Answer plain requests in the network driver (UDP; some protocols): native, generic (by the kernel, slower), "
-            "or auto: what works. --interface names which; the sockets answer all else."
+            help="Answer plain requests in the network driver (UDP; some protocols): native, generic (by the kernel, "
+            "slower), or auto: what works. --interface names which; the sockets answer all else."
         ),
     ] = "off"
     free_bind: Annotated[
