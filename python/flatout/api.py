@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import pathlib
 import socket
 import threading
 import time
@@ -19,8 +20,10 @@ import msgspec
 from flatout import analysis, arguments, units
 from flatout.errors import ArgumentError, Interrupted, TargetError, UsageError
 from flatout.host import describe as host
+from flatout.host.tuning.steps import Steps
 from flatout.limit_search import sweep as ladders
 from flatout.limit_search.drive import Environment, find_limit
+from flatout.limit_search.improve import improved
 from flatout.plan.resolve import AsTrial, Plan, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
@@ -46,6 +49,7 @@ TRIAL_TIMEOUT_S = 0.5
 TRIAL_OPENING_S = 0.1
 _LEAST_PER_S, _MOST_PER_S = 1e3, 5e6
 _CONNECTIONS_PER_S, _LEAST_CONNECTIONS = 20e3, 10
+_LEAST_BUDGET_S = 5.0
 _PROBE_CONNECTIONS = 10
 _PROBE_PER_S = 1000.0
 _PROBE_S = 0.1
@@ -126,6 +130,8 @@ def limit(
     budget: Number = 60.0,
     search: Axis = "rate",
     rate: Number | None = None,
+    improve: bool = False,
+    keep: bool = False,
     progress: Callable[[SearchProgress], None] = quiet,
     **options: Unpack[LoadOptions],
 ) -> LimitResult:
@@ -141,6 +147,8 @@ def limit(
     `budget`: time for the search, s or text; default 60 s, at least 5 s.
     `search`: "rate" (default) or "connections".
     `rate`: the fixed rate of a search along connections, per second; default 20k. UsageError beside search="rate".
+    `improve`: then change settings that findings name, one by one, and search again (`improvements`); default False.
+    `keep`: leave those that raised the limit; default False: all are undone.
     `progress`: called on each tick with a `SearchProgress`; default: nothing is called.
     `options`: the settings of `LoadOptions` but `count`, `tick` and ping-pong arrivals; UsageError for these.
 
@@ -150,7 +158,12 @@ def limit(
     scenario = trial_scenario(protocol, target, **options)
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
-    result = find(scenario, asked, progress, threading.Event())
+
+    def seek(scenario: Scenario, asked: Search) -> LimitResult:
+        return find(scenario, asked, progress, threading.Event())
+
+    improve = arguments.switch("improve", improve)
+    result = raised(scenario, asked, seek, keep=arguments.switch("keep", keep)) if improve else seek(scenario, asked)
     if result.limit.stopped_by == "interrupted":
         raise Interrupted(result)
     return result
@@ -249,7 +262,7 @@ def search_of(
         raise UsageError(f"the search needs a minimum above 0 and below its maximum (given: {low:,g} and {high:,g})")
     if not 0.001 <= search.within <= 0.5:
         raise ArgumentError("within", f"={within!r}: give 0.1% to 50%")
-    if search.budget_s < 5:
+    if search.budget_s < _LEAST_BUDGET_S:
         raise ArgumentError("budget", f"={budget!r}: a search needs 5 s or more")
     return search
 
@@ -373,6 +386,28 @@ def find(
         hint_per_s=None if scenario.streams else ceiling_hint(scenario),
     )
     return analysis.explained_limit(found)
+
+
+def raised(
+    scenario: Scenario,
+    search: Search,
+    seek: Callable[[Scenario, Search], LimitResult],
+    *,
+    keep: bool,
+    journal: pathlib.Path | None = None,
+) -> LimitResult:
+    """Searches, and then changes one setting after the other that the findings name; see `limit_search.improve`.
+
+    `seek` searches. Each search has half of the budget, so that one setting takes all of it. `keep`: what raised the
+    limit stays. `journal`: the file that has the values before. Errors: UsageError, before anything is measured.
+    """
+    plan = make(scenario)
+    steps = Steps([(endpoint.address, endpoint.port) for endpoint in plan.engine.targets], journal)
+    search = msgspec.structs.replace(search, budget_s=max(search.budget_s / 2, _LEAST_BUDGET_S))
+    first = seek(scenario, search)
+    if first.limit.stopped_by == "interrupted":
+        return first
+    return improved(first, steps, lambda: seek(scenario, search), keep=keep)
 
 
 def _check_receivers(plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -15,6 +16,7 @@ from flatout.cli import sweep as sweeps
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, shown, target_help, worded
 from flatout.cli.host_log import HOST_LOG, beside
+from flatout.errors import UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
@@ -73,6 +75,24 @@ class Along:
     ] = None
 
 
+@dataclass
+class Improving:
+    """Whether to go on after the search."""
+
+    improve: Annotated[
+        bool,
+        Parameter(
+            group=GOAL,
+            negative=(),
+            help="Then change one setting that the findings name, search again, keep it if the limit rose, and so on; "
+            "undo all at the end. Each search gets half of the budget.",
+        ),
+    ] = False
+    keep: Annotated[
+        bool, Parameter(group=GOAL, negative=(), help="With --improve: leave what raised the limit as it is then.")
+    ] = False
+
+
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     """The command for one protocol."""
     wording = wording_of(one_way=protocol.one_way is not None)
@@ -84,6 +104,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         *,
         seeking: Seeking = Seeking(),
         along: Along = Along(),
+        improving: Improving = Improving(),
         ladder: sweeps.Ladder = sweeps.Ladder(),
         settings: Any = flags(),
         protocol_options: Any = protocol_options(),
@@ -93,18 +114,25 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         options = options_of(settings, protocol, "limit")
         options["options"] = given(protocol_options)
         scenario = api.trial_scenario(protocol.name, target, **options)
-        ladder.check(search_is_usual=seeking == type(seeking)() and along == type(along)())
+        if improving.keep and not improving.improve:
+            raise UsageError("--keep says what becomes of the changes that --improve makes: add --improve")
+        usual = seeking == type(seeking)() and along == type(along)() and not improving.improve
+        ladder.check(search_is_usual=usual)
         if ladder.sweep is not None:
             return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
-        return beside(host_log, lambda: out.deliver([("", seek(scenario, search, quiet=output.quiet))], output))
+        found = partial(seek, scenario, search, quiet=output.quiet)
+        if improving.improve:
+            found = partial(api.raised, scenario, search, partial(seek, quiet=output.quiet), keep=improving.keep)
+        return beside(host_log, lambda: out.deliver([("", found())], output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
         "target": Annotated[str, Parameter(help=target_help(protocol))],
         "seeking": flattened(worded(Seeking, wording)),
         "along": shown(Along, when=streams.has_streams(protocol)),
+        "improving": flattened(Improving),
         "ladder": flattened(sweeps.Ladder),
         "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
@@ -125,6 +153,7 @@ trial that this generator could not drive is never held against the server.
 ```
 flatout limit {protocol.name} 127.0.0.1:{protocol.test_port}
 flatout limit {protocol.name} 10.0.0.2 --loss 0.5% --p99 5ms --budget 2m --html report.html
+flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --improve
 flatout limit {protocol.name} 10.0.0.2 --sweep 1k..1M --step 1.5
 {streams}```
 """

@@ -22,3 +22,25 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
     confidence: Confidence
     explains: int = 0
+
+
+class Improvement(msgspec.Struct, frozen=True, kw_only=True):
+    """A setting that `limit --improve` changed, and what became of the limit.
+
+    `finding` named it. `before` and `tried` are its values, of each of `keys`. The limits are in the search's unit;
+    `limit_after` is null where it was not measured. `kept`: the limit rose, so it stayed for the next step; `undone`:
+    it is as before now. `why` says what was decided, or why it could not be tried.
+    """
+
+    finding: str
+    setting: str
+    keys: list[str] = []
+    before: str = ""
+    tried: str = ""
+    risk: str = ""
+    limit_before: float | None = None
+    limit_after: float | None = None
+    gain: float | None = None
+    kept: bool = False
+    undone: bool = False
+    why: str = ""

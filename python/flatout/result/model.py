@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from flatout.result.finding import Finding
+from flatout.result.finding import Finding, Improvement
 from flatout.result.knee import Knee
 from flatout.result.ledger import Ledger
 from flatout.result.machine import Contention, Memory, Placement, Subintervals
@@ -461,6 +461,7 @@ class LimitResult(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     findings: list[Finding] = []
     knee: Knee | None = None
+    improvements: list[Improvement] = []
     title: str = ""
     beside: list[Beside] = []
 

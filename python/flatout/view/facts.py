@@ -298,3 +298,29 @@ def shown_run_text(run: LoadResult) -> str:
     if isinstance(run, Trial):
         return f"{run.phase} trial at {load(run.load, axis_of(run))}{_unit(run)} ({run.verdict})"
     return f"run at {fmt.rate(run.rate_per_s.planned)}"
+
+
+def improvement_lines(result: LimitResult) -> list[tuple[str, str]]:
+    """What `--improve` changed and what became of it: the setting with its values, and the outcome."""
+    lines = []
+    for one in result.improvements:
+        values = f": {_grouped(one.before)} → {_grouped(one.tried)}" if one.tried else ""
+        parts = []
+        if one.limit_before is not None and one.limit_after is not None:
+            unit = result.limit.unit
+            parts.append(f"{fmt.count(round(one.limit_before))} → {fmt.count(round(one.limit_after))} {unit}")
+        if one.gain is not None:
+            parts.append(f"{one.gain:+.0%}")
+        parts.append(fmt.plain(one.why))
+        if one.keys:
+            parts.append("undone" if one.undone else "as changed")
+        if one.kept and one.risk:
+            parts.append(f"risk: {one.risk}")
+        lines.append((f"{fmt.plain(one.setting)}{values}", "; ".join(parts)))
+    return lines
+
+
+def _grouped(values: str) -> str:
+    """Whole numbers with separators; other text as it is."""
+    words = fmt.plain(values).split()
+    return " ".join(f"{int(word):,}" if word.isdecimal() else word for word in words)

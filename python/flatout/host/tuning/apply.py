@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -111,10 +111,11 @@ def _drifted(entry: Entry, system: System) -> Entry | None:
     return None if same(entry.key, system.seen(entry.key), entry.before) else entry
 
 
-def undo(system: System, at: Path, *, force: bool = False) -> list[Undone]:
+def undo(system: System, at: Path, *, force: bool = False, only: Collection[str] | None = None) -> list[Undone]:
     """Restores what the journal lists, the last change first; it then keeps only what could not be restored.
 
-    `force`: also what somebody else has changed since. Errors: UsageError where there is no journal, or no valid one.
+    `only`: these keys, and keeps the others. `force`: also what somebody else has changed since. Errors: UsageError
+    where there is no journal, or no valid one.
     """
     with journal.locked(at, make=False):
         kept = journal.load(at)
@@ -130,10 +131,11 @@ def undo(system: System, at: Path, *, force: bool = False) -> list[Undone]:
         judged = [
             _judge(one, system, own=same_boot, force=force) if here or of_the_host(one.key) else _foreign(one, kept)
             for one in reversed(kept.entries)
+            if only is None or one.key in only
         ]
         undone = [_restore(one, system) for one in judged]
-        left = {one.key for one in undone if one.how in ("left", "failed")}
-        entries = [one for one in kept.entries if one.key in left]
+        done = {one.key for one in undone if one.how not in ("left", "failed")}
+        entries = [one for one in kept.entries if one.key not in done]
         _finish(at, system, entries, kept)
     return undone
 

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flatout.host.tuning import ethtool, netfilter
+from flatout.host.tuning import ethtool, live_socket, netfilter
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PATIENCE_S = 10.0
@@ -54,8 +54,9 @@ def run(command: Sequence[str], given: str) -> tuple[int, str, str]:
 class System:
     """A host.
 
-    A key is an absolute path below /proc or /sys, one of `netfilter.KEYS`, "ethtool:INTERFACE:SETTING", IRQBALANCE, or
-    "irq:NUMBER:NAME": an interrupt's number may pass to another device, so it counts only while its name is the same.
+    A key is an absolute path below /proc or /sys, one of `netfilter.KEYS`, one of `live_socket`, IRQBALANCE,
+    "ethtool:INTERFACE:SETTING", or "irq:NUMBER:NAME": an interrupt's number may pass to another device, so it counts
+    only while its name is the same.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class System:
         if key.startswith("ethtool:"):
             _, interface, what = key.split(":")
             return ethtool.read(interface, what, self.ioctl)
+        if key.startswith("socket:"):
+            return live_socket.read(key, self.root / "proc")
         self._must_be(key)
         try:
             return self.path(key).read_text(encoding="ascii").strip()
@@ -114,6 +117,9 @@ class System:
             _, interface, what = key.split(":")
             ethtool.write(interface, what, value, self.ioctl)
             return
+        if key.startswith("socket:"):
+            live_socket.write(key, value, self.root / "proc")
+            return
         self._must_be(key)
         # One call: the kernel takes each write for a value of its own. The file is not made where it is missing.
         handle = os.open(self.path(key), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
@@ -131,13 +137,18 @@ class System:
             return "irqbalance runs and would move it again: stop it first (systemctl stop irqbalance)"
         path = self.path(key)
         try:
-            if not path.stat().st_mode & 0o222:
+            if key.startswith("socket:"):
+                # Who may read it may set it.
+                self.read(key)
+            elif not path.stat().st_mode & 0o222:
                 return "read-only here: it belongs to the whole host, and this is another network namespace"
-            if os.statvfs(path).f_flag & os.ST_RDONLY:
+            elif os.statvfs(path).f_flag & os.ST_RDONLY:
                 return reason(errno.EROFS)
+            elif not os.access(path, os.W_OK):
+                return reason(errno.EACCES)
         except OSError as error:
             return reason(error.errno)
-        return "" if os.access(path, os.W_OK) else reason(errno.EACCES)
+        return ""
 
     def keys(self, pattern: str) -> list[str]:
         """The keys whose path matches, in order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from flatout.host.tuning import device_tunables, netfilter, sysctls
+from flatout.host.tuning import device_tunables, live_socket, netfilter, sysctls
 
 TUNABLES = (*sysctls.TUNABLES, *device_tunables.TUNABLES)
 
@@ -25,9 +25,9 @@ _OTHERS = re.compile(
 
 def settable(key: str) -> bool:
     """Whether flatout ever sets this key: what undo is given comes from a file."""
-    return key in _SYSCTLS or key in netfilter.KEYS or _OTHERS.fullmatch(key) is not None
+    return key in _SYSCTLS or key in netfilter.KEYS or any(kind.fullmatch(key) for kind in (_OTHERS, live_socket.KEYS))
 
 
 def of_the_host(key: str) -> bool:
     """Whether a setting belongs to the whole host, and not to one network namespace."""
-    return key.startswith(("/proc/sys/fs/", "/sys/devices/", "irq:"))
+    return key.startswith(("/proc/sys/fs/", "/sys/devices/", "irq:", "socket:"))

@@ -55,6 +55,9 @@ def _page(named: Sequence[Named]) -> dict[str, Any]:
         "compared": facts.comparison(named),
         "sentences": [(title if several else "", facts.sentence(result)) for title, result in named],
         "knees": [(f"Knee of {title}" if several else "Knee", text) for title, one in named if (text := _knee(one))],
+        "improvements": [
+            line for _, one in named if isinstance(one, LimitResult) for line in facts.improvement_lines(one)
+        ],
         "summary": tables.limits(named) if several else None,
         "overlays": _overlays(named),
         "parts": [_part(i, title, result) for i, (title, result) in enumerate(named)],

@@ -147,6 +147,15 @@ def _knee(result: LimitResult) -> list[RenderableType]:
     return [Text.assemble(("Knee: ", "bold"), said)] if said else []
 
 
+def _improvements(result: LimitResult) -> list[RenderableType]:
+    """What was changed after the search, and what became of the limit."""
+    found = facts.improvement_lines(result)
+    lines: list[RenderableType] = []
+    for number, (setting, outcome) in enumerate(found, 1):
+        lines += [Text(f"{number}. {setting}"), Text(f"   {outcome}")]
+    return [Text(), Text("What would raise it:", style="bold"), *lines] if lines else []
+
+
 def _unsent_because(run: LoadResult) -> str:
     return ", ".join(f"{fmt.plain(reason)} {number:,}" for reason, number in run.unsent_because.items() if number)
 
@@ -219,6 +228,7 @@ def _limit(result: LimitResult) -> RenderableType:
         _stopped(result),
         *_knee(result),
         *_findings(result),
+        *_improvements(result),
     ]
     if result.trials:
         parts += [Text(), _trials(result), *_disturbed(result), *_reasons(result.trials)]

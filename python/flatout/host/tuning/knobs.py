@@ -1,0 +1,172 @@
+"""The settings that a finding names, for one step of `limit --improve`: values now, values to try, risks.
+
+A setting is raised, never lowered, and only where it can be undone. What a finding leaves to people is said in words.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flatout.host import target as find_target
+from flatout.host.target import Address
+from flatout.host.tuning import live_socket
+from flatout.host.tuning.check import Setting
+from flatout.host.tuning.rules import AtLeast, Rule, Spanning
+from flatout.host.tuning.system import System
+from flatout.result.finding import Finding
+from flatout.result.model import LoadResult
+
+# How long a buffer is to last at the rate of the run, at least.
+_SLACK_S = 0.05
+_MOST_BYTES = 1 << 25
+_TIMES = 4
+_FULL_QUEUE = 4096
+At = tuple[Address, int]
+
+
+class Knob(NamedTuple):
+    """One step: settings that belong together. `unmet`: why it cannot be done here, instead of settings."""
+
+    finding: str
+    name: str
+    settings: tuple[Setting, ...] = ()
+    risk: str = ""
+    unmet: str = ""
+
+
+class Context(NamedTuple):
+    """What a step is for: the run whose findings ask for it, its target, and the host."""
+
+    run: LoadResult
+    targets: Sequence[At]
+    system: System
+
+
+def knob(finding: Finding, context: Context) -> Knob | None:
+    """The step that a finding asks for; None where it names no setting of a host."""
+    maker = _MAKERS.get(finding.name)
+    if maker is None:
+        return None
+    where = context.run.placement.where if context.run.placement else "elsewhere"
+    if where == "elsewhere":
+        return Knob(finding.name, finding.name, unmet="the target is on another host: use `flatout host check` there")
+    made = maker(context)
+    return made._replace(finding=finding.name)
+
+
+def _receive_buffer(context: Context) -> Knob:
+    name = "receive buffer of the target's socket (SO_RCVBUF)"
+    risk = "under lasting overload what lies in it is answered late; up to so much more kernel memory a socket"
+    ledger = context.run.ledger
+    sockets = list(_sockets(context, live_socket.RCVBUF, stream=False))
+    charge = ledger.surroundings.packet_bytes if ledger else None
+    slack = context.run.rate_per_s.sent / max(len(sockets), 1) * _SLACK_S * (charge or 0)
+    return _of_sockets(context, name, sockets, risk, lambda now: min(max(int(slack), _TIMES * now), _most_bytes()) & ~1)
+
+
+def _accept_queue(context: Context) -> Knob:
+    name = "accept queue of the target's socket (listen)"
+    if context.run.placement and context.run.placement.where != "here":
+        return Knob("", name, unmet="the target is in another network namespace: raise net.core.somaxconn there")
+    risk = "a program that accepts too slowly keeps clients waiting instead of turning them away"
+    sockets = list(_sockets(context, live_socket.BACKLOG, stream=True))
+    made = _of_sockets(context, name, sockets, risk, lambda now: max(_TIMES * now, _FULL_QUEUE))
+    if made.unmet:
+        return made
+    most = max(int(one.wanted or 0) for one in made.settings)
+    limit = _setting("net.core.somaxconn", _path("net.core.somaxconn"), AtLeast((most,)), context.system)
+    return made._replace(settings=(*([limit] if limit else []), *made.settings))
+
+
+def _most_bytes() -> int:
+    """What may be set without root is bounded by a sysctl, of which the kernel doubles what it is given."""
+    if os.geteuid() == 0:
+        return _MOST_BYTES
+    text = System().seen(_path("net.core.rmem_max"))
+    return min(2 * int(text), _MOST_BYTES) if text.isdecimal() else _MOST_BYTES
+
+
+def _sockets(context: Context, setting: str, *, stream: bool) -> Iterator[str]:
+    """The keys of the target's sockets, as far as they can be seen."""
+    about = context.run.placement.target if context.run.placement else None
+    proc = context.system.root / "proc"
+    if about is None or not about.pids:
+        return
+    for address, port in context.targets:
+        bound = find_target.bound(proc / str(about.pids[0]) / "net", address, port, stream=stream)
+        for inode, pid in find_target.holders_of([one.inode for one in bound], about.pids, proc).items():
+            found = live_socket.key(pid, inode, setting, proc)
+            if found:
+                yield found
+
+
+def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wanted: Callable[[int], int]) -> Knob:
+    made, why = [], "the target's sockets cannot be seen: they are another user's (run as root)"
+    for key in dict.fromkeys(keys):
+        why = context.system.blocked(key)
+        if why:
+            why = f"its descriptor cannot be duplicated (pidfd_getfd): {why}"
+            break
+        now = context.system.seen(key)
+        if now.isdecimal() and wanted(int(now)) > int(now):
+            made.append(_differing(name, key, now, str(wanted(int(now))), risk))
+        else:
+            why = f"it is as large as flatout makes it ({now})"
+    return Knob("", name, tuple(made), risk) if made else Knob("", name, unmet=why)
+
+
+def _sysctl(
+    name: str, rule: Callable[[str], Rule], risk: str, *, whole_host: bool = False
+) -> Callable[[Context], Knob]:
+    def make(context: Context) -> Knob:
+        if not whole_host and context.run.placement and context.run.placement.where == "namespace":
+            return Knob("", name, unmet=f"the target is in another network namespace: raise {name} there")
+        key = _path(name)
+        now = context.system.seen(key)
+        found = _setting(name, key, rule(now), context.system) if now else None
+        if found is None:
+            return Knob("", name, unmet=f"{name} is not in this network namespace, or as flatout would set it")
+        if why := context.system.blocked(key):
+            return Knob("", name, unmet=f"{name} cannot be changed here: {why}")
+        return Knob("", name, (_differing(name, key, found.now or "", found.wanted or "", risk),), risk)
+
+    return make
+
+
+def _setting(name: str, key: str, rule: Rule, system: System) -> Setting | None:
+    now = system.seen(key)
+    wanted = rule.reached(now) if now else now
+    return _differing(name, key, now, wanted, "") if wanted.split() != now.split() else None
+
+
+def _differing(name: str, key: str, now: str, wanted: str, risk: str) -> Setting:
+    return Setting(name=name, key=key, now=now, wanted=wanted, state="differs", why="", risk=risk)
+
+
+def _path(sysctl: str) -> str:
+    return str(Path("/proc/sys", *sysctl.split(".")))
+
+
+def _larger(now: str) -> Rule:
+    return AtLeast(tuple(_TIMES * int(word) for word in now.split()))
+
+
+_MEMORY = "kernel memory that other programs then lack"
+_MAKERS: dict[str, Callable[[Context], Knob]] = {
+    "receive buffer": _receive_buffer,
+    "accept queue": _accept_queue,
+    "SYN queue": _sysctl("net.ipv4.tcp_max_syn_backlog", _larger, "320 bytes for each half-open connection"),
+    "softnet backlog": _sysctl("net.core.netdev_max_backlog", _larger, "delay, and memory", whole_host=True),
+    "conntrack full": _sysctl("net.netfilter.nf_conntrack_max", _larger, "256 bytes an entry"),
+    "ephemeral ports": _sysctl(
+        "net.ipv4.ip_local_port_range",
+        lambda _now: Spanning(1024, 65535),
+        "a port that a server listens at later may be taken",
+        whole_host=True,
+    ),
+    "socket memory": _sysctl("net.ipv4.udp_mem", _larger, _MEMORY, whole_host=True),
+}
+SETTABLE = frozenset(_MAKERS)

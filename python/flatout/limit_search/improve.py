@@ -1,0 +1,121 @@
+"""Raises a limit step by step: changes one setting that the findings name, searches again, keeps it if the limit rose.
+
+Method: what is changed is in a journal before it is changed; a step that did not help is undone before the next one,
+and all others at the end, whatever ends it, unless they are to be kept. A limit rose if it lies above the whole 90 %
+interval of the one before, and by 2 % at least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
+
+import msgspec
+
+from flatout.errors import FlatoutError
+from flatout.host.tuning.knobs import Knob
+from flatout.result.finding import Improvement
+from flatout.result.model import LimitResult
+
+ROUNDS = 3
+_RISES = 1.02
+
+
+class Settings(Protocol):
+    """What can be changed."""
+
+    def steps(self, result: LimitResult) -> list[Knob]:
+        """The steps that the findings of a search ask for, the first cause first."""
+        ...
+
+    def change(self, step: Knob) -> str:
+        """Changes the settings of a step, all or none; returns why not, or an empty text."""
+        ...
+
+    def undo(self, keys: Collection[str] | None) -> list[str]:
+        """Restores these settings, or all; returns what could not be restored, in words."""
+        ...
+
+
+def improved(
+    first: LimitResult, settings: Settings, search: Callable[[], LimitResult], *, keep: bool, rounds: int = ROUNDS
+) -> LimitResult:
+    """The search with what was tried after it. Nothing stays changed without `keep`; see the module."""
+    found: list[Improvement] = []
+    failed: list[str] = []
+    try:
+        for one in _tried(first, settings, search, rounds):
+            found.append(one)
+    finally:
+        if not keep:
+            failed = settings.undo(None)
+    return msgspec.structs.replace(first, improvements=[_undone(one, failed, keep=keep) for one in found])
+
+
+def _tried(
+    first: LimitResult, settings: Settings, search: Callable[[], LimitResult], rounds: int
+) -> Iterator[Improvement]:
+    current, seen = first, set[str]()
+    for _ in range(rounds):
+        step = None
+        for one in settings.steps(current):
+            if one.name in seen:
+                continue
+            seen.add(one.name)
+            if not one.unmet:
+                step = one
+                break
+            yield Improvement(finding=one.finding, setting=one.name, why=one.unmet)
+        if step is None:
+            return
+        if why := settings.change(step):
+            yield msgspec.structs.replace(_described(step), why=why)
+            continue
+        try:
+            after = search()
+        except FlatoutError as error:
+            yield msgspec.structs.replace(_described(step), limit_before=current.limit.value, why=str(error))
+            return
+        judged = _judged(step, current, after)
+        if not judged.kept and (left := settings.undo(judged.keys)):
+            judged = msgspec.structs.replace(judged, why=f"{judged.why}; {'; '.join(left)}")
+        yield judged
+        if after.limit.stopped_by == "interrupted":
+            return
+        current = after if judged.kept else current
+
+
+def _described(step: Knob) -> Improvement:
+    values = [(one.now or "", one.wanted or "") for one in step.settings]
+    return Improvement(
+        finding=step.finding,
+        setting=step.name,
+        keys=[one.key for one in step.settings],
+        before=", ".join(dict.fromkeys(now for now, _ in values)),
+        tried=", ".join(dict.fromkeys(wanted for _, wanted in values)),
+        risk=step.risk,
+    )
+
+
+def _judged(step: Knob, before: LimitResult, after: LimitResult) -> Improvement:
+    """Whether the limit rose."""
+    was, now = before.limit.value, after.limit.value
+    kept, why = False, ""
+    if after.limit.stopped_by == "interrupted":
+        why = "the search after it was interrupted"
+    elif now is None:
+        why = f"the search after it found no limit: {after.sentence}"
+    else:
+        high = max(before.limit.interval[1] if before.limit.interval else 0.0, (was or 0.0) * _RISES)
+        kept = now > high
+        why = "the limit rose" if kept else "no gain above the uncertainty of the limit before"
+    gain = now / was - 1 if was and now is not None else None
+    return msgspec.structs.replace(_described(step), limit_before=was, limit_after=now, gain=gain, kept=kept, why=why)
+
+
+def _undone(one: Improvement, failed: list[str], *, keep: bool) -> Improvement:
+    if not one.keys:
+        return one
+    if failed and not keep:
+        return msgspec.structs.replace(one, undone=False, why="; ".join([one.why, *failed]))
+    return msgspec.structs.replace(one, undone=not (keep and one.kept))
