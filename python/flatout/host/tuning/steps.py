@@ -10,7 +10,7 @@ from pathlib import Path
 from flatout.errors import UsageError
 from flatout.host.tuning import apply as tuning
 from flatout.host.tuning import journal as journals
-from flatout.host.tuning.knobs import At, Context, Knob, knob
+from flatout.host.tuning.remedies import At, Context, Remedy, remedy
 from flatout.host.tuning.system import System
 from flatout.result.model import LimitResult, Trial
 
@@ -40,16 +40,16 @@ class Steps:
                     "and then this can begin"
                 )
 
-    def steps(self, result: LimitResult) -> list[Knob]:
+    def steps(self, result: LimitResult) -> list[Remedy]:
         """The steps that the findings of a search ask for, the first cause first."""
         run = _run_of(result)
         if run is None:
             return []
         context = Context(run, self._targets, self._system)
-        made = (knob(finding, context) for finding in result.findings)
+        made = (remedy(finding, context) for finding in result.findings)
         return [one for one in made if one is not None]
 
-    def change(self, step: Knob) -> str:
+    def change(self, step: Remedy) -> str:
         """Changes the settings of a step, all or none; returns why not, or an empty text."""
         try:
             changes = tuning.set_all(step.settings, self._system, self.at)

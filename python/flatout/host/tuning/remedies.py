@@ -27,7 +27,7 @@ _FULL_QUEUE = 4096
 At = tuple[Address, int]
 
 
-class Knob(NamedTuple):
+class Remedy(NamedTuple):
     """One step: settings that belong together. `unmet`: why it cannot be done here, instead of settings."""
 
     finding: str
@@ -45,19 +45,19 @@ class Context(NamedTuple):
     system: System
 
 
-def knob(finding: Finding, context: Context) -> Knob | None:
+def remedy(finding: Finding, context: Context) -> Remedy | None:
     """The step that a finding asks for; None where it names no setting of a host."""
     maker = _MAKERS.get(finding.name)
     if maker is None:
         return None
     where = context.run.placement.where if context.run.placement else "elsewhere"
     if where == "elsewhere":
-        return Knob(finding.name, finding.name, unmet="the target is on another host: use `flatout host check` there")
+        return Remedy(finding.name, finding.name, unmet="the target is on another host: use `flatout host check` there")
     made = maker(context)
     return made._replace(finding=finding.name)
 
 
-def _receive_buffer(context: Context) -> Knob:
+def _receive_buffer(context: Context) -> Remedy:
     name = "receive buffer of the target's socket (SO_RCVBUF)"
     risk = "under lasting overload what lies in it is answered late; up to so much more kernel memory a socket"
     ledger = context.run.ledger
@@ -68,10 +68,10 @@ def _receive_buffer(context: Context) -> Knob:
     return _of_sockets(context, name, sockets, risk, lambda now: min(max(int(slack), _TIMES * now), most) & ~1)
 
 
-def _accept_queue(context: Context) -> Knob:
+def _accept_queue(context: Context) -> Remedy:
     name = "accept queue of the target's socket (listen)"
     if context.run.placement and context.run.placement.where == "namespace":
-        return Knob("", name, unmet="the target is in another network namespace: raise net.core.somaxconn there")
+        return Remedy("", name, unmet="the target is in another network namespace: raise net.core.somaxconn there")
     risk = "a program that accepts too slowly keeps clients waiting instead of turning them away"
     sockets = list(_sockets(context, live_socket.BACKLOG, stream=True))
     made = _of_sockets(context, name, sockets, risk, lambda now: max(_TIMES * now, _FULL_QUEUE))
@@ -104,7 +104,7 @@ def _sockets(context: Context, setting: str, *, stream: bool) -> Iterator[str]:
                 yield found
 
 
-def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wanted: Callable[[int], int]) -> Knob:
+def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wanted: Callable[[int], int]) -> Remedy:
     made, why = [], "the target's sockets cannot be seen: they are another user's (run as root)"
     for key in dict.fromkeys(keys):
         why = context.system.blocked(key)
@@ -116,23 +116,23 @@ def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wan
             made.append(_differing(name, key, now, str(wanted(int(now))), risk))
         else:
             why = f"it is as large as flatout makes it ({now})"
-    return Knob("", name, tuple(made), risk) if made else Knob("", name, unmet=why)
+    return Remedy("", name, tuple(made), risk) if made else Remedy("", name, unmet=why)
 
 
 def _sysctl(
     name: str, rule: Callable[[str], Rule], risk: str, *, whole_host: bool = False
-) -> Callable[[Context], Knob]:
-    def make(context: Context) -> Knob:
+) -> Callable[[Context], Remedy]:
+    def make(context: Context) -> Remedy:
         if not whole_host and context.run.placement and context.run.placement.where == "namespace":
-            return Knob("", name, unmet=f"the target is in another network namespace: raise {name} there")
+            return Remedy("", name, unmet=f"the target is in another network namespace: raise {name} there")
         key = _path(name)
         now = context.system.seen(key)
         found = _setting(name, key, rule(now), context.system) if now else None
         if found is None:
-            return Knob("", name, unmet=f"{name} is not in this network namespace, or as flatout would set it")
+            return Remedy("", name, unmet=f"{name} is not in this network namespace, or as flatout would set it")
         if why := context.system.blocked(key):
-            return Knob("", name, unmet=f"{name} cannot be changed here: {why}")
-        return Knob("", name, (_differing(name, key, found.now or "", found.wanted or "", risk),), risk)
+            return Remedy("", name, unmet=f"{name} cannot be changed here: {why}")
+        return Remedy("", name, (_differing(name, key, found.now or "", found.wanted or "", risk),), risk)
 
     return make
 
@@ -156,7 +156,7 @@ def _larger(now: str) -> Rule:
 
 
 _MEMORY = "kernel memory that other programs then lack"
-_MAKERS: dict[str, Callable[[Context], Knob]] = {
+_MAKERS: dict[str, Callable[[Context], Remedy]] = {
     "receive buffer": _receive_buffer,
     "accept queue": _accept_queue,
     "SYN queue": _sysctl("net.ipv4.tcp_max_syn_backlog", _larger, "320 bytes for each half-open connection"),
