@@ -85,7 +85,7 @@ def reported(record: Record) -> list[str]:
         f"- limit before: {spread(record.values('before'), 0)} requests/s",
         f"- limit after: {spread(record.values('after'), 0)} requests/s",
         f"- after / before: {spread(gains)}",
-        f"- the receive buffer was named first in {named} of {len(gains)} rounds, and had its old size again in {restored}",
+        f"- the receive buffer was named first in {named} of {len(gains)} rounds; its old size was back in {restored}",
         f"- the whole command: {spread(record.values('seconds'), 1)} s",
     ]
 
