@@ -64,6 +64,9 @@ class NoSampler:
     def tick(self, _t_s: float) -> None:
         """Samples nothing."""
 
+    def watch(self) -> None:
+        """Samples nothing."""
+
     def close(self) -> None:
         """Nothing was begun."""
 

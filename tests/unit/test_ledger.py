@@ -364,7 +364,7 @@ def test_without_a_routing_table_there_is_no_route(tmp_path: Path, missing: str)
 @pytest.mark.parametrize(
     ("warmup_s", "ticks", "began"),
     [
-        (1.0, [-0.5, -0.0019, 0.001, 0.2], 2),
+        (1.0, [-0.5, -0.0039, 0.001, 0.2], 2),
         (1.0, [-0.5, 0.001, 0.2], 2),
         (1.0, [-0.5, 1.5], 1),
         (0.0, [0.1], 1),

@@ -21,9 +21,9 @@ from flatout.runner.peaks import Peaks
 
 # Of this thread, whose namespace the load threads inherit.
 OWN = Path("/proc/thread-self/net")
-# Reading takes some 2 ms. What is counted too early is more than was lost, and left out for that; what is not read in
+# Reading takes some 4 ms. What is counted too early is more than was lost, and left out for that; what is not read in
 # time would stay unexplained.
-BEFORE_S = 0.002
+BEFORE_S = 0.004
 _HEADERS = {4: 28, 6: 48}
 # These count packets also where several come as one; the counter of all received counts such ones once.
 _PREFIX, _BY_ECN = {4: "IpExt.", 6: "Ip6"}, ("InNoECTPkts", "InECT1Pkts", "InECT0Pkts", "InCEPkts")

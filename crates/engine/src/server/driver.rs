@@ -70,11 +70,11 @@ pub(super) fn start<P: Protocol>(
     responder: P::Responder,
     live: LiveReader,
     sockets: &Sockets,
-) -> io::Result<(Driver, Option<Keeper<P>>)> {
+) -> io::Result<(Driver, Option<LeaseThread<P>>)> {
     let mut driver = Driver::default();
     let mut refusals = Vec::new();
     for generic in &plan.generic {
-        match Keeper::<P>::begin(plan.interface, *generic, (responder.clone(), live.clone()), sockets) {
+        match LeaseThread::<P>::begin(plan.interface, *generic, (responder.clone(), live.clone()), sockets) {
             Ok((mut keeper, counters)) => {
                 driver.mode = if *generic { "generic" } else { "native" };
                 driver.counters = Some(counters);
@@ -101,7 +101,7 @@ pub(super) struct Sockets {
 }
 
 /// What the keeping thread has.
-pub(super) struct Keeper<P: Protocol> {
+pub(super) struct LeaseThread<P: Protocol> {
     program: DriverResponder,
     responder: P::Responder,
     live: LiveReader,
@@ -114,7 +114,7 @@ pub(super) struct Keeper<P: Protocol> {
     why: Arc<Mutex<String>>,
 }
 
-impl<P: Protocol> Keeper<P> {
+impl<P: Protocol> LeaseThread<P> {
     /// Loads the program, tells it where to answer, and attaches it; it passes everything up until it is told a state.
     fn begin(
         interface: u32,
