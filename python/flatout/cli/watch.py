@@ -173,8 +173,9 @@ def _sums(transports: list[ports.Transport], why: str) -> TrafficSource:
 def _seconds(
     monitor: Monitor, source: TrafficSource, host: KernelReader, stop: Stop, span: tuple[float, float]
 ) -> Iterator[WatchLine]:
-    """A line for each second of the monotonic clock; the first and the last may be a part of one. span: its begin and
-    end on that clock, s.
+    """A line for each second of the monotonic clock; the first and the last may be a part of one.
+
+    span: its begin and end on that clock, s.
     """
     began, end = span
     due = math.floor(began)
