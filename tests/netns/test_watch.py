@@ -96,6 +96,8 @@ def watching(
     given = [word for one in port for word in ("--port", one)]
     running = cli.start("watch", *given, "--json", "-", *flags, inside=namespace, through=through)
     wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="watching")
+    if not through and "packets cannot be counted" in running.err.read_text():
+        pytest.skip(running.err.read_text())
     assert running.process.poll() is None, running.err.read_text()
     watch = Counted()
     try:
