@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from flatout.server.base import Server
     from flatout.server.limits import Limits
     from flatout.serving import serve
+    from flatout.store.choose import compare
+    from flatout.store.open import open_store
 
 _HOMES = {
     "flatout.api": ("limit", "limit_async", "load", "load_async", "sweep"),
@@ -43,6 +45,8 @@ _HOMES = {
     "flatout.server.base": ("Server",),
     "flatout.server.limits": ("Limits",),
     "flatout.serving": ("serve",),
+    "flatout.store.choose": ("compare",),
+    "flatout.store.open": ("open_store",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -65,12 +69,14 @@ __all__ = [
     "TargetError",
     "UsageError",
     "__version__",
+    "compare",
     "from_json",
     "limit",
     "limit_async",
     "load",
     "load_async",
     "merge",
+    "open_store",
     "read",
     "serve",
     "sweep",

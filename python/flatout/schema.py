@@ -16,6 +16,8 @@ from flatout.host.tuning.check import HostCheck
 from flatout.protocols import PROTOCOLS
 from flatout.result.model import SCHEMA, Distribution, LimitResult, LoadResult
 from flatout.result.sweep import SweepResult
+from flatout.store.compare import Comparison
+from flatout.store.rows import RunList
 from flatout.watch.model import WatchLine
 
 
@@ -156,7 +158,8 @@ def _of_protocols() -> list[type[msgspec.Struct]]:
 
 def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
-    printed = (LoadResult, LimitResult, SweepResult, HostCheck, ServeLine, ReceiveLine, WatchLine, *_of_protocols())
+    results = (LoadResult, LimitResult, SweepResult, RunList, Comparison)
+    printed = (*results, HostCheck, ServeLine, ReceiveLine, WatchLine, *_of_protocols())
     refs, definitions = msgspec.json.schema_components(printed, ref_template="#/$defs/{name}")
     for definition in definitions.values():
         fields = definition.get("properties", {})

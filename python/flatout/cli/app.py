@@ -7,7 +7,7 @@ import importlib.util
 
 from cyclopts import App
 
-from flatout.cli import control, demo, host, limit, load, merge, receive, report, rerun, serve, watch
+from flatout.cli import compare, control, demo, host, limit, load, merge, receive, report, rerun, runs, serve, watch
 from flatout.cli.flags import shared as flags
 from flatout.host.describe import VERSION
 from flatout.protocols import PROTOCOLS
@@ -44,6 +44,8 @@ def build() -> App:
     app.command(merge.merge)
     app.command(report.report)
     app.command(rerun.rerun)
+    app.command(runs.group())
+    app.command(compare.compare)
     app.command(watch.watch)
     app.command(demo.demo)
     app.register_install_completion_command(name="--install-completion")

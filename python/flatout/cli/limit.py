@@ -17,6 +17,7 @@ from flatout.cli import sweep as sweeps
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, shown, target_help, worded
 from flatout.cli.host_log import HOST_LOG, beside
+from flatout.cli.keep import Keep
 from flatout.errors import UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
@@ -130,6 +131,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         settings: Any = flags(),
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
+        keep: Keep = Keep(),
         host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "limit")
@@ -142,10 +144,11 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
             return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
+        keep.check()
         found = partial(seek, scenario, search, quiet=output.quiet)
         if improving.improve:
             found = partial(improving.made, scenario, search, partial(seek, quiet=output.quiet))
-        return beside(host_log, lambda: out.deliver([("", found())], output))
+        return beside(host_log, lambda: keep.delivered(found(), output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
@@ -157,6 +160,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
+        "keep": flattened(Keep),
         "host_log": HOST_LOG,
         "return": int,
     }

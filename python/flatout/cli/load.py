@@ -14,6 +14,7 @@ from flatout.cli import output as out
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
 from flatout.cli.host_log import HOST_LOG, beside
+from flatout.cli.keep import Keep
 from flatout.errors import Interrupted, UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LoadResult
@@ -94,6 +95,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         settings: Any = flags(),
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
+        keep: Keep = Keep(),
         host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "load")
@@ -104,7 +106,8 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         schedule: dict[str, Any] = {"rate": None, "duration": 0, "profile": None, **pace.schedule(options)}
         scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
-        return beside(host_log, lambda: out.deliver([("", measure(scenario, quiet=output.quiet))], output))
+        keep.check()
+        return beside(host_log, lambda: keep.delivered(measure(scenario, quiet=output.quiet), output))
 
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
@@ -113,6 +116,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "settings": flattened(flags),
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
+        "keep": flattened(Keep),
         "host_log": HOST_LOG,
         "return": int,
     }

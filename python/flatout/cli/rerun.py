@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
+from flatout.cli.keep import Keep
 from flatout.cli.limit import seek
 from flatout.cli.load import measure
 from flatout.result.files import read
@@ -21,6 +22,7 @@ def rerun(
     *,
     target: Annotated[str | None, Parameter(help="Ask this target instead.")] = None,
     output: Annotated[Output, Parameter(name="*")] = Output(),
+    keep: Annotated[Keep, Parameter(name="*")] = Keep(),
 ) -> int:
     """Run the scenario of a stored result again, with all its settings.
 
@@ -36,6 +38,7 @@ def rerun(
     if target is not None:
         scenario = msgspec.structs.replace(scenario, target=target)
     out.check_writable(output)
+    keep.check()
     if isinstance(stored, LimitResult):
-        return out.deliver([("", seek(scenario, stored.search, quiet=output.quiet))], output)
-    return out.deliver([("", measure(scenario, quiet=output.quiet))], output)
+        return keep.delivered(seek(scenario, stored.search, quiet=output.quiet), output)
+    return keep.delivered(measure(scenario, quiet=output.quiet), output)
