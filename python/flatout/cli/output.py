@@ -35,7 +35,7 @@ def say(text: str) -> None:
 
 def check_writable(output: Output) -> None:
     """Checks before a measurement that its result can be written. Errors: OutputError."""
-    for path in (output.json, output.html):
+    for path in (output.json, output.html, output.junit):
         if path and path != "-":
             _check_path(Path(path))
     if output.html and not importlib.util.find_spec("bokeh"):
@@ -61,6 +61,8 @@ def deliver(results: Sequence[tuple[str, Result]], output: Output, stored: Resul
     reported: list[str] = []
     codes.append(write_json(stored or results[0][1], output, reported))
     try:
+        if output.junit is not None:
+            codes.append(_write_junit(results, output.junit, reported, quiet=output.quiet))
         if output.html is not None:
             codes.append(write_html(results, output.html, reported, quiet=output.quiet))
     finally:
@@ -216,4 +218,18 @@ def write_html(results: Sequence[tuple[str, Result]], path: str, reported: list[
         return UNMET
     if not quiet:
         reported.append(f"Report: {path}")
+    return DONE
+
+
+def _write_junit(results: Sequence[tuple[str, Result]], path: str, reported: list[str], *, quiet: bool) -> int:
+    """Writes JUnit XML; returns the exit code of that. What is to be said of it is added to `reported`."""
+    from flatout.result.junit import to_junit
+
+    try:
+        write(path, to_junit(results))
+    except OutputError as error:
+        reported.append(f"flatout: {error}")
+        return UNMET
+    if not quiet:
+        reported.append(f"JUnit: {path}")
     return DONE

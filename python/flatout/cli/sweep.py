@@ -49,6 +49,8 @@ def sweep(scenario: Scenario, ladder: Ladder, output: Output) -> int:
     """Runs the ladder, prints a line a rate, writes the JSON; returns the exit code. Errors: UsageError."""
     if output.html is not None:
         raise UsageError("a sweep has no page: leave --html out, and take --json")
+    if output.junit is not None:
+        raise UsageError("a sweep has no verdict: leave --junit out, and take --json")
     out.check_writable(output)
     stream = sys.stderr if output.json == "-" else sys.stdout
 

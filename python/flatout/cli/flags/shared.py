@@ -27,6 +27,10 @@ class Output:
         ),
     ] = None
     html: Annotated[str | None, Parameter(group=OUTPUT, help="Write a self-contained HTML report.")] = None
+    junit: Annotated[
+        str | None,
+        Parameter(group=OUTPUT, help="Write JUnit XML for CI: a case for the run and for each --require."),
+    ] = None
     quiet: Annotated[bool, Parameter(group=OUTPUT, negative=(), show_default=False, help="Print errors only.")] = False
 
 
