@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter
 from flatout import api
 from flatout.cli import output as out
 from flatout.cli import sweep as sweeps
+from flatout.cli.exposing import Exposing, Progress, to_all
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, shown, target_help, worded
 from flatout.cli.host_log import HOST_LOG, beside
@@ -132,6 +133,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
         keep: Keep = Keep(),
+        exposing: Exposing = Exposing(),
         host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "limit")
@@ -141,14 +143,18 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         usual = seeking == type(seeking)() and along == type(along)() and not improving.improve
         ladder.check(search_is_usual=usual)
         if ladder.sweep is not None:
+            if keep.label is not None or exposing.prometheus is not None:
+                raise UsageError("a sweep is not kept and serves no metrics: leave --label and --prometheus out")
             return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         keep.check()
-        found = partial(seek, scenario, search, quiet=output.quiet)
-        if improving.improve:
-            found = partial(improving.made, scenario, search, partial(seek, quiet=output.quiet))
-        return beside(host_log, lambda: keep.delivered(found(), output))
+        with exposing.served(scenario) as takers:
+            one = partial(seek, quiet=output.quiet, takers=takers)
+            found = (
+                partial(improving.made, scenario, search, one) if improving.improve else partial(one, scenario, search)
+            )
+            return beside(host_log, lambda: keep.delivered(found(), output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
@@ -161,6 +167,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
         "keep": flattened(Keep),
+        "exposing": flattened(Exposing),
         "host_log": HOST_LOG,
         "return": int,
     }
@@ -201,13 +208,14 @@ flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --s
 """
 
 
-def seek(scenario: Scenario, search: Search, *, quiet: bool, title: str | None = None) -> LimitResult:
-    """Searches with a live view; Ctrl-C ends it with what was measured."""
-    from flatout.runner.run import quiet as no_progress
+def seek(
+    scenario: Scenario, search: Search, *, quiet: bool, title: str | None = None, takers: tuple[Progress, ...] = ()
+) -> LimitResult:
+    """Searches with a live view; Ctrl-C ends it with what was measured. `takers` get the progress too."""
     from flatout.view.terminal.live import Live
 
     stop = threading.Event()
     if quiet:
-        return api.find(scenario, search, no_progress, stop)
+        return api.find(scenario, search, to_all(*takers), stop)
     with Live(title or f"limit of {scenario.protocol} {scenario.target}") as live:
-        return api.find(scenario, search, live, stop)
+        return api.find(scenario, search, to_all(live, *takers), stop)

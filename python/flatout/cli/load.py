@@ -11,6 +11,7 @@ from cyclopts import Group, Parameter
 from flatout import arguments, units
 from flatout.api import run_explained
 from flatout.cli import output as out
+from flatout.cli.exposing import Exposing, Progress, to_all
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
 from flatout.cli.host_log import HOST_LOG, beside
@@ -96,6 +97,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         protocol_options: Any = protocol_options(),
         output: Output = Output(),
         keep: Keep = Keep(),
+        exposing: Exposing = Exposing(),
         host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "load")
@@ -107,7 +109,10 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
         keep.check()
-        return beside(host_log, lambda: keep.delivered(measure(scenario, quiet=output.quiet), output))
+        with exposing.served(scenario) as takers:
+            return beside(
+                host_log, lambda: keep.delivered(measure(scenario, quiet=output.quiet, takers=takers), output)
+            )
 
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
@@ -117,6 +122,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "protocol_options": flattened(protocol_options),
         "output": flattened(Output),
         "keep": flattened(Keep),
+        "exposing": flattened(Exposing),
         "host_log": HOST_LOG,
         "return": int,
     }
@@ -164,15 +170,15 @@ flatout load {protocol.name} 10.0.0.2:{protocol.test_port},10.0.0.3:{protocol.te
 """
 
 
-def measure(scenario: Scenario, *, quiet: bool) -> LoadResult:
-    """Runs with a live view; Ctrl-C ends it with what was measured."""
+def measure(scenario: Scenario, *, quiet: bool, takers: tuple[Progress, ...] = ()) -> LoadResult:
+    """Runs with a live view; Ctrl-C ends it with what was measured. `takers` get the progress too."""
     from flatout.view.terminal.live import Live
 
     try:
         if quiet:
-            return run_explained(scenario)
+            return run_explained(scenario, to_all(*takers))
         with Live(f"{scenario.protocol} {scenario.target}") as live:
-            return run_explained(scenario, live)
+            return run_explained(scenario, to_all(live, *takers))
     except Interrupted as interrupted:
         kept: LoadResult = interrupted.result
         return kept
