@@ -55,6 +55,7 @@ _PROBE_PER_S = 1000.0
 _PROBE_S = 0.1
 _PROBE_LOSS = 0.02
 _FLAT_OUT_PER_S = 4e6
+RunTrial = Callable[[Scenario, Callable[[RunProgress], None], threading.Event, AsTrial | None], LoadResult]
 
 
 def load(
@@ -339,9 +340,17 @@ def climb(
 
 
 def find(
-    scenario: Scenario, search: Search, progress: Callable[[SearchProgress], None], stop: threading.Event
+    scenario: Scenario,
+    search: Search,
+    progress: Callable[[SearchProgress], None],
+    stop: threading.Event,
+    run_trial: RunTrial | None = None,
 ) -> LimitResult:
-    """Searches with the real engine and the real clock; an interrupt ends it with what was measured."""
+    """Searches with the real engine and the real clock; an interrupt ends it with what was measured.
+
+    `run_trial`: runs a trial elsewhere, such as over a fleet; default: here.
+    """
+    trial_run = run_trial or _run_here
     at = _along(scenario, search)
     for load in search.bounds if search.axis == "connections" else ():
         make(at(load, 1.0))  # what is wrong with the scenario comes out before any load
@@ -357,7 +366,7 @@ def find(
             trial = msgspec.structs.replace(trial, warmup_s=max(trial.warmup_s, lead_s))
         try:
             as_trial = AsTrial(share_cpus=sharing, slow_after_ns=search.goal.p99_ns)
-            result = run(trial, on_run, stop, as_trial=as_trial)
+            result = trial_run(trial, on_run, stop, as_trial)
         except Interrupted as interrupted:
             stop.set()
             kept: LoadResult = interrupted.result
@@ -383,9 +392,15 @@ def find(
         environment,
         host=host.describe(),
         started_at=_now(),
-        hint_per_s=None if scenario.streams else ceiling_hint(scenario),
+        hint_per_s=None if scenario.streams or run_trial else ceiling_hint(scenario),
     )
     return analysis.explained_limit(found)
+
+
+def _run_here(
+    scenario: Scenario, progress: Callable[[RunProgress], None], stop: threading.Event, as_trial: AsTrial | None
+) -> LoadResult:
+    return run(scenario, progress, stop, as_trial=as_trial)
 
 
 def raised(

@@ -17,6 +17,7 @@ from flatout.cli import sweep as sweeps
 from flatout.cli.exposing import Exposing, Progress, to_all
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, shown, target_help, worded
+from flatout.cli.fleeting import Fleeting
 from flatout.cli.host_log import HOST_LOG, beside
 from flatout.cli.keep import Keep
 from flatout.errors import UsageError
@@ -134,6 +135,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         output: Output = Output(),
         keep: Keep = Keep(),
         exposing: Exposing = Exposing(),
+        fleeting: Fleeting = Fleeting(),
         host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "limit")
@@ -149,8 +151,8 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         keep.check()
-        with exposing.served(scenario) as takers:
-            one = partial(seek, quiet=output.quiet, takers=takers)
+        with exposing.served(scenario) as takers, fleeting.connected() as elsewhere:
+            one = partial(seek, quiet=output.quiet, takers=takers, elsewhere=elsewhere)
             found = (
                 partial(improving.made, scenario, search, one) if improving.improve else partial(one, scenario, search)
             )
@@ -168,6 +170,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "output": flattened(Output),
         "keep": flattened(Keep),
         "exposing": flattened(Exposing),
+        "fleeting": flattened(Fleeting),
         "host_log": HOST_LOG,
         "return": int,
     }
@@ -209,13 +212,22 @@ flatout limit {protocol.name} 127.0.0.1:{protocol.test_port} --transport tcp --s
 
 
 def seek(
-    scenario: Scenario, search: Search, *, quiet: bool, title: str | None = None, takers: tuple[Progress, ...] = ()
+    scenario: Scenario,
+    search: Search,
+    *,
+    quiet: bool,
+    title: str | None = None,
+    takers: tuple[Progress, ...] = (),
+    elsewhere: api.RunTrial | None = None,
 ) -> LimitResult:
-    """Searches with a live view; Ctrl-C ends it with what was measured. `takers` get the progress too."""
+    """Searches with a live view; Ctrl-C ends it with what was measured.
+
+    `takers` get the progress too. `elsewhere` runs the trials; default: this host.
+    """
     from flatout.view.terminal.live import Live
 
     stop = threading.Event()
     if quiet:
-        return api.find(scenario, search, to_all(*takers), stop)
+        return api.find(scenario, search, to_all(*takers), stop, elsewhere)
     with Live(title or f"limit of {scenario.protocol} {scenario.target}") as live:
-        return api.find(scenario, search, to_all(live, *takers), stop)
+        return api.find(scenario, search, to_all(live, *takers), stop, elsewhere)

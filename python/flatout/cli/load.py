@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from flatout import arguments, units
-from flatout.api import run_explained
+from flatout.api import RunTrial, run_explained
 from flatout.cli import output as out
 from flatout.cli.exposing import Exposing, Progress, to_all
 from flatout.cli.flags.settings import options_of, setting_flags
 from flatout.cli.flags.shared import Output, flattened, given, help_of, target_help, worded
+from flatout.cli.fleeting import Fleeting
 from flatout.cli.host_log import HOST_LOG, beside
 from flatout.cli.keep import Keep
 from flatout.errors import Interrupted, UsageError
@@ -98,6 +101,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         output: Output = Output(),
         keep: Keep = Keep(),
         exposing: Exposing = Exposing(),
+        fleeting: Fleeting = Fleeting(),
         host_log: HOST_LOG = None,
     ) -> int:
         options = options_of(settings, protocol, "load")
@@ -109,10 +113,9 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
         keep.check()
-        with exposing.served(scenario) as takers:
-            return beside(
-                host_log, lambda: keep.delivered(measure(scenario, quiet=output.quiet, takers=takers), output)
-            )
+        with exposing.served(scenario) as takers, fleeting.connected() as elsewhere:
+            one = partial(measure, scenario, quiet=output.quiet, takers=takers, elsewhere=elsewhere)
+            return beside(host_log, lambda: keep.delivered(one(), output))
 
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     load.__annotations__ = {
@@ -123,6 +126,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "output": flattened(Output),
         "keep": flattened(Keep),
         "exposing": flattened(Exposing),
+        "fleeting": flattened(Fleeting),
         "host_log": HOST_LOG,
         "return": int,
     }
@@ -170,15 +174,25 @@ flatout load {protocol.name} 10.0.0.2:{protocol.test_port},10.0.0.3:{protocol.te
 """
 
 
-def measure(scenario: Scenario, *, quiet: bool, takers: tuple[Progress, ...] = ()) -> LoadResult:
-    """Runs with a live view; Ctrl-C ends it with what was measured. `takers` get the progress too."""
+def measure(
+    scenario: Scenario, *, quiet: bool, takers: tuple[Progress, ...] = (), elsewhere: RunTrial | None = None
+) -> LoadResult:
+    """Runs with a live view; Ctrl-C ends it with what was measured.
+
+    `takers` get the progress too. `elsewhere` runs it; default: this host.
+    """
     from flatout.view.terminal.live import Live
+
+    def go(*progress: Progress) -> LoadResult:
+        if elsewhere is not None:
+            return elsewhere(scenario, to_all(*progress), threading.Event(), None)
+        return run_explained(scenario, to_all(*progress))
 
     try:
         if quiet:
-            return run_explained(scenario, to_all(*takers))
+            return go(*takers)
         with Live(f"{scenario.protocol} {scenario.target}") as live:
-            return run_explained(scenario, to_all(live, *takers))
+            return go(live, *takers)
     except Interrupted as interrupted:
         kept: LoadResult = interrupted.result
         return kept

@@ -222,7 +222,11 @@ class ReceiverCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One of several hosts whose results were added up; `node` counts from 1."""
+    """One of several hosts whose results were added up; `node` counts from 1.
+
+    In a fleet: how far its clock was ahead of the scheduler's host, by how much that may be wrong, how long after the
+    first host it began, and the p99 of its generator's lateness; ns.
+    """
 
     node: int
     hostname: str
@@ -232,6 +236,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     answered: int
     cpu_s: dict[str, float] = {}
+    clock_offset_ns: int | None = None
+    clock_error_ns: int | None = None
+    start_late_ns: int | None = None
+    lateness_p99_ns: int | None = None
 
 
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):

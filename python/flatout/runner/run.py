@@ -298,4 +298,4 @@ def _memory(scenario: Scenario, running: LoadRun) -> Memory:
 
 def _rfc3339(unix_ns: int) -> str:
     moment = datetime.datetime.fromtimestamp(unix_ns / 1e9, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
