@@ -7,7 +7,22 @@ import importlib.util
 
 from cyclopts import App
 
-from flatout.cli import compare, control, demo, host, limit, load, merge, receive, report, rerun, runs, serve, watch
+from flatout.cli import (
+    compare,
+    control,
+    demo,
+    host,
+    limit,
+    load,
+    merge,
+    receive,
+    report,
+    rerun,
+    runs,
+    serve,
+    watch,
+    web,
+)
 from flatout.cli.flags import shared as flags
 from flatout.host.describe import VERSION
 from flatout.protocols import PROTOCOLS
@@ -47,6 +62,7 @@ def build() -> App:
     app.command(runs.group())
     app.command(compare.compare)
     app.command(watch.watch)
+    app.command(web.web)
     app.command(demo.demo)
     app.register_install_completion_command(name="--install-completion")
     return app

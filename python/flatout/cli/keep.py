@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +14,8 @@ from flatout.cli import output as out
 from flatout.cli.flags.shared import OUTPUT, Output
 from flatout.errors import FlatoutError, UsageError
 from flatout.result.model import Result
+from flatout.scenario.model import Scenario
+from flatout.store.live import LivePublisher, live_folder
 from flatout.store.location import VARIABLE, store_url
 
 
@@ -37,6 +41,16 @@ class Keep:
         """Errors: UsageError for a label without a store."""
         if self.label is not None and (not self.store or store_url() is None):
             raise UsageError(f"--label names a run that is kept, and nothing is kept: --no-store, or {VARIABLE}=off")
+
+    @contextlib.contextmanager
+    def shown_live(self, command: Literal["load", "limit"], scenario: Scenario) -> Iterator[tuple[Any, ...]]:
+        """What takes the progress for `flatout web`; nothing where nothing is kept."""
+        folder = live_folder() if self.store else None
+        if folder is None:
+            yield ()
+            return
+        with LivePublisher(folder, command, scenario) as live:
+            yield (live,)
 
     def delivered(self, result: Result, output: Output) -> int:
         """Shows, writes and keeps a result; returns the exit code."""

@@ -151,11 +151,14 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         keep.check()
-        with exposing.served(scenario) as takers, fleeting.connected() as elsewhere:
-            one = partial(seek, quiet=output.quiet, takers=takers, elsewhere=elsewhere)
-            found = (
-                partial(improving.made, scenario, search, one) if improving.improve else partial(one, scenario, search)
-            )
+        with (
+            exposing.served(scenario) as takers,
+            fleeting.connected() as elsewhere,
+            keep.shown_live("limit", scenario) as live,
+        ):
+            one = partial(seek, quiet=output.quiet, takers=(*takers, *live), elsewhere=elsewhere)
+            made = partial(improving.made, scenario, search, one)
+            found = made if improving.improve else partial(one, scenario, search)
             return beside(host_log, lambda: keep.delivered(found(), output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)

@@ -113,8 +113,12 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         scenario = scenario_of(protocol.name, target, **schedule, **options)
         out.check_writable(output)
         keep.check()
-        with exposing.served(scenario) as takers, fleeting.connected() as elsewhere:
-            one = partial(measure, scenario, quiet=output.quiet, takers=takers, elsewhere=elsewhere)
+        with (
+            exposing.served(scenario) as takers,
+            fleeting.connected() as elsewhere,
+            keep.shown_live("load", scenario) as live,
+        ):
+            one = partial(measure, scenario, quiet=output.quiet, takers=(*takers, *live), elsewhere=elsewhere)
             return beside(host_log, lambda: keep.delivered(one(), output))
 
     load.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)

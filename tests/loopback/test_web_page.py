@@ -1,0 +1,181 @@
+"""The page of `flatout web` in headless Chromium: clicked, watched while a load runs, on a phone, light and dark."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import results
+
+import flatout
+from conftest import Cli, Running, wait_until
+from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.scenario.build import scenario_of
+from flatout.store.live import LivePublisher
+from flatout.store.open import open_store
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("uvicorn")
+CHROMIUM = shutil.which("chromium")
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    assert CHROMIUM, "install chromium"
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of six searches, three `before` and three 20 % lower, and a load with a hostile label."""
+    path = tmp_path / "runs.db"
+    monkeypatch.setenv("FLATOUT_STORE", str(path))
+    base = results.limit()
+    value = base.limit.value or 0
+    with open_store() as store:
+        for label, factor in (("before", 1.0), ("after", 0.8)):
+            for n in range(3):
+                limit = msgspec.structs.replace(base.limit, value=value * factor * (1 + n / 500))
+                store.add(msgspec.structs.replace(base, limit=limit), label)
+        store.add(results.interrupted(), HOSTILE)
+    return path
+
+
+@pytest.fixture
+def served(kept: Path, cli: Cli) -> Iterator[str]:
+    """The address of the page over that store."""
+    assert kept
+    running = cli.start("web", "--listen", "127.0.0.1:0")
+    try:
+        yield opened(running)
+    finally:
+        running.interrupt()
+        assert running.end(15).code == 0
+
+
+def opened(running: Running) -> str:
+    """The address that it prints."""
+    wait_until(lambda: "\n" in running.out.read_text(), message="it says where it serves")
+    found = re.search(r"Open (\S+)", running.out.read_text())
+    assert found
+    return found[1]
+
+
+def open_page(browser: Any, address: str, **context: Any) -> Any:
+    """A new page; what its scripts complain of is kept in `faults`."""
+    page = browser.new_context(**context).new_page()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("console", lambda message: page.faults.append(message.text) if message.type == "error" else None)
+    page.goto(address)
+    return page
+
+
+def search_event(sent: int) -> SearchProgress:
+    """A trial that has sent so many."""
+    counts = dict.fromkeys(("planned", "unsent", "answered", "late", "refused", "invalid", "duplicate"), 0)
+    run = RunProgress(phase="running", t_s=1, total_s=2, rate_per_s=1000, sent=sent, latest=None, **counts)
+    return SearchProgress(
+        trial=1,
+        phase="grow",
+        rate_per_s=1000,
+        trial_s=2,
+        elapsed_s=1,
+        budget_s=60,
+        lower=None,
+        upper=None,
+        ceiling_hint_per_s=None,
+        run=run,
+    )
+
+
+def test_two_clicks_compare_and_a_report_opens(browser: Any, served: str) -> None:
+    page = open_page(browser, served)
+    page.wait_for_selector("#runs tbody tr[data-run='7']")
+    assert HOSTILE in page.inner_text("#runs")
+    page.check("tr[data-run='6'] input")
+    page.check("tr[data-run='1'] input")
+    page.wait_for_selector("#comparison strong")
+    assert page.inner_text("#comparison strong") == "worse"
+    assert (page.input_value("[name=a]"), page.input_value("[name=b]")) == ("1", "6")
+    page.fill("[name=a]", "before")
+    page.fill("[name=b]", "after")
+    page.click("#compare [type=submit]")
+    page.wait_for_function("document.querySelector('#comparison').innerText.includes('before')")
+    page.fill("[name=b]", "nowhere")
+    page.click("#compare [type=submit]")
+    page.wait_for_selector("#comparison .bad")
+    assert "nowhere" in page.inner_text("#comparison")
+    page.click("tr[data-run='4'] td button")
+    page.wait_for_function("document.querySelectorAll('#runs tbody tr').length === 3")
+    with page.context.expect_page() as popup:
+        page.click("tr[data-run='4'] a")
+    popup.value.wait_for_selector("h1")
+    assert "192.0.2.10" in popup.value.inner_text("body")
+    # The refused comparison is the one thing that may be complained of.
+    assert [fault for fault in page.faults if "400" not in fault] == []
+    assert page.title() == "flatout"
+    page.context.close()
+
+
+def test_what_runs_is_shown_and_then_listed(browser: Any, served: str, cli: Cli, ntp_server: flatout.Server) -> None:
+    page = open_page(browser, served)
+    running = cli.start("load", "ntp", str(ntp_server.address), "--rate", "500", "--for", "3s", "--label", "seen")
+    page.wait_for_selector("#live article")
+    assert "load ntp" in page.inner_text("#live h3")
+    page.wait_for_function("/sent\\s*[1-9]/.test(document.querySelector('#live dl').innerText)")
+    page.wait_for_selector("#live figure:not([hidden]) path[d^='M']", state="attached")
+    assert running.end().code == 0
+    page.wait_for_selector("tr[data-run='8']")
+    page.wait_for_selector("#live article", state="detached")
+    assert "seen" in page.inner_text("tr[data-run='8']")
+    assert page.faults == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_down_only(browser: Any, served: str, kept: Path, scheme: str) -> None:
+    publisher = LivePublisher(kept.with_name("runs.db.live"), "load", scenario_of("ntp", "x" * 200, rate=1, duration=1))
+    with publisher:
+        page = open_page(browser, served, viewport={"width": 360, "height": 700}, color_scheme=scheme, is_mobile=True)
+        page.wait_for_selector("#live article")
+        page.wait_for_selector("#runs tbody tr")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        dark = sum(map(int, re.findall(r"\d+", background)[:3])) < 3 * 128
+        assert dark == (scheme == "dark")
+        assert page.faults == []
+        page.context.close()
+
+
+def test_many_changes_leave_the_page_small(browser: Any, served: str, kept: Path) -> None:
+    page = open_page(browser, served)
+    counted = "document.getElementsByTagName('*').length"
+    publisher = LivePublisher(kept.with_name("runs.db.live"), "limit", scenario_of("ntp", "x", rate=1, duration=1))
+    with publisher:
+        page.wait_for_selector("#live article")
+        began = page.evaluate(counted)
+        seen_changes = page.evaluate_handle(
+            "() => { const seen = { n: 0 }; new MutationObserver(() => seen.n += 1)"
+            ".observe(document.querySelector('#live'), { subtree: true, childList: true, characterData: true });"
+            " return seen; }"
+        )
+        for sent in range(1000):
+            publisher._written_at = float("-inf")
+            publisher(search_event(sent))
+            if sent % 100 == 0:
+                page.wait_for_timeout(30)
+        page.wait_for_function("document.querySelector('#live dl').innerText.includes('999')")
+        assert page.evaluate(counted) - began < 50
+        assert seen_changes.json_value()["n"] < 50
+    page.wait_for_selector("#live article", state="detached")
+    page.context.close()
