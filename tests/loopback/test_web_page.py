@@ -144,7 +144,7 @@ def test_what_runs_is_shown_and_then_listed(browser: Any, served: str, cli: Cli,
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_scrolls_down_only(browser: Any, served: str, kept: Path, scheme: str) -> None:
-    publisher = LivePublisher(kept.with_name("runs.db.live"), "load", scenario_of("ntp", "x" * 200, rate=1, duration=1))
+    publisher = LivePublisher(kept.with_name("runs.db.live"), "load", scenario_of("ntp", "x" * 200, rate=1, duration=1, profile=None))
     with publisher:
         page = open_page(browser, served, viewport={"width": 360, "height": 700}, color_scheme=scheme, is_mobile=True)
         page.wait_for_selector("#live article")
@@ -160,7 +160,7 @@ def test_a_phone_scrolls_down_only(browser: Any, served: str, kept: Path, scheme
 def test_many_changes_leave_the_page_small(browser: Any, served: str, kept: Path) -> None:
     page = open_page(browser, served)
     counted = "document.getElementsByTagName('*').length"
-    publisher = LivePublisher(kept.with_name("runs.db.live"), "limit", scenario_of("ntp", "x", rate=1, duration=1))
+    publisher = LivePublisher(kept.with_name("runs.db.live"), "limit", scenario_of("ntp", "x", rate=1, duration=1, profile=None))
     with publisher:
         page.wait_for_selector("#live article")
         began = page.evaluate(counted)

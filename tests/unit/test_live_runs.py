@@ -18,7 +18,7 @@ from flatout.store.live import LivePublisher, live_folder, live_runs
 
 @pytest.fixture
 def scenario() -> Scenario:
-    return scenario_of("ntp", "127.0.0.1:1", rate=1, duration=1)
+    return scenario_of("ntp", "127.0.0.1:1", rate=1, duration=1, profile=None)
 
 
 def running(**given: object) -> RunProgress:

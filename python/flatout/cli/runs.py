@@ -119,7 +119,7 @@ def show(run: _Run, /, *, output: Annotated[Output, Parameter(name="*")] = Outpu
 
 
 def _number(text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise UsageError(f"run '{text}': give its number, from `flatout runs list`")
     return int(text)
 

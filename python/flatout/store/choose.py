@@ -13,7 +13,7 @@ from flatout.store.differences import differences
 from flatout.store.rows import StoredRun
 from flatout.store.store import Store, Wanted
 
-_NUMBERS = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
+_NUMBERS = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?(,[0-9]{1,18}(-[0-9]{1,18})?)*")
 # Older runs say less of the noise of today, and reading them takes time.
 _EARLIER = 300
 # A slip of the finger is not taken for a range.

@@ -20,6 +20,8 @@ from flatout.store.location import sqlite_path
 from flatout.store.rows import StoredRun, row_of
 from flatout.store.tables import RESULTS, RUNS
 
+# The highest number of a run: that of the column, in any database.
+_HIGHEST = 2**31 - 1
 # How long a writer waits for another one, s.
 _BUSY_S = 10.0
 _COLUMNS = [RUNS.c[name] for name in StoredRun.__struct_fields__]
@@ -84,7 +86,8 @@ class Store:
 
     def numbered(self, numbers: Sequence[int]) -> list[StoredRun]:
         """The runs of these numbers, in this order. Errors: UsageError where there is no such run."""
-        found = {run.id: run for run in self._listed(sql.select(*_COLUMNS).where(RUNS.c.id.in_(numbers)))}
+        possible = [number for number in numbers if number <= _HIGHEST]
+        found = {run.id: run for run in self._listed(sql.select(*_COLUMNS).where(RUNS.c.id.in_(possible)))}
         for number in numbers:
             if number not in found:
                 raise UsageError(f"there is no run {number} in {self._where}: see `flatout runs list`")
@@ -97,7 +100,8 @@ class Store:
     def result(self, number: int) -> Result:
         """The whole result of a run. Errors: UsageError where there is no such run."""
         with self._said("read"), self._engine.connect() as connection:
-            data = connection.execute(sql.select(RESULTS.c.result).where(RESULTS.c.run == number)).scalar()
+            chosen = RESULTS.c.run == min(number, _HIGHEST)
+            data = connection.execute(sql.select(RESULTS.c.result).where(chosen)).scalar()
         if data is None:
             raise UsageError(f"there is no run {number} in {self._where}: see `flatout runs list`")
         try:

@@ -54,7 +54,7 @@ class Pages:
             Route("/static/{name}", file, methods=["GET"]),
             Route("/events", self.events, methods=["GET"]),
             Route("/api/runs", self.runs, methods=["GET"]),
-            Route("/api/runs/{number:int}", self.result, methods=["GET"]),
+            Route("/api/runs/{number}", self.result, methods=["GET"]),
             Route("/api/compare", self.comparison, methods=["GET"]),
             Route("/report", self.report, methods=["GET"]),
         ]
@@ -76,7 +76,10 @@ class Pages:
 
     def result(self, request: Request) -> Response:
         """A whole result."""
-        return _json(to_json(self._store.result(request.path_params["number"])))
+        chosen = numbers(request.path_params["number"])
+        if len(chosen) > 1:
+            raise UsageError("give the number of one run")
+        return _json(to_json(self._store.result(chosen[0])))
 
     def comparison(self, request: Request) -> Response:
         """Two runs or groups of them compared: `a`, `b`, `tolerance`."""
