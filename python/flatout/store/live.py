@@ -31,6 +31,13 @@ _SECONDS, _TRIALS = 120, 100
 _LONGEST = 1 << 20
 
 
+# What a live run has of a run's progress under the same name.
+_SAME = (
+    *("phase", "t_s", "total_s", "rate_per_s", "planned", "sent", "unsent", "lost", "late", "refused", "invalid"),
+    *("duplicate", "connections", "connections_asked", "one_way"),
+)
+
+
 class LiveSecond(msgspec.Struct, frozen=True, kw_only=True):
     """One second of a run; `came` are answers, or the messages that a receiver counted; ns."""
 
@@ -198,11 +205,9 @@ def _encoded(run: LiveRun) -> bytes:
 
 
 def _with_run(live: LiveRun, run: RunProgress) -> LiveRun:
-    same = ("phase", "t_s", "total_s", "rate_per_s", "planned", "sent", "unsent", "lost", "late", "refused", "invalid")
-    same += ("duplicate", "connections", "connections_asked", "one_way")
     return msgspec.structs.replace(
         live,
-        **{name: getattr(run, name) for name in same},
+        **{name: getattr(run, name) for name in _SAME},
         came=run.received if run.one_way else run.answered,
         seconds=[_second(second, one_way=run.one_way) for second in run.intervals[-_SECONDS:]],
     )

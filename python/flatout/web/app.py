@@ -70,7 +70,7 @@ class Pages:
     def runs(self, request: Request) -> Response:
         """The kept runs, the newest first: `kind`, `label`, `protocol`, `target`, `hostname`, `last`."""
         query = request.query_params
-        wanted = Wanted(**{name: query[name] for name in _FILTERS if query.get(name)})
+        wanted = msgspec.convert({name: query[name] for name in _FILTERS if query.get(name)}, Wanted)
         last = _number(query, "last", 50, _LISTED)
         return _json(msgspec.json.encode(RunList(runs=self._store.runs(wanted, last))))
 
