@@ -52,7 +52,7 @@ function made(run) {
     rates: chart("per second", [["first", "asked"], ["second", run.one_way ? "received" : "answered"]]),
     latency: chart("latency from due", [["second", "p50"], ["third", "p99"]]),
     lateness: chart("lateness of the generator", [["third", "p99"]]),
-    trials: element("table", "", { hidden: "" }),
+    trials: element("table", "", { hidden: "", class: "compact" }),
     values: new Map(),
     trialsShown: "",
   };
@@ -114,7 +114,7 @@ function showTrials(card, search) {
 
 function update(card, run) {
   const ahead = run.t_s < 0 ? `starts in ${(-run.t_s).toFixed(1)} s` : `${run.t_s.toFixed(1)} of ${run.total_s.toFixed(1)} s`;
-  card.phase.textContent = run.search ? `${run.search.phase}: ${run.phase}, ${ahead}` : `${run.phase}, ${ahead}`;
+  card.phase.textContent = run.search ? `${run.search.phase}; trial: ${run.phase}, ${ahead}` : `${run.phase}, ${ahead}`;
   const { search } = run;
   const share = search ? search.elapsed_s / search.budget_s : run.t_s / run.total_s;
   card.bar.value = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;

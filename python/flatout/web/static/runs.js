@@ -128,6 +128,8 @@ async function compare() {
       shown.push(element("a", "Report of both", { href: `report?runs=${numbers.join(",")}`, target: "_blank", rel: "noopener" }));
     }
     place.replaceChildren(...shown);
+    // On a phone the list is far below.
+    place.scrollIntoView({ block: "nearest" });
   } catch (error) {
     place.replaceChildren(element("p", error.message, { class: "bad" }));
   }
