@@ -112,7 +112,9 @@ class Improving:
             raise UsageError("--journal names the file for the changes that --improve makes: add --improve")
 
     def made(self, scenario: Scenario, search: Search, seek: Callable[[Scenario, Search], LimitResult]) -> LimitResult:
-        """Searches, and tries what the findings name."""
+        """Searches, and if that is asked tries what the findings name."""
+        if not self.improve:
+            return seek(scenario, search)
         journal = Path(self.journal) if self.journal is not None else None
         return api.raised(scenario, search, seek, keep=self.keep, journal=journal)
 
@@ -157,9 +159,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
             keep.shown_live("limit", scenario) as live,
         ):
             one = partial(seek, quiet=output.quiet, takers=(*takers, *live), elsewhere=elsewhere)
-            made = partial(improving.made, scenario, search, one)
-            found = made if improving.improve else partial(one, scenario, search)
-            return beside(host_log, lambda: keep.delivered(found(), output))
+            return beside(host_log, lambda: keep.delivered(improving.made(scenario, search, one), output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {

@@ -35,7 +35,7 @@ class Pages:
     """What is served of a store."""
 
     def __init__(self, store: Store, folder: Path | None) -> None:
-        self._store, self._feed = store, Feed(store, folder)
+        self._store, self.feed = store, Feed(store, folder)
         # A report takes a second of a CPU that may be measuring: one at a time.
         self._reporting = threading.Lock()
 
@@ -63,9 +63,9 @@ class Pages:
 
     async def events(self, _request: Request) -> Response:
         """What runs now, as server-sent events."""
-        if self._feed.full:
+        if self.feed.full:
             raise HTTPException(503, "too many pages are open")
-        return StreamingResponse(self._feed.events(), media_type="text/event-stream")
+        return StreamingResponse(self.feed.events(), media_type="text/event-stream")
 
     def runs(self, request: Request) -> Response:
         """The kept runs, the newest first: `kind`, `label`, `protocol`, `target`, `hostname`, `last`."""

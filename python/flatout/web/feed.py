@@ -39,7 +39,7 @@ class Feed:
         self._store, self._folder = store, folder
         self._state = State()
         self._asked_at = self._read_at = float("-inf")
-        self._watching = 0
+        self._watching, self._ended = 0, False
         self._lock = asyncio.Lock()
 
     @property
@@ -47,12 +47,16 @@ class Feed:
         """Whether another page would be one too many."""
         return self._watching >= _MOST
 
+    def end(self) -> None:
+        """Ends what pages are listening to, soon."""
+        self._ended = True
+
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events (HTML Living Standard, 9.2): the state whenever it has changed."""
         self._watching += 1
         try:
             sent, sent_at = b"", float("-inf")
-            while True:
+            while not self._ended:
                 data = msgspec.json.encode(await self._now())
                 if data != sent:
                     sent, sent_at = data, time.monotonic()

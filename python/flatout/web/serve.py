@@ -13,7 +13,7 @@ from flatout.store.live import live_folder
 from flatout.store.open import open_store
 
 # Connections at once, and how long an open page may hold up the end, s.
-_CONNECTIONS, _ENDING_S = 256, 1
+_CONNECTIONS, _ENDING_S = 256, 2
 
 
 def serve(listen: str, token_file: str | None, ready: Callable[[str], None]) -> None:
@@ -42,8 +42,9 @@ def serve(listen: str, token_file: str | None, ready: Callable[[str], None]) -> 
             raise why_not(error, at) from error
         with listening:
             port = listening.getsockname()[1]
+            pages = Pages(store, live_folder(os.environ))
             config = uvicorn.Config(
-                Pages(store, live_folder(os.environ)).application(token, port),
+                pages.application(token, port),
                 log_level="error",
                 access_log=False,
                 server_header=False,
@@ -58,6 +59,13 @@ def serve(listen: str, token_file: str | None, ready: Callable[[str], None]) -> 
             name = socket.gethostname() if at.address.is_unspecified else str(at.address)
             shown = f"[{name}]" if ":" in name else name
             ready(f"http://{shown}:{port}/" + (f"?token={token}" if token else ""))
+
+            class Server(uvicorn.Server):
+                async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                    """Ends the feeds first: a page that is open would hold up the end."""
+                    pages.feed.end()
+                    await super().shutdown(sockets)
+
             # It passes the signal that ended it on.
             with contextlib.suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[listening])
+                Server(config).run(sockets=[listening])

@@ -28,12 +28,13 @@ function chart(title, lines) {
 function draw(drawn, series, shown) {
   const most = Math.max(0, ...series.flat().filter((value) => value !== null));
   drawn.figure.hidden = series[0].length < 2 || most === 0;
+  if (drawn.figure.hidden) return;
   drawn.highest.textContent = `; highest ${shown(most)}`;
   series.forEach((values, n) => {
     let begun = false;
     const points = values.map((value, i) => {
       if (value === null) { begun = false; return ""; }
-      const point = `${begun ? "L" : "M"}${((100 * i) / (values.length - 1)).toFixed(2)} ${(98 - (96 * value) / (most || 1)).toFixed(2)}`;
+      const point = `${begun ? "L" : "M"}${((100 * i) / (values.length - 1)).toFixed(2)} ${(98 - (96 * value) / most).toFixed(2)}`;
       begun = true;
       return point;
     });
