@@ -81,7 +81,7 @@ class Fleet:
         """Errors: TargetError without workers, FlatoutError for one with another version of flatout."""
         self.client = client
         found = client.run(worker.capabilities, on_error="return")
-        self.hosts = [_host(address, told) for address, told in sorted(found.items())]
+        self.hosts = [_host(address, reported) for address, reported in sorted(found.items())]
         if not self.hosts:
             raise TargetError("the scheduler has no workers: start `dask worker` on each host")
         self._check_versions()
@@ -100,8 +100,8 @@ class Fleet:
 
     def now_ns(self) -> int:
         """Unix time of the scheduler's host, some ms ago."""
-        told: int = self.client.run_on_scheduler(time.time_ns)
-        return told
+        reported: int = self.client.run_on_scheduler(time.time_ns)
+        return reported
 
     def offsets(self, hosts: list[FleetHost]) -> dict[str, ClockOffset]:
         """Each host's clock against the scheduler's host. Errors: FlatoutError, by name, where it is not known well."""
@@ -112,10 +112,10 @@ class Fleet:
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
 
 
-def _host(address: str, told: Any) -> FleetHost:
-    if isinstance(told, BaseException):
-        raise FlatoutError(f"the worker {address} cannot run flatout: {told}")
-    return FleetHost(address=address, capabilities=msgspec.convert(told, Capabilities))
+def _host(address: str, reported: Any) -> FleetHost:
+    if isinstance(reported, BaseException):
+        raise FlatoutError(f"the worker {address} cannot run flatout: {reported}")
+    return FleetHost(address=address, capabilities=msgspec.convert(reported, Capabilities))
 
 
 def _offset(host: FleetHost, asked: Any) -> ClockOffset:

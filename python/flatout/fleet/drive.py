@@ -1,6 +1,6 @@
 """One run over all hosts of a fleet: split, started at one moment, watched, merged.
 
-The start is a moment of the scheduler's host, told to each host in its own time; the offsets of the clocks are measured
+The start is a moment of the scheduler's host, given to each host in its own time; the offsets of the clocks are measured
 before and after. Results are moved to the scheduler's time before they are merged, so hosts whose clocks are minutes
 apart add up. A host that is lost or stalls is named; what the others measured is kept, and the run is not valid.
 """
@@ -143,15 +143,15 @@ class _Part:
 
     def _wait(self, stop: threading.Event) -> set[str]:
         """Until each part has ended or its host is gone; returns the addresses of those that are gone."""
-        told, lost = False, set[str]()
+        reported, lost = False, set[str]()
         while waiting := [one for one, future in self._futures.items() if one not in lost and not future.done()]:
             there = {host.address for host in self._fleet.alive()}
             gone = [one for one in waiting if one not in there or time.monotonic() > self._late_s]
             for address in gone:
                 lost.add(address)
                 self._futures[address].cancel(force=True)
-            if (stop.is_set() or lost) and not told:
-                told = True
+            if (stop.is_set() or lost) and not reported:
+                reported = True
                 rest = [one for one in waiting if one not in lost]
                 self._fleet.client.run(worker.stop, self._name, workers=rest, wait=False, on_error="ignore")
             time.sleep(_LOOK_S)

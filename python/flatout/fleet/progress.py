@@ -18,7 +18,7 @@ _ORDER = ("connecting", "waiting", "warm-up", "running", "draining", "done")
 
 
 def added(parts: list[RunProgress], hosts: int) -> RunProgress:
-    """The progress of all `hosts`, from the last event of those that have told some; the phase is the earliest."""
+    """The progress of all `hosts`, from the last event of those that have reported some; the phase is the earliest."""
     slowest = min(parts, key=lambda part: _ORDER.index(part.phase))
     connections = [part.connections for part in parts if part.connections is not None]
     received = [part.received for part in parts if part.received is not None]
@@ -53,9 +53,9 @@ class FleetProgress:
             self._client.unsubscribe_topic(TOPIC)
 
     def _take(self, event: tuple[float, dict[str, Any]]) -> None:
-        _, told = event
-        if told.get("run") != self._name:
+        _, reported = event
+        if reported.get("run") != self._name:
             return
         with self._lock:
-            self._last[told["worker"]] = msgspec.convert(told["progress"], RunProgress)
+            self._last[reported["worker"]] = msgspec.convert(reported["progress"], RunProgress)
             self._progress(added(list(self._last.values()), self._hosts))

@@ -45,7 +45,7 @@ def capabilities() -> dict[str, Any]:
 
     # What a run needs is imported now, and not when it is to start.
     importlib.import_module("flatout.runner.run")
-    told: dict[str, Any] = msgspec.to_builtins(
+    reported: dict[str, Any] = msgspec.to_builtins(
         Capabilities(
             hostname=platform.node(),
             flatout=VERSION,
@@ -56,7 +56,7 @@ def capabilities() -> dict[str, Any]:
             io_uring=_engine.kernel().get("uring", False),
         )
     )
-    return told
+    return reported
 
 
 # --- Runs ---

@@ -15,6 +15,7 @@ import msgspec
 from flatout.result.finding import Finding, Improvement
 from flatout.result.knee import Knee
 from flatout.result.ledger import Ledger
+from flatout.result.counts import CounterSamples, ReceiverCounts
 from flatout.result.machine import Contention, Memory, Placement, Subintervals
 from flatout.scenario.exchange.wording import Wording, wording_of
 from flatout.scenario.model import Scenario
@@ -177,48 +178,6 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     def cut_off(self) -> int:
         """Those that failed in the middle: reset, or with a failed handshake."""
         return self.failed - self.refused - self.timed_out - self.local
-
-
-class CounterSamples(msgspec.Struct, frozen=True, kw_only=True):
-    """The counters of the receiver at one address of the target, before and after a run, under its own names.
-
-    Its `instance` is a number drawn at its start: the same at all its addresses, another one after a restart.
-    """
-
-    target: str
-    before: dict[str, int]
-    after: dict[str, int]
-
-
-class ReceiverCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the receiver of one-way messages counted during a run; `workers` and `size` are as at its end.
-
-    received = parsed + malformed; parsed = handed_over + dropped + queued. `parsed` are valid messages, among them
-    those that arrived twice (`duplicate`) or after a later one (`reordered`). `missing` are gaps in the sequence
-    numbers; `restarts` are jumps too far to be gaps, `untracked` messages of senders that the receiver had no room to
-    track. `kernel_drops` are drops at the sockets, `dropped` drops at the queue to the handler. Of the lost messages,
-    `lost_in_kernel` are explained by the sockets, `lost_elsewhere` are not. `arrivals` counts what the kernel handed
-    over: fewer than `received` where it coalesced messages, and its drops are counted in the same way.
-    """
-
-    received: int
-    parsed: int
-    malformed: int
-    duplicate: int
-    reordered: int
-    missing: int
-    restarts: int
-    untracked: int
-    kernel_drops: int
-    handed_over: int
-    dropped: int
-    queued: int
-    senders: int
-    workers: int
-    size: int
-    arrivals: int = 0
-    lost_in_kernel: int = 0
-    lost_elsewhere: int = 0
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
