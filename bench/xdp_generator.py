@@ -26,14 +26,15 @@ from ntp_offset import TARGET
 from peers import ASKER, SERVER
 from record import Record, ratios, spread
 from veth import inside
-from xdp_pair import ADDRESS, CLIENT, VA, VB, Pair, bare, pair, pin
+from xdp_pair import ADDRESS, CLIENT, VA, VB, Pair, bare, pair
 
 RATES = [1e6, 1.5e6, 2e6, 2.5e6, 3e6, 3.5e6, 4e6]
 DNS_RATES = [150e3, 200e3, 250e3, 300e3, 400e3, 600e3, 900e3]
 WANTED_PER_S, LATENESS_NS = 3e6, 100_000
 # A listener in the driver needs a port of its own or the sockets' one.
 DNS_PORT = 1053
-QUERY = "www.example.com"
+# What ours asks for by default.
+QUERY = "example.com"
 SOCKETS, XDP = "sockets", "XDP"
 REPLIES = re.compile(r"total queries: +(\d+).*?(?:total replies: +(\d+).*?)?duration: ([\d.]+)", re.DOTALL)
 
@@ -70,7 +71,6 @@ def seen(result: dict[str, Any]) -> dict[str, object]:
 def ntp_round(record: Record, pair: Pair, number: int) -> None:
     """A climb of rates, and the lateness at half of the highest that was asked."""
     with bare(pair, "valid"):
-        pin()
         rows = {rate: seen(loaded(pair, rate, "ntp", TARGET, "--flows", "64")) for rate in RATES}
         for rate, row in rows.items():
             record.add(round=number, load="climb", rate=round(rate), **row)
@@ -96,7 +96,6 @@ def knot(pair: Pair, listen: str) -> Iterator[None]:
         with subprocess.Popen([*command, f"{folder}/configuration"], stderr=subprocess.DEVNULL) as running:
             try:
                 time.sleep(1.5)
-                pin()
                 yield
             finally:
                 running.terminate()
@@ -125,7 +124,7 @@ def kxdpgun(pair: Pair, rate: float) -> dict[str, object]:
 
 def dns_round(record: Record, pair: Pair, number: int, listens: list[str]) -> None:
     """Both askers of one Knot, each over a climb that ends where answers become fewer."""
-    words = ("dns", f"{ADDRESS}:{DNS_PORT}", "--qname", QUERY, "--flows", "64")
+    words = ("dns", f"{ADDRESS}:{DNS_PORT}", "--flows", "64")
     for listen in listens:
         with knot(pair, listen):
             for name in ("flatout", "kxdpgun"):

@@ -74,41 +74,42 @@ def build(folder: Path) -> str:
 
 @contextlib.contextmanager
 def pair() -> Iterator[Pair]:
-    """The namespaces. Each device is polled by a kernel thread on the CPU of its side."""
+    """The namespaces. A kernel thread on the server's CPU polls its device, where the driver's program runs.
+
+    The asker's device is polled by soft interrupts on the CPU that answers: to wake another CPU for answers cost a
+    responder more than to hand them over itself, and the asker's CPU was full before the responder's.
+    """
     with tempfile.TemporaryDirectory() as folder, namespaces() as (asking, serving):
         macs = []
         for name, device in ((asking, VA), (serving, VB)):
             inside = ["ip", "netns", "exec", name]
             subprocess.run([*inside, "ethtool", "-K", device, "gro", "on"], check=True)
-            subprocess.run([*inside, "sh", "-c", f"echo 1 > /sys/class/net/{device}/threaded"], check=True)
             read = [*inside, "cat", f"/sys/class/net/{device}/address"]
             macs.append(subprocess.run(read, check=True, capture_output=True, text=True).stdout.strip())
+        threaded = ["sh", "-c", f"echo 1 > /sys/class/net/{VB}/threaded"]
+        subprocess.run(["ip", "netns", "exec", serving, *threaded], check=True)
+        os.sched_setaffinity(polling(VB), {SERVER})
         ip("-n", asking, "neigh", "replace", ADDRESS, "lladdr", macs[1], "dev", VA)
         ip("-n", serving, "neigh", "replace", CLIENT, "lladdr", macs[0], "dev", VB)
         ip("-n", serving, "route", "add", MANY, "via", CLIENT)
-        pin()
         yield Pair(asking, serving, macs[0], macs[1], build(Path(folder)))
 
 
-def pin() -> None:
-    """Keeps the kernel threads of both devices on their CPUs. The asker's comes before the asker itself."""
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            name, number = path.read_text(encoding="utf-8"), int(path.parent.name)
-            if name.startswith(f"napi/{VA}-"):
-                os.sched_setaffinity(number, {ASKER})
-                os.sched_setscheduler(number, os.SCHED_FIFO, os.sched_param(1))
-            elif name.startswith(f"napi/{VB}-"):
-                os.sched_setaffinity(number, {SERVER})
-
-
 def polling(device: str) -> int:
-    """The kernel thread that polls a device."""
+    """The kernel thread that polls a device: the newest, as one of a namespace that has ended may be there still."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
             if path.read_text(encoding="utf-8").startswith(f"napi/{device}-"):
-                return int(path.parent.name)
-    raise SystemExit(f"nothing polls {device}")
+                found.append(int(path.parent.name))
+    if not found:
+        raise SystemExit(f"nothing polls {device}")
+    return max(found)
+
+
+def busy_ns(thread: int) -> int:
+    """How long a thread has had a CPU."""
+    return int(Path(f"/proc/{thread}/schedstat").read_text(encoding="ascii").split()[0])
 
 
 class Asker:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only */
 /* Asks in the driver: `ask` writes a request into each frame of BPF_PROG_TEST_RUN, `count` counts what comes back.
  *
- * Nothing is matched. A request is due at its place in the schedule; a frame that comes before the time is not sent. */
+ * Nothing is matched: frames of an answer's length are counted and dropped. A request is due at its place in the schedule; a frame that comes before the time is not sent. */
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -63,14 +63,11 @@ int ask(struct xdp_md *context)
 	return XDP_TX;
 }
 
+/* Reading a frame would cost this CPU more than all else: an answer is known by its length. */
 SEC("xdp")
 int count(struct xdp_md *context)
 {
-	__u8 *frame = (void *)(long)context->data, *end = (void *)(long)context->data_end;
-
-	if (frame + FRAME > end || *(__u16 *)(frame + 12) != bpf_htons(0x0800) || frame[23] != 17)
-		return XDP_PASS;
-	if (!request.port || *(__u16 *)(frame + SOURCE_PORT) != request.port)
+	if (!request.port || context->data_end - context->data != FRAME)
 		return XDP_PASS;
 	/* Only one CPU runs this. */
 	load.answered += 1;
