@@ -286,7 +286,7 @@ def test_an_interface_that_goes_down_and_away(net: Net, cli: Cli) -> None:
         wait_until(lambda: ask(net, net.right_v4, 1, 0.3) != [["none"]], message="up again")
         served.wait(net, net.right_v4)
         net.run(net.right, "ip", "link", "delete", "eth0")
-        wait_until(lambda: "xdp: XDP: the interface is gone" in str(served.stats()["notes"]), message="said")
+        wait_until(lambda: "xdp: the interface is gone" in str(served.stats()["notes"]), message="said")
         assert len(ask(net, "127.0.0.1", 1, where=net.right)) == 1, "the sockets go on"
 
 
