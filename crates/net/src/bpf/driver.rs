@@ -218,7 +218,7 @@ impl DriverResponder {
 }
 
 /// XDP needs another capability than tracing programs.
-fn permission(error: BpfError) -> BpfError {
+pub(super) fn permission(error: BpfError) -> BpfError {
     let asks = matches!(error.obstacle, Obstacle::NotPermitted | Obstacle::Forbidden) && !is_network_admin();
     if asks || error.obstacle == Obstacle::NotPermitted {
         let text = "not permitted to run XDP programs: needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
@@ -228,7 +228,7 @@ fn permission(error: BpfError) -> BpfError {
 }
 
 /// Why it cannot be attached.
-fn unattached(error: &ProgramError, generic: bool) -> BpfError {
+pub(super) fn unattached(error: &ProgramError, generic: bool) -> BpfError {
     let mode = if generic { "generic" } else { "native" };
     let (obstacle, why) = match errno(error) {
         Some(libc::EBUSY | libc::EEXIST) => {
