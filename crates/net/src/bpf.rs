@@ -9,6 +9,7 @@ mod drain;
 mod driver;
 mod drops;
 mod obstacle;
+mod steering;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use btf::KernelTypes;
 pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
 pub use obstacle::{BpfError, Obstacle};
+pub use steering::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};
 
 /// The bytes of an object of `bpf/`, aligned as its parser needs them.

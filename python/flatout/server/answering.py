@@ -18,7 +18,7 @@ from flatout.protocols import protocol as by_name
 from flatout.protocols.base import Protocol, checked_options
 from flatout.scenario.model import Io
 from flatout.server.base import Server
-from flatout.server.driver import Driver, Xdp, choice, joined
+from flatout.server.driver import Driver, Xdp, choice, explained, joined
 from flatout.server.governor import Governor
 from flatout.server.limits import Limits
 from flatout.server.listening import Listening, listening, refusal
@@ -244,7 +244,7 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
     except ValueError as error:
         raise of_engine(error) from error
     except BpfError as error:
-        raise UsageError(f"xdp: {error.args[1]}") from error
+        raise UsageError(f"xdp: {explained(str(error.args[1]))}") from error
     except OSError as error:
         raise refusal(error, where) from error
 

@@ -123,6 +123,11 @@ def _vlans(net: Path) -> dict[str, str]:
     return {row[0]: row[2] for row in rows if len(row) == 3}
 
 
+def explained(why: str) -> str:
+    """The engine's reason, and the flag that helps."""
+    return f"{why}; --xdp-replace detaches it" if "another XDP program is attached" in why else why
+
+
 class Driver:
     """The program of one running server, where `xdp` was asked for."""
 
@@ -137,7 +142,7 @@ class Driver:
         if self._choice.plan is None:
             return list(self._choice.notes)
         how = f"xdp: {self._choice.interface}, {mode}" if mode else "xdp: sockets answer"
-        return [*self._choice.notes, how, *([f"xdp: {why}"] if why else [])]
+        return [*self._choice.notes, how, *([f"xdp: {explained(why)}"] if why else [])]
 
     def stats(self) -> dict[str, Any]:
         """{interface, mode, answered, sent_bytes, passed {reason: n}}: mode "off": sockets answer everything."""

@@ -46,10 +46,9 @@ fn unattached(error: &ProgramError, generic: bool, replace: bool) -> BpfError {
         Some(libc::EBUSY | libc::EEXIST) if replace => {
             (Obstacle::Failed, "another XDP program is held by a link: only the process that holds it can end that")
         }
-        Some(libc::EBUSY | libc::EEXIST) => (
-            Obstacle::Failed,
-            "another XDP program is attached, and is left alone (`ip link` shows it; --xdp-replace detaches it)",
-        ),
+        Some(libc::EBUSY | libc::EEXIST) => {
+            (Obstacle::Failed, "another XDP program is attached, and is left alone (see `ip link`, `bpftool net`)")
+        }
         Some(libc::EOPNOTSUPP) => {
             (Obstacle::Unsupported, "the interface's driver has no XDP, or not with these settings (LRO, bonding mode)")
         }
@@ -129,7 +128,7 @@ mod tests {
     fn each_refusal_has_its_words() {
         let cases = [
             (libc::EBUSY, "left alone"),
-            (libc::EEXIST, "--xdp-replace"),
+            (libc::EEXIST, "bpftool"),
             (libc::EOPNOTSUPP, "no XDP"),
             (libc::ENODEV, "the interface is gone"),
             (libc::ENOSPC, "queues"),

@@ -60,7 +60,7 @@ impl fmt::Display for BpfError {
 impl Error for BpfError {}
 
 impl BpfError {
-    pub(super) fn new(obstacle: Obstacle, text: impl Into<String>) -> Self {
+    pub(crate) fn new(obstacle: Obstacle, text: impl Into<String>) -> Self {
         Self { obstacle, text: text.into() }
     }
 
