@@ -147,7 +147,8 @@ def _by_driver(before: Stats, now: Stats) -> int:
 
 def _of_driver(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed about the driver's program since, such as an interface that is gone."""
-    return [f"flatout: note: {note}" for note in now["notes"] if note.startswith("xdp:") and note not in before["notes"]]
+    changed = [note for note in now["notes"] if note.startswith("xdp:") and note not in before["notes"]]
+    return [f"flatout: note: {note}" for note in changed]
 
 
 def _of_replaced(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

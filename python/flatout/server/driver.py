@@ -141,8 +141,9 @@ class Driver:
         mode, why = self._engine.driver
         if self._choice.plan is None:
             return list(self._choice.notes)
-        how = f"xdp: {self._choice.interface}, {mode}" if mode else "xdp: sockets answer"
-        return [*self._choice.notes, how, *([f"xdp: {explained(why)}"] if why else [])]
+        if not mode:
+            return [f"xdp: sockets answer: {explained(why)}"]
+        return [*self._choice.notes, f"xdp: {self._choice.interface}, {mode}", *([f"xdp: {why}"] if why else [])]
 
     def stats(self) -> dict[str, Any]:
         """{interface, mode, answered, sent_bytes, passed {reason: n}}: mode "off": sockets answer everything."""

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flatout_net::{
-    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder, Place,
-    Server, Vlan, clock_offsets, devices, vlans,
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder,
+    Obstacle, Place, Server, Vlan, clock_offsets, devices, vlans,
 };
 use flatout_wire::{DriverState, LiveState, Protocol, Responder};
 
@@ -91,6 +91,7 @@ pub(super) fn start<P: Protocol>(
                 return Ok((driver, Some(keeper)));
             }
             Err(error) if plan.required => return Err(error),
+            Err(error) if refusals.contains(&error.to_string()) => {}
             Err(error) => refusals.push(error.to_string()),
         }
     }
@@ -164,7 +165,7 @@ impl<P: Protocol> LeaseThread<P> {
             now: Arc::default(),
             steady_base_ns: steady_base_ns(),
         };
-        made.look()?;
+        made.look().map_err(refused)?;
         Ok((made, counters))
     }
 
@@ -238,6 +239,14 @@ impl<P: Protocol> LeaseThread<P> {
         interface.name.clone_from(&device.name);
         Ok(())
     }
+}
+
+/// The same error as one of the program.
+fn refused(error: io::Error) -> io::Error {
+    if error.get_ref().is_some_and(|inner| inner.is::<BpfError>()) {
+        return error;
+    }
+    io::Error::other(BpfError { obstacle: Obstacle::Failed, text: error.to_string() })
 }
 
 /// The kernel's steady clock minus the engine's, ns: of several readings the shortest.
