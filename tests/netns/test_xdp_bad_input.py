@@ -181,7 +181,7 @@ def test_interfaces_without_ethernet_are_for_the_sockets(net: Net, cli: Cli, kin
 
 
 def test_rights(net: Net, cli: Cli) -> None:
-    """Three capabilities are enough for nobody; where one is missing the driver is left alone, and all three are named."""
+    """Three capabilities are enough for nobody; where one is missing it is told which are needed."""
     needed = "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
     given = ("--inh-caps=+bpf,+perfmon,+net_admin", "--ambient-caps=+bpf,+perfmon,+net_admin")
     enough = cli.start(*HIGH, "generic", inside=net.right, through=("setpriv", *given, *NOBODY)).end()

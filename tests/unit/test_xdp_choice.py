@@ -93,9 +93,9 @@ def test_which_interface(host: Callable[..., None]) -> None:
 
 def test_a_program_of_others_is_replaced_only_when_that_is_asked_for(host: Callable[..., None]) -> None:
     host(("eth0", "e", True))
-    assert driver.choice("native", NTP, listening(), None, None, True).plan == (2, [False], True, True)
+    assert driver.choice("native", NTP, listening(), None, None, replace=True).plan == (2, [False], True, True)
     with pytest.raises(UsageError, match="xdp_replace: there is nothing to attach"):
-        driver.choice("off", NTP, listening(), None, None, True)
+        driver.choice("off", NTP, listening(), None, None, replace=True)
 
 
 def test_what_is_refused_and_what_auto_leaves_to_the_sockets(host: Callable[..., None]) -> None:

@@ -74,7 +74,7 @@ class Answerer(Server):
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
-        driver = choice(xdp, spoken, where, interface, limits, xdp_replace)
+        driver = choice(xdp, spoken, where, interface, limits, replace=xdp_replace)
         chosen = arguments.word("balance", balance, get_args(Balance))
         begun: dict[str, Any] = {
             "protocol": protocol,

@@ -26,7 +26,7 @@ _ANYWHERE = (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))
 
 
 class Choice(NamedTuple):
-    """What to start: `plan` as the engine takes it (interface, generic or not in turn, required, replace), None: nothing.
+    """What to start: `plan` as the engine takes it (interface, generic or not in turn, required, replace) or None.
 
     `interface`: its name; `notes`: why it is so.
     """
@@ -37,7 +37,13 @@ class Choice(NamedTuple):
 
 
 def choice(
-    xdp: str, protocol: Protocol, where: Listening, interface: str | None, limits: Limits | None, replace: bool = False
+    xdp: str,
+    protocol: Protocol,
+    where: Listening,
+    interface: str | None,
+    limits: Limits | None,
+    *,
+    replace: bool = False,
 ) -> Choice:
     """What `xdp` asks for; `replace`: a program of others is detached.
 
