@@ -179,6 +179,8 @@ def flatout(pair: Pair, *words: str, settle: float = 1.2) -> Iterator[Path]:
         control = Path(folder, "control")
         where = ["--listen", TARGET, "--threads", "1", "--static", "stratum=2,refid=GPS", "--control", str(control)]
         command = ["ip", "netns", "exec", pair.serving, sys.executable, "-m", "flatout", "serve", "ntp", *where]
-        with process([*command, "--quiet", *words], SERVER):
+        with process([*command, "--quiet", *words], SERVER) as running:
             time.sleep(settle)
+            if running.poll() is not None:
+                raise SystemExit(f"flatout ended with code {running.returncode}: {' '.join(words)}")
             yield control
