@@ -88,15 +88,16 @@ def by_driver(control: Path | None) -> float | str:
     return round((stats.get("xdp") or {}).get("answered", 0) / max(stats["answered"], 1), 4)
 
 
-def measured(pair: Pair, case: Case) -> dict[str, object]:
+def measured(pair: Pair, case: Case, seconds: float) -> dict[str, object]:
     """The most that a server answers, the load it was seen with, and each load's answers.
 
     `polling`: the share of its CPU that the kernel thread took then which polls the server's device; XDP runs in it.
     """
     came, shares, thread = {}, {}, polling(VB)
     with case.start(pair) as control, asker(pair, sources=case.sources) as asking:
-        asking.ask(case.loads[0])
-        for load in case.loads:
+        loads = [load._replace(seconds=seconds) for load in case.loads]
+        asking.ask(loads[0])
+        for load in loads:
             name, before = f"{load.rate / 1e3:.0f}k/{load.window}", busy_ns(thread)
             came[name] = asking.ask(load).answered
             shares[name] = (busy_ns(thread) - before) / 1e9 / load.seconds
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--rsntp")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each load")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     record = Record(arguments.out, "xdp_answers")
@@ -122,7 +124,7 @@ def main() -> None:
     with pair() as made:
         for number in range(arguments.rounds):
             for name, case in servers.items():
-                record.add(round=number, server=name, **measured(made, case))
+                record.add(round=number, server=name, **measured(made, case, arguments.seconds))
     record.finish(_found(record, list(servers)))
 
 

@@ -5,7 +5,7 @@ one with an extension field by the sockets. The client's times are the kernel's 
 takes it and of an answer when it is received; beside that the client's own clock before its call. The offset is
 ((T2 + T3) - (T1 + T4)) / 2; as all share one clock, it is the error of the stamps and half the asymmetry of the way.
 T2 - T1 and T4 - T3 cannot be negative by right: the least of each bounds the error of the clock that a path reads.
-Needs root. Usage: python bench/xdp_offset.py [--rounds 7] [--rate 500] [--seconds 4] --out DIR
+Needs root. Usage: python bench/xdp_offset.py [--rounds 7] [--rate 1000] [--seconds 4] --out DIR
 """
 
 from __future__ import annotations
@@ -132,7 +132,11 @@ def errors(path: str, found: list[Exchange]) -> dict[str, object]:
 @contextlib.contextmanager
 def quiet_pair() -> Iterator[tuple[str, Path]]:
     """The asking namespace and the server's control socket. The asker's device has a program, as native mode needs."""
-    with pair() as made, asker(made, port="0"), flatout(made, "--xdp", "native", "--interface", VB) as control:
+    with (
+        pair(threaded=False) as made,
+        asker(made, port="0"),
+        flatout(made, "--xdp", "native", "--interface", VB) as control,
+    ):
         yield made.asking, control
 
 
@@ -140,7 +144,7 @@ def main() -> None:
     """Measures and keeps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--rate", type=float, default=500.0)
+    parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)

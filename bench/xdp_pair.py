@@ -73,11 +73,12 @@ def build(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def pair() -> Iterator[Pair]:
+def pair(*, threaded: bool = True) -> Iterator[Pair]:
     """The namespaces. A kernel thread on the server's CPU polls its device, where the driver's program runs.
 
     The asker's device is polled by soft interrupts on the CPU that answers: to wake another CPU for answers cost a
-    responder more than to hand them over itself, and the asker's CPU was full before the responder's.
+    responder more than to hand them over itself, and the asker's CPU was full before the responder's. Not threaded:
+    both devices are polled where packets are sent.
     """
     with tempfile.TemporaryDirectory() as folder, namespaces() as (asking, serving):
         macs = []
@@ -86,9 +87,10 @@ def pair() -> Iterator[Pair]:
             subprocess.run([*inside, "ethtool", "-K", device, "gro", "on"], check=True)
             read = [*inside, "cat", f"/sys/class/net/{device}/address"]
             macs.append(subprocess.run(read, check=True, capture_output=True, text=True).stdout.strip())
-        threaded = ["sh", "-c", f"echo 1 > /sys/class/net/{VB}/threaded"]
-        subprocess.run(["ip", "netns", "exec", serving, *threaded], check=True)
-        os.sched_setaffinity(polling(VB), {SERVER})
+        if threaded:
+            told = ["sh", "-c", f"echo 1 > /sys/class/net/{VB}/threaded"]
+            subprocess.run(["ip", "netns", "exec", serving, *told], check=True)
+            os.sched_setaffinity(polling(VB), {SERVER})
         ip("-n", asking, "neigh", "replace", ADDRESS, "lladdr", macs[1], "dev", VA)
         ip("-n", serving, "neigh", "replace", CLIENT, "lladdr", macs[0], "dev", VB)
         ip("-n", serving, "route", "add", MANY, "via", CLIENT)
@@ -123,6 +125,11 @@ class Asker:
         assert self._running.stdin
         assert self._running.stdout
         return self._running.stdin, self._running.stdout
+
+    def yields(self, always: bool) -> None:
+        """Whether all others have the CPU first. It asks in a loop, also while nothing is due."""
+        policy = os.SCHED_IDLE if always else os.SCHED_OTHER
+        os.sched_setscheduler(self._running.pid, policy, os.sched_param(0))
 
     def begin(self, load: Load) -> None:
         """Begins a load; `end` waits for it."""

@@ -65,7 +65,11 @@ def transfer(pair: Pair, direction: str, limit: float, seconds: float) -> float:
 
 
 def under(pair: Pair, asking: Asker, kind: tuple[str, float], rate: float, seconds: float) -> dict[str, float]:
-    """A transfer while the driver answers; the load begins before it and ends behind it."""
+    """A transfer while the driver answers; the load begins before it and ends behind it.
+
+    A bounded transfer has its CPU before the asker, which stands for clients elsewhere. One without a bound shares it.
+    """
+    asking.yields(kind[1] > 0)
     asking.begin(Load(rate, seconds + 1.5))
     time.sleep(0.4)
     bits = transfer(pair, *kind, seconds)
@@ -123,6 +127,7 @@ def _found(record: Record, kinds: list[tuple[str, float]], rate: float) -> list[
         *text,
         f"- load: {rate:,.0f} NTP requests/s, answered by `flatout serve ntp --xdp native`",
         "- two CPUs: one asks and has the client's end of the connection; one answers and has the server's end",
+        "- the asker leaves its CPU to the transfer's end where that is bounded, and shares it in halves where not",
         "- packets of the transfer pass both devices' programs; the asker's device is polled where answers are made",
     ]
 
