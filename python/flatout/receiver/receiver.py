@@ -23,6 +23,7 @@ from flatout.plan import capacity, targets
 from flatout.protocols import layout_of
 from flatout.receiver import batch as batches
 from flatout.receiver.batch import Batch
+from flatout.receiver.link import Link, link_of
 from flatout.result.histogram import distribution
 from flatout.server.base import Server, bound
 
@@ -89,6 +90,8 @@ class Receiver(Server):
         follow: int | str = 1 << 20,
         counters: bool = False,
         endian: Literal["little", "big"] = "little",
+        link: Literal["socket", "xdp"] = "socket",
+        interface: str | None = None,
     ) -> None:
         """Binds and starts. Port 0 takes a free one.
 
@@ -99,8 +102,9 @@ class Receiver(Server):
         the kernel. `buffer`: of each socket. `queue`: how many records may wait, and `full`: what happens to more.
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
         for how long to wait for more once something is there, at most 0.05 s. `follow`: how many senders' numbers are
-        followed. `counters`: whether senders that ask on the same port are told what has arrived. Numbers and times may
-        be text: "64k", "4MiB", "5s".
+        followed. `counters`: whether senders that ask on the same port are told what has arrived. `link`: "xdp" takes
+        datagrams from the queues of `interface`, past the kernel's stack, by a thread a queue (docs/xdp.md). Numbers
+        and times may be text: "64k", "4MiB", "5s".
         Errors: UsageError (a setting, the layout, no permission, not an address of this host, already in use).
         """
         layout = layout_of(dtype, endian)
@@ -111,6 +115,9 @@ class Receiver(Server):
         shared, gro, counters = _switches(shared=shared, gro=gro, counters=counters)
         _check_words(full=(full, Full), stamps=(stamps, Stamps))
         self._follow, threads = units.whole("follow", follow, 1 << 26), units.whole("threads", threads, 1024)
+        self._link = link_of(link, interface, listen, one_each=not shared and threads == 1, gro=gro)
+        threads = threads if self._link is None else self._link.queues
+        self._buffer = units.whole("buffer", buffer, _LARGEST_BUFFER, units.size)
         self._engine = bound(
             _Receiver,
             listen,
@@ -121,11 +128,12 @@ class Receiver(Server):
             cpus=list(capacity.cpus_of(cpus)),
             coalesced=gro,
             stamps=stamps == "kernel",
-            buffer=units.whole("buffer", buffer, _LARGEST_BUFFER, units.size),
+            buffer=self._buffer,
             queue=self._queue,
             when_full=full,
             tracked=self._follow,
             tells=counters,
+            xdp=None if self._link is None else self._link.plan,
         )
         super().__init__(layout.protocol, threads)
         self.layout, self.dtype = layout, layout.dtype
@@ -242,12 +250,14 @@ class Receiver(Server):
         queue = self._queue * (self.layout.size + _BESIDE_A_RECORD)
         # The table has two places a sender, in a power of two, for each socket.
         places = 1 << (2 * self._follow - 1).bit_length()
-        return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS
+        frames = 0 if self._link is None else self._link.queues * self._buffer
+        return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS + frames
 
     @property
     def notes(self) -> list[str]:
-        """What replaces system calls that this host refuses."""
-        return fallbacks.notes("recvmmsg")
+        """What replaces system calls that this host refuses, and how datagrams are taken from an interface."""
+        how = [] if self._link is None else self._link.notes(self._engine.link)
+        return [*how, *fallbacks.notes("recvmmsg")]
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters.
@@ -257,7 +267,8 @@ class Receiver(Server):
         `untracked`: records whose sender found no place, or only by having another forgotten. `arrivals`: what the
         kernel handed over, and `kernel_drops`: what the sockets dropped; both count coalesced records once. `delay_ns`:
         the one-way delay by the two clocks, None where records carry no time; `ahead` counts what arrived before it was
-        sent. `errors` and `notes` are lists of text, as the properties of these names.
+        sent. `link` says how datagrams are taken from an interface, None: by sockets. `errors` and `notes` are lists of
+        text, as the properties of these names.
         """
         workers = self._engine.received()
         total = {name: sum(worker[name] for worker in workers) for name in (*_SUMS, *_MALFORMED, "dropped", "queued")}
@@ -278,6 +289,7 @@ class Receiver(Server):
             "answered": 0,
             "dropped": {**malformed, "queue_full": total["dropped"]},
             "connections": None,
+            "link": None if self._link is None else self._link.described(self._engine.link),
             "errors": self.errors,
             "notes": self.notes,
         }

@@ -12,7 +12,7 @@ from flatout.view import format as fmt
 Stats = dict[str, Any]
 
 # Gauges, not counters: there is nothing to subtract.
-_GAUGES = ("senders", "queue", "connections", "delay_ns", "memory_bytes")
+_GAUGES = ("senders", "queue", "connections", "delay_ns", "memory_bytes", "link")
 _WORKER_GAUGES = frozenset({"queued", "senders", "workers", "size", "sequence_bits", "memory_bytes"})
 _REASONS = {"short": "too short", "long": "too long", "wrong_constant": "with another constant"}
 # Fewer than this can be chance.
