@@ -103,7 +103,7 @@ class Receiver:
         when_full: str,
         tracked: int,
         tells: bool,
-        xdp: tuple[int, int, int] | None = None,
+        xdp: tuple[int, int, int, int] | None = None,
     ) -> Receiver: ...
     @property
     def address(self) -> tuple[_Address, int, int]: ...

@@ -54,7 +54,7 @@ class HandoverQueue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReceiveLink(msgspec.Struct, frozen=True, kw_only=True):
-    """How datagrams are taken from an interface past the kernel's stack: `mode` is "native" (by the driver) or "generic".
+    """How datagrams are taken from an interface past the kernel's stack: by the driver ("native"), or "generic".
 
     `zero_copy`: the device writes into the receiver's memory. There is a worker for each of the `queues`.
     """

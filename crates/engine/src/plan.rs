@@ -306,6 +306,8 @@ pub struct XdpReceivePlan {
     pub queues: u32,
     /// Its MTU, bytes.
     pub mtu: usize,
+    /// Frames that may wait in each queue.
+    pub frames: u32,
 }
 
 /// What to do when the queue to the handler is full.

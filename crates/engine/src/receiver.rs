@@ -4,7 +4,7 @@
 //! and then follow sequence numbers in one table, for a sender's messages come by all of them. Or each takes in from a
 //! queue of an interface, past the kernel's stack.
 
-mod intake;
+mod inflow;
 mod parser;
 pub(crate) mod sequence;
 pub(crate) mod sources;
@@ -21,8 +21,8 @@ use flatout_net::{Process, ReceiveSocket};
 use flatout_wire::receiver_stats::LENGTH;
 use flatout_wire::{Decode, Protocol};
 
-pub use intake::LinkReport;
-use intake::{Intake, Source, Steered};
+pub use inflow::LinkReport;
+use inflow::{Inflow, Source, Steered};
 use sequence::SequenceTracker;
 use sources::Sources;
 pub use sources::UNKNOWN;
@@ -69,15 +69,15 @@ impl Receiving {
         let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
         let decoder = P::decoder(&options).map_err(|bad| invalid(bad.expected))?;
         let workers = plan.workers.max(1);
-        let intake = Intake::open(plan, workers, WAIT)?;
-        let stats = stats(plan, workers, &decoder, &intake.sources)?;
+        let inflow = Inflow::open(plan, workers, WAIT)?;
+        let stats = stats(plan, workers, &decoder, &inflow.sources)?;
         let receiving = Self {
             process: Process::this(),
-            address: intake.address,
+            address: inflow.address,
             size: decoder.size(),
             stats,
-            answering: Mutex::new(Some(intake.answering)),
-            steered: intake.steered,
+            answering: Mutex::new(Some(inflow.answering)),
+            steered: inflow.steered,
             stop: Arc::default(),
             failures: Arc::default(),
             threads: Mutex::default(),
@@ -85,7 +85,7 @@ impl Receiving {
         };
         // One byte more than any message has, so that a longer one is noticed.
         let longest = decoder.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
-        for (number, source) in intake::spread(intake.sources, workers).into_iter().enumerate() {
+        for (number, source) in inflow::spread(inflow.sources, workers).into_iter().enumerate() {
             let arrivals = source.ring(longest);
             let stats = Arc::clone(&receiving.stats);
             let worker = Worker::new(number, decoder.clone(), (source, arrivals), stats, plan.tells);

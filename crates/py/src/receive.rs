@@ -48,7 +48,7 @@ impl Receiver {
         when_full: &str,
         tracked: usize,
         tells: bool,
-        xdp: Option<(u32, u32, usize)>,
+        xdp: Option<(u32, u32, usize, u32)>,
     ) -> PyResult<Self> {
         if workers == 0 || queue == 0 || tracked == 0 {
             let needs = "a receiver needs a worker, room for a message, and a sender to follow";
@@ -68,7 +68,7 @@ impl Receiver {
             when_full: one_of(when_full, &WHEN_FULL)?,
             tracked,
             tells,
-            xdp: xdp.map(|(interface, queues, mtu)| XdpReceivePlan { interface, queues, mtu }),
+            xdp: xdp.map(|(interface, queues, mtu, frames)| XdpReceivePlan { interface, queues, mtu, frames }),
         };
         py.detach(|| run::receive(&plan)).map(Self).map_err(raise)
     }

@@ -15,9 +15,9 @@ from flatout.server.listening import has_ipv6
 def drained(protocol: str, listen: str | None = None, *, threads: int | str | None = None, **options: Any) -> Receiver:
     """A running receiver; the engine's own handler takes what it hands over, and no Python code runs for it.
 
-    Port 0 takes a free one; default is the protocol's test port on 127.0.0.1, with `link="xdp"` on all addresses. `options`: those of `Receiver`, and the
-    protocol's own. It answers senders who ask how much came, unless `counters=False`. Errors: UsageError,
-    GeneratorError.
+    Port 0 takes a free one; default is the protocol's test port on 127.0.0.1, with `link="xdp"` on all addresses.
+    `options`: those of `Receiver`, and the protocol's own. It answers senders who ask how much came, unless
+    `counters=False`. Errors: UsageError, GeneratorError.
     """
     spoken = by_name(protocol)
     protocol_options = _options(spoken, options)

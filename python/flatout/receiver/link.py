@@ -15,23 +15,33 @@ from flatout.plan.listen import listen_address
 
 _SIOCGIFMTU = 0x8921
 _USUAL_MTU = 1500
+# What the kernel charges a socket's buffer for a small datagram; how many frames a queue has, of how many bytes, and up
+# to which MTU: as crates/net/src/xdp/socket.rs has them.
+_CHARGED = 768
+_FEWEST, _MOST, _FRAME, _SHORT_MTU = 64, 1 << 15, 2048, 1778
 _DEVICES = Path("/sys/class/net")
 # What the engine found: a generic program, zero copy, queues, and why it is not native.
 _Found = tuple[bool, bool, int, str] | None
 
 
 class Link(NamedTuple):
-    """An interface: its name and index, how many receive queues it has, its MTU in bytes."""
+    """An interface: its name and number, how many receive queues it has, its MTU in bytes; frames that wait in each."""
 
     interface: str
-    index: int
+    number: int
     queues: int
     mtu: int
+    frames: int
 
     @property
-    def plan(self) -> tuple[int, int, int]:
+    def plan(self) -> tuple[int, int, int, int]:
         """As the engine takes it."""
-        return self.index, self.queues, self.mtu
+        return self.number, self.queues, self.mtu, self.frames
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all frames."""
+        return self.queues * self.frames * (_FRAME if self.mtu <= _SHORT_MTU else 2 * _FRAME)
 
     def described(self, found: _Found) -> dict[str, Any]:
         """{link, interface, mode, zero_copy, queues}."""
@@ -42,17 +52,20 @@ class Link(NamedTuple):
     def notes(self, found: _Found) -> list[str]:
         """How datagrams are taken, and why not faster."""
         generic, zero_copy, queues, why = found or (True, False, self.queues, "")
+        gone = self.number not in (number for number, _ in socket.if_nameindex())
         count = "1 queue" if queues == 1 else f"{queues} queues"
         copies = "zero copy" if zero_copy else "the kernel copies each frame"
         return [
             f"xdp: {self.interface}, {'generic' if generic else 'native'}, {count}, {copies}",
             *([f"xdp: not native: {why.removeprefix('XDP, native: ')}"] if why else []),
+            *(["xdp: the interface is gone"] if gone else []),
         ]
 
 
-def link_of(link: Any, interface: Any, listen: str, *, one_each: bool, gro: bool) -> Link | None:
+def link_of(link: Any, interface: Any, listen: str, buffer: int, *, one_each: bool, gro: bool) -> Link | None:
     """What `link` asks for; None: sockets. `one_each`: threads and sockets are as they are by default.
 
+    A queue holds as many small datagrams as a socket with so large a buffer.
     Errors: UsageError for what does not go with it, or an interface that is not there.
     """
     if arguments.word("link", link, ("socket", "xdp")) == "socket":
@@ -71,7 +84,8 @@ def link_of(link: Any, interface: Any, listen: str, *, one_each: bool, gro: bool
         raise UsageError("link='xdp' has one thread for each receive queue (ethtool -l): leave out threads and shared")
     if not gro:
         raise UsageError("link='xdp' takes datagrams one by one in any case: leave out gro")
-    return Link(name, socket.if_nametoindex(name), _queues(name), _mtu(name))
+    frames = 1 << (min(max(buffer // _CHARGED, _FEWEST), _MOST) - 1).bit_length()
+    return Link(name, socket.if_nametoindex(name), _queues(name), _mtu(name), frames)
 
 
 def _queues(interface: str) -> int:

@@ -23,7 +23,7 @@ from flatout.plan import capacity, targets
 from flatout.protocols import layout_of
 from flatout.receiver import batch as batches
 from flatout.receiver.batch import Batch
-from flatout.receiver.link import Link, link_of
+from flatout.receiver.link import link_of
 from flatout.result.histogram import distribution
 from flatout.server.base import Server, bound
 
@@ -103,41 +103,42 @@ class Receiver(Server):
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
         for how long to wait for more once something is there, at most 0.05 s. `follow`: how many senders' numbers are
         followed. `counters`: whether senders that ask on the same port are told what has arrived. `link`: "xdp" takes
-        datagrams from the queues of `interface`, past the kernel's stack, by a thread a queue (docs/xdp.md). Numbers
-        and times may be text: "64k", "4MiB", "5s".
+        what the queues of `interface` have, a thread each (docs/xdp.md). Numbers and times may be text: "64k", "5s".
         Errors: UsageError (a setting, the layout, no permission, not an address of this host, already in use).
         """
         layout = layout_of(dtype, endian)
         self._idle = None if idle is None else units.seconds("idle", idle)
         self._linger = units.seconds("linger", linger, most=_LONGEST_LINGER_S)
         self._batch, self._queue = units.whole("batch", batch, 1 << 32), units.whole("queue", queue, 1 << 32)
-        self._full = full
+        self._full, self._follow = full, units.whole("follow", follow, 1 << 26)
         shared, gro, counters = _switches(shared=shared, gro=gro, counters=counters)
         _check_words(full=(full, Full), stamps=(stamps, Stamps))
-        self._follow, threads = units.whole("follow", follow, 1 << 26), units.whole("threads", threads, 1024)
-        self._link = link_of(link, interface, listen, one_each=not shared and threads == 1, gro=gro)
-        threads = threads if self._link is None else self._link.queues
         self._buffer = units.whole("buffer", buffer, _LARGEST_BUFFER, units.size)
+        inflow = self._inflow((listen, link, interface), units.whole("threads", threads, 1024), shared=shared, gro=gro)
         self._engine = bound(
             _Receiver,
             listen,
             protocol=layout.protocol,
             options=layout.engine_options(),
-            workers=threads,
-            shared=shared,
             cpus=list(capacity.cpus_of(cpus)),
-            coalesced=gro,
             stamps=stamps == "kernel",
-            buffer=self._buffer,
             queue=self._queue,
             when_full=full,
             tracked=self._follow,
             tells=counters,
-            xdp=None if self._link is None else self._link.plan,
+            **inflow,
         )
-        super().__init__(layout.protocol, threads)
+        super().__init__(layout.protocol, inflow["workers"])
         self.layout, self.dtype = layout, layout.dtype
-        self._sockets, self._heard = 1 if shared else threads, self._began
+        self._sockets, self._heard = 1 if shared else self.threads, self._began
+
+    def _inflow(self, where: tuple[str, Any, Any], threads: int, *, shared: bool, gro: bool) -> dict[str, Any]:
+        """The engine's settings of what it receives by: sockets, or queues of an interface. Errors: UsageError."""
+        listen, link, interface = where
+        alone = threads == 1 and not shared
+        self._link = found = link_of(link, interface, listen, self._buffer, one_each=alone, gro=gro)
+        workers, plan = (threads, None) if found is None else (found.queues, found.plan)
+        return {"workers": workers, "shared": shared, "coalesced": gro, "buffer": self._buffer, "xdp": plan}
 
     @property
     def idle(self) -> float | None:
@@ -250,7 +251,7 @@ class Receiver(Server):
         queue = self._queue * (self.layout.size + _BESIDE_A_RECORD)
         # The table has two places a sender, in a power of two, for each socket.
         places = 1 << (2 * self._follow - 1).bit_length()
-        frames = 0 if self._link is None else self._link.queues * self._buffer
+        frames = 0 if self._link is None else self._link.memory
         return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS + frames
 
     @property

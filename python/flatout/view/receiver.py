@@ -89,10 +89,15 @@ def totals(stats: Stats) -> list[str]:
         f"parsed {stats['parsed']:,} = handed over {stats['handed_over']:,} + dropped in the queue {queue['dropped']:,}"
         f" + still there {queue['waiting']:,} ({queue['policy']}, room for {queue['size']:,})",
         _by_sequence(stats),
-        f"dropped by the kernel at the socket: {stats['kernel_drops']:,}",
+        f"dropped by the kernel {_where(stats)}: {stats['kernel_drops']:,}",
         _delay(stats),
     ]
     return [line for line in lines if line]
+
+
+def _where(stats: Stats) -> str:
+    link = stats.get("link")
+    return f"at the queues of {link['interface']}" if link else "at the socket"
 
 
 def _reasons(malformed: dict[str, int]) -> str:

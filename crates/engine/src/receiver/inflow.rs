@@ -16,8 +16,6 @@ use crate::published::lock;
 
 /// An Ethernet header beside the MTU.
 const ETHERNET: usize = 14;
-/// Bytes of a frame in a queue's buffer.
-const FRAME: usize = 2048;
 /// Reads at most of what came to the socket before datagrams were steered past it.
 const EARLY: usize = 1024;
 
@@ -94,7 +92,7 @@ impl Steered {
 }
 
 /// All sources of a receiver.
-pub(super) struct Intake {
+pub(super) struct Inflow {
     pub(super) address: SocketAddr,
     /// The socket that answers leave by.
     pub(super) answering: Arc<ReceiveSocket>,
@@ -103,7 +101,7 @@ pub(super) struct Intake {
     pub(super) steered: Option<Steered>,
 }
 
-impl Intake {
+impl Inflow {
     /// Opens them; each waits for `wait` at most. Errors are the kernel's.
     pub(super) fn open(plan: &ReceivePlan, workers: usize, wait: Duration) -> io::Result<Self> {
         let coalesced = plan.coalesced && plan.xdp.is_none();
@@ -141,7 +139,6 @@ fn steer(
     address: SocketAddr,
 ) -> io::Result<(Vec<Source>, Steered)> {
     let longest = xdp.mtu + ETHERNET;
-    let receive = u32::try_from(plan.buffer / FRAME).unwrap_or(u32::MAX);
     let filter = SteeringFilter {
         first_port: address.port(),
         ports: 1,
@@ -156,7 +153,7 @@ fn steer(
     {
         return Err(refused(why.clone()));
     }
-    let options = XdpOptions { copy: native.is_err(), longest, receive, ..XdpOptions::default() };
+    let options = XdpOptions { copy: native.is_err(), longest, receive: xdp.frames, ..XdpOptions::default() };
     let (mut sources, mut zero_copy) = (Vec::new(), true);
     for number in 0..xdp.queues {
         let queue = XdpSocket::open(xdp.interface, number, options).map_err(refused)?;
