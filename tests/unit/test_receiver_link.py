@@ -53,7 +53,7 @@ def test_a_queue_holds_as_many_datagrams_as_a_socket(buffer: int, frames: int) -
 def test_what_is_said() -> None:
     found = link.Link("eth0", 7, 2, 1500, 64)
     assert found.notes((False, True, 2, "")) == ["xdp: eth0, native, 2 queues, zero copy"]
-    generic = found._replace(number=8).notes((True, False, 2, "XDP, native: the interface's driver has no XDP"))
+    generic = found._replace(number=8).notes((True, False, 2, "native: the interface's driver has no XDP"))
     assert generic == [
         "xdp: eth0, generic, 2 queues, the kernel copies each frame",
         "xdp: not native: the interface's driver has no XDP",

@@ -57,7 +57,7 @@ class Link(NamedTuple):
         copies = "zero copy" if zero_copy else "the kernel copies each frame"
         return [
             f"xdp: {self.interface}, {'generic' if generic else 'native'}, {count}, {copies}",
-            *([f"xdp: not native: {why.removeprefix('XDP, native: ')}"] if why else []),
+            *([f"xdp: not native: {why.removeprefix('native: ')}"] if why else []),
             *(["xdp: the interface is gone"] if gone else []),
         ]
 
