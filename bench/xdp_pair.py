@@ -88,8 +88,8 @@ def pair(*, threaded: bool = True) -> Iterator[Pair]:
             read = [*inside, "cat", f"/sys/class/net/{device}/address"]
             macs.append(subprocess.run(read, check=True, capture_output=True, text=True).stdout.strip())
         if threaded:
-            told = ["sh", "-c", f"echo 1 > /sys/class/net/{VB}/threaded"]
-            subprocess.run(["ip", "netns", "exec", serving, *told], check=True)
+            command = ["sh", "-c", f"echo 1 > /sys/class/net/{VB}/threaded"]
+            subprocess.run(["ip", "netns", "exec", serving, *command], check=True)
             os.sched_setaffinity(polling(VB), {SERVER})
         ip("-n", asking, "neigh", "replace", ADDRESS, "lladdr", macs[1], "dev", VA)
         ip("-n", serving, "neigh", "replace", CLIENT, "lladdr", macs[0], "dev", VB)

