@@ -28,8 +28,8 @@ from record import Record, ratios, spread
 from veth import inside
 from xdp_pair import ADDRESS, CLIENT, VA, VB, Pair, bare, pair
 
-RATES = [1e6, 1.5e6, 2e6, 2.5e6, 3e6, 3.5e6, 4e6]
-DNS_RATES = [150e3, 200e3, 250e3, 300e3, 400e3, 600e3, 900e3]
+RATES = [0.5e6, 1e6, 1.5e6, 2e6, 3e6]
+DNS_RATES = [200e3, 250e3, 300e3, 400e3, 600e3]
 WANTED_PER_S, LATENESS_NS = 3e6, 100_000
 # A listener in the driver needs a port of its own or the sockets' one.
 DNS_PORT = 1053
