@@ -46,6 +46,12 @@ pub fn clock_offsets() -> ClockOffsets {
     best
 }
 
+/// CLOCK_MONOTONIC, ns.
+#[must_use]
+pub fn steady_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC).unsigned_abs()
+}
+
 /// ns; 0 where the kernel has no such clock.
 fn read(clock: libc::clockid_t) -> i64 {
     let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
