@@ -6,9 +6,14 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-/* Frames that may wait, and the room for their bytes; both are also in the loader. */
+/* Frames that may wait, the room for their bytes, and runs in a batch; all are also in the loader. */
 #define FRAMES 4096
 #define BYTES (1 << 19)
+#define BATCH 128
+/* Readings of the clock in one rest: some us. */
+#define READINGS 128
+/* Nobody rests longer with softirqs held up, ns. */
+#define LONGEST_REST 100000
 #define SHORTEST 14
 /* What fits in a page beside what the kernel keeps there; the longest frame is below. */
 #define LONGEST 2048
@@ -23,9 +28,12 @@ struct frame {
 
 struct queue {
 	__u64 queued;	/* frames written so far, by the process */
-	__u64 unused[7];
+	__u64 wakes_at;	/* when the process looks again, CLOCK_MONOTONIC */
+	__u64 unused[6];
 	__u64 taken;	/* frames taken so far */
-	__u64 unused2[7];
+	__u64 runs;	/* of this call */
+	__u64 unsent;	/* frames that the driver gets at the end of this batch */
+	__u64 unused2[5];
 	struct frame frames[FRAMES];
 	__u8 bytes[BYTES + LONGEST];
 };
@@ -37,6 +45,19 @@ struct {
 	__type(key, __u32);
 	__type(value, struct queue);
 } queues SEC(".maps");
+
+/* Waits for a frame, or until the process wakes: pages given back again and again would delay those that others give
+ * back. */
+static __always_inline void rest(struct queue *queue, __u64 taken)
+{
+	for (int n = 0; n < READINGS; n++) {
+		if (*(volatile __u64 *)&queue->queued != taken)
+			return;
+		/* Wraps where that is over. */
+		if (*(volatile __u64 *)&queue->wakes_at - bpf_ktime_get_ns() > LONGEST_REST)
+			return;
+	}
+}
 
 SEC("xdp")
 int live(struct xdp_md *context)
@@ -50,6 +71,11 @@ int live(struct xdp_md *context)
 	if (!queue)
 		return XDP_DROP;
 	taken = queue->taken;
+	if (queue->runs % BATCH == 0)
+		queue->unsent = 0;
+	queue->runs += 1;
+	if (!queue->unsent)
+		rest(queue, taken);
 	queued = *(volatile __u64 *)&queue->queued;
 	if (queued == taken)
 		return XDP_DROP;
@@ -67,6 +93,7 @@ int live(struct xdp_md *context)
 		goto not_sent;
 	if (bpf_xdp_store_bytes(context, 0, queue->bytes + at, length))
 		goto not_sent;
+	queue->unsent += 1;
 	*(volatile __u64 *)&frame->left = bpf_ktime_get_ns();
 	return XDP_TX;
 not_sent:

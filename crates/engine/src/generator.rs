@@ -65,7 +65,7 @@ const SPIN_NS: u64 = 100_000;
 /// A worker that shares its CPU never spins: it yields for so long at least, and then sends all that is due.
 const SHARED_PAUSE_NS: u64 = 150_000;
 /// A worker whose requests are sent by another thread lets that run so long at least, where both may have one CPU.
-const QUEUED_PAUSE_NS: u64 = 20_000;
+const QUEUED_PAUSE_NS: u64 = 40_000;
 /// After the last request has settled, further answers (duplicates) are still awaited so long.
 const GRACE_NS: u64 = 100_000_000;
 

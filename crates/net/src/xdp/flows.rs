@@ -347,6 +347,9 @@ impl Datagrams for XdpFlows {
             _ => {}
         }
         if !wait.is_zero() {
+            if let Transmit::Live(frames) = &self.transmit {
+                frames.rests_until(steady_ns() + wait.as_nanos() as u64);
+            }
             thread::sleep(wait);
         }
         self.receive_all();

@@ -4,7 +4,7 @@
 //! call, in a thread of its own, for a call that sends a few frames only costs more than they do. That thread is always
 //! in the kernel while there is something to send; when nothing has been there for a whole call, it sleeps. On the CPU of
 //! the thread that writes the frames it has the lowest priority: it runs while that one sleeps. The program notes when
-//! each frame leaves; the driver has it at the end of a batch, a few µs later.
+//! each frame leaves; the driver has it at the end of a batch, some µs later.
 
 use std::fmt;
 use std::io;
@@ -22,18 +22,20 @@ const FRAMES: usize = 4096;
 const BYTES: u64 = 1 << 19;
 pub(super) const LONGEST: usize = 2048;
 const NOT_SENT: u64 = u64::MAX;
+const WAKES_AT: usize = 8;
 const TAKEN: usize = 64;
+const RUNS_SO_FAR: usize = 72;
 const FRAME: usize = 128;
 const FRAME_SIZE: usize = 16;
 const PAYLOAD: usize = FRAME + FRAMES * FRAME_SIZE;
 const SIZE: usize = PAYLOAD + BYTES as usize + LONGEST;
 
-/// Frames that may be on their way out: a fraction of a ms at the highest rates; more wait where they are counted.
+/// Frames that may be on their way out: a fraction of a ms at the highest rates, and what a veth's ring holds.
 const WAITING: u64 = 256;
 /// Runs of the program in one call: some ms with nothing to send.
 const RUNS: u32 = 1 << 16;
-/// Runs between two deliveries to the driver.
-const BATCH: u32 = 32;
+/// Runs between two deliveries to the driver; also in the program. Pages come back to a pool of so many, so it is large.
+const BATCH: u32 = 128;
 /// Without a frame to go by.
 const SHORT: usize = 60;
 
@@ -106,6 +108,11 @@ impl LiveFrames {
     /// Room for a frame of up to `length` bytes; the same again until [`LiveFrames::commit`]. `None`: too many wait.
     #[inline]
     pub fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
+        if self.told == self.written {
+            // The same memory again, while the CPU's caches have it.
+            self.used = self.used.next_multiple_of(BYTES);
+            self.freed = self.used;
+        }
         let full = self.written - self.told >= WAITING || self.used + room(length) - self.freed > BYTES;
         if full || length > LONGEST {
             return None;
@@ -125,6 +132,11 @@ impl LiveFrames {
         store_half(&self.queue, at + 12, length as u32);
         self.used += room(length);
         self.written += 1;
+    }
+
+    /// The calling thread will look again at that time (CLOCK_MONOTONIC, ns), and until then writes nothing.
+    pub fn rests_until(&self, at: u64) {
+        store(&self.queue, WAKES_AT, at);
     }
 
     /// Hands over what was committed. Errors: the kernel sends no more (errno).
@@ -196,6 +208,7 @@ impl Runner {
                 self.sleep();
                 continue;
             }
+            store(&self.queue, RUNS_SO_FAR, 0);
             match self.program.run(self.interface, self.next_length(), RUNS, BATCH) {
                 Ok(()) | Err(libc::EINTR | libc::EAGAIN) => {}
                 Err(errno) => {
