@@ -3,6 +3,7 @@
 //! The objects are built in advance (`make bpf`) and are part of this binary. A further program is one more C source
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
+mod attachment;
 mod btf;
 mod drain;
 mod driver;
@@ -21,8 +22,8 @@ use aya::{BtfError, Ebpf, EbpfLoader, Pod};
 pub use btf::BTF_OF_KERNEL;
 use btf::KernelTypes;
 pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
-pub(crate) use live::LiveProgram;
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
+pub(crate) use live::LiveProgram;
 pub use obstacle::{BpfError, Obstacle};
 pub use steering::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};

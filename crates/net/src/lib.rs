@@ -68,7 +68,8 @@ pub use thread::{
 pub use tx_stamp::{TxStamp, TxStampReader};
 pub use udp::{Flow, FlowOptions, Flows, Listen, Poller, Server, ServerOptions, check_address_free};
 pub use xdp::{
-    FrameFault, LiveFrames, UdpFrame, XdpFlowOptions, XdpFlows, XdpOptions, XdpSocket, XdpStatistics, XdpStatisticsReader,
+    FrameFault, LiveFrames, UdpFrame, XdpFlowOptions, XdpFlows, XdpOptions, XdpSocket, XdpStatistics,
+    XdpStatisticsReader,
 };
 
 #[cfg(test)]

@@ -252,11 +252,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for OneWaySender<P, L, C> {
 
     fn idle(&mut self) {
         let (now, next_tick) = (self.clock.now(), self.tracker.next_tick);
-        let idle_time = if L::QUEUED {
-            Some(self.schedule.pause(now, next_tick))
-        } else {
-            self.schedule.idle_time(now, next_tick)
-        };
+        let idle_time =
+            if L::QUEUED { Some(self.schedule.pause(now, next_tick)) } else { self.schedule.idle_time(now, next_tick) };
         if let Some(idle_time) = idle_time {
             let ready = match self.link.poll(idle_time) {
                 Ok(ready) => ready,

@@ -47,7 +47,8 @@ impl LiveProgram {
         let frame = vec![0; length];
         let length = length as u32;
         // xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context: Vec<u8> = [0, length, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
+        let context: Vec<u8> =
+            [0, length, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
         let mut options = TestRunOptions::default();
         (options.data_in, options.ctx_in, options.repeat) = (Some(frame.as_slice()), Some(context.as_slice()), times);
         options.attrs = TestRunAttrs::new().xdp_live_frames(batch);

@@ -135,7 +135,10 @@ impl XdpFlows {
         let templates: Option<Vec<_>> =
             (0..options.flows).map(|flow| options.ends(flow).as_ref().map(FrameTemplate::new)).collect();
         let templates = templates.ok_or_else(|| {
-            BpfError::new(Obstacle::Failed, "flows need ports below 65536, and sources and targets of one address family")
+            BpfError::new(
+                Obstacle::Failed,
+                "flows need ports below 65536, and sources and targets of one address family",
+            )
         })?;
         let longest = options.mtu + ETHERNET;
         let ways = XdpOptions { copy: options.generic, longest, receive: RECEIVED, transmit: SENT };
@@ -155,7 +158,10 @@ impl XdpFlows {
         let transmit = if options.live {
             Transmit::Live(LiveFrames::open(options.interface)?)
         } else {
-            Transmit::Socket(SocketTransmit { times: VecDeque::with_capacity(SENT as usize), ..SocketTransmit::default() })
+            Transmit::Socket(SocketTransmit {
+                times: VecDeque::with_capacity(SENT as usize),
+                ..SocketTransmit::default()
+            })
         };
         Ok(Self {
             _steering: steering,

@@ -131,8 +131,8 @@ mod tests {
         // The checksums were computed by another implementation.
         let payload: Vec<u8> = (0..20).collect();
         let wanted = [
-            2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 48, 0, 0, 0x40, 0, 64, 17, 0xb6, 0xb9, 192,
-            0, 2, 1, 192, 0, 2, 2, 0x9c, 0x40, 0, 123, 0, 28, 0x84, 0x92,
+            2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 48, 0, 0, 0x40, 0, 64, 17, 0xb6, 0xb9, 192, 0, 2, 1,
+            192, 0, 2, 2, 0x9c, 0x40, 0, 123, 0, 28, 0x84, 0x92,
         ];
         assert_eq!(frame(&ends("192.0.2.1:40000", "192.0.2.2:123"), &payload), [&wanted[..], &payload].concat());
     }
