@@ -30,7 +30,7 @@ from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
 from flatout.result.histogram import distribution, share_later_than, signed_distribution
-from flatout.result.machine import Contention, Memory, Placement
+from flatout.result.machine import Contention, Memory, Placement, XdpLink
 from flatout.result.model import Connections, Latency, LoadResult, Outcomes, Rates, RunVerdict
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner import ledger
@@ -228,6 +228,7 @@ def _result(
         tallies=running.tallies(),
         connections=connections,
         carrier=running.backend if scenario.streams else "",
+        link=_link(plan, running),
         memory=_memory(scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": competing.stolen_s()},
         own_drops=counts["own_drops"],
@@ -280,6 +281,10 @@ def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:
         return None
     known = {name: number for name, number in running.connections().items() if name in Connections.__struct_fields__}
     return Connections(**known)
+
+
+def _link(plan: Plan, running: LoadRun) -> XdpLink | None:
+    return None if plan.link is None else msgspec.structs.replace(plan.link, carrier=running.backend)
 
 
 def _counted_s(scenario: Scenario, monitor: RunMonitor) -> float:
