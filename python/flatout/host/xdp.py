@@ -214,6 +214,11 @@ def look(index: int, netlink: Netlink, sys_net: Path = SYS_NET) -> XdpInterface:
     )
 
 
+def named(name: str) -> XdpInterface:
+    """An interface of this network namespace. Errors: OSError without one, UsageError as `look`."""
+    return look(socket.if_nametoindex(name), Netlink())
+
+
 def _queues(directory: Path) -> int:
     """The receive queues in use; 0: not told here."""
     return len(list((directory / "queues").glob("rx-*")))
