@@ -30,8 +30,9 @@ from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
 from flatout.result.histogram import distribution, share_later_than, signed_distribution
-from flatout.result.machine import Contention, Memory, Placement
+from flatout.result.machine import Contention, Memory, Placement, XdpLink
 from flatout.result.model import Connections, Latency, LoadResult, Outcomes, Rates, RunVerdict
+from flatout.result.own_drops import text as own_drops_text
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals
@@ -204,6 +205,7 @@ def _result(
         starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
         **{word: running.unsent_because().get(word, 0) for word in ("no_connection", "send_failed", "no_slot")},
+        by_driver=plan.link is not None,
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
     why, gone = _ended(word, why, competing.placement)
@@ -228,6 +230,7 @@ def _result(
         tallies=running.tallies(),
         connections=connections,
         carrier=running.backend if scenario.streams else "",
+        link=_link(plan, running),
         memory=_memory(scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": competing.stolen_s()},
         own_drops=counts["own_drops"],
@@ -257,7 +260,7 @@ def _on_this_host(plan: Plan, running: LoadRun, contention: Contention) -> list[
     return [
         *([throttled] if throttled else []),
         *_fallbacks(plan, running),
-        *([f"{own_drops:,} of the lost answers reached this host but were not read in time"] if own_drops else []),
+        *([own_drops_text(own_drops, by_driver=plan.link is not None)] if own_drops else []),
         *([f"this host dropped {backlog:,} packets before they reached a socket (backlog)"] if backlog else []),
     ]
 
@@ -270,6 +273,8 @@ def _starved(loss: float, sent: int, contention: Contention, placement: Placemen
 
 def _fallbacks(plan: Plan, running: LoadRun) -> list[str]:
     """What replaced system calls that this host refuses."""
+    if plan.link is not None:
+        return []
     if plan.scenario.streams:
         return fallbacks.notes("epoll_pwait2") if running.backend == "epoll" else []
     return fallbacks.notes("epoll_pwait2", "sendmmsg", *([] if plan.one_way else ["recvmmsg"]))
@@ -280,6 +285,10 @@ def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:
         return None
     known = {name: number for name, number in running.connections().items() if name in Connections.__struct_fields__}
     return Connections(**known)
+
+
+def _link(plan: Plan, running: LoadRun) -> XdpLink | None:
+    return None if plan.link is None else msgspec.structs.replace(plan.link, carrier=running.backend)
 
 
 def _counted_s(scenario: Scenario, monitor: RunMonitor) -> float:
