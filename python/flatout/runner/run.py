@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from flatout._engine import LoadRun, kernel, raise_descriptor_limit
+from flatout._engine import BpfError, LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import (
     ArgumentError,
     FlatoutError,
@@ -159,8 +159,17 @@ def _start(plan: Plan) -> LoadRun:
     except PermissionError as error:
         remedy = " (--busy-poll needs CAP_NET_ADMIN)" if plan.scenario.busy_poll_us else ""
         raise UsageError(f"not permitted: {error.strerror or error}{remedy}") from error
+    except BpfError as error:
+        raise _driver_error(error, plan) from error
     except OSError as error:
         raise _start_error(error, plan) from error
+
+
+def _driver_error(error: BpfError, plan: Plan) -> FlatoutError:
+    """What hinders frames by the driver: rights and kernel are the user's to choose, the rest is this host's."""
+    obstacle, text = error.args
+    where = f"--link xdp on {plan.link.interface if plan.link else 'this host'}: {text}"
+    return GeneratorError(where) if obstacle == "failed" else UsageError(where)
 
 
 # What the kernel says of a log that cannot be written.
