@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from provoking import with_own_addresses as own_addresses
 
 import flatout
 from conftest import Cli, Net
+from flatout.host.drops import DropReader
 from flatout.result import files
 
 pytestmark = pytest.mark.root
@@ -19,6 +21,15 @@ Peer = Callable[[str], str]
 BY_DRIVER = ("--link", "xdp")
 # By name, for `setpriv --bounding-set`; CAP_SYS_ADMIN has CAP_BPF in it.
 WITHOUT_BPF = ("setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bpf_is_permitted() -> None:
+    reader = DropReader([(ip_address("192.0.2.1"), PORT)], stream=False)
+    blind = reader.blind
+    reader.stop()
+    if blind:
+        pytest.skip(blind)
 
 
 @pytest.fixture
