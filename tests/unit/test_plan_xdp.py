@@ -61,7 +61,14 @@ def interface(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def resolve(scenario: Scenario, *targets: Endpoint, **kernel: Any) -> tuple[xdp.XdpPlan, XdpLink, list[str]]:
-    return xdp.resolve(scenario, targets or (TARGET,), (), Kernel(**kernel))
+    plan, link, notes = xdp.resolve(scenario, targets or (TARGET,), (), Kernel(**kernel))
+    assert plan is not None
+    assert link is not None
+    return plan, link, notes
+
+
+def test_over_sockets_there_is_nothing_to_choose() -> None:
+    assert xdp.resolve(asked(link="socket"), (TARGET,), ()) == (None, None, [])
 
 
 def test_what_the_engine_is_given_and_what_is_told() -> None:

@@ -203,10 +203,7 @@ def _result(
     contention = competing.end(running)
     failed_call = running.gave_up or monitor.stats_query.failed
     word, why = verdict(
-        account.outcomes,
-        late,
-        counts["own_drops"],
-        exchange,
+        *(account.outcomes, late, counts["own_drops"], exchange),
         lost=monitor.lost or monitor.stats_query.lost or account.lost or unconnected(connections, asked),
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
