@@ -172,6 +172,8 @@ def _driver_error(error: BpfError, plan: Plan) -> FlatoutError:
     return GeneratorError(where) if obstacle == "failed" else UsageError(where)
 
 
+# Reasons not to send that a verdict looks at.
+_UNSENT = ("blocked", "no_connection", "send_failed", "no_slot")
 # What the kernel says of a log that cannot be written.
 _NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -203,14 +205,16 @@ def _result(
     contention = competing.end(running)
     failed_call = running.gave_up or monitor.stats_query.failed
     word, why = verdict(
-        *(account.outcomes, late, counts["own_drops"], exchange),
+        account.outcomes,
+        late,
+        counts["own_drops"],
+        exchange,
         lost=monitor.lost or monitor.stats_query.lost or account.lost or unconnected(connections, asked),
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
-        blocked=running.unsent_because().get("blocked", 0),
         starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
-        **{word: running.unsent_because().get(word, 0) for word in ("no_connection", "send_failed", "no_slot")},
+        **{word: running.unsent_because().get(word, 0) for word in _UNSENT},
         by_driver=plan.link is not None,
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
