@@ -74,6 +74,15 @@ pub fn shorten_timeslice() {
     set_slice(nice);
 }
 
+/// From now on the calling thread runs only while no other thread wants its CPU (SCHED_IDLE); returns whether that was
+/// granted.
+pub(crate) fn set_idle_priority() -> bool {
+    // SAFETY: sched_param is plain old data; all zeroes is the only value that this policy takes.
+    let none: libc::sched_param = unsafe { zeroed() };
+    // SAFETY: the kernel reads one sched_param.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) == 0 }
+}
+
 /// The scheduler's parameters of an ordinary thread, first version (sched_setattr(2)).
 #[repr(C)]
 #[derive(Default)]
