@@ -211,9 +211,9 @@ class Devices:
 
 
 def host(root: Path, programs: Programs | None = None, devices: Devices | None = None) -> System:
-    """The host of a tree. What drivers can do for programs is not told: a test that asks for it sets `xdp`."""
-    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}), dict, _not_told)
+    """The host of a tree. What drivers can do for programs is not reported: a test that asks for it sets `xdp`."""
+    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}), dict, _not_reported)
 
 
-def _not_told(_: str) -> XdpInterface:
+def _not_reported(_: str) -> XdpInterface:
     raise OSError(errno.EOPNOTSUPP, "Operation not supported")

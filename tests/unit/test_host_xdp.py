@@ -49,7 +49,7 @@ class Kernel(xdp.Netlink):
     """Answers that were recorded. `hardware`: of the neighbour, each time that it is asked for; the last one stays."""
 
     def __init__(
-        self, message: Message, features: int | None = 3, hardware: tuple[bytes | None, ...] = (None,)
+        self, message: Message, features: int | None = 0x23, hardware: tuple[bytes | None, ...] = (None,)
     ) -> None:
         self.message, self.bits, self.hardware, self.asked = message, features, list(hardware), 0
 
@@ -83,7 +83,7 @@ class Clock:
         self.now += seconds
 
 
-def looked(tmp_path: Path, message: Message, features: int | None = 3) -> xdp.XdpInterface:
+def looked(tmp_path: Path, message: Message, features: int | None = 0x23) -> xdp.XdpInterface:
     return xdp.look(7, Kernel(message, features), tmp_path)
 
 
@@ -194,10 +194,10 @@ def checked(tmp_path: Path, message: Message, features: int | None, devices: hos
     ("message", "features", "state", "said"),
     [
         (link(), 0x67, "ok", "answers of serve --xdp native need a program at the other end"),
-        (link(), 0x3, "advice", "ethtool -K DEVICE gro on"),
+        (link(), 0x23, "advice", "ethtool -K DEVICE gro on"),
         (link(program=12), 0x67, "advice", "its program (number 12) is left alone"),
         (link(kind="", mtu=9000), 0x7, "advice", "its MTU of 9,000 may be too large"),
-        (link(kind=""), 0xF, "ok", ""),
+        (link(kind=""), 0x2B, "ok", ""),
         (link(kind=""), 0, "absent", "its driver runs no programs"),
         (link(kind=""), None, "absent", "before Linux 6.3"),
         (link("br0", "bridge"), 0, "absent", "br0 is a bridge"),
@@ -220,7 +220,7 @@ def test_a_check_says_what_stands_in_the_way(
 def test_virtio_needs_spare_queues(tmp_path: Path, combined: tuple[int, int], said: str) -> None:
     devices = hosts.Devices({"eth0": "virtio_net"})
     devices.channels("eth0", (0, 0), (0, 0), combined)
-    setting = checked(tmp_path, link(kind=""), 0xF, devices)
+    setting = checked(tmp_path, link(kind=""), 0x2B, devices)
     assert setting.state == ("advice" if said else "ok")
     assert said in setting.blocked
 

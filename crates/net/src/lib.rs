@@ -71,6 +71,7 @@ pub use xdp::{
     FrameFault, LiveFrames, UdpFrame, XdpFlowOptions, XdpFlows, XdpOptions, XdpSocket, XdpStatistics,
     XdpStatisticsReader,
 };
+pub use xdp::{QueueLosses, QueueOptions, QueueReceiver};
 
 #[cfg(test)]
 mod tests;

@@ -168,8 +168,8 @@ def _features(index: int) -> Features | None:
         # NETDEV_CMD_DEV_GET.
         question["cmd"], question["version"] = 1, 1
         question["attrs"] = [("NETDEV_A_DEV_IFINDEX", index)]
-        told = list(kernel.nlm_request(question, msg_type=kernel.prid, msg_flags=NLM_F_REQUEST))
-    return features_of(told[0].get_attr("NETDEV_A_DEV_XDP_FEATURES")) if told else None
+        reported = list(kernel.nlm_request(question, msg_type=kernel.prid, msg_flags=NLM_F_REQUEST))
+    return features_of(reported[0].get_attr("NETDEV_A_DEV_XDP_FEATURES")) if reported else None
 
 
 def features_of(bits: int | None) -> Features | None:
@@ -220,7 +220,7 @@ def named(name: str) -> XdpInterface:
 
 
 def _queues(directory: Path) -> int:
-    """The receive queues in use; 0: not told here."""
+    """The receive queues in use; 0: not known here."""
     return len(list((directory / "queues").glob("rx-*")))
 
 

@@ -95,10 +95,7 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
     scenario, sources, notes = _sources(scenario, endpoint, room)
     targets.check_sources(sources, (endpoint, *beside))
     tight = _check_room(scenario, sources, endpoint, room)
-    by_driver = scenario.link == "xdp"
-    shared = not (scenario.streams or by_driver) and capacity.shares_sockets(
-        streams.connections(scenario), len(sources), room
-    )
+    shared = _shares_sockets(scenario, len(sources), room)
     tight += _check_shared(scenario, exchange, [source.address for source in sources], beside) if shared else []
     placement, target = place(
         *(endpoint.address, endpoint.port),
@@ -109,12 +106,9 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         share=as_trial is not None and as_trial.share_cpus,
         careful=as_trial is not None,
     )
-    xdp_plan, link, chosen = xdp.resolve(scenario, [endpoint, *beside], sources) if by_driver else (None, None, [])
+    xdp_plan, link, chosen = xdp.resolve(scenario, [endpoint, *beside], sources)
     engine = _load_plan(
-        scenario,
-        exchange,
-        [endpoint, *beside],
-        sources,
+        *(scenario, exchange, [endpoint, *beside], sources),
         xdp_plan=xdp_plan,
         placement=placement,
         as_trial=as_trial,
@@ -138,6 +132,13 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         layout=exchange.receiver_layout,
         link=link,
     )
+
+
+def _shares_sockets(scenario: Scenario, sources: int, room: capacity.Room) -> bool:
+    """Whether flows share sockets, which neither connections nor frames by a driver do."""
+    if scenario.streams or scenario.link == "xdp":
+        return False
+    return capacity.shares_sockets(streams.connections(scenario), sources, room)
 
 
 def _shared_cpus(scenario: Scenario, exchange: Exchange) -> list[str]:

@@ -59,8 +59,13 @@ def check(scenario: Scenario) -> None:
 
 def resolve(
     scenario: Scenario, targets: Sequence[Endpoint], sources: Sequence[Endpoint], netlink: host.Netlink | None = None
-) -> tuple[XdpPlan, XdpLink, list[str]]:
-    """The plan, what the result says of it, and notes. Errors: UsageError, TargetError where no next hop is found."""
+) -> tuple[XdpPlan | None, XdpLink | None, list[str]]:
+    """The plan, what the result says of it, and notes; none of them over sockets.
+
+    Errors: UsageError, TargetError where no next hop is found.
+    """
+    if scenario.link == "socket":
+        return None, None, []
     netlink = netlink or host.Netlink()
     hops = [_hop(target, scenario, netlink) for target in targets]
     if len({hop.interface for hop in hops}) > 1:

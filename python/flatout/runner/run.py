@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from flatout._engine import LoadRun, kernel, raise_descriptor_limit
+from flatout._engine import BpfError, LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import (
     ArgumentError,
     FlatoutError,
@@ -159,10 +159,21 @@ def _start(plan: Plan) -> LoadRun:
     except PermissionError as error:
         remedy = " (--busy-poll needs CAP_NET_ADMIN)" if plan.scenario.busy_poll_us else ""
         raise UsageError(f"not permitted: {error.strerror or error}{remedy}") from error
+    except BpfError as error:
+        raise _driver_error(error, plan) from error
     except OSError as error:
         raise _start_error(error, plan) from error
 
 
+def _driver_error(error: BpfError, plan: Plan) -> FlatoutError:
+    """What hinders frames by the driver: rights and kernel are the user's to choose, the rest is this host's."""
+    obstacle, text = error.args
+    where = f"--link xdp on {plan.link.interface if plan.link else 'this host'}: {text}"
+    return GeneratorError(where) if obstacle == "failed" else UsageError(where)
+
+
+# Reasons not to send that a verdict looks at.
+_UNSENT = ("blocked", "no_connection", "send_failed", "no_slot")
 # What the kernel says of a log that cannot be written.
 _NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -201,10 +212,9 @@ def _result(
         lost=monitor.lost or monitor.stats_query.lost or account.lost or unconnected(connections, asked),
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
-        blocked=running.unsent_because().get("blocked", 0),
         starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
-        **{word: running.unsent_because().get(word, 0) for word in ("no_connection", "send_failed", "no_slot")},
+        **{word: running.unsent_because().get(word, 0) for word in _UNSENT},
         by_driver=plan.link is not None,
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )

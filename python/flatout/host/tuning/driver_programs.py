@@ -47,7 +47,7 @@ def _of(name: str, device: Device, machine: Machine, system: System) -> Support:
         return Support(key, None, None, "absent", "the Python package pyroute2 is not installed")
     now = _now(found)
     if found.features is None:
-        return Support(key, now, now, "absent", "what its driver can do is not told before Linux 6.3: try it")
+        return Support(key, now, now, "absent", "what its driver can do is not reported before Linux 6.3: try it")
     if not found.features.native:
         return Support(key, now, now, "absent", "its driver runs no programs; the kernel does behind it, more slowly")
     left = _left_to_people(found, device, machine)
