@@ -12,6 +12,7 @@
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "admission.h"
 
 #define HEADER 48
 #define ORIGIN 24
@@ -249,6 +250,35 @@ static __always_inline void answer(struct request *request, const struct state *
 	store64(ntp + TRANSMIT, bpf_cpu_to_be64(transmit));
 }
 
+/* Turns the answer into a kiss-o'-death that asks for fewer requests: the rules are those of `kiss` (responder.rs). */
+static __always_inline void kiss(__u8 *ntp)
+{
+	__u64 origin = load64(ntp + ORIGIN);
+
+	ntp[0] |= 0xc0;
+	ntp[1] = 0;
+	__builtin_memset(ntp + 4, 0, 20);
+	__builtin_memcpy(ntp + 12, "RATE", 4);
+	store64(ntp + RECEIVE, origin);
+	store64(ntp + TRANSMIT, origin);
+}
+
+/* Turns the request into what its client gets, if it gets something here; else what becomes of it. */
+static __always_inline int decide(struct request *request, const struct state *state, const struct place *from,
+				  __u64 unix_ns)
+{
+	int verdict = admit(from->address, unix_ns - state->unix_offset);
+
+	if (verdict == REFUSED)
+		return XDP_DROP;
+	if (verdict == UNDECIDED)
+		return pass(NO_STATE);
+	answer(request, state, unix_ns);
+	if (verdict == KISSED)
+		kiss(request->ntp);
+	return XDP_TX;
+}
+
 static __always_inline __u64 udp_sum(const struct request *request)
 {
 	__u64 sum = add(request->addresses, request->udp, sizeof(struct udphdr));
@@ -359,7 +389,7 @@ static __always_inline int v4(struct ethhdr *ethernet, struct iphdr *ip, void *e
 	__be32 client;
 	__u64 unix_ns;
 	__u32 why;
-	int checksum;
+	int checksum, done;
 
 	if ((void *)ip + V4_LENGTH > end)
 		return XDP_PASS;
@@ -386,7 +416,9 @@ static __always_inline int v4(struct ethhdr *ethernet, struct iphdr *ip, void *e
 	checksum = folded(add(0, ip, sizeof(*ip))) == 0xffff ? checked(&request, 1) : WRONG;
 	if (checksum == WRONG)
 		return pass(CHECKSUM);
-	answer(&request, &state, unix_ns);
+	done = decide(&request, &state, &from, unix_ns);
+	if (done != XDP_TX)
+		return done;
 	seal(&request, checksum);
 	client = ip->saddr;
 	ip->saddr = ip->daddr;
@@ -400,6 +432,7 @@ static __always_inline int v4(struct ethhdr *ethernet, struct iphdr *ip, void *e
 	return_frame(ethernet);
 	count(ANSWERED, 1);
 	count(SENT_BYTES, V4_LENGTH);
+	spend(V4_LENGTH);
 	return XDP_TX;
 }
 
@@ -411,7 +444,7 @@ static __always_inline int v6(struct ethhdr *ethernet, struct ipv6hdr *ip, void 
 	struct state state;
 	__u64 unix_ns;
 	__u32 why;
-	int checksum;
+	int checksum, done;
 
 	if ((void *)ip + V6_LENGTH > end)
 		return XDP_PASS;
@@ -436,7 +469,9 @@ static __always_inline int v6(struct ethhdr *ethernet, struct ipv6hdr *ip, void 
 	checksum = checked(&request, 0);
 	if (checksum == WRONG)
 		return pass(CHECKSUM);
-	answer(&request, &state, unix_ns);
+	done = decide(&request, &state, &from, unix_ns);
+	if (done != XDP_TX)
+		return done;
 	seal(&request, checksum);
 	__builtin_memcpy(&client, &ip->saddr, sizeof(client));
 	__builtin_memcpy(&ip->saddr, &ip->daddr, sizeof(client));
@@ -446,6 +481,7 @@ static __always_inline int v6(struct ethhdr *ethernet, struct ipv6hdr *ip, void 
 	return_frame(ethernet);
 	count(ANSWERED, 1);
 	count(SENT_BYTES, V6_LENGTH);
+	spend(V6_LENGTH);
 	return XDP_TX;
 }
 

@@ -34,10 +34,10 @@ use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
 use admission::{Admission, Admissions, Refused, Spread};
-pub use admission::{Class, ClientRow};
+pub use admission::{Class, ClientRow, Refusals};
 use bind::WorkerSocket;
 pub use driver::Counted;
-use driver::{Driver, Sockets};
+use driver::{Driver, Limits, Sockets};
 use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
@@ -234,7 +234,8 @@ impl Serving {
             dual_stack: plan.inherited.is_empty(),
         };
         let live = LiveReader::new(Arc::clone(&self.live));
-        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets)?;
+        let limits = Limits { admissions: Arc::clone(&self.admissions), clients: plan.admission.clients };
+        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits)?;
         self.driver = driver;
         let Some(keeper) = keeper else { return Ok(()) };
         let stop = Arc::clone(&self.stop);
@@ -252,6 +253,12 @@ impl Serving {
     #[must_use]
     pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
         self.driver.counters()
+    }
+
+    /// What its rules counted; `None`: it has none. Errors: the kernel does not let them be read.
+    #[must_use]
+    pub fn driver_refusals(&self) -> Option<Result<Refusals, BpfError>> {
+        self.driver.refusals()
     }
 
     /// Starts the workers that answer datagrams, and the thread that looks after them.
@@ -361,6 +368,7 @@ impl Serving {
         self.admissions.set(plan);
         // The kernel took the same program with other numbers before.
         let _ = self.spread.set(plan);
+        self.driver.set_admission(&self.admissions);
     }
 
     /// The bandwidth for answers over datagrams from now on, bytes per s; `None`: no limit.
@@ -374,10 +382,17 @@ impl Serving {
         self.admissions.ask_for_clients()
     }
 
-    /// The answer to such a question, once all workers have given it.
+    /// The answer to such a question, once all workers have given it; with the clients of the driver's program.
     #[must_use]
     pub fn clients(&self, question: u64) -> Option<Vec<ClientRow>> {
-        self.admissions.clients(question)
+        let mut rows = self.admissions.clients(question)?;
+        for row in self.driver.clients() {
+            match rows.iter_mut().find(|known| known.address == row.address) {
+                Some(known) => known.add(&row),
+                None => rows.push(row),
+            }
+        }
+        Some(rows)
     }
 
     /// Where it listens, the ports resolved; at least one.

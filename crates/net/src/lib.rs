@@ -43,6 +43,9 @@ pub use bpf::{
 };
 pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
 pub use bpf::{SteeringCounters, SteeringFilter, XdpSteering};
+pub use bpf::{
+    DriverBudget, DriverClient, DriverLists, DriverPolicy, DriverRoom, DriverRules, DriverSpending, POLICY_COUNTERS,
+};
 pub use call::CallError;
 pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets};
 pub use datagrams::{Datagrams, Refused, SendResult};

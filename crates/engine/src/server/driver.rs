@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flatout_net::{
-    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder, Place,
-    Vlan, clock_offsets, devices, vlans,
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder,
+    DriverSpending, Place, Vlan, clock_offsets, devices, vlans,
 };
 use flatout_wire::{DriverState, LiveState, Protocol, Responder};
 
+use super::admission::{Admissions, ClientRow, InDriver, Refusals, settle};
 use super::live::{LiveReader, read_clocks};
 use crate::plan::DriverPlan;
 use crate::published::lock;
@@ -47,13 +48,31 @@ pub(super) struct Driver {
     refused: String,
     /// Why it does not answer now.
     why: Arc<Mutex<String>>,
+    limits: Option<InDriver>,
+    /// Why it has not the rules that hold now.
+    unruled: Mutex<String>,
 }
 
 impl Driver {
     pub(super) fn describe(&self) -> (&'static str, String) {
-        let why = lock(&self.why);
-        let both: Vec<_> = [self.refused.as_str(), why.as_str()].into_iter().filter(|why| !why.is_empty()).collect();
-        (self.mode, both.join("; "))
+        let whys = [self.refused.clone(), lock(&self.why).clone(), lock(&self.unruled).clone()];
+        (self.mode, whys.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Tells the program the rules that hold now.
+    pub(super) fn set_admission(&self, admissions: &Admissions) {
+        let told = self.limits.as_ref().map_or(Ok(()), |limits| limits.replace(admissions));
+        *lock(&self.unruled) = told.err().map(|error| format!("XDP: {error}")).unwrap_or_default();
+    }
+
+    /// What the program's rules counted; `None`: it has none.
+    pub(super) fn refusals(&self) -> Option<Result<Refusals, BpfError>> {
+        self.limits.as_ref().map(InDriver::refusals)
+    }
+
+    /// Its clients that asked most.
+    pub(super) fn clients(&self) -> Vec<ClientRow> {
+        self.limits.as_ref().map(InDriver::clients).unwrap_or_default()
     }
 
     pub(super) fn counters(&self) -> Option<Result<Counted, BpfError>> {
@@ -70,14 +89,16 @@ pub(super) fn start<P: Protocol>(
     responder: P::Responder,
     live: LiveReader,
     sockets: &Sockets,
+    limits: &Limits,
 ) -> io::Result<(Driver, Option<LeaseThread<P>>)> {
     let mut driver = Driver::default();
     let mut refusals = Vec::new();
     for generic in &plan.generic {
-        match LeaseThread::<P>::begin(plan.interface, *generic, (responder.clone(), live.clone()), sockets) {
-            Ok((mut keeper, counters)) => {
+        match LeaseThread::<P>::begin((plan.interface, *generic), (responder.clone(), live.clone()), sockets, limits) {
+            Ok((mut keeper, counters, in_driver)) => {
                 driver.mode = if *generic { "generic" } else { "native" };
                 driver.counters = Some(counters);
+                driver.limits = in_driver;
                 keeper.why = Arc::clone(&driver.why);
                 driver.refused = refusals.join("; ");
                 return Ok((driver, Some(keeper)));
@@ -100,6 +121,14 @@ pub(super) struct Sockets {
     pub(super) dual_stack: bool,
 }
 
+/// The rules that both paths have.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) admissions: Arc<Admissions>,
+    /// Known at once; 0: the server began without limits.
+    pub(super) clients: usize,
+}
+
 /// What the keeping thread has.
 pub(super) struct LeaseThread<P: Protocol> {
     program: DriverResponder,
@@ -112,26 +141,42 @@ pub(super) struct LeaseThread<P: Protocol> {
     /// Why it must not answer.
     trouble: Option<String>,
     why: Arc<Mutex<String>>,
+    spending: Option<DriverSpending>,
+    admissions: Arc<Admissions>,
 }
 
 impl<P: Protocol> LeaseThread<P> {
     /// Loads the program, tells it where to answer, and attaches it; it passes everything up until it is told a state.
     fn begin(
-        interface: u32,
-        generic: bool,
+        (interface, generic): (u32, bool),
         (responder, live): (P::Responder, LiveReader),
         sockets: &Sockets,
-    ) -> io::Result<(Self, DriverCounters)> {
+        limits: &Limits,
+    ) -> io::Result<(Self, DriverCounters, Option<InDriver>)> {
         let mut ports: Vec<_> = sockets.addresses.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
-        let (program, counters) =
-            DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic).map_err(io::Error::other)?;
-        let (watch, sockets, why) = (ClockWatch::new()?, sockets.clone(), Arc::default());
-        let mut made = Self { program, responder, live, watch, interface, sockets, device: [0; 6], trouble: None, why };
+        let room = limits.admissions.room(limits.clients);
+        let (mut program, counters) =
+            DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic, room).map_err(io::Error::other)?;
+        let ruled = InDriver::begin(&mut program, &limits.admissions).map_err(io::Error::other)?;
+        let (in_driver, spending) = ruled.unzip();
+        let mut made = Self {
+            program,
+            responder,
+            live,
+            watch: ClockWatch::new()?,
+            interface,
+            sockets: sockets.clone(),
+            device: [0; 6],
+            trouble: None,
+            why: Arc::default(),
+            spending,
+            admissions: Arc::clone(&limits.admissions),
+        };
         made.look()?;
         made.program.attach(interface, generic).map_err(io::Error::other)?;
-        Ok((made, counters))
+        Ok((made, counters, in_driver))
     }
 
     /// Keeps the program up to date until `stop`, then takes it from the interface.
@@ -157,6 +202,9 @@ impl<P: Protocol> LeaseThread<P> {
 
     /// Tells the program what to answer until the end of the next lease, if that is known.
     fn tell(&mut self) -> Result<(), BpfError> {
+        if let Some(spending) = &mut self.spending {
+            settle(spending, &self.admissions)?;
+        }
         let (steady, unix) = read_clocks(TOOK_NS, 3);
         let clocks = clock_offsets();
         let live = self.live.read(steady, unix);

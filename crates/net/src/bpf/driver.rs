@@ -12,7 +12,7 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
 
 use super::obstacle::{errno, is_network_admin};
-use super::{BpfError, Loaded, Obstacle, total};
+use super::{BpfError, DriverPolicy, DriverRoom, DriverSpending, Loaded, Obstacle, total};
 
 /// Bytes of a state and of a place.
 const STATE: usize = 88;
@@ -105,14 +105,21 @@ pub struct DriverResponder {
     /// The places as they are told.
     told: BTreeMap<Place, bool>,
     version: u64,
+    limits: Option<(DriverPolicy, DriverSpending)>,
 }
 
 impl DriverResponder {
-    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver.
+    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver. With
+    /// `room` it has rules, and answers nothing before it is told them and a bandwidth.
     ///
     /// # Errors
     /// [`BpfError`] says what forbids it.
-    pub fn load(object: &[u8], ports: &[u16], generic: bool) -> Result<(Self, DriverCounters), BpfError> {
+    pub fn load(
+        object: &[u8],
+        ports: &[u16],
+        generic: bool,
+        room: Option<DriverRoom>,
+    ) -> Result<(Self, DriverCounters), BpfError> {
         if ports.len() > PORTS {
             return Err(BpfError::new(Obstacle::Unsupported, format!("answers at most {PORTS} ports in the driver")));
         }
@@ -120,14 +127,27 @@ impl DriverResponder {
         for (slot, port) in listened.chunks_exact_mut(2).zip(ports) {
             slot.copy_from_slice(&port.to_be_bytes());
         }
-        let globals: [(&str, &[u8]); 2] = [("ports", &listened), ("generic", &[u8::from(generic)])];
-        let mut program = Loaded::open_plain(object, &globals).map_err(permission)?;
+        let (generic, constants) = ([u8::from(generic)], room.map(DriverRoom::constants));
+        let mut globals: Vec<(&str, &[u8])> = vec![("ports", &listened), ("generic", &generic)];
+        globals.extend(constants.iter().flat_map(DriverRoom::globals));
+        let sizes = room.map(DriverRoom::sizes);
+        let mut program = Loaded::open_plain(object, &globals, sizes.as_slice().as_flattened()).map_err(permission)?;
         let counters = DriverCounters(program.per_cpu_array("counters")?);
         let (states, versions, places) =
             (program.array("states")?, program.array("versions")?, program.hash("places")?);
-        let mut made = Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
+        let limits = match room {
+            Some(_) => Some((DriverPolicy::of(&mut program)?, DriverSpending::of(&mut program)?)),
+            None => None,
+        };
+        let mut made =
+            Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0, limits };
         made.xdp()?.load().map_err(|error| permission(BpfError::of(&error)))?;
         Ok((made, counters))
+    }
+
+    /// What tells it the rules and the bandwidth, where it has any; once.
+    pub fn take_limits(&mut self) -> Option<(DriverPolicy, DriverSpending)> {
+        self.limits.take()
     }
 
     fn xdp(&mut self) -> Result<&mut Xdp, BpfError> {
@@ -270,7 +290,7 @@ mod tests {
 
     /// `None`, with a line that says why, where this process may not load programs.
     fn loaded() -> Option<(DriverResponder, DriverCounters)> {
-        match DriverResponder::load(OBJECT, &[123], false) {
+        match DriverResponder::load(OBJECT, &[123], false, None) {
             Ok(loaded) => Some(loaded),
             Err(error) if error.obstacle == Obstacle::Failed => panic!("{error}"),
             Err(error) => {
@@ -349,7 +369,7 @@ mod tests {
 
     #[test]
     fn more_ports_than_the_program_has_places_for_are_refused() {
-        let error = DriverResponder::load(OBJECT, &[1; 9], false).err().unwrap();
+        let error = DriverResponder::load(OBJECT, &[1; 9], false, None).err().unwrap();
         assert_eq!(error.obstacle, Obstacle::Unsupported);
     }
 }
