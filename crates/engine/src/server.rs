@@ -37,7 +37,7 @@ use admission::{Admission, Admissions, Refused, Spread};
 pub use admission::{Class, ClientRow, Refusals};
 use bind::WorkerSocket;
 pub use driver::Counted;
-use driver::{Driver, Limits, Sockets};
+use driver::{Answers, Driver, Limits, Sockets};
 use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
@@ -217,12 +217,17 @@ impl Serving {
                 serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
             }
         }
-        serving.start_driver::<P>(plan, &shared.responder)?;
+        serving.start_driver::<P>(plan, &shared.responder, &shared.answer_table)?;
         Ok(serving)
     }
 
     /// Starts the program in the network driver that the plan asks for, and the thread that keeps it up to date.
-    fn start_driver<P: Protocol>(&mut self, plan: &ServePlan, responder: &P::Responder) -> io::Result<()> {
+    fn start_driver<P: Protocol>(
+        &mut self,
+        plan: &ServePlan,
+        responder: &P::Responder,
+        table: &Arc<AnswerTable>,
+    ) -> io::Result<()> {
         let Some(driver) = &plan.driver else { return Ok(()) };
         if P::DRIVER_PROGRAM.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a protocol that is answered in the driver"));
@@ -233,9 +238,10 @@ impl Serving {
             // Where both families have sockets of their own, it makes no difference. Those handed over may be either.
             dual_stack: plan.inherited.is_empty(),
         };
+        let answers = Answers::new::<P>(table, &plan.entries);
         let live = LiveReader::new(Arc::clone(&self.live));
         let limits = Limits { admissions: Arc::clone(&self.admissions), clients: plan.admission.clients };
-        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits)?;
+        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits, &answers)?;
         self.driver = driver;
         let Some(keeper) = keeper else { return Ok(()) };
         let stop = Arc::clone(&self.stop);

@@ -49,6 +49,11 @@ pub trait Protocol: 'static {
     const AMPLIFIES: bool = false;
     /// A BPF object that answers in the network driver, from [`Responder::driver_state`]; empty: there is none.
     const DRIVER_PROGRAM: &'static [u8] = &[];
+    /// An entry of the answer table as that program has it; `None`: the sockets alone have it.
+    #[must_use]
+    fn driver_entry(_key: &[u8], _value: &[u8]) -> Option<DriverEntry> {
+        None
+    }
     /// The client.
     type Client: Client;
     /// The responder.
@@ -247,6 +252,24 @@ pub struct DriverState {
     pub offset_ns: i64,
 }
 
+/// An entry of the answer table as a program in the network driver has it: key and value of a fixed size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverEntry {
+    /// What is asked for.
+    pub key: [u8; DRIVER_KEY],
+    /// What is answered.
+    pub value: [u8; DRIVER_VALUE],
+}
+
+/// Bytes of a key and of a value of such a program's table.
+pub const DRIVER_KEY: usize = 68;
+/// The same of a value.
+pub const DRIVER_VALUE: usize = 512;
+
+/// Object files are read where they are, as words.
+#[repr(align(32))]
+struct Aligned<T: ?Sized>(T);
+
 /// A responder. Each worker has its own.
 pub trait Responder: Clone + Send + 'static {
     /// Whether it answers from a live state and stamps its answers: [`Responder::refresh`] and [`Responder::stamp`].
@@ -295,7 +318,9 @@ pub trait Responder: Clone + Send + 'static {
     /// Takes when an answer left, by the kernel's stamp: Unix time in ns.
     fn left(&self, _key: u64, _unix_ns: u64) {}
     /// What [`Protocol::DRIVER_PROGRAM`] answers from, as of the last refresh; `None`: sockets alone answer now.
-    fn driver_state(&self) -> Option<DriverState> {
+    ///
+    /// `shared` is the server's answer table.
+    fn driver_state(&self, _shared: Table<'_>) -> Option<DriverState> {
         None
     }
 }

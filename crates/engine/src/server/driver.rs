@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flatout_net::{
-    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder,
-    DriverSpending, Place, Vlan, clock_offsets, devices, vlans,
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverAnswerEntry, DriverCounters,
+    DriverResponder, DriverSpending, Place, Vlan, clock_offsets, devices, vlans,
 };
-use flatout_wire::{DriverState, LiveState, Protocol, Responder};
+use flatout_wire::{DriverState, LiveState, Protocol, Responder, Table};
 
 use super::admission::{Admissions, ClientRow, InDriver, Refusals, settle};
 use super::live::{LiveReader, read_clocks};
+use crate::answer_table::AnswerTable;
 use crate::plan::DriverPlan;
 use crate::published::lock;
 
@@ -90,11 +91,18 @@ pub(super) fn start<P: Protocol>(
     live: LiveReader,
     sockets: &Sockets,
     limits: &Limits,
+    answers: &Answers,
 ) -> io::Result<(Driver, Option<LeaseThread<P>>)> {
     let mut driver = Driver::default();
     let mut refusals = Vec::new();
     for generic in &plan.generic {
-        match LeaseThread::<P>::begin((plan.interface, *generic), (responder.clone(), live.clone()), sockets, limits) {
+        match LeaseThread::<P>::begin(
+            (plan.interface, *generic),
+            (responder.clone(), live.clone()),
+            sockets,
+            limits,
+            answers,
+        ) {
             Ok((mut keeper, counters, in_driver)) => {
                 driver.mode = if *generic { "generic" } else { "native" };
                 driver.counters = Some(counters);
@@ -129,6 +137,20 @@ pub(super) struct Limits {
     pub(super) clients: usize,
 }
 
+/// What both paths answer from.
+pub(super) struct Answers {
+    pub(super) table: Arc<AnswerTable>,
+    /// The part of it that the program has.
+    entries: Vec<DriverAnswerEntry>,
+}
+
+impl Answers {
+    pub(super) fn new<P: Protocol>(table: &Arc<AnswerTable>, entries: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let known = entries.iter().filter_map(|(key, value)| P::driver_entry(key, value));
+        Self { table: Arc::clone(table), entries: known.map(|entry| (entry.key, entry.value)).collect() }
+    }
+}
+
 /// What the keeping thread has.
 pub(super) struct LeaseThread<P: Protocol> {
     program: DriverResponder,
@@ -143,6 +165,7 @@ pub(super) struct LeaseThread<P: Protocol> {
     why: Arc<Mutex<String>>,
     spending: Option<DriverSpending>,
     admissions: Arc<Admissions>,
+    table: Arc<AnswerTable>,
 }
 
 impl<P: Protocol> LeaseThread<P> {
@@ -152,13 +175,14 @@ impl<P: Protocol> LeaseThread<P> {
         (responder, live): (P::Responder, LiveReader),
         sockets: &Sockets,
         limits: &Limits,
+        answers: &Answers,
     ) -> io::Result<(Self, DriverCounters, Option<InDriver>)> {
         let mut ports: Vec<_> = sockets.addresses.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
         let room = limits.admissions.room(limits.clients);
-        let (mut program, counters) =
-            DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic, room).map_err(io::Error::other)?;
+        let (mut program, counters) = DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic, room, &answers.entries)
+            .map_err(io::Error::other)?;
         let ruled = InDriver::begin(&mut program, &limits.admissions).map_err(io::Error::other)?;
         let (in_driver, spending) = ruled.unzip();
         let mut made = Self {
@@ -173,6 +197,7 @@ impl<P: Protocol> LeaseThread<P> {
             why: Arc::default(),
             spending,
             admissions: Arc::clone(&limits.admissions),
+            table: Arc::clone(&answers.table),
         };
         made.look()?;
         made.program.attach(interface, generic).map_err(io::Error::other)?;
@@ -208,7 +233,7 @@ impl<P: Protocol> LeaseThread<P> {
         let (steady, unix) = read_clocks(TOOK_NS, 3);
         let clocks = clock_offsets();
         let live = self.live.read(steady, unix);
-        let answer = answer(&mut self.responder, live, (&clocks, unix), self.device);
+        let answer = answer((&mut self.responder, self.table.table()), live, (&clocks, unix), self.device);
         match answer {
             Some(answer) => self.program.tell(&answer),
             None => self.program.withdraw(),
@@ -232,7 +257,7 @@ impl<P: Protocol> LeaseThread<P> {
 
 /// What answers say from now to the end of the lease; `None` where the sockets alone know.
 fn answer<R: Responder>(
-    responder: &mut R,
+    (responder, table): (&mut R, Table<'_>),
     live: Option<LiveState>,
     (clocks, unix): (&ClockOffsets, u64),
     device: [u8; 6],
@@ -240,8 +265,8 @@ fn answer<R: Responder>(
     if !fitting(clocks, unix) {
         return None;
     }
-    let now = state_at(responder, live, unix, 0)?;
-    let end = state_at(responder, live, unix, LEASE_NS)?;
+    let mut state_in = |later_ns| state_at(responder, table, live, unix, later_ns);
+    let (now, end) = (state_in(0)?, state_in(LEASE_NS)?);
     let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
     Some(DriverAnswer {
         valid_until: clocks.steady_ns + LEASE_NS,
@@ -256,12 +281,18 @@ fn answer<R: Responder>(
 }
 
 /// What the responder answers so long after `unix`, if nothing is told and the clock is not set.
-fn state_at<R: Responder>(responder: &mut R, live: Option<LiveState>, unix: u64, later_ns: u64) -> Option<DriverState> {
+fn state_at<R: Responder>(
+    responder: &mut R,
+    table: Table<'_>,
+    live: Option<LiveState>,
+    unix: u64,
+    later_ns: u64,
+) -> Option<DriverState> {
     if let Some(live) = live {
         let live = LiveState { age_ns: live.age_ns.saturating_add(later_ns), ..live };
         responder.refresh(&live, unix.saturating_add(later_ns));
     }
-    responder.driver_state()
+    responder.driver_state(table)
 }
 
 /// Whether the three clocks were read close enough to each other, and to `unix`.
