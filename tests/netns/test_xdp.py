@@ -314,8 +314,7 @@ def test_limits_hold_in_the_driver(net: Net, cli: Cli) -> None:
         assert stats["dropped"]["rate_limited"] + stats["answered"] == 6
         assert stats["xdp"]["dropped"]["denied"] > 0
         assert (stats["kissed"], stats["xdp"]["kissed"]) == (1, 1) or passed
-        asked = json.loads(served.control("clients"))
-        assert {client["address"]: client["answered"] for client in asked} == {"fd00:99::": 3} or passed
+        assert served.control("clients").split()[5:8] == ["3", "3", "0"] or passed, "answered, limited, withheld"
         denied.write_text(f"{net.left_v6}/128\n")
         served.control("reload")
         assert [answer[1] for answer in ask(net, net.right_v4, 3)] == [net.right_v4] * 3
