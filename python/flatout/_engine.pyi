@@ -158,7 +158,7 @@ class Server:
         idle_timeout_ns: int | None,
         workers: int,
         cpus: list[int],
-        driver: tuple[int, list[bool], bool] | None = None,
+        driver: tuple[int, list[bool], bool, bool] | None = None,
     ) -> Server: ...
     @property
     def backend(self) -> str: ...

@@ -262,6 +262,8 @@ pub struct DriverPlan {
     pub generic: Vec<bool>,
     /// Whether the server fails where none of them works.
     pub required: bool,
+    /// Whether a program of others is detached from the interface.
+    pub replace: bool,
 }
 
 /// A receiver of what goes one way, to be run until it is stopped.

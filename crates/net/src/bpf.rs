@@ -3,6 +3,7 @@
 //! The objects are built in advance (`make bpf`) and are part of this binary. A further program is one more C source
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
+mod attachment;
 mod btf;
 mod drain;
 mod driver;

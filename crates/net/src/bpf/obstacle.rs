@@ -96,7 +96,7 @@ pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
 }
 
 /// Each error of a chain, short: of the verifier's log, which may have thousands of lines, the one that objects.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let (mut at, mut texts) = (Some(error), Vec::<String>::new());
     while let Some(one) = at {
         let text = shortened(&one.to_string());

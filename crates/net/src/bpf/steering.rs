@@ -8,10 +8,10 @@ use std::os::fd::AsRawFd;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 
-use super::driver::{permission, unattached};
-use super::{BpfError, Loaded, Obstacle, object, total};
+use super::driver::permission;
+use super::{BpfError, Loaded, Obstacle, attachment, object, total};
 use crate::xdp::XdpSocket;
 
 const OBJECT: &[u8] = object!("steer.bpf.o");
@@ -110,15 +110,7 @@ impl XdpSteering {
     /// # Errors
     /// [`BpfError`] says what forbids it.
     pub fn attach(&mut self, interface: u32, generic: bool) -> Result<(), BpfError> {
-        let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
-        let xdp = self.xdp()?;
-        let link = xdp.attach_to_if_index(interface, mode).and_then(|id| xdp.take_link(id));
-        let link = link.map_err(|error| unattached(&error, generic))?;
-        // The other kind of attachment would stay behind a process that is killed.
-        let held = FdLink::try_from(link).map_err(|_| {
-            BpfError::new(Obstacle::Unsupported, "the kernel has no links for XDP programs (Linux 5.9)")
-        })?;
-        self.link = Some(held);
+        self.link = Some(attachment::attach(self.xdp()?, interface, generic, false)?);
         Ok(())
     }
 
