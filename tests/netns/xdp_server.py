@@ -77,10 +77,12 @@ class Served:
 
 
 @contextmanager
-def serving(cli: Cli, net: Net, *arguments: str, through: tuple[str, ...] = ()) -> Iterator[Served]:
+def serving(
+    cli: Cli, net: Net, *arguments: str, through: tuple[str, ...] = (), protocol: str = "ntp"
+) -> Iterator[Served]:
     control = cli.folder / "control"
     where = ("--listen", f"*:{PORT}", "--control", str(control), "--for", "100s")
-    running = cli.start("serve", "ntp", *where, *arguments, inside=net.right, through=through)
+    running = cli.start("serve", protocol, *where, *arguments, inside=net.right, through=through)
     wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="serving")
     error = running.err.read_text()
     if "not permitted" in error or "forbidden" in error:
