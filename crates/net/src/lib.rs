@@ -71,6 +71,7 @@ pub use thread::{
 pub use tx_stamp::{TxStamp, TxStampReader};
 pub use udp::{Flow, FlowOptions, Flows, Listen, Poller, Server, ServerOptions, check_address_free};
 pub use xdp::{FrameFault, UdpFrame, XdpOptions, XdpSocket, XdpStatistics, XdpStatisticsReader};
+pub use xdp::{QueueLosses, QueueOptions, QueueReceiver};
 
 #[cfg(test)]
 mod tests;

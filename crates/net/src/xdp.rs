@@ -4,8 +4,10 @@
 
 mod frame;
 mod mapping;
+mod receiver;
 mod ring;
 mod socket;
 
 pub use frame::{FrameFault, UdpFrame};
+pub use receiver::{QueueLosses, QueueOptions, QueueReceiver};
 pub use socket::{XdpOptions, XdpSocket, XdpStatistics, XdpStatisticsReader};

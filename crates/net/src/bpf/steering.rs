@@ -114,6 +114,11 @@ impl XdpSteering {
         Ok(())
     }
 
+    /// Detaches it: all goes up to the kernel's sockets again. The counters stay.
+    pub fn detach(&mut self) {
+        self.link = None;
+    }
+
     /// Sums over all CPUs.
     ///
     /// # Errors

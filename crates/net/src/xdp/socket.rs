@@ -59,6 +59,18 @@ impl Default for XdpOptions {
     }
 }
 
+impl XdpOptions {
+    fn chunk(&self) -> usize {
+        *CHUNKS.iter().find(|chunk| **chunk >= self.longest + HEADROOM).unwrap_or(&CHUNKS[1])
+    }
+
+    /// The longest frame that a socket with these options receives, bytes: at least `longest`, but at most 3840.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.chunk() - HEADROOM
+    }
+}
+
 /// What the kernel has counted of a socket, since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct XdpStatistics {
@@ -133,7 +145,7 @@ impl XdpSocket {
         // SAFETY: socket takes no pointers.
         let made = own(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) });
         let socket = Arc::new(made.map_err(|error| unopened(&error))?);
-        let chunk = *CHUNKS.iter().find(|chunk| **chunk >= options.longest + HEADROOM).unwrap_or(&CHUNKS[1]);
+        let chunk = options.chunk();
         let [receive, transmit] =
             [options.receive, options.transmit].map(|count| count.clamp(FEWEST, MOST).next_power_of_two());
         let bytes = chunk * (receive + transmit) as usize;
@@ -171,7 +183,7 @@ impl XdpSocket {
         self.zero_copy
     }
 
-    /// The longest frame that can be received, bytes.
+    /// The longest frame that can be received, bytes: [`XdpOptions::room`].
     #[must_use]
     pub fn longest(&self) -> usize {
         self.chunk - HEADROOM
