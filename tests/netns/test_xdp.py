@@ -8,35 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from xdp_server import PORT, STATIC, ask, attached, in_mode, serving
 
 from conftest import Cli, Net, wait_until
 
 pytestmark = pytest.mark.root
 
-PORT = 123
-STATIC = ("--static", "stratum=1,refid=GPS,dispersion=1ms")
-# Asks with all versions and modes, or so often one plain question; prints each answer's bytes and its sender.
-ASK = """
-import socket, sys
-address, port, times, wait = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-family = socket.AF_INET6 if ":" in address else socket.AF_INET
-kinds = [(4, 3)] * times or [(version, mode) for version in range(1, 5) for mode in (1, 3)]
-with socket.socket(family, socket.SOCK_DGRAM) as asker:
-    asker.settimeout(wait)
-    for version, mode in kinds:
-        asker.sendto(bytes([version << 3 | mode, 0, 6]) + bytes(37) + bytes(range(8)), (address, port))
-        try:
-            answer, sender = asker.recvfrom(2048)
-            print(answer.hex(), sender[0])
-        except TimeoutError:
-            print("none")
-"""
 NTPLIB = """
 import ntplib, sys
 for version in (2, 3, 4):
@@ -44,86 +25,6 @@ for version in (2, 3, 4):
     # The time that an address takes to be found is on one side only.
     print(answer.stratum, answer.mode, abs(answer.offset) <= answer.delay / 2 + 1e-3 or (answer.offset, answer.delay))
 """
-
-
-class Served:
-    """A server in the right namespace."""
-
-    def __init__(self, running: Any, net: Net, control: Path) -> None:
-        self.running, self._net, self._control = running, net, control
-
-    def control(self, verb: str) -> str:
-        """What it says to `flatout ntp VERB`."""
-        command = [sys.executable, "-m", "flatout", "ntp", verb, str(self._control)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    def stats(self) -> dict[str, Any]:
-        """Its statistics now."""
-        stats: dict[str, Any] = json.loads(self.control("stats"))
-        return stats
-
-    @property
-    def by_driver(self) -> int:
-        """What the driver answered."""
-        answered: int = self.stats()["xdp"]["answered"]
-        return answered
-
-    @property
-    def for_driver(self) -> int:
-        """The same with what it would have answered, had this busy host run the thread that renews its lease."""
-        xdp = self.stats()["xdp"]
-        assert sum(xdp["passed"].values()) == xdp["passed"]["no_state"] + xdp["passed"]["clock_set"], xdp
-        found: int = xdp["answered"] + sum(xdp["passed"].values())
-        return found
-
-    def wait(self, net: Net, address: str, where: str | None = None) -> None:
-        """Waits until the driver answers there; each answer meanwhile is right."""
-        before = self.by_driver
-
-        def answers() -> bool:
-            assert ask(net, address, 1, where=where)[0][1] == address
-            return self.by_driver > before
-
-        wait_until(answers, message="an answer of the driver")
-
-
-@contextmanager
-def serving(cli: Cli, net: Net, *arguments: str, through: tuple[str, ...] = ()) -> Iterator[Served]:
-    control = cli.folder / "control"
-    where = ("--listen", f"*:{PORT}", "--control", str(control), "--for", "100s")
-    running = cli.start("serve", "ntp", *where, *arguments, inside=net.right, through=through)
-    wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="serving")
-    error = running.err.read_text()
-    if "not permitted" in error or "forbidden" in error:
-        pytest.skip(error)
-    assert running.process.poll() is None, error
-    yield Served(running, net, control)
-    running.interrupt()
-    assert running.end().code == 0, running.err.read_text()
-
-
-def ask(net: Net, address: str, times: int = 0, wait: float = 10, where: str | None = None) -> list[list[str]]:
-    said = net.run(where or net.left, sys.executable, "-c", ASK, address, PORT, times, wait)
-    return [line.split() for line in said.splitlines()]
-
-
-def attached(net: Net) -> str:
-    """The XDP program on the server's interface as `ip` shows it; empty: none."""
-    found = re.search(r"xdp\w*", net.run(net.right, "ip", "link", "show", "eth0"))
-    return found[0] if found else ""
-
-
-@contextmanager
-def in_mode(cli: Cli, net: Net, mode: str) -> Iterator[None]:
-    """In native mode the veth peer needs a program of its own: that of another server, which is asked nothing."""
-    if mode == "generic":
-        yield
-        return
-    peer = cli.start("serve", "ntp", "--listen", "*:1999", "--xdp", "native", "--for", "100s", inside=net.left)
-    wait_until(lambda: "Ctrl-C" in peer.err.read_text() or peer.process.poll() is not None, message="the peer")
-    yield
-    peer.interrupt()
-    assert peer.end().code == 0
 
 
 @pytest.mark.parametrize("mode", ["generic", "native"])
@@ -290,50 +191,8 @@ def test_an_interface_that_goes_down_and_away(net: Net, cli: Cli) -> None:
         wait_until(lambda: ask(net, net.right_v4, 1, 0.3) != [["none"]], message="up again")
         served.wait(net, net.right_v4)
         net.run(net.right, "ip", "link", "delete", "eth0")
-        wait_until(lambda: "xdp: XDP: the interface is gone" in str(served.stats()["notes"]), message="said")
+        wait_until(lambda: "xdp: sockets answer: the interface is gone" in str(served.stats()["notes"]), message="said")
         assert len(ask(net, "127.0.0.1", 1, where=net.right)) == 1, "the sockets go on"
-
-
-def test_limits_hold_in_the_driver(net: Net, cli: Cli) -> None:
-    """A denied client gets nothing, a limited one its burst; a reload changes both, and clients stay known."""
-    denied = cli.folder / "denied"
-    denied.write_text(f"{net.left_v4}/32\n")
-    limits = ("--deny", str(denied), "--client-rate", "1/1000s", "--client-burst", "3", "--client-leak", "0", "--kod")
-    with in_mode(cli, net, "native"), serving(cli, net, "--xdp", "native", *limits, *STATIC) as served:
-        wait_until(lambda: "xdp: eth0, native" in str(served.stats()["notes"]), message="attached")
-        time.sleep(0.2)
-        assert ask(net, net.right_v4, 2, 0.2) == [["none"]] * 2
-        said = ask(net, net.right_v6, 6, 0.2)
-        stats = served.stats()
-        # A busy host may let the lease run out: the sockets then answer, each client its burst.
-        passed = sum(stats["xdp"]["passed"].values())
-        time_given = [answer for answer in said if answer != ["none"] and bytes.fromhex(answer[0])[1] == 1]
-        assert 3 <= len(time_given) <= 3 + passed, (said, passed)
-        assert [bytes.fromhex(said[3][0])[12:16], said[5]] == [b"RATE", ["none"]] or passed
-        assert (stats["dropped"]["denied"], stats["received"]) == (2, 8)
-        assert stats["dropped"]["rate_limited"] + stats["answered"] == 6
-        assert stats["xdp"]["dropped"]["denied"] > 0
-        assert (stats["kissed"], stats["xdp"]["kissed"]) == (1, 1) or passed
-        assert served.control("clients").split()[5:8] == ["3", "3", "0"] or passed, "answered, limited, withheld"
-        denied.write_text(f"{net.left_v6}/128\n")
-        served.control("reload")
-        assert [answer[1] for answer in ask(net, net.right_v4, 3)] == [net.right_v4] * 3
-        assert ask(net, net.right_v6, 1, 0.2) == [["none"]]
-        assert served.stats()["dropped"]["denied"] == 3
-
-
-def test_the_bandwidth_holds_in_the_driver(net: Net, cli: Cli) -> None:
-    with serving(cli, net, "--xdp", "generic", "--max-rate", "80kbps", *STATIC) as served:
-        flags = ("--rate", "2000", "--for", "1s", "--warmup", "0", "--json", "-", "--quiet")
-        loaded = cli("load", "ntp", f"{net.right_v4}:{PORT}", *flags, inside=net.left)
-        stats = served.stats()
-        # A full bucket of 16 KiB, 10 kB in this second and some more; each path may spend the same for 50 ms.
-        answered = loaded.json["outcomes"]["answered"] + loaded.json["outcomes"]["late"]
-        assert (16 << 10) <= stats["sent_bytes"] == 76 * stats["answered"] < (16 << 10) + 20_000, stats
-        assert answered == stats["answered"]
-        assert stats["received"] == stats["answered"] + stats["dropped"]["over_budget"] > 1_000
-        assert stats["xdp"]["dropped"]["over_budget"] > 500
-        assert stats["limits"]["peaks_per_s"]["dropped"] > 100
 
 
 def test_what_the_driver_does_not_do(net: Net, cli: Cli) -> None:

@@ -3,12 +3,14 @@
 //! The objects are built in advance (`make bpf`) and are part of this binary. A further program is one more C source
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
+mod attachment;
 mod btf;
 mod drain;
 mod driver;
 mod driver_policy;
 mod drops;
 mod obstacle;
+mod steering;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ pub use driver_policy::{
 };
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
 pub use obstacle::{BpfError, Obstacle};
+pub use steering::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};
 
 /// The bytes of an object of `bpf/`, aligned as its parser needs them.
