@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{BpfError, Epoll, Listener, Process, Streams, Uring};
+use flatout_net::{Epoll, Listener, Process, Streams, Uring};
 pub use flatout_wire::STATE_WORDS;
 use flatout_wire::{DropReason, Link, Protocol, Responder};
 
@@ -251,24 +251,6 @@ impl Serving {
         threads.start("flatout-driver", move || keeper.run(&stop))
     }
 
-    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
-    #[must_use]
-    pub fn driver(&self) -> (&'static str, String) {
-        self.driver.describe()
-    }
-
-    /// Its counters; `None`: there is no such program. Errors: the kernel does not let them be read.
-    #[must_use]
-    pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
-        self.driver.counters()
-    }
-
-    /// What its rules counted; `None`: it has none. Errors: the kernel does not let them be read.
-    #[must_use]
-    pub fn driver_refusals(&self) -> Option<Result<Refusals, BpfError>> {
-        self.driver.refusals()
-    }
-
     /// Starts the workers that answer datagrams, and the thread that looks after them.
     fn start_datagrams<P: Protocol>(
         &mut self,
@@ -394,12 +376,7 @@ impl Serving {
     #[must_use]
     pub fn clients(&self, question: u64) -> Option<Vec<ClientRow>> {
         let mut rows = self.admissions.clients(question)?;
-        for row in self.driver.clients() {
-            match rows.iter_mut().find(|known| known.address == row.address) {
-                Some(known) => known.add(&row),
-                None => rows.push(row),
-            }
-        }
+        self.driver.add_clients(&mut rows);
         Some(rows)
     }
 

@@ -18,6 +18,7 @@ use flatout_net::{
 };
 use flatout_wire::{DriverState, LiveState, Protocol, Responder, Table};
 
+use super::Serving;
 use super::admission::{Admissions, ClientRow, InDriver, Refusals, settle};
 use super::leap_second::steady_for_ns;
 use super::live::LiveReader;
@@ -65,15 +66,16 @@ struct Now {
 impl Driver {
     pub(super) fn describe(&self) -> (&'static str, String) {
         let now = lock(&self.now);
-        let whys = [self.refused.clone(), now.why.clone(), lock(&self.unruled).clone()];
-        let whys: Vec<_> = whys.into_iter().filter(|why| !why.is_empty()).collect();
-        (if now.attached { self.mode } else { "" }, whys.join("; "))
+        let unruled = lock(&self.unruled);
+        let whys =
+            [self.refused.as_str(), now.why.as_str(), unruled.as_str()].into_iter().filter(|why| !why.is_empty());
+        (if now.attached { self.mode } else { "" }, whys.collect::<Vec<_>>().join("; "))
     }
 
     /// Tells the program the rules that hold now.
     pub(super) fn set_admission(&self, admissions: &Admissions) {
         let told = self.limits.as_ref().map_or(Ok(()), |limits| limits.replace(admissions));
-        *lock(&self.unruled) = told.err().map(|error| format!("XDP: {error}")).unwrap_or_default();
+        *lock(&self.unruled) = told.err().map(|error| error.to_string()).unwrap_or_default();
     }
 
     /// What the program's rules counted; `None`: it has none.
@@ -81,14 +83,39 @@ impl Driver {
         self.limits.as_ref().map(InDriver::refusals)
     }
 
-    /// Its clients that asked most.
-    pub(super) fn clients(&self) -> Vec<ClientRow> {
-        self.limits.as_ref().map(InDriver::clients).unwrap_or_default()
+    /// Adds its clients that asked most.
+    pub(super) fn add_clients(&self, rows: &mut Vec<ClientRow>) {
+        for row in self.limits.iter().flat_map(InDriver::clients) {
+            match rows.iter_mut().find(|known| known.address == row.address) {
+                Some(known) => known.add(&row),
+                None => rows.push(row),
+            }
+        }
     }
 
     pub(super) fn counters(&self) -> Option<Result<Counted, BpfError>> {
         let counted = self.counters.as_ref()?.read();
         Some(counted.map(|counted| std::array::from_fn(|n| (DRIVER_COUNTERS[n], counted[n]))))
+    }
+}
+
+impl Serving {
+    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
+    #[must_use]
+    pub fn driver(&self) -> (&'static str, String) {
+        self.driver.describe()
+    }
+
+    /// Its counters; `None`: there is no such program. Errors: the kernel does not let them be read.
+    #[must_use]
+    pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
+        self.driver.counters()
+    }
+
+    /// What its rules counted; `None`: it has none. Errors: the kernel does not let them be read.
+    #[must_use]
+    pub fn driver_refusals(&self) -> Option<Result<Refusals, BpfError>> {
+        self.driver.refusals()
     }
 }
 
