@@ -31,7 +31,7 @@ impl fmt::Debug for LiveProgram {
 impl LiveProgram {
     /// Loads it; returns its queue's descriptor too, which can be mapped.
     pub(crate) fn load() -> Result<(Self, OwnedFd), BpfError> {
-        let mut program = Loaded::open_plain(OBJECT, &[]).map_err(permission)?;
+        let mut program = Loaded::open_plain(OBJECT, &[], &[]).map_err(permission)?;
         let Map::Array(queue) = program.take("queues")? else { return Err(BpfError::absent("queues")) };
         let queue = queue.fd().as_fd().try_clone_to_owned().map_err(|error| BpfError::of(&error))?;
         let found = program.0.program_mut("live").ok_or_else(|| BpfError::absent("live"))?;
