@@ -95,10 +95,10 @@ def test_what_is_not_plain_is_answered_by_the_sockets(net: Net, cli: Cli) -> Non
         flags = ("--rate", "200", "--for", "0.5s", "--json", "-", "--quiet", "--extension-field", "0x104f:28")
         loaded = cli("load", "ntp", f"{net.right_v4}:{PORT}", "--warmup", "0", *flags, inside=net.left)
         outcomes = loaded.json["outcomes"]
-        assert outcomes["answered"] + outcomes["late"] == outcomes["sent"] > 50, outcomes
+        assert outcomes["answered"] + outcomes["late"] == outcomes["sent"] > 10, outcomes
         stats = served.stats()
-        assert stats["answered"] == stats["received"] == sum(stats["xdp"]["passed"].values()) > 50
-        assert stats["xdp"]["passed"]["not_plain"] > 50
+        assert stats["answered"] == stats["received"] == sum(stats["xdp"]["passed"].values()) > 10
+        assert stats["xdp"]["passed"]["not_plain"] > 10
         assert stats["xdp"]["answered"] == 0
         served.wait(net, net.right_v4)
 

@@ -38,7 +38,7 @@ use admission::{Admission, Admissions, Refused, Spread};
 pub use admission::{Class, ClientRow, Refusals};
 use bind::WorkerSocket;
 pub use driver::Counted;
-use driver::{Driver, Limits, Sockets};
+use driver::{Answers, Driver, Limits, Sockets};
 use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
@@ -218,7 +218,7 @@ impl Serving {
                 serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
             }
         }
-        serving.start_driver::<P>(plan, &shared.responder, restricted)?;
+        serving.start_driver::<P>(plan, &shared.responder, &shared.answer_table, restricted)?;
         Ok(serving)
     }
 
@@ -227,6 +227,7 @@ impl Serving {
         &mut self,
         plan: &ServePlan,
         responder: &P::Responder,
+        table: &Arc<AnswerTable>,
         restricted: Vec<Arc<flatout_net::Server>>,
     ) -> io::Result<()> {
         let Some(driver) = &plan.driver else { return Ok(()) };
@@ -239,9 +240,10 @@ impl Serving {
             // Where both families have sockets of their own, it makes no difference. Those handed over may be either.
             dual_stack: plan.inherited.is_empty(),
         };
+        let answers = Answers::new::<P>(table, &plan.entries);
         let live = LiveReader::new(Arc::clone(&self.live));
         let limits = Limits { admissions: Arc::clone(&self.admissions), clients: plan.admission.clients };
-        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits)?;
+        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits, &answers)?;
         self.driver = driver;
         let Some(keeper) = keeper else { return Ok(()) };
         let stop = Arc::clone(&self.stop);

@@ -21,7 +21,7 @@ use aya::{BtfError, Ebpf, EbpfLoader, Pod};
 
 pub use btf::BTF_OF_KERNEL;
 use btf::KernelTypes;
-pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
+pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverAnswerEntry, DriverCounters, DriverResponder, Place};
 pub use driver_policy::{
     DriverBudget, DriverClient, DriverLists, DriverPolicy, DriverRoom, DriverRules, DriverSpending, POLICY_COUNTERS,
 };

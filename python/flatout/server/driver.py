@@ -36,14 +36,7 @@ class Choice(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def choice(
-    xdp: str,
-    protocol: Protocol,
-    where: Listening,
-    interface: str | None,
-    *,
-    replace: bool = False,
-) -> Choice:
+def choice(xdp: str, protocol: Protocol, where: Listening, interface: str | None, *, replace: bool = False) -> Choice:
     """What `xdp` asks for; `replace`: a program of others is detached.
 
     Errors: UsageError where it is asked for by name and cannot be had.

@@ -13,15 +13,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flatout_net::{
-    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder,
-    DriverSpending, Obstacle, Place, Server, Vlan, clock_offsets, devices, vlans,
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverAnswerEntry, DriverCounters,
+    DriverResponder, DriverSpending, Obstacle, Place, Server, Vlan, clock_offsets, devices, vlans,
 };
-use flatout_wire::{DriverState, LiveState, Protocol, Responder};
+use flatout_wire::{DriverState, LiveState, Protocol, Responder, Table};
 
 use super::Serving;
 use super::admission::{Admissions, ClientRow, InDriver, Refusals, settle};
 use super::leap_second::steady_for_ns;
 use super::live::LiveReader;
+use crate::answer_table::AnswerTable;
 use crate::clock::steady_now;
 use crate::plan::DriverPlan;
 use crate::published::lock;
@@ -127,11 +128,13 @@ pub(super) fn start<P: Protocol>(
     live: LiveReader,
     sockets: &Sockets,
     limits: &Limits,
+    answers: &Answers,
 ) -> io::Result<(Driver, Option<LeaseThread<P>>)> {
     let mut driver = Driver::default();
     let mut refusals = Vec::new();
     for generic in &plan.generic {
-        match LeaseThread::<P>::begin(plan, *generic, (responder.clone(), live.clone()), sockets, limits) {
+        let both = (responder.clone(), live.clone());
+        match LeaseThread::<P>::begin(plan, *generic, both, sockets, limits, answers) {
             Ok((keeper, counters, in_driver)) => {
                 driver.mode = if *generic { "generic" } else { "native" };
                 driver.counters = Some(counters);
@@ -167,6 +170,20 @@ pub(super) struct Limits {
     pub(super) clients: usize,
 }
 
+/// What both paths answer from.
+pub(super) struct Answers {
+    pub(super) table: Arc<AnswerTable>,
+    /// The part of it that the program has.
+    entries: Vec<DriverAnswerEntry>,
+}
+
+impl Answers {
+    pub(super) fn new<P: Protocol>(table: &Arc<AnswerTable>, entries: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let known = entries.iter().filter_map(|(key, value)| P::driver_entry(key, value));
+        Self { table: Arc::clone(table), entries: known.map(|entry| (entry.key, entry.value)).collect() }
+    }
+}
+
 /// What the keeping thread has.
 pub(super) struct LeaseThread<P: Protocol> {
     program: DriverResponder,
@@ -186,6 +203,7 @@ pub(super) struct LeaseThread<P: Protocol> {
     steady_base_ns: u64,
     spending: Option<DriverSpending>,
     admissions: Arc<Admissions>,
+    table: Arc<AnswerTable>,
 }
 
 /// The interface that has the program.
@@ -206,13 +224,14 @@ impl<P: Protocol> LeaseThread<P> {
         (responder, live): (P::Responder, LiveReader),
         sockets: &Sockets,
         limits: &Limits,
+        answers: &Answers,
     ) -> io::Result<(Self, DriverCounters, Option<InDriver>)> {
         let mut ports: Vec<_> = sockets.addresses.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
         let room = limits.admissions.room(limits.clients);
-        let (mut program, counters) =
-            DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic, room).map_err(io::Error::other)?;
+        let (mut program, counters) = DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic, room, &answers.entries)
+            .map_err(io::Error::other)?;
         let ruled = InDriver::begin(&mut program, &limits.admissions).map_err(io::Error::other)?;
         let (in_driver, spending) = ruled.unzip();
         let mut made = Self {
@@ -230,6 +249,7 @@ impl<P: Protocol> LeaseThread<P> {
             steady_base_ns: steady_base_ns(),
             spending,
             admissions: Arc::clone(&limits.admissions),
+            table: Arc::clone(&answers.table),
         };
         made.look().map_err(refused)?;
         Ok((made, counters, in_driver))
@@ -268,7 +288,8 @@ impl<P: Protocol> LeaseThread<P> {
         }
         let clocks = clock_offsets();
         let live = self.live.read(clocks.steady_ns.saturating_sub(self.steady_base_ns), unix_ns(&clocks));
-        match answer(&mut self.responder, live, &clocks, self.interface.ethernet) {
+        let both = (&mut self.responder, self.table.table());
+        match answer(both, live, &clocks, self.interface.ethernet) {
             Some(answer) => self.program.tell(&answer),
             None => self.program.withdraw(),
         }
@@ -336,7 +357,7 @@ fn unix_ns(clocks: &ClockOffsets) -> u64 {
 
 /// What answers say from now to the end of the lease; `None` where the sockets alone know.
 fn answer<R: Responder>(
-    responder: &mut R,
+    (responder, table): (&mut R, Table<'_>),
     live: Option<LiveState>,
     clocks: &ClockOffsets,
     device: [u8; 6],
@@ -345,8 +366,8 @@ fn answer<R: Responder>(
         return None;
     }
     let unix = unix_ns(clocks);
-    let now = state_at(responder, live, unix, 0)?;
-    let end = state_at(responder, live, unix, LEASE_NS)?;
+    let mut state_in = |later_ns| state_at(responder, table, live, unix, later_ns);
+    let (now, end) = (state_in(0)?, state_in(LEASE_NS)?);
     let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
     Some(DriverAnswer {
         valid_until: clocks.steady_ns + steady_for_ns(unix)?.min(LEASE_NS),
@@ -361,12 +382,18 @@ fn answer<R: Responder>(
 }
 
 /// What the responder answers so long after `unix`, if nothing is told and the clock is not set.
-fn state_at<R: Responder>(responder: &mut R, live: Option<LiveState>, unix: u64, later_ns: u64) -> Option<DriverState> {
+fn state_at<R: Responder>(
+    responder: &mut R,
+    table: Table<'_>,
+    live: Option<LiveState>,
+    unix: u64,
+    later_ns: u64,
+) -> Option<DriverState> {
     if let Some(live) = live {
         let live = LiveState { age_ns: live.age_ns.saturating_add(later_ns), ..live };
         responder.refresh(&live, unix.saturating_add(later_ns));
     }
-    responder.driver_state()
+    responder.driver_state(table)
 }
 
 /// The places that these sockets answer at, as frames of this interface have them, and (false) addresses that are no

@@ -158,7 +158,7 @@ impl Rig {
     pub(super) fn limited(options: &[(&'static str, i64)], generic: bool, room: Option<DriverRoom>) -> Option<Self> {
         let options: Vec<_> = options.iter().map(|&(name, value)| ProtocolOption { name, value }).collect();
         let responder = Ntp::responder(&options).unwrap();
-        let (mut program, counters) = match DriverResponder::load(Ntp::DRIVER_PROGRAM, &[PORT], generic, room) {
+        let (mut program, counters) = match DriverResponder::load(Ntp::DRIVER_PROGRAM, &[PORT], generic, room, &[]) {
             Ok(loaded) => loaded,
             Err(error) if error.obstacle == Obstacle::Failed => panic!("{error}"),
             Err(error) => {
@@ -178,7 +178,7 @@ impl Rig {
 
     /// Tells the program what the responder says now, for a minute.
     pub(super) fn tell(&mut self) {
-        let (clocks, state) = (clock_offsets(), self.responder.driver_state().unwrap());
+        let (clocks, state) = (clock_offsets(), self.responder.driver_state(Table::default()).unwrap());
         self.answer = DriverAnswer {
             valid_until: clocks.steady_ns + 60 * SECOND,
             told: clocks.steady_ns,
