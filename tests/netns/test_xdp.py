@@ -204,7 +204,7 @@ def test_what_the_driver_does_not_do(net: Net, cli: Cli) -> None:
         refused = cli("serve", "ntp", "--xdp", "generic", *listen, *flags, "--for", "1s", inside=net.right)
         assert refused.code == 2, refused.err
         assert words in refused.err
-    assert "not answered in the network driver" in cli("serve", "dns", "--xdp", "auto", "--for", "1s").err
+    assert "not answered in the network driver" in cli("serve", "echo", "--xdp", "auto", "--for", "1s").err
 
 
 def test_privileges(net: Net, cli: Cli) -> None:

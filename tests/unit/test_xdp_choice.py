@@ -95,9 +95,9 @@ def test_which_interface(host: Callable[..., None]) -> None:
 
 def test_a_program_of_others_is_replaced_only_when_that_is_asked_for(host: Callable[..., None]) -> None:
     host(("eth0", "e", True))
-    assert driver.choice("native", NTP, listening(), None, None, replace=True).plan == (2, [False], True, True)
+    assert driver.choice("native", NTP, listening(), None, replace=True).plan == (2, [False], True, True)
     with pytest.raises(UsageError, match="xdp_replace: there is nothing to attach"):
-        driver.choice("off", NTP, listening(), None, None, replace=True)
+        driver.choice("off", NTP, listening(), None, replace=True)
 
 
 def test_what_is_refused_and_what_auto_leaves_to_the_sockets(host: Callable[..., None]) -> None:
@@ -113,7 +113,7 @@ def test_what_is_refused_and_what_auto_leaves_to_the_sockets(host: Callable[...,
         left = chosen("auto", *arguments)
         assert (left.plan, words in left.notes[0]) == (None, True)
     with pytest.raises(UsageError, match="not answered in the network driver"):
-        driver.choice("auto", protocol("dns"), listening(), None)
+        driver.choice("auto", protocol("echo"), listening(), None)
     with pytest.raises(UsageError, match="xdp"):
         chosen("fast")
 
