@@ -16,11 +16,11 @@ from pathlib import Path
 
 from peers import SERVER
 from record import Record, spread
-from xdp_answers import BARE, GENERIC, NATIVE, SOCKET, VALID, cases
+from xdp_answers import BARE, CLIENTS, GENERIC, LISTS, NATIVE, SOCKET, VALID, cases
 from xdp_pair import Load, asker, pair
 
-ASKED = {BARE: Load(0, 2.0, 256), VALID: Load(0, 2.0, 256), NATIVE: Load(0, 2.0, 256), GENERIC: Load(0, 2.0, 256)}
-ASKED[SOCKET] = Load(0, 2.0, 256)
+ONE = Load(0, 2.0, 256)
+ASKED = dict.fromkeys((BARE, VALID, NATIVE, GENERIC, SOCKET), ONE) | {LISTS: ONE._replace(addresses=CLIENTS)}
 LINE = re.compile(r"^ *([\d.]+)% +\[(.)\] +(\S+)")
 # What a function belongs to, by the beginning of its name; the first that fits.
 PARTS = {
@@ -68,7 +68,7 @@ def main() -> None:
     with pair() as made:
         for number in range(arguments.rounds):
             for name in arguments.only:
-                with servers[name].start(made), asker(made) as asking:
+                with servers[name].start(made), asker(made, sources=servers[name].sources) as asking:
                     asking.begin(ASKED[name])
                     time.sleep(0.4)
                     shares = profile(1.0)
