@@ -62,6 +62,7 @@ struct {
 /* Where a message is parsed: reading packets needs a check of its bounds for each byte. */
 struct scratch {
 	struct question question;
+	__u64 name;		/* the name's length: here the verifier does not follow each of its values */
 	__u8 request[REQUEST + 8];
 };
 
@@ -78,7 +79,6 @@ struct message {
 	__u32 udp_at;
 	__u32 length;		/* of the request */
 	__u32 end;		/* of its question */
-	__u32 name;		/* its length */
 	__u64 addresses;	/* sum of addresses and protocol */
 	__u16 limit;		/* of the answer */
 	__be16 edns_flags;
@@ -87,16 +87,17 @@ struct message {
 	__u8 partial;		/* the request's checksum is that of the addresses */
 };
 
-static __always_inline __u16 number(const struct scratch *scratch, __u32 at)
+static __always_inline __u16 number(const struct scratch *scratch, __u64 at)
 {
-	at &= 0xff;
+	/* The compiler may know this; the verifier has to see it. */
+	asm volatile("" : "+r"(at));
 	if (at > REQUEST)
 		return 0;
 	return scratch->request[at] << 8 | scratch->request[at + 1];
 }
 
-/* Reads the name into the key; 0: it is too long or has a pointer. */
-static __always_inline __u32 read_name(struct scratch *scratch)
+/* Reads the name into the key; without a length behind it: it is too long or has a pointer. */
+static __always_inline void read_name(struct scratch *scratch)
 {
 	__u32 left = 0;
 
@@ -105,10 +106,12 @@ static __always_inline __u32 read_name(struct scratch *scratch)
 		__u8 byte = scratch->request[HEADER + n];
 
 		if (!left) {
-			if (!byte)
-				return n + 1;
+			if (!byte) {
+				scratch->name = n + 1;
+				return;
+			}
 			if (byte > 63)
-				return 0;
+				return;
 			left = byte;
 		} else {
 			left--;
@@ -117,7 +120,6 @@ static __always_inline __u32 read_name(struct scratch *scratch)
 		}
 		scratch->question.name[n] = byte;
 	}
-	return 0;
 }
 
 /* Parses the request in the scratch; whether its question is one that may be in the table. */
@@ -131,10 +133,11 @@ static __always_inline int is_plain(struct message *message, struct scratch *scr
 	if ((request[2] & (RESPONSE | OPCODE)) || number(scratch, 4) != 1 || number(scratch, 6) || number(scratch, 8) ||
 	    additional > 1)
 		return 0;
-	message->name = read_name(scratch);
-	if (!message->name || message->name > NAME)
+	read_name(scratch);
+	at = *(volatile __u64 *)&scratch->name;
+	if (!at || at > NAME)
 		return 0;
-	at = HEADER + message->name;
+	at += HEADER;
 	type = number(scratch, at);
 	scratch->question.type = bpf_htons(type);
 	if (number(scratch, at + 2) != CLASS_IN || (type >= META_FIRST && type <= TYPE_ANY))
@@ -184,8 +187,9 @@ static __always_inline __u16 swapped(__u16 sum, __u32 at)
 /* The sum of the first bytes of the scratch's message; what is behind them is zero. */
 static __always_inline __u64 sum_of(struct scratch *scratch, __u32 length)
 {
-	__u32 words = (length + 3) & ~3U;
+	__u64 words = (length + 3) & ~3U;
 
+	asm volatile("" : "+r"(words));
 	if (words > REQUEST)
 		return 0;
 	return (__u32)bpf_csum_diff(0, 0, (__be32 *)scratch->request, words, 0);
@@ -244,8 +248,8 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 	__u8 head[HEADER], cut = 0;
 	struct edns edns = { .type = bpf_htons(TYPE_OPT), .size = bpf_htons(udp_size), .flags = message->edns_flags };
 	__u8 flags = RESPONSE | (scratch->request[2] & RECURSION) | (found->flags & 1 ? AUTHORITATIVE : 0);
+	__u64 sum, behind;
 	int grown;
-	__u64 sum;
 
 	if (records > RECORDS)
 		return pass(NOT_PLAIN);
@@ -254,7 +258,7 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 		records = 0;
 	}
 	length = end + records + opt;
-	grown = at + length - (__u32)(message->context->data_end - message->context->data);
+	grown = at + length - bpf_xdp_get_buff_len(message->context);
 	if (grown && bpf_xdp_adjust_tail(message->context, grown))
 		return pass(NOT_PLAIN);
 	/* The header; what it was is still in the scratch. */
@@ -271,7 +275,10 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 	head[11] = message->edns;
 	__builtin_memcpy(scratch->request, head, sizeof(head));
 	/* Behind the question nothing of the request is summed. */
-	__builtin_memset(scratch->request + (end & 0x7f), 0, 4);
+	behind = end;
+	asm volatile("" : "+r"(behind));
+	if (behind <= REQUEST)
+		__builtin_memset(scratch->request + behind, 0, 4);
 	sum = sum_of(scratch, end);
 	if (bpf_xdp_store_bytes(message->context, at, head, sizeof(head)))
 		return XDP_DROP;
