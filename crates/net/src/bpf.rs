@@ -9,6 +9,7 @@ mod drain;
 mod driver;
 mod driver_policy;
 mod drops;
+mod live;
 mod obstacle;
 mod steering;
 mod watch;
@@ -26,6 +27,7 @@ pub use driver_policy::{
     DriverBudget, DriverClient, DriverLists, DriverPolicy, DriverRoom, DriverRules, DriverSpending, POLICY_COUNTERS,
 };
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
+pub(crate) use live::LiveProgram;
 pub use obstacle::{BpfError, Obstacle};
 pub use steering::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};

@@ -47,8 +47,8 @@ pub use bpf::{
 };
 pub use bpf::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use call::CallError;
-pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets};
-pub use datagrams::{Datagrams, Refused, SendResult};
+pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets, steady_ns};
+pub use datagrams::{Datagrams, Departure, Refused, SendResult};
 pub use event_fd::EventFd;
 pub use host_addresses::{Device, HostAddress, Vlan, devices, vlans};
 pub use option::SocketMemory;
@@ -70,7 +70,10 @@ pub use thread::{
 };
 pub use tx_stamp::{TxStamp, TxStampReader};
 pub use udp::{Flow, FlowOptions, Flows, Listen, Poller, Server, ServerOptions, check_address_free};
-pub use xdp::{FrameFault, UdpFrame, XdpOptions, XdpSocket, XdpStatistics, XdpStatisticsReader};
+pub use xdp::{
+    FrameFault, LiveFrames, UdpFrame, XdpFlowOptions, XdpFlows, XdpOptions, XdpSocket, XdpStatistics,
+    XdpStatisticsReader,
+};
 pub use xdp::{QueueLosses, QueueOptions, QueueReceiver};
 
 #[cfg(test)]
