@@ -3,6 +3,7 @@
 
 mod answer_table_tests;
 mod count_tests;
+mod departure_tests;
 mod driver_packet_tests;
 mod driver_rig;
 mod driver_tests;

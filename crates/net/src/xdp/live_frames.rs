@@ -3,7 +3,7 @@
 //! Method: the kernel runs the program (BPF_PROG_TEST_RUN with BPF_F_TEST_XDP_LIVE_FRAMES) tens of thousands of times a
 //! call, in a thread of its own, for a call that sends a few frames only costs more than they do. That thread is always
 //! in the kernel while there is something to send; when nothing has been there for a whole call, it sleeps. On the CPU of
-//! the thread that writes the frames it has the lowest priority: it runs while that one sleeps. The program notes when
+//! the thread that writes the frames it has a lower priority: it runs while that one sleeps. The program notes when
 //! each frame leaves; the driver has it at the end of a batch, some µs later.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use super::mapping::Mapping;
 use crate::bpf::{BpfError, LiveProgram, Obstacle};
 use crate::datagrams::Departure;
-use crate::thread::{affinity, raise_priority, set_idle_priority};
+use crate::thread::set_second_priority;
 
 /// These are also in the program.
 const FRAMES: usize = 4096;
@@ -198,11 +198,7 @@ struct Runner {
 
 impl Runner {
     fn run(self) {
-        if affinity().is_ok_and(|cpus| cpus.len() == 1) {
-            set_idle_priority();
-        } else {
-            raise_priority(0);
-        }
+        set_second_priority();
         while !self.shared.over.load(Ordering::SeqCst) {
             if self.is_empty() {
                 self.sleep();
