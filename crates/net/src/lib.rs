@@ -41,7 +41,10 @@ pub use bpf::{
     BTF_OF_KERNEL, BpfError, DropCounter, DropFilter, DroppedPackets, Obstacle, PortTraffic, Talker, TrafficCounter,
     WatchedPort,
 };
-pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
+pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverAnswerEntry, DriverCounters, DriverResponder, Place};
+pub use bpf::{
+    DriverBudget, DriverClient, DriverLists, DriverPolicy, DriverRoom, DriverRules, DriverSpending, POLICY_COUNTERS,
+};
 pub use bpf::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use call::CallError;
 pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets, steady_ns};
