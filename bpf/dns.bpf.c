@@ -73,6 +73,14 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+/* The state as this packet sees it, as the stack is small. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct state);
+} held SEC(".maps");
+
 struct message {
 	struct xdp_md *context;
 	__u32 ip_at;		/* from the frame's beginning */
@@ -80,6 +88,9 @@ struct message {
 	__u32 length;		/* of the request */
 	__u32 end;		/* of its question */
 	__u64 addresses;	/* sum of addresses and protocol */
+	__u64 header;		/* sum of the UDP header */
+	__be16 given;		/* the request's UDP checksum */
+	__be16 bytes;		/* the UDP length */
 	__u16 limit;		/* of the answer */
 	__be16 edns_flags;
 	__u8 edns;
@@ -205,20 +216,10 @@ struct edns {
 	__be16 length;
 } __attribute__((packed));
 
-/* Turns the request's headers into the answer's, whose payload has this length and sum. */
-static __always_inline int turn(struct message *message, __u32 length, __u64 sum)
+static __always_inline void turn_udp(const struct message *message, struct udphdr *udp, __u32 bytes, __u64 sum)
 {
-	void *data = (void *)(long)message->context->data, *end = (void *)(long)message->context->data_end;
-	struct ethhdr *ethernet = data;
-	__u32 ip_at = message->ip_at, bytes = sizeof(struct udphdr) + length;
-	void *ip = data + (ip_at == 18 ? 18 : 14);
-	struct udphdr *udp = ip + (message->is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
-	__be16 port, checksum;
+	__be16 port = udp->source, checksum;
 
-	if ((void *)(udp + 1) > end)
-		return 0;
-	return_frame(ethernet);
-	port = udp->source;
 	udp->source = udp->dest;
 	udp->dest = port;
 	udp->len = bpf_htons(bytes);
@@ -226,18 +227,40 @@ static __always_inline int turn(struct message *message, __u32 length, __u64 sum
 	if (generic && message->partial) {
 		/* The kernel adds the rest when it sends the answer. */
 		udp->check = folded(message->addresses + udp->len);
-	} else {
-		udp->check = 0;
-		checksum = ~folded(add(sum, udp, sizeof(*udp)));
-		udp->check = checksum ? checksum : 0xffff;
+		return;
 	}
+	udp->check = 0;
+	checksum = ~folded(add(sum, udp, sizeof(*udp)));
+	udp->check = checksum ? checksum : 0xffff;
+}
+
+/* Turns the request's headers into the answer's, whose payload has this length and sum; 0: they are not there. */
+static __always_inline int turn(const struct message *message, __u32 length, __u64 sum)
+{
+	void *data = (void *)(long)message->context->data, *end = (void *)(long)message->context->data_end;
+	__u32 bytes = sizeof(struct udphdr) + length;
+	void *ip = data + (message->ip_at == 18 ? 18 : 14);
+
 	if (message->is_v4) {
-		((struct iphdr *)ip)->tot_len = bpf_htons(sizeof(struct iphdr) + bytes);
-		turn_v4(ip);
+		struct iphdr *v4 = ip;
+		struct udphdr *udp = (void *)(v4 + 1);
+
+		if ((void *)(udp + 1) > end)
+			return 0;
+		turn_udp(message, udp, bytes, sum);
+		v4->tot_len = bpf_htons(sizeof(*v4) + bytes);
+		turn_v4(v4);
 	} else {
-		((struct ipv6hdr *)ip)->payload_len = bpf_htons(bytes);
-		turn_v6(ip);
+		struct ipv6hdr *v6 = ip;
+		struct udphdr *udp = (void *)(v6 + 1);
+
+		if ((void *)(udp + 1) > end)
+			return 0;
+		turn_udp(message, udp, bytes, sum);
+		v6->payload_len = bpf_htons(bytes);
+		turn_v6(v6);
 	}
+	return_frame(data);
 	return 1;
 }
 
@@ -307,24 +330,24 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 	return XDP_TX;
 }
 
-/* What becomes of a datagram to one of our ports whose headers are right. */
-static __always_inline int serve(struct message *message, const struct udphdr *udp, const struct state *state,
-				 const struct place *from, int may_be_none)
+/* What becomes of a datagram to one of our ports whose headers are right. Once for both families: its stack is small. */
+static __noinline int serve(struct message *message, const struct state *state, const struct place *from)
 {
 	__u32 first = 0, length = message->length;
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &first);
-	__be16 given = udp->check, bytes = udp->len;
-	__u64 sum = add(message->addresses + bytes, udp, sizeof(*udp)), udp_size = state->flags & 0xffff;
+	__be16 given = message->given, bytes = message->bytes;
+	__u64 sum = message->addresses + bytes + message->header, udp_size = state->flags & 0xffff;
 	struct found *found;
 
 	if (!scratch || length > REQUEST || length < HEADER + 5)
 		return pass(NOT_PLAIN);
 	__builtin_memset(scratch, 0, sizeof(*scratch));
-	if (bpf_xdp_load_bytes(message->context, message->udp_at + sizeof(*udp), scratch->request, length))
+	if (bpf_xdp_load_bytes(message->context, message->udp_at + sizeof(struct udphdr), scratch->request, length))
 		return pass(NOT_PLAIN);
 	message->partial = given == folded(message->addresses + bytes);
 	if (!given) {
-		if (!may_be_none)
+		/* Over IPv6 there must be one. */
+		if (!message->is_v4)
 			return pass(CHECKSUM);
 	} else if (!message->partial && folded(sum + sum_of(scratch, length)) != 0xffff) {
 		return pass(CHECKSUM);
@@ -343,18 +366,29 @@ static __always_inline int serve(struct message *message, const struct udphdr *u
 	return XDP_DROP;
 }
 
-/* Whether the state holds. */
-static __always_inline int told(struct state *state)
+/* The state, if it holds; else 0. */
+static __always_inline struct state *told(void)
 {
+	__u32 first = 0;
+	struct state *state = bpf_map_lookup_elem(&held, &first);
 	__u64 now = bpf_ktime_get_ns();
 
-	return read_state(state) && now >= state->told && now < state->valid_until;
+	return state && read_state(state) && now >= state->told && now < state->valid_until ? state : 0;
+}
+
+static __always_inline void locate(struct message *message, const struct udphdr *udp, __u32 at)
+{
+	message->udp_at = at;
+	message->given = udp->check;
+	message->bytes = udp->len;
+	message->length = bpf_ntohs(udp->len) - sizeof(*udp);
+	message->header = add(0, udp, sizeof(*udp));
 }
 
 static __always_inline int v4(struct message *message, struct ethhdr *ethernet, struct iphdr *ip, void *end, __be16 vlan)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	struct state state;
+	struct state *state;
 	struct place from;
 	__u32 why;
 
@@ -363,25 +397,25 @@ static __always_inline int v4(struct message *message, struct ethhdr *ethernet, 
 		return XDP_PASS;
 	if ((ip->frag_off & MAY_FRAGMENT) || bpf_ntohs(ip->tot_len) != sizeof(*ip) + bpf_ntohs(udp->len))
 		return pass(NOT_PLAIN);
-	if (!told(&state))
+	state = told();
+	if (!state)
 		return pass(NO_STATE);
-	why = ends_v4(ip, udp, vlan, is_for_device(ethernet, &state), &from);
+	why = ends_v4(ip, udp, vlan, is_for_device(ethernet, state), &from);
 	if (why)
 		return pass(why);
 	if (folded(add(0, ip, sizeof(*ip))) != 0xffff)
 		return pass(CHECKSUM);
 	message->is_v4 = 1;
-	message->udp_at = message->ip_at + sizeof(*ip);
-	message->length = bpf_ntohs(udp->len) - sizeof(*udp);
+	locate(message, udp, message->ip_at + sizeof(*ip));
 	message->addresses = add(0, &ip->saddr, 8) + bpf_htons(PROTOCOL_UDP);
-	return serve(message, udp, &state, &from, 1);
+	return serve(message, state, &from);
 }
 
 static __always_inline int v6(struct message *message, struct ethhdr *ethernet, struct ipv6hdr *ip, void *end,
 			      __be16 vlan)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	struct state state;
+	struct state *state;
 	struct place from;
 	__u32 why;
 
@@ -389,15 +423,15 @@ static __always_inline int v6(struct message *message, struct ethhdr *ethernet, 
 		return XDP_PASS;
 	if (ip->payload_len != udp->len)
 		return pass(NOT_PLAIN);
-	if (!told(&state))
+	state = told();
+	if (!state)
 		return pass(NO_STATE);
-	why = ends_v6(ip, udp, vlan, is_for_device(ethernet, &state), &from);
+	why = ends_v6(ip, udp, vlan, is_for_device(ethernet, state), &from);
 	if (why)
 		return pass(why);
-	message->udp_at = message->ip_at + sizeof(*ip);
-	message->length = bpf_ntohs(udp->len) - sizeof(*udp);
+	locate(message, udp, message->ip_at + sizeof(*ip));
 	message->addresses = add(0, &ip->saddr, 32) + bpf_htons(PROTOCOL_UDP);
-	return serve(message, udp, &state, &from, 0);
+	return serve(message, state, &from);
 }
 
 SEC("xdp.frags")
