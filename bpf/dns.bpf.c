@@ -62,6 +62,7 @@ struct {
 /* Where a message is parsed: reading packets needs a check of its bounds for each byte. */
 struct scratch {
 	struct question question;
+	__u64 name;		/* the name's length: here the verifier does not follow each of its values */
 	__u8 request[REQUEST + 8];
 };
 
@@ -72,14 +73,24 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+/* The state as this packet sees it, as the stack is small. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct state);
+} held SEC(".maps");
+
 struct message {
 	struct xdp_md *context;
 	__u32 ip_at;		/* from the frame's beginning */
 	__u32 udp_at;
 	__u32 length;		/* of the request */
 	__u32 end;		/* of its question */
-	__u32 name;		/* its length */
 	__u64 addresses;	/* sum of addresses and protocol */
+	__u64 header;		/* sum of the UDP header */
+	__be16 given;		/* the request's UDP checksum */
+	__be16 bytes;		/* the UDP length */
 	__u16 limit;		/* of the answer */
 	__be16 edns_flags;
 	__u8 edns;
@@ -87,16 +98,17 @@ struct message {
 	__u8 partial;		/* the request's checksum is that of the addresses */
 };
 
-static __always_inline __u16 number(const struct scratch *scratch, __u32 at)
+static __always_inline __u16 number(const struct scratch *scratch, __u64 at)
 {
-	at &= 0xff;
+	/* The compiler may know this; the verifier has to see it. */
+	asm volatile("" : "+r"(at));
 	if (at > REQUEST)
 		return 0;
 	return scratch->request[at] << 8 | scratch->request[at + 1];
 }
 
-/* Reads the name into the key; 0: it is too long or has a pointer. */
-static __always_inline __u32 read_name(struct scratch *scratch)
+/* Reads the name into the key; without a length behind it: it is too long or has a pointer. */
+static __always_inline void read_name(struct scratch *scratch)
 {
 	__u32 left = 0;
 
@@ -105,10 +117,12 @@ static __always_inline __u32 read_name(struct scratch *scratch)
 		__u8 byte = scratch->request[HEADER + n];
 
 		if (!left) {
-			if (!byte)
-				return n + 1;
+			if (!byte) {
+				scratch->name = n + 1;
+				return;
+			}
 			if (byte > 63)
-				return 0;
+				return;
 			left = byte;
 		} else {
 			left--;
@@ -117,7 +131,6 @@ static __always_inline __u32 read_name(struct scratch *scratch)
 		}
 		scratch->question.name[n] = byte;
 	}
-	return 0;
 }
 
 /* Parses the request in the scratch; whether its question is one that may be in the table. */
@@ -131,10 +144,11 @@ static __always_inline int is_plain(struct message *message, struct scratch *scr
 	if ((request[2] & (RESPONSE | OPCODE)) || number(scratch, 4) != 1 || number(scratch, 6) || number(scratch, 8) ||
 	    additional > 1)
 		return 0;
-	message->name = read_name(scratch);
-	if (!message->name || message->name > NAME)
+	read_name(scratch);
+	at = *(volatile __u64 *)&scratch->name;
+	if (!at || at > NAME)
 		return 0;
-	at = HEADER + message->name;
+	at += HEADER;
 	type = number(scratch, at);
 	scratch->question.type = bpf_htons(type);
 	if (number(scratch, at + 2) != CLASS_IN || (type >= META_FIRST && type <= TYPE_ANY))
@@ -184,8 +198,9 @@ static __always_inline __u16 swapped(__u16 sum, __u32 at)
 /* The sum of the first bytes of the scratch's message; what is behind them is zero. */
 static __always_inline __u64 sum_of(struct scratch *scratch, __u32 length)
 {
-	__u32 words = (length + 3) & ~3U;
+	__u64 words = (length + 3) & ~3U;
 
+	asm volatile("" : "+r"(words));
 	if (words > REQUEST)
 		return 0;
 	return (__u32)bpf_csum_diff(0, 0, (__be32 *)scratch->request, words, 0);
@@ -201,20 +216,10 @@ struct edns {
 	__be16 length;
 } __attribute__((packed));
 
-/* Turns the request's headers into the answer's, whose payload has this length and sum. */
-static __always_inline int turn(struct message *message, __u32 length, __u64 sum)
+static __always_inline void turn_udp(const struct message *message, struct udphdr *udp, __u32 bytes, __u64 sum)
 {
-	void *data = (void *)(long)message->context->data, *end = (void *)(long)message->context->data_end;
-	struct ethhdr *ethernet = data;
-	__u32 ip_at = message->ip_at, bytes = sizeof(struct udphdr) + length;
-	void *ip = data + (ip_at == 18 ? 18 : 14);
-	struct udphdr *udp = ip + (message->is_v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
-	__be16 port, checksum;
+	__be16 port = udp->source, checksum;
 
-	if ((void *)(udp + 1) > end)
-		return 0;
-	return_frame(ethernet);
-	port = udp->source;
 	udp->source = udp->dest;
 	udp->dest = port;
 	udp->len = bpf_htons(bytes);
@@ -222,18 +227,40 @@ static __always_inline int turn(struct message *message, __u32 length, __u64 sum
 	if (generic && message->partial) {
 		/* The kernel adds the rest when it sends the answer. */
 		udp->check = folded(message->addresses + udp->len);
-	} else {
-		udp->check = 0;
-		checksum = ~folded(add(sum, udp, sizeof(*udp)));
-		udp->check = checksum ? checksum : 0xffff;
+		return;
 	}
+	udp->check = 0;
+	checksum = ~folded(add(sum, udp, sizeof(*udp)));
+	udp->check = checksum ? checksum : 0xffff;
+}
+
+/* Turns the request's headers into the answer's, whose payload has this length and sum; 0: they are not there. */
+static __always_inline int turn(const struct message *message, __u32 length, __u64 sum)
+{
+	void *data = (void *)(long)message->context->data, *end = (void *)(long)message->context->data_end;
+	__u32 bytes = sizeof(struct udphdr) + length;
+	void *ip = data + (message->ip_at == 18 ? 18 : 14);
+
 	if (message->is_v4) {
-		((struct iphdr *)ip)->tot_len = bpf_htons(sizeof(struct iphdr) + bytes);
-		turn_v4(ip);
+		struct iphdr *v4 = ip;
+		struct udphdr *udp = (void *)(v4 + 1);
+
+		if ((void *)(udp + 1) > end)
+			return 0;
+		turn_udp(message, udp, bytes, sum);
+		v4->tot_len = bpf_htons(sizeof(*v4) + bytes);
+		turn_v4(v4);
 	} else {
-		((struct ipv6hdr *)ip)->payload_len = bpf_htons(bytes);
-		turn_v6(ip);
+		struct ipv6hdr *v6 = ip;
+		struct udphdr *udp = (void *)(v6 + 1);
+
+		if ((void *)(udp + 1) > end)
+			return 0;
+		turn_udp(message, udp, bytes, sum);
+		v6->payload_len = bpf_htons(bytes);
+		turn_v6(v6);
 	}
+	return_frame(data);
 	return 1;
 }
 
@@ -244,8 +271,8 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 	__u8 head[HEADER], cut = 0;
 	struct edns edns = { .type = bpf_htons(TYPE_OPT), .size = bpf_htons(udp_size), .flags = message->edns_flags };
 	__u8 flags = RESPONSE | (scratch->request[2] & RECURSION) | (found->flags & 1 ? AUTHORITATIVE : 0);
+	__u64 sum, behind;
 	int grown;
-	__u64 sum;
 
 	if (records > RECORDS)
 		return pass(NOT_PLAIN);
@@ -254,7 +281,7 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 		records = 0;
 	}
 	length = end + records + opt;
-	grown = at + length - (__u32)(message->context->data_end - message->context->data);
+	grown = at + length - bpf_xdp_get_buff_len(message->context);
 	if (grown && bpf_xdp_adjust_tail(message->context, grown))
 		return pass(NOT_PLAIN);
 	/* The header; what it was is still in the scratch. */
@@ -271,7 +298,10 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 	head[11] = message->edns;
 	__builtin_memcpy(scratch->request, head, sizeof(head));
 	/* Behind the question nothing of the request is summed. */
-	__builtin_memset(scratch->request + (end & 0x7f), 0, 4);
+	behind = end;
+	asm volatile("" : "+r"(behind));
+	if (behind <= REQUEST)
+		__builtin_memset(scratch->request + behind, 0, 4);
 	sum = sum_of(scratch, end);
 	if (bpf_xdp_store_bytes(message->context, at, head, sizeof(head)))
 		return XDP_DROP;
@@ -300,24 +330,24 @@ static __always_inline int answer(struct message *message, struct scratch *scrat
 	return XDP_TX;
 }
 
-/* What becomes of a datagram to one of our ports whose headers are right. */
-static __always_inline int serve(struct message *message, const struct udphdr *udp, const struct state *state,
-				 const struct place *from, int may_be_none)
+/* What becomes of a datagram to one of our ports whose headers are right. Once for both families: its stack is small. */
+static __noinline int serve(struct message *message, const struct state *state, const struct place *from)
 {
 	__u32 first = 0, length = message->length;
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &first);
-	__be16 given = udp->check, bytes = udp->len;
-	__u64 sum = add(message->addresses + bytes, udp, sizeof(*udp)), udp_size = state->flags & 0xffff;
+	__be16 given = message->given, bytes = message->bytes;
+	__u64 sum = message->addresses + bytes + message->header, udp_size = state->flags & 0xffff;
 	struct found *found;
 
 	if (!scratch || length > REQUEST || length < HEADER + 5)
 		return pass(NOT_PLAIN);
 	__builtin_memset(scratch, 0, sizeof(*scratch));
-	if (bpf_xdp_load_bytes(message->context, message->udp_at + sizeof(*udp), scratch->request, length))
+	if (bpf_xdp_load_bytes(message->context, message->udp_at + sizeof(struct udphdr), scratch->request, length))
 		return pass(NOT_PLAIN);
 	message->partial = given == folded(message->addresses + bytes);
 	if (!given) {
-		if (!may_be_none)
+		/* Over IPv6 there must be one. */
+		if (!message->is_v4)
 			return pass(CHECKSUM);
 	} else if (!message->partial && folded(sum + sum_of(scratch, length)) != 0xffff) {
 		return pass(CHECKSUM);
@@ -336,18 +366,29 @@ static __always_inline int serve(struct message *message, const struct udphdr *u
 	return XDP_DROP;
 }
 
-/* Whether the state holds. */
-static __always_inline int told(struct state *state)
+/* The state, if it holds; else 0. */
+static __always_inline struct state *told(void)
 {
+	__u32 first = 0;
+	struct state *state = bpf_map_lookup_elem(&held, &first);
 	__u64 now = bpf_ktime_get_ns();
 
-	return read_state(state) && now >= state->told && now < state->valid_until;
+	return state && read_state(state) && now >= state->told && now < state->valid_until ? state : 0;
+}
+
+static __always_inline void locate(struct message *message, const struct udphdr *udp, __u32 at)
+{
+	message->udp_at = at;
+	message->given = udp->check;
+	message->bytes = udp->len;
+	message->length = bpf_ntohs(udp->len) - sizeof(*udp);
+	message->header = add(0, udp, sizeof(*udp));
 }
 
 static __always_inline int v4(struct message *message, struct ethhdr *ethernet, struct iphdr *ip, void *end, __be16 vlan)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	struct state state;
+	struct state *state;
 	struct place from;
 	__u32 why;
 
@@ -356,25 +397,25 @@ static __always_inline int v4(struct message *message, struct ethhdr *ethernet, 
 		return XDP_PASS;
 	if ((ip->frag_off & MAY_FRAGMENT) || bpf_ntohs(ip->tot_len) != sizeof(*ip) + bpf_ntohs(udp->len))
 		return pass(NOT_PLAIN);
-	if (!told(&state))
+	state = told();
+	if (!state)
 		return pass(NO_STATE);
-	why = ends_v4(ip, udp, vlan, is_for_device(ethernet, &state), &from);
+	why = ends_v4(ip, udp, vlan, is_for_device(ethernet, state), &from);
 	if (why)
 		return pass(why);
 	if (folded(add(0, ip, sizeof(*ip))) != 0xffff)
 		return pass(CHECKSUM);
 	message->is_v4 = 1;
-	message->udp_at = message->ip_at + sizeof(*ip);
-	message->length = bpf_ntohs(udp->len) - sizeof(*udp);
+	locate(message, udp, message->ip_at + sizeof(*ip));
 	message->addresses = add(0, &ip->saddr, 8) + bpf_htons(PROTOCOL_UDP);
-	return serve(message, udp, &state, &from, 1);
+	return serve(message, state, &from);
 }
 
 static __always_inline int v6(struct message *message, struct ethhdr *ethernet, struct ipv6hdr *ip, void *end,
 			      __be16 vlan)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	struct state state;
+	struct state *state;
 	struct place from;
 	__u32 why;
 
@@ -382,15 +423,15 @@ static __always_inline int v6(struct message *message, struct ethhdr *ethernet, 
 		return XDP_PASS;
 	if (ip->payload_len != udp->len)
 		return pass(NOT_PLAIN);
-	if (!told(&state))
+	state = told();
+	if (!state)
 		return pass(NO_STATE);
-	why = ends_v6(ip, udp, vlan, is_for_device(ethernet, &state), &from);
+	why = ends_v6(ip, udp, vlan, is_for_device(ethernet, state), &from);
 	if (why)
 		return pass(why);
-	message->udp_at = message->ip_at + sizeof(*ip);
-	message->length = bpf_ntohs(udp->len) - sizeof(*udp);
+	locate(message, udp, message->ip_at + sizeof(*ip));
 	message->addresses = add(0, &ip->saddr, 32) + bpf_htons(PROTOCOL_UDP);
-	return serve(message, udp, &state, &from, 0);
+	return serve(message, state, &from);
 }
 
 SEC("xdp.frags")

@@ -107,6 +107,7 @@ def test_one_way_messages_arrive(net: Net, cli: Cli) -> None:
     assert run.outcomes.sent - run.outcomes.lost == run.outcomes.received > 0
 
 
+@pytest.mark.slow
 def test_a_search_by_the_driver(net: Net, cli: Cli) -> None:
     options = ("--min", "500", "--max", "1k", "--budget", "5s", "--quiet", "--json", "-", *BY_DRIVER)
     with serving(cli, net.right, f"{net.right_v4}:{PORT}", protocol="ntp"):

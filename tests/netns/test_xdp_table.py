@@ -81,7 +81,9 @@ def test_a_client_above_its_rate_gets_nothing(net: Net, cli: Cli, tmp_path: Path
     limits = ("--transport", "udp", "--client-rate", "1/1000s", "--client-burst", "3", "--client-leak", "0")
     with serving(cli, net, "--zone", str(zone), "--xdp", "generic", *limits, protocol="dns") as served:
         wait_until(lambda: "xdp: eth0, generic" in str(served.stats()["notes"]), message="attached")
-        flags = ("--rate", "200", "--for", "0.2s", "--warmup", "0", "--json", "-", "--quiet")
+        names = tmp_path / "names"
+        names.write_text("www.example A\n")
+        flags = ("--queries", str(names), "--rate", "200", "--for", "0.2s", "--warmup", "0", "--json", "-", "--quiet")
         loaded = cli("load", "dns", f"{net.right_v4}:{PORT}", *flags, inside=net.left)
         stats = served.stats()
         passed = sum(stats["xdp"]["passed"].values())

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use flatout_net::{DriverAnswer, DriverCounters, DriverResponder, Obstacle, Place, clock_offsets};
+use flatout_net::{
+    DriverAnswer, DriverCounters, DriverResponder, DriverRoom, DriverRules, Obstacle, Place, clock_offsets,
+};
 use flatout_wire::dns::{Dns, DnsResponder};
 use flatout_wire::{Protocol, RequestContext, Responder};
 
@@ -245,6 +247,16 @@ fn wrong_checksums_are_for_the_sockets() {
         bytes[frame.udp_at() + 6..frame.udp_at() + 8].fill(0);
         let decision = rig.program.run_on(&bytes).unwrap().0;
         assert_eq!(decision, if frame.to.is_ipv4() { TX } else { PASS }, "none at all");
+    }
+}
+
+#[test]
+fn the_kernel_takes_it_with_limits_too() {
+    let room = DriverRoom::new(64, &DriverRules::default(), 1);
+    match DriverResponder::load(Dns::DRIVER_PROGRAM, &[PORT], true, Some(room), &[]) {
+        Err(error) if error.obstacle == Obstacle::Failed => panic!("{error}"),
+        Err(error) => eprintln!("skipped: {error}"),
+        Ok((mut program, _)) => assert!(program.take_limits().is_some()),
     }
 }
 
