@@ -164,7 +164,7 @@ def limit(
 
     improve = arguments.switch("improve", improve)
     result = raised(scenario, asked, seek, keep=arguments.switch("keep", keep)) if improve else seek(scenario, asked)
-    if result.limit.stopped_by == "interrupted":
+    if result.limit.stopped_by == "interrupted" or any(one.interrupted for one in result.improvements):
         raise Interrupted(result)
     return result
 

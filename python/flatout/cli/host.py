@@ -146,7 +146,9 @@ def undo(
     journal: _Journal = journals.DEFAULT,
     quiet: _Quiet = False,
 ) -> int:
-    """Restore what `flatout host apply` has changed, also after a crash of it. A reboot has restored it already.
+    """Restore what `flatout host apply` or `flatout limit --improve` has changed, also after a crash of it.
+
+    A reboot has restored it already. --improve has a journal of its own, which it names.
 
     What somebody else has changed since is left as it is, and named; it stays in the journal.
 

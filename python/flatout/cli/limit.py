@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
@@ -91,6 +92,26 @@ class Improving:
     keep: Annotated[
         bool, Parameter(group=GOAL, negative=(), help="With --improve: leave what raised the limit as it is then.")
     ] = False
+    journal: Annotated[
+        str | None,
+        Parameter(
+            group=GOAL,
+            help="With --improve: the file that has what was there before. [/var/lib/flatout/improve.json; without "
+            "root ~/.local/state/flatout/improve.json]",
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Errors: UsageError for what is asked without --improve."""
+        if self.keep and not self.improve:
+            raise UsageError("--keep says what becomes of the changes that --improve makes: add --improve")
+        if self.journal is not None and not self.improve:
+            raise UsageError("--journal names the file for the changes that --improve makes: add --improve")
+
+    def made(self, scenario: Scenario, search: Search, seek: Callable[[Scenario, Search], LimitResult]) -> LimitResult:
+        """Searches, and tries what the findings name."""
+        journal = Path(self.journal) if self.journal is not None else None
+        return api.raised(scenario, search, seek, keep=self.keep, journal=journal)
 
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
@@ -114,8 +135,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         options = options_of(settings, protocol, "limit")
         options["options"] = given(protocol_options)
         scenario = api.trial_scenario(protocol.name, target, **options)
-        if improving.keep and not improving.improve:
-            raise UsageError("--keep says what becomes of the changes that --improve makes: add --improve")
+        improving.check()
         usual = seeking == type(seeking)() and along == type(along)() and not improving.improve
         ladder.check(search_is_usual=usual)
         if ladder.sweep is not None:
@@ -124,7 +144,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         out.check_writable(output)
         found = partial(seek, scenario, search, quiet=output.quiet)
         if improving.improve:
-            found = partial(api.raised, scenario, search, partial(seek, quiet=output.quiet), keep=improving.keep)
+            found = partial(improving.made, scenario, search, partial(seek, quiet=output.quiet))
         return beside(host_log, lambda: out.deliver([("", found())], output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)

@@ -97,7 +97,8 @@ def _limit_code(result: LimitResult) -> int:
         "target": TARGET,
         "interrupted": INTERRUPTED,
     }
-    return codes[result.limit.stopped_by]
+    later = INTERRUPTED if any(one.interrupted for one in result.improvements) else DONE
+    return worst([codes[result.limit.stopped_by], later])
 
 
 def _show(results: Sequence[tuple[str, Result]], output: Output, reported: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Raises a limit step by step: changes one setting that the findings name, searches again, keeps it if the limit rose.
 
 Method: what is changed is in a journal before it is changed; a step that did not help is undone before the next one,
-and all others at the end, whatever ends it, unless they are to be kept. A limit rose if it lies above the whole 90 %
+and all others at the end, unless they are to be kept; after an exception, whose report is lost, all of them.
+A limit rose if it lies above the whole 90 %
 interval of the one before, and by 2 % at least.
 """
 
@@ -22,7 +23,9 @@ _RISES = 1.02
 
 
 class Settings(Protocol):
-    """What can be changed."""
+    """What can be changed. `how_to_undo`: the command that restores what was kept."""
+
+    how_to_undo: str
 
     def steps(self, result: LimitResult) -> list[Knob]:
         """The steps that the findings of a search ask for, the first cause first."""
@@ -32,8 +35,8 @@ class Settings(Protocol):
         """Changes the settings of a step, all or none; returns why not, or an empty text."""
         ...
 
-    def undo(self, keys: Collection[str] | None) -> list[str]:
-        """Restores these settings, or all; returns what could not be restored, in words."""
+    def undo(self, but: Collection[str] = ()) -> list[str]:
+        """Restores all settings but these; returns what could not be restored, in words."""
         ...
 
 
@@ -42,20 +45,21 @@ def improved(
 ) -> LimitResult:
     """The search with what was tried after it. Nothing stays changed without `keep`; see the module."""
     found: list[Improvement] = []
-    failed: list[str] = []
+    kept: list[str] = []
     try:
         for one in _tried(first, settings, search, rounds):
             found.append(one)
+        kept = [key for one in found if keep and one.kept for key in one.keys]
     finally:
-        if not keep:
-            failed = settings.undo(None)
-    return msgspec.structs.replace(first, improvements=[_undone(one, failed, keep=keep) for one in found])
+        failed = settings.undo(kept)
+    done = [_left(one, settings) if keep and one.kept else _undone(one, failed) for one in found]
+    return msgspec.structs.replace(first, improvements=done)
 
 
 def _tried(
     first: LimitResult, settings: Settings, search: Callable[[], LimitResult], rounds: int
 ) -> Iterator[Improvement]:
-    current, seen = first, set[str]()
+    current, seen, kept = first, set[str](), list[str]()
     for _ in range(rounds):
         step = None
         for one in settings.steps(current):
@@ -77,12 +81,15 @@ def _tried(
             yield msgspec.structs.replace(_described(step), limit_before=current.limit.value, why=str(error))
             return
         judged = _judged(step, current, after)
-        if not judged.kept and (left := settings.undo(judged.keys)):
-            judged = msgspec.structs.replace(judged, why=f"{judged.why}; {'; '.join(left)}")
         yield judged
-        if after.limit.stopped_by == "interrupted":
+        if judged.interrupted:
             return
-        current = after if judged.kept else current
+        if judged.kept:
+            current = after
+            kept += judged.keys
+        elif settings.undo(kept):
+            # With a setting that cannot be restored, what comes after it would say nothing. The end tries again.
+            return
 
 
 def _described(step: Knob) -> Improvement:
@@ -101,7 +108,8 @@ def _judged(step: Knob, before: LimitResult, after: LimitResult) -> Improvement:
     """Whether the limit rose."""
     was, now = before.limit.value, after.limit.value
     kept, why = False, ""
-    if after.limit.stopped_by == "interrupted":
+    interrupted = after.limit.stopped_by == "interrupted"
+    if interrupted:
         why = "the search after it was interrupted"
     elif now is None:
         why = f"the search after it found no limit: {after.sentence}"
@@ -110,12 +118,17 @@ def _judged(step: Knob, before: LimitResult, after: LimitResult) -> Improvement:
         kept = now > high
         why = "the limit rose" if kept else "no gain above the uncertainty of the limit before"
     gain = now / was - 1 if was and now is not None else None
-    return msgspec.structs.replace(_described(step), limit_before=was, limit_after=now, gain=gain, kept=kept, why=why)
+    return msgspec.structs.replace(
+        _described(step), limit_before=was, limit_after=now, gain=gain, kept=kept, interrupted=interrupted, why=why
+    )
 
 
-def _undone(one: Improvement, failed: list[str], *, keep: bool) -> Improvement:
+def _left(one: Improvement, settings: Settings) -> Improvement:
+    return msgspec.structs.replace(one, why=f"{one.why}, and it stays: `{settings.how_to_undo}` undoes it")
+
+
+def _undone(one: Improvement, failed: list[str]) -> Improvement:
+    """What could not be restored is said of each step: its words name the setting."""
     if not one.keys:
         return one
-    if failed and not keep:
-        return msgspec.structs.replace(one, undone=False, why="; ".join([one.why, *failed]))
-    return msgspec.structs.replace(one, undone=not (keep and one.kept))
+    return msgspec.structs.replace(one, undone=not failed, why="; ".join([one.why, *failed]))

@@ -29,7 +29,7 @@ class Improvement(msgspec.Struct, frozen=True, kw_only=True):
 
     `finding` named it. `before` and `tried` are its values, of each of `keys`. The limits are in the search's unit;
     `limit_after` is null where it was not measured. `kept`: the limit rose, so it stayed for the next step; `undone`:
-    it is as before now. `why` says what was decided, or why it could not be tried.
+    it is as before now; `interrupted`: the search after it was. `why` says what was decided, or why it was not tried.
     """
 
     finding: str
@@ -43,4 +43,5 @@ class Improvement(msgspec.Struct, frozen=True, kw_only=True):
     gain: float | None = None
     kept: bool = False
     undone: bool = False
+    interrupted: bool = False
     why: str = ""

@@ -22,7 +22,7 @@ from flatout.host.tuning.aim import Aim
 from flatout.host.tuning.check import HostCheck, Setting, check
 from flatout.host.tuning.journal import Entry, Journal
 from flatout.host.tuning.rules import same
-from flatout.host.tuning.system import System, reason
+from flatout.host.tuning.system import System, because
 from flatout.host.tuning.tunables import of_the_host
 
 CHANNELS = ethtool.CHANNELS
@@ -196,11 +196,11 @@ def _set(one: Setting, system: System) -> Change:
     try:
         system.write(one.key, wanted)
     except (OSError, ValueError) as error:
-        failed = _why(error)
+        failed = because(error)
     try:
         after = system.read(one.key)
     except OSError as error:
-        return Change(one.name, one.key, before, wanted, failed or _why(error))
+        return Change(one.name, one.key, before, wanted, failed or because(error))
     if not failed and not same(one.key, after, wanted):
         failed = f"the kernel made {after} of {wanted}"
     return Change(one.name, one.key, before, after, failed)
@@ -224,7 +224,7 @@ def _judge(one: Entry, system: System, *, own: bool, force: bool) -> Undone:
     except FileNotFoundError:
         return _undone(one, "", "gone")
     except OSError as error:
-        return _undone(one, "", "gone" if error.errno == errno.ENODEV else "failed", _why(error))
+        return _undone(one, "", "gone" if error.errno == errno.ENODEV else "failed", because(error))
     if same(one.key, now, one.before):
         return _undone(one, now, "as before")
     if force or (own and _is_ours(one, now)):
@@ -245,7 +245,7 @@ def _restore(judged: Undone, system: System) -> Undone:
     except FileNotFoundError:
         return judged._replace(how="gone")
     except (OSError, ValueError) as error:
-        return judged._replace(how="failed", reason=_why(error))
+        return judged._replace(how="failed", reason=because(error))
     if not same(judged.key, after, judged.before):
         return judged._replace(now=after, how="failed", reason=f"the kernel made {after} of it")
     return judged
@@ -260,10 +260,3 @@ def _is_ours(one: Entry, now: str) -> bool:
 
 def _undone(one: Entry, now: str, how: How, why: str = "") -> Undone:
     return Undone(one.name, one.key, one.before, now, how, why)
-
-
-def _why(error: OSError | ValueError) -> str:
-    """The reason of a failed write, in words; what programs report is passed on."""
-    number = getattr(error, "errno", None)
-    text = getattr(error, "strerror", None) or str(error)
-    return text if ":" in text else reason(number) if number else text

@@ -63,13 +63,14 @@ def _receive_buffer(context: Context) -> Knob:
     ledger = context.run.ledger
     sockets = list(_sockets(context, live_socket.RCVBUF, stream=False))
     charge = ledger.surroundings.packet_bytes if ledger else None
+    most = _most_bytes(context.system)
     slack = context.run.rate_per_s.sent / max(len(sockets), 1) * _SLACK_S * (charge or 0)
-    return _of_sockets(context, name, sockets, risk, lambda now: min(max(int(slack), _TIMES * now), _most_bytes()) & ~1)
+    return _of_sockets(context, name, sockets, risk, lambda now: min(max(int(slack), _TIMES * now), most) & ~1)
 
 
 def _accept_queue(context: Context) -> Knob:
     name = "accept queue of the target's socket (listen)"
-    if context.run.placement and context.run.placement.where != "here":
+    if context.run.placement and context.run.placement.where == "namespace":
         return Knob("", name, unmet="the target is in another network namespace: raise net.core.somaxconn there")
     risk = "a program that accepts too slowly keeps clients waiting instead of turning them away"
     sockets = list(_sockets(context, live_socket.BACKLOG, stream=True))
@@ -81,11 +82,11 @@ def _accept_queue(context: Context) -> Knob:
     return made._replace(settings=(*([limit] if limit else []), *made.settings))
 
 
-def _most_bytes() -> int:
+def _most_bytes(system: System) -> int:
     """What may be set without root is bounded by a sysctl, of which the kernel doubles what it is given."""
     if os.geteuid() == 0:
         return _MOST_BYTES
-    text = System().seen(_path("net.core.rmem_max"))
+    text = system.seen(_path("net.core.rmem_max"))
     return min(2 * int(text), _MOST_BYTES) if text.isdecimal() else _MOST_BYTES
 
 

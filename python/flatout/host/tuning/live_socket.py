@@ -100,4 +100,4 @@ def _started(pid: int, proc: Path) -> str:
 
 
 def _gone() -> OSError:
-    return FileNotFoundError(errno.ENOENT, "the socket is gone")
+    return FileNotFoundError(errno.ENOENT, "gone: the socket was closed, or its process has ended")

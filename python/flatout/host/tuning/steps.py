@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+import shlex
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from flatout.errors import UsageError
@@ -29,13 +30,14 @@ class Steps:
     def __init__(self, targets: Sequence[At], at: Path | None = None, system: System | None = None) -> None:
         """`targets`: addresses and ports of the target; `at`: the journal's file."""
         self.at = at or journal_path()
+        self.how_to_undo = f"flatout host undo --journal {shlex.quote(str(self.at))}"
         self._targets = targets
         self._system = system or System()
         with journals.locked(self.at, make=True):
             if journals.load(self.at) is not None:
                 raise UsageError(
-                    f"an earlier --improve kept its changes, or could not undo them: `flatout host undo --journal "
-                    f"{self.at}` does, and then this can begin"
+                    f"an earlier --improve kept its changes, or did not live to undo them: `{self.how_to_undo}` does, "
+                    "and then this can begin"
                 )
 
     def steps(self, result: LimitResult) -> list[Knob]:
@@ -55,19 +57,25 @@ class Steps:
             return str(error)
         failed = [f"{one.name}: {one.failed}" for one in changes if one.failed]
         if failed:
-            failed += self.undo([one.key for one in step.settings])
+            keys = {one.key for one in step.settings}
+            failed += self._restore(lambda key: key in keys)
         return "; ".join(failed)
 
-    def undo(self, keys: Collection[str] | None) -> list[str]:
-        """Restores these settings, or all; returns what could not be restored, in words."""
+    def undo(self, but: Collection[str] = ()) -> list[str]:
+        """Restores all settings but these; returns what could not be restored, in words."""
+        return self._restore(lambda key: key not in but)
+
+    def _restore(self, asked: Callable[[str], bool]) -> list[str]:
         try:
-            if journals.load(self.at) is None:
+            journal = journals.load(self.at)
+            if journal is None:
                 return []
-            done = tuning.undo(self._system, self.at, only=keys)
+            only = [one.key for one in journal.entries if asked(one.key)]
+            done = tuning.undo(self._system, self.at, only=only)
         except UsageError as error:
             return [str(error)]
         return [
-            f"{one.name} could not be restored to {one.before}: {one.reason}; `flatout host undo --journal {self.at}`"
+            f"{one.name} could not be restored to {one.before}: {one.reason}; `{self.how_to_undo}`"
             for one in done
             if one.how in ("left", "failed")
         ]

@@ -135,20 +135,14 @@ class System:
             return ""
         if key.startswith("irq:") and self._runs("irqbalance"):
             return "irqbalance runs and would move it again: stop it first (systemctl stop irqbalance)"
-        path = self.path(key)
         try:
             if key.startswith("socket:"):
                 # Who may read it may set it.
                 self.read(key)
-            elif not path.stat().st_mode & 0o222:
-                return "read-only here: it belongs to the whole host, and this is another network namespace"
-            elif os.statvfs(path).f_flag & os.ST_RDONLY:
-                return reason(errno.EROFS)
-            elif not os.access(path, os.W_OK):
-                return reason(errno.EACCES)
+                return ""
+            return _unwritable(self.path(key))
         except OSError as error:
-            return reason(error.errno)
-        return ""
+            return because(error)
 
     def keys(self, pattern: str) -> list[str]:
         """The keys whose path matches, in order."""
@@ -201,6 +195,22 @@ class System:
 
     def _runs(self, program: str) -> bool:
         return any(self.seen(key) == program for key in self.keys("/proc/[0-9]*/comm"))
+
+
+def _unwritable(path: Path) -> str:
+    """Why a file cannot be written; empty where nothing shows. Errors: OSError."""
+    if not path.stat().st_mode & 0o222:
+        return "read-only here: it belongs to the whole host, and this is another network namespace"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return reason(errno.EROFS)
+    return "" if os.access(path, os.W_OK) else reason(errno.EACCES)
+
+
+def because(error: OSError | ValueError) -> str:
+    """Why a value could not be read or set, for people; what programs report is passed on."""
+    number = getattr(error, "errno", None)
+    text = getattr(error, "strerror", None) or str(error)
+    return text if ":" in text else reason(number) if number else text
 
 
 def reason(number: int | None) -> str:
