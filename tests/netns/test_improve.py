@@ -35,7 +35,7 @@ while time.monotonic() < end:
 """
 SIZE = 212_992
 PORT = 1123
-SEARCH = ("--transport", "udp", "--improve", "--budget", "10s", "--min", "5k", "--json", "-")
+SEARCH = ("--transport", "udp", "--improve", "--budget", "16s", "--min", "5k", "--max", "60k", "--json", "-")
 
 
 @pytest.fixture
@@ -53,43 +53,53 @@ def address(net: Net) -> Iterator[str]:
 
 def size(net: Net) -> int:
     """Of the server's receive buffer, as the kernel says."""
-    found = re.search(rf":{PORT}\b.*?skmem:\(r\d+,rb(\d+)", net.run(net.left, "ss", "-uamnH"), re.DOTALL)
+    # Not the generator's sockets, whose peer has that port.
+    found = re.search(r"skmem:\(r\d+,rb(\d+)", net.run(net.left, "ss", "-uamnH", "sport", "=", f":{PORT}"))
     assert found is not None
     return int(found[1])
 
 
-def _raised(cli: Cli, net: Net, address: str, *more: str) -> dict[str, Any]:
-    """The step of the receive buffer; its server's socket is as it was before."""
+def step(cli: Cli, net: Net, address: str, *more: object) -> dict[str, Any]:
+    """What became of the receive buffer; empty where something else stopped every trial."""
     done = cli("limit", "echo", address, *SEARCH, *more, inside=net.left)
-    assert size(net) == SIZE
-    (one,) = [one for one in done.json["improvements"] if one["finding"] == "receive buffer"]
-    assert one["before"] == str(SIZE)
-    assert int(one["tried"]) > SIZE
-    assert one["undone"], done.err
-    assert one["kept"], one
-    assert one["limit_after"] >= 1.2 * one["limit_before"], one
-    return dict(one)
+    assert done.out, done.err
+    found = [one for one in done.json["improvements"] if one["finding"] == "receive buffer"]
+    return dict(found[0]) if found else {}
 
 
 def test_a_small_buffer_is_raised_and_then_as_before(cli: Cli, net: Net, address: str) -> None:
     journal = cli.folder / "improve.json"
-    until_good(lambda: _raised(cli, net, address, "--journal", str(journal)), 3)
-    assert not journal.exists()
+
+    def attempt() -> dict[str, Any]:
+        found = step(cli, net, address, "--journal", journal)
+        # Whatever came of it.
+        assert size(net) == SIZE
+        assert not journal.exists()
+        return found
+
+    def good(one: dict[str, Any]) -> bool:
+        before, after = one.get("limit_before"), one.get("limit_after")
+        return bool(one.get("kept") and before and after >= 1.2 * before)
+
+    one = until_good(attempt, good)
+    assert good(one), one
+    assert one["undone"]
+    assert one["before"] == str(SIZE)
+    assert int(one["tried"]) >= 4 * SIZE
 
 
 def test_after_a_kill_the_journal_restores_it(cli: Cli, net: Net, address: str) -> None:
     journal = cli.folder / "improve.json"
     search = ("limit", "echo", address, *SEARCH, "--journal", journal)
 
-    def killed() -> None:
+    def killed() -> bool:
+        """Whether it was killed while the second search ran."""
         running = cli.start(*search, inside=net.left)
-        wait_until(lambda: journal.exists() or running.process.poll() is not None, 60, "a first change")
-        assert running.process.poll() is None, running.end()
-        wait_until(lambda: size(net) > SIZE, message="a larger buffer")
+        wait_until(lambda: size(net) > SIZE or running.process.poll() is not None, 60, "a larger buffer")
         running.kill()
+        return size(net) > SIZE
 
-    until_good(killed, 3)
-    assert size(net) > SIZE
+    assert until_good(killed, bool)
     kept = journals.load(journal)
     assert kept is not None
     assert [entry.before for entry in kept.entries] == [str(SIZE)]
@@ -104,20 +114,3 @@ def test_after_a_kill_the_journal_restores_it(cli: Cli, net: Net, address: str) 
     assert undone.code == 0, undone.err
     assert size(net) == SIZE
     assert not journal.exists()
-
-
-def test_a_kept_buffer_stays_until_it_is_undone(cli: Cli, net: Net, address: str) -> None:
-    journal = cli.folder / "improve.json"
-
-    def kept() -> dict[str, Any]:
-        cli("host", "undo", "--journal", journal, "--quiet", inside=net.left)
-        assert size(net) == SIZE
-        done = cli("limit", "echo", address, *SEARCH, "--keep", "--journal", journal, inside=net.left)
-        (one,) = [one for one in done.json["improvements"] if one["kept"]]
-        return dict(one)
-
-    one = until_good(kept, 3)
-    assert (one["undone"], str(size(net))) == (False, one["tried"])
-    assert f"`flatout host undo --journal {journal}` undoes it" in one["why"]
-    assert cli("host", "undo", "--journal", journal, inside=net.left).code == 0
-    assert size(net) == SIZE

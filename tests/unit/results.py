@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
+from flatout.result.finding import Improvement
 from flatout.result.model import (
     Connections,
     Distribution,
@@ -300,6 +301,42 @@ def limit(server: Server | None = None, target: str = "192.0.2.10:123", **change
         sentence=f"Holds {lower:,.0f} requests/s (loss <= 0.5 %, p99 <= 2 ms); fails at {upper:,.0f}/s: p99 2.20 ms.",
     )
     return msgspec.structs.replace(result, **changes)
+
+
+def improved() -> LimitResult:
+    """What --improve tried: one raised it and stays, one did not help, one could not be tried, one search failed."""
+    raised = Improvement(
+        finding="receive buffer",
+        setting="receive buffer of the target's socket (SO_RCVBUF)",
+        keys=["socket:812:4711:99:rcvbuf"],
+        before="212992",
+        tried="1035008",
+        risk="under lasting overload what lies in it is answered late",
+        limit_before=24_387.0,
+        limit_after=112_889.0,
+        gain=3.629,
+        kept=True,
+        why="the limit rose, and it stays: `flatout host undo --journal /var/lib/flatout/improve.json` undoes it",
+    )
+    no_gain = Improvement(
+        finding="softnet backlog",
+        setting="net.core.netdev_max_backlog",
+        keys=["/proc/sys/net/core/netdev_max_backlog"],
+        before="1000",
+        tried="4000",
+        risk="delay, and memory",
+        limit_before=112_889.0,
+        limit_after=113_001.0,
+        gain=0.001,
+        undone=True,
+        why="no gain above the uncertainty of the limit before",
+    )
+    words = {"before": "575799\t767734\t1151598", "tried": "2303196\t3070936\t4606392"}
+    memory = {"finding": "socket memory", "setting": "net.ipv4.udp_mem", "keys": ["/proc/sys/net/ipv4/udp_mem"]}
+    failed = Improvement(**memory, **words, limit_before=112_889.0, undone=True, why="the target has ended")
+    unmet = "the target is in another network namespace: raise net.ipv4.tcp_max_syn_backlog there"
+    left = Improvement(finding="SYN queue", setting="net.ipv4.tcp_max_syn_backlog", why=unmet)
+    return limit(improvements=[raised, no_gain, left, failed])
 
 
 def limit_interrupted() -> LimitResult:

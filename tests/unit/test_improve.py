@@ -18,23 +18,25 @@ from flatout import api
 from flatout.cli import output
 from flatout.errors import FlatoutError, Interrupted, TargetError
 from flatout.host.tuning.check import Setting
-from flatout.host.tuning.knobs import Knob
+from flatout.host.tuning.remedies import Remedy
 from flatout.limit_search.improve import ROUNDS, improved
 from flatout.result.model import LimitResult, StoppedBy
 
 
-def step(name: str, *keys: str, unmet: str = "") -> Knob:
+def step(name: str, *keys: str, unmet: str = "") -> Remedy:
     made = [
         Setting(name=key, key=key, now="1", wanted="4", state="differs", why="", risk="") for key in keys or (name,)
     ]
-    return Knob(f"cause of {name}", name, () if unmet else tuple(made), "a risk", unmet)
+    return Remedy(f"cause of {name}", name, () if unmet else tuple(made), "a risk", unmet)
 
 
-def limit(value: float | None, half: float = 0.0, stopped_by: StoppedBy = "found") -> LimitResult:
-    """A search that ended at a value, with an interval on both sides of it."""
+def limit(
+    value: float | None, half: float = 0.0, stopped_by: StoppedBy = "found", upper: float | None = None
+) -> LimitResult:
+    """A search that ended at a value, with an interval on both sides of it; at `upper` a trial failed."""
     found = results.limit()
     interval = None if value is None else (value - half, value + half)
-    done = msgspec.structs.replace(found.limit, value=value, interval=interval, stopped_by=stopped_by)
+    done = msgspec.structs.replace(found.limit, value=value, interval=interval, stopped_by=stopped_by, upper=upper)
     return msgspec.structs.replace(found, limit=done, trials=[])
 
 
@@ -43,15 +45,15 @@ class Fakes:
 
     how_to_undo = "flatout host undo --journal there"
 
-    def __init__(self, *steps: Knob, fails: Collection[str] = (), stuck: Collection[str] = ()) -> None:
+    def __init__(self, *steps: Remedy, fails: Collection[str] = (), stuck: Collection[str] = ()) -> None:
         self.offered, self.fails, self.stuck = steps, fails, stuck
         self.changed: list[str] = []
         self.tried: list[str] = []
 
-    def steps(self, _: LimitResult) -> list[Knob]:
+    def steps(self, _: LimitResult) -> list[Remedy]:
         return list(self.offered)
 
-    def change(self, step: Knob) -> str:
+    def change(self, step: Remedy) -> str:
         self.tried.append(step.name)
         self.changed += [one.key for one in step.settings]
         if step.name in self.fails:
@@ -139,10 +141,11 @@ def test_only_what_is_kept_stays_changed(
         (limit(1000, half=100), limit(1101), True),
         (limit(1000), limit(900), False),
         (limit(1000), limit(None), False),
-        (limit(None), limit(1000), True),
+        (limit(None, upper=900), limit(1000), True),
+        (limit(None, upper=2000), limit(1000), False),
         (limit(1000), limit(5000, stopped_by="interrupted"), False),
     ],
-    ids=["1.9 %", "2.1 %", "within", "above", "fell", "none after", "none before", "interrupted"],
+    ids=["1.9 %", "2.1 %", "within", "above", "fell", "none after", "none before", "below what failed", "interrupted"],
 )
 def test_it_rose_above_the_whole_interval_and_by_2_percent(before: LimitResult, after: LimitResult, kept: bool) -> None:
     found = improved(before, Fakes(step("a")), searches(after), keep=False)

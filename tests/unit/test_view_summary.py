@@ -50,6 +50,7 @@ CASES = {
     "limit_one_way": one_way_results.limit,
     "limit_connections": results.limit_of_connections,
     "limit_interrupted": results.limit_interrupted,
+    "limit_improved": results.improved,
 }
 
 
@@ -178,3 +179,9 @@ def test_a_trial_that_held_though_it_lost_more_than_the_goal_is_explained() -> N
     assert "the verdict that of the time" in " ".join(
         summary.text(results.limit(trials=[disturbed, *found.trials])).split()
     )
+
+
+def test_values_of_several_numbers_are_shown_without_their_tabs():
+    shown = [setting for setting, _ in facts.improvement_lines(results.improved())]
+    assert "net.ipv4.udp_mem: 575,799 767,734 1,151,598 → 2,303,196 3,070,936 4,606,392" in shown
+    assert facts.improvement_lines(results.limit()) == []

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from flatout.errors import FlatoutError
-from flatout.host.tuning.knobs import Knob
+from flatout.host.tuning.remedies import Remedy
 from flatout.result.finding import Improvement
 from flatout.result.model import LimitResult
 
@@ -27,11 +27,11 @@ class Settings(Protocol):
 
     how_to_undo: str
 
-    def steps(self, result: LimitResult) -> list[Knob]:
+    def steps(self, result: LimitResult) -> list[Remedy]:
         """The steps that the findings of a search ask for, the first cause first."""
         ...
 
-    def change(self, step: Knob) -> str:
+    def change(self, step: Remedy) -> str:
         """Changes the settings of a step, all or none; returns why not, or an empty text."""
         ...
 
@@ -92,7 +92,7 @@ def _tried(
             return
 
 
-def _described(step: Knob) -> Improvement:
+def _described(step: Remedy) -> Improvement:
     values = [(one.now or "", one.wanted or "") for one in step.settings]
     return Improvement(
         finding=step.finding,
@@ -104,7 +104,7 @@ def _described(step: Knob) -> Improvement:
     )
 
 
-def _judged(step: Knob, before: LimitResult, after: LimitResult) -> Improvement:
+def _judged(step: Remedy, before: LimitResult, after: LimitResult) -> Improvement:
     """Whether the limit rose."""
     was, now = before.limit.value, after.limit.value
     kept, why = False, ""
@@ -114,7 +114,9 @@ def _judged(step: Knob, before: LimitResult, after: LimitResult) -> Improvement:
     elif now is None:
         why = f"the search after it found no limit: {after.sentence}"
     else:
-        high = max(before.limit.interval[1] if before.limit.interval else 0.0, (was or 0.0) * _RISES)
+        # Where nothing held before, what failed is the bound.
+        least = before.limit.upper or 0.0 if was is None else was * _RISES
+        high = max(before.limit.interval[1] if before.limit.interval else 0.0, least)
         kept = now > high
         why = "the limit rose" if kept else "no gain above the uncertainty of the limit before"
     gain = now / was - 1 if was and now is not None else None

@@ -306,14 +306,14 @@ def improvement_lines(result: LimitResult) -> list[tuple[str, str]]:
     for one in result.improvements:
         values = f": {_grouped(one.before)} → {_grouped(one.tried)}" if one.tried else ""
         parts = []
-        if one.limit_before is not None and one.limit_after is not None:
-            unit = result.limit.unit
-            parts.append(f"{fmt.count(round(one.limit_before))} → {fmt.count(round(one.limit_after))} {unit}")
+        if one.limit_after is not None:
+            before = "none" if one.limit_before is None else fmt.count(round(one.limit_before))
+            parts.append(f"{before} → {fmt.count(round(one.limit_after))} {result.limit.unit}")
         if one.gain is not None:
-            parts.append(f"{one.gain:+.0%}")
+            parts.append(f"{100 * one.gain:+.0f} %")
         parts.append(fmt.plain(one.why))
-        if one.keys:
-            parts.append("undone" if one.undone else "as changed")
+        if one.undone:
+            parts.append("undone")
         if one.kept and one.risk:
             parts.append(f"risk: {one.risk}")
         lines.append((f"{fmt.plain(one.setting)}{values}", "; ".join(parts)))
@@ -322,5 +322,5 @@ def improvement_lines(result: LimitResult) -> list[tuple[str, str]]:
 
 def _grouped(values: str) -> str:
     """Whole numbers with separators; other text as it is."""
-    words = fmt.plain(values).split()
-    return " ".join(f"{int(word):,}" if word.isdecimal() else word for word in words)
+    # The kernel puts tabs between several.
+    return " ".join(f"{int(word):,}" if word.isdecimal() else fmt.plain(word) for word in values.split())

@@ -15,7 +15,7 @@ from flatout.errors import UsageError
 from flatout.host import target as find_target
 from flatout.host.tuning import apply as tuning
 from flatout.host.tuning import journal as journals
-from flatout.host.tuning.knobs import At, Context, Knob, knob, most_bytes
+from flatout.host.tuning.remedies import At, Context, Remedy, most_bytes, remedy
 from flatout.host.tuning.system import NEEDS_ROOT, System
 from flatout.result.model import LimitResult, Trial
 
@@ -76,18 +76,18 @@ class Steps:
                 lines.append(f"of processes of this user a receive buffer can be raised up to {size}, and accept queues")
         return lines
 
-    def steps(self, result: LimitResult) -> list[Knob]:
+    def steps(self, result: LimitResult) -> list[Remedy]:
         """The steps that the findings of a search ask for, the first cause first; what is left to people has none."""
         run = _run_of(result)
         if run is None:
             return []
         context = Context(run, self._targets, self._system)
         return [
-            knob(one, context) or Knob(one.name, one.name, unmet=f"the remedy is yours: {one.remedy}")
+            remedy(one, context) or Remedy(one.name, one.name, unmet=f"the remedy is yours: {one.remedy}")
             for one in result.findings
         ]
 
-    def change(self, step: Knob) -> str:
+    def change(self, step: Remedy) -> str:
         """Changes the settings of a step, all or none; returns why not, or an empty text."""
         try:
             changes = tuning.set_all(step.settings, self._system, self.at)

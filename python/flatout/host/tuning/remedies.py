@@ -29,7 +29,7 @@ _NEARLY = 0.95
 At = tuple[Address, int]
 
 
-class Knob(NamedTuple):
+class Remedy(NamedTuple):
     """One step: settings that belong together. `unmet`: why it cannot be done here, instead of settings."""
 
     finding: str
@@ -47,13 +47,13 @@ class Context(NamedTuple):
     system: System
 
 
-def knob(finding: Finding, context: Context) -> Knob | None:
+def remedy(finding: Finding, context: Context) -> Remedy | None:
     """The step that a finding asks for; None where it names no setting of a host."""
     maker = _MAKERS.get(finding.name)
     if maker is None:
         return None
     if _where(context) == "elsewhere" and finding.name not in _OF_THIS_END:
-        made = Knob("", finding.name, unmet=f"the target is on another host: run there `{check_there(context)}`")
+        made = Remedy("", finding.name, unmet=f"the target is on another host: run there `{check_there(context)}`")
     else:
         made = maker(context)
     return made._replace(finding=finding.name)
@@ -71,7 +71,7 @@ def _where(context: Context) -> str:
     return context.run.placement.where if context.run.placement else "elsewhere"
 
 
-def _receive_buffer(context: Context) -> Knob:
+def _receive_buffer(context: Context) -> Remedy:
     name = "receive buffer of the target's socket (SO_RCVBUF)"
     risk = "under lasting overload what lies in it is answered late; up to so much more kernel memory a socket"
     ledger = context.run.ledger
@@ -82,7 +82,7 @@ def _receive_buffer(context: Context) -> Knob:
     return _of_sockets(context, name, sockets, risk, lambda now: min(max(int(slack), _TIMES * now), most) & ~1)
 
 
-def _accept_queue(context: Context) -> Knob:
+def _accept_queue(context: Context) -> Remedy:
     name = "accept queue of the target's socket (listen)"
     risk = "a program that accepts too slowly keeps clients waiting instead of turning them away"
     sockets = list(_sockets(context, live_socket.BACKLOG, stream=True))
@@ -92,22 +92,22 @@ def _accept_queue(context: Context) -> Knob:
     most = max(int(one.wanted or 0) for one in made.settings)
     bound = _at_target(context, "net.core.somaxconn")
     if bound is None:
-        return Knob("", name, unmet=_UNSEEN.format("net.core.somaxconn"))
+        return Remedy("", name, unmet=_UNSEEN.format("net.core.somaxconn"))
     limit = _setting("net.core.somaxconn", bound, AtLeast((most,)), context.system)
     if limit is None:
         return made
     if why := context.system.blocked(bound):
-        return Knob("", name, unmet=f"net.core.somaxconn bounds it, and cannot be changed: {why}")
+        return Remedy("", name, unmet=f"net.core.somaxconn bounds it, and cannot be changed: {why}")
     return made._replace(settings=(limit, *made.settings))
 
 
-def _descriptors(context: Context) -> Knob:
+def _descriptors(context: Context) -> Remedy:
     """Of the target's processes; this one has raised its own as far as it may."""
     name = "limit on descriptors of the target's process"
     about = context.run.ledger.surroundings if context.run.ledger else None
     held, limit = (about.target_files, about.target_files_limit) if about else (None, None)
     if held is None or limit is None or held < _NEARLY * limit:
-        return Knob("", name, unmet="it is this process's own: begin flatout with a higher one (ulimit -n)")
+        return Remedy("", name, unmet="it is this process's own: begin flatout with a higher one (ulimit -n)")
     target = context.run.placement.target if context.run.placement else None
     proc = context.system.root / "proc"
     keys = [key for pid in (target.pids if target else ()) if (key := process_limits.key(pid, proc))]
@@ -119,7 +119,7 @@ def _descriptors(context: Context) -> Knob:
         wanted = min(_TIMES * soft, most)
         if wanted > soft > 0:
             made.append(_differing(name, key, f"{soft} {hard}", f"{wanted} {max(wanted, hard)}", _FILES))
-    return Knob("", name, tuple(made), _FILES) if made else Knob("", name, unmet=why)
+    return Remedy("", name, tuple(made), _FILES) if made else Remedy("", name, unmet=why)
 
 
 def most_bytes(system: System) -> int:
@@ -144,7 +144,7 @@ def _sockets(context: Context, setting: str, *, stream: bool) -> Iterator[str]:
                 yield found
 
 
-def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wanted: Callable[[int], int]) -> Knob:
+def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wanted: Callable[[int], int]) -> Remedy:
     made, why = [], "the target's sockets cannot be seen: they are another user's (run as root)"
     for key in dict.fromkeys(keys):
         why = context.system.blocked(key)
@@ -156,25 +156,25 @@ def _of_sockets(context: Context, name: str, keys: Sequence[str], risk: str, wan
             made.append(_differing(name, key, now, str(wanted(int(now))), risk))
         else:
             why = f"it is as large as flatout makes it ({now})"
-    return Knob("", name, tuple(made), risk) if made else Knob("", name, unmet=why)
+    return Remedy("", name, tuple(made), risk) if made else Remedy("", name, unmet=why)
 
 
 def _sysctl(
     name: str, rule: Callable[[str], Rule], risk: str, *, whole_host: bool = False
-) -> Callable[[Context], Knob]:
+) -> Callable[[Context], Remedy]:
     """A sysctl of the target's network namespace. `whole_host`: of the whole host, or of the generator's end."""
 
-    def make(context: Context) -> Knob:
+    def make(context: Context) -> Remedy:
         key = _path(name) if whole_host else _at_target(context, name)
         if key is None:
-            return Knob("", name, unmet=_UNSEEN.format(name))
+            return Remedy("", name, unmet=_UNSEEN.format(name))
         now = context.system.seen(key)
         found = _setting(name, key, rule(now), context.system) if now else None
         if why := context.system.blocked(key):
-            return Knob("", name, unmet=f"{name} cannot be changed here: {why}")
+            return Remedy("", name, unmet=f"{name} cannot be changed here: {why}")
         if found is None:
-            return Knob("", name, unmet=f"{name} is as large as flatout makes it ({now})")
-        return Knob("", name, (_differing(name, key, found.now or "", found.wanted or "", risk),), risk)
+            return Remedy("", name, unmet=f"{name} is as large as flatout makes it ({now})")
+        return Remedy("", name, (_differing(name, key, found.now or "", found.wanted or "", risk),), risk)
 
     return make
 
@@ -206,7 +206,7 @@ def _larger(now: str) -> Rule:
     return AtLeast(tuple(_TIMES * int(word) for word in now.split()))
 
 
-def _socket_memory(context: Context) -> Knob:
+def _socket_memory(context: Context) -> Remedy:
     name = "net.ipv4.tcp_mem" if context.run.scenario.streams else "net.ipv4.udp_mem"
     return _sysctl(name, _larger, _MEMORY, whole_host=True)(context)
 
@@ -214,7 +214,7 @@ def _socket_memory(context: Context) -> Knob:
 _UNSEEN = "the target is in another network namespace, of which no process can be seen: raise {} there"
 _FILES = "a program that uses select() fails at descriptors above 1,023"
 _MEMORY = "kernel memory that other programs then lack"
-_MAKERS: dict[str, Callable[[Context], Knob]] = {
+_MAKERS: dict[str, Callable[[Context], Remedy]] = {
     "receive buffer": _receive_buffer,
     "accept queue": _accept_queue,
     "SYN queue": _sysctl("net.ipv4.tcp_max_syn_backlog", _larger, "320 bytes for each half-open connection"),

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from conftest import ROOT
 from flatout.errors import UsageError
 from flatout.host.tuning import journal as journals
-from flatout.host.tuning import knobs, live_socket, steps
-from flatout.host.tuning.knobs import SETTABLE, At, Context, Knob
+from flatout.host.tuning import live_socket, remedies, steps
+from flatout.host.tuning.remedies import SETTABLE, At, Context, Remedy
 from flatout.host.tuning.steps import Steps
 from flatout.host.tuning.system import NEEDS_ROOT, System
 from flatout.host.tuning.tunables import settable
@@ -98,8 +98,8 @@ def trial(name: str, where: str | None = "here", *, rate: float = 200_000, charg
     return msgspec.structs.replace(run, placement=placement, ledger=seen, findings=[finding], rate_per_s=sent)
 
 
-def knob(system: System, targets: list[At], run: Trial) -> Knob:
-    made = knobs.knob(run.findings[0], Context(run, targets, system))
+def remedy(system: System, targets: list[At], run: Trial) -> Remedy:
+    made = remedies.remedy(run.findings[0], Context(run, targets, system))
     assert made is not None
     assert made.finding == run.findings[0].name
     assert all(settable(one.key) for one in made.settings)
@@ -113,7 +113,7 @@ def knob(system: System, targets: list[At], run: Trial) -> Knob:
 def test_a_receive_buffer_lasts_50_ms_and_is_never_made_smaller(
     root: Path, targets: list[At], rate: float, charge: int | None, now: int
 ) -> None:
-    made = knob(Host(root, {"rcvbuf": str(now)}), targets, trial("receive buffer", rate=rate, charge=charge))
+    made = remedy(Host(root, {"rcvbuf": str(now)}), targets, trial("receive buffer", rate=rate, charge=charge))
     if made.unmet:
         assert now >= 1 << 25
         return
@@ -130,9 +130,9 @@ def test_without_root_a_receive_buffer_is_bounded_by_its_sysctl(
     root: Path, targets: list[At], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    made = knob(Host(root, {"rcvbuf": "212992"}), targets, trial("receive buffer"))
+    made = remedy(Host(root, {"rcvbuf": "212992"}), targets, trial("receive buffer"))
     assert [one.wanted for one in made.settings] == [str(2 * 212_992)] * 2
-    made = knob(Host(root, {"rcvbuf": "425984"}), targets, trial("receive buffer"))
+    made = remedy(Host(root, {"rcvbuf": "425984"}), targets, trial("receive buffer"))
     assert made.unmet == "it is as large as flatout makes it (425984)"
 
 
@@ -140,7 +140,7 @@ def test_without_root_a_receive_buffer_is_bounded_by_its_sysctl(
 def test_an_accept_queue_comes_with_the_sysctl_that_bounds_it(
     root: Path, targets: list[At], now: int, wanted: int, somaxconn: int | None
 ) -> None:
-    made = knob(Host(root, {"backlog": str(now)}), targets, trial("accept queue"))
+    made = remedy(Host(root, {"backlog": str(now)}), targets, trial("accept queue"))
     asked = [(one.name, one.wanted) for one in made.settings]
     # First the sysctl: listen() cuts what is above it.
     limits = [("net.core.somaxconn", str(somaxconn))] if somaxconn else []
@@ -158,14 +158,14 @@ def test_an_accept_queue_comes_with_the_sysctl_that_bounds_it(
     ],
 )
 def test_sysctls(root: Path, targets: list[At], finding: str, wanted: str) -> None:
-    made = knob(Host(root), targets, trial(finding))
+    made = remedy(Host(root), targets, trial(finding))
     assert [(one.name, one.wanted) for one in made.settings] == [(SYSCTLS[finding], wanted)]
     assert made.risk
 
 
 def test_ports_that_are_all_free_already_are_left(tmp_path: Path, targets: list[At]) -> None:
     root = hosts.tree(tmp_path, hosts.SYSCTLS | {"net.ipv4.ip_local_port_range": "1000\t65535"})
-    made = knob(Host(root), targets, trial("ephemeral ports"))
+    made = remedy(Host(root), targets, trial("ephemeral ports"))
     assert made.unmet.endswith("or as flatout would set it")
     assert not made.settings
 
@@ -177,7 +177,7 @@ def test_findings_are_causes_and_others_have_no_setting(root: Path, targets: lis
     documented = set(re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs" / "findings.md").read_text("utf-8"), re.MULTILINE))
     assert set(SYSCTLS) | set(OF_SOCKETS) == SETTABLE <= documented
     run = trial("one thread")
-    assert knobs.knob(run.findings[0], Context(run, targets, Host(root))) is None
+    assert remedies.remedy(run.findings[0], Context(run, targets, Host(root))) is None
 
 
 @pytest.mark.parametrize("finding", sorted(SETTABLE))
@@ -185,14 +185,14 @@ def test_findings_are_causes_and_others_have_no_setting(root: Path, targets: lis
 def test_a_target_on_another_host_is_left_to_people(root: Path, targets: list[At], finding: str, placed: str) -> None:
     run = trial(finding, "elsewhere")
     run = run if placed == "elsewhere" else msgspec.structs.replace(run, placement=None)
-    made = knob(Host(root), targets, run)
+    made = remedy(Host(root), targets, run)
     assert made.unmet == "the target is on another host: use `flatout host check` there"
 
 
 @pytest.mark.parametrize("finding", ["SYN queue", "conntrack full", "accept queue"])
 def test_sysctls_of_another_namespace_are_left_to_people(root: Path, targets: list[At], finding: str) -> None:
     name = SYSCTLS.get(finding, "net.core.somaxconn")
-    made = knob(Host(root), targets, trial(finding, "namespace"))
+    made = remedy(Host(root), targets, trial(finding, "namespace"))
     assert made.unmet == f"the target is in another network namespace: raise {name} there"
 
 
@@ -200,14 +200,14 @@ def test_sysctls_of_another_namespace_are_left_to_people(root: Path, targets: li
 def test_what_is_of_this_end_or_of_a_socket_is_set_for_another_namespace_too(
     root: Path, targets: list[At], finding: str
 ) -> None:
-    assert not knob(Host(root, {"rcvbuf": "212992"}), targets, trial(finding, "namespace")).unmet
+    assert not remedy(Host(root, {"rcvbuf": "212992"}), targets, trial(finding, "namespace")).unmet
 
 
 @pytest.mark.parametrize("finding", sorted(OF_SOCKETS))
 def test_sockets_that_cannot_be_seen_are_said(root: Path, targets: list[At], finding: str) -> None:
     # Hidden from the start; or the process is there and its socket is not.
     for run, shown in ((trial(finding, "hidden"), targets), (trial(finding), [(ip_address("127.0.0.9"), 9)])):
-        made = knob(Host(root), shown, run)
+        made = remedy(Host(root), shown, run)
         assert made.unmet == "the target's sockets cannot be seen: they are another user's (run as root)"
 
 
@@ -219,7 +219,7 @@ def test_a_descriptor_that_may_not_be_duplicated_is_said(
 
     monkeypatch.setattr(live_socket, "_get", refuse)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    made = knob(Host(root), targets, trial("receive buffer"))
+    made = remedy(Host(root), targets, trial("receive buffer"))
     assert made.unmet == f"its descriptor cannot be duplicated (pidfd_getfd): {NEEDS_ROOT}"
 
 
@@ -227,9 +227,9 @@ def test_a_descriptor_that_may_not_be_duplicated_is_said(
 def test_sysctls_that_are_missing_or_read_only_are_said(tmp_path: Path, targets: list[At], finding: str) -> None:
     file = hosts.tree(tmp_path, hosts.SYSCTLS | hosts.TRACKING) / hosts.file_of(SYSCTLS[finding])
     file.chmod(0o444)
-    assert "cannot be changed here: read-only here" in knob(Host(tmp_path), targets, trial(finding)).unmet
+    assert "cannot be changed here: read-only here" in remedy(Host(tmp_path), targets, trial(finding)).unmet
     file.unlink()
-    assert "is not in this network namespace" in knob(Host(tmp_path), targets, trial(finding)).unmet
+    assert "is not in this network namespace" in remedy(Host(tmp_path), targets, trial(finding)).unmet
 
 
 # --- Steps ---
