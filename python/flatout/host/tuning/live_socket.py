@@ -29,8 +29,8 @@ _START = 19
 
 def key(pid: int, inode: int, setting: str, proc: Path = Path("/proc")) -> str | None:
     """The key of a setting; None where the process has ended."""
-    started = started(pid, proc)
-    return f"socket:{pid}:{started}:{inode}:{setting}" if started else None
+    began = started(pid, proc)
+    return f"socket:{pid}:{began}:{inode}:{setting}" if began else None
 
 
 def read(key: str, proc: Path = Path("/proc")) -> str:
@@ -58,8 +58,8 @@ def write(key: str, value: str, proc: Path = Path("/proc")) -> None:
 
 @contextlib.contextmanager
 def _duplicate(key: str, proc: Path) -> Iterator[socket.socket]:
-    _, pid, started, inode, _ = key.split(":")
-    if started(int(pid), proc) != started:
+    _, pid, began, inode, _ = key.split(":")
+    if started(int(pid), proc) != began:
         raise _gone()
     pidfd = os.pidfd_open(int(pid))
     try:

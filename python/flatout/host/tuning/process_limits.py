@@ -18,8 +18,8 @@ KEYS = re.compile(r"files:\d+:\d+", re.ASCII)
 
 def key(pid: int, proc: Path = Path("/proc")) -> str | None:
     """The key of a process; None where it has ended."""
-    started = live_socket.started(pid, proc)
-    return f"files:{pid}:{started}" if started else None
+    began = live_socket.started(pid, proc)
+    return f"files:{pid}:{began}" if began else None
 
 
 def read(key: str, proc: Path = Path("/proc")) -> str:
@@ -39,7 +39,7 @@ def write(key: str, value: str, proc: Path = Path("/proc")) -> None:
 
 
 def _process(key: str, proc: Path) -> int:
-    _, pid, started = key.split(":")
-    if live_socket.started(int(pid), proc) != started:
+    _, pid, began = key.split(":")
+    if live_socket.started(int(pid), proc) != began:
         raise FileNotFoundError(errno.ENOENT, "gone: its process has ended")
     return int(pid)

@@ -30,7 +30,10 @@ At = tuple[Address, int]
 
 
 class Remedy(NamedTuple):
-    """One step: settings that belong together. `unmet`: why it cannot be done here, instead of settings."""
+    """One step: settings that belong together; `name` is empty where what helps is no setting.
+
+    `unmet`: why it cannot be done here, instead of settings.
+    """
 
     finding: str
     name: str
@@ -68,7 +71,7 @@ def check_there(context: Context) -> str:
 
 
 def _where(context: Context) -> str:
-    return context.run.placement.where if context.run.placement else "elsewhere"
+    return (context.run.placement and context.run.placement.where) or "elsewhere"
 
 
 def _receive_buffer(context: Context) -> Remedy:

@@ -66,14 +66,14 @@ class Steps:
         ports = "".join(f" --port {port}" for port in dict.fromkeys(port for _, port in self._targets))
         if "elsewhere" in where:
             what = f"flatout host check --role server --for {'tcp' if stream else 'udp'}{ports}"
-            lines.append(f"the target is on another host, whose settings cannot be changed from here: run there `{what}`")
+            lines.append(f"the target is on another host, which is left alone: run there `{what}`")
         if where & {"hidden", "nobody"}:
             lines.append("the process of the target cannot be seen, so its sockets and limits cannot be changed")
         if blocked := self._system.blocked(_ANY):
             lines.append(f"settings of the kernel cannot be changed: {blocked}")
             if blocked == NEEDS_ROOT:
                 size = f"{most_bytes(self._system):,} bytes"
-                lines.append(f"of processes of this user a receive buffer can be raised up to {size}, and accept queues")
+                lines.append(f"sockets of this user's own processes can: receive buffers up to {size}, accept queues")
         return lines
 
     def steps(self, result: LimitResult) -> list[Remedy]:
@@ -83,7 +83,7 @@ class Steps:
             return []
         context = Context(run, self._targets, self._system)
         return [
-            remedy(one, context) or Remedy(one.name, one.name, unmet=f"the remedy is yours: {one.remedy}")
+            remedy(one, context) or Remedy(one.name, "", unmet=f"the remedy is yours: {one.remedy}")
             for one in result.findings
         ]
 

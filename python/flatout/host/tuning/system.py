@@ -96,7 +96,7 @@ class System:
             _, interface, what = key.split(":")
             return ethtool.read(interface, what, self.ioctl)
         if of_process := _OF_PROCESSES.get(key.partition(":")[0]):
-            return of_process.read(key, self.root / "proc")
+            return str(of_process.read(key, self.root / "proc"))
         if key.startswith("netns:"):
             return namespaces.inside(key, self.root, lambda: self.read(namespaces.file_of(key)))
         self._must_be(key)

@@ -32,5 +32,5 @@ def settable(key: str) -> bool:
 
 
 def of_the_host(key: str) -> bool:
-    """Whether a setting can be set from every network namespace: it is of the whole host, or its key names which one."""
+    """Whether it can be set from every network namespace: it is of the whole host, or its key says of which one."""
     return key.startswith(("/proc/sys/fs/", "/sys/devices/", "irq:", "socket:", "files:", "netns:"))
