@@ -39,12 +39,17 @@ struct sock {
 struct sk_buff {
 	struct net_device *dev;
 	struct sock *sk;
-	unsigned char *head;
-	unsigned int end; /* from `head`, on 64-bit machines */
+	unsigned int len;
+	unsigned int data_len;
+	__be16 protocol;
 	__u16 network_header;
+	unsigned int end; /* from `head`, on 64-bit machines */
+	unsigned char *head;
+	unsigned char *data;
 };
 
 struct skb_shared_info {
+	unsigned short gso_size;
 	unsigned short gso_segs;
 };
 

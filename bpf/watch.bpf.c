@@ -9,43 +9,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-/* As in kernel.h, with the fields that are read here. */
-struct ns_common {
-	unsigned int inum;
-};
-
-struct net {
-	struct ns_common ns;
-};
-
-typedef struct {
-	struct net *net;
-} possible_net_t;
-
-struct net_device {
-	int ifindex;
-	possible_net_t nd_net;
-};
-
-struct sk_buff {
-	struct net_device *dev;
-	unsigned int len;
-	unsigned int data_len;
-	__be16 protocol;
-	__u16 network_header;
-	unsigned int end;
-	unsigned char *head;
-	unsigned char *data;
-};
-
-struct skb_shared_info {
-	unsigned short gso_size;
-	unsigned short gso_segs;
-};
-
-#pragma clang attribute pop
+#include "kernel.h"
 
 #define PORTS_MAX 16
 #define BINS 256
