@@ -22,6 +22,7 @@ NOT_PROVOKED = {
     "CPU": "needs all CPUs of the machine",
     "soft interrupts": "needs a CPU of the machine",
     "other programs": "needs all CPUs of the machine",
+    "softnet backlog": "needs a CPU that receives more slowly than another sends",
     "generator": "needs a machine that is too slow",
     "generator's receive buffer": "needs a machine that is too slow",
     "conntrack full": "the limit is the whole host's",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
-from provoking import PORT, SLOW, count, first, loaded, named, quiet_enough, running, serving
+from provoking import PORT, count, first, loaded, named, serving
 from provoking import with_own_addresses as own_addresses
 
 from conftest import Cli, Net
@@ -124,27 +123,6 @@ def test_a_device_whose_other_end_is_down(net: Net, cli: Cli) -> None:
     run = loaded(cli, net, f"{net.right_v4}:{PORT}")
     assert first(run).name == "device", run.findings
     assert first(run).sentence == "The device eth0 towards the target is down, or has no carrier."
-
-
-@pytest.mark.provokes("softnet backlog")
-def test_a_backlog_that_one_cpu_cannot_empty(net: Net, cli: Cli, peer: Peer) -> None:
-    # Each packet passes 30,000 rules on the CPU that receives, which is another one than the sender's.
-    cpus = sorted(os.sched_getaffinity(0))
-    if len(cpus) < 2:
-        pytest.skip("needs two CPUs")
-    rules = cli.folder / "slow.nft"
-    hundred = "; ".join(f"udp sport {number}" for number in range(1, 101))
-    jumps = "; ".join(["jump hundred"] * 10)
-    hook = "type filter hook input priority 0; " + "; ".join(["jump thousand"] * 30)
-    chains = {"hundred": hundred, "thousand": jumps, "in": hook}
-    body = "\n".join(f" chain {name} {{ {what}; }}" for name, what in chains.items())
-    rules.write_text(f"table inet slow {{\n{body}\n}}\n")
-    net.run(net.right, peer("nft"), "-f", rules)
-    net.run(net.right, "sh", "-c", f"echo {1 << cpus[-1]:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus")
-    with running(net.right, SLOW, net.right_v4, PORT, 1 << 20, 0, 1):
-        target = f"{net.right_v4}:{PORT}"
-        run = quiet_enough(lambda: loaded(cli, net, target, "--cpus", str(cpus[0]), rate="30k"), "softnet backlog")
-    named(run, "softnet backlog", at_least=count(run, "backlog"))
 
 
 # --- Filters and routes ---

@@ -41,7 +41,7 @@ def net(net: Net) -> Net:
 
 @pytest.fixture(autouse=True)
 def _permitted() -> None:
-    """Skips, with the kernel's reason, where programs cannot be loaded; tests/skips.txt has no such skip."""
+    """Skips, with the kernel's reason, where programs cannot be loaded."""
     reader = drops.DropReader([(ip_address("127.0.0.1"), PORT)], stream=False)
     reader.stop()
     if reader.blind:

@@ -96,6 +96,8 @@ def watching(
     given = [word for one in port for word in ("--port", one)]
     running = cli.start("watch", *given, "--json", "-", *flags, inside=namespace, through=through)
     wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="watching")
+    if not through and "packets cannot be counted" in running.err.read_text():
+        pytest.skip(running.err.read_text())
     assert running.process.poll() is None, running.err.read_text()
     watch = Counted()
     try:
@@ -135,6 +137,20 @@ def serving(cli: Cli, net: Net, listen: str = "*") -> Iterator[None]:
 def send(net: Net, target: str, *plans: tuple[str, int, float]) -> list[float]:
     words = [f"{source},{count},{gap}" for source, count, gap in plans]
     return [float(line) for line in net.run(net.left, sys.executable, "-c", SEND, target, PORT, *words).splitlines()]
+
+
+def resolve_v6(net: Net) -> None:
+    """Waits until the left namespace knows the right one's hardware address over IPv6.
+
+    A new device takes up to some seconds for that; datagrams wait for it, and those from addresses that are not the
+    host's own are not even asked for before the link-local address is there.
+    """
+
+    def resolved() -> bool:
+        net.run(net.left, sys.executable, "-c", SEND, net.right_v6, PORT + 1, ",1,0")
+        return "lladdr" in net.run(net.left, "ip", "-6", "neighbour", "show", net.right_v6, "dev", "eth0")
+
+    wait_until(resolved, message="a neighbour over IPv6")
 
 
 @pytest.mark.parametrize("target", ["right_v4", "right_v6"])
@@ -247,6 +263,7 @@ def test_top_talkers_among_many(net: Net, cli: Cli) -> None:
     net.run(net.left, "sysctl", "-qw", "net.ipv6.ip_nonlocal_bind=1")
     net.run(net.right, "ip", "route", "add", "10.96.0.0/16", "via", net.left_v4)
     net.run(net.right, "ip", "route", "add", "fd00:96::/32", "via", net.left_v6)
+    resolve_v6(net)
     few = [(f"10.96.{n}.{1 + n % 200}", 4, 0) for n in range(200)]
     # Two addresses of one prefix.
     many = [("10.96.201.5", 300, 0.001), ("10.96.201.9", 250, 0.001), ("10.96.202.1", 400, 0.001)]
@@ -318,6 +335,7 @@ def test_what_cannot_be_watched(net: Net, cli: Cli) -> None:
 @pytest.mark.skipif(sandbox.unavailable() is not None, reason=str(sandbox.unavailable()))
 def test_without_bpf_there_are_sums(net: Net, cli: Cli) -> None:
     refused = {"bpf": "EPERM"}
+    resolve_v6(net)
     with serving(cli, net), watching(cli, net.right, through=sandbox.refusing(refused)) as watch:
         send(net, net.right_v4, ("", 70, 0))
         send(net, net.right_v6, ("", 30, 0))

@@ -481,7 +481,7 @@ def test_the_page_names_the_knee(ramp):
 def test_the_page_says_what_was_tried_to_raise_the_limit(limit_page):
     shown = Page(page.render(results.improved()))
     text = " ".join(shown.texts["p"])
-    assert "receive buffer of the target's socket (SO_RCVBUF): 212,992 → 1,035,008" in shown.texts["b"]
+    assert "Tried: receive buffer of the target's socket (SO_RCVBUF): 212,992 → 1,035,008" in shown.texts["b"]
     assert "24,387 → 112,889 requests/s; +363 %; the limit rose" in text
     assert "the target has ended; undone" in text
     assert not any("SO_RCVBUF" in one for one in limit_page.texts["b"])

@@ -114,10 +114,13 @@ def watch(
         metrics = Metrics()
         if prometheus is not None:
             opened.enter_context(endpoints.page(prometheus, metrics.text))
+        monitor = Monitor(counting, watched, interfaces=chosen, quota=meter)
+        host, began = KernelReader(watched), time.monotonic()
+        monitor.start(counting.read(math.floor(began)), host.read(began))
+        # What comes from now on counts, so only now it says that it watches.
         shown = _Shown(counting, quiet=quiet, json=json)
         opened.callback(shown.close)
-        monitor = Monitor(counting, watched, interfaces=chosen, quota=meter)
-        for line in _seconds(monitor, counting, KernelReader(watched), stop, seconds):
+        for line in _seconds(monitor, counting, host, stop, (began, began + seconds)):
             metrics.add(line, monitor.spikes_seen)
             objects.write(line)
             shown.show(line)
@@ -168,18 +171,20 @@ def _sums(transports: list[ports.Transport], why: str) -> TrafficSource:
 
 
 def _seconds(
-    monitor: Monitor, source: TrafficSource, host: KernelReader, stop: Stop, seconds: float
+    monitor: Monitor, source: TrafficSource, host: KernelReader, stop: Stop, span: tuple[float, float]
 ) -> Iterator[WatchLine]:
-    """A line for each second of the monotonic clock; the first and the last may be a part of one."""
-    began = time.monotonic()
+    """A line for each second of the monotonic clock; the first and the last may be a part of one.
+
+    span: its begin and end on that clock, s.
+    """
+    began, end = span
     due = math.floor(began)
-    monitor.start(source.read(due), host.read(began))
     whole = False
     over = False
     while not over:
         now = time.monotonic()
-        wait = min(due + 1 + _SETTLE_S, began + seconds) - now
-        over = stop.wait(max(wait, 0.0)) or time.monotonic() >= began + seconds
+        wait = min(due + 1 + _SETTLE_S, end) - now
+        over = stop.wait(max(wait, 0.0)) or time.monotonic() >= end
         now = time.monotonic()
         # Those that ended while this process was stopped are in the totals only.
         due = max(due, math.floor(now) - _KEPT_S)

@@ -1,10 +1,9 @@
 """Raises a limit step by step: changes one setting that the findings name, searches again, keeps it if the limit rose.
 
 Method: what is changed is in a journal before it is changed; a step that did not help is undone before the next one,
-and all others at the end, unless they are to be kept; after an exception, whose report is lost, all of them.
-A limit rose if it lies above the whole 90 %
-interval of the one before, and by 2 % at least, and if without the change its load fails again: so a machine that has
-become quieter meanwhile is no gain.
+and all others at the end, unless they are to be kept; after an exception, whose report is lost, all of them. A limit
+rose if it lies above the whole 90 % interval of the one before, by 2 % at least, and if without the change its load
+fails again: so a machine that has become quieter meanwhile is no gain.
 """
 
 from __future__ import annotations

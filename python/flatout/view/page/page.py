@@ -29,10 +29,11 @@ Named = tuple[str, Result]
 
 
 class Part(NamedTuple):
-    """What the page says of one result."""
+    """What the page says of one result; `searched`: charts of all trials of a search."""
 
     title: str
     kind: str
+    searched: Sequence[Chart]
     charts: Sequence[Chart]
     shown: str
     tables: Sequence[Table]
@@ -85,12 +86,14 @@ def _part(number: int, title: str, result: Result) -> Part:
     from flatout.view.page.stacked import stacked
 
     run = facts.shown_run(result)
-    searched = [chart.search(result, f"search-{number}")] if isinstance(result, LimitResult) else []
     drawn = stacked(result, f"{result.kind}-{number}")
+    stacks = [drawn] if drawn else []
+    limit = isinstance(result, LimitResult)
     return Part(
         title=title or facts.subject(result),
         kind=result.kind,
-        charts=[*searched, *([drawn] if drawn else []), *(chart.course(run, f"run-{number}") if run else [])],
+        searched=[chart.search(result, f"search-{number}"), *stacks] if isinstance(result, LimitResult) else [],
+        charts=[*([] if limit else stacks), *(chart.course(run, f"run-{number}") if run else [])],
         shown=facts.shown_run_text(run) if run and isinstance(result, LimitResult) else "",
         tables=[
             *tables.findings(result),
