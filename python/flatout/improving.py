@@ -53,7 +53,7 @@ def raised(
     search = msgspec.structs.replace(search, budget_s=max(search.budget_s / 2, _LEAST_BUDGET_S))
 
     def again(step: Remedy, before: LimitResult) -> LimitResult:
-        title = f"limit of {scenario.protocol} {scenario.target} with another {step.name}"
+        title = f"limit of {scenario.protocol} {scenario.target} after a change: {step.name}"
         return seek(scenario, _from_near(search, before), title=title)
 
     with Steps(targets, journal) as steps:

@@ -127,7 +127,9 @@ def _in_turn(judged: Improvement, step: Remedy, settings: Settings, kept: Collec
 
 
 def _described(step: Remedy) -> Improvement:
-    values = [(one.now or "", one.wanted or "") for one in step.settings]
+    # What goes with it is named.
+    beside = [f" ({one.name})" if one.name != step.name else "" for one in step.settings]
+    values = [(f"{one.now}{name}", f"{one.wanted}{name}") for one, name in zip(step.settings, beside, strict=True)]
     return Improvement(
         finding=step.finding,
         setting=step.name,
