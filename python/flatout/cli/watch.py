@@ -103,9 +103,7 @@ def watch(
     watched = ports.parse(port or [])
     seconds = math.inf if for_ is None else units.duration(for_)
     chosen = tuple(interface or ())
-    if usage_file is not None and quota is None:
-        raise UsageError("--usage-file keeps what is used of a quota: give --quota, too")
-    meter = None if quota is None else _meter(quota, quota_counts, usage_file)
+    meter = _meter(quota, quota_counts, usage_file)
     stop = Stop()
     with contextlib.ExitStack() as opened:
         objects = Objects(opened_for(json, opened))
@@ -132,8 +130,12 @@ def watch(
     return out.UNMET if objects.failed else out.DONE
 
 
-def _meter(quota: str, counts: CountedWay, usage_file: str | None) -> QuotaMeter:
-    """Errors: UsageError for a quota that is none, or a file without its folder."""
+def _meter(quota: str | None, counts: CountedWay, usage_file: str | None) -> QuotaMeter | None:
+    """Errors: UsageError for a quota that is none, or a file without its folder, or without a quota."""
+    if quota is None:
+        if usage_file is not None:
+            raise UsageError("--usage-file keeps what is used of a quota: give --quota, too")
+        return None
     parsed = Quota.parse(quota)
     if usage_file is None:
         usage_file = USAGE_FILE
