@@ -278,6 +278,13 @@ def test_no_rust_of_the_product_panics_on_purpose() -> None:
 # --- Small ---
 
 
+def test_names_of_test_files_are_unique() -> None:
+    # One process that collects all of them knows each by its name alone.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) > 100
+    assert sorted(names) == sorted(set(names))
+
+
 def test_files_are_short() -> None:
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in [*python_files(), *rust_files()]}
     assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > LONGEST_FILE} == {}
