@@ -72,7 +72,7 @@ def test_off_is_nothing(host: Callable[..., None]) -> None:
 def test_modes(host: Callable[..., None], xdp: str, named: str, modes: list[bool], required: bool) -> None:
     host(("eth0", named, True))
     found = chosen(xdp)
-    assert (found.plan, found.interface) == ((2, modes, required), "eth0")
+    assert (found.plan, found.interface) == ((2, modes, required, False), "eth0")
     assert bool(found.notes) == (named == "veth")
 
 
@@ -82,11 +82,20 @@ def test_which_interface(host: Callable[..., None]) -> None:
     host(("eth0", "e", True), ("eth1", "e", True), default="eth1")
     assert chosen("native").interface == "eth1", "that of the default route"
     assert chosen("native", "eth0").interface == "eth0"
+    host(("eth0", "e", True), ("eth1", "e", True), ("lan", "v", True), default="lan", vlans="lan | 10 | eth0\n")
+    assert chosen("native").interface == "eth0", "below the VLAN of the default route"
     host(("eth0", "e", True), ("eth1", "e", True))
     with pytest.raises(UsageError, match="name the interface; this host has eth0, eth1"):
         chosen("native")
     assert chosen("auto").plan is None
     assert "sockets answer" in chosen("auto").notes[0]
+
+
+def test_a_program_of_others_is_replaced_only_when_that_is_asked_for(host: Callable[..., None]) -> None:
+    host(("eth0", "e", True))
+    assert driver.choice("native", NTP, listening(), None, None, replace=True).plan == (2, [False], True, True)
+    with pytest.raises(UsageError, match="xdp_replace: there is nothing to attach"):
+        driver.choice("off", NTP, listening(), None, None, replace=True)
 
 
 def test_what_is_refused_and_what_auto_leaves_to_the_sockets(host: Callable[..., None]) -> None:

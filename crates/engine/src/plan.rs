@@ -262,6 +262,8 @@ pub struct DriverPlan {
     pub generic: Vec<bool>,
     /// Whether the server fails where none of them works.
     pub required: bool,
+    /// Whether a program of others is detached from the interface.
+    pub replace: bool,
 }
 
 /// A receiver of what goes one way, to be run until it is stopped.
@@ -293,6 +295,21 @@ pub struct ReceivePlan {
     pub tracked: usize,
     /// Whether counter questions on the same port are answered.
     pub tells: bool,
+    /// Datagrams are taken from the queues of an interface (AF_XDP), one worker a queue; else from sockets.
+    pub xdp: Option<XdpReceivePlan>,
+}
+
+/// The interface whose queues a receiver takes datagrams from.
+#[derive(Clone, Copy, Debug)]
+pub struct XdpReceivePlan {
+    /// Its index.
+    pub interface: u32,
+    /// Its receive queues.
+    pub queues: u32,
+    /// Its MTU, bytes.
+    pub mtu: usize,
+    /// Frames that may wait in each queue.
+    pub frames: u32,
 }
 
 /// What to do when the queue to the handler is full.

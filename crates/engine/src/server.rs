@@ -8,6 +8,7 @@ pub(crate) mod age_list;
 mod bind;
 mod datagrams;
 mod driver;
+mod leap_second;
 pub(crate) mod live;
 pub(crate) mod pending_input;
 mod stamp_numbers;
@@ -183,7 +184,7 @@ impl Serving {
         }
         let answer_table = Arc::new(AnswerTable::build(&plan.entries)?);
         let bound = bind::all(plan)?;
-        let workers = plan.workers.max(1);
+        let (workers, restricted) = (plan.workers.max(1), bound.restricted(plan));
         let shared = Shared::<P> {
             responder,
             answer_table,
@@ -217,19 +218,24 @@ impl Serving {
                 serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
             }
         }
-        serving.start_driver::<P>(plan, &shared.responder)?;
+        serving.start_driver::<P>(plan, &shared.responder, restricted)?;
         Ok(serving)
     }
 
     /// Starts the program in the network driver that the plan asks for, and the thread that keeps it up to date.
-    fn start_driver<P: Protocol>(&mut self, plan: &ServePlan, responder: &P::Responder) -> io::Result<()> {
+    fn start_driver<P: Protocol>(
+        &mut self,
+        plan: &ServePlan,
+        responder: &P::Responder,
+        restricted: Vec<Arc<flatout_net::Server>>,
+    ) -> io::Result<()> {
         let Some(driver) = &plan.driver else { return Ok(()) };
         if P::DRIVER_PROGRAM.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a protocol that is answered in the driver"));
         }
         let sockets = Sockets {
             addresses: self.addresses.clone(),
-            on_one_interface: plan.interface.is_some(),
+            restricted,
             // Where both families have sockets of their own, it makes no difference. Those handed over may be either.
             dual_stack: plan.inherited.is_empty(),
         };

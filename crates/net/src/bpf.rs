@@ -3,11 +3,13 @@
 //! The objects are built in advance (`make bpf`) and are part of this binary. A further program is one more C source
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
+mod attachment;
 mod btf;
 mod drain;
 mod driver;
 mod drops;
 mod obstacle;
+mod steering;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use btf::KernelTypes;
 pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
 pub use obstacle::{BpfError, Obstacle};
+pub use steering::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};
 
 /// The bytes of an object of `bpf/`, aligned as its parser needs them.

@@ -32,6 +32,7 @@ mod stream;
 mod thread;
 mod tx_stamp;
 mod udp;
+mod xdp;
 
 pub use balance::{ClientBits, balance_by_client};
 pub use batch::{Batch, Meta};
@@ -41,6 +42,7 @@ pub use bpf::{
     WatchedPort,
 };
 pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
+pub use bpf::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use call::CallError;
 pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets};
 pub use datagrams::{Datagrams, Refused, SendResult};
@@ -65,6 +67,8 @@ pub use thread::{
 };
 pub use tx_stamp::{TxStamp, TxStampReader};
 pub use udp::{Flow, FlowOptions, Flows, Listen, Poller, Server, ServerOptions, check_address_free};
+pub use xdp::{FrameFault, UdpFrame, XdpOptions, XdpSocket, XdpStatistics, XdpStatisticsReader};
+pub use xdp::{QueueLosses, QueueOptions, QueueReceiver};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ mod shared_flows;
 mod streams;
 mod tx_stamp;
 mod watch;
+mod xdp;
 
 /// How long a test waits for what should be there at once.
 const PATIENCE: Duration = Duration::from_secs(5);

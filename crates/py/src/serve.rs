@@ -48,7 +48,7 @@ impl Server {
         idle_timeout_ns: Option<u64>,
         workers: usize,
         cpus: Vec<usize>,
-        driver: Option<(u32, Vec<bool>, bool)>,
+        driver: Option<(u32, Vec<bool>, bool, bool)>,
     ) -> PyResult<Self> {
         if workers == 0 || connections == 0 {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
@@ -74,7 +74,12 @@ impl Server {
             idle_timeout_ns,
             workers,
             cpus,
-            driver: driver.map(|(interface, generic, required)| DriverPlan { interface, generic, required }),
+            driver: driver.map(|(interface, generic, required, replace)| DriverPlan {
+                interface,
+                generic,
+                required,
+                replace,
+            }),
         };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
@@ -170,7 +175,7 @@ impl Server {
         Ok(())
     }
 
-    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or no longer.
+    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
     #[getter]
     fn driver(&self) -> (&'static str, String) {
         self.0.driver()

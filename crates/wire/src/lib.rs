@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod dns;
 pub mod echo;
 pub mod ntp;

@@ -18,7 +18,7 @@ from flatout.protocols import protocol as by_name
 from flatout.protocols.base import Protocol, checked_options
 from flatout.scenario.model import Io
 from flatout.server.base import Server
-from flatout.server.driver import Driver, Xdp, choice, joined
+from flatout.server.driver import Driver, Xdp, choice, explained, joined
 from flatout.server.governor import Governor
 from flatout.server.limits import Limits
 from flatout.server.listening import Listening, listening, refusal
@@ -55,6 +55,7 @@ class Answerer(Server):
         limits: Limits | None = None,
         usage_file: str | None = None,
         xdp: Xdp = "off",
+        xdp_replace: bool = False,
         **protocol_options: Any,
     ) -> None:
         """Binds and starts; the arguments are those of `flatout.serve`.
@@ -73,7 +74,7 @@ class Answerer(Server):
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
-        driver = choice(xdp, spoken, where, interface, limits)
+        driver = choice(xdp, spoken, where, interface, limits, replace=xdp_replace)
         chosen = arguments.word("balance", balance, get_args(Balance))
         begun: dict[str, Any] = {
             "protocol": protocol,
@@ -243,7 +244,7 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
     except ValueError as error:
         raise of_engine(error) from error
     except BpfError as error:
-        raise UsageError(f"xdp: {str(error.args[1]).removeprefix('XDP, ')}") from error
+        raise UsageError(f"xdp: {explained(str(error.args[1]))}") from error
     except OSError as error:
         raise refusal(error, where) from error
 

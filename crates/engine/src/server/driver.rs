@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flatout_net::{
-    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder, Place,
-    Vlan, clock_offsets, devices, vlans,
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder,
+    Obstacle, Place, Server, Vlan, clock_offsets, devices, vlans,
 };
 use flatout_wire::{DriverState, LiveState, Protocol, Responder};
 
-use super::live::{LiveReader, read_clocks};
+use super::leap_second::steady_for_ns;
+use super::live::LiveReader;
+use crate::clock::steady_now;
 use crate::plan::DriverPlan;
 use crate::published::lock;
 
@@ -29,9 +31,8 @@ const TELL: Duration = Duration::from_millis(50);
 const PRIORITY: i32 = -10;
 /// Turns between two looks at this host's addresses: 1 s.
 const LOOK_TURNS: u32 = 20;
-/// Readings of clocks that took longer, or do not fit each other so well, are not told.
+/// Readings of the clocks that took longer are not told.
 const TOOK_NS: u64 = 20_000;
-const APART_NS: u64 = 10_000_000;
 /// A faster change of the offset than by a tenth of the time is no correction.
 const CHANGE_NS: u64 = LEASE_NS / 10;
 
@@ -45,15 +46,22 @@ pub(super) struct Driver {
     counters: Option<DriverCounters>,
     /// Why a mode that was tried first does not work.
     refused: String,
-    /// Why it does not answer now.
-    why: Arc<Mutex<String>>,
+    now: Arc<Mutex<Now>>,
+}
+
+/// What its thread says of it.
+#[derive(Debug, Default)]
+struct Now {
+    attached: bool,
+    /// Why it does not answer.
+    why: String,
 }
 
 impl Driver {
     pub(super) fn describe(&self) -> (&'static str, String) {
-        let why = lock(&self.why);
-        let both: Vec<_> = [self.refused.as_str(), why.as_str()].into_iter().filter(|why| !why.is_empty()).collect();
-        (self.mode, both.join("; "))
+        let now = lock(&self.now);
+        let both = [self.refused.as_str(), now.why.as_str()].into_iter().filter(|why| !why.is_empty());
+        (if now.attached { self.mode } else { "" }, both.collect::<Vec<_>>().join("; "))
     }
 
     pub(super) fn counters(&self) -> Option<Result<Counted, BpfError>> {
@@ -74,15 +82,16 @@ pub(super) fn start<P: Protocol>(
     let mut driver = Driver::default();
     let mut refusals = Vec::new();
     for generic in &plan.generic {
-        match LeaseThread::<P>::begin(plan.interface, *generic, (responder.clone(), live.clone()), sockets) {
-            Ok((mut keeper, counters)) => {
+        match LeaseThread::<P>::begin(plan, *generic, (responder.clone(), live.clone()), sockets) {
+            Ok((keeper, counters)) => {
                 driver.mode = if *generic { "generic" } else { "native" };
                 driver.counters = Some(counters);
-                keeper.why = Arc::clone(&driver.why);
+                driver.now = Arc::clone(&keeper.now);
                 driver.refused = refusals.join("; ");
                 return Ok((driver, Some(keeper)));
             }
             Err(error) if plan.required => return Err(error),
+            Err(error) if refusals.contains(&error.to_string()) => {}
             Err(error) => refusals.push(error.to_string()),
         }
     }
@@ -91,11 +100,11 @@ pub(super) fn start<P: Protocol>(
 }
 
 /// The sockets that answer what the program does not.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Sockets {
     pub(super) addresses: Vec<SocketAddr>,
-    /// They receive only what comes by one interface, without a tag.
-    pub(super) on_one_interface: bool,
+    /// Those that receive only what comes by the interface, without a tag: all or none.
+    pub(super) restricted: Vec<Arc<Server>>,
     /// Those of all IPv6 addresses receive IPv4 too.
     pub(super) dual_stack: bool,
 }
@@ -106,18 +115,33 @@ pub(super) struct LeaseThread<P: Protocol> {
     responder: P::Responder,
     live: LiveReader,
     watch: ClockWatch,
-    interface: u32,
+    interface: Interface,
+    generic: bool,
+    replace: bool,
     sockets: Sockets,
-    device: [u8; 6],
     /// Why it must not answer.
     trouble: Option<String>,
-    why: Arc<Mutex<String>>,
+    /// Why the sockets stayed with an interface that is gone.
+    deaf: Option<io::Error>,
+    now: Arc<Mutex<Now>>,
+    /// The kernel's steady clock minus the engine's, ns.
+    steady_base_ns: u64,
+}
+
+/// The interface that has the program.
+#[derive(Debug)]
+struct Interface {
+    index: u32,
+    /// One of this name takes its place when it is gone.
+    name: String,
+    ethernet: [u8; 6],
+    attached: bool,
 }
 
 impl<P: Protocol> LeaseThread<P> {
     /// Loads the program, tells it where to answer, and attaches it; it passes everything up until it is told a state.
     fn begin(
-        interface: u32,
+        plan: &DriverPlan,
         generic: bool,
         (responder, live): (P::Responder, LiveReader),
         sockets: &Sockets,
@@ -127,10 +151,21 @@ impl<P: Protocol> LeaseThread<P> {
         ports.dedup();
         let (program, counters) =
             DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic).map_err(io::Error::other)?;
-        let (watch, sockets, why) = (ClockWatch::new()?, sockets.clone(), Arc::default());
-        let mut made = Self { program, responder, live, watch, interface, sockets, device: [0; 6], trouble: None, why };
-        made.look()?;
-        made.program.attach(interface, generic).map_err(io::Error::other)?;
+        let mut made = Self {
+            program,
+            responder,
+            live,
+            watch: ClockWatch::new()?,
+            interface: Interface { index: plan.interface, name: String::new(), ethernet: [0; 6], attached: false },
+            generic,
+            replace: plan.replace,
+            sockets: sockets.clone(),
+            trouble: None,
+            deaf: None,
+            now: Arc::default(),
+            steady_base_ns: steady_base_ns(),
+        };
+        made.look().map_err(refused)?;
         Ok((made, counters))
     }
 
@@ -145,8 +180,7 @@ impl<P: Protocol> LeaseThread<P> {
             }
             let told = if self.trouble.is_none() { self.tell() } else { self.program.withdraw() };
             // What cannot be told is not renewed.
-            let why = self.trouble.clone().or_else(|| told.err().map(|error| format!("XDP: {error}")));
-            *lock(&self.why) = why.unwrap_or_default();
+            self.say(self.trouble.clone().or_else(|| told.err().map(|error| error.to_string())));
             turn += 1;
             if self.watch.wait(TELL) {
                 let _ = self.program.withdraw();
@@ -155,48 +189,98 @@ impl<P: Protocol> LeaseThread<P> {
         let _ = self.program.withdraw();
     }
 
+    fn say(&self, why: Option<String>) {
+        let deaf = self.deaf.as_ref().map(|error| format!("the sockets wait for an interface that is gone: {error}"));
+        let why: Vec<_> = [why, deaf].into_iter().flatten().collect();
+        *lock(&self.now) = Now { attached: self.interface.attached, why: why.join("; ") };
+    }
+
     /// Tells the program what to answer until the end of the next lease, if that is known.
     fn tell(&mut self) -> Result<(), BpfError> {
-        let (steady, unix) = read_clocks(TOOK_NS, 3);
         let clocks = clock_offsets();
-        let live = self.live.read(steady, unix);
-        let answer = answer(&mut self.responder, live, (&clocks, unix), self.device);
-        match answer {
+        let live = self.live.read(clocks.steady_ns.saturating_sub(self.steady_base_ns), unix_ns(&clocks));
+        match answer(&mut self.responder, live, &clocks, self.interface.ethernet) {
             Some(answer) => self.program.tell(&answer),
             None => self.program.withdraw(),
         }
     }
 
-    /// Looks which addresses this host has now. Errors: the kernel does not tell, or the interface is gone.
+    /// Looks which addresses this host has now, and for the interface. Errors: the kernel does not tell, the interface is
+    /// gone, or it does not take the program.
     fn look(&mut self) -> io::Result<()> {
         let devices = devices()?;
-        let device = devices.get(&self.interface);
-        let Some(ethernet) = device.and_then(|device| device.ethernet) else {
-            let gone = device.is_none();
-            let why = if gone { "XDP: the interface is gone" } else { "XDP: the interface is not of Ethernet's kind" };
-            return Err(io::Error::other(why));
-        };
-        self.device = ethernet;
-        let places = places(&self.sockets, &devices, &vlans()?, self.interface);
-        self.program.set_places(&places).map_err(io::Error::other)
+        self.find(&devices)?;
+        let places = places(&self.sockets, &devices, &vlans()?, self.interface.index);
+        self.program.set_places(&places).map_err(io::Error::other)?;
+        if !self.interface.attached {
+            self.program.attach(self.interface.index, self.generic, self.replace).map_err(io::Error::other)?;
+            self.interface.attached = true;
+        }
+        self.say(None);
+        Ok(())
     }
+
+    /// Finds the interface, or the one that was made in its place. Errors: it is gone, or without Ethernet.
+    fn find(&mut self, devices: &BTreeMap<u32, Device>) -> io::Result<()> {
+        let interface = &mut self.interface;
+        if !devices.contains_key(&interface.index) {
+            // It may be in another namespace, and would answer there.
+            self.program.detach();
+            interface.attached = false;
+        }
+        let there = devices.get_key_value(&interface.index);
+        let there = there.or_else(|| devices.iter().find(|(_, device)| device.name == interface.name));
+        let Some((index, device)) = there else { return Err(io::Error::other("the interface is gone")) };
+        let ethernet = device.ethernet.ok_or_else(|| io::Error::other("the interface is not of Ethernet's kind"))?;
+        if interface.index != *index {
+            self.deaf = self.sockets.restricted.iter().find_map(|socket| socket.restrict(&device.name).err());
+        }
+        (interface.index, interface.ethernet) = (*index, ethernet);
+        interface.name.clone_from(&device.name);
+        Ok(())
+    }
+}
+
+/// The same error as one of the program.
+fn refused(error: io::Error) -> io::Error {
+    if error.get_ref().is_some_and(|inner| inner.is::<BpfError>()) {
+        return error;
+    }
+    io::Error::other(BpfError { obstacle: Obstacle::Failed, text: error.to_string() })
+}
+
+/// The kernel's steady clock minus the engine's, ns: of several readings the shortest.
+fn steady_base_ns() -> u64 {
+    let reading = |_| {
+        let before = steady_now();
+        let kernel = clock_offsets().steady_ns;
+        let took = steady_now() - before;
+        (took, kernel.saturating_sub(before + took / 2))
+    };
+    (0..8).map(reading).min().map_or(0, |(_, base)| base)
+}
+
+/// The Unix time of a reading, ns.
+fn unix_ns(clocks: &ClockOffsets) -> u64 {
+    clocks.steady_ns.wrapping_add_signed(clocks.unix_ns)
 }
 
 /// What answers say from now to the end of the lease; `None` where the sockets alone know.
 fn answer<R: Responder>(
     responder: &mut R,
     live: Option<LiveState>,
-    (clocks, unix): (&ClockOffsets, u64),
+    clocks: &ClockOffsets,
     device: [u8; 6],
 ) -> Option<DriverAnswer> {
-    if !fitting(clocks, unix) {
+    if clocks.took_ns > TOOK_NS {
         return None;
     }
+    let unix = unix_ns(clocks);
     let now = state_at(responder, live, unix, 0)?;
     let end = state_at(responder, live, unix, LEASE_NS)?;
     let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
     Some(DriverAnswer {
-        valid_until: clocks.steady_ns + LEASE_NS,
+        valid_until: clocks.steady_ns + steady_for_ns(unix)?.min(LEASE_NS),
         told: clocks.steady_ns,
         unix_offset: clocks.unix_ns.checked_add(now.offset_ns)?,
         change: (change_ns << 32) / LEASE_NS as i64,
@@ -216,12 +300,6 @@ fn state_at<R: Responder>(responder: &mut R, live: Option<LiveState>, unix: u64,
     responder.driver_state()
 }
 
-/// Whether the three clocks were read close enough to each other, and to `unix`.
-fn fitting(clocks: &ClockOffsets, unix: u64) -> bool {
-    let read = (clocks.steady_ns as i64).wrapping_add(clocks.unix_ns);
-    clocks.took_ns <= TOOK_NS && read.abs_diff(unix as i64) <= APART_NS
-}
-
 /// The places that these sockets answer at, as frames of this interface have them, and (false) addresses that are no
 /// client's: this host's own ones are among the places.
 ///
@@ -232,7 +310,9 @@ fn places(sockets: &Sockets, devices: &BTreeMap<u32, Device>, vlans: &[Vlan], in
     let parent = devices.get(&interface).map_or("", |device| device.name.as_str());
     for (index, device) in devices {
         let vlan = match vlans.iter().find(|vlan| vlan.name == device.name) {
-            Some(vlan) if vlan.parent == parent && !sockets.on_one_interface => vlan.id,
+            // Its frames have lost the tag.
+            Some(_) if *index == interface => 0,
+            Some(vlan) if vlan.parent == parent && sockets.restricted.is_empty() => vlan.id,
             // Of another interface, of a VLAN in a VLAN, or none that the sockets receive.
             Some(_) => continue,
             None => 0,

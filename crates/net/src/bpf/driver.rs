@@ -9,10 +9,10 @@ use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 
-use super::obstacle::{errno, is_network_admin};
-use super::{BpfError, Loaded, Obstacle, total};
+use super::obstacle::is_network_admin;
+use super::{BpfError, Loaded, Obstacle, attachment, total};
 
 /// Bytes of a state and of a place.
 const STATE: usize = 88;
@@ -126,7 +126,7 @@ impl DriverResponder {
         let (states, versions, places) =
             (program.array("states")?, program.array("versions")?, program.hash("places")?);
         let mut made = Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
-        made.xdp()?.load().map_err(|error| permission(BpfError::of(&error)))?;
+        made.xdp()?.load().map_err(|error| unloaded(BpfError::of(&error)))?;
         Ok((made, counters))
     }
 
@@ -135,21 +135,19 @@ impl DriverResponder {
         program.try_into().map_err(|error: ProgramError| BpfError::of(&error))
     }
 
-    /// Attaches it to the interface with this index; a program of others there is left alone.
+    /// Attaches it to the interface with this index. A program of others there is left alone, or (`replace`) detached
+    /// first unless a link holds it.
     ///
     /// # Errors
     /// [`BpfError`] says what forbids it.
-    pub fn attach(&mut self, interface: u32, generic: bool) -> Result<(), BpfError> {
-        let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
-        let xdp = self.xdp()?;
-        let link = xdp.attach_to_if_index(interface, mode).and_then(|id| xdp.take_link(id));
-        let link = link.map_err(|error| unattached(&error, generic))?;
-        // The other kind of attachment would stay behind a process that is killed.
-        let held = FdLink::try_from(link).map_err(|_| {
-            BpfError::new(Obstacle::Unsupported, "the kernel has no links for XDP programs (Linux 5.9)")
-        })?;
-        self.link = Some(held);
+    pub fn attach(&mut self, interface: u32, generic: bool, replace: bool) -> Result<(), BpfError> {
+        self.link = Some(attachment::attach(self.xdp()?, interface, generic, replace)?);
         Ok(())
+    }
+
+    /// Takes it from its interface, if that has not gone.
+    pub fn detach(&mut self) {
+        self.link = None;
     }
 
     /// Replaces what it answers from.
@@ -218,7 +216,7 @@ impl DriverResponder {
 }
 
 /// XDP needs another capability than tracing programs.
-fn permission(error: BpfError) -> BpfError {
+pub(super) fn permission(error: BpfError) -> BpfError {
     let asks = matches!(error.obstacle, Obstacle::NotPermitted | Obstacle::Forbidden) && !is_network_admin();
     if asks || error.obstacle == Obstacle::NotPermitted {
         let text = "not permitted to run XDP programs: needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
@@ -227,25 +225,13 @@ fn permission(error: BpfError) -> BpfError {
     error
 }
 
-/// Why it cannot be attached.
-fn unattached(error: &ProgramError, generic: bool) -> BpfError {
-    let mode = if generic { "generic" } else { "native" };
-    let (obstacle, why) = match errno(error) {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            (Obstacle::Failed, "another XDP program is attached, and is left alone (see `ip link`, `bpftool net`)")
-        }
-        Some(libc::EOPNOTSUPP) => (Obstacle::Unsupported, "the interface's driver has no XDP"),
-        Some(libc::ENODEV) => (Obstacle::Failed, "the interface is gone"),
-        Some(libc::ENOMEM | libc::ENOSPC | libc::ERANGE) => {
-            (Obstacle::Failed, "the driver lacks queues or memory for it (ethtool -L and -l)")
-        }
-        _ => {
-            let plain = permission(BpfError::of(error));
-            let text = format!("XDP, {mode}: {plain} (the interface's MTU may be too large, or its queues too few)");
-            return if plain.obstacle == Obstacle::Failed { BpfError::new(plain.obstacle, text) } else { plain };
-        }
-    };
-    BpfError::new(obstacle, format!("XDP, {mode}: {why}"))
+/// Why it cannot be loaded: a kernel that is too old calls the program invalid.
+fn unloaded(error: BpfError) -> BpfError {
+    if ["invalid func", "unknown func"].iter().any(|words| error.text.contains(words)) {
+        let text = "this kernel lacks a function that the program needs (Linux 6.1 has all)";
+        return BpfError::new(Obstacle::Unsupported, text);
+    }
+    permission(error)
 }
 
 #[cfg(test)]
@@ -345,6 +331,16 @@ mod tests {
         assert!(answers(&place()));
         assert!(!answers(&place().into_keys().map(|place| (place, false)).collect()));
         assert!(counters.read().unwrap()[4] >= 2, "passed up for their address");
+    }
+
+    #[test]
+    fn an_older_kernel_is_told_from_a_lack_of_permission() {
+        let verifier = "the BPF program cannot be loaded: the BPF_PROG_LOAD syscall failed. invalid func unknown#208";
+        let old = unloaded(BpfError::new(Obstacle::Failed, verifier));
+        assert_eq!((old.obstacle, old.text.contains("Linux 6.1")), (Obstacle::Unsupported, true));
+        let refused = unloaded(BpfError::new(Obstacle::NotPermitted, "needs root, or CAP_BPF and CAP_PERFMON"));
+        assert!(refused.text.contains("CAP_NET_ADMIN"), "{refused}");
+        assert_eq!(unloaded(BpfError::new(Obstacle::Lockdown, "locked")).text, "locked");
     }
 
     #[test]

@@ -39,6 +39,14 @@ class Serving:
             "slower), or auto: what works. --interface names which; the sockets answer all else."
         ),
     ] = "off"
+    xdp_replace: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="With --xdp: first detach an XDP program that others attached there; it does not come back.",
+        ),
+    ] = False
     free_bind: Annotated[
         bool,
         Parameter(negative=(), show_default=False, help="Listen on addresses that this host does not have yet (UDP)."),
