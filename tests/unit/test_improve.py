@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from conftest import Cli
 from flatout import api
 from flatout.cli import output
-from flatout.errors import FlatoutError, Interrupted, TargetError
+from flatout.errors import Interrupted, TargetError
 from flatout.host.tuning.check import Setting
 from flatout.host.tuning.remedies import Remedy
 from flatout.limit_search.improve import ROUNDS, Again, Holds, improved
@@ -130,7 +130,7 @@ def test_only_what_is_kept_stays_changed(
     fakes = Fakes(*(step(name, unmet="why not" if name in unmet else "") for name in offered), fails=fails)
     found: LimitResult | None = None
     holds = None if answers is None else checks(*answers)
-    with suppress(RuntimeError, KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):
         found = improved(limit(first), fakes, searches(*ends), keep=keep, holds=holds, rounds=rounds)
     # Twice where it was tried without it in between.
     tried = list(dict.fromkeys(fakes.tried))
@@ -246,7 +246,9 @@ def test_disturbed_trials_without_the_change_leave_the_intervals_to_decide() -> 
     ("end", "why", "interrupted"),
     [
         (TargetError("the target has ended"), "the check without it failed: the target has ended", False),
+        (RuntimeError("a fault"), "the check without it failed: RuntimeError: a fault", False),
         (Interrupted(None), "the check without it was interrupted", True),
+        (KeyboardInterrupt(), "the check without it was interrupted", True),
     ],
 )
 def test_a_check_that_fails_keeps_nothing(end: BaseException, why: str, interrupted: bool) -> None:
@@ -281,15 +283,16 @@ def test_a_later_search_that_fails_loses_nothing() -> None:
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_change_whose_search_was_cut_short_is_undone(keep: bool) -> None:
     """With --keep too: nobody has seen what it does."""
-    for end in (KeyboardInterrupt(), RuntimeError("a fault")):
-        fakes = Fakes(step("a"), step("b"))
-        with pytest.raises(type(end)):
-            improved(limit(1000), fakes, searches(limit(2000), end), keep=keep)
-        assert fakes.changed == []
     fakes = Fakes(step("a"), step("b"))
-    with suppress(FlatoutError):
-        improved(limit(1000), fakes, searches(limit(2000), TargetError("gone")), keep=keep)
-    assert fakes.changed == (["a"] if keep else [])
+    with pytest.raises(KeyboardInterrupt):
+        improved(limit(1000), fakes, searches(limit(2000), KeyboardInterrupt()), keep=keep)
+    assert fakes.changed == []
+    for end, why in ((TargetError("gone"), "gone"), (RuntimeError("a fault"), "RuntimeError: a fault")):
+        fakes = Fakes(step("a"), step("b"))
+        found = improved(limit(1000), fakes, searches(limit(2000), end), keep=keep)
+        assert [one.limit_after for one in found.improvements] == [2000, None]
+        assert found.improvements[1].why == why
+        assert fakes.changed == (["a"] if keep else [])
 
 
 def test_what_cannot_be_restored_is_said_and_ends_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -53,6 +54,31 @@ def test_while_one_is_at_work_no_other_begins_or_undoes(tmp_path: Path, host: Sy
         assert host.read(SYSCTL) == "8192"
         assert steps.undo() == []
     assert list(at.parent.iterdir()) == []
+
+
+def test_a_journal_that_another_one_left_meanwhile_is_not_added_to(tmp_path: Path, host: System) -> None:
+    at = tmp_path / "improve.json"
+    second = Steps(TARGETS, at, host)
+    with Steps(TARGETS, at, host) as first:
+        assert not first.change(Remedy("a cause", "a buffer", (larger(SYSCTL, "4096", "8192"),)))
+    with pytest.raises(UsageError, match="kept its changes"), second:
+        pass
+    assert first.undo() == []
+    with second:
+        pass
+
+
+def test_a_lock_whose_name_is_gone_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = tmp_path / "improve.json"
+    lock = fcntl.flock
+
+    def late(handle: int, how: int) -> None:
+        (tmp_path / "improve.json.lock").unlink()
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UsageError), journals.owned(at, make=True):
+        pass
 
 
 def test_what_a_dead_owner_left_is_nobody_s(tmp_path: Path, host: System) -> None:

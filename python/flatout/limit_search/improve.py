@@ -91,8 +91,8 @@ def _tried(
             continue
         try:
             after = search(step, current)
-        except FlatoutError as error:
-            yield msgspec.structs.replace(_described(step), limit_before=current.limit.value, why=str(error))
+        except Exception as error:  # what was measured before it is kept
+            yield msgspec.structs.replace(_described(step), limit_before=current.limit.value, why=_because(error))
             return
         judged = _judged(step, current, after)
         if judged.kept and holds is not None:
@@ -116,14 +116,19 @@ def _in_turn(judged: Improvement, step: Remedy, settings: Settings, kept: Collec
     try:
         held = holds(load)
         why = f"{load:,.0f} holds without it too: the limit rose for another reason" if held else settings.change(step)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         interrupted, why = True, "the check without it was interrupted"
-    except FlatoutError as error:
-        why = f"the check without it failed: {error}"
+    except Exception as error:  # what was measured before it is kept
+        why = f"the check without it failed: {_because(error)}"
     if why:
         return msgspec.structs.replace(judged, kept=False, interrupted=interrupted, why=why)
     sure = "without it that load failed" if held is False else "not checked without it, for trials were disturbed"
     return msgspec.structs.replace(judged, why=f"{judged.why}: {sure}")
+
+
+def _because(error: Exception) -> str:
+    """The words of an error of flatout's; any other is named too."""
+    return str(error) if isinstance(error, FlatoutError) else f"{type(error).__name__}: {error}"
 
 
 def _described(step: Remedy) -> Improvement:

@@ -145,6 +145,9 @@ def owned(at: Path, *, make: bool) -> Iterator[None]:
         raise unwritable(at, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # An owner that ended between the two calls has removed the name: a lock without one keeps nobody out.
+        if os.fstat(handle).st_nlink == 0:
+            raise BlockingIOError
     except BlockingIOError as error:
         os.close(handle)
         raise UsageError(
@@ -154,7 +157,7 @@ def owned(at: Path, *, make: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is locked nobody else owns it; who has just opened it gets a lock on a file without a name.
+        # While it is locked nobody else owns it; who has just opened it sees that the name is gone.
         lock.unlink(missing_ok=True)
         os.close(handle)
 

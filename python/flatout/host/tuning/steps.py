@@ -43,6 +43,9 @@ class Steps:
         self._targets = targets
         self._system = system or System()
         self._owning = contextlib.ExitStack()
+        self._check_unused()
+
+    def _check_unused(self) -> None:
         with journals.locked(self.at, make=True):
             if journals.load(self.at) is not None:
                 raise UsageError(
@@ -51,7 +54,11 @@ class Steps:
                 )
 
     def __enter__(self) -> Steps:
-        self._owning.enter_context(journals.owned(self.at, make=True))
+        with contextlib.ExitStack() as owning:
+            owning.enter_context(journals.owned(self.at, make=True))
+            # Another one may have kept its changes since the first look.
+            self._check_unused()
+            self._owning = owning.pop_all()
         return self
 
     def __exit__(
