@@ -64,6 +64,13 @@ def test_an_interface_that_is_made_anew_gets_the_program_back(net: Net, cli: Cli
         assert send(net, FIELD) == "48", "the sockets followed the interface"
 
 
+def test_a_server_that_is_killed_in_native_mode_leaves_nothing_behind(net: Net, cli: Cli) -> None:
+    running = cli.start("serve", "ntp", "--listen", f"*:{PORT}", "--xdp", "native", inside=net.right)
+    wait_until(lambda: attached(net) == "xdp" or running.process.poll() is not None, message="attached")
+    running.kill()
+    wait_until(lambda: not attached(net), message="detached")
+
+
 def test_a_missing_interface_is_named(net: Net, cli: Cli) -> None:
     for mode in ("auto", "generic", "native"):
         refused = cli(*FLAGS, mode, "--interface", "eth9", inside=net.right)

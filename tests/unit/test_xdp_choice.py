@@ -88,7 +88,10 @@ def test_which_interface(host: Callable[..., None]) -> None:
     with pytest.raises(UsageError, match="name the interface; this host has eth0, eth1"):
         chosen("native")
     assert chosen("auto").plan is None
-    assert "sockets answer" in chosen("auto").notes[0]
+    assert chosen("auto").notes[0].startswith("xdp: sockets answer: name the interface")
+    host()
+    with pytest.raises(UsageError, match="no interface but lo"):
+        chosen("generic")
 
 
 def test_a_program_of_others_is_replaced_only_when_that_is_asked_for(host: Callable[..., None]) -> None:

@@ -64,7 +64,7 @@ def choice(
     except UsageError as error:
         if wanted != "auto":
             raise
-        return Choice(notes=(f"{error}: sockets answer",))
+        return Choice(notes=(f"xdp: sockets answer: {str(error).removeprefix('xdp: ')}",))
 
 
 def _chosen(wanted: str, where: Listening, interface: str | None, replace: bool) -> Choice:
@@ -114,8 +114,10 @@ def _interface(net: Path = route.NET) -> str:
     routes = (route.towards(address, net=net) for address in _ANYWHERE)
     devices = (below.get(found.device, found.device) for found in routes if found is not None)
     default = next((device for device in devices if device in there), None)
+    if not there:
+        raise UsageError("xdp: this host has no interface but lo")
     if default is None:
-        raise UsageError(f"xdp: name the interface; this host has {', '.join(there) or 'none'}")
+        raise UsageError(f"xdp: name the interface; this host has {', '.join(there)}")
     return default
 
 

@@ -36,7 +36,7 @@ class Serving:
         Xdp,
         Parameter(
             help="Answer plain requests in the network driver (UDP; some protocols): native, generic (by the kernel, "
-            "slower), or auto: what works. --interface names which; the sockets answer all else."
+            "slower), or auto: what works. On --interface, else on that of the default route; sockets answer the rest."
         ),
     ] = "off"
     xdp_replace: Annotated[
