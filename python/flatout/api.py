@@ -442,10 +442,12 @@ def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bo
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
-    """What this generator sends per second into an unread loopback socket: a hint only.
+    """What this generator sends per second into an unread loopback socket: a hint only. By a driver there is none.
 
     Dropping is cheaper than delivering and a real path differs, so the validity of each trial decides, not this.
     """
+    if scenario.link != "socket":
+        return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread:
         unread.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{unread.getsockname()[1]}"

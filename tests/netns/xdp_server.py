@@ -41,10 +41,14 @@ class Served:
     def __init__(self, running: Any, net: Net, control: Path) -> None:
         self.running, self._net, self._control = running, net, control
 
+    def control(self, verb: str) -> str:
+        """What it says to `flatout control VERB`."""
+        command = [sys.executable, "-m", "flatout", "control", verb, str(self._control)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     def stats(self) -> dict[str, Any]:
         """Its statistics now."""
-        command = [sys.executable, "-m", "flatout", "ntp", "stats", str(self._control)]
-        stats: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        stats: dict[str, Any] = json.loads(self.control("stats"))
         return stats
 
     @property
@@ -73,10 +77,12 @@ class Served:
 
 
 @contextmanager
-def serving(cli: Cli, net: Net, *arguments: str, through: tuple[str, ...] = ()) -> Iterator[Served]:
+def serving(
+    cli: Cli, net: Net, *arguments: str, through: tuple[str, ...] = (), protocol: str = "ntp"
+) -> Iterator[Served]:
     control = cli.folder / "control"
     where = ("--listen", f"*:{PORT}", "--control", str(control), "--for", "100s")
-    running = cli.start("serve", "ntp", *where, *arguments, inside=net.right, through=through)
+    running = cli.start("serve", protocol, *where, *arguments, inside=net.right, through=through)
     wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="serving")
     error = running.err.read_text()
     if "not permitted" in error or "forbidden" in error:

@@ -41,6 +41,13 @@ def test_what_does_not_go_with_it(listen: str, given: dict[str, Any], words: str
         flatout.Receiver(listen, **given)
 
 
+def test_serve_takes_the_same() -> None:
+    with pytest.raises(flatout.UsageError, match="goes with link='xdp'"):
+        flatout.serve("record", EVERYWHERE, interface="eth0")
+    with pytest.raises(flatout.UsageError, match="this host has lo, eth0"):
+        flatout.serve("record", interface="eth9", link="xdp")
+
+
 @pytest.mark.parametrize(("buffer", "frames"), [(1, 64), (4 << 20, 8192), (16 << 20, 1 << 15), (1 << 31, 1 << 15)])
 def test_a_queue_holds_as_many_datagrams_as_a_socket(buffer: int, frames: int) -> None:
     found = link.link_of("xdp", "eth0", EVERYWHERE, buffer, one_each=True, gro=True)

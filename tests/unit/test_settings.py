@@ -24,7 +24,7 @@ PLACES = {
 }
 # What acts on it, or says why a value cannot be had: it does not pass the setting on.
 CONSUMERS = re.compile(
-    r"engine/src/(generator|start|pace|tests|plan/python)|scenario/(streams|exchange)|plan/capacity|(runner|view|host|limit_search)/"
+    r"engine/src/(generator|start|pace|tests|plan/python)|scenario/(streams|exchange)|plan/(capacity|xdp)|(runner|view|host|limit_search)/"
     # A setting of `Sender` with the same name.
     r"|send(er)?\.(py|rs)"
 )

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{BpfError, Epoll, Listener, Process, Streams, Uring};
+use flatout_net::{Epoll, Listener, Process, Streams, Uring};
 pub use flatout_wire::STATE_WORDS;
 use flatout_wire::{DropReason, Link, Protocol, Responder};
 
@@ -35,10 +35,10 @@ use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
 use admission::{Admission, Admissions, Refused, Spread};
-pub use admission::{Class, ClientRow};
+pub use admission::{Class, ClientRow, Refusals};
 use bind::WorkerSocket;
 pub use driver::Counted;
-use driver::{Driver, Sockets};
+use driver::{Answers, Driver, Limits, Sockets};
 use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
@@ -218,7 +218,7 @@ impl Serving {
                 serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
             }
         }
-        serving.start_driver::<P>(plan, &shared.responder, restricted)?;
+        serving.start_driver::<P>(plan, &shared.responder, &shared.answer_table, restricted)?;
         Ok(serving)
     }
 
@@ -227,6 +227,7 @@ impl Serving {
         &mut self,
         plan: &ServePlan,
         responder: &P::Responder,
+        table: &Arc<AnswerTable>,
         restricted: Vec<Arc<flatout_net::Server>>,
     ) -> io::Result<()> {
         let Some(driver) = &plan.driver else { return Ok(()) };
@@ -239,25 +240,15 @@ impl Serving {
             // Where both families have sockets of their own, it makes no difference. Those handed over may be either.
             dual_stack: plan.inherited.is_empty(),
         };
+        let answers = Answers::new::<P>(table, &plan.entries);
         let live = LiveReader::new(Arc::clone(&self.live));
-        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets)?;
+        let limits = Limits { admissions: Arc::clone(&self.admissions), clients: plan.admission.clients };
+        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits, &answers)?;
         self.driver = driver;
         let Some(keeper) = keeper else { return Ok(()) };
         let stop = Arc::clone(&self.stop);
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
         threads.start("flatout-driver", move || keeper.run(&stop))
-    }
-
-    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
-    #[must_use]
-    pub fn driver(&self) -> (&'static str, String) {
-        self.driver.describe()
-    }
-
-    /// Its counters; `None`: there is no such program. Errors: the kernel does not let them be read.
-    #[must_use]
-    pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
-        self.driver.counters()
     }
 
     /// Starts the workers that answer datagrams, and the thread that looks after them.
@@ -367,6 +358,7 @@ impl Serving {
         self.admissions.set(plan);
         // The kernel took the same program with other numbers before.
         let _ = self.spread.set(plan);
+        self.driver.set_admission(&self.admissions);
     }
 
     /// The bandwidth for answers over datagrams from now on, bytes per s; `None`: no limit.
@@ -380,10 +372,12 @@ impl Serving {
         self.admissions.ask_for_clients()
     }
 
-    /// The answer to such a question, once all workers have given it.
+    /// The answer to such a question, once all workers have given it; with the clients of the driver's program.
     #[must_use]
     pub fn clients(&self, question: u64) -> Option<Vec<ClientRow>> {
-        self.admissions.clients(question)
+        let mut rows = self.admissions.clients(question)?;
+        self.driver.add_clients(&mut rows);
+        Some(rows)
     }
 
     /// Where it listens, the ports resolved; at least one.

@@ -40,6 +40,12 @@ pub fn clock_offsets() -> ClockOffsets {
     best
 }
 
+/// CLOCK_MONOTONIC, ns.
+#[must_use]
+pub fn steady_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC).unsigned_abs()
+}
+
 /// From one reading: the steady clock first and last, the system clock before and behind TAI.
 fn of_reading([before, after]: [i64; 2], [unix, again]: [i64; 2], tai: i64) -> ClockOffsets {
     let took = after - before;

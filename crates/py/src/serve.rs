@@ -147,8 +147,8 @@ impl Server {
     }
 
     /// Replaces the rules of which datagrams are answered, but not the bandwidth.
-    fn set_admission(&self, admission: AdmissionPlan) {
-        self.0.set_admission(&admission);
+    fn set_admission(&self, py: Python<'_>, admission: AdmissionPlan) {
+        py.detach(|| self.0.set_admission(&admission));
     }
 
     /// The bandwidth for answers over datagrams, bytes per s; None: no limit.
@@ -161,9 +161,9 @@ impl Server {
         self.0.ask_for_clients()
     }
 
-    /// The clients that ask most; None: not all workers told yet.
-    fn clients(&self, question: u64) -> Option<Vec<Client>> {
-        let rows = self.0.clients(question)?;
+    /// The clients that ask most, of each worker and of the network driver; None: not all workers told yet.
+    fn clients(&self, py: Python<'_>, question: u64) -> Option<Vec<Client>> {
+        let rows = py.detach(|| self.0.clients(question))?;
         Some(rows.iter().map(|c| (c.address, c.answered, c.limited, c.withheld, c.silent_ns)).collect())
     }
 
@@ -184,6 +184,12 @@ impl Server {
     /// Its counters by name; None where there is no such program.
     fn driver_counters(&self) -> PyResult<Option<Words>> {
         let counted = self.0.driver_counters().transpose().map_err(|error| refused(&error))?;
+        Ok(counted.map(BTreeMap::from))
+    }
+
+    /// What its rules counted, by name: denied, rate_limited, over_budget, kissed, clients_forgotten; None: it has none.
+    fn driver_refusals(&self) -> PyResult<Option<Words>> {
+        let counted = self.0.driver_refusals().transpose().map_err(|error| refused(&error))?;
         Ok(counted.map(BTreeMap::from))
     }
 

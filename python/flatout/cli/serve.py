@@ -195,8 +195,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         changed["stamps"] = {**events(before["stamps"], now["stamps"], frozenset({"tx_early_ns"}))}
     if "xdp" in now:
         was, xdp = before["xdp"], now["xdp"]
-        of_driver = {name: xdp[name] - was[name] for name in ("answered", "sent_bytes")}
-        changed["xdp"] = {**xdp, **of_driver, "passed": events(was["passed"], xdp["passed"])}
+        sums = ("answered", "kissed", "sent_bytes", "clients_forgotten")
+        reasons = {name: events(was[name], xdp[name]) for name in ("dropped", "passed")}
+        changed["xdp"] = {**xdp, **{name: xdp[name] - was[name] for name in sums}, **reasons}
     if now["connections"] is not None:
         changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))
         changed["bytes"] = events(before["bytes"], now["bytes"])

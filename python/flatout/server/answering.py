@@ -18,7 +18,7 @@ from flatout.protocols import protocol as by_name
 from flatout.protocols.base import Protocol, checked_options
 from flatout.scenario.model import Io
 from flatout.server.base import Server
-from flatout.server.driver import Driver, Xdp, choice, explained, joined
+from flatout.server.driver import Driver, Xdp, choice, explained, joined, of_driver
 from flatout.server.governor import Governor
 from flatout.server.limits import Limits
 from flatout.server.listening import Listening, listening, refusal
@@ -74,7 +74,7 @@ class Answerer(Server):
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
-        driver = choice(xdp, spoken, where, interface, limits, replace=xdp_replace)
+        driver = choice(xdp, spoken, where, interface, replace=xdp_replace)
         chosen = arguments.word("balance", balance, get_args(Balance))
         begun: dict[str, Any] = {
             "protocol": protocol,
@@ -157,8 +157,9 @@ class Answerer(Server):
         stamp was compared with the kernel's own; those of them that were later, which must not be; by how much the
         others were earlier (None without samples).
 
-        `xdp`, where that is asked for: {interface, mode, answered, sent_bytes, passed {reason: n}}: what the network
-        driver answered, which is also part of the sums, and why it passed requests up, which the sockets received then.
+        `xdp`, where that is asked for: {interface, mode, answered, kissed, sent_bytes, clients_forgotten, dropped
+        {reason: n}, passed {reason: n}}: what the network driver answered and dropped, which is also part of the sums,
+        and why it passed requests up, which the sockets received then.
 
         `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
         asked, how often it told a state, how often it failed, why it failed last, and the last state.
@@ -172,12 +173,12 @@ class Answerer(Server):
         workers = self._engine.served()
         sums = {name: _sum(workers, name) for name in ("received", "answered", *_SUMS)}
         driver = {} if self._driver is None else {"xdp": self._driver.stats()}
-        sums = joined(sums, driver.get("xdp"))
+        sums = joined(sums, of_driver(self._engine))
         return {
             "t_s": round(time.monotonic() - self._began, 3),
             "received": sums["received"],
             "answered": sums["answered"],
-            "dropped": self._engine.dropped(),
+            "dropped": joined(self._engine.dropped(), driver.get("xdp", {}).get("dropped", {})),
             "workers": workers if self.streams else [_datagrams(worker) for worker in workers],
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,

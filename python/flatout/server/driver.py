@@ -15,13 +15,13 @@ from flatout.errors import UsageError
 from flatout.host import route
 from flatout.host.tuning import ethtool
 from flatout.protocols.base import Protocol
-from flatout.server.limits import Limits
 from flatout.server.listening import Listening
 
 Xdp = Literal["off", "auto", "native", "generic"]
 # A peer of veth without a program of its own does not take what the driver sends (Linux 6.18: even with GRO).
 _UNSURE_PEERS = ("veth",)
-_LIMITED = "limits, lists and quotas are checked by the sockets only, so these answer everything"
+# Why the driver gives no answer, as the sockets name it.
+_REFUSED = ("denied", "rate_limited", "over_budget")
 _ANYWHERE = (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))
 
 
@@ -36,15 +36,7 @@ class Choice(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def choice(
-    xdp: str,
-    protocol: Protocol,
-    where: Listening,
-    interface: str | None,
-    limits: Limits | None,
-    *,
-    replace: bool = False,
-) -> Choice:
+def choice(xdp: str, protocol: Protocol, where: Listening, interface: str | None, *, replace: bool = False) -> Choice:
     """What `xdp` asks for; `replace`: a program of others is detached.
 
     Errors: UsageError where it is asked for by name and cannot be had.
@@ -58,8 +50,6 @@ def choice(
     if not protocol.driver:
         raise UsageError(f"xdp: {protocol.name} is not answered in the network driver")
     try:
-        if limits is not None and limits.any:
-            raise UsageError(f"xdp: {_LIMITED}")
         return _chosen(wanted, where, interface, replace)
     except UsageError as error:
         if wanted != "auto":
@@ -154,16 +144,37 @@ class Driver:
         return [*self._choice.notes, f"xdp: {self._choice.interface}, {mode}", *([f"xdp: {why}"] if why else [])]
 
     def stats(self) -> dict[str, Any]:
-        """{interface, mode, answered, sent_bytes, passed {reason: n}}: mode "off": sockets answer everything."""
+        """{interface, mode, answered, kissed, sent_bytes, clients_forgotten, dropped {}, passed {}}; both by reason.
+
+        `mode` "off": sockets answer everything.
+        """
         counted = dict(self._engine.driver_counters() or {})
+        refused = dict(self._engine.driver_refusals() or {})
         mode, _ = self._engine.driver
         numbers = {name: counted.pop(name, 0) for name in ("answered", "sent_bytes")}
-        return {"interface": self._choice.interface, "mode": mode or "off", **numbers, "passed": counted}
+        numbers |= {name: refused.pop(name, 0) for name in ("kissed", "clients_forgotten")}
+        dropped = {reason: refused.get(reason, 0) for reason in _REFUSED}
+        return {
+            "interface": self._choice.interface,
+            "mode": mode or "off",
+            **numbers,
+            "dropped": dropped,
+            "passed": counted,
+        }
 
 
-def joined(totals: Mapping[str, int], counted: Mapping[str, int] | None) -> dict[str, int]:
-    """The sums of the sockets' counters and the driver's. What it passed up, the sockets have received."""
-    counted = counted or {}
-    answered, sent = counted.get("answered", 0), counted.get("sent_bytes", 0)
-    added = {"received": answered, "answered": answered, "sent_bytes": sent}
+def of_driver(engine: _Server) -> dict[str, int]:
+    """The driver's part of an engine's sums; empty where it has none. What it passed up, the sockets have received."""
+    counted = engine.driver_counters()
+    if counted is None:
+        return {}
+    refused = dict(engine.driver_refusals() or {})
+    dropped = sum(refused.get(reason, 0) for reason in _REFUSED)
+    sums = {name: counted[name] for name in ("answered", "sent_bytes")}
+    sums |= {name: refused.get(name, 0) for name in ("kissed", "clients_forgotten")}
+    return {**sums, "received": counted["answered"] + dropped, "dropped": dropped}
+
+
+def joined(totals: Mapping[str, int], added: Mapping[str, int]) -> dict[str, int]:
+    """Counters of the sockets and the driver's with the same names."""
     return {name: count + added.get(name, 0) for name, count in totals.items()}

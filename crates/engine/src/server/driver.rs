@@ -13,13 +13,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flatout_net::{
-    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverCounters, DriverResponder,
-    Obstacle, Place, Server, Vlan, clock_offsets, devices, vlans,
+    BpfError, ClockOffsets, ClockWatch, DRIVER_COUNTERS, Device, DriverAnswer, DriverAnswerEntry, DriverCounters,
+    DriverResponder, DriverSpending, Obstacle, Place, Server, Vlan, clock_offsets, devices, vlans,
 };
-use flatout_wire::{DriverState, LiveState, Protocol, Responder};
+use flatout_wire::{DriverState, LiveState, Protocol, Responder, Table};
 
+use super::Serving;
+use super::admission::{Admissions, ClientRow, InDriver, Refusals, settle};
 use super::leap_second::steady_for_ns;
 use super::live::LiveReader;
+use crate::answer_table::AnswerTable;
 use crate::clock::steady_now;
 use crate::plan::DriverPlan;
 use crate::published::lock;
@@ -47,6 +50,9 @@ pub(super) struct Driver {
     /// Why a mode that was tried first does not work.
     refused: String,
     now: Arc<Mutex<Now>>,
+    limits: Option<InDriver>,
+    /// Why it has not the rules that hold now.
+    unruled: Mutex<String>,
 }
 
 /// What its thread says of it.
@@ -60,13 +66,56 @@ struct Now {
 impl Driver {
     pub(super) fn describe(&self) -> (&'static str, String) {
         let now = lock(&self.now);
-        let both = [self.refused.as_str(), now.why.as_str()].into_iter().filter(|why| !why.is_empty());
-        (if now.attached { self.mode } else { "" }, both.collect::<Vec<_>>().join("; "))
+        let unruled = lock(&self.unruled);
+        let whys =
+            [self.refused.as_str(), now.why.as_str(), unruled.as_str()].into_iter().filter(|why| !why.is_empty());
+        (if now.attached { self.mode } else { "" }, whys.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Tells the program the rules that hold now.
+    pub(super) fn set_admission(&self, admissions: &Admissions) {
+        let told = self.limits.as_ref().map_or(Ok(()), |limits| limits.replace(admissions));
+        *lock(&self.unruled) = told.err().map(|error| error.to_string()).unwrap_or_default();
+    }
+
+    /// What the program's rules counted; `None`: it has none.
+    pub(super) fn refusals(&self) -> Option<Result<Refusals, BpfError>> {
+        self.limits.as_ref().map(InDriver::refusals)
+    }
+
+    /// Adds its clients that asked most.
+    pub(super) fn add_clients(&self, rows: &mut Vec<ClientRow>) {
+        for row in self.limits.iter().flat_map(InDriver::clients) {
+            match rows.iter_mut().find(|known| known.address == row.address) {
+                Some(known) => known.add(&row),
+                None => rows.push(row),
+            }
+        }
     }
 
     pub(super) fn counters(&self) -> Option<Result<Counted, BpfError>> {
         let counted = self.counters.as_ref()?.read();
         Some(counted.map(|counted| std::array::from_fn(|n| (DRIVER_COUNTERS[n], counted[n]))))
+    }
+}
+
+impl Serving {
+    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
+    #[must_use]
+    pub fn driver(&self) -> (&'static str, String) {
+        self.driver.describe()
+    }
+
+    /// Its counters; `None`: there is no such program. Errors: the kernel does not let them be read.
+    #[must_use]
+    pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
+        self.driver.counters()
+    }
+
+    /// What its rules counted; `None`: it has none. Errors: the kernel does not let them be read.
+    #[must_use]
+    pub fn driver_refusals(&self) -> Option<Result<Refusals, BpfError>> {
+        self.driver.refusals()
     }
 }
 
@@ -78,14 +127,18 @@ pub(super) fn start<P: Protocol>(
     responder: P::Responder,
     live: LiveReader,
     sockets: &Sockets,
+    limits: &Limits,
+    answers: &Answers,
 ) -> io::Result<(Driver, Option<LeaseThread<P>>)> {
     let mut driver = Driver::default();
     let mut refusals = Vec::new();
     for generic in &plan.generic {
-        match LeaseThread::<P>::begin(plan, *generic, (responder.clone(), live.clone()), sockets) {
-            Ok((keeper, counters)) => {
+        let both = (responder.clone(), live.clone());
+        match LeaseThread::<P>::begin(plan, *generic, both, sockets, limits, answers) {
+            Ok((keeper, counters, in_driver)) => {
                 driver.mode = if *generic { "generic" } else { "native" };
                 driver.counters = Some(counters);
+                driver.limits = in_driver;
                 driver.now = Arc::clone(&keeper.now);
                 driver.refused = refusals.join("; ");
                 return Ok((driver, Some(keeper)));
@@ -109,6 +162,28 @@ pub(super) struct Sockets {
     pub(super) dual_stack: bool,
 }
 
+/// The rules that both paths have.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) admissions: Arc<Admissions>,
+    /// Known at once; 0: the server began without limits.
+    pub(super) clients: usize,
+}
+
+/// What both paths answer from.
+pub(super) struct Answers {
+    pub(super) table: Arc<AnswerTable>,
+    /// The part of it that the program has.
+    entries: Vec<DriverAnswerEntry>,
+}
+
+impl Answers {
+    pub(super) fn new<P: Protocol>(table: &Arc<AnswerTable>, entries: &[(Vec<u8>, Vec<u8>)]) -> Self {
+        let known = entries.iter().filter_map(|(key, value)| P::driver_entry(key, value));
+        Self { table: Arc::clone(table), entries: known.map(|entry| (entry.key, entry.value)).collect() }
+    }
+}
+
 /// What the keeping thread has.
 pub(super) struct LeaseThread<P: Protocol> {
     program: DriverResponder,
@@ -126,6 +201,9 @@ pub(super) struct LeaseThread<P: Protocol> {
     now: Arc<Mutex<Now>>,
     /// The kernel's steady clock minus the engine's, ns.
     steady_base_ns: u64,
+    spending: Option<DriverSpending>,
+    admissions: Arc<Admissions>,
+    table: Arc<AnswerTable>,
 }
 
 /// The interface that has the program.
@@ -145,12 +223,17 @@ impl<P: Protocol> LeaseThread<P> {
         generic: bool,
         (responder, live): (P::Responder, LiveReader),
         sockets: &Sockets,
-    ) -> io::Result<(Self, DriverCounters)> {
+        limits: &Limits,
+        answers: &Answers,
+    ) -> io::Result<(Self, DriverCounters, Option<InDriver>)> {
         let mut ports: Vec<_> = sockets.addresses.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
-        let (program, counters) =
-            DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic).map_err(io::Error::other)?;
+        let room = limits.admissions.room(limits.clients);
+        let (mut program, counters) = DriverResponder::load(P::DRIVER_PROGRAM, &ports, generic, room, &answers.entries)
+            .map_err(io::Error::other)?;
+        let ruled = InDriver::begin(&mut program, &limits.admissions).map_err(io::Error::other)?;
+        let (in_driver, spending) = ruled.unzip();
         let mut made = Self {
             program,
             responder,
@@ -164,9 +247,12 @@ impl<P: Protocol> LeaseThread<P> {
             deaf: None,
             now: Arc::default(),
             steady_base_ns: steady_base_ns(),
+            spending,
+            admissions: Arc::clone(&limits.admissions),
+            table: Arc::clone(&answers.table),
         };
         made.look().map_err(refused)?;
-        Ok((made, counters))
+        Ok((made, counters, in_driver))
     }
 
     /// Keeps the program up to date until `stop`, then takes it from the interface.
@@ -197,9 +283,13 @@ impl<P: Protocol> LeaseThread<P> {
 
     /// Tells the program what to answer until the end of the next lease, if that is known.
     fn tell(&mut self) -> Result<(), BpfError> {
+        if let Some(spending) = &mut self.spending {
+            settle(spending, &self.admissions)?;
+        }
         let clocks = clock_offsets();
         let live = self.live.read(clocks.steady_ns.saturating_sub(self.steady_base_ns), unix_ns(&clocks));
-        match answer(&mut self.responder, live, &clocks, self.interface.ethernet) {
+        let both = (&mut self.responder, self.table.table());
+        match answer(both, live, &clocks, self.interface.ethernet) {
             Some(answer) => self.program.tell(&answer),
             None => self.program.withdraw(),
         }
@@ -267,7 +357,7 @@ fn unix_ns(clocks: &ClockOffsets) -> u64 {
 
 /// What answers say from now to the end of the lease; `None` where the sockets alone know.
 fn answer<R: Responder>(
-    responder: &mut R,
+    (responder, table): (&mut R, Table<'_>),
     live: Option<LiveState>,
     clocks: &ClockOffsets,
     device: [u8; 6],
@@ -276,8 +366,8 @@ fn answer<R: Responder>(
         return None;
     }
     let unix = unix_ns(clocks);
-    let now = state_at(responder, live, unix, 0)?;
-    let end = state_at(responder, live, unix, LEASE_NS)?;
+    let mut state_in = |later_ns| state_at(responder, table, live, unix, later_ns);
+    let (now, end) = (state_in(0)?, state_in(LEASE_NS)?);
     let change_ns = end.offset_ns.checked_sub(now.offset_ns).filter(|ns| ns.unsigned_abs() <= CHANGE_NS)?;
     Some(DriverAnswer {
         valid_until: clocks.steady_ns + steady_for_ns(unix)?.min(LEASE_NS),
@@ -292,12 +382,18 @@ fn answer<R: Responder>(
 }
 
 /// What the responder answers so long after `unix`, if nothing is told and the clock is not set.
-fn state_at<R: Responder>(responder: &mut R, live: Option<LiveState>, unix: u64, later_ns: u64) -> Option<DriverState> {
+fn state_at<R: Responder>(
+    responder: &mut R,
+    table: Table<'_>,
+    live: Option<LiveState>,
+    unix: u64,
+    later_ns: u64,
+) -> Option<DriverState> {
     if let Some(live) = live {
         let live = LiveState { age_ns: live.age_ns.saturating_add(later_ns), ..live };
         responder.refresh(&live, unix.saturating_add(later_ns));
     }
-    responder.driver_state()
+    responder.driver_state(table)
 }
 
 /// The places that these sockets answer at, as frames of this interface have them, and (false) addresses that are no

@@ -118,7 +118,7 @@ impl Responder for Echo {
         self.state = (now < live.words[1]).then_some(DriverState { words, offset_ns: change });
     }
 
-    fn driver_state(&self) -> Option<DriverState> {
+    fn driver_state(&self, _: Table<'_>) -> Option<DriverState> {
         self.state
     }
 }
@@ -127,7 +127,7 @@ fn told(per_ms: i64, until: u64, clocks: &ClockOffsets) -> Option<DriverAnswer> 
     let mut words = [0; flatout_wire::STATE_WORDS];
     (words[0], words[1]) = (per_ms as u64, until);
     let live = LiveState { words, age_ns: 1_000_000, stepped_ns: 0 };
-    answer(&mut Echo::default(), Some(live), clocks, [1; 6])
+    answer((&mut Echo::default(), Table::default()), Some(live), clocks, [1; 6])
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn nothing_is_told_without_a_state_for_the_whole_lease() {
     assert!(told(0, NOW + LEASE_NS + 1, &CLOCKS).is_some());
     assert!(told(0, NOW + LEASE_NS, &CLOCKS).is_none(), "it ends within the lease");
     assert!(told(0, NOW, &CLOCKS).is_none());
-    assert!(answer(&mut Echo::default(), None, &CLOCKS, [1; 6]).is_none(), "none was told yet");
+    assert!(answer((&mut Echo::default(), Table::default()), None, &CLOCKS, [1; 6]).is_none(), "none was told yet");
     assert!(told(200_000, u64::MAX, &CLOCKS).is_none(), "a jump is no correction");
 }
 
@@ -176,7 +176,7 @@ fn of_state(leap: u8, unix_ms: u64, stepped_ns: i64, age_ns: u64) -> Option<Driv
     // It holds for 60 s.
     words[7] = 60_000_000_000;
     let clocks = ClockOffsets { unix_ns: (unix - STEADY) as i64, ..CLOCKS };
-    answer(&mut responder, Some(LiveState { words, age_ns, stepped_ns }), &clocks, [1; 6])
+    answer((&mut responder, Table::default()), Some(LiveState { words, age_ns, stepped_ns }), &clocks, [1; 6])
 }
 
 #[test]

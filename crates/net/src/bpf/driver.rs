@@ -11,13 +11,18 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 
-use super::obstacle::is_network_admin;
-use super::{BpfError, Loaded, Obstacle, attachment, total};
+use super::obstacle::{errno, is_network_admin};
+use super::{BpfError, DriverPolicy, DriverRoom, DriverSpending, Loaded, Obstacle, attachment, total};
 
 /// Bytes of a state and of a place.
 const STATE: usize = 88;
 const PLACE: usize = 20;
 const PORTS: usize = 8;
+/// Of an answer in a program's table.
+const KEY: usize = 68;
+const VALUE: usize = 512;
+/// The most of them: 60 MB.
+const ANSWERS: u32 = 100_000;
 /// Frames that a test may give back.
 const FRAME_MAX: usize = 2048;
 
@@ -43,6 +48,9 @@ pub struct DriverAnswer {
     /// The protocol's.
     pub words: [u64; 4],
 }
+
+/// A key and a value of a program's table.
+pub type DriverAnswerEntry = ([u8; KEY], [u8; VALUE]);
 
 /// Where requests come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,14 +113,22 @@ pub struct DriverResponder {
     /// The places as they are told.
     told: BTreeMap<Place, bool>,
     version: u64,
+    limits: Option<(DriverPolicy, DriverSpending)>,
 }
 
 impl DriverResponder {
-    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver.
+    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver. With
+    /// `room` it has rules, and answers nothing before it is told them and a bandwidth. `answers` are its table.
     ///
     /// # Errors
     /// [`BpfError`] says what forbids it.
-    pub fn load(object: &[u8], ports: &[u16], generic: bool) -> Result<(Self, DriverCounters), BpfError> {
+    pub fn load(
+        object: &[u8],
+        ports: &[u16],
+        generic: bool,
+        room: Option<DriverRoom>,
+        answers: &[DriverAnswerEntry],
+    ) -> Result<(Self, DriverCounters), BpfError> {
         if ports.len() > PORTS {
             return Err(BpfError::new(Obstacle::Unsupported, format!("answers at most {PORTS} ports in the driver")));
         }
@@ -120,14 +136,33 @@ impl DriverResponder {
         for (slot, port) in listened.chunks_exact_mut(2).zip(ports) {
             slot.copy_from_slice(&port.to_be_bytes());
         }
-        let globals: [(&str, &[u8]); 2] = [("ports", &listened), ("generic", &[u8::from(generic)])];
-        let mut program = Loaded::open_plain(object, &globals).map_err(permission)?;
+        let (generic, constants) = ([u8::from(generic)], room.map(DriverRoom::constants));
+        let mut globals: Vec<(&str, &[u8])> = vec![("ports", &listened), ("generic", &generic)];
+        globals.extend(constants.iter().flat_map(DriverRoom::globals));
+        let mut sizes = room.map(DriverRoom::sizes).as_slice().as_flattened().to_vec();
+        if !answers.is_empty() {
+            sizes.push(("answers", table_size(answers.len())?));
+        }
+        let mut program = Loaded::open_plain(object, &globals, &sizes).map_err(permission)?;
         let counters = DriverCounters(program.per_cpu_array("counters")?);
         let (states, versions, places) =
             (program.array("states")?, program.array("versions")?, program.hash("places")?);
-        let mut made = Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
+        let limits = match room {
+            Some(_) => Some((DriverPolicy::of(&mut program)?, DriverSpending::of(&mut program)?)),
+            None => None,
+        };
+        let mut made =
+            Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0, limits };
         made.xdp()?.load().map_err(|error| unloaded(BpfError::of(&error)))?;
+        if !answers.is_empty() {
+            fill(made.program.hash("answers")?, answers)?;
+        }
         Ok((made, counters))
+    }
+
+    /// What tells it the rules and the bandwidth, where it has any; once.
+    pub fn take_limits(&mut self) -> Option<(DriverPolicy, DriverSpending)> {
+        self.limits.take()
     }
 
     fn xdp(&mut self) -> Result<&mut Xdp, BpfError> {
@@ -215,6 +250,25 @@ impl DriverResponder {
     }
 }
 
+/// The size of a table. Errors: there are more answers than a program is given.
+fn table_size(answers: usize) -> Result<u32, BpfError> {
+    u32::try_from(answers).ok().filter(|answers| *answers <= ANSWERS).ok_or_else(|| {
+        BpfError::new(Obstacle::Unsupported, format!("XDP: the driver answers from at most {ANSWERS} names and types"))
+    })
+}
+
+/// Writes the answers; of several with one key the first holds.
+fn fill(mut table: HashMap<MapData, [u8; KEY], [u8; VALUE]>, answers: &[DriverAnswerEntry]) -> Result<(), BpfError> {
+    const NEW_ONLY: u64 = 1;
+    for (key, value) in answers {
+        match table.insert(key, value, NEW_ONLY) {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => return Err(BpfError::of(&error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// XDP needs another capability than tracing programs.
 pub(super) fn permission(error: BpfError) -> BpfError {
     let asks = matches!(error.obstacle, Obstacle::NotPermitted | Obstacle::Forbidden) && !is_network_admin();
@@ -256,7 +310,7 @@ mod tests {
 
     /// `None`, with a line that says why, where this process may not load programs.
     fn loaded() -> Option<(DriverResponder, DriverCounters)> {
-        match DriverResponder::load(OBJECT, &[123], false) {
+        match DriverResponder::load(OBJECT, &[123], false, None, &[]) {
             Ok(loaded) => Some(loaded),
             Err(error) if error.obstacle == Obstacle::Failed => panic!("{error}"),
             Err(error) => {
@@ -345,7 +399,7 @@ mod tests {
 
     #[test]
     fn more_ports_than_the_program_has_places_for_are_refused() {
-        let error = DriverResponder::load(OBJECT, &[1; 9], false).err().unwrap();
+        let error = DriverResponder::load(OBJECT, &[1; 9], false, None, &[]).err().unwrap();
         assert_eq!(error.obstacle, Obstacle::Unsupported);
     }
 }

@@ -75,7 +75,7 @@ impl XdpSteering {
             ("longest", &longest.to_ne_bytes()),
             ("any_address", &[u8::from(filter.addresses.is_empty())]),
         ];
-        let mut program = Loaded::open_plain(OBJECT, &globals).map_err(permission)?;
+        let mut program = Loaded::open_plain(OBJECT, &globals, &[]).map_err(permission)?;
         let mut addresses = program.hash::<[u8; 16], u8>("addresses")?;
         for address in &filter.addresses {
             addresses.insert(octets(*address), 1, 0).map_err(|error| BpfError::of(&error))?;

@@ -5,11 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const IPV6: usize = 40;
-const UDP: usize = 8;
-const PROTOCOL_UDP: u8 = 17;
+pub(super) const ETHERNET: usize = 14;
+pub(super) const IPV4: usize = 20;
+pub(super) const IPV6: usize = 40;
+pub(super) const UDP: usize = 8;
+pub(super) const PROTOCOL_UDP: u8 = 17;
 
 /// Why a frame has no datagram to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn udp(datagram: &[u8], ends: [IpAddr; 2], addresses: u64, may_be_none: bool) ->
 
 /// Adds 16-bit words, an odd byte being the first half of one, to a ones' complement sum (RFC 1071).
 #[inline]
-fn add(sum: u64, bytes: &[u8]) -> u64 {
+pub(super) fn add(sum: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     // 2^32 at most each: no datagram overflows the sum.
     let sum = words.iter().fold(sum, |sum, word| sum + u64::from(u32::from_be_bytes(*word)));
@@ -119,7 +119,7 @@ fn add(sum: u64, bytes: &[u8]) -> u64 {
 
 /// The sum in 16 bits.
 #[inline]
-fn folded(mut sum: u64) -> u16 {
+pub(super) fn folded(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from flatout.host import xdp
 from flatout.host.tuning import ethtool, live_socket, namespaces, netfilter, process_limits
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -67,15 +68,18 @@ class System:
         run: netfilter.Run = run,
         ioctl: ethtool.Ioctl = ethtool.ioctl,
         hardware: Callable[[], dict[str, str]] = ethtool.hardware,
+        xdp: Callable[[str], xdp.XdpInterface] = xdp.named,
     ) -> None:
         """`root`: where /proc and /sys are; `run`: runs nft and iptables.
 
-        `ioctl`: asks a network device; `hardware`: the devices of this network namespace, with their addresses.
+        `ioctl`: asks a network device; `hardware`: the devices of this network namespace, with their addresses; `xdp`:
+        what one of them can do for programs in its driver.
         """
         self.root = root
         self.run = run
         self.ioctl = ioctl
         self.hardware = hardware
+        self.xdp = xdp
 
     def path(self, key: str) -> Path:
         """The file of a key; for settings by ethtool, one that the same rights are needed for."""
