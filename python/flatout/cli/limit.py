@@ -108,10 +108,15 @@ class Improving:
         if self.journal is not None and not self.improve:
             raise UsageError("--journal names the file for the changes that --improve makes: add --improve")
 
-    def made(self, scenario: Scenario, search: Search, seek: Callable[[Scenario, Search], LimitResult]) -> LimitResult:
+    def made(self, scenario: Scenario, search: Search, *, quiet: bool) -> LimitResult:
         """Searches, and tries what the findings name."""
         journal = Path(self.journal) if self.journal is not None else None
-        return api.raised(scenario, search, seek, keep=self.keep, journal=journal)
+
+        def say(line: str) -> None:
+            if not quiet:
+                out.say(f"flatout: --improve: {line}")
+
+        return api.raised(scenario, search, partial(seek, quiet=quiet), keep=self.keep, journal=journal, say=say)
 
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
@@ -144,7 +149,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         out.check_writable(output)
         found = partial(seek, scenario, search, quiet=output.quiet)
         if improving.improve:
-            found = partial(improving.made, scenario, search, partial(seek, quiet=output.quiet))
+            found = partial(improving.made, scenario, search, quiet=output.quiet)
         return beside(host_log, lambda: out.deliver([("", found())], output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
