@@ -360,9 +360,8 @@ static __always_inline int consider(const struct rules *rules, const __u8 *addre
 	return ADMITTED;
 }
 
-/* What happens to a request from `address` (IPv4 behind ::ffff:, at a multiple of 4 bytes) at `now` (CLOCK_MONOTONIC,
- * ns) that would be answered. */
-static __noinline int admit(const __u8 *address, __u64 now)
+/* By the rules that hold; its own function, as all of it would not fit into another's stack. */
+static __noinline int admit_limited(const __u8 *address, __u64 now)
 {
 	__u32 first = 0, slot;
 	__u64 *version, seen;
@@ -370,8 +369,6 @@ static __noinline int admit(const __u8 *address, __u64 now)
 	struct cpu *cpu;
 	int verdict;
 
-	if (!limited)
-		return ADMITTED;
 	version = bpf_map_lookup_elem(&rules_version, &first);
 	cpu = bpf_map_lookup_elem(&cpus, &first);
 	if (!version || !cpu)
@@ -385,6 +382,13 @@ static __noinline int admit(const __u8 *address, __u64 now)
 	/* These rules and their lists are written anew only once others hold. */
 	asm volatile("" ::: "memory");
 	return *(volatile __u64 *)version == seen ? verdict : UNDECIDED;
+}
+
+/* What happens to a request from `address` (IPv4 behind ::ffff:, at a multiple of 4 bytes) at `now` (CLOCK_MONOTONIC,
+ * ns) that would be answered. Without limits not even a call is made. */
+static __always_inline int admit(const __u8 *address, __u64 now)
+{
+	return limited ? admit_limited(address, now) : ADMITTED;
 }
 
 /* An answer of so many bytes leaves, IP header included. */
