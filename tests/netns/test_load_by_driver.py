@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -12,7 +13,7 @@ from provoking import LOAD, PORT, check, count, first, loaded, serving
 from provoking import with_own_addresses as own_addresses
 
 import flatout
-from conftest import Cli, Net
+from conftest import Cli, Net, wait_until
 from flatout.host.drops import DropReader
 from flatout.result import files
 
@@ -178,6 +179,18 @@ def test_a_next_hop_that_is_not_there(net: Net, cli: Cli) -> None:
     done = cli("load", "ntp", f"{gone}:{PORT}", *LOAD, *BY_DRIVER, inside=net.left)
     assert done.code == 3
     assert f"{gone} does not tell its hardware address on eth0 (by ARP)" in done.err
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind_however_it_ends(net: Net, cli: Cli, end: signal.Signals) -> None:
+    with serving(cli, net.right, f"{net.right_v4}:{PORT}"):
+        flags = ("--transport", "udp", "--rate", "200", "--for", "60s", *BY_DRIVER, "--quiet")
+        running = cli.start("load", "echo", f"{net.right_v4}:{PORT}", *flags, inside=net.left)
+        wait_until(lambda: attached(net) or running.process.poll() is not None, message="attached")
+        assert attached(net) == "xdp", running.err.read_text()
+        running.process.send_signal(end)
+        assert running.end().code == (130 if end == signal.SIGINT else -signal.SIGKILL)
+        wait_until(lambda: attached(net) == "", message="detached")
 
 
 def test_a_program_of_another_is_left_alone(net: Net, cli: Cli) -> None:

@@ -27,6 +27,8 @@ _KNOWN = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
 _ETHERNET = 1
 _DISCARD = 9
 _RESOLVE_S, _LOOK_S = 1.0, 0.02
+# The largest MTU of native mode in drivers with a page a packet, such as veth and virtio, bytes.
+LONGEST_NATIVE = 3506
 # Devices on top of others, which programs do not see as a driver's.
 _UPPER = ("vlan", "bridge", "bond", "team", "macvlan", "ipvlan", "macsec")
 
@@ -208,7 +210,7 @@ def look(index: int, netlink: Netlink, sys_net: Path = SYS_NET) -> XdpInterface:
         mac=parse_mac(link.get_attr("IFLA_ADDRESS")),
         mtu=link.get_attr("IFLA_MTU"),
         up=bool(flags & _UP) and bool(flags & _LOWER_UP),
-        queues=_queues(sys_net / name) or link.get_attr("IFLA_NUM_RX_QUEUES") or 1,
+        queues=queues_of(sys_net / name) or link.get_attr("IFLA_NUM_RX_QUEUES") or 1,
         program=attached.get_attr("IFLA_XDP_PROG_ID") if attached else None,
         features=netlink.features(index),
     )
@@ -219,8 +221,8 @@ def named(name: str) -> XdpInterface:
     return look(socket.if_nametoindex(name), Netlink())
 
 
-def _queues(directory: Path) -> int:
-    """The receive queues in use; 0: not known here."""
+def queues_of(directory: Path) -> int:
+    """The receive queues in use, by a directory in /sys/class/net; 0: not reported here."""
     return len(list((directory / "queues").glob("rx-*")))
 
 

@@ -19,8 +19,6 @@ from flatout.scenario.model import Scenario
 _PROC_NET = Path("/proc/thread-self/net")
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST_PORT, _END = 1024, 65536
-# Room for Ethernet and one tag beside the MTU in a page, with what programs need (veth, virtio: 3,520 bytes).
-_LONGEST_NATIVE = 3506
 
 
 class XdpPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +189,6 @@ def _notes(interface: host.XdpInterface, mode: str, transmit: str) -> list[str]:
             "the other end of this veth has no XDP program and no GRO, so its driver takes no frames past the kernel's "
             "queues: with either of them (ethtool -K DEVICE gro on) it is several times faster"
         )
-    if interface.mtu > _LONGEST_NATIVE and mode == "native":
+    if interface.mtu > host.LONGEST_NATIVE and mode == "native":
         notes.append(f"the MTU of {interface.mtu} may be too large for native mode")
     return notes

@@ -6,11 +6,11 @@ import contextlib
 import fcntl
 import socket
 import struct
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from flatout import arguments
 from flatout.errors import UsageError
+from flatout.host.xdp import SYS_NET, queues_of
 from flatout.plan.listen import listen_address
 
 _SIOCGIFMTU = 0x8921
@@ -19,7 +19,6 @@ _USUAL_MTU = 1500
 # to which MTU: as crates/net/src/xdp/socket.rs has them.
 _CHARGED = 768
 _FEWEST, _MOST, _FRAME, _SHORT_MTU = 64, 1 << 15, 2048, 1778
-_DEVICES = Path("/sys/class/net")
 # What the engine found: a generic program, zero copy, queues, and why it is not native.
 _Found = tuple[bool, bool, int, str] | None
 
@@ -85,12 +84,7 @@ def link_of(link: Any, interface: Any, listen: str, buffer: int, *, one_each: bo
     if not gro:
         raise UsageError("link='xdp' takes datagrams one by one in any case: leave out gro")
     frames = 1 << (min(max(buffer // _CHARGED, _FEWEST), _MOST) - 1).bit_length()
-    return Link(name, socket.if_nametoindex(name), _queues(name), _mtu(name), frames)
-
-
-def _queues(interface: str) -> int:
-    """Receive queues in use; 1 where the kernel does not say."""
-    return len(list((_DEVICES / interface / "queues").glob("rx-*"))) or 1
+    return Link(name, socket.if_nametoindex(name), queues_of(SYS_NET / name) or 1, _mtu(name), frames)
 
 
 def _mtu(interface: str) -> int:

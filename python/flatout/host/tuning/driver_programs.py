@@ -10,13 +10,11 @@ from typing import Literal, NamedTuple
 from flatout.errors import FlatoutError
 from flatout.host.tuning.aim import Device, Machine
 from flatout.host.tuning.system import System, because
-from flatout.host.xdp import XdpInterface
+from flatout.host.xdp import LONGEST_NATIVE, XdpInterface
 
 NAME = "XDP"
 WHY = "serve --xdp answers and --link xdp asks in the driver, before the kernel makes a packet of each datagram"
 RISK = "past packet filters, tcpdump and other programs that look at packets in the kernel"
-# What drivers with a page a packet have room for: veth, virtio.
-_LONGEST = 3506
 _ANSWERS = "answers of serve --xdp native need a program at the other end"
 
 
@@ -73,8 +71,10 @@ def _left_to_people(found: XdpInterface, device: Device, machine: Machine) -> st
             f"its program (number {found.program}) is left alone, and no second one is attached: `bpftool net` shows "
             f"whose it is, `ip link set dev {found.name} xdp off` detaches it"
         )
-    if found.mtu > _LONGEST:
-        return f"its MTU of {found.mtu:,} may be too large for native mode: ip link set {found.name} mtu {_LONGEST}"
+    if found.mtu > LONGEST_NATIVE:
+        return (
+            f"its MTU of {found.mtu:,} may be too large for native mode: ip link set {found.name} mtu {LONGEST_NATIVE}"
+        )
     if found.kind == "veth" and found.features is not None and not found.features.transmits:
         return (
             "its other end takes no frames of programs until it has GRO (`ethtool -K DEVICE gro on`, in whichever "
