@@ -59,7 +59,8 @@ def main() -> None:
             command += ["--improve", "--budget", f"{arguments.budget}s", "--json", "-", "--quiet"]
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=8 * arguments.budget)
             result = json.loads(done.stdout)
-            steps = result["improvements"]
+            # Those without a setting are left to people.
+            steps = [step for step in result["improvements"] if step["setting"]]
             kept = [step for step in steps if step["kept"]]
             record.add(
                 round=number,

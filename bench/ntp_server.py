@@ -36,10 +36,10 @@ ALL_ON = ["--static", "stratum=2,refid=GPS", *LIMITS]
 FULL, PLAIN, CEILING = "flatout, all on", "flatout", "ceiling stamp pktinfo"
 
 
-def prefixes(folder: str) -> str:
-    """A list of 100,000 prefixes, none of which covers loopback."""
+def prefixes(folder: str, first: int = 1, last: int = 100) -> str:
+    """A list of 100,000 prefixes of so many networks of 2^24 addresses, none of which covers loopback."""
     dice, path = random.Random(1), Path(folder, "deny")
-    starts = {dice.randrange(1 << 24, 100 << 24) & 0xFFFFFF00 for _ in range(101_000)}
+    starts = {dice.randrange(first << 24, last << 24) & 0xFFFFFF00 for _ in range(101_000)}
     lines = [f"{ipaddress.IPv4Address(start)}/24" for start in sorted(starts)[:100_000]]
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
     return str(path)

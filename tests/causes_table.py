@@ -28,6 +28,7 @@ NOT_PROVOKED = {
     "conntrack full": "the limit is the whole host's",
     "conntrack": "the drops of the kernel's trackers cannot be provoked at will",
     "socket memory": "the limit is the whole host's",
+    "unanswered frames": "needs a network that swallows frames",
     "full slots": "needs more requests than the generator has slots for",
 }
 Provoking = dict[str, list[tuple[str, str]]]

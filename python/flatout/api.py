@@ -17,13 +17,11 @@ from typing import Any, TypeVar, Unpack, get_args
 
 import msgspec
 
-from flatout import analysis, arguments, units
+from flatout import analysis, arguments, improving, units
 from flatout.errors import ArgumentError, Interrupted, TargetError, UsageError
 from flatout.host import describe as host
-from flatout.host.tuning.steps import Steps
 from flatout.limit_search import sweep as ladders
 from flatout.limit_search.drive import Environment, find_limit
-from flatout.limit_search.improve import improved
 from flatout.plan.resolve import AsTrial, Plan, make, most_connections
 from flatout.protocols import protocol as by_name
 from flatout.result.histogram import share_later_than
@@ -160,8 +158,8 @@ def limit(
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
 
-    def seek(scenario: Scenario, asked: Search) -> LimitResult:
-        return find(scenario, asked, progress, threading.Event())
+    def seek(scenario: Scenario, search: Search, *, title: str | None = None) -> LimitResult:  # noqa: ARG001
+        return find(scenario, search, progress, threading.Event())
 
     improve = arguments.switch("improve", improve)
     result = raised(scenario, asked, seek, keep=arguments.switch("keep", keep)) if improve else seek(scenario, asked)
@@ -406,23 +404,14 @@ def _run_here(
 def raised(
     scenario: Scenario,
     search: Search,
-    seek: Callable[[Scenario, Search], LimitResult],
+    seek: improving.Seek,
     *,
     keep: bool,
     journal: pathlib.Path | None = None,
+    say: Callable[[str], object] = quiet,
 ) -> LimitResult:
-    """Searches, and then changes one setting after the other that the findings name; see `limit_search.improve`.
-
-    `seek` searches. Each search has half of the budget, so that one setting takes all of it. `keep`: what raised the
-    limit stays. `journal`: the file that has the values before. Errors: UsageError, before anything is measured.
-    """
-    plan = make(scenario)
-    steps = Steps([(endpoint.address, endpoint.port) for endpoint in plan.engine.targets], journal)
-    search = msgspec.structs.replace(search, budget_s=max(search.budget_s / 2, _LEAST_BUDGET_S))
-    first = seek(scenario, search)
-    if first.limit.stopped_by == "interrupted":
-        return first
-    return improved(first, steps, lambda: seek(scenario, search), keep=keep)
+    """Searches, and then changes what the findings name; see `improving.raised`. `say`: default: nothing is called."""
+    return improving.raised(scenario, search, seek, _along(scenario, search), keep=keep, journal=journal, say=say)
 
 
 def _check_receivers(plan: Plan) -> None:
@@ -468,10 +457,12 @@ def _answers(scenario: Scenario, stop: threading.Event, least_loss: float) -> bo
 
 
 def ceiling_hint(scenario: Scenario, seconds: float = 0.25) -> float | None:
-    """What this generator sends per second into an unread loopback socket: a hint only.
+    """What this generator sends per second into an unread loopback socket: a hint only. By a driver there is none.
 
     Dropping is cheaper than delivering and a real path differs, so the validity of each trial decides, not this.
     """
+    if scenario.link != "socket":
+        return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unread:
         unread.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{unread.getsockname()[1]}"

@@ -55,6 +55,19 @@ class HandoverQueue(msgspec.Struct, frozen=True, kw_only=True):
     waited: int
 
 
+class ReceiveLink(msgspec.Struct, frozen=True, kw_only=True):
+    """How datagrams are taken from an interface past the kernel's stack: by the driver ("native"), or "generic".
+
+    `zero_copy`: the device writes into the receiver's memory. There is a worker for each of the `queues`.
+    """
+
+    link: str
+    interface: str
+    mode: str
+    zero_copy: bool
+    queues: int
+
+
 class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `serve --json` where messages go one way: the events of a second, or of all, which says `total`.
 
@@ -65,7 +78,7 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     reason what no handler got. `arrivals` are what the kernel handed over, several coalesced records at once; its
     `kernel_drops` count such a bundle once. What is held now is told as it is: `senders`, `waiting`, memory, and of a
     worker what is queued and what it is made of. `errors` are the system calls that failed so that threads could not go
-    on, `notes` what replaces calls that this host refuses.
+    on, `notes` what replaces calls that this host refuses. `link` is null where sockets receive.
     """
 
     t_s: float
@@ -90,6 +103,7 @@ class ReceiveLine(msgspec.Struct, frozen=True, kw_only=True):
     answered: int
     dropped: dict[str, int]
     connections: ServedConnections | None = None
+    link: ReceiveLink | None = None
     errors: list[str] = []
     notes: list[str] = []
     total: bool = False

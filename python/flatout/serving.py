@@ -35,6 +35,7 @@ def serve(
     limits: Limits | None = None,
     usage_file: str | None = None,
     xdp: Xdp = "off",
+    xdp_replace: bool = False,
     **options: Any,
 ) -> Server:
     """Serves until the `with` block ends.
@@ -42,7 +43,8 @@ def serve(
     `protocol`: its name; UsageError for an unknown one.
     `listen`: ADDR:PORT, or several; "*:PORT" for all addresses of both families, "systemd" for the sockets that a
     socket unit hands over; default: the protocol's test port on 127.0.0.1. UsageError where it cannot be had.
-    `interface`: over datagrams, only what comes by this interface; default: by all. UsageError for an unknown one.
+    `interface`: over datagrams, only what comes by this interface; default: by all. UsageError for an unknown one. For
+    one-way messages it goes with `link="xdp"`, as in `Receiver`.
     `free_bind`: over datagrams, addresses may be such that this host does not have yet; default: False.
     `balance`: which worker receives a datagram: "client": one for all of an address (IPv6: a /64); "flow": by address
     and port; default: "auto", which is "client" where workers keep state of clients.
@@ -58,17 +60,19 @@ def serve(
     `xdp`: "native" or "generic" to answer plain requests in the network driver, "auto" for what works; default: "off".
     `interface` names which; default: the host's only one, or that of its default route. UsageError where it is asked
     for by name and cannot be had, or the protocol is not answered so.
+    `xdp_replace`: first detach an XDP program that others attached to it, unless a link holds that; default: False.
     `options`: the protocol's own; for one-way messages, which are received and counted, also those of `Receiver`.
     """
     if by_name(protocol).one_way is not None:
-        given = (interface, free_bind, balance, limits, io, connections, idle_timeout, xdp)
-        if given != (None, False, "auto", None, "auto", CONNECTIONS, None, "off"):
+        given = (free_bind, balance, limits, io, connections, idle_timeout, xdp, xdp_replace)
+        if given != (False, "auto", None, "auto", CONNECTIONS, None, "off", False):
             raise UsageError(f"{protocol} goes one way, over udp alone: it has no connections, no --io and no limits")
-        return _drained(protocol, listen, transports, threads=threads, cpus=cpus, **options)
+        return _drained(protocol, listen, transports, threads=threads, cpus=cpus, interface=interface, **options)
     where: dict[str, Any] = {"interface": interface, "free_bind": free_bind, "balance": balance}
     workers: dict[str, Any] = {"threads": threads, "cpus": cpus, "io": io, "connections": connections}
-    kept: dict[str, Any] = {"idle_timeout": idle_timeout, "limits": limits, "usage_file": usage_file, "xdp": xdp}
-    return Answerer(protocol, listen, transports=transports, **where, **workers, **kept, **options)
+    kept: dict[str, Any] = {"idle_timeout": idle_timeout, "limits": limits, "usage_file": usage_file}
+    driver: dict[str, Any] = {"xdp": xdp, "xdp_replace": xdp_replace}
+    return Answerer(protocol, listen, transports=transports, **where, **workers, **kept, **driver, **options)
 
 
 def _drained(

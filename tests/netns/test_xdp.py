@@ -8,35 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from xdp_server import PORT, STATIC, ask, attached, in_mode, serving
 
 from conftest import Cli, Net, wait_until
 
 pytestmark = pytest.mark.root
 
-PORT = 123
-STATIC = ("--static", "stratum=1,refid=GPS,dispersion=1ms")
-# Asks with all versions and modes, or so often one plain question; prints each answer's bytes and its sender.
-ASK = """
-import socket, sys
-address, port, times, wait = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-family = socket.AF_INET6 if ":" in address else socket.AF_INET
-kinds = [(4, 3)] * times or [(version, mode) for version in range(1, 5) for mode in (1, 3)]
-with socket.socket(family, socket.SOCK_DGRAM) as asker:
-    asker.settimeout(wait)
-    for version, mode in kinds:
-        asker.sendto(bytes([version << 3 | mode, 0, 6]) + bytes(37) + bytes(range(8)), (address, port))
-        try:
-            answer, sender = asker.recvfrom(2048)
-            print(answer.hex(), sender[0])
-        except TimeoutError:
-            print("none")
-"""
 NTPLIB = """
 import ntplib, sys
 for version in (2, 3, 4):
@@ -46,86 +27,13 @@ for version in (2, 3, 4):
 """
 
 
-class Served:
-    """A server in the right namespace."""
-
-    def __init__(self, running: Any, net: Net, control: Path) -> None:
-        self.running, self._net, self._control = running, net, control
-
-    def stats(self) -> dict[str, Any]:
-        """Its statistics now."""
-        command = [sys.executable, "-m", "flatout", "ntp", "stats", str(self._control)]
-        stats: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        return stats
-
-    @property
-    def by_driver(self) -> int:
-        """What the driver answered."""
-        answered: int = self.stats()["xdp"]["answered"]
-        return answered
-
-    @property
-    def for_driver(self) -> int:
-        """The same with what it would have answered, had this busy host run the thread that renews its lease."""
-        xdp = self.stats()["xdp"]
-        assert sum(xdp["passed"].values()) == xdp["passed"]["no_state"] + xdp["passed"]["clock_set"], xdp
-        found: int = xdp["answered"] + sum(xdp["passed"].values())
-        return found
-
-    def wait(self, net: Net, address: str, where: str | None = None) -> None:
-        """Waits until the driver answers there; each answer meanwhile is right."""
-        before = self.by_driver
-
-        def answers() -> bool:
-            assert ask(net, address, 1, where=where)[0][1] == address
-            return self.by_driver > before
-
-        wait_until(answers, message="an answer of the driver")
-
-
-@contextmanager
-def serving(cli: Cli, net: Net, *arguments: str, through: tuple[str, ...] = ()) -> Iterator[Served]:
-    control = cli.folder / "control"
-    where = ("--listen", f"*:{PORT}", "--control", str(control), "--for", "100s")
-    running = cli.start("serve", "ntp", *where, *arguments, inside=net.right, through=through)
-    wait_until(lambda: "Ctrl-C" in running.err.read_text() or running.process.poll() is not None, message="serving")
-    error = running.err.read_text()
-    if "not permitted" in error or "forbidden" in error:
-        pytest.skip(error)
-    assert running.process.poll() is None, error
-    yield Served(running, net, control)
-    running.interrupt()
-    assert running.end().code == 0, running.err.read_text()
-
-
-def ask(net: Net, address: str, times: int = 0, wait: float = 10, where: str | None = None) -> list[list[str]]:
-    said = net.run(where or net.left, sys.executable, "-c", ASK, address, PORT, times, wait)
-    return [line.split() for line in said.splitlines()]
-
-
-def attached(net: Net) -> str:
-    """The XDP program on the server's interface as `ip` shows it; empty: none."""
-    found = re.search(r"xdp\w*", net.run(net.right, "ip", "link", "show", "eth0"))
-    return found[0] if found else ""
-
-
-@contextmanager
-def in_mode(cli: Cli, net: Net, mode: str) -> Iterator[None]:
-    """In native mode the veth peer needs a program of its own: that of another server, which is asked nothing."""
-    if mode == "generic":
-        yield
-        return
-    peer = cli.start("serve", "ntp", "--listen", "*:1999", "--xdp", "native", "--for", "100s", inside=net.left)
-    wait_until(lambda: "Ctrl-C" in peer.err.read_text() or peer.process.poll() is not None, message="the peer")
-    yield
-    peer.interrupt()
-    assert peer.end().code == 0
-
-
 @pytest.mark.parametrize("mode", ["generic", "native"])
 def test_all_versions_and_modes_of_both_families(net: Net, cli: Cli, mode: str) -> None:
     with in_mode(cli, net, mode), serving(cli, net, "--xdp", mode, *STATIC) as served:
         assert attached(net) == {"generic": "xdpgeneric", "native": "xdp"}[mode]
+        # Before its first state the sockets answer.
+        served.wait(net, net.right_v4)
+        first, by_both = served.stats(), served.for_driver
         for address in (net.right_v4, net.right_v6):
             answers = ask(net, address)
             assert [answer[1] for answer in answers] == [address] * 8
@@ -139,10 +47,11 @@ def test_all_versions_and_modes_of_both_families(net: Net, cli: Cli, mode: str) 
                 assert received < sent
                 assert abs(received / 2**32 - 2_208_988_800 - time.time()) < 5
         stats = served.stats()
-        assert (stats["received"], stats["answered"], served.for_driver) == (16, 16, 16), stats
-        assert stats["sent_bytes"] == 8 * (76 + 96)
+        assert [stats[name] - first[name] for name in ("received", "answered")] == [16, 16], stats
+        assert served.for_driver - by_both == 16, stats
+        assert stats["sent_bytes"] - first["sent_bytes"] == 8 * (76 + 96)
         by_sockets = sum(worker["received"] for worker in stats["workers"])
-        assert by_sockets == 16 - stats["xdp"]["answered"] < 16, stats
+        assert by_sockets == stats["received"] - stats["xdp"]["answered"] < stats["received"], stats
         assert (stats["xdp"]["mode"], stats["xdp"]["interface"]) == (mode, "eth0")
     assert attached(net) == ""
 
@@ -190,10 +99,10 @@ def test_what_is_not_plain_is_answered_by_the_sockets(net: Net, cli: Cli) -> Non
         flags = ("--rate", "200", "--for", "0.5s", "--json", "-", "--quiet", "--extension-field", "0x104f:28")
         loaded = cli("load", "ntp", f"{net.right_v4}:{PORT}", "--warmup", "0", *flags, inside=net.left)
         outcomes = loaded.json["outcomes"]
-        assert outcomes["answered"] + outcomes["late"] == outcomes["sent"] > 50, outcomes
+        assert outcomes["answered"] + outcomes["late"] == outcomes["sent"] > 10, outcomes
         stats = served.stats()
-        assert stats["answered"] == stats["received"] == sum(stats["xdp"]["passed"].values()) > 50
-        assert stats["xdp"]["passed"]["not_plain"] > 50
+        assert stats["answered"] == stats["received"] == sum(stats["xdp"]["passed"].values()) > 10
+        assert stats["xdp"]["passed"]["not_plain"] > 10
         assert stats["xdp"]["answered"] == 0
         served.wait(net, net.right_v4)
 
@@ -286,20 +195,12 @@ def test_an_interface_that_goes_down_and_away(net: Net, cli: Cli) -> None:
         wait_until(lambda: ask(net, net.right_v4, 1, 0.3) != [["none"]], message="up again")
         served.wait(net, net.right_v4)
         net.run(net.right, "ip", "link", "delete", "eth0")
-        wait_until(lambda: "xdp: XDP: the interface is gone" in str(served.stats()["notes"]), message="said")
+        wait_until(lambda: "xdp: sockets answer: the interface is gone" in str(served.stats()["notes"]), message="said")
         assert len(ask(net, "127.0.0.1", 1, where=net.right)) == 1, "the sockets go on"
 
 
-def test_limits_and_what_else_the_driver_does_not_do(net: Net, cli: Cli) -> None:
-    with serving(cli, net, "--xdp", "auto", "--deny", f"{net.left_v4}/32") as served:
-        assert ask(net, net.right_v4, 1, 0.3) == [["none"]]
-        assert len(ask(net, net.right_v6, 1)) == 1
-        stats = served.stats()
-        assert (stats["dropped"]["denied"], stats["xdp"]["mode"]) == (1, "off")
-        assert "sockets" in served.running.err.read_text()
+def test_what_the_driver_does_not_do(net: Net, cli: Cli) -> None:
     for flags, words in [
-        (("--client-rate", "5"), "limits"),
-        (("--quota", "1TB/month"), "limits"),
         (("--interface", "lo"), "'lo' has no driver"),
         (("--listen", "127.0.0.1:1124"), "127.0.0.1"),
     ]:
@@ -307,7 +208,7 @@ def test_limits_and_what_else_the_driver_does_not_do(net: Net, cli: Cli) -> None
         refused = cli("serve", "ntp", "--xdp", "generic", *listen, *flags, "--for", "1s", inside=net.right)
         assert refused.code == 2, refused.err
         assert words in refused.err
-    assert "not answered in the network driver" in cli("serve", "dns", "--xdp", "auto", "--for", "1s").err
+    assert "not answered in the network driver" in cli("serve", "echo", "--xdp", "auto", "--for", "1s").err
 
 
 def test_privileges(net: Net, cli: Cli) -> None:

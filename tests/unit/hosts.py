@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flatout.host.tuning.system import System
+from flatout.host.xdp import XdpInterface
 
 # A host of two CPUs as it is installed.
 SYSCTLS = {
@@ -82,7 +83,7 @@ class Stopped(System):
     """A host whose process dies at a write: before it, or behind it."""
 
     def __init__(self, system: System, at: int, behind: bool) -> None:
-        super().__init__(system.root, system.run, system.ioctl, system.hardware)
+        super().__init__(system.root, system.run, system.ioctl, system.hardware, system.xdp)
         self._left, self._behind = at, behind
 
     def write(self, key: str, value: str) -> None:
@@ -210,5 +211,9 @@ class Devices:
 
 
 def host(root: Path, programs: Programs | None = None, devices: Devices | None = None) -> System:
-    """The host of a tree."""
-    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}), dict)
+    """The host of a tree. What drivers can do for programs is not reported: a test that asks for it sets `xdp`."""
+    return System(root, programs or Programs("nft"), devices or Devices({"eth0": "virtio_net"}), dict, _not_reported)
+
+
+def _not_reported(_: str) -> XdpInterface:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")

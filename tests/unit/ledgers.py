@@ -9,7 +9,7 @@ import results
 
 from flatout.host.counters import Growth
 from flatout.result.ledger import Surroundings, TargetSocket
-from flatout.result.machine import Contention, Placement, PlacementTarget, TargetContention
+from flatout.result.machine import Contention, Placement, PlacementTarget, TargetContention, XdpLink
 from flatout.result.model import Connections, LoadResult, Outcomes
 from flatout.runner import ledger
 from flatout.runner.counters import Sampled
@@ -21,6 +21,17 @@ SOCKET = TargetSocket(
     address="0.0.0.0:123", process="ntpd (process 812)", drops=0, unread_bytes=0, buffer_bytes=212_992
 )
 LISTENER = TargetSocket(address="0.0.0.0:53", process="named (process 9)", drops=0, queue=0, queue_limit=1)
+# Frames by the driver of a veth, as recorded.
+LINK = XdpLink(
+    interface="eth0",
+    kind="veth",
+    mode="native",
+    transmit="live",
+    queues=2,
+    next_hops=["fa:b4:35:f2:1e:f2"],
+    ports=[61000, 61063],
+    carrier="live frames, AF_XDP (copy)",
+)
 SENT = 10_000
 AROUND = Surroundings(device="eth0", device_up=True, packet_bytes=832)
 

@@ -89,6 +89,10 @@ CASES: dict[str, tuple[Case, str]] = {
         (run(80), sampled({}, {"Ip.OutNoRoutes": 80})),
         "The host of ntpd (process 812 in another network namespace) has no route back: 80 answers could not leave.",
     ),
+    "unanswered frames": (
+        (run(SENT, link=ledgers.LINK), sampled(placement=ledgers.ELSEWHERE, sockets=[])),
+        "10,000 requests left by eth0, past this host's network layer, and nothing came back by it.",
+    ),
     "wrong hardware address": (
         (run(70), sampled({}, {"link.eth0.rx_otherhost_dropped": 70})),
         "70 requests reached devices of the target's network namespace with another host's hardware address",

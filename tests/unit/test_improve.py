@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from conftest import Cli
 from flatout import api
 from flatout.cli import output
-from flatout.errors import FlatoutError, Interrupted, TargetError
+from flatout.errors import Interrupted, TargetError
 from flatout.host.tuning.check import Setting
 from flatout.host.tuning.remedies import Remedy
-from flatout.limit_search.improve import ROUNDS, improved
+from flatout.limit_search.improve import ROUNDS, Again, Holds, improved
 from flatout.result.model import LimitResult, StoppedBy
 
 
@@ -67,10 +67,25 @@ class Fakes:
         return [f"{key} could not be restored" for key in left]
 
 
-def searches(*ends: LimitResult | BaseException) -> Callable[[], LimitResult]:
+def checks(*answers: bool | BaseException | None, loads: list[float] | None = None) -> Holds:
+    """Whether each load holds without the change; in turn, and then never."""
+    left = iter(answers)
+
+    def holds(load: float) -> bool | None:
+        if loads is not None:
+            loads.append(load)
+        answer = next(left, False)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return holds
+
+
+def searches(*ends: LimitResult | BaseException) -> Again:
     left = iter(ends)
 
-    def search() -> LimitResult:
+    def search(*_: object) -> LimitResult:
         end = next(left)
         if isinstance(end, BaseException):
             raise end
@@ -88,10 +103,12 @@ ENDS = st.one_of(
     st.just(limit(1e6, stopped_by="interrupted")),
     st.sampled_from([TargetError("gone"), RuntimeError("a fault"), KeyboardInterrupt()]),
 )
+ANSWERS = st.sampled_from([True, False, None, TargetError("gone"), Interrupted(None), RuntimeError("a fault")])
 
 
 @given(
     ends=st.lists(ENDS, min_size=9, max_size=9),
+    answers=st.none() | st.lists(ANSWERS, min_size=9, max_size=9),
     first=st.floats(1e3, 1e6),
     fails=st.sets(st.sampled_from(NAMES)),
     unmet=st.sets(st.sampled_from(NAMES)),
@@ -102,6 +119,7 @@ ENDS = st.one_of(
 def test_only_what_is_kept_stays_changed(
     *,
     ends: list[LimitResult | BaseException],
+    answers: list[bool | BaseException | None] | None,
     first: float,
     fails: set[str],
     unmet: set[str],
@@ -111,15 +129,19 @@ def test_only_what_is_kept_stays_changed(
 ) -> None:
     fakes = Fakes(*(step(name, unmet="why not" if name in unmet else "") for name in offered), fails=fails)
     found: LimitResult | None = None
-    with suppress(RuntimeError, KeyboardInterrupt):
-        found = improved(limit(first), fakes, searches(*ends), keep=keep, rounds=rounds)
-    assert len(fakes.tried) == len(set(fakes.tried)) <= rounds
+    holds = None if answers is None else checks(*answers)
+    with suppress(KeyboardInterrupt):
+        found = improved(limit(first), fakes, searches(*ends), keep=keep, holds=holds, rounds=rounds)
+    # Twice where it was tried without it in between.
+    tried = list(dict.fromkeys(fakes.tried))
+    assert len(tried) <= rounds
+    assert len(fakes.tried) == len(tried) or answers is not None
     assert not unmet & set(fakes.tried)
     if found is None:
         assert fakes.changed == []
         return
     assert fakes.changed == [key for one in found.improvements if keep and one.kept for key in one.keys]
-    assert [one.setting for one in found.improvements if one.keys] == fakes.tried
+    assert [one.setting for one in found.improvements if one.keys] == tried
     high = first
     for one in found.improvements:
         assert one.undone == (bool(one.keys) and not (keep and one.kept))
@@ -168,7 +190,7 @@ def test_a_step_that_did_not_help_is_undone_before_the_next() -> None:
     during: list[list[str]] = []
     ends = searches(limit(2000), limit(2000), limit(2000))
 
-    def search() -> LimitResult:
+    def search(*_: object) -> LimitResult:
         during.append(list(fakes.changed))
         return ends()
 
@@ -182,6 +204,66 @@ def test_there_are_at_most_three_searches() -> None:
     found = improved(limit(1000), fakes, searches(*(limit(1000 * n) for n in range(2, 9))), keep=False)
     assert fakes.tried == NAMES[:ROUNDS]
     assert len(found.improvements) == ROUNDS == 3
+
+
+# --- In turn: with, without, with ---
+
+
+def test_a_new_limit_is_tried_without_the_change_and_the_change_then_made_again() -> None:
+    fakes, loads = Fakes(step("a"), step("b")), list[float]()
+    during: list[list[str]] = []
+
+    def holds(load: float) -> bool | None:
+        during.append(list(fakes.changed))
+        return checks(False, loads=loads)(load)
+
+    found = improved(limit(1000), fakes, searches(limit(2000), limit(3000)), keep=True, holds=holds)
+    assert [one.kept for one in found.improvements] == [True, True]
+    assert found.improvements[0].why.startswith("the limit rose: without it that load failed, and it stays: ")
+    # What was kept before stays while the next one is tried without.
+    assert (loads, during) == ([2000, 3000], [[], ["a"]])
+    assert fakes.changed == ["a", "b"]
+
+
+def test_a_load_that_holds_without_the_change_is_no_gain_of_it() -> None:
+    fakes = Fakes(step("a"), step("b"))
+    found = improved(limit(1000), fakes, searches(limit(2000), limit(1900)), keep=True, holds=checks(True, False))
+    one, other = found.improvements
+    assert (one.kept, one.undone, one.limit_after) == (False, True, 2000)
+    assert one.why == "2,000 holds without it too: the limit rose for another reason"
+    # The limit to beat is still the first.
+    assert (other.limit_before, other.kept) == (1000, True)
+    assert fakes.changed == ["b"]
+
+
+def test_disturbed_trials_without_the_change_leave_the_intervals_to_decide() -> None:
+    (one,) = improved(limit(1000), Fakes(step("a")), searches(limit(2000)), keep=False, holds=checks(None)).improvements
+    assert one.kept
+    assert one.why == "the limit rose: not checked without it, for trials were disturbed"
+
+
+@pytest.mark.parametrize(
+    ("end", "why", "interrupted"),
+    [
+        (TargetError("the target has ended"), "the check without it failed: the target has ended", False),
+        (RuntimeError("a fault"), "the check without it failed: RuntimeError: a fault", False),
+        (Interrupted(None), "the check without it was interrupted", True),
+        (KeyboardInterrupt(), "the check without it was interrupted", True),
+    ],
+)
+def test_a_check_that_fails_keeps_nothing(end: BaseException, why: str, interrupted: bool) -> None:
+    fakes = Fakes(step("a"), step("b"))
+    found = improved(limit(1000), fakes, searches(limit(2000), limit(2000)), keep=True, holds=checks(end, True))
+    one = found.improvements[0]
+    assert (one.why, one.kept, one.interrupted) == (why, False, interrupted)
+    assert len(found.improvements) == (1 if interrupted else 2)
+    assert fakes.changed == []
+
+
+def test_a_change_that_did_not_help_is_not_checked() -> None:
+    loads: list[float] = []
+    improved(limit(1000), Fakes(step("a")), searches(limit(1000)), keep=False, holds=checks(True, loads=loads))
+    assert loads == []
 
 
 # --- What goes wrong ---
@@ -201,15 +283,16 @@ def test_a_later_search_that_fails_loses_nothing() -> None:
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_change_whose_search_was_cut_short_is_undone(keep: bool) -> None:
     """With --keep too: nobody has seen what it does."""
-    for end in (KeyboardInterrupt(), RuntimeError("a fault")):
-        fakes = Fakes(step("a"), step("b"))
-        with pytest.raises(type(end)):
-            improved(limit(1000), fakes, searches(limit(2000), end), keep=keep)
-        assert fakes.changed == []
     fakes = Fakes(step("a"), step("b"))
-    with suppress(FlatoutError):
-        improved(limit(1000), fakes, searches(limit(2000), TargetError("gone")), keep=keep)
-    assert fakes.changed == (["a"] if keep else [])
+    with pytest.raises(KeyboardInterrupt):
+        improved(limit(1000), fakes, searches(limit(2000), KeyboardInterrupt()), keep=keep)
+    assert fakes.changed == []
+    for end, why in ((TargetError("gone"), "gone"), (RuntimeError("a fault"), "RuntimeError: a fault")):
+        fakes = Fakes(step("a"), step("b"))
+        found = improved(limit(1000), fakes, searches(limit(2000), end), keep=keep)
+        assert [one.limit_after for one in found.improvements] == [2000, None]
+        assert found.improvements[1].why == why
+        assert fakes.changed == (["a"] if keep else [])
 
 
 def test_what_cannot_be_restored_is_said_and_ends_it() -> None:
@@ -253,7 +336,7 @@ def test_an_interrupt_of_a_later_search_is_one_of_the_whole(monkeypatch: pytest.
 def test_each_search_has_half_of_the_budget(tmp_path: Path) -> None:
     budgets = []
 
-    def seek(_: Any, search: Any) -> LimitResult:
+    def seek(_: Any, search: Any, **__: Any) -> LimitResult:
         budgets.append(search.budget_s)
         return limit(None, stopped_by="interrupted")
 

@@ -390,6 +390,7 @@ def test_counting_begins_with_the_nearest_sample(
         message_bytes=48,
         engine=SimpleNamespace(targets=[]),
         endpoint=SimpleNamespace(address=ip_address("127.0.0.1"), scope=0),
+        link=None,
         sources=[],
     )
     sampler = CounterSampler(plan)

@@ -170,6 +170,7 @@ def test_the_size_of_a_request(
         message_bytes=message_bytes,
         engine=SimpleNamespace(targets=[]),
         endpoint=SimpleNamespace(address=ip_address("127.0.0.1"), scope=0),
+        link=None,
         sources=[],
     )
     assert CounterSampler(plan).end(plan.placement).surroundings.packet_bytes == expected

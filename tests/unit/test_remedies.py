@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from conftest import ROOT
 from flatout.errors import UsageError
 from flatout.host.tuning import journal as journals
-from flatout.host.tuning import live_socket, remedies, steps
+from flatout.host.tuning import live_socket, namespaces, process_limits, remedies, steps
 from flatout.host.tuning.remedies import SETTABLE, At, Context, Remedy
 from flatout.host.tuning.steps import Steps
 from flatout.host.tuning.system import NEEDS_ROOT, System
@@ -55,7 +55,7 @@ class Host(System):
     def write(self, key: str, value: str) -> None:
         if any(word in key for word in self.refuses):
             raise PermissionError(1, "Operation not permitted")
-        if key.startswith("socket:") and self.sockets:
+        if key.rpartition(":")[2] in self.sockets:
             self.sockets[key.rpartition(":")[2]] = value
             return
         super().write(key, value)
@@ -87,11 +87,19 @@ def targets() -> Iterator[list[At]]:
         yield [(LOOPBACK, port)]
 
 
-def trial(name: str, where: str | None = "here", *, rate: float = 200_000, charge: int | None = 832) -> Trial:
-    """One that failed by a finding, against this very process."""
+def trial(
+    name: str,
+    where: str | None = "here",
+    *,
+    rate: float = 200_000,
+    charge: int | None = 832,
+    files: tuple[int, int] = (1024, 1024),
+) -> Trial:
+    """One that failed by a finding, against this very process, which holds so many descriptors of so many."""
     about = msgspec.structs.replace(ledgers.ABOUT, pids=[os.getpid()]) if where in ("here", "namespace") else None
     run = results.trial(rate, "search", results.Server(), 1)
-    seen = ledgers.closed(run, ledgers.sampled(packet_bytes=charge)).ledger
+    held = {"target_files": files[0], "target_files_limit": files[1]}
+    seen = ledgers.closed(run, ledgers.sampled(packet_bytes=charge, **held)).ledger
     finding = Finding(name=name, sentence="", evidence=[], remedy="", confidence="high")
     sent = msgspec.structs.replace(run.rate_per_s, sent=rate)
     placement = Placement(target=about, where=where)  # type: ignore[arg-type]
@@ -176,7 +184,7 @@ def test_sysctls(root: Path, targets: list[At], finding: str, wanted: str) -> No
 def test_ports_that_are_all_free_already_are_left(tmp_path: Path, targets: list[At]) -> None:
     root = hosts.tree(tmp_path, hosts.SYSCTLS | {"net.ipv4.ip_local_port_range": "1000\t65535"})
     made = remedy(Host(root), targets, trial("ephemeral ports"))
-    assert made.unmet.endswith("or as flatout would set it")
+    assert made.unmet == "net.ipv4.ip_local_port_range is as large as flatout makes it (1000\t65535)"
     assert not made.settings
 
 
@@ -185,25 +193,96 @@ def test_ports_that_are_all_free_already_are_left(tmp_path: Path, targets: list[
 
 def test_findings_are_causes_and_others_have_no_setting(root: Path, targets: list[At]) -> None:
     documented = set(re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs" / "findings.md").read_text("utf-8"), re.MULTILINE))
-    assert set(SYSCTLS) | set(OF_SOCKETS) == SETTABLE <= documented
+    assert {*SYSCTLS, *OF_SOCKETS, "descriptors"} == SETTABLE <= documented
     run = trial("one thread")
     assert remedies.remedy(run.findings[0], Context(run, targets, Host(root))) is None
 
 
-@pytest.mark.parametrize("finding", sorted(SETTABLE))
+@pytest.mark.parametrize("finding", sorted(SETTABLE - {"ephemeral ports"}))
 @pytest.mark.parametrize("placed", ["elsewhere", "unknown"])
 def test_a_target_on_another_host_is_left_to_people(root: Path, targets: list[At], finding: str, placed: str) -> None:
     run = trial(finding, "elsewhere")
     run = run if placed == "elsewhere" else msgspec.structs.replace(run, placement=None)
     made = remedy(Host(root), targets, run)
-    assert made.unmet == "the target is on another host: use `flatout host check` there"
+    command = f"flatout host check --role server --for udp --rate 200000 --port {targets[0][1]}"
+    assert made.unmet == f"the target is on another host: run there `{command}`"
+
+
+def test_ports_are_this_end_s_wherever_the_target_is(root: Path, targets: list[At]) -> None:
+    assert not remedy(Host(root), targets, trial("ephemeral ports", "elsewhere")).unmet
+
+
+@pytest.mark.parametrize("finding", ["SYN queue", "conntrack full"])
+def test_sysctls_of_another_namespace_are_set_there(
+    root: Path, targets: list[At], finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespaces, "inside", lambda _key, _root, work: work())
+    here, there = (remedy(Host(root), targets, trial(finding, where)).settings[0] for where in ("here", "namespace"))
+    assert there.key == f"netns:{os.stat('/proc/self/ns/net').st_ino}:{here.key}"
+    assert (there.now, there.wanted) == (here.now, here.wanted)
 
 
 @pytest.mark.parametrize("finding", ["SYN queue", "conntrack full", "accept queue"])
-def test_sysctls_of_another_namespace_are_left_to_people(root: Path, targets: list[At], finding: str) -> None:
+def test_of_a_namespace_whose_processes_have_ended_it_is_said(
+    root: Path, targets: list[At], finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespaces, "key", lambda *_: None)
     name = SYSCTLS.get(finding, "net.core.somaxconn")
-    made = remedy(Host(root), targets, trial(finding, "namespace"))
-    assert made.unmet == f"the target is in another network namespace: raise {name} there"
+    made = remedy(Host(root, {"backlog": "16"}), targets, trial(finding, "namespace"))
+    assert made.unmet == (
+        f"the target is in another network namespace, of which no process can be seen: raise {name} there"
+    )
+
+
+def test_an_accept_queue_is_left_where_the_sysctl_that_bounds_it_cannot_be_raised(
+    tmp_path: Path, targets: list[At]
+) -> None:
+    root = hosts.tree(tmp_path, hosts.SYSCTLS)
+    (root / "proc" / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    (root / hosts.file_of("net.core.somaxconn")).chmod(0o444)
+    made = remedy(Host(root, {"backlog": "4096"}), targets, trial("accept queue"))
+    assert made.unmet.startswith("net.core.somaxconn bounds it, and cannot be changed: read-only here")
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "user", "wanted"),
+    [
+        (1024, 20_000, 1000, ["4096 20000"]),
+        (1024, 2000, 1000, ["2000 2000"]),
+        (1024, 2000, 0, ["4096 4096"]),
+        (2000, 2000, 1000, []),
+        (2000, 2000, 0, ["8000 8000"]),
+    ],
+)
+def test_descriptors_of_the_target(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    root: Path,
+    targets: list[At],
+    soft: int,
+    hard: int,
+    user: int,
+    wanted: list[str],
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    key = process_limits.key(os.getpid())
+    assert key is not None
+    host = Host(root, {key.rpartition(":")[2]: f"{soft} {hard}"})
+    made = remedy(host, targets, trial("descriptors", files=(soft, soft)))
+    assert [(one.key, one.wanted) for one in made.settings] == [(key, value) for value in wanted]
+    assert bool(made.unmet) == (not wanted)
+
+
+def test_descriptors_of_flatout_itself_are_not_the_target_s(root: Path, targets: list[At]) -> None:
+    made = remedy(Host(root), targets, trial("descriptors", files=(100, 1024)))
+    assert made.unmet == "it is this process's own: begin flatout with a higher one (ulimit -n)"
+
+
+def test_memory_of_connections_is_another_setting(root: Path, targets: list[At]) -> None:
+    run = trial("socket memory")
+    streams = msgspec.structs.replace(run.scenario, transport="tcp", connections=10)
+    made = remedy(Host(root), targets, msgspec.structs.replace(run, scenario=streams))
+    assert [(one.name, one.wanted) for one in made.settings] == [("net.ipv4.tcp_mem", "1151592\t1535468\t2303184")]
 
 
 @pytest.mark.parametrize("finding", ["softnet backlog", "ephemeral ports", "socket memory", "receive buffer"])
@@ -239,7 +318,7 @@ def test_sysctls_that_are_missing_or_read_only_are_said(tmp_path: Path, targets:
     file.chmod(0o444)
     assert "cannot be changed here: read-only here" in remedy(Host(tmp_path), targets, trial(finding)).unmet
     file.unlink()
-    assert "is not in this network namespace" in remedy(Host(tmp_path), targets, trial(finding)).unmet
+    assert "cannot be changed here: not in this kernel, or of" in remedy(Host(tmp_path), targets, trial(finding)).unmet
 
 
 # --- Steps ---
@@ -268,7 +347,9 @@ def make(tmp_path: Path, targets: list[At]) -> Make:
 
 @pytest.mark.parametrize("finding", sorted(SETTABLE))
 def test_each_step_is_set_journalled_and_undone(make: Make, finding: str) -> None:
-    settings, host = make({"rcvbuf": "212992", "backlog": "4096"})
+    key = process_limits.key(os.getpid())
+    assert key is not None
+    settings, host = make({"rcvbuf": "212992", "backlog": "4096", key.rpartition(":")[2]: "1024 20000"})
     (step,) = settings.steps(search(trial(finding)))
     before = {one.key: host.read(one.key) for one in step.settings}
     assert settings.change(step) == ""

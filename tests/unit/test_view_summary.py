@@ -181,6 +181,17 @@ def test_a_trial_that_held_though_it_lost_more_than_the_goal_is_explained() -> N
     )
 
 
+def test_what_no_setting_helps_with_is_left_to_people_and_an_undone_change_is_as_before():
+    tried = results.improved().improvements
+    left = msgspec.structs.replace(tried[2], finding="CPU quota", setting="", why="the remedy is yours: raise it")
+    shown = " ".join(summary.text(results.limit(improvements=[tried[1], left])).split())
+    assert "Left to you, with the remedies above: CPU quota." in shown
+    assert "All that was changed is as it was before (read back)." in shown
+    # One stays.
+    assert "as it was before" not in summary.text(results.improved())
+    assert "Left to you" not in summary.text(results.improved())
+
+
 def test_values_of_several_numbers_are_shown_without_their_tabs():
     shown = [setting for setting, _ in facts.improvement_lines(results.improved())]
     assert "net.ipv4.udp_mem: 575,799 767,734 1,151,598 → 2,303,196 3,070,936 4,606,392" in shown

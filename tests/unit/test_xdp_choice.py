@@ -15,7 +15,6 @@ from flatout.plan.targets import Endpoint
 from flatout.protocols import protocol
 from flatout.server import driver
 from flatout.server.exposition import prometheus
-from flatout.server.limits import Limits
 from flatout.server.listening import Listening
 
 NTP = protocol("ntp")
@@ -49,8 +48,8 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
     return made
 
 
-def chosen(xdp: str, interface: str | None = None, limits: Limits | None = None, *at: str) -> driver.Choice:
-    return driver.choice(xdp, NTP, listening(*at), interface, limits)
+def chosen(xdp: str, interface: str | None = None, *at: str) -> driver.Choice:
+    return driver.choice(xdp, NTP, listening(*at), interface)
 
 
 def test_off_is_nothing(host: Callable[..., None]) -> None:
@@ -72,7 +71,7 @@ def test_off_is_nothing(host: Callable[..., None]) -> None:
 def test_modes(host: Callable[..., None], xdp: str, named: str, modes: list[bool], required: bool) -> None:
     host(("eth0", named, True))
     found = chosen(xdp)
-    assert (found.plan, found.interface) == ((2, modes, required), "eth0")
+    assert (found.plan, found.interface) == ((2, modes, required, False), "eth0")
     assert bool(found.notes) == (named == "veth")
 
 
@@ -82,22 +81,30 @@ def test_which_interface(host: Callable[..., None]) -> None:
     host(("eth0", "e", True), ("eth1", "e", True), default="eth1")
     assert chosen("native").interface == "eth1", "that of the default route"
     assert chosen("native", "eth0").interface == "eth0"
+    host(("eth0", "e", True), ("eth1", "e", True), ("lan", "v", True), default="lan", vlans="lan | 10 | eth0\n")
+    assert chosen("native").interface == "eth0", "below the VLAN of the default route"
     host(("eth0", "e", True), ("eth1", "e", True))
     with pytest.raises(UsageError, match="name the interface; this host has eth0, eth1"):
         chosen("native")
     assert chosen("auto").plan is None
-    assert "sockets answer" in chosen("auto").notes[0]
+    assert chosen("auto").notes[0].startswith("xdp: sockets answer: name the interface")
+    host()
+    with pytest.raises(UsageError, match="no interface but lo"):
+        chosen("generic")
+
+
+def test_a_program_of_others_is_replaced_only_when_that_is_asked_for(host: Callable[..., None]) -> None:
+    host(("eth0", "e", True))
+    assert driver.choice("native", NTP, listening(), None, replace=True).plan == (2, [False], True, True)
+    with pytest.raises(UsageError, match="xdp_replace: there is nothing to attach"):
+        driver.choice("off", NTP, listening(), None, replace=True)
 
 
 def test_what_is_refused_and_what_auto_leaves_to_the_sockets(host: Callable[..., None]) -> None:
     host(("eth0", "e", True))
     cases: list[tuple[tuple[Any, ...], str]] = [
-        ((None, Limits(client_rate=1)), "limits"),
-        ((None, Limits(deny=("192.0.2.0/24",))), "limits"),
-        ((None, Limits(monitors=("192.0.2.0/24",))), "limits"),
-        ((None, Limits(max_rate="1Mbps")), "limits"),
         (("lo",), "no driver"),
-        ((None, None, "127.0.0.1", "::1"), "reached by no driver"),
+        ((None, "127.0.0.1", "::1"), "reached by no driver"),
     ]
     for arguments, words in cases:
         for xdp in ("native", "generic"):
@@ -105,9 +112,8 @@ def test_what_is_refused_and_what_auto_leaves_to_the_sockets(host: Callable[...,
                 chosen(xdp, *arguments)
         left = chosen("auto", *arguments)
         assert (left.plan, words in left.notes[0]) == (None, True)
-    assert chosen("native", None, Limits()).plan is not None
     with pytest.raises(UsageError, match="not answered in the network driver"):
-        driver.choice("auto", protocol("dns"), listening(), None, None)
+        driver.choice("auto", protocol("echo"), listening(), None)
     with pytest.raises(UsageError, match="xdp"):
         chosen("fast")
 
@@ -116,25 +122,53 @@ def test_sockets_of_one_interface_by_a_unit_are_refused(host: Callable[..., None
     host(("eth0", "e", True))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unit:
         where = Listening([], [unit.fileno()], [])
-        assert driver.choice("native", NTP, where, None, None).plan is not None
+        assert driver.choice("native", NTP, where, None).plan is not None
         unit.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
         with pytest.raises(UsageError, match="BindToDevice"):
-            driver.choice("native", NTP, where, None, None)
+            driver.choice("native", NTP, where, None)
+
+
+class Engine:
+    """Counters of a server whose driver has limits."""
+
+    driver = ("native", "")
+
+    def __init__(self, refused: dict[str, int] | None) -> None:
+        self._refused = refused
+
+    def driver_counters(self) -> dict[str, int]:
+        return {"answered": 5, "sent_bytes": 400, "not_plain": 3}
+
+    def driver_refusals(self) -> dict[str, int] | None:
+        return self._refused
 
 
 def test_both_paths_are_one_set() -> None:
-    sockets = {"received": 10, "answered": 8, "sent_bytes": 800, "dropped": 2}
-    assert driver.joined(sockets, None) == sockets
-    counted = {"answered": 5, "sent_bytes": 400, "not_plain": 3}
-    assert driver.joined(sockets, counted) == {"received": 15, "answered": 13, "sent_bytes": 1200, "dropped": 2}
+    sockets = {"received": 10, "answered": 8, "sent_bytes": 800, "dropped": 2, "kissed": 1, "clients_forgotten": 0}
+    assert driver.joined(sockets, {}) == sockets
+    plain: Any = Engine(None)
+    assert driver.joined(sockets, driver.of_driver(plain)) == {
+        **{"received": 15, "answered": 13, "sent_bytes": 1200, "dropped": 2, "kissed": 1, "clients_forgotten": 0}
+    }
+    refused = {"denied": 1, "rate_limited": 20, "over_budget": 300, "kissed": 2, "clients_forgotten": 7}
+    limited: Any = Engine(refused)
+    assert driver.joined(sockets, driver.of_driver(limited)) == {
+        **{"received": 336, "answered": 13, "sent_bytes": 1200, "dropped": 323, "kissed": 3, "clients_forgotten": 7}
+    }
+    stats = driver.Driver(driver.Choice(interface="eth0"), limited).stats()
+    assert stats["dropped"] == {"denied": 1, "rate_limited": 20, "over_budget": 300}
+    assert (stats["kissed"], stats["clients_forgotten"], stats["passed"]) == (2, 7, {"not_plain": 3})
+    assert driver.Driver(driver.Choice(interface="eth0"), plain).stats()["dropped"]["denied"] == 0
 
 
 def test_prometheus_has_the_split() -> None:
-    xdp = {"interface": "eth0", "mode": "native", "answered": 5, "sent_bytes": 400, "passed": {"no_state": 2}}
+    xdp: dict[str, Any] = {"interface": "eth0", "mode": "native", "answered": 5, "sent_bytes": 400}
+    xdp |= {"dropped": {"denied": 3}, "passed": {"no_state": 2}}
     stats = {"t_s": 1, "received": 7, "answered": 7, "dropped": {}, "workers": [], "replaced": {"count": 0}, "xdp": xdp}
     lines = prometheus(stats, "ntp").splitlines()
     assert 'flatout_answered_total{protocol="ntp"} 7' in lines
     assert 'flatout_xdp_answered_total{protocol="ntp"} 5' in lines
+    assert 'flatout_xdp_not_answered_total{protocol="ntp",reason="denied"} 3' in lines
     assert 'flatout_xdp_passed_total{protocol="ntp",reason="no_state"} 2' in lines
     assert 'flatout_xdp_attached{protocol="ntp",interface="eth0",mode="native"} 1' in lines
     assert "xdp" not in prometheus({key: value for key, value in stats.items() if key != "xdp"}, "ntp")

@@ -12,6 +12,10 @@ pub trait Clock {
     fn now(&self) -> u64;
     /// Unix time in ns minus [`Clock::now`]: turns the kernel's stamps into this clock's time.
     fn unix_offset(&self) -> u64;
+    /// CLOCK_MONOTONIC in ns minus [`Clock::now`]: turns the stamps of programs in the kernel into this clock's time.
+    fn steady_offset(&self) -> u64 {
+        0
+    }
     /// Lets other threads run for so long: yields the CPU again and again (sched_yield).
     fn give_way(&self, time: Duration);
 }
@@ -20,13 +24,24 @@ pub trait Clock {
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     beginning: Instant,
+    /// The same on CLOCK_MONOTONIC, ns.
+    steady: u64,
 }
 
 impl SystemClock {
     /// A clock that begins now.
     #[must_use]
     pub fn begin() -> Self {
-        Self { beginning: Instant::now() }
+        let mut best = (u64::MAX, Self { beginning: Instant::now(), steady: 0 });
+        for _ in 0..8 {
+            let before = flatout_net::steady_ns();
+            let beginning = Instant::now();
+            let took = flatout_net::steady_ns() - before;
+            if took < best.0 {
+                best = (took, Self { beginning, steady: before + took / 2 });
+            }
+        }
+        best.1
     }
 }
 
@@ -50,6 +65,10 @@ impl Clock for SystemClock {
             }
         }
         best.1
+    }
+
+    fn steady_offset(&self) -> u64 {
+        self.steady
     }
 
     fn give_way(&self, time: Duration) {

@@ -127,6 +127,14 @@ impl Ring<'_> {
         (before.state == State::TimedOut).then_some((index.wrapping_sub(self.slots.len() as u32), before))
     }
 
+    /// Request `index`, while the ring remembers it, left at `at` only.
+    pub fn left(&mut self, index: u32, at: u64) {
+        if self.remembers(index) {
+            let place = self.index(index);
+            self.slots[place].sent = at;
+        }
+    }
+
     /// The newest index whose low `bits` are those of `low`: what an answer that echoes no more can mean.
     #[must_use]
     pub fn widen(&self, low: u32, bits: u32) -> u32 {

@@ -5,6 +5,7 @@
 //! What is heard is handled in `load/read_replies.rs`.
 
 mod classify;
+mod departures;
 mod exchanges;
 pub mod one_way;
 pub mod opener;
@@ -19,6 +20,7 @@ pub mod subinterval;
 mod tracker;
 mod worker;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use flatout_net::{Batch, CallError, Datagrams, RunDelay, SendResult};
@@ -33,6 +35,7 @@ use crate::published::PublishedRun;
 use crate::query_set::Cursor;
 use crate::tally::{Counts, Unsent};
 
+use departures::{DEPARTING, Departing};
 use exchanges::Exchanges;
 use ping_pong::PingPongPacer;
 use schedule::Schedule;
@@ -61,6 +64,8 @@ const UNHURRIED_NS: u64 = 200_000;
 const SPIN_NS: u64 = 100_000;
 /// A worker that shares its CPU never spins: it yields for so long at least, and then sends all that is due.
 const SHARED_PAUSE_NS: u64 = 150_000;
+/// A worker whose requests are sent by another thread lets that run so long at least, where both may have one CPU.
+const QUEUED_PAUSE_NS: u64 = 40_000;
 /// After the last request has settled, further answers (duplicates) are still awaited so long.
 const GRACE_NS: u64 = 100_000_000;
 
@@ -136,6 +141,10 @@ pub struct DatagramClient<P: Protocol, L, C> {
     schedule: Schedule,
     tracker: RequestTracker,
     exchanges: Exchanges,
+    /// Requests that are queued and have not left, where the link queues.
+    departing: VecDeque<Departing>,
+    /// CLOCK_MONOTONIC minus the clock's time.
+    steady_offset: u64,
     outgoing: Batch,
     incoming: Batch,
     flow: usize,
@@ -161,6 +170,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
             client: parts.client,
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
+            departing: VecDeque::with_capacity(if L::QUEUED { DEPARTING } else { 0 }),
+            steady_offset: parts.clock.steady_offset(),
             clock: parts.clock,
             first_flow: parts.options.first_flow,
             stamps: parts.options.stamps,
@@ -184,6 +195,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
 
     /// Asks until the schedule is over and all that may still come has come; returns the counters.
     pub fn run(mut self) -> Counts {
+        if let Err(error) = self.link.begin() {
+            self.tracker.give_up(&error);
+        }
         self.run_schedule();
         self.drain_replies(GRACE_NS);
         let now = self.clock.now();
@@ -234,7 +248,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
             ping_pong.sent(self.flow, index, now);
         }
         if let Some(due) = self.schedule.pass() {
-            self.tracker.sent(self.flow, due, now, query);
+            if L::QUEUED {
+                self.queue(due, now, query);
+            } else {
+                self.tracker.sent(self.flow, due, now, query);
+            }
             if self.drops_before.is_none() && due >= self.tracker.times.counted_from {
                 self.begin_counting();
             }
@@ -315,6 +333,13 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
     }
 
     #[inline]
+    fn prepare(&mut self, _now: u64) {
+        if L::QUEUED {
+            self.note_departures();
+        }
+    }
+
+    #[inline]
     fn poll(&mut self, sent: usize) -> bool {
         self.read_replies(sent.max(4))
     }
@@ -326,6 +351,11 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for DatagramClient<P, L, C> {
             if served || ping_pong.wait == Wait::Spin {
                 return;
             }
+        }
+        if L::QUEUED {
+            let pause = self.schedule.pause(now, self.tracker.next_tick);
+            self.poll_replies(now, pause);
+            return;
         }
         let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) else { return };
         // The kernel's stamps let answers lie: woken by each of them, the worker would take its CPU from the target.

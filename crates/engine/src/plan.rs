@@ -75,8 +75,56 @@ pub struct LoadPlan {
     pub stamps: bool,
     /// Whether several datagrams of one flow leave in one call that the kernel cuts apart.
     pub segmented: bool,
+    /// The interface whose driver carries datagrams, past the kernel's sockets; none: sockets carry them.
+    pub xdp: Option<XdpPlan>,
     /// Where to write one row per request.
     pub log: Option<Log>,
+}
+
+/// An interface whose driver carries datagrams (XDP), and all that frames need. One worker uses it.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
+pub struct XdpPlan {
+    /// The interface's index.
+    pub interface: u32,
+    /// Who runs programs there.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = python::xdp_mode))]
+    pub mode: XdpMode,
+    /// How many receive queues it has.
+    pub queues: u32,
+    /// Its link-layer address.
+    pub source_mac: [u8; 6],
+    /// The link-layer addresses of the next hops: of each target, in their order.
+    pub next_hop_macs: Vec<[u8; 6]>,
+    /// Addresses to ask from, in turn.
+    pub sources: Vec<IpAddr>,
+    /// The first port to ask from, of each address.
+    pub first_port: u16,
+    /// How many ports may be used from that one on.
+    pub ports: u32,
+    /// The longest IP packet, bytes.
+    pub mtu: usize,
+    /// What sends.
+    #[cfg_attr(feature = "python", pyo3(from_py_with = python::xdp_transmit))]
+    pub transmit: XdpTransmit,
+}
+
+/// Who runs the program at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// The interface's driver.
+    Native,
+    /// The kernel, above the driver.
+    Generic,
+}
+
+/// What sends frames past the sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpTransmit {
+    /// A program in the kernel that a process runs (live frames): needs native mode, and a driver that sends for others.
+    Live,
+    /// An AF_XDP socket.
+    Socket,
 }
 
 /// A file with one row per request.
@@ -262,6 +310,8 @@ pub struct DriverPlan {
     pub generic: Vec<bool>,
     /// Whether the server fails where none of them works.
     pub required: bool,
+    /// Whether a program of others is detached from the interface.
+    pub replace: bool,
 }
 
 /// A receiver of what goes one way, to be run until it is stopped.
@@ -293,6 +343,21 @@ pub struct ReceivePlan {
     pub tracked: usize,
     /// Whether counter questions on the same port are answered.
     pub tells: bool,
+    /// Datagrams are taken from the queues of an interface (AF_XDP), one worker a queue; else from sockets.
+    pub xdp: Option<XdpReceivePlan>,
+}
+
+/// The interface whose queues a receiver takes datagrams from.
+#[derive(Clone, Copy, Debug)]
+pub struct XdpReceivePlan {
+    /// Its index.
+    pub interface: u32,
+    /// Its receive queues.
+    pub queues: u32,
+    /// Its MTU, bytes.
+    pub mtu: usize,
+    /// Frames that may wait in each queue.
+    pub frames: u32,
 }
 
 /// What to do when the queue to the handler is full.

@@ -1,8 +1,10 @@
 //! Receivers of what goes one way: they bind, start workers, and hand over what was right.
 //!
 //! Method: each worker takes in by its own socket, and the kernel spreads senders over them; or all read one socket,
-//! and then follow sequence numbers in one table, for a sender's messages come by all of them.
+//! and then follow sequence numbers in one table, for a sender's messages come by all of them. Or each takes in from a
+//! queue of an interface, past the kernel's stack.
 
+mod inflow;
 mod parser;
 pub(crate) mod sequence;
 pub(crate) mod sources;
@@ -15,10 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flatout_net::{Process, ReceiveOptions, ReceiveRing, ReceiveSocket};
+use flatout_net::{Process, ReceiveSocket};
 use flatout_wire::receiver_stats::LENGTH;
 use flatout_wire::{Decode, Protocol};
 
+pub use inflow::LinkReport;
+use inflow::{Inflow, Source, Steered};
 use sequence::SequenceTracker;
 use sources::Sources;
 pub use sources::UNKNOWN;
@@ -46,8 +50,10 @@ pub struct Receiving {
     address: SocketAddr,
     size: usize,
     stats: Arc<ReceiverStats>,
-    /// None once it is stopped.
-    intake: Mutex<Option<Arc<ReceiveSocket>>>,
+    /// The socket that answers leave by; none once it is stopped.
+    answering: Mutex<Option<Arc<ReceiveSocket>>>,
+    /// The program that steers datagrams past the sockets, if any.
+    steered: Option<Steered>,
     stop: Arc<AtomicBool>,
     failures: Arc<Mutex<Vec<String>>>,
     threads: Mutex<ThreadGroup<()>>,
@@ -63,32 +69,32 @@ impl Receiving {
         let invalid = |what: &'static str| io::Error::new(io::ErrorKind::InvalidInput, what);
         let decoder = P::decoder(&options).map_err(|bad| invalid(bad.expected))?;
         let workers = plan.workers.max(1);
-        let intakes = bind(plan, workers)?;
-        let address = intakes.first().map_or_else(|| Ok(plan.listen), |intake| intake.address())?;
-        let stats = stats(plan, workers, &decoder, &intakes)?;
+        let inflow = Inflow::open(plan, workers, WAIT)?;
+        let stats = stats(plan, workers, &decoder, &inflow.sources)?;
         let receiving = Self {
             process: Process::this(),
-            address,
+            address: inflow.address,
             size: decoder.size(),
             stats,
-            intake: Mutex::new(intakes.first().cloned()),
+            answering: Mutex::new(Some(inflow.answering)),
+            steered: inflow.steered,
             stop: Arc::default(),
             failures: Arc::default(),
             threads: Mutex::default(),
             handler: Mutex::default(),
         };
-        for (number, intake) in intakes.iter().cycle().take(workers).enumerate() {
-            // One byte more than any message has, so that a longer one is noticed.
-            let longest = decoder.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
-            let arrivals = ReceiveRing::new(longest, intake.coalesced(), intake.has_control_messages());
-            let inflow = (Arc::clone(intake), arrivals);
-            let worker = Worker::new(number, decoder.clone(), inflow, Arc::clone(&receiving.stats), plan.tells);
+        // One byte more than any message has, so that a longer one is noticed.
+        let longest = decoder.size().max(if plan.tells { LENGTH } else { 0 }) + 1;
+        for (number, source) in inflow::spread(inflow.sources, workers).into_iter().enumerate() {
+            let arrivals = source.ring(longest);
+            let stats = Arc::clone(&receiving.stats);
+            let worker = Worker::new(number, decoder.clone(), (source, arrivals), stats, plan.tells);
             receiving.spawn(plan.cpus.get(number % plan.cpus.len().max(1)).copied(), worker)?;
         }
         Ok(receiving)
     }
 
-    fn spawn<T: Decode>(&self, cpu: Option<usize>, worker: Worker<T, Arc<ReceiveSocket>>) -> io::Result<()> {
+    fn spawn<T: Decode>(&self, cpu: Option<usize>, worker: Worker<T, Source>) -> io::Result<()> {
         let (stop, failures, stats) = (Arc::clone(&self.stop), Arc::clone(&self.failures), Arc::clone(&self.stats));
         lock(&self.threads).start("flatout-receive", move || {
             if let Some(cpu) = cpu {
@@ -170,8 +176,14 @@ impl Receiving {
     /// Sends one datagram to each of these addresses, from where it sends to; returns how many left.
     #[must_use]
     pub fn send(&self, bytes: &[u8], to: &[u32]) -> usize {
-        let intake = lock(&self.intake).clone();
-        intake.map_or(0, |intake| intake.send(bytes, &self.stats.sources.peers(to)))
+        let socket = lock(&self.answering).clone();
+        socket.map_or(0, |socket| socket.send(bytes, &self.stats.sources.peers(to)))
+    }
+
+    /// How it takes datagrams from an interface; none where it does so by sockets.
+    #[must_use]
+    pub fn link(&self) -> Option<&LinkReport> {
+        self.steered.as_ref().map(|steered| &steered.report)
     }
 
     /// Each worker's numbers; those that workers share stand with the first.
@@ -194,13 +206,15 @@ impl Receiving {
         }
         self.stop.store(true, Ordering::Relaxed);
         self.stats.queue.stop();
+        // What comes from now on is for the socket, so that nothing of it is lost unseen.
+        self.steered.as_ref().inspect(|steered| steered.detach());
         lock(&self.threads).join();
         let mut handler = lock(&self.handler);
         if !handler.is_empty() {
             handler.join();
             self.stats.queue.discard(Duration::ZERO, Duration::ZERO);
         }
-        lock(&self.intake).take();
+        lock(&self.answering).take();
         self.stats.drops.iter().for_each(Drops::close);
     }
 }
@@ -211,37 +225,20 @@ impl Drop for Receiving {
     }
 }
 
-/// One socket a worker, or one for all.
-fn bind(plan: &ReceivePlan, workers: usize) -> io::Result<Vec<Arc<ReceiveSocket>>> {
-    let ways = ReceiveOptions { wait: WAIT, buffer: plan.buffer, stamps: plan.stamps, coalesced: plan.coalesced };
-    flatout_net::check_address_free(plan.listen)?;
-    let first = ReceiveSocket::bind(plan.listen, ways)?;
-    let address = first.address()?;
-    let mut intakes = vec![Arc::new(first)];
-    for _ in 1..if plan.shared { 1 } else { workers } {
-        intakes.push(Arc::new(ReceiveSocket::bind(address, ways)?));
-    }
-    Ok(intakes)
-}
-
 fn stats<T: Decode>(
     plan: &ReceivePlan,
     workers: usize,
     decoder: &T,
-    intakes: &[Arc<ReceiveSocket>],
+    sources: &[Source],
 ) -> io::Result<Arc<ReceiverStats>> {
     let bits = decoder.sequence_bits();
     let most = if bits > 0 { plan.tracked } else { 1 };
-    let followings = intakes
+    let followings = sources
         .iter()
         .map(|_| TrackedSenders::new(SequenceTracker::new(most, bits, plan.shared && workers > 1)))
         .collect();
-    let drops = |intake: &Arc<ReceiveSocket>| {
-        let intake = Arc::clone(intake);
-        Drops::new(move || intake.memory().drops)
-    };
     let queue = RecordQueue::new(workers, decoder.size(), plan.queue, plan.when_full)?;
     let shape = (decoder.size(), bits, decoder.field_layout());
-    let sources = Sources::new(plan.tracked);
-    Ok(ReceiverStats::new(queue, sources, (workers, followings, intakes.iter().map(drops).collect()), shape))
+    let drops = sources.iter().map(Source::drops).collect();
+    Ok(ReceiverStats::new(queue, Sources::new(plan.tracked), (workers, followings, drops), shape))
 }

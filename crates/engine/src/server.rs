@@ -8,6 +8,7 @@ pub(crate) mod age_list;
 mod bind;
 mod datagrams;
 mod driver;
+mod leap_second;
 pub(crate) mod live;
 pub(crate) mod pending_input;
 mod stamp_numbers;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use flatout_net::{BpfError, Epoll, Listener, Process, Streams, Uring};
+use flatout_net::{Epoll, Listener, Process, Streams, Uring};
 pub use flatout_wire::STATE_WORDS;
 use flatout_wire::{DropReason, Link, Protocol, Responder};
 
@@ -34,10 +35,10 @@ use crate::published::{Published, lock};
 use crate::thread_group::ThreadGroup;
 
 use admission::{Admission, Admissions, Refused, Spread};
-pub use admission::{Class, ClientRow};
+pub use admission::{Class, ClientRow, Refusals};
 use bind::WorkerSocket;
 pub use driver::Counted;
-use driver::{Driver, Sockets};
+use driver::{Answers, Driver, Limits, Sockets};
 use live::{LiveReader, SharedState, read_clocks};
 use supervisor::{AllPublished, Post, Replacements, Supervisor, Work};
 use transmit::SharedErrors;
@@ -183,7 +184,7 @@ impl Serving {
         }
         let answer_table = Arc::new(AnswerTable::build(&plan.entries)?);
         let bound = bind::all(plan)?;
-        let workers = plan.workers.max(1);
+        let (workers, restricted) = (plan.workers.max(1), bound.restricted(plan));
         let shared = Shared::<P> {
             responder,
             answer_table,
@@ -217,41 +218,37 @@ impl Serving {
                 serving.spawn_streams(n, cpu(n), &shared, (listener, address))?;
             }
         }
-        serving.start_driver::<P>(plan, &shared.responder)?;
+        serving.start_driver::<P>(plan, &shared.responder, &shared.answer_table, restricted)?;
         Ok(serving)
     }
 
     /// Starts the program in the network driver that the plan asks for, and the thread that keeps it up to date.
-    fn start_driver<P: Protocol>(&mut self, plan: &ServePlan, responder: &P::Responder) -> io::Result<()> {
+    fn start_driver<P: Protocol>(
+        &mut self,
+        plan: &ServePlan,
+        responder: &P::Responder,
+        table: &Arc<AnswerTable>,
+        restricted: Vec<Arc<flatout_net::Server>>,
+    ) -> io::Result<()> {
         let Some(driver) = &plan.driver else { return Ok(()) };
         if P::DRIVER_PROGRAM.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a protocol that is answered in the driver"));
         }
         let sockets = Sockets {
             addresses: self.addresses.clone(),
-            on_one_interface: plan.interface.is_some(),
+            restricted,
             // Where both families have sockets of their own, it makes no difference. Those handed over may be either.
             dual_stack: plan.inherited.is_empty(),
         };
+        let answers = Answers::new::<P>(table, &plan.entries);
         let live = LiveReader::new(Arc::clone(&self.live));
-        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets)?;
+        let limits = Limits { admissions: Arc::clone(&self.admissions), clients: plan.admission.clients };
+        let (driver, keeper) = driver::start::<P>(driver, responder.clone(), live, &sockets, &limits, &answers)?;
         self.driver = driver;
         let Some(keeper) = keeper else { return Ok(()) };
         let stop = Arc::clone(&self.stop);
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
         threads.start("flatout-driver", move || keeper.run(&stop))
-    }
-
-    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
-    #[must_use]
-    pub fn driver(&self) -> (&'static str, String) {
-        self.driver.describe()
-    }
-
-    /// Its counters; `None`: there is no such program. Errors: the kernel does not let them be read.
-    #[must_use]
-    pub fn driver_counters(&self) -> Option<Result<Counted, BpfError>> {
-        self.driver.counters()
     }
 
     /// Starts the workers that answer datagrams, and the thread that looks after them.
@@ -361,6 +358,7 @@ impl Serving {
         self.admissions.set(plan);
         // The kernel took the same program with other numbers before.
         let _ = self.spread.set(plan);
+        self.driver.set_admission(&self.admissions);
     }
 
     /// The bandwidth for answers over datagrams from now on, bytes per s; `None`: no limit.
@@ -374,10 +372,12 @@ impl Serving {
         self.admissions.ask_for_clients()
     }
 
-    /// The answer to such a question, once all workers have given it.
+    /// The answer to such a question, once all workers have given it; with the clients of the driver's program.
     #[must_use]
     pub fn clients(&self, question: u64) -> Option<Vec<ClientRow>> {
-        self.admissions.clients(question)
+        let mut rows = self.admissions.clients(question)?;
+        self.driver.add_clients(&mut rows);
+        Some(rows)
     }
 
     /// Where it listens, the ports resolved; at least one.

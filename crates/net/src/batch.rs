@@ -15,6 +15,8 @@ use crate::stamp::{self, Control, Local};
 pub struct Meta {
     /// The kernel's stamp (CLOCK_REALTIME, ns), where stamps are on and this packet has one.
     pub stamp_unix_ns: Option<u64>,
+    /// The same of a program in the driver (CLOCK_MONOTONIC, ns).
+    pub stamp_steady_ns: Option<u64>,
     /// The packet was longer than a slot, or its control messages did not fit.
     pub truncated: bool,
     /// It was sent to this socket's address, not to a broadcast or multicast one.
@@ -106,6 +108,13 @@ impl Batch {
         }
     }
 
+    /// The bytes of a slot that are to be sent.
+    pub(crate) fn outgoing(&self, slot: usize) -> &[u8] {
+        let length = self.vectors.get(slot).map_or(0, |vector| vector.iov_len);
+        let from = slot * self.stride;
+        self.bytes.get(from..from + length).unwrap_or_default()
+    }
+
     /// Whether the first `count` slots are to be sent with `length` bytes each.
     pub(crate) fn is_even(&self, count: usize, length: usize) -> bool {
         self.vectors.iter().take(count.min(self.slots())).all(|vector| vector.iov_len == length)
@@ -157,6 +166,7 @@ impl Batch {
                 stamp_unix_ns: data.stamp_unix_ns.or(data.software_unix_ns),
                 truncated: header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
                 unicast: data.local.is_none_or(|local| local.own),
+                stamp_steady_ns: None,
             };
         }
     }

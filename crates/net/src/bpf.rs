@@ -3,11 +3,15 @@
 //! The objects are built in advance (`make bpf`) and are part of this binary. A further program is one more C source
 //! there, one more file beside `drops.rs`, and one line of `pub use`.
 
+mod attachment;
 mod btf;
 mod drain;
 mod driver;
+mod driver_policy;
 mod drops;
+mod live;
 mod obstacle;
+mod steering;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -18,9 +22,14 @@ use aya::{BtfError, Ebpf, EbpfLoader, Pod};
 
 pub use btf::BTF_OF_KERNEL;
 use btf::KernelTypes;
-pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
+pub use driver::{DRIVER_COUNTERS, DriverAnswer, DriverAnswerEntry, DriverCounters, DriverResponder, Place};
+pub use driver_policy::{
+    DriverBudget, DriverClient, DriverLists, DriverPolicy, DriverRoom, DriverRules, DriverSpending, POLICY_COUNTERS,
+};
 pub use drops::{DropCounter, DropFilter, DroppedPackets};
+pub(crate) use live::LiveProgram;
 pub use obstacle::{BpfError, Obstacle};
+pub use steering::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use watch::{PortTraffic, Talker, TrafficCounter, WatchedPort};
 
 /// The bytes of an object of `bpf/`, aligned as its parser needs them.
@@ -49,9 +58,12 @@ impl Loaded {
         loader.load(bytes).map(Self).map_err(|error| BpfError::of(&error))
     }
 
-    /// The same for an object that reads no structures of the kernel.
-    fn open_plain(bytes: &[u8], globals: &Globals<'_>) -> Result<Self, BpfError> {
+    /// The same for an object that reads no structures of the kernel; `sizes` replace those of maps in the source.
+    fn open_plain(bytes: &[u8], globals: &Globals<'_>, sizes: &[(&str, u32)]) -> Result<Self, BpfError> {
         let mut loader = EbpfLoader::new();
+        for (name, size) in sizes {
+            loader.map_max_entries(name, *size);
+        }
         for (name, value) in globals {
             loader.override_global(name, *value, true);
         }

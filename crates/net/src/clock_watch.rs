@@ -21,7 +21,7 @@ pub struct ClockOffsets {
     pub unix_ns: i64,
     /// CLOCK_TAI minus it.
     pub tai_ns: i64,
-    /// How long the reading took: twice the largest error.
+    /// How long the reading took: twice the largest error. More where the clock was set meanwhile, by that.
     pub took_ns: u64,
 }
 
@@ -31,19 +31,31 @@ pub fn clock_offsets() -> ClockOffsets {
     let mut best = ClockOffsets { took_ns: u64::MAX, ..ClockOffsets::default() };
     for _ in 0..READINGS {
         let before = read(libc::CLOCK_MONOTONIC);
-        let (unix, tai) = (read(libc::CLOCK_REALTIME), read(libc::CLOCK_TAI));
-        let took = read(libc::CLOCK_MONOTONIC) - before;
-        if took.unsigned_abs() < best.took_ns {
-            let steady = before + took / 2;
-            best = ClockOffsets {
-                steady_ns: steady.unsigned_abs(),
-                unix_ns: unix - steady,
-                tai_ns: tai - steady,
-                took_ns: took.unsigned_abs(),
-            };
+        let (unix, tai, again) = (read(libc::CLOCK_REALTIME), read(libc::CLOCK_TAI), read(libc::CLOCK_REALTIME));
+        let offsets = of_reading([before, read(libc::CLOCK_MONOTONIC)], [unix, again], tai);
+        if offsets.took_ns < best.took_ns {
+            best = offsets;
         }
     }
     best
+}
+
+/// CLOCK_MONOTONIC, ns.
+#[must_use]
+pub fn steady_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC).unsigned_abs()
+}
+
+/// From one reading: the steady clock first and last, the system clock before and behind TAI.
+fn of_reading([before, after]: [i64; 2], [unix, again]: [i64; 2], tai: i64) -> ClockOffsets {
+    let took = after - before;
+    let steady = before + took / 2;
+    ClockOffsets {
+        steady_ns: steady.unsigned_abs(),
+        unix_ns: unix - steady,
+        tai_ns: tai - steady,
+        took_ns: took.unsigned_abs().max(again.abs_diff(unix)),
+    }
 }
 
 /// ns; 0 where the kernel has no such clock.
@@ -110,6 +122,17 @@ mod tests {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let read = one.steady_ns as i64 + one.unix_ns;
         assert!(read.abs_diff(unix.as_nanos() as i64) < 10_000_000_000);
+    }
+
+    #[test]
+    fn a_reading_in_which_the_clock_was_set_took_too_long() {
+        const UNIX: i64 = 1_800_000_000_000_000_000;
+        let plain = of_reading([1_000, 1_200], [UNIX, UNIX + 100], UNIX + 37_000_000_050);
+        assert_eq!((plain.steady_ns, plain.took_ns, plain.unix_ns), (1_100, 200, UNIX - 1_100));
+        for step in [1_000_000_000, -1_000_000_000, 3_600_000_000_000, -50_000] {
+            let stepped = of_reading([1_000, 1_200], [UNIX, UNIX + step], UNIX + step);
+            assert!(stepped.took_ns >= 50_000, "{step}");
+        }
     }
 
     #[test]

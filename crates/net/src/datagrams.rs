@@ -4,6 +4,7 @@
 //! socket: [`crate::Flows`] has a connected socket for each, others may have one socket or one AF_XDP queue for all and
 //! sort arrivals by their addresses. Tests have fakes.
 
+use std::io;
 use std::time::Duration;
 
 use crate::batch::Batch;
@@ -14,6 +15,20 @@ use crate::call::CallError;
 /// Flows have the indices from 0 to [`Datagrams::flows`]. They say nothing about sockets: two flows may share a queue,
 /// an error queue and a counter of drops.
 pub trait Datagrams {
+    /// Whether datagrams that were sent leave later, by a thread that runs while the caller waits.
+    ///
+    /// Then [`Datagrams::departed`] tells when each left, and a caller with nothing to do calls [`Datagrams::poll`] with
+    /// a wait, in place of spinning.
+    const QUEUED: bool = false;
+
+    /// The calling thread is the one that will use it: called once, before anything is sent. Errors are the kernel's.
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    /// What became of the oldest datagram that was sent and not told of yet; `None`: it waits, or there is none.
+    fn departed(&mut self) -> Option<Departure> {
+        None
+    }
     /// The number of flows.
     fn flows(&self) -> usize;
     /// Sends the first `count` slots over `flow`, all of them `length` bytes long.
@@ -21,7 +36,8 @@ pub trait Datagrams {
     /// Waits up to `wait` for arrivals or refusals and returns how many flows have some.
     ///
     /// Edge-triggered: each such flow is reported once, and must be received from until that returns less than the
-    /// batch holds. An implementation whose flows share a queue sorts its arrivals here. Errors: the call itself failed;
+    /// batch holds. An implementation whose flows share a queue sorts its arrivals here, or reports a flow once for each
+    /// run of its arrivals; these are then received in the order of the reports. Errors: the call itself failed;
     /// that is no silence of the far end.
     fn poll(&mut self, wait: Duration) -> Result<usize, CallError>;
     /// The n-th flow that the last `poll` reported, and whether it has refusals to read.
@@ -47,6 +63,15 @@ pub enum SendResult {
     Refused,
     /// The kernel does not send (errno).
     Failed(i32),
+}
+
+/// What became of a datagram that was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It left at that time (CLOCK_MONOTONIC, ns).
+    At(u64),
+    /// It was not sent.
+    Failed,
 }
 
 /// A refusal that came back: the far end's answer to one datagram, as the network reports it.

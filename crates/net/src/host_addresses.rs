@@ -60,12 +60,16 @@ pub fn devices() -> io::Result<BTreeMap<u32, Device>> {
 fn note(entry: &libc::ifaddrs, found: &mut BTreeMap<u32, Device>) {
     // SAFETY: the name is a C string of the list.
     let index = unsafe { libc::if_nametoindex(entry.ifa_name) };
-    if index == 0 || entry.ifa_addr.is_null() {
+    if index == 0 {
         return;
     }
     // SAFETY: as above.
     let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy();
     let device = found.entry(index).or_insert_with(|| Device { name: name.into_owned(), ..Device::default() });
+    // A device without a link-layer address, such as a tunnel, has an entry without any.
+    if entry.ifa_addr.is_null() {
+        return;
+    }
     // SAFETY: each address has a family, and the size that belongs to it.
     match i32::from(unsafe { (*entry.ifa_addr).sa_family }) {
         libc::AF_PACKET => {

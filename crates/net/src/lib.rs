@@ -32,6 +32,7 @@ mod stream;
 mod thread;
 mod tx_stamp;
 mod udp;
+mod xdp;
 
 pub use balance::{ClientBits, balance_by_client};
 pub use batch::{Batch, Meta};
@@ -40,10 +41,14 @@ pub use bpf::{
     BTF_OF_KERNEL, BpfError, DropCounter, DropFilter, DroppedPackets, Obstacle, PortTraffic, Talker, TrafficCounter,
     WatchedPort,
 };
-pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverCounters, DriverResponder, Place};
+pub use bpf::{DRIVER_COUNTERS, DriverAnswer, DriverAnswerEntry, DriverCounters, DriverResponder, Place};
+pub use bpf::{
+    DriverBudget, DriverClient, DriverLists, DriverPolicy, DriverRoom, DriverRules, DriverSpending, POLICY_COUNTERS,
+};
+pub use bpf::{SteeringCounters, SteeringFilter, XdpSteering};
 pub use call::CallError;
-pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets};
-pub use datagrams::{Datagrams, Refused, SendResult};
+pub use clock_watch::{ClockOffsets, ClockWatch, clock_offsets, steady_ns};
+pub use datagrams::{Datagrams, Departure, Refused, SendResult};
 pub use event_fd::EventFd;
 pub use host_addresses::{Device, HostAddress, Vlan, devices, vlans};
 pub use option::SocketMemory;
@@ -65,6 +70,11 @@ pub use thread::{
 };
 pub use tx_stamp::{TxStamp, TxStampReader};
 pub use udp::{Flow, FlowOptions, Flows, Listen, Poller, Server, ServerOptions, check_address_free};
+pub use xdp::{
+    FrameFault, LiveFrames, UdpFrame, XdpFlowOptions, XdpFlows, XdpOptions, XdpSocket, XdpStatistics,
+    XdpStatisticsReader,
+};
+pub use xdp::{QueueLosses, QueueOptions, QueueReceiver};
 
 #[cfg(test)]
 mod tests;

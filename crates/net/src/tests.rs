@@ -16,6 +16,7 @@ mod shared_flows;
 mod streams;
 mod tx_stamp;
 mod watch;
+mod xdp;
 
 /// How long a test waits for what should be there at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -317,7 +318,7 @@ fn a_flow_is_named_once_for_what_has_come() {
 #[test]
 fn a_delivered_packet_is_laid_as_the_kernel_lays_it() {
     let mut batch = Batch::new(2, 16, false);
-    let meta = Meta { stamp_unix_ns: Some(5), truncated: false, unicast: true };
+    let meta = Meta { stamp_unix_ns: Some(5), unicast: true, ..Meta::default() };
     batch.deliver(1, &[3; 10], meta);
     assert_eq!((batch.packet(1), batch.length(1), batch.meta(1).stamp_unix_ns), (&[3; 10][..], 10, Some(5)));
     batch.deliver(0, &[4; 20], meta);

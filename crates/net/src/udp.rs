@@ -393,6 +393,12 @@ impl Server {
         Ok(Self { socket })
     }
 
+    /// From now on only what comes by this interface is received, which may have been made anew. Errors: the kernel's,
+    /// such as EPERM without CAP_NET_RAW.
+    pub fn restrict(&self, interface: &str) -> io::Result<()> {
+        option::bind_to_device(self.socket.as_fd(), interface)
+    }
+
     /// Takes over a bound socket that another process left to this one, by its number; the descriptor itself stays open.
     ///
     /// Errors: there is no such descriptor, or it is no UDP socket.

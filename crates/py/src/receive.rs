@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use flatout_engine::plan::{ReceivePlan, WhenFull};
+use flatout_engine::plan::{ReceivePlan, WhenFull, XdpReceivePlan};
 use flatout_engine::receiver::Receiving;
 use flatout_engine::run;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
@@ -31,7 +31,7 @@ pub struct Receiver(Receiving);
 impl Receiver {
     #[new]
     #[pyo3(signature = (*, protocol, options, listen, workers, shared, cpus, coalesced, stamps, buffer, queue, when_full,
-                        tracked, tells))]
+                        tracked, tells, xdp=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -48,6 +48,7 @@ impl Receiver {
         when_full: &str,
         tracked: usize,
         tells: bool,
+        xdp: Option<(u32, u32, usize, u32)>,
     ) -> PyResult<Self> {
         if workers == 0 || queue == 0 || tracked == 0 {
             let needs = "a receiver needs a worker, room for a message, and a sender to follow";
@@ -67,6 +68,7 @@ impl Receiver {
             when_full: one_of(when_full, &WHEN_FULL)?,
             tracked,
             tells,
+            xdp: xdp.map(|(interface, queues, mtu, frames)| XdpReceivePlan { interface, queues, mtu, frames }),
         };
         py.detach(|| run::receive(&plan)).map(Self).map_err(raise)
     }
@@ -85,6 +87,12 @@ impl Receiver {
     #[getter]
     fn failures(&self) -> PyResult<Vec<String>> {
         Ok(self.here()?.failures())
+    }
+
+    /// With AF_XDP: whether the program is generic, zero copy, queues, and why it is not native; else None.
+    #[getter]
+    fn link(&self) -> Option<(bool, bool, u32, String)> {
+        self.0.link().map(|link| (link.generic, link.zero_copy, link.queues, link.refused.clone()))
     }
 
     /// Bytes of every message.

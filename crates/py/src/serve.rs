@@ -48,7 +48,7 @@ impl Server {
         idle_timeout_ns: Option<u64>,
         workers: usize,
         cpus: Vec<usize>,
-        driver: Option<(u32, Vec<bool>, bool)>,
+        driver: Option<(u32, Vec<bool>, bool, bool)>,
     ) -> PyResult<Self> {
         if workers == 0 || connections == 0 {
             return Err(PyValueError::new_err("a server needs a worker and room for a connection"));
@@ -74,7 +74,12 @@ impl Server {
             idle_timeout_ns,
             workers,
             cpus,
-            driver: driver.map(|(interface, generic, required)| DriverPlan { interface, generic, required }),
+            driver: driver.map(|(interface, generic, required, replace)| DriverPlan {
+                interface,
+                generic,
+                required,
+                replace,
+            }),
         };
         py.detach(|| run::serve(&plan)).map(Self).map_err(raise)
     }
@@ -142,8 +147,8 @@ impl Server {
     }
 
     /// Replaces the rules of which datagrams are answered, but not the bandwidth.
-    fn set_admission(&self, admission: AdmissionPlan) {
-        self.0.set_admission(&admission);
+    fn set_admission(&self, py: Python<'_>, admission: AdmissionPlan) {
+        py.detach(|| self.0.set_admission(&admission));
     }
 
     /// The bandwidth for answers over datagrams, bytes per s; None: no limit.
@@ -156,9 +161,9 @@ impl Server {
         self.0.ask_for_clients()
     }
 
-    /// The clients that ask most; None: not all workers told yet.
-    fn clients(&self, question: u64) -> Option<Vec<Client>> {
-        let rows = self.0.clients(question)?;
+    /// The clients that ask most, of each worker and of the network driver; None: not all workers told yet.
+    fn clients(&self, py: Python<'_>, question: u64) -> Option<Vec<Client>> {
+        let rows = py.detach(|| self.0.clients(question))?;
         Some(rows.iter().map(|c| (c.address, c.answered, c.limited, c.withheld, c.silent_ns)).collect())
     }
 
@@ -170,7 +175,7 @@ impl Server {
         Ok(())
     }
 
-    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or no longer.
+    /// How the program in the network driver runs: "native", "generic", or nothing; and why it does not, or not now.
     #[getter]
     fn driver(&self) -> (&'static str, String) {
         self.0.driver()
@@ -179,6 +184,12 @@ impl Server {
     /// Its counters by name; None where there is no such program.
     fn driver_counters(&self) -> PyResult<Option<Words>> {
         let counted = self.0.driver_counters().transpose().map_err(|error| refused(&error))?;
+        Ok(counted.map(BTreeMap::from))
+    }
+
+    /// What its rules counted, by name: denied, rate_limited, over_budget, kissed, clients_forgotten; None: it has none.
+    fn driver_refusals(&self) -> PyResult<Option<Words>> {
+        let counted = self.0.driver_refusals().transpose().map_err(|error| refused(&error))?;
         Ok(counted.map(BTreeMap::from))
     }
 

@@ -22,6 +22,7 @@
 //! Delegations, zone transfers, DNSSEC (beyond records in the zone) and dynamic updates are not supported.
 
 mod client;
+mod driver;
 mod message;
 mod query;
 mod responder;
@@ -30,7 +31,7 @@ mod types;
 pub use client::DnsClient;
 pub use responder::DnsResponder;
 
-use crate::{Frame, InvalidLine, InvalidOption, Link, Protocol, ProtocolOption};
+use crate::{Aligned, DriverEntry, Frame, InvalidLine, InvalidOption, Link, Protocol, ProtocolOption};
 use message::{HEADER, OPT, QUESTION_MAX};
 
 /// The default EDNS size: fits every path (DNS flag day 2020).
@@ -42,6 +43,8 @@ const BAD_SIZE: InvalidOption = InvalidOption { expected: "udp_size: 512 to 4096
 
 /// The longest query message (bytes).
 pub const QUERY_MAX: usize = HEADER + QUESTION_MAX + OPT;
+
+static DRIVER: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/dns.bpf.o"));
 
 /// The protocol.
 pub struct Dns;
@@ -66,6 +69,7 @@ enum Tally {
 impl Protocol for Dns {
     const NAME: &'static str = "dns";
     const DATAGRAM_MAX: usize = UDP_MOST as usize;
+    const DRIVER_PROGRAM: &'static [u8] = &DRIVER.0;
     const TALLIES: &'static [&'static str] = &[
         "noerror",
         "formerr",
@@ -94,6 +98,10 @@ impl Protocol for Dns {
 
     fn responder(options: &[ProtocolOption<'_>]) -> Result<DnsResponder, InvalidOption> {
         DnsResponder::new(options)
+    }
+
+    fn driver_entry(key: &[u8], value: &[u8]) -> Option<DriverEntry> {
+        driver::entry(key, value)
     }
 
     fn prefix(length: usize, out: &mut [u8]) {

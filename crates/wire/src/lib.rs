@@ -6,7 +6,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod calendar;
 pub mod dns;
+mod driver;
 pub mod echo;
 pub mod ntp;
 pub mod receiver_stats;
@@ -14,6 +16,8 @@ pub mod record;
 mod scramble;
 pub mod table;
 
+pub(crate) use driver::Aligned;
+pub use driver::{DRIVER_KEY, DRIVER_VALUE, DRIVER_WORDS, DriverEntry, DriverState};
 pub use table::Table;
 
 use core::net::{IpAddr, SocketAddr};
@@ -49,6 +53,11 @@ pub trait Protocol: 'static {
     const AMPLIFIES: bool = false;
     /// A BPF object that answers in the network driver, from [`Responder::driver_state`]; empty: there is none.
     const DRIVER_PROGRAM: &'static [u8] = &[];
+    /// An entry of the answer table as that program has it; `None`: the sockets alone have it.
+    #[must_use]
+    fn driver_entry(_key: &[u8], _value: &[u8]) -> Option<DriverEntry> {
+        None
+    }
     /// The client.
     type Client: Client;
     /// The responder.
@@ -235,18 +244,6 @@ impl Default for AnswerStamps {
     }
 }
 
-/// How many words a program in the network driver is given of an answer.
-pub const DRIVER_WORDS: usize = 4;
-
-/// What a program in the network driver answers from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DriverState {
-    /// As the protocol's program reads them, bytes in this machine's order.
-    pub words: [u64; DRIVER_WORDS],
-    /// The time to give minus the system clock, ns.
-    pub offset_ns: i64,
-}
-
 /// A responder. Each worker has its own.
 pub trait Responder: Clone + Send + 'static {
     /// Whether it answers from a live state and stamps its answers: [`Responder::refresh`] and [`Responder::stamp`].
@@ -295,7 +292,9 @@ pub trait Responder: Clone + Send + 'static {
     /// Takes when an answer left, by the kernel's stamp: Unix time in ns.
     fn left(&self, _key: u64, _unix_ns: u64) {}
     /// What [`Protocol::DRIVER_PROGRAM`] answers from, as of the last refresh; `None`: sockets alone answer now.
-    fn driver_state(&self) -> Option<DriverState> {
+    ///
+    /// `shared` is the server's answer table.
+    fn driver_state(&self, _shared: Table<'_>) -> Option<DriverState> {
         None
     }
 }

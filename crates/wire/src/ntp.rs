@@ -13,7 +13,7 @@ mod time_state;
 
 pub use responder::NtpResponder;
 
-use crate::{InvalidOption, Protocol, ProtocolOption};
+use crate::{Aligned, InvalidOption, Protocol, ProtocolOption};
 
 /// Bytes of the header: a request or answer without extension fields.
 pub const HEADER: usize = 48;
@@ -23,10 +23,6 @@ const SERVER: u8 = 4;
 const ORIGIN: usize = 24;
 const RECEIVE: usize = 32;
 const TRANSMIT: usize = 40;
-
-/// Object files are read where they are, as words.
-#[repr(align(32))]
-struct Aligned<T: ?Sized>(T);
 
 static DRIVER: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/ntp.bpf.o"));
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from flatout.host.tuning import journal as journals
 from flatout.host.tuning.aim import Aim, Role, Transport
 from flatout.host.tuning.check import check as checked
 from flatout.host.tuning.script import script
+from flatout.host.tuning.steps import journal_path
 from flatout.host.tuning.system import System
 from flatout.view.terminal import tuning as view
 
@@ -38,6 +40,12 @@ _Interface = Annotated[
     Parameter(help="The network device that carries the messages. [that of the default route, else all with a link]"),
 ]
 _Journal = Annotated[str, Parameter(help="The file that has what was there before.")]
+_AnyJournal = Annotated[
+    str | None,
+    Parameter(
+        help="The file that has what was there before. [those of `limit --improve` and of `host apply` that are there]"
+    ),
+]
 _Quiet = Annotated[bool, Parameter(negative=(), show_default=False, help="Print errors only.")]
 
 
@@ -143,18 +151,26 @@ def undo(
         bool,
         Parameter(negative=(), show_default=False, help="Also restore what somebody else has changed since."),
     ] = False,
-    journal: _Journal = journals.DEFAULT,
+    journal: _AnyJournal = None,
     quiet: _Quiet = False,
 ) -> int:
     """Restore what `flatout host apply` or `flatout limit --improve` has changed, also after a crash of it.
 
-    A reboot has restored it already. --improve has a journal of its own, which it names.
+    A reboot has restored it already. An --improve that is still at work is left alone: it undoes its changes itself.
 
     What somebody else has changed since is left as it is, and named; it stays in the journal.
 
     Ends with 0 where all is as before, 1 where something was left or could not be restored, 2 without a valid journal.
     """
-    done = tuning.undo(System(), _path(journal), force=force)
+    # The later changes first.
+    there = [at for at in (journal_path(), Path(journals.DEFAULT)) if os.path.exists(at)]
+    places = [_path(journal)] if journal is not None else there or [Path(journals.DEFAULT)]
+    return out.worst([_undo(at, force=force, quiet=quiet) for at in places])
+
+
+def _undo(at: Path, *, force: bool, quiet: bool) -> int:
+    with journals.owned(at, make=False):
+        done = tuning.undo(System(), at, force=force)
     kept = [one for one in done if one.how in ("left", "failed")]
     if not quiet:
         for line in view.undone([one for one in done if one not in kept]):

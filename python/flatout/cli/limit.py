@@ -21,6 +21,7 @@ from flatout.cli.fleeting import Fleeting
 from flatout.cli.host_log import HOST_LOG, beside
 from flatout.cli.keep import Keep
 from flatout.errors import UsageError
+from flatout.improving import Seek
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
 from flatout.scenario import streams
@@ -104,19 +105,24 @@ class Improving:
         ),
     ] = None
 
-    def check(self) -> None:
-        """Errors: UsageError for what is asked without --improve."""
+    def check(self, fleet: str | None) -> None:
+        """Errors: UsageError for what is asked without --improve, and for --improve over a fleet."""
+        if self.improve and fleet is not None:
+            raise UsageError("--improve changes this host and searches from it: leave --fleet out")
         if self.keep and not self.improve:
             raise UsageError("--keep says what becomes of the changes that --improve makes: add --improve")
         if self.journal is not None and not self.improve:
             raise UsageError("--journal names the file for the changes that --improve makes: add --improve")
 
-    def made(self, scenario: Scenario, search: Search, seek: Callable[[Scenario, Search], LimitResult]) -> LimitResult:
-        """Searches, and if that is asked tries what the findings name."""
-        if not self.improve:
-            return seek(scenario, search)
+    def made(self, scenario: Scenario, search: Search, one: Seek, *, quiet: bool) -> LimitResult:
+        """Searches by `one`, and tries what the findings name."""
         journal = Path(self.journal) if self.journal is not None else None
-        return api.raised(scenario, search, seek, keep=self.keep, journal=journal)
+
+        def say(line: str) -> None:
+            if not quiet:
+                out.say(f"flatout: --improve: {line}")
+
+        return api.raised(scenario, search, one, keep=self.keep, journal=journal, say=say)
 
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
@@ -143,12 +149,10 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         options = options_of(settings, protocol, "limit")
         options["options"] = given(protocol_options)
         scenario = api.trial_scenario(protocol.name, target, **options)
-        improving.check()
-        usual = seeking == type(seeking)() and along == type(along)() and not improving.improve
-        ladder.check(search_is_usual=usual)
+        improving.check(fleeting.fleet)
+        ladder.check(search_is_usual=(seeking, along, improving) == (Seeking(), Along(), Improving()))
         if ladder.sweep is not None:
-            if keep.label is not None or exposing.prometheus is not None:
-                raise UsageError("a sweep is not kept and serves no metrics: leave --label and --prometheus out")
+            only_here(keep, exposing, fleeting)
             return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
         search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
@@ -159,7 +163,10 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
             keep.shown_live("limit", scenario) as live,
         ):
             one = partial(seek, quiet=output.quiet, takers=(*takers, *live), elsewhere=elsewhere)
-            return beside(host_log, lambda: keep.delivered(improving.made(scenario, search, one), output))
+            found = partial(one, scenario, search)
+            if improving.improve:
+                found = partial(improving.made, scenario, search, one, quiet=output.quiet)
+            return beside(host_log, lambda: keep.delivered(found(), output))
 
     limit.__doc__ = help_of(_HELP if protocol.one_way is None else _HELP_ONE_WAY, protocol, _STREAM_EXAMPLES)
     limit.__annotations__ = {
@@ -178,6 +185,12 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         "return": int,
     }
     return limit
+
+
+def only_here(keep: Keep, exposing: Exposing, fleeting: Fleeting) -> None:
+    """Errors: UsageError for what a sweep has not."""
+    if keep.label is not None or exposing.prometheus is not None or fleeting.fleet is not None:
+        raise UsageError("a sweep is of this host, not kept, without metrics: leave --fleet, --label, --prometheus out")
 
 
 _HELP = """Find the highest rate of {protocol.summary} that a server holds.

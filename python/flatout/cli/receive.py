@@ -54,6 +54,16 @@ class Receiving:
             help="Take datagrams one by one, where the kernel could hand over several of one sender at once (UDP_GRO).",
         ),
     ] = False
+    link: Annotated[
+        Literal["socket", "xdp"],
+        Parameter(
+            group=HOW,
+            help="By sockets, or past the kernel's stack from the queues of an interface (AF_XDP; a worker each).",
+        ),
+    ] = "socket"
+    interface: Annotated[
+        str | None, Parameter(group=HOW, show_default=False, help="The interface, with --link xdp, e.g. eth0.")
+    ] = None
     stamps: Annotated[
         Literal["user", "kernel"],
         Parameter(group=HOW, help="Whose clock reading tells when a record came, for the one-way delay."),
@@ -106,6 +116,8 @@ class Receiving:
             "queue": self.queue,
             "full": self.full,
             "follow": self.follow,
+            "link": self.link,
+            "interface": self.interface,
         }
 
 
@@ -149,13 +161,14 @@ dropped by the kernel. Senders that ask are told the same on the same port: so t
 flatout serve {protocol.name}
 flatout serve {protocol.name} --listen 0.0.0.0:{protocol.test_port} --threads 4 --cpus 0-3 --json -
 flatout serve {protocol.name} --threads 2 --shared --no-gro --queue 100 --full wait
+flatout serve {protocol.name} --link xdp --interface eth0
 ```
 """
 
 
 def _beginning(protocol: Protocol, server: Receiver, asked: Receiving) -> list[str]:
     """Where what is received, by what, and on which machine."""
-    threads = "1 thread" if asked.threads == 1 else f"{asked.threads} threads"
+    threads = "1 thread" if server.threads == 1 else f"{server.threads} threads"
     sockets = " on one socket" if asked.shared and asked.threads > 1 else ""
     pins = f" on CPUs {asked.cpus}" if asked.cpus else ""
     most = f"{fmt.memory(server.memory_bound)} (with {units.count(asked.follow):,} senders)"

@@ -73,6 +73,7 @@ def _server(protocol: Protocol, flags: Groups) -> Answerer:
         limits=limits.limits(),
         usage_file=operation.usage_file,
         xdp=serving.xdp,
+        xdp_replace=serving.xdp_replace,
         **dataclasses.asdict(protocol_options),
     )
 
@@ -118,10 +119,11 @@ class _Lines(Lines):
 
     def of_second(self, before: Stats, now: Stats, span: float) -> list[str]:
         line = _of_datagrams if now["connections"] is None else _of_streams
-        return [f"{now['t_s']:8.1f} s  {line(before, now, span)}", *_of_replaced(before, now)]
+        return [f"{now['t_s']:8.1f} s  {line(before, now, span)}", *_of_replaced(before, now), *_of_driver(before, now)]
 
     def of_all(self, totals: Stats) -> list[str]:
-        return [f"in all: received {totals['received']:,}, answered {totals['answered']:,}{_of_life(totals)}"]
+        driver = f", by XDP {totals['xdp']['answered']:,}" if "xdp" in totals else ""
+        return [f"in all: received {totals['received']:,}, answered {totals['answered']:,}{driver}{_of_life(totals)}"]
 
     def difference(self, before: Stats, now: Stats) -> Stats:
         return _difference(before, now)
@@ -141,6 +143,12 @@ def _of_datagrams(before: dict[str, Any], now: dict[str, Any], span: float) -> s
 
 def _by_driver(before: Stats, now: Stats) -> int:
     return int(now["xdp"]["answered"] - before["xdp"]["answered"])
+
+
+def _of_driver(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed about the driver's program since, such as an interface that is gone."""
+    changed = [note for note in now["notes"] if note.startswith("xdp:") and note not in before["notes"]]
+    return [f"flatout: note: {note}" for note in changed]
 
 
 def _of_replaced(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -187,8 +195,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         changed["stamps"] = {**events(before["stamps"], now["stamps"], frozenset({"tx_early_ns"}))}
     if "xdp" in now:
         was, xdp = before["xdp"], now["xdp"]
-        of_driver = {name: xdp[name] - was[name] for name in ("answered", "sent_bytes")}
-        changed["xdp"] = {**xdp, **of_driver, "passed": events(was["passed"], xdp["passed"])}
+        sums = ("answered", "kissed", "sent_bytes", "clients_forgotten")
+        reasons = {name: events(was[name], xdp[name]) for name in ("dropped", "passed")}
+        changed["xdp"] = {**xdp, **{name: xdp[name] - was[name] for name in sums}, **reasons}
     if now["connections"] is not None:
         changed["connections"] = events(before["connections"], now["connections"], frozenset({"now"}))
         changed["bytes"] = events(before["bytes"], now["bytes"])

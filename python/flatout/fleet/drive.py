@@ -1,8 +1,8 @@
 """One run over all hosts of a fleet: split, started at one moment, watched, merged.
 
-The start is a moment of the scheduler's host, given to each host in its own time; the offsets of the clocks are measured
-before and after. Results are moved to the scheduler's time before they are merged, so hosts whose clocks are minutes
-apart add up. A host that is lost or stalls is named; what the others measured is kept, and the run is not valid.
+The start is a moment of the scheduler's host, given to each host in its own time; the offsets of the clocks are
+measured before and after. Results are moved to the scheduler's time before they are merged, so hosts whose clocks are
+minutes apart add up. A host that is lost or stalls is named; what the others measured is kept, and the run is invalid.
 """
 
 from __future__ import annotations

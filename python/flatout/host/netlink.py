@@ -70,6 +70,14 @@ def _blind(why: str) -> Statistics:
 def inside(net: Path, work: Callable[[], T]) -> T:
     """What a function returns that runs in the network namespace of such a directory, in a thread of its own.
 
+    Errors: as for `in_namespace`.
+    """
+    return in_namespace(None if net.parent.name == "thread-self" else net.parent / "ns" / "net", work)
+
+
+def in_namespace(namespace: Path | None, work: Callable[[], T]) -> T:
+    """What a function returns that runs in the network namespace of a file of nsfs, in a thread; None: in this one.
+
     A thread, as only that one enters the namespace, and as an event loop may run in the caller's.
     Errors: those of the function; OSError where the namespace cannot be entered.
     """
@@ -78,8 +86,8 @@ def inside(net: Path, work: Callable[[], T]) -> T:
 
     def enter_and_work() -> None:
         try:
-            if net.parent.name != "thread-self":
-                _enter(net.parent / "ns" / "net")
+            if namespace is not None:
+                _enter(namespace)
             results.append(work())
         except BaseException as error:  # handed to the caller
             errors.append(error)

@@ -2,7 +2,8 @@
 
 Method: what is changed is in a journal before it is changed; a step that did not help is undone before the next one,
 and all others at the end, unless they are to be kept; after an exception, whose report is lost, all of them. A limit
-rose if it lies above the whole 90 % interval of the one before, and by 2 % at least.
+rose if it lies above the whole 90 % interval of the one before, by 2 % at least, and if without the change its load
+fails again: so a machine that has become quieter meanwhile is no gain.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from typing import Protocol
 
 import msgspec
 
-from flatout.errors import FlatoutError
+from flatout.errors import FlatoutError, Interrupted
 from flatout.host.tuning.remedies import Remedy
 from flatout.result.finding import Improvement
 from flatout.result.model import LimitResult
 
 ROUNDS = 3
 _RISES = 1.02
+
+# The search after a change; what it is compared with is the result before.
+Again = Callable[[Remedy, LimitResult], LimitResult]
+# Whether the target holds a load as things are now; None where trials were disturbed.
+Holds = Callable[[float], bool | None]
 
 
 class Settings(Protocol):
@@ -40,13 +46,22 @@ class Settings(Protocol):
 
 
 def improved(
-    first: LimitResult, settings: Settings, search: Callable[[], LimitResult], *, keep: bool, rounds: int = ROUNDS
+    first: LimitResult,
+    settings: Settings,
+    search: Again,
+    *,
+    keep: bool,
+    holds: Holds | None = None,
+    rounds: int = ROUNDS,
 ) -> LimitResult:
-    """The search with what was tried after it. Nothing stays changed without `keep`; see the module."""
+    """The search with what was tried after it. Nothing stays changed without `keep`; see the module.
+
+    Without `holds` a new limit is not checked without the change.
+    """
     found: list[Improvement] = []
     kept: list[str] = []
     try:
-        for one in _tried(first, settings, search, rounds):
+        for one in _tried(first, settings, search, holds, rounds):
             found.append(one)
         kept = [key for one in found if keep and one.kept for key in one.keys]
     finally:
@@ -56,15 +71,15 @@ def improved(
 
 
 def _tried(
-    first: LimitResult, settings: Settings, search: Callable[[], LimitResult], rounds: int
+    first: LimitResult, settings: Settings, search: Again, holds: Holds | None, rounds: int
 ) -> Iterator[Improvement]:
     current, seen, kept = first, set[str](), list[str]()
     for _ in range(rounds):
         step = None
         for one in settings.steps(current):
-            if one.name in seen:
+            if (one.name or one.finding) in seen:
                 continue
-            seen.add(one.name)
+            seen.add(one.name or one.finding)
             if not one.unmet:
                 step = one
                 break
@@ -75,11 +90,13 @@ def _tried(
             yield msgspec.structs.replace(_described(step), why=why)
             continue
         try:
-            after = search()
-        except FlatoutError as error:
-            yield msgspec.structs.replace(_described(step), limit_before=current.limit.value, why=str(error))
+            after = search(step, current)
+        except Exception as error:  # what was measured before it is kept
+            yield msgspec.structs.replace(_described(step), limit_before=current.limit.value, why=_because(error))
             return
         judged = _judged(step, current, after)
+        if judged.kept and holds is not None:
+            judged = _in_turn(judged, step, settings, kept, holds)
         yield judged
         if judged.interrupted:
             return
@@ -91,8 +108,33 @@ def _tried(
             return
 
 
+def _in_turn(judged: Improvement, step: Remedy, settings: Settings, kept: Collection[str], holds: Holds) -> Improvement:
+    """The new limit once more without the change: what holds there too is no gain of it. Then with it again."""
+    interrupted, load = False, judged.limit_after or 0.0
+    if left := settings.undo(kept):
+        return msgspec.structs.replace(judged, kept=False, why="; ".join(left))
+    try:
+        held = holds(load)
+        why = f"{load:,.0f} holds without it too: the limit rose for another reason" if held else settings.change(step)
+    except (Interrupted, KeyboardInterrupt):
+        interrupted, why = True, "the check without it was interrupted"
+    except Exception as error:  # what was measured before it is kept
+        why = f"the check without it failed: {_because(error)}"
+    if why:
+        return msgspec.structs.replace(judged, kept=False, interrupted=interrupted, why=why)
+    sure = "without it that load failed" if held is False else "not checked without it, for trials were disturbed"
+    return msgspec.structs.replace(judged, why=f"{judged.why}: {sure}")
+
+
+def _because(error: Exception) -> str:
+    """The words of an error of flatout's; any other is named too."""
+    return str(error) if isinstance(error, FlatoutError) else f"{type(error).__name__}: {error}"
+
+
 def _described(step: Remedy) -> Improvement:
-    values = [(one.now or "", one.wanted or "") for one in step.settings]
+    # What goes with it is named.
+    beside = [f" ({one.name})" if one.name != step.name else "" for one in step.settings]
+    values = [(f"{one.now}{name}", f"{one.wanted}{name}") for one, name in zip(step.settings, beside, strict=True)]
     return Improvement(
         finding=step.finding,
         setting=step.name,

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from flatout.plan.addresses import Endpoint
+from flatout.plan.xdp import XdpPlan
 from flatout.scenario.model import Io, Segment, Transport, Wait
 
 
@@ -93,3 +94,4 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     stamps: bool
     segmented: bool
     log: Log | None
+    xdp: XdpPlan | None = None

@@ -12,10 +12,10 @@ from flatout import units
 from flatout.errors import ArgumentError, UsageError
 from flatout.host.placement import place
 from flatout.host.target import Thread
-from flatout.plan import capacity, targets
+from flatout.plan import capacity, targets, xdp
 from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Share, Ticks, Tls
 from flatout.protocols.base import ReceiverLayout
-from flatout.result.machine import Placement
+from flatout.result.machine import Placement, XdpLink
 from flatout.scenario import nodes, requirement, streams
 from flatout.scenario.exchange import Exchange, exchange_of
 from flatout.scenario.model import Scenario, Segment
@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     `others`: further addresses of the target, tried when no connection to this one stands. `receivers`: for
     one-way messages the addresses at which to ask what has arrived, else empty; `layout`: what they must agree on.
     `placement`: where the load threads run; `target_threads`: those of the target, where they can be seen. `as_trial`:
-    it is a trial of a search.
+    it is a trial of a search. `link`: how frames go by a driver.
     """
 
     scenario: Scenario
@@ -55,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     target_threads: tuple[Thread, ...] = ()
     as_trial: AsTrial | None = None
     layout: ReceiverLayout | None = None
+    link: XdpLink | None = None
 
     @property
     def one_way(self) -> bool:
@@ -80,6 +81,7 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
     exchange = exchange_of(scenario)
     protocol = exchange.protocol
     streams.check(scenario, protocol)
+    xdp.check(scenario)
     exchange.check(scenario, len(split_targets(scenario.target)))
     _check_numbers(scenario)
     _check_file(scenario.queries)
@@ -93,7 +95,7 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
     scenario, sources, notes = _sources(scenario, endpoint, room)
     targets.check_sources(sources, (endpoint, *beside))
     tight = _check_room(scenario, sources, endpoint, room)
-    shared = not scenario.streams and capacity.shares_sockets(streams.connections(scenario), len(sources), room)
+    shared = _shares_sockets(scenario, len(sources), room)
     tight += _check_shared(scenario, exchange, [source.address for source in sources], beside) if shared else []
     placement, target = place(
         *(endpoint.address, endpoint.port),
@@ -104,11 +106,10 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         share=as_trial is not None and as_trial.share_cpus,
         careful=as_trial is not None,
     )
+    xdp_plan, link, chosen = xdp.resolve(scenario, [endpoint, *beside], sources)
     engine = _load_plan(
-        scenario,
-        exchange,
-        [endpoint, *beside],
-        sources,
+        *(scenario, exchange, [endpoint, *beside], sources),
+        xdp_plan=xdp_plan,
         placement=placement,
         as_trial=as_trial,
         target_threads=target.threads,
@@ -116,6 +117,7 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
     )
     receivers = [endpoint, *beside] if exchange.one_way else []
     notes += [
+        *chosen,
         *tight,
         *_shared_cpus(scenario, exchange),
         *exchange.notes(scenario, loopback=endpoint.address.is_loopback),
@@ -128,7 +130,15 @@ def make(scenario: Scenario, which: int = 0, as_trial: AsTrial | None = None) ->
         target_threads=target.threads,
         as_trial=as_trial,
         layout=exchange.receiver_layout,
+        link=link,
     )
+
+
+def _shares_sockets(scenario: Scenario, sources: int, room: capacity.Room) -> bool:
+    """Whether flows share sockets, which neither connections nor frames by a driver do."""
+    if scenario.streams or scenario.link == "xdp":
+        return False
+    return capacity.shares_sockets(streams.connections(scenario), sources, room)
 
 
 def _shared_cpus(scenario: Scenario, exchange: Exchange) -> list[str]:
@@ -218,7 +228,7 @@ def _check_room(
         raise UsageError("the sources named contain no address")
     wanted, what = streams.connections(scenario), "connections" if scenario.streams else "flows"
     capacity.check_ports(wanted, len(sources), room, what=what)
-    if scenario.streams or not capacity.shares_sockets(wanted, len(sources), room):
+    if scenario.link != "xdp" and (scenario.streams or not capacity.shares_sockets(wanted, len(sources), room)):
         capacity.check_files(wanted, scenario, room, what=what)
     tight = capacity.check_memory(wanted, endpoint, room) if scenario.streams else None
     return [tight] if tight else []
@@ -253,6 +263,7 @@ def _load_plan(
     endpoints: list[targets.Endpoint],
     sources: list[targets.Endpoint],
     *,
+    xdp_plan: xdp.XdpPlan | None,
     placement: Placement,
     as_trial: AsTrial | None,
     target_threads: Iterable[Thread],
@@ -267,6 +278,7 @@ def _load_plan(
         targets=endpoints,
         sources=sources,
         link=scenario.transport,
+        xdp=xdp_plan,
         flows=nodes.part(scenario.askers, scenario.node),
         shared_sockets=shared,
         policy=_connection_policy(scenario),

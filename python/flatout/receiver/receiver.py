@@ -23,6 +23,7 @@ from flatout.plan import capacity, targets
 from flatout.protocols import layout_of
 from flatout.receiver import batch as batches
 from flatout.receiver.batch import Batch
+from flatout.receiver.link import link_of
 from flatout.result.histogram import distribution
 from flatout.server.base import Server, bound
 
@@ -89,6 +90,8 @@ class Receiver(Server):
         follow: int | str = 1 << 20,
         counters: bool = False,
         endian: Literal["little", "big"] = "little",
+        link: Literal["socket", "xdp"] = "socket",
+        interface: str | None = None,
     ) -> None:
         """Binds and starts. Port 0 takes a free one.
 
@@ -99,37 +102,43 @@ class Receiver(Server):
         the kernel. `buffer`: of each socket. `queue`: how many records may wait, and `full`: what happens to more.
         `batch`: records in a batch at most. `idle`: iteration ends after so many seconds without traffic. `linger`:
         for how long to wait for more once something is there, at most 0.05 s. `follow`: how many senders' numbers are
-        followed. `counters`: whether senders that ask on the same port are told what has arrived. Numbers and times may
-        be text: "64k", "4MiB", "5s".
+        followed. `counters`: whether senders that ask on the same port are told what has arrived. `link`: "xdp" takes
+        what the queues of `interface` have, a thread each (docs/xdp.md). Numbers and times may be text: "64k", "5s".
         Errors: UsageError (a setting, the layout, no permission, not an address of this host, already in use).
         """
         layout = layout_of(dtype, endian)
         self._idle = None if idle is None else units.seconds("idle", idle)
         self._linger = units.seconds("linger", linger, most=_LONGEST_LINGER_S)
         self._batch, self._queue = units.whole("batch", batch, 1 << 32), units.whole("queue", queue, 1 << 32)
-        self._full = full
+        self._full, self._follow = full, units.whole("follow", follow, 1 << 26)
         shared, gro, counters = _switches(shared=shared, gro=gro, counters=counters)
         _check_words(full=(full, Full), stamps=(stamps, Stamps))
-        self._follow, threads = units.whole("follow", follow, 1 << 26), units.whole("threads", threads, 1024)
+        self._buffer = units.whole("buffer", buffer, _LARGEST_BUFFER, units.size)
+        inflow = self._inflow((listen, link, interface), units.whole("threads", threads, 1024), shared=shared, gro=gro)
         self._engine = bound(
             _Receiver,
             listen,
             protocol=layout.protocol,
             options=layout.engine_options(),
-            workers=threads,
-            shared=shared,
             cpus=list(capacity.cpus_of(cpus)),
-            coalesced=gro,
             stamps=stamps == "kernel",
-            buffer=units.whole("buffer", buffer, _LARGEST_BUFFER, units.size),
             queue=self._queue,
             when_full=full,
             tracked=self._follow,
             tells=counters,
+            **inflow,
         )
-        super().__init__(layout.protocol, threads)
+        super().__init__(layout.protocol, inflow["workers"])
         self.layout, self.dtype = layout, layout.dtype
-        self._sockets, self._heard = 1 if shared else threads, self._began
+        self._sockets, self._heard = 1 if shared else self.threads, self._began
+
+    def _inflow(self, where: tuple[str, Any, Any], threads: int, *, shared: bool, gro: bool) -> dict[str, Any]:
+        """The engine's settings of what it receives by: sockets, or queues of an interface. Errors: UsageError."""
+        listen, link, interface = where
+        alone = threads == 1 and not shared
+        self._link = found = link_of(link, interface, listen, self._buffer, one_each=alone, gro=gro)
+        workers, plan = (threads, None) if found is None else (found.queues, found.plan)
+        return {"workers": workers, "shared": shared, "coalesced": gro, "buffer": self._buffer, "xdp": plan}
 
     @property
     def idle(self) -> float | None:
@@ -242,12 +251,14 @@ class Receiver(Server):
         queue = self._queue * (self.layout.size + _BESIDE_A_RECORD)
         # The table has two places a sender, in a power of two, for each socket.
         places = 1 << (2 * self._follow - 1).bit_length()
-        return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS
+        frames = 0 if self._link is None else self._link.memory
+        return queue + self._sockets * places * _PLACE + self._follow * _ADDRESS + frames
 
     @property
     def notes(self) -> list[str]:
-        """What replaces system calls that this host refuses."""
-        return fallbacks.notes("recvmmsg")
+        """What replaces system calls that this host refuses, and how datagrams are taken from an interface."""
+        how = [] if self._link is None else self._link.notes(self._engine.link)
+        return [*how, *fallbacks.notes("recvmmsg")]
 
     def stats(self) -> dict[str, Any]:
         """Cumulative counters.
@@ -257,7 +268,8 @@ class Receiver(Server):
         `untracked`: records whose sender found no place, or only by having another forgotten. `arrivals`: what the
         kernel handed over, and `kernel_drops`: what the sockets dropped; both count coalesced records once. `delay_ns`:
         the one-way delay by the two clocks, None where records carry no time; `ahead` counts what arrived before it was
-        sent. `errors` and `notes` are lists of text, as the properties of these names.
+        sent. `link` says how datagrams are taken from an interface, None: by sockets. `errors` and `notes` are lists of
+        text, as the properties of these names.
         """
         workers = self._engine.received()
         total = {name: sum(worker[name] for worker in workers) for name in (*_SUMS, *_MALFORMED, "dropped", "queued")}
@@ -278,6 +290,7 @@ class Receiver(Server):
             "answered": 0,
             "dropped": {**malformed, "queue_full": total["dropped"]},
             "connections": None,
+            "link": None if self._link is None else self._link.described(self._engine.link),
             "errors": self.errors,
             "notes": self.notes,
         }

@@ -27,9 +27,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Improvement(msgspec.Struct, frozen=True, kw_only=True):
     """A setting that `limit --improve` changed, and what became of the limit.
 
-    `finding` named it. `before` and `tried` are its values, of each of `keys`. The limits are in the search's unit;
-    `limit_after` is null where it was not measured. `kept`: the limit rose, so it stayed for the next step; `undone`:
-    it is as before now; `interrupted`: the search after it was. `why` says what was decided, or why it was not tried.
+    `finding` named it; `setting` is empty where what helps is none, and `why` has it. `before` and `tried` are its
+    values, of each of `keys`. The limits are in the search's unit; `limit_after` is null where it was not measured.
+    `kept`: the limit rose, and its load failed again without the change, so it stayed for the next step; `undone`: it
+    is as before now; `interrupted`: what came after it was. `why` says what was decided, or why it was not tried.
     """
 
     finding: str

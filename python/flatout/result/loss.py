@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from flatout.result.model import CounterSamples, Outcomes, ReceiverCounts
+from flatout.result.counts import CounterSamples, ReceiverCounts
+from flatout.result.model import Outcomes
 
 Counters = dict[str, int]
 

@@ -54,6 +54,24 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     where: Literal["here", "namespace", "elsewhere", "hidden", "nobody"] | None = None
 
 
+class XdpLink(msgspec.Struct, frozen=True, kw_only=True):
+    """How frames went by a driver, past the kernel's sockets.
+
+    `mode`: who ran the program that steers replies; `transmit`: who sent, "live" frames or an AF_XDP socket. `carrier`
+    is what the engine says of both, `ports` the first and the last local one of each source.
+    """
+
+    link: Literal["xdp"] = "xdp"
+    interface: str
+    kind: str
+    mode: Literal["native", "generic"]
+    transmit: Literal["live", "af_xdp"]
+    queues: int
+    next_hops: list[str]
+    ports: list[int]
+    carrier: str = ""
+
+
 class TargetContention(msgspec.Struct, frozen=True, kw_only=True):
     """How the target's threads fared during a run, from the end of the warm-up until the last request was due.
 

@@ -21,12 +21,12 @@ import msgspec
 from flatout._engine import Histogram
 from flatout.errors import ArgumentError, FlatoutError, UsageError
 from flatout.result import overlap, requirements
+from flatout.result.counts import CounterSamples
 from flatout.result.histogram import both_sides, distribution, histogram, signed_distribution
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
 from flatout.result.machine import Memory
 from flatout.result.model import (
     Connections,
-    CounterSamples,
     Distribution,
     Interval,
     Latency,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from flatout.result.counts import CounterSamples, ReceiverCounts
 from flatout.result.finding import Finding, Improvement
 from flatout.result.knee import Knee
 from flatout.result.ledger import Ledger
-from flatout.result.counts import CounterSamples, ReceiverCounts
-from flatout.result.machine import Contention, Memory, Placement, Subintervals
+from flatout.result.machine import Contention, Memory, Placement, Subintervals, XdpLink
 from flatout.scenario.exchange.wording import Wording, wording_of
 from flatout.scenario.model import Scenario
 
@@ -219,7 +219,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     stamp to their reading, where requests go one at a time; elsewhere they lie there on purpose, and it is null.
     `receiver` is what the receiver of one-way messages counted, made of `readings`; null for requests, where no
     receiver reported its counters, and for one of several nodes, whose messages it counts together. `nodes` are the
-    hosts whose results were added up to this one. `one_way`: there are no replies. `placement` says where load threads
+    hosts whose results were added up to this one. `one_way`: there are no replies. `link`: how frames
+    went by a driver; null where sockets carried them. `placement` says where load threads
     and target ran, `contention` how they competed for CPUs; `subintervals` is what was due when, in a trial until it
     is judged; `ledger` says where everything went, `findings` why. All of these are empty in merged results.
     `failed_call` is the system call of this host that failed, with the kernel's reason, and so ended the run early; its
@@ -254,6 +255,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     own_drops: int = 0
     receiver: ReceiverCounts | None = None
     readings: list[CounterSamples] = []
+    link: XdpLink | None = None
     placement: Placement | None = None
     contention: Contention | None = None
     subintervals: Subintervals | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from flatout.result import own_drops
 from flatout.result.model import LoadResult, Requirement
 from flatout.scenario.requirement import CONNECTION_SHARES, COUNTS, parse
 
@@ -37,7 +38,8 @@ def evaluated(result: LoadResult) -> LoadResult:
     only_here = [expression for expression in unmet if expression not in missed(result)]
     if result.verdict != "ok" or not only_here:
         return result
-    why = f"{result.own_drops:,} answers reached this host but were not read in time, else {only_here[0]} would be met"
+    dropped = own_drops.text(result.own_drops, by_driver=result.link is not None)
+    why = f"{dropped}, else {only_here[0]} would be met"
     return msgspec.structs.replace(result, verdict="generator-limited", why=why)
 
 

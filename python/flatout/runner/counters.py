@@ -210,15 +210,18 @@ class CounterSampler:
         dropped: list[drops.Dropped],
         queued: dict[str, int],
     ) -> Surroundings:
-        endpoint = self._plan.endpoint
+        endpoint, link = self._plan.endpoint, self._plan.link
         towards = None if self._net == OWN else route.towards(endpoint.address, endpoint.scope)
-        unresolved = drop_reasons.unresolved(dropped) or (towards and _unresolved(towards.next_hop))
+        device = link.interface if link else towards.device if towards else ""
+        # Frames by the driver have their hardware address already.
+        hop = None if link or towards is None else towards.next_hop
+        unresolved = hop and (drop_reasons.unresolved(dropped) or _unresolved(hop))
         files = self._peaks.files if self._peaks else None
         stopped = [pid for pid in pids if target_sockets.is_stopped(pid)]
         return Surroundings(
-            device=towards.device if towards else "",
-            device_up=route.is_up(towards.device) if towards else None,
-            neighbour=str(towards.next_hop) if towards and unresolved else "",
+            device=device,
+            device_up=route.is_up(device) if device else None,
+            neighbour=str(hop) if unresolved else "",
             target_stopped=bool(stopped),
             stopped_pids=stopped,
             target_files=files[0] if files else None,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from flatout.host.counters import Growth
 from flatout.result.ledger import Ledger, LedgerLine, Place, TargetSocket
 from flatout.result.model import LoadResult, Outcomes
-from flatout.runner import devices, drop_reasons, queues
+from flatout.runner import by_driver, devices, drop_reasons, queues
 from flatout.runner.counters import Sampled
 from flatout.runner.places import Counted
 
@@ -145,12 +145,16 @@ def _charged(each: Counted, remaining: int | None) -> tuple[LedgerLine, int | No
 
 def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """Every place that may have lost something, the most specific first."""
-    yield Counted("own_receive_buffer", result.own_drops, "this generator's sockets", "SO_MEMINFO")
+    if result.link is None:
+        yield Counted("own_receive_buffer", result.own_drops, "this generator's sockets", "SO_MEMINFO")
+    else:
+        yield Counted("own_receive_buffer", by_driver.unread(result, sampled), by_driver.SOCKETS, by_driver.SOURCE)
     if result.scenario.streams:
         return
     yield from _at_target(result, sampled)
     yield from queues.places(result, sampled)
-    yield from _neighbour(result, sampled)
+    if result.link is None:
+        yield from _neighbour(result, sampled)
     yield from _at_devices(result, sampled)
     yield from _at_network_layer(result, sampled)
 
@@ -158,7 +162,8 @@ def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
 def _by_reason(result: LoadResult, sampled: Sampled, charged: Mapping[Place, int]) -> Iterator[Counted]:
     """What only the kernel's drop reasons tell."""
     if not result.scenario.streams:
-        for found in drop_reasons.rest(sampled.drops or [], result.unsent_because, charged):
+        drops = by_driver.of_run(result, sampled.drops or [])
+        for found in drop_reasons.rest(drops, result.unsent_because, charged):
             yield Counted(*found)
     if sampled.drops_blind:
         yield Counted("dropped_by_kernel", None, "", "", f"drop reasons: {sampled.drops_blind}")
@@ -252,12 +257,15 @@ def _at_devices(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     else:
         blind = "" if backlog is not None else "/proc/net/softnet_stat cannot be read"
         yield Counted("backlog", backlog, "this host, all programs", "/proc/net/softnet_stat, column 2", blind)
+    known = backlog or 0
     if sampled.surroundings.device:
         one = [sampled.surroundings.device]
-        yield from devices.places(sampled.own, one, _device_name(sampled), elsewhere=backlog or 0, only_sending=away)
+        own = known + by_driver.unread(result, sampled)
+        yield from devices.places(sampled.own, one, _device_name(sampled), elsewhere=own, only_sending=away)
     if sampled.target is not None:
         where = "devices of the target's network namespace"
-        yield from devices.places(sampled.target, devices.names(sampled.target), where, elsewhere=backlog or 0)
+        known += by_driver.unsent(result, sampled)
+        yield from devices.places(sampled.target, devices.names(sampled.target), where, elsewhere=known)
 
 
 def _device_name(sampled: Sampled) -> str:
@@ -267,7 +275,8 @@ def _device_name(sampled: Sampled) -> str:
 
 def _at_network_layer(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """Connection tracking, reverse path filter and firewall, of the target's namespace and of this one."""
-    spaces = [(sampled.own, "own", "this host's network namespace")]
+    # Frames by the driver pass this host's own network layer, both ways.
+    spaces = [(sampled.own, "own", "this host's network namespace")] if result.link is None else []
     if result.one_way and sampled.at_target is None and sampled.drops is None:
         # Of one-way messages to another host nothing comes in here, and these counters are of what comes in.
         return
@@ -370,6 +379,7 @@ def _events(result: LoadResult, sampled: Sampled) -> Iterator[LedgerLine]:
             yield LedgerLine(side="beside", place="retransmissions", count=number, where=own, source="Tcp.RetransSegs")
     elif at_target is not None:
         found.append(("port_closed", at_target[_udp(sampled, "NoPorts")], "Udp.NoPorts"))
+    yield from by_driver.refusals(result, sampled)
     for place, number, source in found:
         if number > 0:
             yield LedgerLine(side="beside", place=place, count=number, where=where, source=source)

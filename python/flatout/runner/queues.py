@@ -42,8 +42,9 @@ def places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     device = sampled.surroundings.device
     if not device and not sampled.here:
         return
-    # Towards an address of this namespace packets take loopback, answers too.
-    yield from _own(result, sampled, device or "lo")
+    # Frames by the driver pass them by. Towards an address of this namespace packets take loopback, answers too.
+    if result.link is None:
+        yield from _own(result, sampled, device or "lo")
     if sampled.target is not None:
         yield from _of_answers(sampled, sampled.target)
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from flatout import _engine
 from flatout.errors import GeneratorError, TargetError, UsageError
 from flatout.plan.targets import Endpoint
+from flatout.result.counts import CounterSamples
 from flatout.result.loss import Counters, counted, receiver_restarted
-from flatout.result.model import CounterSamples
 
 Ask = Callable[[Endpoint, bool, float], Counters | None]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from flatout._engine import LoadRun, kernel, raise_descriptor_limit
+from flatout._engine import BpfError, LoadRun, kernel, raise_descriptor_limit
 from flatout.errors import (
     ArgumentError,
     FlatoutError,
@@ -30,8 +30,9 @@ from flatout.host import describe, fallbacks
 from flatout.plan.resolve import AsTrial, Plan, make
 from flatout.result import requirements, waiting
 from flatout.result.histogram import distribution, share_later_than, signed_distribution
-from flatout.result.machine import Contention, Memory, Placement
+from flatout.result.machine import Contention, Memory, Placement, XdpLink
 from flatout.result.model import Connections, Latency, LoadResult, Outcomes, Rates, RunVerdict
+from flatout.result.own_drops import text as own_drops_text
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals
@@ -158,10 +159,21 @@ def _start(plan: Plan) -> LoadRun:
     except PermissionError as error:
         remedy = " (--busy-poll needs CAP_NET_ADMIN)" if plan.scenario.busy_poll_us else ""
         raise UsageError(f"not permitted: {error.strerror or error}{remedy}") from error
+    except BpfError as error:
+        raise _driver_error(error, plan) from error
     except OSError as error:
         raise _start_error(error, plan) from error
 
 
+def _driver_error(error: BpfError, plan: Plan) -> FlatoutError:
+    """What hinders frames by the driver: rights and kernel are the user's to choose, the rest is this host's."""
+    obstacle, text = error.args
+    where = f"--link xdp on {plan.link.interface if plan.link else 'this host'}: {text}"
+    return GeneratorError(where) if obstacle == "failed" else UsageError(where)
+
+
+# Reasons not to send that a verdict looks at.
+_UNSENT = ("blocked", "no_connection", "send_failed", "no_slot")
 # What the kernel says of a log that cannot be written.
 _NO_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -200,10 +212,10 @@ def _result(
         lost=monitor.lost or monitor.stats_query.lost or account.lost or unconnected(connections, asked),
         interrupted=monitor.stopped and not monitor.lost,
         connections=connections,
-        blocked=running.unsent_because().get("blocked", 0),
         starved=_starved(account.loss or 0.0, account.outcomes.sent, contention, competing.placement),
         failed_call=failed_call,
-        **{word: running.unsent_because().get(word, 0) for word in ("no_connection", "send_failed", "no_slot")},
+        **{word: running.unsent_because().get(word, 0) for word in _UNSENT},
+        by_driver=plan.link is not None,
         left_late=0 if late is None else round(share_later_than(late, LATENESS_NS) * late.count),
     )
     why, gone = _ended(word, why, competing.placement)
@@ -228,6 +240,7 @@ def _result(
         tallies=running.tallies(),
         connections=connections,
         carrier=running.backend if scenario.streams else "",
+        link=_link(plan, running),
         memory=_memory(scenario, running),
         cpu_s={"workers": counts["cpu_ns"] / 1e9, "stolen": competing.stolen_s()},
         own_drops=counts["own_drops"],
@@ -257,7 +270,7 @@ def _on_this_host(plan: Plan, running: LoadRun, contention: Contention) -> list[
     return [
         *([throttled] if throttled else []),
         *_fallbacks(plan, running),
-        *([f"{own_drops:,} of the lost answers reached this host but were not read in time"] if own_drops else []),
+        *([own_drops_text(own_drops, by_driver=plan.link is not None)] if own_drops else []),
         *([f"this host dropped {backlog:,} packets before they reached a socket (backlog)"] if backlog else []),
     ]
 
@@ -270,6 +283,8 @@ def _starved(loss: float, sent: int, contention: Contention, placement: Placemen
 
 def _fallbacks(plan: Plan, running: LoadRun) -> list[str]:
     """What replaced system calls that this host refuses."""
+    if plan.link is not None:
+        return []
     if plan.scenario.streams:
         return fallbacks.notes("epoll_pwait2") if running.backend == "epoll" else []
     return fallbacks.notes("epoll_pwait2", "sendmmsg", *([] if plan.one_way else ["recvmmsg"]))
@@ -280,6 +295,10 @@ def _connections(scenario: Scenario, running: LoadRun) -> Connections | None:
         return None
     known = {name: number for name, number in running.connections().items() if name in Connections.__struct_fields__}
     return Connections(**known)
+
+
+def _link(plan: Plan, running: LoadRun) -> XdpLink | None:
+    return None if plan.link is None else msgspec.structs.replace(plan.link, carrier=running.backend)
 
 
 def _counted_s(scenario: Scenario, monitor: RunMonitor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flatout.result.model import Connections, Distribution, Outcomes, RunVerdict
+from flatout.result.own_drops import text as own_drops_text
 from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT, just_a_few, too_many
 from flatout.runner.exchange import Exchange
 
@@ -80,6 +81,7 @@ def verdict(
     send_failed: int = 0,
     no_slot: int = 0,
     left_late: int | None = None,
+    by_driver: bool = False,
 ) -> tuple[RunVerdict, str]:
     """The run's verdict and its reason, in the contract's words; the first that holds in the contract's order.
 
@@ -93,6 +95,7 @@ def verdict(
     no_connection: requests that could not leave because no connection was open.
     send_failed: because the kernel refused to send them.
     no_slot: because all slots waited for answers.
+    by_driver: frames went past the kernel's sockets.
     left_late: requests that left later than allowed; None: not known, so that p99 of lateness alone decides.
     """
     if interrupted:
@@ -112,7 +115,8 @@ def verdict(
     }
     if lateness and left_late is not None and just_a_few(left_late, lateness.count):
         lateness = None
-    if why := generator_limited(outcomes, lateness, own_drops, causes, exchange.wording.many) or starved:
+    dropped = own_drops_text(own_drops, by_driver=by_driver) if too_many(own_drops, outcomes.sent) else None
+    if why := generator_limited(outcomes, lateness, dropped, causes, exchange.wording.many) or starved:
         return "generator-limited", why
     return "ok", exchange.on_schedule
 
@@ -132,11 +136,12 @@ def _ended_by_target(connections: Connections | None, outcomes: Outcomes) -> str
 
 
 def generator_limited(
-    outcomes: Outcomes, lateness: Distribution | None, own_drops: int, causes: Mapping[str, int], many: str
+    outcomes: Outcomes, lateness: Distribution | None, dropped: str | None, causes: Mapping[str, int], many: str
 ) -> str | None:
     """Why the generator did not drive what was asked; None if it did.
 
     lateness: None also where too few left late to count.
+    dropped: too much that this host dropped itself, in words; None: it did not.
     causes: how many requests were left unsent for other reasons than the generator's schedule.
     many: "requests" or "messages".
     """
@@ -150,6 +155,6 @@ def generator_limited(
         return f"{unsent} could not leave within {LATENESS_TEXT} of due"
     if lateness and lateness.p99 > LATENESS_NS:
         return f"1 % of the {many} left {lateness.p99 / 1e6:.1f} ms or more after they were due"
-    if too_many(own_drops, outcomes.sent):
-        return f"{own_drops:,} answers reached this host but were not read in time"
+    if dropped:
+        return dropped
     return None if outcomes.sent else "nothing was sent"

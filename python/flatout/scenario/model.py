@@ -11,6 +11,7 @@ Wait = Literal["sleep", "spin"]
 Stamps = Literal["kernel", "user"]
 Transport = Literal["udp", "tcp", "tls"]
 Io = Literal["auto", "io_uring", "epoll"]
+Carrier = Literal["socket", "xdp"]
 LogFormat = Literal["flatout", "tcpscaler"]
 
 
@@ -45,6 +46,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     With the arrivals "ping-pong" each thread has one request under way, and the next leaves when it has ended: the
     rates of the profile are then 0, `wait` says how its answer is awaited, and the kernel may poll a network card's
     queue for it for `busy_poll_us`.
+    With the `link` "xdp" frames go by the driver of `interface` (null: that of the route) past the kernel's sockets, to
+    the hardware address `gateway_mac` (null: that of the next hop).
     `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
     """
 
@@ -81,6 +84,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     spread: float = 1.0
     wait: Wait = "sleep"
     busy_poll_us: int = 0
+    link: Carrier = "socket"
+    interface: str | None = None
+    gateway_mac: str | None = None
     options: dict[str, Any] = {}
 
     @property

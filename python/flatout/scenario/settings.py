@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
@@ -18,10 +19,11 @@ from flatout import arguments, units
 from flatout.errors import ArgumentError, UsageError
 from flatout.protocols.base import Protocol
 from flatout.scenario import nodes, streams
-from flatout.scenario.model import Arrivals, Io, LogFormat, Stamps, Tls, Transport, Wait
+from flatout.scenario.model import Arrivals, Carrier, Io, LogFormat, Stamps, Tls, Transport, Wait
 
 Number = float | int | str
 Path = str | os.PathLike[str]
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 Group = Literal["schedule", "queries", "senders", "sending", "connections", "nodes"]
 
 
@@ -36,6 +38,12 @@ def _share(name: str, value: Number) -> float:
 
 def _microseconds(name: str, value: Number) -> int:
     return round(units.seconds(name, value) * 1e6)
+
+
+def _mac(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _MAC.fullmatch(value):
+        raise ArgumentError(name, f"={value!r}: give six bytes like 02:00:00:00:00:01")
+    return value.lower().replace("-", ":")
 
 
 def _node(name: str, value: str | Sequence[int]) -> nodes.Node:
@@ -281,6 +289,24 @@ class LoadOptions(TypedDict, total=False):
         Setting(
             "Let the kernel cut several due {many} of one flow from one call: less work for the generator, and on "
             "loopback for the {far_end} too, so never for comparing {far_end}s."
+        ),
+    ]
+    link: Annotated[
+        Carrier,
+        Setting(
+            "What carries datagrams: sockets, or (xdp) frames by the network driver, past the kernel's network stack, "
+            "as root."
+        ),
+    ]
+    interface: Annotated[
+        str | None, Setting("With --link xdp: the interface. [that of the route to the target]", default=None)
+    ]
+    gateway_mac: Annotated[
+        str | None,
+        Setting(
+            "With --link xdp: the next hop's hardware address, e.g. 02:00:00:00:00:01. [asked for by ARP or NDP]",
+            default=None,
+            parse=_mac,
         ),
     ]
     allow_public: Annotated[bool, Setting("Allow a target that is not loopback, link-local or private.")]

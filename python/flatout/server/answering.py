@@ -18,7 +18,7 @@ from flatout.protocols import protocol as by_name
 from flatout.protocols.base import Protocol, checked_options
 from flatout.scenario.model import Io
 from flatout.server.base import Server
-from flatout.server.driver import Driver, Xdp, choice, joined
+from flatout.server.driver import Driver, Xdp, choice, explained, joined, of_driver
 from flatout.server.governor import Governor
 from flatout.server.limits import Limits
 from flatout.server.listening import Listening, listening, refusal
@@ -55,6 +55,7 @@ class Answerer(Server):
         limits: Limits | None = None,
         usage_file: str | None = None,
         xdp: Xdp = "off",
+        xdp_replace: bool = False,
         **protocol_options: Any,
     ) -> None:
         """Binds and starts; the arguments are those of `flatout.serve`.
@@ -73,7 +74,7 @@ class Answerer(Server):
         filled = _filled(spoken, protocol_options)
         source = spoken.state_source(filled) if spoken.state_source is not None else None
         self._governor = Governor(limits or Limits(), kisses=spoken.kisses, usage_file=usage_file)
-        driver = choice(xdp, spoken, where, interface, limits)
+        driver = choice(xdp, spoken, where, interface, replace=xdp_replace)
         chosen = arguments.word("balance", balance, get_args(Balance))
         begun: dict[str, Any] = {
             "protocol": protocol,
@@ -156,8 +157,9 @@ class Answerer(Server):
         stamp was compared with the kernel's own; those of them that were later, which must not be; by how much the
         others were earlier (None without samples).
 
-        `xdp`, where that is asked for: {interface, mode, answered, sent_bytes, passed {reason: n}}: what the network
-        driver answered, which is also part of the sums, and why it passed requests up, which the sockets received then.
+        `xdp`, where that is asked for: {interface, mode, answered, kissed, sent_bytes, clients_forgotten, dropped
+        {reason: n}, passed {reason: n}}: what the network driver answered and dropped, which is also part of the sums,
+        and why it passed requests up, which the sockets received then.
 
         `state`, where the server answers from one: {asked, told, failed, why, source, ...}: how often its source was
         asked, how often it told a state, how often it failed, why it failed last, and the last state.
@@ -171,12 +173,12 @@ class Answerer(Server):
         workers = self._engine.served()
         sums = {name: _sum(workers, name) for name in ("received", "answered", *_SUMS)}
         driver = {} if self._driver is None else {"xdp": self._driver.stats()}
-        sums = joined(sums, driver.get("xdp"))
+        sums = joined(sums, of_driver(self._engine))
         return {
             "t_s": round(time.monotonic() - self._began, 3),
             "received": sums["received"],
             "answered": sums["answered"],
-            "dropped": self._engine.dropped(),
+            "dropped": joined(self._engine.dropped(), driver.get("xdp", {}).get("dropped", {})),
             "workers": workers if self.streams else [_datagrams(worker) for worker in workers],
             "kernel_drops": _sum(workers, "kernel_drops"),
             "connections": self._connections(workers) if self.streams else None,
@@ -243,7 +245,7 @@ def _begun(where: Listening, **arguments: Any) -> _Server:
     except ValueError as error:
         raise of_engine(error) from error
     except BpfError as error:
-        raise UsageError(f"xdp: {str(error.args[1]).removeprefix('XDP, ')}") from error
+        raise UsageError(f"xdp: {explained(str(error.args[1]))}") from error
     except OSError as error:
         raise refusal(error, where) from error
 

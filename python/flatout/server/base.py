@@ -8,9 +8,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from flatout._engine import BpfError
 from flatout._engine import Receiver as _Receiver
 from flatout._engine import Server as _Server
-from flatout.errors import of_engine
+from flatout.errors import UsageError, of_engine
 from flatout.plan import targets
 from flatout.plan.listen import listen_address, why_not
 
@@ -110,5 +111,7 @@ def bound(engine: Callable[..., _Receiver], listen: str, **arguments: Any) -> _R
         return engine(listen=at, **arguments)
     except ValueError as error:
         raise of_engine(error) from error
+    except BpfError as error:
+        raise UsageError(f"link: {error.args[1]}") from error
     except OSError as error:
         raise why_not(error, at) from error

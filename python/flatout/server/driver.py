@@ -15,45 +15,49 @@ from flatout.errors import UsageError
 from flatout.host import route
 from flatout.host.tuning import ethtool
 from flatout.protocols.base import Protocol
-from flatout.server.limits import Limits
 from flatout.server.listening import Listening
 
 Xdp = Literal["off", "auto", "native", "generic"]
 # A peer of veth without a program of its own does not take what the driver sends (Linux 6.18: even with GRO).
 _UNSURE_PEERS = ("veth",)
-_LIMITED = "limits, lists and quotas are checked by the sockets only, so these answer everything"
+# Why the driver gives no answer, as the sockets name it.
+_REFUSED = ("denied", "rate_limited", "over_budget")
 _ANYWHERE = (IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1"))
 
 
 class Choice(NamedTuple):
-    """What to start: `plan` as the engine takes it (interface, generic or not in turn, required), None: nothing.
+    """What to start: `plan` as the engine takes it (interface, generic or not in turn, required, replace) or None.
 
     `interface`: its name; `notes`: why it is so.
     """
 
-    plan: tuple[int, list[bool], bool] | None = None
+    plan: tuple[int, list[bool], bool, bool] | None = None
     interface: str | None = None
     notes: tuple[str, ...] = ()
 
 
-def choice(xdp: str, protocol: Protocol, where: Listening, interface: str | None, limits: Limits | None) -> Choice:
-    """What `xdp` asks for. Errors: UsageError where it is asked for by name and cannot be had."""
+def choice(xdp: str, protocol: Protocol, where: Listening, interface: str | None, *, replace: bool = False) -> Choice:
+    """What `xdp` asks for; `replace`: a program of others is detached.
+
+    Errors: UsageError where it is asked for by name and cannot be had.
+    """
     wanted = arguments.word("xdp", xdp, ("off", "auto", "native", "generic"))
+    replace = arguments.switch("xdp_replace", replace)
     if wanted == "off":
+        if replace:
+            raise UsageError("xdp_replace: there is nothing to attach: give xdp, too")
         return Choice()
     if not protocol.driver:
         raise UsageError(f"xdp: {protocol.name} is not answered in the network driver")
     try:
-        if limits is not None and limits.any:
-            raise UsageError(f"xdp: {_LIMITED}")
-        return _chosen(wanted, where, interface)
+        return _chosen(wanted, where, interface, replace)
     except UsageError as error:
         if wanted != "auto":
             raise
-        return Choice(notes=(f"{error}: sockets answer",))
+        return Choice(notes=(f"xdp: sockets answer: {str(error).removeprefix('xdp: ')}",))
 
 
-def _chosen(wanted: str, where: Listening, interface: str | None) -> Choice:
+def _chosen(wanted: str, where: Listening, interface: str | None, replace: bool) -> Choice:
     """Errors: UsageError."""
     if where.endpoints and all(at.address.is_loopback for at in where.endpoints):
         raise UsageError("xdp: 127.0.0.1 and ::1 are reached by no driver: listen on another address")
@@ -72,7 +76,11 @@ def _chosen(wanted: str, where: Listening, interface: str | None) -> Choice:
         modes = [wanted == "generic"]
         if driver in _UNSURE_PEERS and wanted == "native":
             notes = (f"xdp: {name} is {driver}: without an XDP program at its peer answers are lost there",)
-    return Choice((socket.if_nametoindex(name), modes, wanted != "auto"), name, notes)
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError as error:
+        raise UsageError(f"xdp: interface '{name}' is gone") from error
+    return Choice((index, modes, wanted != "auto", replace), name, notes)
 
 
 def driver_of(interface: str) -> str:
@@ -87,24 +95,35 @@ def _is_bound(descriptor: int) -> bool:
 
 def _interface(net: Path = route.NET) -> str:
     """The interface of this host that is not named: its only one, or that of its default route. Errors: UsageError."""
+    below = _vlans(net)
     names = [name for _, name in socket.if_nameindex()]
-    there = [name for name in names if name != "lo" and name not in _vlans(net)]
+    there = [name for name in names if name != "lo" and name not in below]
     up = [name for name in there if route.is_up(name)]
     if len(there) == 1 or len(up) == 1:
         return (up or there)[0]
     routes = (route.towards(address, net=net) for address in _ANYWHERE)
-    default = next((found.device for found in routes if found is not None and found.device in there), None)
+    devices = (below.get(found.device, found.device) for found in routes if found is not None)
+    default = next((device for device in devices if device in there), None)
+    if not there:
+        raise UsageError("xdp: this host has no interface but lo")
     if default is None:
-        raise UsageError(f"xdp: name the interface; this host has {', '.join(there) or 'none'}")
+        raise UsageError(f"xdp: name the interface; this host has {', '.join(there)}")
     return default
 
 
-def _vlans(net: Path) -> set[str]:
+def _vlans(net: Path) -> dict[str, str]:
+    """Of each VLAN's device the one below, whose frames have the tags."""
     try:
         table = (net / "vlan" / "config").read_text(encoding="ascii")
     except OSError:
-        return set()
-    return {line.split("|")[0].strip() for line in table.splitlines()[2:]}
+        return {}
+    rows = [[word.strip() for word in line.split("|")] for line in table.splitlines()[2:]]
+    return {row[0]: row[2] for row in rows if len(row) == 3}
+
+
+def explained(why: str) -> str:
+    """The engine's reason, and the flag that helps."""
+    return f"{why}; --xdp-replace detaches it" if "another XDP program is attached" in why else why
 
 
 class Driver:
@@ -120,20 +139,42 @@ class Driver:
         mode, why = self._engine.driver
         if self._choice.plan is None:
             return list(self._choice.notes)
-        how = f"xdp: {self._choice.interface}, {mode}" if mode else "xdp: sockets answer"
-        return [*self._choice.notes, how, *([f"xdp: {why}"] if why else [])]
+        if not mode:
+            return [f"xdp: sockets answer: {explained(why)}"]
+        return [*self._choice.notes, f"xdp: {self._choice.interface}, {mode}", *([f"xdp: {why}"] if why else [])]
 
     def stats(self) -> dict[str, Any]:
-        """{interface, mode, answered, sent_bytes, passed {reason: n}}: mode "off": sockets answer everything."""
+        """{interface, mode, answered, kissed, sent_bytes, clients_forgotten, dropped {}, passed {}}; both by reason.
+
+        `mode` "off": sockets answer everything.
+        """
         counted = dict(self._engine.driver_counters() or {})
+        refused = dict(self._engine.driver_refusals() or {})
         mode, _ = self._engine.driver
         numbers = {name: counted.pop(name, 0) for name in ("answered", "sent_bytes")}
-        return {"interface": self._choice.interface, "mode": mode or "off", **numbers, "passed": counted}
+        numbers |= {name: refused.pop(name, 0) for name in ("kissed", "clients_forgotten")}
+        dropped = {reason: refused.get(reason, 0) for reason in _REFUSED}
+        return {
+            "interface": self._choice.interface,
+            "mode": mode or "off",
+            **numbers,
+            "dropped": dropped,
+            "passed": counted,
+        }
 
 
-def joined(totals: Mapping[str, int], counted: Mapping[str, int] | None) -> dict[str, int]:
-    """The sums of the sockets' counters and the driver's. What it passed up, the sockets have received."""
-    counted = counted or {}
-    answered, sent = counted.get("answered", 0), counted.get("sent_bytes", 0)
-    added = {"received": answered, "answered": answered, "sent_bytes": sent}
+def of_driver(engine: _Server) -> dict[str, int]:
+    """The driver's part of an engine's sums; empty where it has none. What it passed up, the sockets have received."""
+    counted = engine.driver_counters()
+    if counted is None:
+        return {}
+    refused = dict(engine.driver_refusals() or {})
+    dropped = sum(refused.get(reason, 0) for reason in _REFUSED)
+    sums = {name: counted[name] for name in ("answered", "sent_bytes")}
+    sums |= {name: refused.get(name, 0) for name in ("kissed", "clients_forgotten")}
+    return {**sums, "received": counted["answered"] + dropped, "dropped": dropped}
+
+
+def joined(totals: Mapping[str, int], added: Mapping[str, int]) -> dict[str, int]:
+    """Counters of the sockets and the driver's with the same names."""
     return {name: count + added.get(name, 0) for name, count in totals.items()}

@@ -50,6 +50,9 @@ def _xdp(xdp: Mapping[str, Any], label: str) -> Iterator[str]:
     yield from lines_of("flatout_xdp_attached", "gauge", text, [(where, int(xdp["mode"] != "off"))])
     text = "Of the answers those of the network driver."
     yield from lines_of("flatout_xdp_answered_total", "counter", text, [(label, xdp["answered"])])
+    reasons = [(f'{label},reason="{reason}"', count) for reason, count in sorted(xdp["dropped"].items())]
+    text = "Of the requests without answer those that the network driver dropped, by reason."
+    yield from lines_of("flatout_xdp_not_answered_total", "counter", text, reasons)
     reasons = [(f'{label},reason="{reason}"', count) for reason, count in sorted(xdp["passed"].items())]
     yield from lines_of("flatout_xdp_passed_total", "counter", "Requests passed up to the sockets, by reason.", reasons)
 

@@ -9,7 +9,7 @@ from typing import Any
 from flatout._engine import Server as _Server
 from flatout.errors import UsageError
 from flatout.server import limits as limiting
-from flatout.server.driver import joined
+from flatout.server.driver import joined, of_driver
 from flatout.server.limits import Limits
 from flatout.server.peaks import Peaks
 from flatout.server.quota import lower
@@ -128,7 +128,7 @@ class Governor:
             return
         workers = engine.served()
         totals = {name: sum(worker[name] for worker in workers) for name in _PEAKS}
-        totals = joined(totals, engine.driver_counters())
+        totals = joined(totals, of_driver(engine))
         with self._lock:
             self._peaks.note(time.monotonic(), totals)
             self._use(totals["sent_bytes"], time.time())

@@ -303,7 +303,7 @@ def shown_run_text(run: LoadResult) -> str:
 def improvement_lines(result: LimitResult) -> list[tuple[str, str]]:
     """What `--improve` changed and what became of it: the setting with its values, and the outcome."""
     lines = []
-    for one in result.improvements:
+    for one in (each for each in result.improvements if each.setting):
         values = f": {_grouped(one.before)} → {_grouped(one.tried)}" if one.tried else ""
         parts = []
         if one.limit_after is not None:
@@ -318,6 +318,11 @@ def improvement_lines(result: LimitResult) -> list[tuple[str, str]]:
             parts.append(f"risk: {one.risk}")
         lines.append((f"{fmt.plain(one.setting)}{values}", "; ".join(parts)))
     return lines
+
+
+def left_to_people(result: LimitResult) -> list[str]:
+    """The findings that `--improve` came to, and that no setting helps with."""
+    return [fmt.plain(one.finding) for one in result.improvements if not one.setting]
 
 
 def _grouped(values: str) -> str:

@@ -12,7 +12,7 @@ from flatout.view import format as fmt
 Stats = dict[str, Any]
 
 # Gauges, not counters: there is nothing to subtract.
-_GAUGES = ("senders", "queue", "connections", "delay_ns", "memory_bytes")
+_GAUGES = ("senders", "queue", "connections", "delay_ns", "memory_bytes", "link")
 _WORKER_GAUGES = frozenset({"queued", "senders", "workers", "size", "sequence_bits", "memory_bytes"})
 _REASONS = {"short": "too short", "long": "too long", "wrong_constant": "with another constant"}
 # Fewer than this can be chance.
@@ -89,10 +89,15 @@ def totals(stats: Stats) -> list[str]:
         f"parsed {stats['parsed']:,} = handed over {stats['handed_over']:,} + dropped in the queue {queue['dropped']:,}"
         f" + still there {queue['waiting']:,} ({queue['policy']}, room for {queue['size']:,})",
         _by_sequence(stats),
-        f"dropped by the kernel at the socket: {stats['kernel_drops']:,}",
+        f"dropped by the kernel {_where(stats)}: {stats['kernel_drops']:,}",
         _delay(stats),
     ]
     return [line for line in lines if line]
+
+
+def _where(stats: Stats) -> str:
+    link = stats.get("link")
+    return f"at the queues of {link['interface']}" if link else "at the socket"
 
 
 def _reasons(malformed: dict[str, int]) -> str:

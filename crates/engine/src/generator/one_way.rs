@@ -4,16 +4,19 @@
 //! comes back is not read. Refusals are counted, and stop nothing.
 //! Method: what is due and goes over one flow leaves in one call. There is no warm-up: a receiver counts all messages.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use flatout_net::{Batch, CallError, Datagrams, SendResult};
+use flatout_net::{Batch, CallError, Datagrams, Departure, SendResult};
 use flatout_wire::{Client, Protocol};
 
+use super::departures::DEPARTING;
 use super::schedule::Schedule;
 use super::senders::Senders;
 use super::tracker::RequestTracker;
 use super::worker::Worker;
-use super::{SENDS_A_TURN, Times, WorkerOptions};
+use super::{GRACE_NS, SENDS_A_TURN, TICK_NS, Times, WorkerOptions};
 use crate::clock::Clock;
 use crate::flow::Rings;
 use crate::log::LogWriter;
@@ -66,6 +69,9 @@ pub struct OneWaySender<P: Protocol, L, C> {
     /// Numbers of the present group, for the log.
     sequences: [u64; GROUP],
     noted: bool,
+    /// When messages were due that are queued and have not left, where the link queues.
+    departing: VecDeque<u64>,
+    steady_offset: u64,
 }
 
 impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
@@ -78,6 +84,8 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
             cursor: parts.cursor,
             link: parts.link,
             unix_offset: parts.clock.unix_offset(),
+            departing: VecDeque::with_capacity(if L::QUEUED { DEPARTING } else { 0 }),
+            steady_offset: parts.clock.steady_offset(),
             clock: parts.clock,
             schedule: Schedule::new(no_warmup, parts.pacer, parts.times, parts.options.shares_cpus),
             senders: parts.senders,
@@ -101,17 +109,53 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
 
     /// Sends until the schedule is over; returns the counters.
     pub fn run(mut self) -> Counts {
+        if let Err(error) = self.link.begin() {
+            self.tracker.give_up(&error);
+        }
         self.run_schedule();
+        self.await_departures();
         let now = self.clock.now();
         self.tracker.close(now, 0)
     }
 
     fn note_departed(&mut self, flow: usize, departed: usize, due: u64, now: u64) {
-        self.tracker.sent_one_way(departed, due, now);
+        if L::QUEUED {
+            self.tracker.queued_one_way(departed);
+        } else {
+            self.tracker.sent_one_way(departed, due, now);
+        }
         for sequence in self.sequences.into_iter().take(departed) {
-            if let Some(due) = self.schedule.pass().filter(|_| self.noted) {
+            let Some(due) = self.schedule.pass() else { continue };
+            if L::QUEUED {
+                self.departing.push_back(due);
+            }
+            if self.noted {
                 self.tracker.note_one_way(flow, due, now, sequence);
             }
+        }
+    }
+
+    /// Notes which messages have left, where the link queues.
+    fn note_departures(&mut self) {
+        while !self.departing.is_empty()
+            && let Some(departure) = self.link.departed()
+            && let Some(due) = self.departing.pop_front()
+        {
+            match departure {
+                Departure::At(at) => self.tracker.left_one_way(due, at.wrapping_sub(self.steady_offset)),
+                Departure::Failed => self.tracker.published.fail("the driver did not take a message".to_owned()),
+            }
+        }
+    }
+
+    /// What is queued leaves within a moment, unless nothing leaves any more.
+    fn await_departures(&mut self) {
+        let until = self.clock.now() + GRACE_NS;
+        while L::QUEUED && !self.departing.is_empty() && self.clock.now() < until {
+            if let Err(error) = self.link.poll(Duration::from_nanos(TICK_NS)) {
+                return self.tracker.give_up(&error);
+            }
+            self.note_departures();
         }
     }
 
@@ -195,13 +239,22 @@ impl<P: Protocol, L: Datagrams, C: Clock> Worker for OneWaySender<P, L, C> {
     }
 
     #[inline]
+    fn prepare(&mut self, _now: u64) {
+        if L::QUEUED {
+            self.note_departures();
+        }
+    }
+
+    #[inline]
     fn poll(&mut self, _sent: usize) -> bool {
         false
     }
 
     fn idle(&mut self) {
-        let now = self.clock.now();
-        if let Some(idle_time) = self.schedule.idle_time(now, self.tracker.next_tick) {
+        let (now, next_tick) = (self.clock.now(), self.tracker.next_tick);
+        let idle_time =
+            if L::QUEUED { Some(self.schedule.pause(now, next_tick)) } else { self.schedule.idle_time(now, next_tick) };
+        if let Some(idle_time) = idle_time {
             let ready = match self.link.poll(idle_time) {
                 Ok(ready) => ready,
                 Err(error) => return self.tracker.give_up(&error),

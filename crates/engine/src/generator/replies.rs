@@ -71,6 +71,9 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         if (self.stamps || self.client.needs_unix_times()) && self.poll_state.ready > 0 {
             self.poll_state.unix_offset = self.clock.unix_offset();
         }
+        if L::QUEUED {
+            self.note_departures();
+        }
         self.poll_state.ready > 0
     }
 
@@ -142,9 +145,13 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         if !self.stamps {
             return None;
         }
-        let stamp = self.incoming.meta(slot).stamp_unix_ns;
+        let meta = self.incoming.meta(slot);
+        let stamp = match meta.stamp_steady_ns {
+            Some(steady) => Some(steady.wrapping_sub(self.steady_offset)),
+            None => meta.stamp_unix_ns.map(|unix| unix.wrapping_sub(self.poll_state.unix_offset)),
+        };
         self.tracker.counts.unstamped += u64::from(stamp.is_none());
-        stamp.map(|stamp| stamp.wrapping_sub(self.poll_state.unix_offset).min(now))
+        stamp.map(|stamp| stamp.min(now))
     }
 
     /// Reads the refusals of a flow: each quotes the request that it concerns.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{SHARED_PAUSE_NS, SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
+use super::{QUEUED_PAUSE_NS, SHARED_PAUSE_NS, SKIPS_A_TURN, SPIN_NS, TICK_NS, Times, UNSENT_AFTER_NS};
 use crate::pace::Pacer;
 
 /// Both schedules and what has been drawn of them.
@@ -70,6 +70,13 @@ impl Schedule {
         }
         let wake = due.saturating_sub(SPIN_NS).min(tick);
         (wake > now + SPIN_NS).then(|| Duration::from_nanos(wake - now))
+    }
+
+    /// How long a worker with nothing to do leaves its CPU to the thread that sends for it.
+    pub(super) fn pause(&mut self, now: u64, next_tick: u64) -> Duration {
+        let due = self.due(0).unwrap_or(u64::MAX);
+        let tick = next_tick.max(now + TICK_NS);
+        Duration::from_nanos(due.max(now + QUEUED_PAUSE_NS).min(tick) - now)
     }
 
     /// Whether the worker shares its CPU with the target, so that it yields where others spin.

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use flatout_net::{Datagrams, Epoll, FlowOptions, Flows, RunDelay, SharedFlows, Streams, Uring};
+use flatout_net::{
+    Datagrams, Epoll, FlowOptions, Flows, RunDelay, SharedFlows, Streams, Uring, XdpFlowOptions, XdpFlows,
+};
 use flatout_wire::{Client, Decode, Link, Protocol, ProtocolOption};
 
 use crate::clock::{Clock, SystemClock, unix_now};
@@ -17,7 +19,7 @@ use crate::generator::stream::{Lengths, StreamClient, StreamParts};
 use crate::generator::{DatagramClient, DatagramParts, WorkerOptions};
 use crate::log::{Log, LogWriter};
 use crate::pace::{Arrivals, Pacer, Random, Segment, Share};
-use crate::plan::{Io, LoadPlan};
+use crate::plan::{Io, LoadPlan, XdpMode, XdpTransmit};
 use crate::published::PublishedRun;
 use crate::query_set::{Cursor, QuerySet};
 use crate::stream_layer::{Plain, StreamLayer};
@@ -80,10 +82,15 @@ pub(crate) fn workers<P: Protocol>(
     match plan.link {
         Link::Udp if common.client.one_way() => {
             let decoder = P::decoder(&options).map_err(|bad| invalid(bad.expected))?;
-            common.one_way(decoder.carries_sender_id())
+            let named = decoder.carries_sender_id();
+            if plan.xdp.is_some() {
+                return common.one_way(open_xdp_links(plan)?, XdpFlows::name, named);
+            }
+            common.one_way(open_links(plan)?, |_| "", named)
         }
-        Link::Udp if plan.shared_sockets => common.over_datagrams(open_shared_links::<P>(plan)?),
-        Link::Udp => common.over_datagrams(open_links(plan)?),
+        Link::Udp if plan.xdp.is_some() => common.over_datagrams(open_xdp_links(plan)?, XdpFlows::name),
+        Link::Udp if plan.shared_sockets => common.over_datagrams(open_shared_links::<P>(plan)?, |_| ""),
+        Link::Udp => common.over_datagrams(open_links(plan)?, |_| ""),
         Link::Tcp => common.over_streams(&Plain),
         Link::Tls => common.over_streams(&Tls::new(&plan.policy.tls)?),
     }
@@ -109,13 +116,17 @@ fn invalid(what: &str) -> io::Error {
 }
 
 impl<P: Protocol> Common<'_, P> {
-    fn over_datagrams<L: Datagrams + Send + 'static>(&self, links: Vec<L>) -> io::Result<Workers> {
+    fn over_datagrams<L: Datagrams + Send + 'static>(
+        &self,
+        links: Vec<L>,
+        name: impl Fn(&L) -> &'static str,
+    ) -> io::Result<Workers> {
         let mut workers = Workers::default();
         // Open from the start; were it not, nothing would ever be due.
         let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
         let mut first_flow = 0;
         for (n, link) in links.into_iter().enumerate() {
-            let flows = link.flows() as u32;
+            let (flows, name) = (link.flows() as u32, name(&link));
             let published = Arc::<PublishedRun>::default();
             let active = DatagramClient::<P, _, _>::new(DatagramParts {
                 client: self.client.clone(),
@@ -134,7 +145,7 @@ impl<P: Protocol> Common<'_, P> {
                 log_writer: self.log_writer(),
             });
             first_flow += flows;
-            published.note_backend("", active.ring_bytes());
+            published.note_backend(name, active.ring_bytes());
             workers.published.push(published);
             workers.threads.add(spawn(self.place(n), move || active.run())?);
         }
@@ -142,12 +153,17 @@ impl<P: Protocol> Common<'_, P> {
     }
 
     /// `named`: senders are told apart by what they send; else by the flows they come over.
-    fn one_way(&self, named: bool) -> io::Result<Workers> {
+    fn one_way<L: Datagrams + Send + 'static>(
+        &self,
+        links: Vec<L>,
+        name: impl Fn(&L) -> &'static str,
+        named: bool,
+    ) -> io::Result<Workers> {
         let mut workers = Workers::default();
         let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
         let mut first_flow = 0;
-        for (n, link) in open_links(self.plan)?.into_iter().enumerate() {
-            let flows = link.flows();
+        for (n, link) in links.into_iter().enumerate() {
+            let (flows, name) = (link.flows(), name(&link));
             let published = Arc::<PublishedRun>::default();
             let sender_worker = OneWaySender::<P, _, _>::new(OneWayParts {
                 client: self.client.clone(),
@@ -162,7 +178,7 @@ impl<P: Protocol> Common<'_, P> {
                 log_writer: self.log_writer(),
             });
             first_flow += flows as u32;
-            published.note_backend("", sender_worker.sender_bytes());
+            published.note_backend(name, sender_worker.sender_bytes());
             workers.published.push(published);
             workers.threads.add(spawn(self.place(n), move || sender_worker.run())?);
         }
@@ -408,6 +424,30 @@ fn open_shared_links<P: Protocol>(plan: &LoadPlan) -> io::Result<Vec<SharedFlows
         let sources: Vec<_> = sources.iter().map(SocketAddr::ip).collect();
         SharedFlows::open(target, &sources, count, P::DATAGRAM_MAX, plan.stamps)
     })
+}
+
+/// The one link of a plan's interface.
+fn open_xdp_links(plan: &LoadPlan) -> io::Result<Vec<XdpFlows>> {
+    let Some(xdp) = &plan.xdp else { return Err(invalid("an interface")) };
+    if plan.workers != 1 || plan.ping_pong.is_some() || !plan.stamps {
+        return Err(invalid("one thread on a schedule, with stamps, where the driver carries datagrams"));
+    }
+    if xdp.next_hop_macs.len() != plan.targets.len() || plan.flows > xdp.sources.len() * xdp.ports as usize {
+        return Err(invalid("a next hop for each target, and an address and a port for each flow"));
+    }
+    let options = XdpFlowOptions {
+        interface: xdp.interface,
+        generic: xdp.mode == XdpMode::Generic,
+        queues: xdp.queues,
+        live: xdp.transmit == XdpTransmit::Live,
+        mtu: xdp.mtu,
+        source_mac: xdp.source_mac,
+        targets: plan.targets.iter().copied().zip(xdp.next_hop_macs.iter().copied()).collect(),
+        sources: xdp.sources.clone(),
+        first_port: xdp.first_port,
+        flows: plan.flows,
+    };
+    Ok(vec![XdpFlows::open(&options).map_err(io::Error::other)?])
 }
 
 /// The link of each worker, made of its first flow's number, its source addresses and how many flows it has.

@@ -115,6 +115,14 @@ impl RequestTracker {
 
     /// A request left over `flow`, by the index of that flow's vacancy.
     pub(super) fn sent(&mut self, flow: usize, due: u64, now: u64, query: u32) {
+        self.queued(flow, due, now, query);
+        if self.counted(due) {
+            self.note_sent(due, now, 1);
+        }
+    }
+
+    /// The same where it leaves later: [`RequestTracker::left`] tells when.
+    pub(super) fn queued(&mut self, flow: usize, due: u64, now: u64, query: u32) {
         self.last_sent = now;
         self.open += 1;
         if let Some((index, before)) = self.rings.of(flow).sent(due, now, query) {
@@ -126,8 +134,26 @@ impl RequestTracker {
             self.rings.of(flow).head.open += 1;
             self.counts.planned += 1;
             self.counts.sent += 1;
-            self.note_sent(due, now, 1);
         }
+    }
+
+    /// A request that was queued left at `at`.
+    pub(super) fn left(&mut self, flow: usize, index: u32, due: u64, at: u64) {
+        self.rings.of(flow).left(index, at);
+        if self.counted(due) {
+            self.note_sent(due, at, 1);
+        }
+    }
+
+    /// Counts one-way messages that wait to leave over one flow.
+    pub(super) fn queued_one_way(&mut self, count: usize) {
+        self.counts.planned += count as u64;
+        self.counts.sent += count as u64;
+    }
+
+    /// Notes that one of them left.
+    pub(super) fn left_one_way(&mut self, due: u64, at: u64) {
+        self.note_sent(due, at, 1);
     }
 
     /// Counts one-way messages that left over one flow; all of them count as late as the first.
@@ -139,10 +165,10 @@ impl RequestTracker {
 
     #[inline]
     fn note_sent(&mut self, due: u64, now: u64, count: u64) {
-        self.recorder.lateness.record_many(now - due, count);
+        self.recorder.lateness.record_many(now.saturating_sub(due), count);
         if let Some(subinterval) = self.subintervals.at(due - self.times.counted_from) {
             subinterval.sent += count;
-            subinterval.lateness_max = subinterval.lateness_max.max(now - due);
+            subinterval.lateness_max = subinterval.lateness_max.max(now.saturating_sub(due));
         }
     }
 

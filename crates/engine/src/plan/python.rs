@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::{Io, Link, Wait};
+use super::{Io, Link, Wait, XdpMode, XdpTransmit};
 use crate::pace::Arrivals;
 use crate::server::Class;
 
@@ -19,6 +19,10 @@ const CLASSES: [(&str, Class); 3] = [("allow", Class::Allowed), ("deny", Class::
 const ARRIVALS: [(&str, Arrivals); 2] = [("constant", Arrivals::Constant), ("poisson", Arrivals::Poisson)];
 /// The words for how a ping-pong reply is awaited.
 const WAITS: [(&str, Wait); 2] = [("sleep", Wait::Sleep), ("spin", Wait::Spin)];
+/// The words for who runs XDP programs.
+const XDP_MODES: [(&str, XdpMode); 2] = [("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+/// The words for what sends frames.
+const XDP_TRANSMITS: [(&str, XdpTransmit); 2] = [("live", XdpTransmit::Live), ("af_xdp", XdpTransmit::Socket)];
 /// What a word stands for. Errors: ValueError that lists the known words.
 pub fn one_of<T: Copy>(word: &str, words: &[(&str, T)]) -> PyResult<T> {
     let found = words.iter().find(|(name, _)| *name == word).map(|(_, meaning)| *meaning);
@@ -73,6 +77,14 @@ pub(super) fn io(value: &Bound<'_, PyAny>) -> PyResult<Io> {
 
 pub(super) fn arrivals(value: &Bound<'_, PyAny>) -> PyResult<Arrivals> {
     one_of(&value.extract::<String>()?, &ARRIVALS)
+}
+
+pub(super) fn xdp_mode(value: &Bound<'_, PyAny>) -> PyResult<XdpMode> {
+    one_of(&value.extract::<String>()?, &XDP_MODES)
+}
+
+pub(super) fn xdp_transmit(value: &Bound<'_, PyAny>) -> PyResult<XdpTransmit> {
+    one_of(&value.extract::<String>()?, &XDP_TRANSMITS)
 }
 
 pub(super) fn wait(value: &Bound<'_, PyAny>) -> PyResult<Wait> {

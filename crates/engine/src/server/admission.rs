@@ -7,6 +7,7 @@
 
 mod budget;
 mod clients;
+mod in_driver;
 mod prefixes;
 mod spread;
 
@@ -19,6 +20,8 @@ use std::sync::{Arc, Mutex};
 pub use budget::Budget;
 pub use clients::ClientRow;
 use clients::{Client, Clients};
+pub use in_driver::Refusals;
+pub(crate) use in_driver::{InDriver, settle};
 pub use prefixes::Class;
 use prefixes::Prefixes;
 pub(crate) use spread::Spread;

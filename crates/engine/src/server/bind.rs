@@ -39,6 +39,12 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    /// The sockets that receive only what comes by one interface.
+    pub(super) fn restricted(&self, plan: &ServePlan) -> Vec<Arc<Server>> {
+        let all = self.sockets.iter().flatten().map(|socket| Arc::clone(&socket.server));
+        all.filter(|_| plan.interface.is_some()).collect()
+    }
+
     /// Deals the sockets of one address, if there are any, out to the workers.
     fn deal(&mut self, group: &[Arc<Server>]) {
         let (Some(first), workers) = (group.first(), self.sockets.len()) else { return };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use flatout_net::{DriverAnswer, DriverCounters, DriverResponder, Obstacle, Place, clock_offsets};
+use flatout_net::{DriverAnswer, DriverCounters, DriverResponder, DriverRoom, Obstacle, Place, clock_offsets};
 use flatout_wire::ntp::{HEADER, Ntp, NtpResponder, from_unix};
 use flatout_wire::{DropReason, Protocol, ProtocolOption, RequestContext, Responder, Table};
 
@@ -151,9 +151,14 @@ pub(super) struct Rig {
 impl Rig {
     /// `None`, with a line that says why, where this process may not load programs.
     pub(super) fn new(options: &[(&'static str, i64)], generic: bool) -> Option<Self> {
+        Self::limited(options, generic, None)
+    }
+
+    /// The same with room for rules, which the program waits for.
+    pub(super) fn limited(options: &[(&'static str, i64)], generic: bool, room: Option<DriverRoom>) -> Option<Self> {
         let options: Vec<_> = options.iter().map(|&(name, value)| ProtocolOption { name, value }).collect();
         let responder = Ntp::responder(&options).unwrap();
-        let (mut program, counters) = match DriverResponder::load(Ntp::DRIVER_PROGRAM, &[PORT], generic) {
+        let (mut program, counters) = match DriverResponder::load(Ntp::DRIVER_PROGRAM, &[PORT], generic, room, &[]) {
             Ok(loaded) => loaded,
             Err(error) if error.obstacle == Obstacle::Failed => panic!("{error}"),
             Err(error) => {
@@ -173,7 +178,7 @@ impl Rig {
 
     /// Tells the program what the responder says now, for a minute.
     pub(super) fn tell(&mut self) {
-        let (clocks, state) = (clock_offsets(), self.responder.driver_state().unwrap());
+        let (clocks, state) = (clock_offsets(), self.responder.driver_state(Table::default()).unwrap());
         self.answer = DriverAnswer {
             valid_until: clocks.steady_ns + 60 * SECOND,
             told: clocks.steady_ns,

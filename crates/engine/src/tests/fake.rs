@@ -333,7 +333,7 @@ impl<F: FnMut(Asked) -> SendOutcome> Datagrams for FakeLink<F> {
         let count = inbox.arrivals.len().min(batch.slots());
         for (slot, arrival) in inbox.arrivals.drain(..count).enumerate() {
             let stamp_unix_ns = arrival.stamped.then_some(UNIX_OFFSET + arrival.at);
-            batch.deliver(slot, &arrival.bytes, Meta { stamp_unix_ns, truncated: false, unicast: true });
+            batch.deliver(slot, &arrival.bytes, Meta { stamp_unix_ns, unicast: true, ..Meta::default() });
         }
         Ok(count)
     }

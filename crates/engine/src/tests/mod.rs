@@ -3,8 +3,13 @@
 
 mod answer_table_tests;
 mod count_tests;
+mod departure_tests;
+mod driver_admission_tests;
+mod driver_packet_tests;
 mod driver_rig;
+mod driver_table_tests;
 mod driver_tests;
+mod driver_time_tests;
 mod failing_calls_tests;
 mod fake;
 mod fake_streams;

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use flatout_net::Datagrams;
 use flatout_wire::ntp::Ntp;
 use flatout_wire::{Protocol, ProtocolOption};
 
+use super::departure_tests::QueuedLink;
 use super::fake::{Asked, FakeClock, FakeLink, SendOutcome, World};
 use crate::generator::{DatagramClient, DatagramParts, Times, WorkerOptions};
 use crate::histogram::Recorder;
@@ -43,6 +45,7 @@ pub(super) struct Rig {
     pub(super) most_a_call: usize,
     pub(super) ping_pong: Option<Wait>,
     pub(super) shares_cpus: bool,
+    pub(super) queued: bool,
     pub(super) failing: Option<(u64, &'static str)>,
     pub(super) options: Vec<(&'static str, i64)>,
     pub(super) published: Arc<PublishedRun>,
@@ -65,6 +68,7 @@ impl Default for Rig {
             most_a_call: usize::MAX,
             ping_pong: None,
             shares_cpus: false,
+            queued: false,
             failing: None,
             options: Vec::new(),
             published: Arc::default(),
@@ -98,11 +102,25 @@ impl Rig {
         let mut link = FakeLink::new(Rc::clone(&world), self.flows, script);
         (link.send_cost, link.most_a_call) = (self.send_cost, self.most_a_call);
         link.failing = self.failing.map(|(from, call)| (BEGIN + from, call));
-        let counts = DatagramClient::<Ntp, _, _>::new(DatagramParts {
+        let counts = if self.queued {
+            self.drive(QueuedLink::new(link, Rc::clone(&world)), &world, &log)
+        } else {
+            self.drive(link, &world, &log)
+        };
+        log.close().unwrap();
+        let reported = Reported::of(&self.published, counts, self.pacer(), &path, world.now() - BEGIN);
+        if self.ping_pong.is_none() {
+            reported.rows_follow_the_schedule();
+        }
+        reported
+    }
+
+    fn drive<L: Datagrams>(&self, link: L, world: &Rc<World>, log: &Log) -> Counts {
+        DatagramClient::<Ntp, _, _>::new(DatagramParts {
             client: Ntp::client(&self.options(), 0x5eed).unwrap(),
             cursor: Cursor::new(QuerySet::compile::<Ntp>(&[], None).unwrap(), 0, 1),
             link,
-            clock: FakeClock(Rc::clone(&world)),
+            clock: FakeClock(Rc::clone(world)),
             warmup: self.warmup_pacer(),
             pacer: self.pacer(),
             times: self.times(),
@@ -117,13 +135,7 @@ impl Rig {
             published: Arc::clone(&self.published),
             log_writer: Some(log.log_writer()),
         })
-        .run();
-        log.close().unwrap();
-        let reported = Reported::of(&self.published, counts, self.pacer(), &path, world.now() - BEGIN);
-        if self.ping_pong.is_none() {
-            reported.rows_follow_the_schedule();
-        }
-        reported
+        .run()
     }
 
     fn options(&self) -> Vec<ProtocolOption<'static>> {

@@ -9,15 +9,20 @@ use std::net::IpAddr;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 
 use super::obstacle::{errno, is_network_admin};
-use super::{BpfError, Loaded, Obstacle, total};
+use super::{BpfError, DriverPolicy, DriverRoom, DriverSpending, Loaded, Obstacle, attachment, total};
 
 /// Bytes of a state and of a place.
 const STATE: usize = 88;
 const PLACE: usize = 20;
 const PORTS: usize = 8;
+/// Of an answer in a program's table.
+const KEY: usize = 68;
+const VALUE: usize = 512;
+/// The most of them: 60 MB.
+const ANSWERS: u32 = 100_000;
 /// Frames that a test may give back.
 const FRAME_MAX: usize = 2048;
 
@@ -43,6 +48,9 @@ pub struct DriverAnswer {
     /// The protocol's.
     pub words: [u64; 4],
 }
+
+/// A key and a value of a program's table.
+pub type DriverAnswerEntry = ([u8; KEY], [u8; VALUE]);
 
 /// Where requests come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,14 +113,22 @@ pub struct DriverResponder {
     /// The places as they are told.
     told: BTreeMap<Place, bool>,
     version: u64,
+    limits: Option<(DriverPolicy, DriverSpending)>,
 }
 
 impl DriverResponder {
-    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver.
+    /// Loads an object for these ports, at most 8; `generic`: it will be run by the kernel and not by a driver. With
+    /// `room` it has rules, and answers nothing before it is told them and a bandwidth. `answers` are its table.
     ///
     /// # Errors
     /// [`BpfError`] says what forbids it.
-    pub fn load(object: &[u8], ports: &[u16], generic: bool) -> Result<(Self, DriverCounters), BpfError> {
+    pub fn load(
+        object: &[u8],
+        ports: &[u16],
+        generic: bool,
+        room: Option<DriverRoom>,
+        answers: &[DriverAnswerEntry],
+    ) -> Result<(Self, DriverCounters), BpfError> {
         if ports.len() > PORTS {
             return Err(BpfError::new(Obstacle::Unsupported, format!("answers at most {PORTS} ports in the driver")));
         }
@@ -120,14 +136,33 @@ impl DriverResponder {
         for (slot, port) in listened.chunks_exact_mut(2).zip(ports) {
             slot.copy_from_slice(&port.to_be_bytes());
         }
-        let globals: [(&str, &[u8]); 2] = [("ports", &listened), ("generic", &[u8::from(generic)])];
-        let mut program = Loaded::open_plain(object, &globals).map_err(permission)?;
+        let (generic, constants) = ([u8::from(generic)], room.map(DriverRoom::constants));
+        let mut globals: Vec<(&str, &[u8])> = vec![("ports", &listened), ("generic", &generic)];
+        globals.extend(constants.iter().flat_map(DriverRoom::globals));
+        let mut sizes = room.map(DriverRoom::sizes).as_slice().as_flattened().to_vec();
+        if !answers.is_empty() {
+            sizes.push(("answers", table_size(answers.len())?));
+        }
+        let mut program = Loaded::open_plain(object, &globals, &sizes).map_err(permission)?;
         let counters = DriverCounters(program.per_cpu_array("counters")?);
         let (states, versions, places) =
             (program.array("states")?, program.array("versions")?, program.hash("places")?);
-        let mut made = Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0 };
-        made.xdp()?.load().map_err(|error| permission(BpfError::of(&error)))?;
+        let limits = match room {
+            Some(_) => Some((DriverPolicy::of(&mut program)?, DriverSpending::of(&mut program)?)),
+            None => None,
+        };
+        let mut made =
+            Self { link: None, program, states, versions, places, told: BTreeMap::new(), version: 0, limits };
+        made.xdp()?.load().map_err(|error| unloaded(BpfError::of(&error)))?;
+        if !answers.is_empty() {
+            fill(made.program.hash("answers")?, answers)?;
+        }
         Ok((made, counters))
+    }
+
+    /// What tells it the rules and the bandwidth, where it has any; once.
+    pub fn take_limits(&mut self) -> Option<(DriverPolicy, DriverSpending)> {
+        self.limits.take()
     }
 
     fn xdp(&mut self) -> Result<&mut Xdp, BpfError> {
@@ -135,21 +170,19 @@ impl DriverResponder {
         program.try_into().map_err(|error: ProgramError| BpfError::of(&error))
     }
 
-    /// Attaches it to the interface with this index; a program of others there is left alone.
+    /// Attaches it to the interface with this index. A program of others there is left alone, or (`replace`) detached
+    /// first unless a link holds it.
     ///
     /// # Errors
     /// [`BpfError`] says what forbids it.
-    pub fn attach(&mut self, interface: u32, generic: bool) -> Result<(), BpfError> {
-        let mode = if generic { XdpMode::Skb } else { XdpMode::Driver };
-        let xdp = self.xdp()?;
-        let link = xdp.attach_to_if_index(interface, mode).and_then(|id| xdp.take_link(id));
-        let link = link.map_err(|error| unattached(&error, generic))?;
-        // The other kind of attachment would stay behind a process that is killed.
-        let held = FdLink::try_from(link).map_err(|_| {
-            BpfError::new(Obstacle::Unsupported, "the kernel has no links for XDP programs (Linux 5.9)")
-        })?;
-        self.link = Some(held);
+    pub fn attach(&mut self, interface: u32, generic: bool, replace: bool) -> Result<(), BpfError> {
+        self.link = Some(attachment::attach(self.xdp()?, interface, generic, replace)?);
         Ok(())
+    }
+
+    /// Takes it from its interface, if that has not gone.
+    pub fn detach(&mut self) {
+        self.link = None;
     }
 
     /// Replaces what it answers from.
@@ -217,8 +250,27 @@ impl DriverResponder {
     }
 }
 
+/// The size of a table. Errors: there are more answers than a program is given.
+fn table_size(answers: usize) -> Result<u32, BpfError> {
+    u32::try_from(answers).ok().filter(|answers| *answers <= ANSWERS).ok_or_else(|| {
+        BpfError::new(Obstacle::Unsupported, format!("XDP: the driver answers from at most {ANSWERS} names and types"))
+    })
+}
+
+/// Writes the answers; of several with one key the first holds.
+fn fill(mut table: HashMap<MapData, [u8; KEY], [u8; VALUE]>, answers: &[DriverAnswerEntry]) -> Result<(), BpfError> {
+    const NEW_ONLY: u64 = 1;
+    for (key, value) in answers {
+        match table.insert(key, value, NEW_ONLY) {
+            Err(error) if errno(&error) != Some(libc::EEXIST) => return Err(BpfError::of(&error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// XDP needs another capability than tracing programs.
-fn permission(error: BpfError) -> BpfError {
+pub(super) fn permission(error: BpfError) -> BpfError {
     let asks = matches!(error.obstacle, Obstacle::NotPermitted | Obstacle::Forbidden) && !is_network_admin();
     if asks || error.obstacle == Obstacle::NotPermitted {
         let text = "not permitted to run XDP programs: needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
@@ -227,25 +279,13 @@ fn permission(error: BpfError) -> BpfError {
     error
 }
 
-/// Why it cannot be attached.
-fn unattached(error: &ProgramError, generic: bool) -> BpfError {
-    let mode = if generic { "generic" } else { "native" };
-    let (obstacle, why) = match errno(error) {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            (Obstacle::Failed, "another XDP program is attached, and is left alone (see `ip link`, `bpftool net`)")
-        }
-        Some(libc::EOPNOTSUPP) => (Obstacle::Unsupported, "the interface's driver has no XDP"),
-        Some(libc::ENODEV) => (Obstacle::Failed, "the interface is gone"),
-        Some(libc::ENOMEM | libc::ENOSPC | libc::ERANGE) => {
-            (Obstacle::Failed, "the driver lacks queues or memory for it (ethtool -L and -l)")
-        }
-        _ => {
-            let plain = permission(BpfError::of(error));
-            let text = format!("XDP, {mode}: {plain} (the interface's MTU may be too large, or its queues too few)");
-            return if plain.obstacle == Obstacle::Failed { BpfError::new(plain.obstacle, text) } else { plain };
-        }
-    };
-    BpfError::new(obstacle, format!("XDP, {mode}: {why}"))
+/// Why it cannot be loaded: a kernel that is too old calls the program invalid.
+fn unloaded(error: BpfError) -> BpfError {
+    if ["invalid func", "unknown func"].iter().any(|words| error.text.contains(words)) {
+        let text = "this kernel lacks a function that the program needs (Linux 6.1 has all)";
+        return BpfError::new(Obstacle::Unsupported, text);
+    }
+    permission(error)
 }
 
 #[cfg(test)]
@@ -270,7 +310,7 @@ mod tests {
 
     /// `None`, with a line that says why, where this process may not load programs.
     fn loaded() -> Option<(DriverResponder, DriverCounters)> {
-        match DriverResponder::load(OBJECT, &[123], false) {
+        match DriverResponder::load(OBJECT, &[123], false, None, &[]) {
             Ok(loaded) => Some(loaded),
             Err(error) if error.obstacle == Obstacle::Failed => panic!("{error}"),
             Err(error) => {
@@ -348,8 +388,18 @@ mod tests {
     }
 
     #[test]
+    fn an_older_kernel_is_told_from_a_lack_of_permission() {
+        let verifier = "the BPF program cannot be loaded: the BPF_PROG_LOAD syscall failed. invalid func unknown#208";
+        let old = unloaded(BpfError::new(Obstacle::Failed, verifier));
+        assert_eq!((old.obstacle, old.text.contains("Linux 6.1")), (Obstacle::Unsupported, true));
+        let refused = unloaded(BpfError::new(Obstacle::NotPermitted, "needs root, or CAP_BPF and CAP_PERFMON"));
+        assert!(refused.text.contains("CAP_NET_ADMIN"), "{refused}");
+        assert_eq!(unloaded(BpfError::new(Obstacle::Lockdown, "locked")).text, "locked");
+    }
+
+    #[test]
     fn more_ports_than_the_program_has_places_for_are_refused() {
-        let error = DriverResponder::load(OBJECT, &[1; 9], false).err().unwrap();
+        let error = DriverResponder::load(OBJECT, &[1; 9], false, None, &[]).err().unwrap();
         assert_eq!(error.obstacle, Obstacle::Unsupported);
     }
 }

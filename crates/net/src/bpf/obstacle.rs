@@ -60,7 +60,7 @@ impl fmt::Display for BpfError {
 impl Error for BpfError {}
 
 impl BpfError {
-    pub(super) fn new(obstacle: Obstacle, text: impl Into<String>) -> Self {
+    pub(crate) fn new(obstacle: Obstacle, text: impl Into<String>) -> Self {
         Self { obstacle, text: text.into() }
     }
 
@@ -96,7 +96,7 @@ pub(super) fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
 }
 
 /// Each error of a chain, short: of the verifier's log, which may have thousands of lines, the one that objects.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let (mut at, mut texts) = (Some(error), Vec::<String>::new());
     while let Some(one) = at {
         let text = shortened(&one.to_string());

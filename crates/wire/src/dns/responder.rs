@@ -5,7 +5,9 @@ use super::message::{
     TRUNCATED,
 };
 use super::{UDP_LEAST, UDP_SIZE, frame, udp_size};
-use crate::{DropReason, Frame, InvalidOption, ProtocolOption, RequestContext, Responder, Table};
+use crate::{
+    DRIVER_WORDS, DriverState, DropReason, Frame, InvalidOption, ProtocolOption, RequestContext, Responder, Table,
+};
 
 const FORMERR: u8 = 1;
 const NOTIMP: u8 = 4;
@@ -16,11 +18,11 @@ const TYPE_ANY: u16 = 255;
 /// Transfers, keys and signatures of transactions: TKEY, TSIG, IXFR, AXFR, MAILB, MAILA.
 const META: core::ops::RangeInclusive<u16> = 249..=254;
 /// Bytes of a value before its records.
-const HEAD: usize = 6;
+pub(super) const HEAD: usize = 6;
 /// First bytes of keys that no name begins with.
-const APEX: u8 = 0xfe;
-const ANY_NAME: u8 = 0xff;
-const ZONES: &[u8] = &[0xfd];
+pub(super) const APEX: u8 = 0xfe;
+pub(super) const ANY_NAME: u8 = 0xff;
+pub(super) const ZONES: &[u8] = &[0xfd];
 /// RFC 8482: one small record instead of all; HINFO "RFC8482" "", for an hour.
 const ANY: &[u8] = b"\0\x01\0\0\x01\0\xc0\x0c\0\x0d\0\x01\0\0\x0e\x10\0\x09\x07RFC8482\0";
 /// Up to this length of the longest value an answer's own length is not looked up (bytes).
@@ -99,6 +101,16 @@ impl Responder for DnsResponder {
 
     fn frame(&self, bytes: &[u8]) -> Frame {
         frame(bytes)
+    }
+
+    /// The longest answer; bit 16: there are zones.
+    fn driver_state(&self, shared: Table<'_>) -> Option<DriverState> {
+        let zones = u64::from(shared.find(ZONES).is_some());
+        let mut words = [0; DRIVER_WORDS];
+        if let Some(last) = words.last_mut() {
+            *last = u64::from(self.udp_size) | zones << 16;
+        }
+        Some(DriverState { words, offset_ns: 0 })
     }
 }
 

@@ -225,7 +225,7 @@ impl Responder for NtpResponder {
     }
 
     /// The first 24 bytes of answers, and which requests are answered so: bit 0 mode 1, bit 1 interleaved ones not.
-    fn driver_state(&self) -> Option<DriverState> {
+    fn driver_state(&self, _shared: Table<'_>) -> Option<DriverState> {
         let says = self.header.as_ref().filter(|says| says.stratum > 0)?;
         let mut words = [0; DRIVER_WORDS];
         let [a, b, c, d] = says.root_delay.to_be_bytes();

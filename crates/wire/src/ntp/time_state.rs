@@ -4,6 +4,7 @@
 //! correction goes on at its rate, and the whole holds until it is too old or the system clock is stepped. Then, and
 //! before the first state, the server has no time to give: leap 3 and stratum 0, never one of them alone.
 
+use crate::calendar::begins_month;
 use crate::{LiveState, STATE_WORDS};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -14,12 +15,6 @@ const REFERENCE_AGE_MAX_S: i64 = 1 << 17;
 /// By how much the system clock may differ from a steady one before it counts as stepped: ntpd's step threshold. Both
 /// are slewed alike, so that only steps make them differ.
 const STEP_NS: u64 = 128_000_000;
-/// Days before 1970 since a year that began in March and begins the calendar's cycle of 400 years: 1600.
-const DAYS_BEFORE_1970: u64 = 135_080;
-/// Days of 400 years, of 100 and of 4, as far as no leap day is left out.
-const CYCLE: [u64; 3] = [146_097, 36_524, 1_461];
-/// Days of a year from March before each of its months.
-const MONTHS: [u64; 12] = [0, 31, 61, 92, 122, 153, 184, 214, 245, 275, 306, 337];
 /// A smear is linear, from noon to noon UTC, around the leap second.
 const SMEAR_HALF_S: i64 = 43_200;
 /// 2^-25 s = 30 ns, what reading the clock takes.
@@ -200,17 +195,6 @@ impl TimeState {
         let leap_day = self.leap_s != 0 && now_s.abs_diff(u64::try_from(self.leap_at_s).unwrap_or(0)) <= 2;
         (into_day == 0 || into_day == 86_399) && (leap_day || (announced && begins_month(midnight)))
     }
-}
-
-/// Whether so many days after 1970-01-01 a month begins (Gregorian calendar).
-fn begins_month(days: u64) -> bool {
-    let [cycle, century, four_years] = CYCLE;
-    let day = (days + DAYS_BEFORE_1970) % cycle;
-    // Counted from March, the leap day is the last one of a year, of four years and of 400.
-    let day = day - (day / century).min(3) * century;
-    let day = day % four_years;
-    let day = day - (day / 365).min(3) * 365;
-    MONTHS.contains(&day)
 }
 
 /// What grows with `ppb` (ns/s) in `age_ns`, rounded up.

@@ -36,6 +36,7 @@ from flatout.analysis.causes import (
     syn_queue,
     throttled,
     time_wait,
+    unanswered_frames,
     uneven_workers,
     wrong_address,
 )
@@ -60,6 +61,6 @@ _IN_ORDER = (
     ),
     *(conntrack, firewall, kernel_drops, checksum, port_closed, refused),
     *(shared_cpu, uneven_workers, single_thread, slow_application, receive_buffer, accept_queue, syn_queue),
-    *(time_wait, memory, cpu, application, answer_queue, no_route_back, own_slots),
+    *(time_wait, memory, cpu, application, answer_queue, no_route_back, unanswered_frames, own_slots),
 )
 CAUSES: tuple[Callable[[LoadResult], Finding | None], ...] = tuple(cause.find for cause in _IN_ORDER)

@@ -7,6 +7,9 @@ from flatout.result.finding import Finding
 from flatout.result.model import LoadResult
 from flatout.result.thresholds import LATENESS_NS, LATENESS_TEXT, too_many
 
+_REMEDY = "more load threads (--threads), CPUs of their own (--cpus), or another host for the generator"
+_BY_DRIVER = "a CPU of its own for the load thread (--cpus), or another host for the generator"
+
 
 def find(run: LoadResult) -> Finding | None:
     """Requests that were reached more than 1 ms late, or a high lateness."""
@@ -28,7 +31,7 @@ def find(run: LoadResult) -> Finding | None:
         name="generator",
         sentence=f"This generator fell behind: {what}{lateness}.",
         evidence=[f"more than {LATENESS_TEXT} late and not sent: {unsent:,}"],
-        remedy="more load threads (--threads), CPUs of their own (--cpus), or another host for the generator",
+        remedy=_BY_DRIVER if run.link else _REMEDY,
         confidence="high" if many_unsent else "medium",
         explains=unsent if many_unsent else 0,
     )

@@ -11,6 +11,8 @@ def find(run: LoadResult) -> Finding | None:
     """Refusals where the kernel counted as many packets to closed ports, or where no socket is bound on this host."""
     ledger = run.ledger
     number, what = refused(run)
+    if run.link is not None:
+        return _by_icmp(run)
     if ledger is None or not number or not is_closed(run):
         return None
     closed = ledger.count("port_closed")
@@ -24,6 +26,23 @@ def find(run: LoadResult) -> Finding | None:
         remedy="start the program there, or correct the address and the port",
         confidence="high" if not ledger.sockets else "medium",
         explains=run.outcomes.refused,
+    )
+
+
+def _by_icmp(run: LoadResult) -> Finding | None:
+    """By the driver no request is known to be refused: the kernel alone sees the errors, and hosts send few of them."""
+    ledger, outcomes = run.ledger, run.outcomes
+    lines = [line for line in ledger.lines if line.place == "port_closed" and line.count] if ledger else []
+    if not lines or outcomes.answered or outcomes.received or not outcomes.lost:
+        return None
+    return Finding(
+        name="port closed",
+        sentence=f"No program is bound to {run.scenario.target}, or a packet filter refuses: nothing was answered, and "
+        "errors came back.",
+        evidence=[f"{line.source} of {line.where}: {line.count:,}" for line in lines],
+        remedy="start the program there, or correct the address and the port",
+        confidence="medium",
+        explains=outcomes.lost,
     )
 
 

@@ -36,9 +36,17 @@ class Serving:
         Xdp,
         Parameter(
             help="Answer plain requests in the network driver (UDP; some protocols): native, generic (by the kernel, "
-            "slower), or auto: what works. --interface names which; the sockets answer all else."
+            "slower), or auto: what works. On --interface, else on that of the default route; sockets answer the rest."
         ),
     ] = "off"
+    xdp_replace: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="With --xdp: first detach an XDP program that others attached there; it does not come back.",
+        ),
+    ] = False
     free_bind: Annotated[
         bool,
         Parameter(negative=(), show_default=False, help="Listen on addresses that this host does not have yet (UDP)."),

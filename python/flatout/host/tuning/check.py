@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from flatout.host.describe import describe
-from flatout.host.tuning import netfilter
+from flatout.host.tuning import driver_programs, netfilter
 from flatout.host.tuning.aim import Aim, Machine
 from flatout.host.tuning.machine import machine as described
 from flatout.host.tuning.rules import same
@@ -32,9 +32,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """A setting: its value now (null where it cannot be read), the value wanted, why, and the risk of that.
 
     `key`: its file, or the program that has it; empty where nothing does. "irq:41:NAME" is that interrupt's affinity,
-    "ethtool:IF:SETTING" what ethtool shows. `state`: "advice" where it differs and is left to people, "absent" where
-    this kernel, device or network namespace does not have it, "unknown" where it cannot be read. `blocked`: why it
-    cannot be changed here, why it is left, or what the device cannot do.
+    "ethtool:IF:SETTING" what ethtool shows, "xdp:IF:driver" what its driver can do for programs. `state`: "advice"
+    where it differs and is left to people, "absent" where this kernel, device or network namespace does not have it,
+    "unknown" where it cannot be read. `blocked`: why it cannot be changed here, why it is left, or what the device
+    cannot do.
     """
 
     name: str
@@ -77,6 +78,8 @@ def check(aim: Aim, system: System) -> HostCheck:
     settings = [one for tunable in TUNABLES if tunable.matters(aim) for one in _settings(tunable, aim, machine, system)]
     if system.foreign_devices:
         settings.append(_NO_DEVICES)
+    if aim.transport == "udp":
+        settings += _driver_programs(machine, system)
     settings.append(_tracking(aim, machine, system))
     return HostCheck(
         aim=aim,
@@ -122,6 +125,12 @@ def _settings(tunable: Tunable, aim: Aim, machine: Machine, system: System) -> I
             risk=tunable.risk,
             blocked=blocked,
         )
+
+
+def _driver_programs(machine: Machine, system: System) -> Iterator[Setting]:
+    for one in driver_programs.support(machine, system):
+        why, risk = driver_programs.WHY, driver_programs.RISK
+        yield Setting(name=driver_programs.NAME, why=why, risk=risk, **one._asdict())
 
 
 def _tracking(aim: Aim, machine: Machine, system: System) -> Setting:

@@ -128,6 +128,40 @@ def locked(at: Path, *, make: bool) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def owned(at: Path, *, make: bool) -> Iterator[None]:
+    """Holds a journal against others for as long as its owner means to undo it by itself: a file beside it is locked.
+
+    `make`: make that file. Errors: UsageError where another flatout owns it.
+    """
+    lock = at.with_name(f"{at.name}.lock")
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
+    except FileNotFoundError:
+        # Without a file there is no owner.
+        yield
+        return
+    except OSError as error:
+        raise unwritable(at, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # An owner that ended between the two calls has removed the name: a lock without one keeps nobody out.
+        if os.fstat(handle).st_nlink == 0:
+            raise BlockingIOError
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UsageError(
+            f"a 'flatout limit --improve' is at work with the journal '{at}', and undoes its changes itself: wait for "
+            "its end, or end it with Ctrl-C"
+        ) from error
+    try:
+        yield
+    finally:
+        # While it is locked nobody else owns it; who has just opened it sees that the name is gone.
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def unwritable(at: Path, error: OSError) -> UsageError:
     """The error of a journal that cannot be written before a change."""
     hint = "run as root, or name another file with --journal"

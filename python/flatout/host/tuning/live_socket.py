@@ -29,8 +29,8 @@ _START = 19
 
 def key(pid: int, inode: int, setting: str, proc: Path = Path("/proc")) -> str | None:
     """The key of a setting; None where the process has ended."""
-    started = _started(pid, proc)
-    return f"socket:{pid}:{started}:{inode}:{setting}" if started else None
+    began = started(pid, proc)
+    return f"socket:{pid}:{began}:{inode}:{setting}" if began else None
 
 
 def read(key: str, proc: Path = Path("/proc")) -> str:
@@ -58,8 +58,8 @@ def write(key: str, value: str, proc: Path = Path("/proc")) -> None:
 
 @contextlib.contextmanager
 def _duplicate(key: str, proc: Path) -> Iterator[socket.socket]:
-    _, pid, started, inode, _ = key.split(":")
-    if _started(int(pid), proc) != started:
+    _, pid, began, inode, _ = key.split(":")
+    if started(int(pid), proc) != began:
         raise _gone()
     pidfd = os.pidfd_open(int(pid))
     try:
@@ -90,7 +90,7 @@ def _descriptor(pid: int, inode: str, proc: Path) -> int:
     raise _gone()
 
 
-def _started(pid: int, proc: Path) -> str:
+def started(pid: int, proc: Path) -> str:
     """When a process began, in ticks since boot; empty where it has ended."""
     try:
         fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()

@@ -14,10 +14,13 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flatout.host.tuning import ethtool, live_socket, netfilter
+from flatout.host import xdp
+from flatout.host.tuning import ethtool, live_socket, namespaces, netfilter, process_limits
 
 _PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _PATIENCE_S = 10.0
+_OF_PROCESSES = {"socket": live_socket, "files": process_limits}
+_NET_ADMIN, _SYS_RESOURCE = 12, 24
 # Six bytes, as text.
 _ADDRESS = 17
 _DEVICES = "/sys/class/net/"
@@ -54,9 +57,9 @@ def run(command: Sequence[str], given: str) -> tuple[int, str, str]:
 class System:
     """A host.
 
-    A key is an absolute path below /proc or /sys, one of `netfilter.KEYS`, one of `live_socket`, IRQBALANCE,
-    "ethtool:INTERFACE:SETTING", or "irq:NUMBER:NAME": an interrupt's number may pass to another device, so it counts
-    only while its name is the same.
+    A key is an absolute path below /proc or /sys, one of `netfilter.KEYS`, of `live_socket`, of `process_limits` or of
+    `namespaces`, IRQBALANCE, "ethtool:INTERFACE:SETTING", or "irq:NUMBER:NAME": an interrupt's number may pass to
+    another device, so it counts only while its name is the same.
     """
 
     def __init__(
@@ -65,15 +68,18 @@ class System:
         run: netfilter.Run = run,
         ioctl: ethtool.Ioctl = ethtool.ioctl,
         hardware: Callable[[], dict[str, str]] = ethtool.hardware,
+        xdp: Callable[[str], xdp.XdpInterface] = xdp.named,
     ) -> None:
         """`root`: where /proc and /sys are; `run`: runs nft and iptables.
 
-        `ioctl`: asks a network device; `hardware`: the devices of this network namespace, with their addresses.
+        `ioctl`: asks a network device; `hardware`: the devices of this network namespace, with their addresses; `xdp`:
+        what one of them can do for programs in its driver.
         """
         self.root = root
         self.run = run
         self.ioctl = ioctl
         self.hardware = hardware
+        self.xdp = xdp
 
     def path(self, key: str) -> Path:
         """The file of a key; for settings by ethtool, one that the same rights are needed for."""
@@ -93,8 +99,10 @@ class System:
         if key.startswith("ethtool:"):
             _, interface, what = key.split(":")
             return ethtool.read(interface, what, self.ioctl)
-        if key.startswith("socket:"):
-            return live_socket.read(key, self.root / "proc")
+        if of_process := _OF_PROCESSES.get(key.partition(":")[0]):
+            return str(of_process.read(key, self.root / "proc"))
+        if key.startswith("netns:"):
+            return namespaces.inside(key, self.root, lambda: self.read(namespaces.file_of(key)))
         self._must_be(key)
         try:
             return self.path(key).read_text(encoding="ascii").strip()
@@ -117,8 +125,11 @@ class System:
             _, interface, what = key.split(":")
             ethtool.write(interface, what, value, self.ioctl)
             return
-        if key.startswith("socket:"):
-            live_socket.write(key, value, self.root / "proc")
+        if of_process := _OF_PROCESSES.get(key.partition(":")[0]):
+            of_process.write(key, value, self.root / "proc")
+            return
+        if key.startswith("netns:"):
+            namespaces.inside(key, self.root, lambda: self.write(namespaces.file_of(key), value))
             return
         self._must_be(key)
         # One call: the kernel takes each write for a value of its own. The file is not made where it is missing.
@@ -136,7 +147,9 @@ class System:
         if key.startswith("irq:") and self._runs("irqbalance"):
             return "irqbalance runs and would move it again: stop it first (systemctl stop irqbalance)"
         try:
-            if key.startswith("socket:"):
+            if key.startswith("netns:"):
+                return namespaces.inside(key, self.root, lambda: _unwritable(self.path(namespaces.file_of(key))))
+            if key.partition(":")[0] in _OF_PROCESSES:
                 # Who may read it may set it.
                 self.read(key)
                 return ""
@@ -158,6 +171,18 @@ class System:
             return os.readlink(self.path("/proc/self/ns/net"))
         except OSError:
             return ""
+
+    def may_exceed_buffers(self) -> bool:
+        """Whether this process may set a receive buffer above net.core.rmem_max (CAP_NET_ADMIN)."""
+        return self._capable(_NET_ADMIN)
+
+    def may_raise_hard_limits(self) -> bool:
+        """Whether this process may raise the hard limits of processes (CAP_SYS_RESOURCE)."""
+        return self._capable(_SYS_RESOURCE)
+
+    def _capable(self, number: int) -> bool:
+        held = self.seen("/proc/self/status").partition("CapEff:")[2].split()
+        return bool(int(held[0], 16) >> number & 1) if held else os.geteuid() == 0
 
     def interrupts(self, interface: str) -> list[str]:
         """The keys of a device's interrupts, in order; none for a virtual device."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from flatout.host.tuning import device_tunables, live_socket, netfilter, sysctls
+from flatout.host.tuning import device_tunables, live_socket, namespaces, netfilter, process_limits, sysctls
 
 TUNABLES = (*sysctls.TUNABLES, *device_tunables.TUNABLES)
 
@@ -25,9 +25,12 @@ _OTHERS = re.compile(
 
 def settable(key: str) -> bool:
     """Whether flatout ever sets this key: what undo is given comes from a file."""
-    return key in _SYSCTLS or key in netfilter.KEYS or any(kind.fullmatch(key) for kind in (_OTHERS, live_socket.KEYS))
+    if found := namespaces.KEYS.fullmatch(key):
+        key = found[1]
+    kinds = (_OTHERS, live_socket.KEYS, process_limits.KEYS)
+    return key in _SYSCTLS or key in netfilter.KEYS or any(kind.fullmatch(key) for kind in kinds)
 
 
 def of_the_host(key: str) -> bool:
-    """Whether a setting belongs to the whole host, and not to one network namespace."""
-    return key.startswith(("/proc/sys/fs/", "/sys/devices/", "irq:", "socket:"))
+    """Whether it can be set from every network namespace: it is of the whole host, or its key says of which one."""
+    return key.startswith(("/proc/sys/fs/", "/sys/devices/", "irq:", "socket:", "files:", "netns:"))

@@ -94,6 +94,7 @@ PROTOCOL = Protocol(
         "echoed": "queries come back as they were, from a target that echoes",
     },
     links=("udp", "tcp", "tls"),
+    driver=True,
     # RFC 7766, section 6.2: servers end connections as they see fit, and clients open others.
     reopens=True,
     default_lines=("example.com A",),

@@ -6,8 +6,9 @@ import abc
 from collections.abc import Sequence
 from typing import Protocol
 
+from flatout.result.counts import CounterSamples
 from flatout.result.loss import LossAccount
-from flatout.result.model import CounterSamples, Outcomes
+from flatout.result.model import Outcomes
 from flatout.runner.target_monitor import Sample
 from flatout.scenario.exchange.wording import Wording
 from flatout.scenario.model import Scenario

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flatout.result import loss
-from flatout.result.model import CounterSamples, Outcomes
+from flatout.result.counts import CounterSamples
+from flatout.result.model import Outcomes
 from flatout.runner.exchange.base import Exchange, Monitor
 from flatout.runner.target_monitor import RefusalMonitor
 from flatout.scenario.exchange.wording import ONE_WAY

@@ -153,6 +153,10 @@ def _improvements(result: LimitResult) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for number, (setting, outcome) in enumerate(found, 1):
         lines += [Text(f"{number}. {setting}"), Text(f"   {outcome}")]
+    if left := facts.left_to_people(result):
+        lines.append(Text(f"Left to you, with the remedies above: {', '.join(left)}."))
+    if any(one.keys for one in result.improvements) and all(one.undone for one in result.improvements if one.keys):
+        lines.append(Text("All that was changed is as it was before (read back)."))
     return [Text(), Text("What would raise it:", style="bold"), *lines] if lines else []
 
 

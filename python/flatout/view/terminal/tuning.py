@@ -108,7 +108,7 @@ def _where(name: str, key: str) -> str:
     parts = key.split("/")
     if key.startswith("/sys/class/net/"):
         return fmt.plain(f"{name} ({' '.join((parts[4], *parts[6:-1]))})")
-    if key.startswith(("irq:", "ethtool:")):
+    if key.startswith(("irq:", "ethtool:", "xdp:")):
         _, first, last = key.split(":", 2)
         return fmt.plain(f"{name} ({first} {last})" if key.startswith("irq:") else f"{name} ({first})")
     if key.startswith("/sys/devices/system/cpu/"):

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use flatout_net::DriverBudget;
+
 /// The bucket holds what so much time brings, at least `LEAST_DEPTH` bytes.
 const DEPTH_NS: u64 = 100_000_000;
 const LEAST_DEPTH: i64 = 16 << 10;
@@ -69,7 +71,7 @@ impl Budget {
 
     /// Fills the bucket for the time since it was filled; returns whether there is a limit.
     #[inline]
-    pub(super) fn begin_batch(&self, now: u64) -> bool {
+    pub(crate) fn begin_batch(&self, now: u64) -> bool {
         if !self.is_set() {
             return false;
         }
@@ -100,9 +102,18 @@ impl Budget {
         level >= 8 || recent < (1_u32 << level) as f32
     }
 
+    /// The bucket as it is at `at`, for a program in the network driver, which fills its own from there on.
+    pub(crate) fn for_driver(&self, at: u64) -> DriverBudget {
+        if !self.is_set() {
+            return DriverBudget { at, ..DriverBudget::default() };
+        }
+        let (tokens, depth) = (self.tokens.0.load(Ordering::Relaxed), self.depth());
+        DriverBudget { at, tokens, depth: depth.unsigned_abs(), bytes_per_s: self.rate() }
+    }
+
     /// Takes the bytes of an answer.
     #[inline]
-    pub(super) fn spend(&self, bytes: u64) {
+    pub(crate) fn spend(&self, bytes: u64) {
         if self.is_set() {
             self.tokens.0.fetch_sub(bytes as i64, Ordering::Relaxed);
         }

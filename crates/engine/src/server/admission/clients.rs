@@ -78,6 +78,14 @@ pub struct ClientRow {
 }
 
 impl ClientRow {
+    /// What another table has of the same client.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.answered = self.answered.saturating_add(other.answered);
+        self.limited = self.limited.saturating_add(other.limited);
+        self.withheld = self.withheld.saturating_add(other.withheld);
+        self.silent_ns = self.silent_ns.min(other.silent_ns);
+    }
+
     fn requests(&self) -> u64 {
         u64::from(self.answered) + u64::from(self.limited) + u64::from(self.withheld)
     }
@@ -188,14 +196,18 @@ fn oldest(set: &Set) -> usize {
     (0..WAYS).min_by_key(age).unwrap_or(0)
 }
 
-fn row(key: u64, client: &Client, now: u64) -> ClientRow {
-    let address = if key >> 32 == 0xffff_ffff {
+/// The address of a key, or the first one of its prefix.
+pub(super) fn address(key: u64) -> IpAddr {
+    if key >> 32 == 0xffff_ffff {
         IpAddr::V4(Ipv4Addr::from(key as u32))
     } else {
         IpAddr::V6(Ipv6Addr::from(u128::from(key) << 64))
-    };
+    }
+}
+
+fn row(key: u64, client: &Client, now: u64) -> ClientRow {
     ClientRow {
-        address,
+        address: address(key),
         answered: client.answered,
         limited: client.limited,
         withheld: client.withheld,
@@ -204,7 +216,7 @@ fn row(key: u64, client: &Client, now: u64) -> ClientRow {
 }
 
 /// Keeps the rows with the most requests, the most first.
-fn insert(rows: &mut Vec<ClientRow>, row: ClientRow) {
+pub(super) fn insert(rows: &mut Vec<ClientRow>, row: ClientRow) {
     let at = rows.partition_point(|other| other.requests() >= row.requests());
     if at < REPORTED {
         rows.insert(at, row);

@@ -5,8 +5,12 @@
 
 use std::net::IpAddr;
 
-/// What lists say of an address. Of two prefixes that are the same the later of these decides.
+use flatout_net::DriverLists;
+
+/// What lists say of an address. Of two prefixes that are the same the later of these decides; the
+/// network driver has them as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Class {
     /// It is answered.
     Allowed,
@@ -54,6 +58,14 @@ impl Prefixes {
             v6: v6.iter().map(|(start, _)| *start).collect(),
             v6_classes: v6.iter().map(|(_, class)| *class).collect(),
         }
+    }
+
+    /// The same for a program in the network driver.
+    pub(super) fn for_driver(&self) -> DriverLists {
+        let v4 = self.v4.iter().zip(&self.v4_classes).map(|(begin, class)| (*begin, *class as u8));
+        let v6 = self.v6.iter().zip(&self.v6_classes).map(|(begin, class)| (*begin, *class as u8));
+        let index = self.index.windows(2).map(|bounds| (bounds[0], bounds[1]));
+        DriverLists { index: index.collect(), v4: v4.collect(), v6: v6.collect() }
     }
 
     /// What they say of `address`.
