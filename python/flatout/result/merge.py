@@ -241,11 +241,11 @@ def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
             moved = msgspec.structs.replace(interval, t_s=round(interval.t_s + late_s, 3))
             # The last one may be shorter than a second.
             seconds.setdefault(math.ceil(moved.t_s - 1e-3), []).append(moved)
-    return [_interval(seconds[number]) for number in sorted(seconds)]
+    return [added_second(seconds[number]) for number in sorted(seconds)]
 
 
-def _interval(parts: Sequence[Interval]) -> Interval:
-    """Percentiles of different hosts cannot be added: they are kept where only one host has them."""
+def added_second(parts: Sequence[Interval]) -> Interval:
+    """One second of several hosts. Percentiles cannot be added: they are kept where only one host has them."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
     return Interval(
         t_s=max(part.t_s for part in parts),
