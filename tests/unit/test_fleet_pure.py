@@ -59,7 +59,7 @@ def test_progress_adds_up_and_says_the_earliest_phase() -> None:
     found = added(parts, 2)
     assert (found.sent, found.answered, found.phase) == (12, 2, "warm-up")
     assert (found.connections, found.connections_asked) == (4, 4)
-    assert added(parts, 3).phase == "connecting", "one host has told nothing yet"
+    assert added(parts, 3).phase == "connecting", "one host has reported nothing yet"
     assert added([part(), part()], 2).connections is None
 
 
@@ -81,8 +81,8 @@ def second(t_s: float, **changes: Any) -> Interval:
 
 
 def test_a_second_is_told_once_all_hosts_have_ended_it() -> None:
-    told: list[RunProgress] = []
-    fleet = FleetProgress(None, "run", {"a": "one", "b": "two"}, told.append)
+    reported: list[RunProgress] = []
+    fleet = FleetProgress(None, "run", {"a": "one", "b": "two"}, reported.append)
 
     def tell(worker: str, run: str = "run", **changes: Any) -> None:
         event = msgspec.to_builtins(part(phase="done", **changes))
@@ -91,14 +91,14 @@ def test_a_second_is_told_once_all_hosts_have_ended_it() -> None:
     tell("a", latest=second(1.0))
     tell("b", run="another", latest=second(1.0))
     tell("c", latest=second(1.0))
-    assert told[-1].intervals == ()
-    assert [each.host for each in told[-1].hosts] == ["one"]
+    assert reported[-1].intervals == ()
+    assert [each.host for each in reported[-1].hosts] == ["one"]
     tell("b", latest=second(1.001))
     tell("b", latest=second(2.5))
     tell("a", latest=second(1.0))
-    assert [(each.t_s, each.sent, each.p99) for each in told[-1].intervals] == [(1.001, 10, None)]
+    assert [(each.t_s, each.sent, each.p99) for each in reported[-1].intervals] == [(1.001, 10, None)]
     tell("a", latest=second(2.5), sent=8)
-    assert told[-1].latest == told[-1].intervals[1]
-    one, two = told[-1].hosts
+    assert reported[-1].latest == reported[-1].intervals[1]
+    one, two = reported[-1].hosts
     assert (one.host, one.sent, one.rate_per_s, one.lateness_p99_ns) == ("one", 8, 10.0, 3)
     assert two.silent_s >= 0

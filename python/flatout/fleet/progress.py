@@ -93,10 +93,10 @@ class Seconds:
         second = math.ceil(latest.t_s - 1e-3)
         if self._ended and second <= math.ceil(self._ended[-1].t_s - 1e-3):
             return
-        told = self._pending.setdefault(second, {})
-        told[address] = latest
-        if len(told) == self._hosts:
-            self._ended += (added_second(list(told.values())),)
+        reported = self._pending.setdefault(second, {})
+        reported[address] = latest
+        if len(reported) == self._hosts:
+            self._ended += (added_second(list(reported.values())),)
             self._pending = {number: parts for number, parts in self._pending.items() if number > second}
         elif len(self._pending) > _PENDING:
             del self._pending[min(self._pending)]
