@@ -183,10 +183,10 @@ def _add_and_die(path: Path, one: LoadResult, times: int) -> None:
 # --- Kills ---
 
 
-def _acknowledge(path: Path, one: LoadResult, told: Connection) -> None:
+def _acknowledge(path: Path, one: LoadResult, reported: Connection) -> None:
     with Store(f"sqlite:///{path}") as store:
         while True:
-            told.send(store.add(one))
+            reported.send(store.add(one))
 
 
 def test_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_path: Path, one: LoadResult) -> None:
@@ -214,12 +214,12 @@ def test_writers_killed_at_any_moment_lose_nothing_acknowledged(tmp_path: Path, 
     assert _is_intact(path)
 
 
-def _rest(told: Connection) -> list[int]:
+def _rest(reported: Connection) -> list[int]:
     """What was acknowledged before the kill; a number cut in two was not."""
     numbers: list[int] = []
     try:
         while True:
-            numbers.append(told.recv())
+            numbers.append(reported.recv())
     except (EOFError, OSError):
         return numbers
 

@@ -168,10 +168,10 @@ def test_a_killed_server_loses_no_kept_run_and_is_said(database: Database, resul
         assert store.add(one) > kept[-1]
 
 
-def _acknowledge(url: str, result: Path, told: Path) -> None:
+def _acknowledge(url: str, result: Path, reported: Path) -> None:
     """Writes until the server is gone, and notes each number that it was given."""
     one = flatout.read(result)
-    with told.open("w") as file, Store(url) as store, contextlib.suppress(OutputError):
+    with reported.open("w") as file, Store(url) as store, contextlib.suppress(OutputError):
         while True:
             print(store.add(one), file=file, flush=True)
 

@@ -223,8 +223,8 @@ def _scenario(**changes: Any) -> Callable[[StoredRun, Any], tuple[StoredRun, Any
 )
 def test_what_cannot_be_repeated(bench: Bench, change: Any, why: str) -> None:
     bench.keep("a", 100e3)
-    told = why_not(*change(bench.store.runs()[0], found(100e3)), HOST)
-    assert (why in told) if why else told == ""
+    reported = why_not(*change(bench.store.runs()[0], found(100e3)), HOST)
+    assert (why in reported) if why else reported == ""
 
 
 def test_a_side_of_several_targets_is_refused_before_anything_is_sent(bench: Bench) -> None:

@@ -31,15 +31,15 @@ def engine_of(path: Path) -> sql.Engine:
     return engine
 
 
-def cause(path: Path, told: str) -> str:
+def cause(path: Path, reported: str) -> str:
     """Why something failed, in words: SQLite says "disk I/O error" where its log finds no room."""
-    if "disk I/O error" not in told:
-        return told
+    if "disk I/O error" not in reported:
+        return reported
     try:
         disk = os.statvfs(path.parent)
     except OSError:
-        return told
-    return "the disk is full" if disk.f_bavail * disk.f_frsize < _LEAST_FREE else told
+        return reported
+    return "the disk is full" if disk.f_bavail * disk.f_frsize < _LEAST_FREE else reported
 
 
 def _make_folder(path: Path) -> None:

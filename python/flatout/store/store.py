@@ -122,8 +122,8 @@ class Store:
         except FlatoutError:
             raise
         except (sql.exc.SQLAlchemyError, OSError) as error:
-            told = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).strip()
-            cause = told.split("\n")[0]
+            text = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).strip()
+            cause = text.split("\n")[0]
             if self._file is not None:
                 cause = sqlite.cause(self._file, cause)
             raise OutputError(f"the store {self._where} cannot be {done}: {cause}") from error
