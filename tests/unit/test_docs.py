@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import results
 from cyclopts import CycloptsError
 
 import flatout
