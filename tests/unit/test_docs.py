@@ -131,6 +131,20 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert {"result", "found", "both", "spoiled"} <= set(names)
 
 
+def test_the_python_of_kept_runs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a search that was made before, in place of a minute's."""
+    monkeypatch.setenv("FLATOUT_STORE", str(tmp_path / "runs.db"))
+    monkeypatch.setattr(flatout, "limit", lambda *_: results.limit())
+    with flatout.open_store() as store:
+        for _ in range(3):
+            store.add(results.limit(), "before")
+    (block,) = [block for block in blocks(ROOT / "docs" / "runs.md") if block.language == "python"]
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compiled(block), names)
+    assert names["found"].outcome == "same"
+    assert names["table"].height == 4
+
+
 def test_the_receiver_of_the_page_runs() -> None:
     """On a free port, and with less patience for traffic that a reader would send."""
     page = ROOT / "docs" / "receiving.md"
