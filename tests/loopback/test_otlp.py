@@ -132,9 +132,8 @@ def test_headers_endpoint_and_names_of_the_environment_count(
 
 @pytest.mark.parametrize(("code", "why"), [(None, "Connection refused"), (403, "403")])
 def test_a_collector_that_is_away_costs_nothing(
-    cli: Cli, ntp_server: flatout.Server, monkeypatch: pytest.MonkeyPatch, code: int | None, why: str
+    cli: Cli, ntp_server: flatout.Server, code: int | None, why: str
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     collector = Collector(code) if code else None
     url = collector.url if collector else f"http://127.0.0.1:{free_tcp_port()}"
     try:
@@ -147,6 +146,13 @@ def test_a_collector_that_is_away_costs_nothing(
     (line,) = [line for line in ran.err.splitlines() if "otlp" in line]
     assert line.startswith(f"flatout: --otlp: 1 of 1 exports to {url} failed: ")
     assert why in line
+
+
+def test_an_address_that_cannot_be_sent_to_costs_nothing(cli: Cli, ntp_server: flatout.Server) -> None:
+    ran = cli("load", "ntp", ntp_server.address, *ASKED, "--otlp", "http://", "--json", "-")
+    assert ran.json["kind"] == "load"
+    assert "1 of 1 exports to http:// failed: " in ran.err
+    assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize("bad", ["127.0.0.1:4318", "grpc://x", "", "env"])

@@ -92,7 +92,7 @@ class Export:
         self._spans = OTLPSpanExporter(endpoint=found[1], timeout=_patience_s("TRACES")) if traced else None
         self._trials: list[tuple[Trial, float, int]] = []
         self._is_search, self._began_ns = False, time.time_ns()
-        self._exports, self._failures = 0, 0
+        self._exports, self._failures, self._failed_last = 0, 0, False
         self._log = _LastWords()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="flatout-otlp", daemon=True)
@@ -121,7 +121,8 @@ class Export:
         if not self._failed_last:
             self._export_values()
         if not self._failed_last and self._spans is not None:
-            self._count(self._spans.export(self._all_spans()) is SpanExportResult.SUCCESS)
+            spans, exporter = self._all_spans(), self._spans
+            self._sent(lambda: exporter.export(spans) is SpanExportResult.SUCCESS)
         logging.getLogger("opentelemetry").removeHandler(self._log)
         if self._failures:
             where = "the endpoint of the environment" if self._where == ENVIRONMENT else self._where
@@ -136,11 +137,15 @@ class Export:
         metrics = [self._metric(family) for family in self._metrics.families()]
         scopes = [sdk.ScopeMetrics(self._scope, metrics, "")]
         data = sdk.MetricsData([sdk.ResourceMetrics(self._resource, scopes, "")])
-        self._count(self._values.export(data) is sdk.MetricExportResult.SUCCESS)
+        self._sent(lambda: self._values.export(data) is sdk.MetricExportResult.SUCCESS)
 
-    _failed_last = False
-
-    def _count(self, succeeded: bool) -> None:
+    def _sent(self, send: Callable[[], bool]) -> None:
+        """Makes one export and counts it; whatever goes wrong with it is nothing of the run's."""
+        try:
+            succeeded = send()
+        except Exception as error:
+            succeeded = False
+            self._log.reason = str(error)
         self._exports += 1
         self._failures += not succeeded
         self._failed_last = not succeeded
