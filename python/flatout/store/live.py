@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -17,7 +17,7 @@ from typing import Literal, Self
 import msgspec
 
 from flatout.result.model import SCHEMA, Interval, Trial
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.progress import LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
 from flatout.store.location import sqlite_path, store_url
 
@@ -49,6 +49,34 @@ class LiveSecond(msgspec.Struct, frozen=True, kw_only=True):
     p50: int | None
     p99: int | None
     lateness_p99: int | None
+
+
+class LiveLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """Latencies from due of a second that ended at `t_s` of its run; of a search its `trial`.
+
+    `counts` are requests in bands of a tenth of a decade; the first band begins at 10^(first/10) ns.
+    """
+
+    t_s: float
+    trial: int | None
+    first: int
+    counts: list[int]
+
+
+class LiveHost(msgspec.Struct, frozen=True, kw_only=True):
+    """One host of a fleet: counts since its counted start, rate and lateness (ns) of its last second.
+
+    For `silent_s` it has told nothing.
+    """
+
+    host: str
+    phase: str
+    rate_per_s: float | None
+    answered: int
+    lost: int
+    unsent: int
+    lateness_p99_ns: int | None
+    silent_s: float
 
 
 class LiveTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +137,8 @@ class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
     connections_asked: int | None = None
     one_way: bool = False
     seconds: list[LiveSecond] = []
+    latency: list[LiveLatency] = []
+    hosts: list[LiveHost] = []
     search: LiveSearch | None = None
 
 
@@ -137,6 +167,7 @@ class LivePublisher:
         self._path = folder / f"{os.getpid()}-{time.time_ns()}.json"
         self._now, self._written_at = now, float("-inf")
         self._trials: list[LiveTrial] = []
+        self._latency = _LatencyColumns()
         self._run = LiveRun(
             id=self._path.stem,
             command=command,
@@ -163,10 +194,11 @@ class LivePublisher:
     def __call__(self, progress: RunProgress | SearchProgress) -> None:
         """Takes one event."""
         milestone = self._note(progress)
+        self._latency.note(progress)
         if milestone or self._now() - self._written_at >= _WRITE_S:
             run = progress if isinstance(progress, RunProgress) else progress.run
             if run is not None:
-                self._run = _with_run(self._run, run)
+                self._run = _with_run(self._run, run, self._latency.last())
             if isinstance(progress, SearchProgress):
                 search = _search(progress, self._trials)
                 self._run = msgspec.structs.replace(self._run, search=search)
@@ -204,12 +236,47 @@ def _encoded(run: LiveRun) -> bytes:
         return msgspec.json.encode(msgspec.structs.replace(run, target=ascii(run.target)))
 
 
-def _with_run(live: LiveRun, run: RunProgress) -> LiveRun:
+class _LatencyColumns:
+    """The latencies of the last seconds: of a run, or of the trials of a search one after the other."""
+
+    def __init__(self) -> None:
+        self._before: list[LiveLatency] = []
+        self._trial: int | None = None
+        self._now: Sequence[LatencySecond] = ()
+
+    def note(self, progress: RunProgress | SearchProgress) -> None:
+        """Takes one event, and none of its seconds apart: events may come far more often than they are written."""
+        if isinstance(progress, RunProgress):
+            self._now = progress.latency
+        elif progress.run is not None:
+            if progress.trial != self._trial:
+                self._before, self._now, self._trial = self.last(), (), progress.trial
+            self._now = progress.run.latency
+
+    def last(self) -> list[LiveLatency]:
+        """At most as many as a file has."""
+        seconds = [_bands(second, self._trial) for second in self._now[-_SECONDS:]]
+        return [*self._before, *seconds][-_SECONDS:]
+
+
+def _bands(second: LatencySecond, trial: int | None) -> LiveLatency:
+    by_band = dict(second.bands)
+    first, last = min(by_band), max(by_band)
+    counts = [by_band.get(band, 0) for band in range(first, last + 1)]
+    return LiveLatency(t_s=second.t_s, trial=trial, first=first, counts=counts)
+
+
+def _with_run(live: LiveRun, run: RunProgress, latency: list[LiveLatency]) -> LiveRun:
     return msgspec.structs.replace(
         live,
         **{name: getattr(run, name) for name in _SAME},
         came=run.received if run.one_way else run.answered,
         seconds=[_second(second, one_way=run.one_way) for second in run.intervals[-_SECONDS:]],
+        latency=latency,
+        hosts=[
+            LiveHost(**{name: getattr(host, name) for name in LiveHost.__struct_fields__})
+            for host in getattr(run, "hosts", ())
+        ],
     )
 
 

@@ -1,46 +1,14 @@
 // Cards of what runs now. A card is made once and its texts are changed; a run that is gone takes its card along.
 
+import { chart, draw, room } from "./chart.js";
 import { count, duration, element, load, percent, rate } from "./format.js";
+import { HeatMap } from "./heat.js";
+import { Hosts } from "./hosts.js";
 
-const SVG = "http://www.w3.org/2000/svg";
+const VERDICTS = ["held", "failed", "invalid"];
+// Fewer trials than these are not drawn wider.
+const FEWEST_TRIALS = 10;
 const cards = new Map();
-
-function chart(title, lines) {
-  const figure = element("figure");
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 100 100");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const paths = lines.map(([style]) => {
-    const path = document.createElementNS(SVG, "path");
-    path.setAttribute("class", style);
-    svg.append(path);
-    return path;
-  });
-  const caption = element("figcaption", `${title}: `);
-  lines.forEach(([style, name], n) => caption.append(element("span", (n ? ", " : "") + name, { class: style })));
-  const highest = element("span");
-  caption.append(highest);
-  figure.append(svg, caption);
-  return { figure, paths, highest };
-}
-
-function draw(drawn, series, shown) {
-  const most = Math.max(0, ...series.flat().filter((value) => value !== null));
-  drawn.figure.hidden = series[0].length < 2 || most === 0;
-  if (drawn.figure.hidden) return;
-  drawn.highest.textContent = `; highest ${shown(most)}`;
-  series.forEach((values, n) => {
-    let begun = false;
-    const points = values.map((value, i) => {
-      if (value === null) { begun = false; return ""; }
-      const point = `${begun ? "L" : "M"}${((100 * i) / (values.length - 1)).toFixed(2)} ${(98 - (96 * value) / most).toFixed(2)}`;
-      begun = true;
-      return point;
-    });
-    drawn.paths[n].setAttribute("d", points.join(""));
-  });
-}
 
 function made(run) {
   const root = element("article", "", { class: "card", "data-run": run.id });
@@ -51,14 +19,19 @@ function made(run) {
     bar: element("progress", "", { max: "1", "aria-label": "progress" }),
     numbers: element("dl"),
     rates: chart("per second", [["first", "asked"], ["second", run.one_way ? "received" : "answered"]]),
-    latency: chart("latency from due", [["second", "p50"], ["third", "p99"]]),
+    heat: new HeatMap(),
+    hosts: new Hosts(),
+    latency: chart("latency from due", [["second", "p50"], ["third", "p99"]], { log: true }),
     lateness: chart("lateness of the generator", [["third", "p99"]]),
+    loads: chart("loads of the trials", VERDICTS.map((verdict) => [verdict, verdict]), { log: true, dots: true }),
+    charts: element("div", "", { class: "charts" }),
     trials: element("table", "", { hidden: "", class: "compact" }),
     values: new Map(),
     trialsShown: "",
   };
-  root.append(card.title, card.phase, card.bar, card.numbers, card.rates.figure, card.latency.figure);
-  root.append(card.lateness.figure, card.trials);
+  root.append(card.title, card.phase, card.bar, card.numbers, card.hosts.root, card.charts, card.trials);
+  const drawn = [card.heat, card.loads, card.rates, card.latency, card.lateness];
+  card.charts.append(...drawn.map(({ figure }) => figure));
   return card;
 }
 
@@ -111,6 +84,8 @@ function showTrials(card, search) {
     return row;
   });
   card.trials.replaceChildren(...rows);
+  const loads = VERDICTS.map((verdict) => search.trials.map((trial) => (trial.verdict === verdict ? trial.load : null)));
+  draw(card.loads, loads, (value) => load(value, search.unit), Math.max(search.trials.length, FEWEST_TRIALS));
 }
 
 function update(card, run) {
@@ -120,9 +95,12 @@ function update(card, run) {
   const share = search ? search.elapsed_s / search.budget_s : run.t_s / run.total_s;
   card.bar.value = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
   say(card, numbers(run));
-  draw(card.rates, [run.seconds.map((s) => s.planned), run.seconds.map((s) => s.came)], rate);
-  draw(card.latency, [run.seconds.map((s) => s.p50), run.seconds.map((s) => s.p99)], duration);
-  draw(card.lateness, [run.seconds.map((s) => s.lateness_p99)], duration);
+  card.heat.show(run);
+  card.hosts.show(run.hosts);
+  const { seconds } = run, wide = room(run);
+  draw(card.rates, [seconds.map((s) => s.planned), seconds.map((s) => s.came)], rate, wide);
+  draw(card.latency, [seconds.map((s) => s.p50), seconds.map((s) => s.p99)], duration, wide);
+  draw(card.lateness, [seconds.map((s) => s.lateness_p99)], duration, wide);
   if (search) showTrials(card, search);
 }
 
@@ -132,6 +110,7 @@ export function show(runs) {
   const there = new Set(runs.map((run) => run.id));
   for (const [id, card] of cards) {
     if (!there.has(id)) {
+      card.heat.end();
       card.root.remove();
       cards.delete(id);
     }
