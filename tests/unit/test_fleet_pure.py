@@ -55,5 +55,6 @@ def test_progress_adds_up_and_says_the_earliest_phase() -> None:
     found = added(parts, 2)
     assert (found.sent, found.answered, found.phase) == (12, 2, "warm-up")
     assert (found.connections, found.connections_asked) == (4, 4)
-    assert added(parts, 3).phase == "connecting", "one host has told nothing yet"
+    assert added(parts, 3).phase == "connecting", "one host has reported nothing yet"
+    assert added([part(), part()], 3).phase == "waiting"
     assert added([part(), part()], 2).connections is None

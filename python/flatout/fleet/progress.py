@@ -22,9 +22,10 @@ def added(parts: list[RunProgress], hosts: int) -> RunProgress:
     slowest = min(parts, key=lambda part: _ORDER.index(part.phase))
     connections = [part.connections for part in parts if part.connections is not None]
     received = [part.received for part in parts if part.received is not None]
+    opening = any(part.connections_asked for part in parts)
     return msgspec.structs.replace(
         slowest,
-        phase=slowest.phase if len(parts) == hosts else "connecting",
+        phase=slowest.phase if len(parts) == hosts else "connecting" if opening else "waiting",
         **{name: sum(getattr(part, name) for part in parts) for name in _COUNTS},
         rate_per_s=slowest.rate_per_s,
         connections=sum(connections) if connections else None,
