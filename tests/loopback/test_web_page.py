@@ -17,7 +17,7 @@ import flatout
 from conftest import ROOT, Cli, Running, wait_until
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
-from flatout.store.live import LivePublisher
+from flatout.store.live_publisher import LivePublisher
 from flatout.store.open import open_store
 
 sync_api = pytest.importorskip("playwright.sync_api")

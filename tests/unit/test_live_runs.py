@@ -13,7 +13,8 @@ import results
 from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
-from flatout.store.live import LivePublisher, live_folder, live_runs
+from flatout.store.live import live_folder, live_runs
+from flatout.store.live_publisher import LivePublisher
 
 
 @pytest.fixture

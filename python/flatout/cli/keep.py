@@ -15,7 +15,8 @@ from flatout.cli.flags.shared import OUTPUT, Output
 from flatout.errors import FlatoutError, UsageError
 from flatout.result.model import Result
 from flatout.scenario.model import Scenario
-from flatout.store.live import LivePublisher, live_folder
+from flatout.store.live import live_folder
+from flatout.store.live_publisher import LivePublisher
 from flatout.store.location import VARIABLE, store_url
 
 

@@ -90,8 +90,10 @@ export class HeatMap {
 
   cells(context, colours, scale) {
     const { columns, most } = this.model;
-    columns.forEach(({ first, counts }, column) => {
-      const left = this.x(column, scale), right = this.x(column + 1, scale);
+    columns.forEach(({ first, counts, trial }, column) => {
+      // A gap where another trial begins.
+      const gap = column > 0 && trial !== columns[column - 1].trial ? 1 : 0;
+      const left = this.x(column, scale) + gap, right = this.x(column + 1, scale);
       counts.forEach((requests, n) => {
         if (requests === 0) return;
         const top = this.y(first + n + 1, scale);
@@ -114,7 +116,7 @@ export class HeatMap {
     }
   }
 
-  /* Seconds of a run; of a search the trials, with a line where one begins. */
+  /* Seconds of a run; of a search the trials. */
   times(context) {
     const { columns, wide } = this.model, { y, height, width } = this.area;
     Object.assign(context, { textAlign: "left", textBaseline: "top" });
@@ -123,11 +125,6 @@ export class HeatMap {
     columns.forEach((column, n) => {
       const x = this.x(n);
       const begins = column.trial !== null && column.trial !== columns[n - 1]?.trial;
-      if (begins && n > 0) {
-        context.globalAlpha = 0.3;
-        context.fillRect(x, y, 1, height);
-        context.globalAlpha = 1;
-      }
       const second = Math.round(column.t_s) - 1;
       if (x < free || !(begins || (column.trial === null && second % step === 0))) return;
       const text = begins ? `${free === 0 ? "trial " : ""}${column.trial}` : `${second} s`;
@@ -176,7 +173,7 @@ export class HeatMap {
 function made() {
   const figure = element("figure", "", { class: "heat", hidden: "" });
   const canvas = element("canvas", "", { tabindex: "0", role: "img", "aria-label": "heat map of latency: seconds across, latency up" });
-  const caption = element("figcaption", "latency from due; requests in a second: ");
+  const caption = element("figcaption", "latency from due, by second; requests a cell: ");
   const most = element("span"), reading = element("output");
   caption.append(element("span", "1 "), element("i", "", { "aria-hidden": "true" }), element("span", " "), most);
   figure.append(canvas, caption, reading);

@@ -1,6 +1,6 @@
 // The hosts of a fleet: a row each, made once; its texts are changed.
 
-import { count, duration, element, rate } from "./format.js";
+import { count, duration, element, heading, rate } from "./format.js";
 
 // A host tells something four times a second; after so long without a word it is in trouble.
 const SILENT_S = 2;
@@ -23,10 +23,8 @@ export class Hosts {
     this.root = element("div", "", { class: "hosts", hidden: "" });
     this.body = element("tbody");
     this.rows = new Map();
-    const table = element("table", "", { class: "compact" }), head = element("thead"), titles = element("tr");
-    titles.append(element("th", "host"), ...COLUMNS.map(([title]) => element("th", title)));
-    head.append(titles);
-    table.append(head, this.body);
+    const table = element("table", "", { class: "compact" });
+    table.append(heading(["host", ...COLUMNS.map(([title]) => title)]), this.body);
     this.root.append(table);
   }
 

@@ -1,7 +1,7 @@
 // Cards of what runs now. A card is made once and its texts are changed; a run that is gone takes its card along.
 
 import { chart, draw, room } from "./chart.js";
-import { count, duration, element, load, percent, rate } from "./format.js";
+import { count, duration, element, heading, load, percent, rate } from "./format.js";
 import { HeatMap } from "./heat.js";
 import { Hosts } from "./hosts.js";
 
@@ -26,9 +26,11 @@ function made(run) {
     loads: chart("loads of the trials", VERDICTS.map((verdict) => [verdict, verdict]), { log: true, dots: true }),
     charts: element("div", "", { class: "charts" }),
     trials: element("table", "", { hidden: "", class: "compact" }),
+    trialRows: element("tbody"),
     values: new Map(),
     trialsShown: "",
   };
+  card.trials.append(heading(["trial", "load", "verdict", "loss", "p99"]), card.trialRows);
   root.append(card.title, card.phase, card.bar, card.numbers, card.hosts.root, card.charts, card.trials);
   const drawn = [card.heat, card.loads, card.rates, card.latency, card.lateness];
   card.charts.append(...drawn.map(({ figure }) => figure));
@@ -78,12 +80,12 @@ function showTrials(card, search) {
   card.trials.hidden = search.trials.length === 0;
   const rows = search.trials.slice(-12).reverse().map((trial) => {
     const row = element("tr", "", { title: trial.why });
-    row.append(element("td", String(trial.trial), { "data-name": "trial" }), element("td", load(trial.load, search.unit)));
+    row.append(element("td", String(trial.trial)), element("td", load(trial.load, search.unit)));
     row.append(element("td", trial.verdict, { class: trial.verdict }));
-    row.append(element("td", percent(trial.loss), { "data-name": "loss" }), element("td", duration(trial.p99), { "data-name": "p99" }));
+    row.append(element("td", percent(trial.loss)), element("td", duration(trial.p99)));
     return row;
   });
-  card.trials.replaceChildren(...rows);
+  card.trialRows.replaceChildren(...rows);
   const loads = VERDICTS.map((verdict) => search.trials.map((trial) => (trial.verdict === verdict ? trial.load : null)));
   draw(card.loads, loads, (value) => load(value, search.unit), Math.max(search.trials.length, FEWEST_TRIALS));
 }
