@@ -118,7 +118,7 @@ class Publishing(threading.Thread):
 @contextmanager
 def serving(store: Path) -> Iterator[tuple[int, str]]:
     """The server's process and the page's address."""
-    command = [sys.executable, "-m", "flatout.cli", "web", "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "flatout", "web", "--listen", "127.0.0.1:0"]
     environment = os.environ | {"FLATOUT_STORE": str(store)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import results
 
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.progress import LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
 from flatout.store.live import live_folder, live_runs
@@ -26,6 +26,21 @@ def running(**given: object) -> RunProgress:
     names = ("planned", "sent", "unsent", "answered", "late", "refused", "invalid", "duplicate")
     counts = dict.fromkeys(names, 0)
     base = RunProgress(phase="running", t_s=1.0, total_s=2.0, rate_per_s=10, latest=None, **counts)
+    return msgspec.structs.replace(base, **given)
+
+
+def search_event(number: int, **given: object) -> SearchProgress:
+    base = SearchProgress(
+        trial=number,
+        phase="grow",
+        rate_per_s=1000,
+        trial_s=1,
+        elapsed_s=1,
+        budget_s=60,
+        lower=500,
+        upper=None,
+        ceiling_hint_per_s=None,
+    )
     return msgspec.structs.replace(base, **given)
 
 
@@ -57,31 +72,42 @@ def test_of_a_one_way_run_the_received_are_what_came(tmp_path: Path, scenario: S
     assert run.seconds[-1].t_s == seconds[-1].t_s
 
 
+def test_latencies_are_those_of_the_last_seconds(tmp_path: Path, scenario: Scenario) -> None:
+    seconds = [LatencySecond(float(n), [(50, n), (53, 1)]) for n in range(1, 201)]
+    with LivePublisher(tmp_path, "load", scenario, now=iter(range(10)).__next__) as live:
+        live(running(latency=seconds[-120:]))
+        (run,) = live_runs(tmp_path)
+    assert [second.t_s for second in run.latency] == [float(n) for n in range(81, 201)]
+    last = run.latency[-1]
+    assert (last.first, last.counts, last.trial) == (50, [200, 0, 0, 1], None)
+
+
+def test_of_a_search_latencies_go_on_from_trial_to_trial(tmp_path: Path, scenario: Scenario) -> None:
+    def event(number: int, **given: object) -> SearchProgress:
+        return search_event(number, run=running(**given))
+
+    with LivePublisher(tmp_path, "limit", scenario, now=iter(range(10)).__next__) as live:
+        live(event(1, latency=[LatencySecond(0.4, [(50, 1)])]))
+        live(event(2))
+        live(event(2, latency=[LatencySecond(0.5, [(51, 2)])]))
+        live(event(3, latency=[LatencySecond(1.0, [(52, 3)]), LatencySecond(1.5, [(52, 4)])]))
+        (run,) = live_runs(tmp_path)
+    assert [(one.trial, one.first, one.counts) for one in run.latency] == [
+        *((1, 50, [1]), (2, 51, [2]), (3, 52, [3]), (3, 52, [4])),
+    ]
+
+
 def test_trials_of_a_search_are_kept_and_another_search_begins_anew(tmp_path: Path, scenario: Scenario) -> None:
     trial = results.limit().trials[0]
 
-    def event(number: int, **given: object) -> SearchProgress:
-        base = SearchProgress(
-            trial=number,
-            phase="grow",
-            rate_per_s=1000,
-            trial_s=1,
-            elapsed_s=1,
-            budget_s=60,
-            lower=500,
-            upper=None,
-            ceiling_hint_per_s=None,
-        )
-        return msgspec.structs.replace(base, **given)
-
     with LivePublisher(tmp_path, "limit", scenario) as live:
         for number in (1, 2, 3):
-            live(event(number, finished=trial))
+            live(search_event(number, finished=trial))
         (run,) = live_runs(tmp_path)
         assert run.search is not None
         assert [one.trial for one in run.search.trials] == [1, 2, 3]
         assert (run.search.lower, run.search.unit, run.search.trials[0].verdict) == (500, "/s", trial.verdict)
-        live(event(1, finished=trial))
+        live(search_event(1, finished=trial))
         again = live_runs(tmp_path)[0].search
         assert again is not None
         assert [one.trial for one in again.trials] == [1]
