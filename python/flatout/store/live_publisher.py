@@ -150,10 +150,7 @@ def _with_run(live: LiveRun, run: RunProgress, latency: list[LiveLatency]) -> Li
         came=run.received if run.one_way else run.answered,
         seconds=[_second(second, one_way=run.one_way) for second in run.intervals[-_SECONDS:]],
         latency=latency,
-        hosts=[
-            LiveHost(**{name: getattr(host, name) for name in LiveHost.__struct_fields__})
-            for host in getattr(run, "hosts", ())
-        ],
+        hosts=[LiveHost(**{name: getattr(host, name) for name in LiveHost.__struct_fields__}) for host in run.hosts],
     )
 
 
