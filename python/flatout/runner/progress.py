@@ -48,8 +48,8 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     has passed; a late answer may still come. Over streams `connections` of `connections_asked` are open. `t_s` does not
     change while they are being opened, or before the start time. `one_way`: there are no replies; `received` is then
     what the receiver reported last, None where it reports nothing. `intervals` are all ended seconds, `latest` is
-    the last of them; `latency` has the last `LATENCY_SECONDS` of them in which a latency was measured. `hosts` are those
-    of a fleet, whose sum this is; a second is there once all have ended it.
+    the last of them; `latency` has the last `LATENCY_SECONDS` of them in which a latency was measured. `hosts` are
+    those of a fleet, whose sum this is; a second is there once all have ended it.
     """
 
     phase: Phase

@@ -70,8 +70,9 @@ export class HeatMap {
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
     context.font = `12px ${style.fontFamily}`;
+    this.scale = scale;
     this.area = { x: LEFT, y: TOP, width: width - LEFT - RIGHT, height: height - TOP - BOTTOM };
-    this.cells(context, [0, 1, 2].map((n) => rgb(style.getPropertyValue(`--heat-${n}`))), scale);
+    this.cells(context, [0, 1, 2].map((n) => rgb(style.getPropertyValue(`--heat-${n}`))));
     Object.assign(context, { fillStyle: style.color, strokeStyle: style.color });
     this.latencies(context);
     this.times(context);
@@ -79,26 +80,26 @@ export class HeatMap {
   }
 
   /* Where a cell begins, on whole pixels of the screen: no seams between cells. */
-  x(column, scale = 1) {
-    return Math.round((this.area.x + (column * this.area.width) / this.model.wide) * scale) / scale;
+  x(column) {
+    return Math.round((this.area.x + (column * this.area.width) / this.model.wide) * this.scale) / this.scale;
   }
 
-  y(band, scale = 1) {
+  y(band) {
     const { low, high } = this.model;
-    return Math.round((this.area.y + ((high - band) * this.area.height) / (high - low)) * scale) / scale;
+    return Math.round((this.area.y + ((high - band) * this.area.height) / (high - low)) * this.scale) / this.scale;
   }
 
-  cells(context, colours, scale) {
+  cells(context, colours) {
     const { columns, most } = this.model;
     columns.forEach(({ first, counts, trial }, column) => {
       // A gap where another trial begins.
       const gap = column > 0 && trial !== columns[column - 1].trial ? 1 : 0;
-      const left = this.x(column, scale) + gap, right = this.x(column + 1, scale);
+      const left = this.x(column) + gap, right = this.x(column + 1);
       counts.forEach((requests, n) => {
         if (requests === 0) return;
-        const top = this.y(first + n + 1, scale);
+        const top = this.y(first + n + 1);
         context.fillStyle = mixed(colours, most > 1 ? Math.log(requests) / Math.log(most) : 1);
-        context.fillRect(left, top, right - left, this.y(first + n, scale) - top);
+        context.fillRect(left, top, right - left, this.y(first + n) - top);
       });
     });
   }
@@ -152,10 +153,11 @@ export class HeatMap {
 
   under(event) {
     if (!this.model || !this.area) return null;
-    const { x, y, width, height } = this.area, { low, high, wide, columns } = this.model;
-    const column = Math.floor(((event.offsetX - x) / width) * wide);
-    const band = high - 1 - Math.floor(((event.offsetY - y) / height) * (high - low));
-    return column >= 0 && column < columns.length && band >= low && band < high ? { column, band } : null;
+    const { low, high, columns } = this.model, { offsetX, offsetY } = event;
+    const column = columns.findIndex((_, n) => offsetX >= this.x(n) && offsetX < this.x(n + 1));
+    const from = Array.from({ length: high - low }, (_, n) => low + n);
+    const band = from.find((each) => offsetY >= this.y(each + 1) && offsetY < this.y(each));
+    return column >= 0 && band !== undefined ? { column, band } : null;
   }
 
   /* The arrow keys go from cell to cell. */
