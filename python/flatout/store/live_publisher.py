@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Generic, Literal, Self, TypeVar
 
 import msgspec
 
@@ -20,6 +20,8 @@ from flatout.runner.progress import LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
 from flatout.store.live import LiveHost, LiveLatency, LiveRun, LiveSearch, LiveSecond, LiveTrial
 
+Of = TypeVar("Of")
+To = TypeVar("To")
 # At most so often a file is written; what ends a trial, or the run, is written at once.
 _WRITE_S = 0.25
 # How many seconds of a run, and trials of a search, a file has: the last ones.
@@ -45,6 +47,8 @@ class LivePublisher:
         self._now, self._written_at = now, float("-inf")
         self._trials: list[LiveTrial] = []
         self._latency = _LatencyColumns()
+        self._one_way = False
+        self._seconds = _Converted(lambda second: _second(second, one_way=self._one_way))
         self._run = LiveRun(
             id=self._path.stem,
             command=command,
@@ -75,7 +79,8 @@ class LivePublisher:
         if milestone or self._now() - self._written_at >= _WRITE_S:
             run = progress if isinstance(progress, RunProgress) else progress.run
             if run is not None:
-                self._run = _with_run(self._run, run, self._latency.last())
+                self._one_way = run.one_way
+                self._run = _with_run(self._run, run, self._seconds(run.intervals), self._latency.last())
             if isinstance(progress, SearchProgress):
                 search = _search(progress, self._trials)
                 self._run = msgspec.structs.replace(self._run, search=search)
@@ -113,6 +118,23 @@ def _encoded(run: LiveRun) -> bytes:
         return msgspec.json.encode(msgspec.structs.replace(run, target=ascii(run.target)))
 
 
+class _Converted(Generic[Of, To]):
+    """The last seconds of a run as a file has them, made only when another one has ended."""
+
+    def __init__(self, convert: Callable[[Of], To]) -> None:
+        self._convert = convert
+        self._count = 0
+        self._last: Of | None = None
+        self._made: list[To] = []
+
+    def __call__(self, seconds: Sequence[Of]) -> list[To]:
+        last = seconds[-1] if seconds else None
+        if len(seconds) != self._count or last is not self._last:
+            self._count, self._last = len(seconds), last
+            self._made = [self._convert(second) for second in seconds[-_SECONDS:]]
+        return self._made
+
+
 class _LatencyColumns:
     """The latencies of the last seconds: of a run, or of the trials of a search one after the other."""
 
@@ -120,6 +142,7 @@ class _LatencyColumns:
         self._before: list[LiveLatency] = []
         self._trial: int | None = None
         self._now: Sequence[LatencySecond] = ()
+        self._columns = _Converted(lambda second: _bands(second, self._trial))
 
     def note(self, progress: RunProgress | SearchProgress) -> None:
         """Takes one event, and none of its seconds apart: events may come far more often than they are written."""
@@ -132,8 +155,7 @@ class _LatencyColumns:
 
     def last(self) -> list[LiveLatency]:
         """At most as many as a file has."""
-        seconds = [_bands(second, self._trial) for second in self._now[-_SECONDS:]]
-        return [*self._before, *seconds][-_SECONDS:]
+        return [*self._before, *self._columns(self._now)][-_SECONDS:]
 
 
 def _bands(second: LatencySecond, trial: int | None) -> LiveLatency:
@@ -143,12 +165,12 @@ def _bands(second: LatencySecond, trial: int | None) -> LiveLatency:
     return LiveLatency(t_s=second.t_s, trial=trial, first=first, counts=counts)
 
 
-def _with_run(live: LiveRun, run: RunProgress, latency: list[LiveLatency]) -> LiveRun:
+def _with_run(live: LiveRun, run: RunProgress, seconds: list[LiveSecond], latency: list[LiveLatency]) -> LiveRun:
     return msgspec.structs.replace(
         live,
         **{name: getattr(run, name) for name in _SAME},
         came=run.received if run.one_way else run.answered,
-        seconds=[_second(second, one_way=run.one_way) for second in run.intervals[-_SECONDS:]],
+        seconds=seconds,
         latency=latency,
         hosts=[LiveHost(**{name: getattr(host, name) for name in LiveHost.__struct_fields__}) for host in run.hosts],
     )
