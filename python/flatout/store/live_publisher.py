@@ -48,7 +48,9 @@ class LivePublisher:
         self._trials: list[LiveTrial] = []
         self._latency = _LatencyColumns()
         self._one_way = False
-        self._seconds = _Converted(lambda second: _second(second, one_way=self._one_way))
+        self._seconds: _Converted[Interval, LiveSecond] = _Converted(
+            lambda second: _second(second, one_way=self._one_way)
+        )
         self._run = LiveRun(
             id=self._path.stem,
             command=command,
@@ -142,7 +144,7 @@ class _LatencyColumns:
         self._before: list[LiveLatency] = []
         self._trial: int | None = None
         self._now: Sequence[LatencySecond] = ()
-        self._columns = _Converted(lambda second: _bands(second, self._trial))
+        self._columns: _Converted[LatencySecond, LiveLatency] = _Converted(lambda second: _bands(second, self._trial))
 
     def note(self, progress: RunProgress | SearchProgress) -> None:
         """Takes one event, and none of its seconds apart: events may come far more often than they are written."""
