@@ -10,7 +10,9 @@ Usage: python bench/web.py [--seconds 600] [--every 10] [--rate 1000] --out DIR
 from __future__ import annotations
 
 import argparse
+import asyncio
 import itertools
+import json
 import math
 import os
 import random
@@ -27,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
+from tornado.websocket import websocket_connect
 
 from flatout.result.model import Interval
 from flatout.runner.progress import LATENCY_SECONDS, HostProgress, LatencySecond, RunProgress
@@ -103,16 +105,20 @@ class Publishing(threading.Thread):
         super().__init__(daemon=True)
         self._folder, self._per_s, self._run = folder, per_s, MadeRun(total_s)
         self.done, self.ended = 0, threading.Event()
+        self._began = time.monotonic()
+
+    def at_s(self) -> float:
+        """The time of the run."""
+        return time.monotonic() - self._began
 
     def run(self) -> None:
         """A clock that leaps: every update seems late enough to be written."""
         scenario = scenario_of("echo", "192.0.2.1:7", rate=_RATE_PER_S, duration=1, profile=None)
-        began = time.monotonic()
         with LivePublisher(self._folder, "load", scenario, now=itertools.count().__next__) as live:
             while not self.ended.is_set():
-                live(self._run.at(time.monotonic() - began))
+                live(self._run.at(self.at_s()))
                 self.done += 1
-                self.ended.wait(max(began + self.done / self._per_s - time.monotonic(), 0))
+                self.ended.wait(max(self.done / self._per_s - self.at_s(), 0))
 
 
 @contextmanager
@@ -137,24 +143,82 @@ def rss_mib(pid: int) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
+class DevTools:
+    """One end of the browser's DevTools protocol: commands and their answers, one at a time.
+
+    Without a test driver between: those follow the network, for which the browser keeps up to 20 MiB of what a page
+    gets.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(self._connected(address))
+        self._numbers = itertools.count(1)
+
+    async def _connected(self, address: str) -> Any:
+        return await websocket_connect(address)
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What it answers."""
+        return self._loop.run_until_complete(asyncio.wait_for(self._asked(method, parameters), 30))
+
+    async def _asked(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        number = next(self._numbers)
+        await self._connection.write_message(json.dumps({"id": number, "method": method, "params": parameters}))
+        while (text := await self._connection.read_message()) is not None:
+            told = json.loads(text)
+            if told.get("id") == number:
+                found: dict[str, Any] = told["result"]
+                return found
+        raise SystemExit("the browser is gone")
+
+    def close(self) -> None:
+        """It needs the browser no longer."""
+        self._connection.close()
+        self._loop.close()
+
+
+@contextmanager
+def browsing(folder: str) -> Iterator[str]:
+    """A headless Chromium; the address of its DevTools."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("install chromium")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={folder}")
+    with subprocess.Popen([chromium, *flags, "about:blank"], stderr=subprocess.PIPE, text=True) as browser:
+        assert browser.stderr is not None
+        try:
+            for line in browser.stderr:
+                if found := re.search(r"listening on (ws://\S+)", line):
+                    threading.Thread(target=browser.stderr.read, daemon=True).start()
+                    yield found[1]
+                    break
+        finally:
+            browser.terminate()
+
+
 class Watched:
     """The page in a browser, and what it takes."""
 
-    def __init__(self, browser: Any, address: str) -> None:
-        self.page = browser.new_page()
-        self.faults: list[str] = []
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self._devtools = self.page.context.new_cdp_session(self.page)
-        self._devtools.send("Performance.enable")
-        self._browser = browser.new_browser_cdp_session()
-        self.page.goto(address)
-        self.page.wait_for_selector("#live article")
+    def __init__(self, devtools: str, address: str) -> None:
+        self._browser = DevTools(devtools)
+        target = self._browser.ask("Target.createTarget", url=address)["targetId"]
+        self._page = DevTools(re.sub(r"/devtools/.*", f"/devtools/page/{target}", devtools))
+        self._page.ask("Performance.enable")
+        for _ in range(100):
+            if self._found("document.querySelector('#live article') !== null"):
+                return
+            time.sleep(0.1)
+        raise SystemExit("the page does not show the run")
+
+    def _found(self, script: str) -> Any:
+        return self._page.ask("Runtime.evaluate", expression=script)["result"].get("value")
 
     def sample(self, server: int) -> dict[str, float]:
         """After a collection of garbage."""
-        self._devtools.send("HeapProfiler.collectGarbage")
-        metrics = {one["name"]: one["value"] for one in self._devtools.send("Performance.getMetrics")["metrics"]}
-        processes = self._browser.send("SystemInfo.getProcessInfo")["processInfo"]
+        self._page.ask("HeapProfiler.collectGarbage")
+        metrics = {one["name"]: one["value"] for one in self._page.ask("Performance.getMetrics")["metrics"]}
+        processes = self._browser.ask("SystemInfo.getProcessInfo")["processInfo"]
         renderers = [rss_mib(one["id"]) for one in processes if one["type"] == "renderer"]
         values = (
             rss_mib(server),
@@ -165,41 +229,39 @@ class Watched:
         )
         return {name: round(value, 3) for name, value in zip(COLUMNS, values, strict=True)}
 
-    def shown(self) -> int:
-        """The number of sent requests that the page shows."""
-        text = self.page.inner_text("#live dl div:nth-child(2) dd")
-        return int(text.replace(",", ""))
+    def shown_s(self) -> float:
+        """The time of the run that the page shows."""
+        return float(self._found("document.querySelector('#live .note').textContent.match(/[\\d.]+/)[0]"))
+
+    def close(self) -> None:
+        """The page is read no longer."""
+        self._page.close()
+        self._browser.close()
 
 
 def watched(seconds: float, every_s: float, per_s: int) -> Iterator[dict[str, float]]:
     """A row every so often: time, updates a second since the last one, how old what is shown is, and memory."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        raise SystemExit("install chromium")
-    with tempfile.TemporaryDirectory() as folder, serving(store := Path(folder) / "runs.db") as (server, address):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        serving(store := Path(folder) / "runs.db") as (server, address),
+        browsing(profile) as devtools,
+    ):
         publishing = Publishing(store.with_name("runs.db.live"), per_s, seconds)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            publishing.start()
-            page = Watched(browser, address)
-            began = before_s = time.monotonic()
-            done = publishing.done
-            while before_s - began < seconds:
-                page.page.wait_for_timeout(every_s * 1000)
-                now, row = time.monotonic(), page.sample(server)
-                written, done, passed_s = publishing.done - done, publishing.done, now - before_s
-                behind_s = (publishing.done / per_s) - page.shown() / _RATE_PER_S
-                before_s = now
-                yield (
-                    {"t_s": round(now - began, 1), "updates_per_s": round(written / passed_s, 1)}
-                    | row
-                    | {"behind_s": round(behind_s, 2)}
-                )
-            publishing.ended.set()
-            publishing.join()
-            browser.close()
-        if page.faults:
-            raise SystemExit(f"the page complains: {page.faults[0]}")
+        publishing.start()
+        page = Watched(devtools, address)
+        began = before_s = time.monotonic()
+        done = publishing.done
+        while before_s - began < seconds:
+            time.sleep(every_s)
+            now, memory, behind_s = time.monotonic(), page.sample(server), publishing.at_s() - page.shown_s()
+            rate = (publishing.done - done) / (now - before_s)
+            before_s, done = now, publishing.done
+            times = {"t_s": round(now - began, 1), "updates_per_s": round(rate, 1)}
+            yield times | memory | {"behind_s": round(behind_s, 2)}
+        publishing.ended.set()
+        publishing.join()
+        page.close()
 
 
 def slope(times: list[float], values: list[float]) -> tuple[float, float]:

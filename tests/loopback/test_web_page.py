@@ -234,6 +234,19 @@ def test_of_a_search_the_heat_map_goes_on_over_trials(browser: Any, served: str,
     page.context.close()
 
 
+def test_a_sweep_is_shown_while_it_goes_on(browser: Any, served: str, cli: Cli, ntp_server: flatout.Server) -> None:
+    page = open_page(browser, served)
+    running = cli.start("limit", "ntp", str(ntp_server.address), "--sweep", "100..200", "--step", "2", "--for", "1s")
+    page.wait_for_selector("#live article")
+    assert "sweep ntp" in page.inner_text("#live h3")
+    expect(page.locator("#live tbody tr").first).to_contain_text("100 /s", timeout=30_000)
+    expect(page.locator("#live dl")).to_contain_text("trial2 at 200 /s", timeout=30_000)
+    running.end()
+    page.wait_for_selector("#live article", state="detached")
+    assert page.faults == []
+    page.context.close()
+
+
 def test_hosts_of_a_fleet_have_a_row_each(browser: Any, served: str, kept: Path) -> None:
     page = open_page(browser, served, viewport={"width": 360, "height": 900})
     usual = {"phase": "running", "rate_per_s": 1000.0, "answered": 2000}

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 import results
 
+from flatout.result.sweep import row
 from flatout.runner.progress import LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
 from flatout.store.live import live_folder, live_runs
 from flatout.store.live_publisher import LivePublisher
+from flatout.store.live_sweep import LiveSweep
 
 
 @pytest.fixture
@@ -147,3 +149,24 @@ def test_it_is_beside_the_store() -> None:
     of_a_server = live_folder({"FLATOUT_STORE": "postgresql://a@b/c", "HOME": "/home/u"})
     assert of_a_server == Path("/home/u/.local/share/flatout/runs.db.live")
     assert os.environ["FLATOUT_STORE"] == "off", "tests write into nobody's folder"
+
+
+def test_rates_of_a_sweep_are_its_trials(tmp_path: Path, scenario: Scenario) -> None:
+    load = results.load()
+    whole = msgspec.structs.replace(row(load, ()), rate_per_s=100.0, lost=0.0, invalid=0.0, late=0.0, verdict="ok")
+    lossy = msgspec.structs.replace(whole, rate_per_s=200.0, lost=0.25)
+    undriven = msgspec.structs.replace(lossy, rate_per_s=400.0, verdict="generator-limited")
+    with LivePublisher(tmp_path, "sweep", scenario, now=iter(range(20)).__next__) as live:
+        sweep = LiveSweep(live, whole_s=12.0, now=iter(range(20)).__next__)
+        sweep(running(latency=[LatencySecond(1.0, [(50, 1)])]))
+        for one in (whole, lossy, undriven):
+            sweep.row(one)
+            sweep(running(rate_per_s=800.0))
+        (run,) = live_runs(tmp_path)
+    search = run.search
+    assert search is not None
+    assert (run.command, search.trial, search.load, search.elapsed_s, search.budget_s) == ("sweep", 4, 800.0, 4.0, 12.0)
+    assert [(one.trial, one.load, one.verdict, one.loss) for one in search.trials] == [
+        *((1, 100.0, "held", 0.0), (2, 200.0, "failed", 0.25), (3, 400.0, "invalid", 0.25)),
+    ]
+    assert [one.trial for one in run.latency] == [1]

@@ -24,6 +24,9 @@ _SILENT_S, _REMOVED_S = 15.0, 120.0
 _LONGEST = 1 << 20
 
 
+LiveCommand = Literal["load", "limit", "sweep"]
+
+
 class LiveSecond(msgspec.Struct, frozen=True, kw_only=True):
     """One second of a run; `came` are answers, or the messages that a receiver counted; ns."""
 
@@ -101,7 +104,7 @@ class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = SCHEMA
     kind: Literal["live"] = "live"
     id: str
-    command: Literal["load", "limit"]
+    command: LiveCommand
     protocol: str
     transport: str
     target: str

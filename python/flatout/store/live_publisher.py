@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import msgspec
 
 from flatout.result.model import Interval, Trial
 from flatout.runner.progress import LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.model import Scenario
-from flatout.store.live import LiveHost, LiveLatency, LiveRun, LiveSearch, LiveSecond, LiveTrial
+from flatout.store.live import LiveCommand, LiveHost, LiveLatency, LiveRun, LiveSearch, LiveSecond, LiveTrial
 
 Of = TypeVar("Of")
 To = TypeVar("To")
@@ -39,7 +39,7 @@ class LivePublisher:
     def __init__(
         self,
         folder: Path,
-        command: Literal["load", "limit"],
+        command: LiveCommand,
         scenario: Scenario,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,10 +94,14 @@ class LivePublisher:
             return progress.phase == "done"
         if progress.finished is None:
             return progress.limit is not None
-        if self._trials and self._trials[-1].trial >= progress.trial:
-            self._trials = []  # another search
-        self._trials = [*self._trials[1 - _TRIALS :], _trial(progress.trial, progress.finished)]
+        self.end_trial(_trial(progress.trial, progress.finished))
         return True
+
+    def end_trial(self, trial: LiveTrial) -> None:
+        """Keeps a trial that has ended; it is shown with the next event."""
+        if self._trials and self._trials[-1].trial >= trial.trial:
+            self._trials = []  # another search
+        self._trials = [*self._trials[1 - _TRIALS :], trial]
 
     def _write(self) -> None:
         self._written_at = self._now()

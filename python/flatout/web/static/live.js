@@ -67,7 +67,7 @@ function numbers(run) {
   if (run.search) {
     const { search } = run;
     pairs.push(["trial", `${search.trial} at ${load(search.load, search.unit)}`]);
-    pairs.push(["held", load(search.lower, search.unit)], ["failed", load(search.upper, search.unit)]);
+    if (run.command !== "sweep") pairs.push(["held", load(search.lower, search.unit)], ["failed", load(search.upper, search.unit)]);
     if (search.limit !== null) pairs.push(["limit", load(search.limit, search.unit)]);
   }
   return pairs;
