@@ -239,8 +239,9 @@ def test_a_sweep_is_shown_while_it_goes_on(browser: Any, served: str, cli: Cli, 
     running = cli.start("limit", "ntp", str(ntp_server.address), "--sweep", "100..200", "--step", "2", "--for", "1s")
     page.wait_for_selector("#live article")
     assert "sweep ntp" in page.inner_text("#live h3")
-    expect(page.locator("#live tbody tr").first).to_contain_text("100 /s", timeout=30_000)
-    expect(page.locator("#live dl")).to_contain_text("trial2 at 200 /s", timeout=30_000)
+    # A busy machine may end it at its first rate.
+    expect(page.locator("#live dl")).to_contain_text("trial1 at 100 /s")
+    expect(page.locator("#live dl")).not_to_contain_text("held")
     running.end()
     page.wait_for_selector("#live article", state="detached")
     assert page.faults == []
@@ -265,6 +266,9 @@ def test_hosts_of_a_fleet_have_a_row_each(browser: Any, served: str, kept: Path)
             ["two", "no word for 5 s", "1.00 k/s", "2,000", "3", "4", "–"],
         ]
         expect(rows.nth(1)).to_have_class("failed")
+        # Percentiles of hosts do not add up: the worst lateness is shown, and the heat map has the latency.
+        expect(page.locator("#live dl")).to_contain_text("late p9920.0 µs")
+        expect(page.locator("#live dl")).not_to_contain_text("latency p99")
         publisher(run_event(3, hosts=(msgspec.structs.replace(two, phase="done", unsent=0),)))
         expect(rows).to_have_count(1)
         expect(rows.first).to_contain_text("done")

@@ -23,7 +23,7 @@ export class Hosts {
     this.root = element("div", "", { class: "hosts", hidden: "" });
     this.body = element("tbody");
     this.rows = new Map();
-    const table = element("table", "", { class: "compact" });
+    const table = element("table");
     table.append(heading(["host", ...COLUMNS.map(([title]) => title)]), this.body);
     this.root.append(table);
   }
@@ -40,7 +40,7 @@ export class Hosts {
     for (const host of hosts) {
       if (!this.rows.has(host.host)) {
         const row = element("tr");
-        row.append(element("td", host.host), ...COLUMNS.map(() => element("td")));
+        row.append(element("td", host.host), ...COLUMNS.map(([title]) => element("td", "", { "data-name": title })));
         this.rows.set(host.host, row);
         this.body.append(row);
       }

@@ -49,6 +49,18 @@ function say(card, pairs) {
     }
     if (value.textContent !== text) value.textContent = text;
   }
+  const said = new Set(pairs.map(([name]) => name));
+  for (const [name, value] of card.values) {
+    if (!said.has(name)) {
+      value.parentElement.remove();
+      card.values.delete(name);
+    }
+  }
+}
+
+function worst(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? Math.max(...known) : null;
 }
 
 function numbers(run) {
@@ -59,9 +71,10 @@ function numbers(run) {
     [run.one_way ? "received" : "answered", count(run.came)],
     ["lost", run.sent && !run.one_way ? `${count(run.lost)} (${percent(run.lost / run.sent)})` : count(run.lost)],
     ["not sent", count(run.unsent)],
-    ["late p99", duration(last?.lateness_p99)],
+    // Percentiles of several hosts do not add up: of lateness the worst host's, of latency the heat map.
+    ["late p99", duration(run.hosts.length ? worst(run.hosts.map((host) => host.lateness_p99_ns)) : last?.lateness_p99)],
   ];
-  if (!run.one_way) pairs.push(["latency p50", duration(last?.p50)], ["latency p99", duration(last?.p99)]);
+  if (!run.one_way && !run.hosts.length) pairs.push(["latency p50", duration(last?.p50)], ["latency p99", duration(last?.p99)]);
   if (run.connections_asked) pairs.push(["connections", `${count(run.connections)} of ${count(run.connections_asked)}`]);
   for (const name of ["refused", "invalid", "late", "duplicate"]) if (run[name]) pairs.push([name, count(run[name])]);
   if (run.search) {
