@@ -1,8 +1,8 @@
 """Memory of the page to watch at many updates a second: of the server, the browser's page and its process.
 
 A made run publishes its progress as a real one does, with every update written to its file (a real one writes at most
-four a second), in memory where there is a tmpfs. The real server reads that folder; a page is open in headless Chromium. Values are taken after the
-browser's garbage collection.
+four a second), in memory where there is a tmpfs. The real server reads that folder; a page is open in headless
+Chromium. Values are taken after the browser's garbage collection.
 
 Usage: python bench/web.py [--seconds 600] [--every 10] [--rate 1000] --out DIR
 """
