@@ -168,9 +168,9 @@ class DevTools:
         number = next(self._numbers)
         await self._connection.write_message(json.dumps({"id": number, "method": method, "params": parameters}))
         while (text := await self._connection.read_message()) is not None:
-            told = json.loads(text)
-            if told.get("id") == number:
-                found: dict[str, Any] = told["result"]
+            reported = json.loads(text)
+            if reported.get("id") == number:
+                found: dict[str, Any] = reported["result"]
                 return found
         raise SystemExit("the browser is gone")
 
