@@ -50,6 +50,14 @@ def run(
             negative=(), show_default=False, help="Begin anew; the runs so far are moved into a folder beside theirs."
         ),
     ] = False,
+    again: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Make those runs again, too, that failed or say nothing of the server.",
+        ),
+    ] = False,
     store: Annotated[
         bool, Parameter(negative="--no-store", show_default=False, help="Keep the runs (`flatout runs list`). [kept]")
     ] = True,
@@ -70,7 +78,6 @@ def run(
     ```
 
     """
-    from flatout.errors import FlatoutError
     from flatout.experiments import drive, host_settings, show_plan
 
     output = Output(json=json, html=html, quiet=quiet)
@@ -80,16 +87,14 @@ def run(
         print(show_plan.text(planned, at.absolute(), host_settings.scripts(planned)), end="")
         return out.DONE
     out.check_writable(output)
-    told = _Told(planned, quiet=quiet, to_stderr=json == "-")
+    watching = _Printed(planned, quiet=quiet, to_stderr=json == "-")
     try:
-        result = drive.conduct(planned, at, restart=restart, keep=store, watching=told)
+        result = drive.conduct(planned, at, restart=restart, again=again, keep=store, watching=watching)
     except Interrupted as interrupted:
         result = interrupted.result
         code = _delivered(result, output)
         out.say("flatout: interrupted; the same command goes on")
         return out.worst([code, out.INTERRUPTED])
-    except FlatoutError:
-        raise
     return _delivered(result, output)
 
 
@@ -126,7 +131,7 @@ def _planned(file: str, folder: str | None) -> tuple[Plan, Path]:
     return plan(made, source), default_folder(file, made) if folder is None else Path(folder)
 
 
-class _Told:
+class _Printed:
     """Prints how an experiment goes."""
 
     def __init__(self, planned: Plan, *, quiet: bool, to_stderr: bool) -> None:

@@ -16,14 +16,17 @@ _KEYS = {
 }
 
 
-def certificate(folder: Path, kind: str) -> tuple[str, str]:
-    """The PEM files of certificate and key, made where they are not there. Errors: ServerFailed."""
+def certificate(folder: Path, kind: str, address: str) -> tuple[str, str]:
+    """The PEM files of certificate and key, made where they are not there. Errors: ServerFailed.
+
+    `kind`: of the key; `address`: that of the server, which the certificate is for.
+    """
     stem = kind.replace(":", "-")
     made, key = folder / f"certificate-{stem}.pem", folder / f"key-{stem}.pem"
     if not (made.exists() and key.exists()):
         command = [
             *(find("openssl"), "req", "-x509", "-newkey", *_KEYS[kind], "-nodes", "-days", _DAYS),
-            *("-subj", f"/CN={_NAME}", "-addext", f"subjectAltName=DNS:{_NAME}"),
+            *("-subj", f"/CN={_NAME}", "-addext", f"subjectAltName=IP:{address}"),
             *("-keyout", str(key), "-out", str(made)),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)

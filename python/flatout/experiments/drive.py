@@ -27,14 +27,14 @@ from flatout.experiments.conditions import conditions
 from flatout.experiments.folder import RESULT, Folder
 from flatout.experiments.keeping import Keeping
 from flatout.experiments.model import Experiment
-from flatout.experiments.points import Plan, Point, plan, target_of
+from flatout.experiments.points import Plan, Point, over_tls, plan, target_of
 from flatout.experiments.programs import command
 from flatout.experiments.read import checked, read
 from flatout.experiments.server_process import ServerProcess, end_left, free_port, tail, version
 from flatout.experiments.summary import result_of
 from flatout.host.log import HostLog
 from flatout.plan.resolve import make
-from flatout.protocols.base import ServerPlace, ServerProgram
+from flatout.protocols.base import ServerPlace
 from flatout.result import files
 from flatout.result.exit_codes import exit_code
 from flatout.result.experiment import ExperimentResult, ExperimentRun
@@ -89,14 +89,16 @@ def experiment(
     *,
     folder: str | os.PathLike[str] | None = None,
     restart: bool = False,
+    again: bool = False,
     keep: bool = True,
     watching: Watching | None = None,
 ) -> ExperimentResult:
     """Runs an experiment to its end, going on with what its folder has.
 
     `what`: an `Experiment`, or the name of a TOML file. `folder`: where its files go; default: the file's name with
-    .runs behind it, for an `Experiment` its name. `restart`: begin anew; what is there is moved aside. `keep`: in the
-    store of runs, too. `watching`: is told how it goes; default: nobody.
+    .runs behind it, for an `Experiment` its name. `restart`: begin anew; what is there is moved aside. `again`: make
+    again, too, the runs that failed or say nothing of the server. `keep`: in the store of runs, too. `watching`: is
+    told how it goes; default: nobody.
 
     Errors: UsageError for what is wrong with it, before anything is started; TargetError for a fleet without scheduler;
     OutputError for a folder that cannot be written; Interrupted, with the result so far, on Ctrl-C.
@@ -104,7 +106,7 @@ def experiment(
     made, source = checked(what) if isinstance(what, Experiment) else read(what)
     planned = plan(made, source)
     at = default_folder(what, made) if folder is None else Path(arguments.path("folder", folder))
-    return conduct(planned, at, restart=restart, keep=keep, watching=watching or Nobody())
+    return conduct(planned, at, restart=restart, again=again, keep=keep, watching=watching or Nobody())
 
 
 def default_folder(what: Experiment | str | os.PathLike[str], made: Experiment) -> Path:
@@ -116,8 +118,9 @@ def conduct(
     planned: Plan,
     at: Path,
     *,
-    restart: bool,
-    keep: bool,
+    restart: bool = False,
+    again: bool = False,
+    keep: bool = True,
     watching: Watching,
     environment: Environment | None = None,
 ) -> ExperimentResult:
@@ -132,7 +135,7 @@ def conduct(
         try:
             with host_settings.applied(planned, at, watching.say), _fleet(planned) as fleet:
                 world = environment or Environment(_started, _measurer(fleet), time.sleep)
-                _Conductor(planned, folder, watching, world, keeping, fleet).run()
+                _Conductor(planned, folder, watching, world, keeping, fleet, again).run()
         except KeyboardInterrupt:
             raise Interrupted(result_of(planned, folder)) from None
         return result_of(planned, folder)
@@ -162,11 +165,15 @@ class _Conductor:
     world: Environment
     keeping: Keeping
     fleet: Any
+    again: bool
 
     def run(self) -> None:
-        ended = {(run.point, run.repetition) for run in self.keeping.made_up()}
-        if ended:
-            self.watching.say(f"{len(ended)} of {self.plan.runs} runs are there already: going on behind them")
+        ended = {(run.point, run.repetition) for run in self.keeping.made_up() if run.valid or not self.again}
+        if left := self.plan.runs - len(ended):
+            if ended:
+                self.watching.say(f"{len(ended)} of {self.plan.runs} runs are there already: {left} are left")
+        else:
+            self.watching.say(f"all {self.plan.runs} runs are there already")
         rested = True
         for number, (repetition, point) in enumerate(self.plan.order, 1):
             if (point.number, repetition) in ended:
@@ -279,25 +286,25 @@ def _started(point: Point, at: Path, folder: Folder) -> Iterator[Started]:
     if point.program is None:
         yield Started(point.scenario.target, "", [], lambda: None)
         return
-    place = place_of(point, point.program, at, folder.path)
+    place = place_of(point, at, folder.path)
     for name, text in point.program.files(place).items():
         files.write(at / name, text.encode())
     line = command(point.program, place)
-    port = int(place.tls_port if point.scenario.transport == "tls" else place.port)
+    port = int(place.tls_port if over_tls(point) else place.port)
     target = target_of(server, port)
     with ServerProcess(line, server, at, folder.path) as process:
         asked = msgspec.structs.replace(point.scenario, target=target)
         process.wait_until_ready(asked, units.seconds("start_timeout", server.start_timeout))
-        yield Started(target, version([line[0], *point.program.version]), line, process.ended)
+        yield Started(target, version((line[0], *point.program.version)), line, process.ended)
 
 
-def place_of(point: Point, program: ServerProgram, at: Path, shared: Path) -> ServerPlace:
+def place_of(point: Point, at: Path, shared: Path) -> ServerPlace:
     """Where the server of a point is to be, with ports that are free. Errors: ServerFailed."""
-    server, tls = point.server, "tls" in program.links
+    server = point.server
     # In a namespace every port is as good as another one.
     own = free_port(server.address, 2) if server.namespace is None else 10_053
     port = own if server.port is None else server.port
-    pem, key = certificate(shared, server.tls_key) if tls else ("", "")
+    pem, key = certificate(shared, server.tls_key, server.address) if over_tls(point) else ("", "")
     return ServerPlace(str(at), server.address, port, port + 1, pem, key, point.sizes)
 
 

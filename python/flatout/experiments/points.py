@@ -232,6 +232,11 @@ def _target(server: ServerUnderTest, source: Source) -> str:
     return target_of(server, server.port or NO_PORT)
 
 
+def over_tls(point: Point) -> bool:
+    """Whether its server needs a certificate."""
+    return point.scenario.transport == "tls"
+
+
 def target_of(server: ServerUnderTest, port: int) -> str:
     """What is asked of a server at its port."""
     host = server.target or server.address
@@ -336,7 +341,7 @@ def _placed(source: Source, place: Any, what: str = "") -> Iterator[None]:
         raise source.refuse(place(error.argument), error.reason.lstrip(":= ")) from error
     except UsageError as error:
         first = re.match(r"\w+", str(error))
-        key = place(first[0]) if first else ()
+        key = place("options" if " has no option " in str(error) else first[0] if first else "")
         raise source.refuse(key, str(error) if key else f"{what}{error}") from error
 
 

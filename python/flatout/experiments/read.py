@@ -72,7 +72,7 @@ def _converted(table: Any, source: Source) -> Experiment:
 def _said(text: str, source: Source) -> UsageError:
     """An error of the types in our words: "Expected `int`, got `str` - at `$.server.port`"."""
     what, _, where = text.partition(" - at `$")
-    table: Key = tuple(part for part in re.split(r"[.\[\]`]+", where) if part and part != "...")
+    table: Key = tuple(part for part in re.split(r"[.\[\]`]+", where) if part and not part.isdecimal())
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
     if unknown:
         kind = _TABLES.get(table)

@@ -7,6 +7,7 @@ where setpriv is there; its environment names the experiment's folder, so that w
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import shutil
@@ -113,7 +114,7 @@ def end_left(of: Path) -> int:
 
 def answers(scenario: Scenario) -> bool:
     """Whether the target answers a few requests over the scenario's transport."""
-    if scenario.streams and not _accepts(scenario.target):
+    if not (_accepts(scenario.target) if scenario.streams else _listens(scenario.target)):
         return False
     few: dict[str, object] = {"connections": 1, "connect_timeout_s": 1.0} if scenario.streams else {"flows": 1}
     gentle = msgspec.structs.replace(
@@ -147,7 +148,8 @@ def find(name: str) -> str:
     return found
 
 
-def version(command: Sequence[str]) -> str:
+@functools.cache
+def version(command: tuple[str, ...]) -> str:
     """The first line that a program prints of its version; empty where it prints none."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired, ServerFailed):
         done = subprocess.run(
@@ -216,12 +218,32 @@ def _raise_limit() -> None:
 
 
 def _accepts(target: str) -> bool:
-    host, _, port = target.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
+        with socket.create_connection(_host_and_port(target), timeout=1):
             return True
     except OSError:
         return False
+
+
+def _listens(target: str) -> bool:
+    """Whether an empty datagram is not refused: cheaper than a load, which would take the CPU that the server needs."""
+    host, port = _host_and_port(target)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        try:
+            asker.settimeout(_LOOK_S)
+            asker.connect((host, port))
+            asker.send(b"")
+            asker.recv(1)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _host_and_port(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _processes() -> list[int]:

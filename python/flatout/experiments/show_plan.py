@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from flatout.experiments.points import Plan, Point
+from flatout.experiments.points import Plan, Point, over_tls
 from flatout.experiments.programs import command
 from flatout.protocols.base import ServerPlace
 
@@ -50,9 +50,8 @@ def _configurations(plan: Plan, folder: Path) -> Iterator[str]:
 def _files(point: Point, folder: Path) -> str:
     program = point.program
     assert program is not None
-    tls = "tls" in program.links
     stem = point.server.tls_key.replace(":", "-")
-    pem = (f"{folder}/certificate-{stem}.pem", f"{folder}/key-{stem}.pem") if tls else ("", "")
+    pem = (f"{folder}/certificate-{stem}.pem", f"{folder}/key-{stem}.pem") if over_tls(point) else ("", "")
     port = point.server.port
     first, second = ("PORT", "TLS_PORT") if port is None else (port, port + 1)
     place = ServerPlace("RUN_FOLDER", point.server.address, first, second, *pem, point.sizes)
