@@ -18,6 +18,25 @@ if TYPE_CHECKING:
     from flatout.result.experiment import ExperimentResult, ExperimentRun
 
 _File = Annotated[str, Parameter(help="The experiment, a TOML file.")]
+_DryRun = Annotated[
+    bool,
+    Parameter(negative=(), show_default=False, help="Print the plan and the configurations; start and write nothing."),
+]
+_Restart = Annotated[
+    bool,
+    Parameter(
+        negative=(), show_default=False, help="Begin anew; the runs so far are moved into a folder beside theirs."
+    ),
+]
+_Again = Annotated[
+    bool,
+    Parameter(
+        negative=(), show_default=False, help="Make those runs again, too, that failed or say nothing of the server."
+    ),
+]
+_Store = Annotated[
+    bool, Parameter(negative="--no-store", show_default=False, help="Keep the runs (`flatout runs list`). [kept]")
+]
 _Folder = Annotated[str | None, Parameter(help="The folder of its runs. [FILE.runs]")]
 _Json = Annotated[
     str | None, Parameter(allow_leading_hyphen=True, help="Write the result as JSON to a file (-: standard output).")
@@ -38,29 +57,10 @@ def run(
     file: _File,
     /,
     *,
-    dry_run: Annotated[
-        bool,
-        Parameter(
-            negative=(), show_default=False, help="Print the plan and the configurations; start and write nothing."
-        ),
-    ] = False,
-    restart: Annotated[
-        bool,
-        Parameter(
-            negative=(), show_default=False, help="Begin anew; the runs so far are moved into a folder beside theirs."
-        ),
-    ] = False,
-    again: Annotated[
-        bool,
-        Parameter(
-            negative=(),
-            show_default=False,
-            help="Make those runs again, too, that failed or say nothing of the server.",
-        ),
-    ] = False,
-    store: Annotated[
-        bool, Parameter(negative="--no-store", show_default=False, help="Keep the runs (`flatout runs list`). [kept]")
-    ] = True,
+    dry_run: _DryRun = False,
+    restart: _Restart = False,
+    again: _Again = False,
+    store: _Store = True,
     folder: _Folder = None,
     json: _Json = None,
     html: _Html = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 
 from flatout.errors import UsageError
@@ -32,7 +33,8 @@ def evaluate(text: str, names: Mapping[str, float]) -> float:
     if len(text) > _LONGEST:
         raise UsageError(f"a formula has at most {_LONGEST} characters")
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(text.strip(), mode="eval")
         value = _value(tree.body, names)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"'{text}' is no formula: write numbers, names, + - * / // ( ), min, max, ceil") from error
