@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from flatout import api, arguments, units
+from flatout import arguments, searching, units
 from flatout.errors import FlatoutError, GeneratorError, Interrupted, TargetError, UsageError
 from flatout.experiments import fleet_logs, host_settings
 from flatout.experiments import folder as folders
@@ -39,7 +39,7 @@ from flatout.result import files
 from flatout.result.exit_codes import exit_code
 from flatout.result.experiment import ExperimentResult, ExperimentRun
 from flatout.result.model import LimitResult, Result
-from flatout.runner.run import quiet
+from flatout.runner.run import RunTrial, quiet
 from flatout.store.rows import row_of
 
 OnProgress = Callable[[Any], None]
@@ -255,7 +255,7 @@ def _fleet(planned: Plan) -> Iterator[Any]:
 
 def _measurer(fleet: Any) -> Callable[[Point, str, OnProgress], Result]:
     """What measures a point: here, or over a fleet."""
-    elsewhere: api.RunTrial | None = None
+    elsewhere: RunTrial | None = None
     if fleet is not None:
         from flatout.fleet.drive import FleetRun
 
@@ -265,13 +265,13 @@ def _measurer(fleet: Any) -> Callable[[Point, str, OnProgress], Result]:
         scenario, stop = msgspec.structs.replace(point.scenario, target=target), threading.Event()
         result: Result
         if point.search is not None:
-            result = api.find(scenario, point.search, progress, stop, elsewhere)
+            result = searching.find(scenario, point.search, progress, stop, elsewhere)
             interrupted = result.limit.stopped_by == "interrupted"
         elif elsewhere is not None:
             result = elsewhere(scenario, progress, stop, None)
             interrupted = result.verdict == "interrupted"
         else:
-            result, interrupted = api.run_explained(scenario, progress, stop), False
+            result, interrupted = searching.run_explained(scenario, progress, stop), False
         if interrupted:
             raise Interrupted(result)
         return result

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flatout import api, arguments, units
+from flatout import arguments, searching, units
 from flatout.errors import ArgumentError, UsageError
 from flatout.experiments import formulas
 from flatout.experiments.key_lines import Key
@@ -180,10 +180,10 @@ def _point(number: int, settings: dict[str, Any], experiment: Experiment, source
         if experiment.mode == "load":
             scenario, searched = _load_scenario(experiment.protocol, target, load), None
         else:
-            scenario = api.trial_scenario(experiment.protocol, target, **load)
+            scenario = searching.trial_scenario(experiment.protocol, target, **load)
             goal: dict[str, Any] = {"loss": 0.001, "p99": None, "least": None, "most": None, "within": 0.02}
             goal |= {"budget": 60.0, **search}
-            searched = api.search_of(scenario, axis=goal.pop("search", "rate"), **goal)
+            searched = searching.search_of(scenario, axis=goal.pop("search", "rate"), **goal)
     program = _program(server, experiment, settings, scenario, source)
     names |= {"connections": scenario.askers, "rate": scenario.peak_per_s, "duration": scenario.duration_s}
     sizes = _sizes(server, names, settings, source)

@@ -19,11 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
-
 from flatout.errors import TargetError
 from flatout.experiments.model import ServerUnderTest
-from flatout.runner.run import run
+from flatout.runner.probe import answers
 from flatout.scenario.model import Scenario
 
 LOG = "server.log"
@@ -32,8 +30,6 @@ _LOOK_S = 0.02
 _STOP_S = 5.0
 # Names the folder of the experiment in the environment of its servers.
 _MARK = "FLATOUT_EXPERIMENT"
-_ASK_S, _ASK_PER_S = 0.02, 200.0
-_ASK_TIMEOUT_S = 0.2
 _TAIL_LINES, _TAIL_BYTES = 20, 8192
 
 
@@ -112,34 +108,6 @@ def end_left(of: Path) -> int:
     return len(found)
 
 
-def answers(scenario: Scenario) -> bool:
-    """Whether the target answers a few requests over the scenario's transport."""
-    if not (_accepts(scenario.target) if scenario.streams else _listens(scenario.target)):
-        return False
-    few: dict[str, object] = {"connections": 1, "connect_timeout_s": 1.0} if scenario.streams else {"flows": 1}
-    gentle = msgspec.structs.replace(
-        scenario.at(_ASK_PER_S, _ASK_S),
-        warmup_s=0.0,
-        timeout_s=_ASK_TIMEOUT_S,
-        arrivals="constant",
-        threads=1,
-        cpus=(),
-        hold=0,
-        churn=0,
-        require=(),
-        link="socket",
-        interface=None,
-        gateway_mac=None,
-        **few,
-    )
-    try:
-        asked = run(gentle)
-    except TargetError:
-        return False
-    came = asked.outcomes.answered if asked.outcomes.received is None else asked.outcomes.received
-    return came > 0
-
-
 def find(name: str) -> str:
     """A program's path. Errors: ServerFailed."""
     found = shutil.which(name, path=_PATH)
@@ -215,35 +183,6 @@ def _raise_limit() -> None:
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _accepts(target: str) -> bool:
-    try:
-        with socket.create_connection(_host_and_port(target), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-def _listens(target: str) -> bool:
-    """Whether an empty datagram is not refused: cheaper than a load, which would take the CPU that the server needs."""
-    host, port = _host_and_port(target)
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        try:
-            asker.settimeout(_LOOK_S)
-            asker.connect((host, port))
-            asker.send(b"")
-            asker.recv(1)
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            return True
-    return True
-
-
-def _host_and_port(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _processes() -> list[int]:
