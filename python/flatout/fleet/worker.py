@@ -101,5 +101,5 @@ class _Reporter:
         if now < self._next and progress.phase != "done":
             return
         self._next = now + _EVERY_S
-        event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=()))
+        event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=(), latency=progress.latency[-1:]))
         self._worker.log_event(TOPIC, {"run": self._name, "worker": self._worker.address, "progress": event})
