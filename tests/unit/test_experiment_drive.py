@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 import results
 from rich.console import Console
 
 from conftest import Cli
+from flatout import schema
 from flatout.errors import GeneratorError, Interrupted, UsageError
 from flatout.experiments import folder as folders
 from flatout.experiments.drive import Environment, Nobody, Started, conduct
@@ -232,6 +234,7 @@ def test_show_prints_the_table_and_json(planned: Plan, tmp_path: Path, cli: Cli)
     ran = cli("experiment", "show", "some.toml", "--folder", "runs", "--json", "-")
     assert ran.code == 0
     assert ran.json == json.loads(msgspec.json.encode(result))
+    jsonschema.validate(ran.json, {**schema.schema(), "anyOf": [{"$ref": "#/$defs/ExperimentResult"}]})
     ran = cli("experiment", "show", "some.toml", "--folder", "runs")
     assert "medians (least – greatest of the repetitions)" in ran.out
     assert ran.out.count("2/2") == 4

@@ -78,6 +78,7 @@ def changed(old: str, new: str) -> str:
         (changed("threads = 2", 'threads = "cores"'), 7, "server.threads: there is no 'cores' here; there are"),
         (changed("threads = 2", 'threads = "2 **"'), 7, "server.threads: '2 **' is no formula"),
         (changed("threads = 2", "port = 70000"), 7, "server.port: 70000: give 1 to 65534"),
+        (changed("threads = 2", 'target = "10.0.0.1"'), 7, "server.target: it goes with program = 'none'"),
         (changed("threads = 2", 'cpus = "x"'), 7, "server.cpus: CPUs 'x'"),
         (changed("threads = 2", 'namespace = "lab"'), 7, "server.namespace: a server in a namespace needs its address"),
         (changed("threads = 2", 'tls_key = "dsa"'), 7, "server.tls_key: invalid enum value 'dsa'"),

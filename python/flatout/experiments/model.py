@@ -16,9 +16,9 @@ class ServerUnderTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """The server: a `program` that is started for each run with a configuration made for it, or "none" and a `target`.
 
     `program`: one that the protocol knows, "serve" for flatout's own, or "none". `address` and `port` (null: a free one
-    each time) are where it listens, `target` is what is asked instead (default: these). `namespace`: the network
-    namespace in which it runs. `cpus`: those that it may use ("0", "1-3"). `tls_key`: the kind of key of its
-    certificate. `start_timeout`: how long it may take to answer, s or text.
+    each time) are where it listens; over TLS at the port behind it. `namespace`: the network namespace in which it
+    runs. `cpus`: those that it may use ("0", "1-3"). `tls_key`: the kind of key of its certificate. `start_timeout`:
+    how long it may take to answer, s or text.
     `threads` and `tcp_slots` are its sizes, as numbers or formulas; `tcp_slots` is the room for connections in each
     thread. Both round up.
     """

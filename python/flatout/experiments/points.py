@@ -220,6 +220,10 @@ def _target(server: ServerUnderTest, source: Source) -> str:
         if server.target is None:
             raise source.refuse(("server", "program"), "'none' starts no server: say which is asked, with target")
         return server.target
+    if server.target is not None:
+        raise source.refuse(
+            ("server", "target"), "it goes with program = 'none': what is started is asked at its address"
+        )
     if server.namespace is not None and server.address.startswith("127."):
         raise source.refuse(("server", "namespace"), "a server in a namespace needs its address there: give address")
     if server.port is not None and not 1 <= server.port <= 65_534:
@@ -239,8 +243,7 @@ def over_tls(point: Point) -> bool:
 
 def target_of(server: ServerUnderTest, port: int) -> str:
     """What is asked of a server at its port."""
-    host = server.target or server.address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{server.address}]:{port}" if ":" in server.address else f"{server.address}:{port}"
 
 
 def _program(
