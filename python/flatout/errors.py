@@ -58,6 +58,10 @@ class GeneratorError(FlatoutError):
     exit_code = 4
 
 
+class GeneratorLost(GeneratorError):
+    """Nothing is left that could generate load: a search ends with it."""
+
+
 class OutputError(FlatoutError):
     """A result could not be written (full disk, no permission). What was measured is kept elsewhere."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from flatout import arguments, units
+from flatout import analysis, arguments, units
 from flatout.api import RunTrial, run_explained
 from flatout.cli import output as out
 from flatout.cli.exposing import Exposing, Progress, to_all
@@ -189,7 +189,7 @@ def measure(
 
     def go(*progress: Progress) -> LoadResult:
         if elsewhere is not None:
-            return elsewhere(scenario, to_all(*progress), threading.Event(), None)
+            return analysis.explained(elsewhere(scenario, to_all(*progress), threading.Event(), None))
         return run_explained(scenario, to_all(*progress))
 
     try:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
+import queue
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from flatout.errors import ArgumentError, FlatoutError, TargetError, UsageError
-from flatout.fleet import clock_server, worker
+from flatout.errors import ArgumentError, FlatoutError, GeneratorLost, TargetError, UsageError
+from flatout.fleet import at_scheduler, clock_server, worker
 from flatout.fleet.clocks import ClockOffset, Exchange, clock_offset
 from flatout.fleet.worker import Capabilities
 from flatout.host.describe import VERSION
 
 _LOCAL = re.compile(r"local:(\d{1,3})")
 _CONNECT_S = 10.0
+# Dask itself waits for ever for a scheduler that hangs.
+_ANSWER_S = 15.0
+# A worker reports to its scheduler twice a second, of a thousand each every 6 s; one that stands still does not.
+_SILENT_S = 10.0
+_LOOK_S = 0.25
+_INSTALL = "install flatout[fleet] {} in its environment (pip install 'flatout[fleet]=={}'), and start it again there"
 # A worse known clock cannot start within a millisecond.
 MOST_ERROR_NS = 1_000_000
 
@@ -75,46 +85,111 @@ def _local(distributed: Any, workers: int) -> Any:
 
 
 class Fleet:
-    """The hosts of a cluster, in a fixed order."""
+    """The hosts of a cluster, in a fixed order, which this process alone drives."""
 
     def __init__(self, client: Any) -> None:
-        """Errors: TargetError without workers, FlatoutError for one with another version of flatout."""
+        """Errors: UsageError where another process drives it, TargetError without workers.
+
+        FlatoutError for a worker without flatout or with another version.
+        """
         self.client = client
-        found = client.run(worker.capabilities, on_error="return")
+        self._missing: dict[str, str] = {}
+        self._looked_s = float("-inf")
+        self._take()
+        found = self._asked(lambda: client.run(worker.capabilities, on_error="return"))
         self.hosts = [_host(address, reported) for address, reported in sorted(found.items())]
         if not self.hosts:
             raise TargetError("the scheduler has no workers: start `dask worker` on each host")
-        self._check_versions()
+        # What a command that was killed has left there would go on until its end.
+        self._asked(lambda: client.run(worker.stop_all, on_error="ignore"))
         self._clock_host = urlsplit(client.scheduler.address).hostname or "127.0.0.1"
-        self._clock_port = client.run_on_scheduler(clock_server.start, self._clock_host)
+        self._clock_port = self._asked(lambda: client.run_on_scheduler(clock_server.start, self._clock_host))
 
-    def _check_versions(self) -> None:
-        for host in self.hosts:
-            if host.capabilities.flatout != VERSION:
-                raise FlatoutError(f"{host.name} has flatout {host.capabilities.flatout}, and this host {VERSION}")
+    def _take(self) -> None:
+        owner = f"{getpass.getuser()}@{os.uname().nodename}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
+        try:
+            driven = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.take, self.client.id, owner))
+        except ModuleNotFoundError as error:
+            raise FlatoutError(f"the scheduler's Python has no {error.name}: {_install()}") from error
+        if driven is not None:
+            raise UsageError(f"this fleet is driven by {driven}: wait until that has ended, or use another scheduler")
+
+    def _asked(self, call: Callable[[], Any]) -> Any:
+        """What a call through the scheduler returns. Errors: GeneratorLost where it does not in 15 s, or is gone."""
+        found: queue.Queue[tuple[bool, Any]] = queue.Queue(1)
+
+        def ask() -> None:
+            try:
+                found.put((True, call()))
+            except BaseException as error:
+                found.put((False, error))
+
+        threading.Thread(target=ask, name="flatout-ask", daemon=True).start()
+        try:
+            good, value = found.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            raise GeneratorLost(f"the fleet's scheduler has not answered for {_ANSWER_S:.0f} s") from None
+        self.check()
+        if good:
+            return value
+        if isinstance(value, OSError | TimeoutError):
+            raise GeneratorLost(f"the fleet's scheduler does not answer any more: {value}") from value
+        raise value
+
+    def check(self) -> None:
+        """Errors: GeneratorLost where the connection to the scheduler is lost, and with it all that runs."""
+        if self.client.status != "running":
+            raise GeneratorLost("the fleet's scheduler is gone, or the network to it")
+
+    def missing(self) -> dict[str, str]:
+        """Why, of each worker's address that cannot be used any more; as of a quarter of a second ago."""
+        if time.monotonic() - self._looked_s >= _LOOK_S:
+            silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
+            found = {host.address: _why_missing(silent.get(host.address)) for host in self.hosts}
+            self._missing = {address: why for address, why in found.items() if why}
+            self._looked_s = time.monotonic()
+        return self._missing
 
     def alive(self) -> list[FleetHost]:
-        """Those whose worker is still there."""
-        there = self.client.scheduler_info(n_workers=-1)["workers"]
-        return [host for host in self.hosts if host.address in there]
+        """Those whose worker is there and reports."""
+        missing = self.missing()
+        return [host for host in self.hosts if host.address not in missing]
 
     def now_ns(self) -> int:
         """Unix time of the scheduler's host, some ms ago."""
-        reported: int = self.client.run_on_scheduler(time.time_ns)
+        reported: int = self._asked(lambda: self.client.run_on_scheduler(time.time_ns))
         return reported
 
     def offsets(self, hosts: list[FleetHost]) -> dict[str, ClockOffset]:
         """Each host's clock against the scheduler's host. Errors: FlatoutError, by name, where it is not known well."""
         addresses = [host.address for host in hosts]
-        asked = self.client.run(
-            clock_server.exchanges, self._clock_host, self._clock_port, workers=addresses, on_error="return"
+        asked = self._asked(
+            lambda: self.client.run(
+                clock_server.exchanges, self._clock_host, self._clock_port, workers=addresses, on_error="return"
+            )
         )
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
 
 
+def _why_missing(silent_s: float | None) -> str:
+    if silent_s is None:
+        return "is gone"
+    return f"stands still: no word for {silent_s:.0f} s" if silent_s > _SILENT_S else ""
+
+
+def _install() -> str:
+    return _INSTALL.format(VERSION, VERSION)
+
+
 def _host(address: str, reported: Any) -> FleetHost:
+    if isinstance(reported, ModuleNotFoundError):
+        raise FlatoutError(f"the worker {address} has no {reported.name}: {_install()}")
     if isinstance(reported, BaseException):
         raise FlatoutError(f"the worker {address} cannot run flatout: {reported}")
+    version = reported.get("flatout")
+    if version != VERSION:
+        name = f"{reported.get('hostname')} ({address})"
+        raise FlatoutError(f"{name} has flatout {version}, and this host {VERSION}: {_install()}")
     return FleetHost(address=address, capabilities=msgspec.convert(reported, Capabilities))
 
 

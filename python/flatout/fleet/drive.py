@@ -17,14 +17,14 @@ from typing import Any
 import msgspec
 
 from flatout.errors import FlatoutError, GeneratorError, TargetError, UsageError
-from flatout.fleet import worker
+from flatout.fleet import whole, worker
 from flatout.fleet.clocks import ClockOffset, drifted
 from flatout.fleet.cluster import MOST_ERROR_NS, Fleet, FleetHost
 from flatout.fleet.progress import FleetProgress, short_names
 from flatout.plan.resolve import AsTrial
-from flatout.result.files import from_json
 from flatout.result.merge import merge
 from flatout.result.model import LoadResult, Node
+from flatout.runner.ledger_of_hosts import HostPart
 from flatout.runner.progress import RunProgress
 from flatout.scenario import streams
 from flatout.scenario.model import Scenario
@@ -70,13 +70,16 @@ class FleetRun:
         before = self._fleet.offsets(hosts)
         lead_s, self._lead_s = self._lead_s, _LEAD_S
         part = _Part(self._fleet, scenario, hosts, before, (as_trial, lead_s))
-        results, missing = part.run(progress, stop)
+        with whole.watched(scenario, as_trial, len(hosts), progress) as watched:
+            results, missing = part.run(watched, stop)
+            self._fleet.check()
         self._lost |= {host.address for host in missing}
         left = [host for host in hosts if host not in missing]
         after = self._fleet.offsets(left) if left else {}
         if not results:
             raise GeneratorError(f"no host of the fleet has a result: {_names(missing)} lost")
-        return _merged(hosts, results, before, after, missing)
+        merged = _merged(hosts, {address: part.result for address, part in results.items()}, before, after, missing)
+        return whole.explained(merged, list(results.values()), watched.sampled)
 
 
 def _check(scenario: Scenario, hosts: list[FleetHost]) -> None:
@@ -126,16 +129,17 @@ class _Part:
 
     def run(
         self, progress: Callable[[RunProgress], None], stop: threading.Event
-    ) -> tuple[dict[str, LoadResult], list[FleetHost]]:
+    ) -> tuple[dict[str, HostPart], list[FleetHost]]:
         """Waits; returns the results by address, and the hosts without one."""
-        with FleetProgress(self._fleet.client, self._name, short_names(self._hosts), progress):
+        names = short_names(self._hosts)
+        with FleetProgress(self._fleet.client, self._name, names, progress):
             try:
                 lost = self._wait(stop)
             except KeyboardInterrupt:
                 stop.set()
                 lost = self._wait(stop)
         done = {address: future for address, future in self._futures.items() if address not in lost}
-        results = {address: _result(self._host(address), future) for address, future in done.items()}
+        results = {address: _result(names[address], self._host(address), future) for address, future in done.items()}
         return results, [host for host in self._hosts if host.address in lost]
 
     def _host(self, address: str) -> FleetHost:
@@ -159,14 +163,13 @@ class _Part:
         return lost | {one for one, future in self._futures.items() if one not in lost and future.status != "finished"}
 
 
-def _result(host: FleetHost, future: Any) -> LoadResult:
+def _result(name: str, host: FleetHost, future: Any) -> HostPart:
     data = future.result()
-    head = msgspec.json.decode(data, type=dict[str, Any])
+    head = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     if "error" in head:
-        raise _ERRORS.get(head["error"], FlatoutError)(f"{host.name}: {head['text']}")
-    result = from_json(data)
-    assert isinstance(result, LoadResult)
-    return result
+        kind, text = (msgspec.json.decode(head[key], type=str) for key in ("error", "text"))
+        raise _ERRORS.get(kind, FlatoutError)(f"{host.name}: {text}")
+    return whole.part(name, data)
 
 
 def _merged(
@@ -178,19 +181,20 @@ def _merged(
 ) -> LoadResult:
     """One result, in the scheduler's time."""
     moved = {address: _moved(result, before[address]) for address, result in results.items()}
-    whole = merge(list(moved.values()))
+    together = merge(list(moved.values()))
     first = min(_unix_ns(result) for result in moved.values())
     numbered = {n: host.address for n, host in enumerate(hosts, 1)}
-    nodes = [_node(node, moved[numbered[node.node]], first, before[numbered[node.node]]) for node in whole.nodes]
+    nodes = [_node(node, moved[numbered[node.node]], first, before[numbered[node.node]]) for node in together.nodes]
     skew = max((node.start_late_ns or 0 for node in nodes), default=0)
     jumped = [host.name for host in hosts if host.address in after and _jumped(before, after, host.address)]
     late = [f"hosts began {skew / 1e6:.1f} ms apart; 1 ms is wanted"] if skew > MOST_ERROR_NS else []
     drift = [f"the clock of {name} was set or drifted by over 1 ms during the run" for name in jumped]
-    whole = msgspec.structs.replace(whole, nodes=nodes, warnings=[*whole.warnings, *late, *drift])
+    together = msgspec.structs.replace(together, nodes=nodes, warnings=[*together.warnings, *late, *drift])
     if missing:
         why = f"lost during the run: {_names(missing)}"
-        whole = msgspec.structs.replace(whole, verdict="generator-limited", why=why)
-    return whole
+        lost = [host.name for host in missing]
+        together = msgspec.structs.replace(together, verdict="generator-limited", why=why, lost_hosts=lost)
+    return together
 
 
 def _jumped(before: dict[str, ClockOffset], after: dict[str, ClockOffset], address: str) -> bool:

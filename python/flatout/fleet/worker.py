@@ -16,8 +16,12 @@ from typing import Any
 import msgspec
 
 from flatout.errors import FlatoutError, Interrupted
+from flatout.fleet.machine import machine
 from flatout.host.describe import VERSION
 from flatout.result.files import to_json
+from flatout.result.model import LoadResult
+from flatout.runner.counters import Sampled
+from flatout.runner.ledger_of_hosts import Machine
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
 
@@ -37,6 +41,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     descriptors: int
     io_uring: bool
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's part: its result, as in a file; what was sampled around it; on which kernel and in which namespace."""
+
+    result: msgspec.Raw
+    sampled: Sampled | None
+    machine: Machine
 
 
 def capabilities() -> dict[str, Any]:
@@ -64,6 +76,12 @@ def capabilities() -> dict[str, Any]:
 _running: dict[str, threading.Event] = {}
 
 
+async def stop_all() -> None:
+    """Ends whatever runs here early."""
+    for event in _running.values():
+        event.set()
+
+
 async def stop(name: str) -> None:
     """Ends this host's part of a run early; nobody waits for it, as a host may hang."""
     if name in _running:
@@ -71,21 +89,28 @@ async def stop(name: str) -> None:
 
 
 def measure(name: str, scenario: bytes, as_trial: bytes) -> bytes:
-    """Runs this host's part; returns its result as JSON, or {"error": kind, "text": …} for an error of ours."""
+    """Runs this host's part; returns it as JSON (`Measured`), or {"error": kind, "text": …} for an error of ours."""
     from flatout.plan.resolve import AsTrial
     from flatout.runner.run import run
 
     part = msgspec.json.decode(scenario, type=Scenario)
     trial = msgspec.json.decode(as_trial, type=AsTrial | None)
     _running[name] = threading.Event()
+    seen: list[Sampled] = []
     try:
-        return to_json(run(part, _Reporter(name), _running[name], as_trial=trial))
+        return _measured(run(part, _Reporter(name), _running[name], as_trial=trial, on_sampled=seen.append), seen)
     except Interrupted as interrupted:
-        return to_json(interrupted.result)
+        return _measured(interrupted.result, seen)
     except FlatoutError as error:
         return msgspec.json.encode({"error": type(error).__name__, "text": str(error)})
     finally:
         _running.pop(name, None)
+
+
+def _measured(result: LoadResult, seen: list[Sampled]) -> bytes:
+    # Of several addresses of the target the last one was measured.
+    sampled = seen[-1] if seen else None
+    return msgspec.json.encode(Measured(result=msgspec.Raw(to_json(result)), sampled=sampled, machine=machine()))
 
 
 class _Reporter:

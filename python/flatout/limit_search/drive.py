@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from flatout.errors import GeneratorError, TargetError
+from flatout.errors import GeneratorError, GeneratorLost, TargetError
 from flatout.limit_search.exchange import ShareLaterThan
 from flatout.limit_search.past import Conclusion, NextTrial, PastTrial
 from flatout.limit_search.search import OpeningTime, bounds_of, conclude, decide, no_opening_time
@@ -109,6 +109,8 @@ class _SearchRun:
             )
         except TargetError as error:
             return self._end_or_raise(error, _Stop("target", str(error)))
+        except GeneratorLost as error:
+            return self._end_or_raise(error, _Stop("generator", str(error)))
         except GeneratorError as error:
             self._record(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error), undriven=True))
             return self._end_or_raise(error, None)

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import errno
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ from flatout.result.own_drops import text as own_drops_text
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals
-from flatout.runner.counters import CounterSampler
+from flatout.runner.counters import CounterSampler, Sampled
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.receiver_stats import StatsQuery
 from flatout.runner.run_monitor import OnProgress, RunMonitor, shared_receiver
@@ -58,6 +59,7 @@ def run(
     *,
     query_stats: bool = True,
     as_trial: AsTrial | None = None,
+    on_sampled: Callable[[Sampled], None] = quiet,
 ) -> LoadResult:
     """Runs a scenario once; the addresses of its target are tried in turn until one accepts connections.
 
@@ -65,13 +67,14 @@ def run(
     stop: ends the run early from another thread; the verdict is then "interrupted".
     query_stats: whether the receiver of one-way messages is asked for its counters.
     as_trial: it is a trial of a search, whose result has its subintervals.
+    on_sampled: takes the host's counters behind the ledger.
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
     stop = stop or threading.Event()
     failed: list[str] = []
     while True:
         plan = make(scenario, len(failed), as_trial)
-        result = _run(plan, progress, stop, failed, query_stats=query_stats)
+        result = _run(plan, progress, stop, failed, query_stats=query_stats, on_sampled=on_sampled)
         reached = result.connections is None or result.connections.established
         if not plan.others or reached or result.verdict == "generator-limited" or stop.is_set():
             return result
@@ -79,13 +82,19 @@ def run(
 
 
 def _run(
-    plan: Plan, progress: OnProgress, stop: threading.Event, failed: list[str], *, query_stats: bool
+    plan: Plan,
+    progress: OnProgress,
+    stop: threading.Event,
+    failed: list[str],
+    *,
+    query_stats: bool,
+    on_sampled: Callable[[Sampled], None],
 ) -> LoadResult:
     stats_query = StatsQuery(plan.receivers if query_stats else [])
     stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
-    with contextlib.closing(CounterSampler(plan)) as sampler:
+    with contextlib.closing(CounterSampler(plan, on_sampled)) as sampler:
         return _sampled(plan, progress, stop, failed, stats_query=stats_query, sampler=sampler)
 
 
