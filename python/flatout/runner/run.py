@@ -48,6 +48,9 @@ from flatout.scenario.model import Scenario
 _OUTCOMES = tuple(Outcomes.__struct_fields__)
 
 
+RunTrial = Callable[[Scenario, OnProgress, threading.Event, AsTrial | None], LoadResult]
+
+
 def quiet(_: Any) -> None:
     """A progress callback that does nothing."""
 
