@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
 import os
 import queue
 import re
@@ -16,18 +17,21 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from flatout.errors import ArgumentError, FlatoutError, GeneratorLost, TargetError, UsageError
+from flatout.errors import ArgumentError, FlatoutError, GeneratorError, GeneratorLost, TargetError, UsageError
 from flatout.fleet import at_scheduler, clock_server, worker
 from flatout.fleet.clocks import ClockOffset, Exchange, clock_offset
 from flatout.fleet.worker import Capabilities
 from flatout.host.describe import VERSION
 
 _LOCAL = re.compile(r"local:(\d{1,3})")
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _CONNECT_S = 10.0
+_LOGGERS = ("distributed", "distributed.client", "distributed.core", "distributed.worker", "tornado.application")
 # Dask itself waits for ever for a scheduler that hangs.
 _ANSWER_S = 15.0
-# A worker reports to its scheduler twice a second, of a thousand each every 6 s; one that stands still does not.
-_SILENT_S = 10.0
+_WORKERS_S = 10.0
+# A worker reports to its scheduler twice a second; of a thousand each every 6 s.
+_SILENT_S, _SILENT_S_A_HOST = 6.0, 0.05
 _LOOK_S = 0.25
 _INSTALL = "install flatout[fleet] {} in its environment (pip install 'flatout[fleet]=={}'), and start it again there"
 # A worse known clock cannot start within a millisecond.
@@ -60,14 +64,27 @@ def connected(where: str) -> Iterator[Fleet]:
     local = _LOCAL.fullmatch(where)
     try:
         if local:
-            with _local(distributed, int(local[1])) as cluster, distributed.Client(cluster) as client:
+            with _without_logs(), _local(distributed, int(local[1])) as cluster, distributed.Client(cluster) as client:
                 yield Fleet(client)
             return
         given = {"scheduler_file": where} if Path(where).is_file() else {"address": _address(where)}
-        with distributed.Client(**given, timeout=_CONNECT_S) as client:
+        with _without_logs(), distributed.Client(**given, timeout=_CONNECT_S) as client:
             yield Fleet(client)
     except (OSError, TimeoutError) as error:
         raise TargetError(f"the scheduler '{where}' does not answer: {error}") from error
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    """Dask logs tracebacks of what is raised here in plain words."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _address(where: str) -> str:
@@ -96,12 +113,12 @@ class Fleet:
         self._missing: dict[str, str] = {}
         self._looked_s = float("-inf")
         self._take()
-        found = self._asked(lambda: client.run(worker.capabilities, on_error="return"))
+        found = self._of_workers(worker.capabilities)
         self.hosts = [_host(address, reported) for address, reported in sorted(found.items())]
         if not self.hosts:
             raise TargetError("the scheduler has no workers: start `dask worker` on each host")
         # What a command that was killed has left there would go on until its end.
-        self._asked(lambda: client.run(worker.stop_all, on_error="ignore"))
+        self._of_workers(worker.stop_all)
         self._clock_host = urlsplit(client.scheduler.address).hostname or "127.0.0.1"
         self._clock_port = self._asked(lambda: client.run_on_scheduler(clock_server.start, self._clock_host))
 
@@ -109,8 +126,10 @@ class Fleet:
         owner = f"{getpass.getuser()}@{os.uname().nodename}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
         try:
             driven = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.take, self.client.id, owner))
-        except ModuleNotFoundError as error:
-            raise FlatoutError(f"the scheduler's Python has no {error.name}: {_install()}") from error
+        except Exception as error:
+            if absent := _NO_MODULE.search(str(error)):
+                raise FlatoutError(f"the scheduler's Python has no {absent[1]}: {_install()}") from error
+            raise
         if driven is not None:
             raise UsageError(f"this fleet is driven by {driven}: wait until that has ended, or use another scheduler")
 
@@ -136,6 +155,19 @@ class Fleet:
             raise GeneratorLost(f"the fleet's scheduler does not answer any more: {value}") from value
         raise value
 
+    def _of_workers(self, function: Callable[[], Any]) -> dict[str, Any]:
+        """What a function returns on each. Errors: FlatoutError, with the addresses of those that hang."""
+        how = {"on_error": "return", "callback_timeout": _WORKERS_S}
+        try:
+            found: dict[str, Any] = self.client.run(function, **how)
+        except TimeoutError as error:
+            silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
+            hanging = [address for address, silent_s in sorted(silent.items()) if silent_s > _WORKERS_S / 2]
+            named = f"no answer from {', '.join(hanging)}" if hanging else "not all of them answer"
+            raise GeneratorError(f"workers of the fleet hang: {named} for {_WORKERS_S:.0f} s") from error
+        self.check()
+        return found
+
     def check(self) -> None:
         """Errors: GeneratorLost where the connection to the scheduler is lost, and with it all that runs."""
         if self.client.status != "running":
@@ -145,7 +177,8 @@ class Fleet:
         """Why, of each worker's address that cannot be used any more; as of a quarter of a second ago."""
         if time.monotonic() - self._looked_s >= _LOOK_S:
             silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
-            found = {host.address: _why_missing(silent.get(host.address)) for host in self.hosts}
+            most_s = _SILENT_S + _SILENT_S_A_HOST * len(self.hosts)
+            found = {host.address: _why_missing(silent.get(host.address), most_s) for host in self.hosts}
             self._missing = {address: why for address, why in found.items() if why}
             self._looked_s = time.monotonic()
         return self._missing
@@ -171,10 +204,10 @@ class Fleet:
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
 
 
-def _why_missing(silent_s: float | None) -> str:
+def _why_missing(silent_s: float | None, most_s: float) -> str:
     if silent_s is None:
         return "is gone"
-    return f"stands still: no word for {silent_s:.0f} s" if silent_s > _SILENT_S else ""
+    return f"stands still: no word for {silent_s:.0f} s" if silent_s > most_s else ""
 
 
 def _install() -> str:
@@ -182,9 +215,10 @@ def _install() -> str:
 
 
 def _host(address: str, reported: Any) -> FleetHost:
-    if isinstance(reported, ModuleNotFoundError):
-        raise FlatoutError(f"the worker {address} has no {reported.name}: {_install()}")
     if isinstance(reported, BaseException):
+        # Dask hands on what could not be unpickled as another error's text.
+        if absent := _NO_MODULE.search(str(reported)):
+            raise FlatoutError(f"the Python of worker {address} has no {absent[1]}: {_install()}")
         raise FlatoutError(f"the worker {address} cannot run flatout: {reported}")
     version = reported.get("flatout")
     if version != VERSION:

@@ -77,8 +77,10 @@ class FleetRun:
         left = [host for host in hosts if host not in missing]
         after = self._fleet.offsets(left) if left else {}
         if not results:
-            raise GeneratorError(f"no host of the fleet has a result: {_names(missing)} lost")
-        merged = _merged(hosts, {address: part.result for address, part in results.items()}, before, after, missing)
+            raise GeneratorError(f"no host of the fleet has a result: {_names(missing, self._fleet.missing())}")
+        merged = _merged(hosts, {address: part.result for address, part in results.items()}, before, after)
+        if missing:
+            merged = _with_lost(merged, missing, self._fleet.missing())
         return whole.explained(merged, list(results.values()), watched.sampled)
 
 
@@ -177,7 +179,6 @@ def _merged(
     results: dict[str, LoadResult],
     before: dict[str, ClockOffset],
     after: dict[str, ClockOffset],
-    missing: list[FleetHost],
 ) -> LoadResult:
     """One result, in the scheduler's time."""
     moved = {address: _moved(result, before[address]) for address, result in results.items()}
@@ -189,12 +190,7 @@ def _merged(
     jumped = [host.name for host in hosts if host.address in after and _jumped(before, after, host.address)]
     late = [f"hosts began {skew / 1e6:.1f} ms apart; 1 ms is wanted"] if skew > MOST_ERROR_NS else []
     drift = [f"the clock of {name} was set or drifted by over 1 ms during the run" for name in jumped]
-    together = msgspec.structs.replace(together, nodes=nodes, warnings=[*together.warnings, *late, *drift])
-    if missing:
-        why = f"lost during the run: {_names(missing)}"
-        lost = [host.name for host in missing]
-        together = msgspec.structs.replace(together, verdict="generator-limited", why=why, lost_hosts=lost)
-    return together
+    return msgspec.structs.replace(together, nodes=nodes, warnings=[*together.warnings, *late, *drift])
 
 
 def _jumped(before: dict[str, ClockOffset], after: dict[str, ClockOffset], address: str) -> bool:
@@ -225,5 +221,12 @@ def _node(node: Node, result: LoadResult, first_ns: int, offset: ClockOffset) ->
     )
 
 
-def _names(hosts: list[FleetHost]) -> str:
-    return ", ".join(host.name for host in hosts)
+def _with_lost(merged: LoadResult, missing: list[FleetHost], reasons: dict[str, str]) -> LoadResult:
+    """It says nothing of the target: what the lost hosts did to it is not known."""
+    why = f"lost during the run: {_names(missing, reasons)}"
+    lost = [host.name for host in missing]
+    return msgspec.structs.replace(merged, verdict="generator-limited", why=why, lost_hosts=lost)
+
+
+def _names(hosts: list[FleetHost], reasons: dict[str, str]) -> str:
+    return ", ".join(f"{host.name} {reasons.get(host.address, 'has no result')}" for host in hosts)
