@@ -44,6 +44,11 @@ class FleetProgress:
         self._last: dict[str, RunProgress] = {}
         self._lock = threading.Lock()
 
+    def standing(self) -> set[str]:
+        """The addresses of the hosts whose connections are open."""
+        with self._lock:
+            return {address for address, last in self._last.items() if last.phase != "connecting"}
+
     def __enter__(self) -> None:
         self._client.subscribe_topic(TOPIC, self._take)
 
