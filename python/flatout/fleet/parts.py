@@ -18,7 +18,7 @@ from flatout.errors import FlatoutError, GeneratorError, TargetError, UsageError
 from flatout.fleet import worker
 from flatout.fleet.clocks import ClockOffset
 from flatout.fleet.cluster import Fleet, FleetHost
-from flatout.fleet.progress import FleetProgress
+from flatout.fleet.progress import FleetProgress, short_names
 from flatout.plan.resolve import AsTrial
 from flatout.result.files import from_json
 from flatout.result.model import LoadResult
@@ -70,7 +70,7 @@ class Parts:
         Errors: as `run`, with the host's name; GeneratorError where hosts were lost before the start; FlatoutError
         where a host's clock is not known well enough.
         """
-        watched = FleetProgress(self._fleet.client, self._name, len(self._hosts), progress)
+        watched = FleetProgress(self._fleet.client, self._name, short_names(self._hosts), progress)
         with watched:
             self._submit(msgspec.json.encode(as_trial))
             try:
