@@ -1,8 +1,9 @@
 """One run over all hosts of a fleet: split, started at one moment, watched, merged.
 
-The start is a moment of the scheduler's host, told to each host in its own time once all are ready (parts.py); the
-offsets of the clocks are measured before and after. Results are moved to the scheduler's time before they are merged, so hosts whose clocks are
-minutes apart add up. A host that is lost or stalls is named; what the others measured is kept, and the run is invalid.
+The start is a moment of the scheduler's host, told to each host in its own time once all are ready (`parts.py`); the
+clocks' offsets are measured before and after. Results are moved to the scheduler's time before they are merged, so
+hosts whose clocks are minutes apart add up. A host that is lost or stalls is named; what the others measured is kept,
+and the run is invalid.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from flatout.result.merge import merge
 from flatout.result.model import LoadResult, Node
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
+
 
 class FleetRun:
     """Runs scenarios over a fleet, one after the other; hosts that were lost take no part in the next run."""

@@ -62,6 +62,7 @@ def capabilities() -> dict[str, Any]:
 
 # --- Runs ---
 
+
 class _Running(NamedTuple):
     """A part: how to end it, and how to tell it the start."""
 

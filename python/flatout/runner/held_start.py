@@ -1,4 +1,4 @@
-"""A start that is told while the run waits for it, with its connections open: one of several hosts that begin together."""
+"""A start that is told while the run waits for it, with its connections open: several hosts begin together so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class HeldStart:
         self._unix_ns: int | None = None
 
     def attach(self, running: LoadRun) -> None:
-        """This run waits for it; one that follows to another address of the target takes its place."""
+        """Names the run that waits; one that follows, to another address of the target, takes its place."""
         with self._lock:
             self._running = running
             if self._unix_ns is not None:
