@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import msgspec
@@ -114,10 +114,11 @@ class Parts:
     def _all_stand(self, watched: FleetProgress, stop: threading.Event) -> bool:
         """Waits until each host's connections are open or its part is over; returns whether the load may begin."""
         while not stop.is_set():
-            self._look("had not opened its flows or connections in time")
+            standing = watched.standing()
+            self._look("had not opened its flows or connections in time", standing)
             if self.lost or self._failed or not self._waiting():
                 return False
-            if watched.standing().issuperset(self._waiting()):
+            if standing.issuperset(self._waiting()):
                 return True
             time.sleep(_LOOK_S)
         return False
@@ -131,13 +132,14 @@ class Parts:
         one = next(iter(self._scenarios.values()))
         whole_s = lead_s + one.warmup_s + one.duration_s + one.timeout_s
         self._late_s = time.monotonic() + whole_s + _STALLED_S
-        self._fleet.client.run(
-            worker.begin_at, self._name, moments, workers=list(moments), wait=False, on_error="ignore"
-        )
+        self._fleet.tell(worker.begin_at, self._name, moments, to=list(moments))
 
     def _until_ended(self, stop: threading.Event) -> None:
         """Until each part has ended or its host is gone; the others then end early."""
         again_s = 0.0
+        if self.start_ns is None:
+            # Its time was that of opening.
+            self._late_s = time.monotonic() + _STALLED_S
         while True:
             self._look("has no result in time")
             if not self._waiting():
@@ -149,7 +151,7 @@ class Parts:
             if early and time.monotonic() >= again_s:
                 again_s = time.monotonic() + _STOP_AGAIN_S
                 running = [address for address in self._futures if address not in self._ended]
-                self._fleet.client.run(worker.stop, self._name, workers=running, wait=False, on_error="ignore")
+                self._fleet.tell(worker.stop, self._name, to=running)
             time.sleep(_LOOK_S)
 
     def _waiting(self) -> list[str]:
@@ -160,8 +162,8 @@ class Parts:
         """Whether a part has ended with an error."""
         return any(data.startswith(_ERROR) for data in self._ended.values())
 
-    def _look(self, stalled: str) -> None:
-        """Collects what has ended; notes the hosts that are gone, and those that have used up their time."""
+    def _look(self, stalled: str, excused: Set[str] = frozenset()) -> None:
+        """Collects what has ended; notes hosts that are gone, and those not `excused` that have used up their time."""
         there = {host.address for host in self._fleet.alive()}
         late = time.monotonic() > self._late_s
         for address in self._waiting():
@@ -170,7 +172,7 @@ class Parts:
                 self._ended[address] = future.result(timeout=_STALLED_S)
             elif future.done():
                 self.lost[address] = "died"
-            elif address not in there or late:
+            elif address not in there or (late and address not in excused):
                 self.lost[address] = stalled if address in there else "is gone"
                 future.cancel(force=True)
 
