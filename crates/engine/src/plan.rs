@@ -46,6 +46,8 @@ pub struct LoadPlan {
     pub node: Share,
     /// When to begin, Unix time in ns; earlier than it can be: at once.
     pub start_at_unix_ns: Option<u64>,
+    /// Whether the begin is told while the run waits for it, by [`crate::run::LoadRun::start_at`].
+    pub held: bool,
     /// The counted schedule.
     pub profile: Vec<Segment>,
     /// How long to ask before counting, at the profile's first rate, ns.

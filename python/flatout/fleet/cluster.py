@@ -29,11 +29,13 @@ _CONNECT_S = 10.0
 _LOGGERS = ("distributed", "distributed.client", "distributed.core", "distributed.worker", "tornado.application")
 # Dask itself waits for ever for a scheduler that hangs.
 _ANSWER_S = 15.0
-_WORKERS_S = 10.0
 # A worker reports to its scheduler twice a second; of a thousand each every 6 s.
 _SILENT_S, _SILENT_S_A_HOST = 6.0, 0.05
 _LOOK_S = 0.25
 _INSTALL = "install flatout[fleet] {} in its environment (pip install 'flatout[fleet]=={}'), and start it again there"
+# Hosts that do not answer within so long hang.
+_ASK_S = 10.0
+_ASK_ONE_S = 2.0
 # A worse known clock cannot start within a millisecond.
 MOST_ERROR_NS = 1_000_000
 
@@ -157,14 +159,14 @@ class Fleet:
 
     def _of_workers(self, function: Callable[[], Any]) -> dict[str, Any]:
         """What a function returns on each. Errors: FlatoutError, with the addresses of those that hang."""
-        how = {"on_error": "return", "callback_timeout": _WORKERS_S}
+        how = {"on_error": "return", "callback_timeout": _ASK_S}
         try:
             found: dict[str, Any] = self.client.run(function, **how)
         except TimeoutError as error:
             silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
-            hanging = [address for address, silent_s in sorted(silent.items()) if silent_s > _WORKERS_S / 2]
+            hanging = [address for address, silent_s in sorted(silent.items()) if silent_s > _ASK_S / 2]
             named = f"no answer from {', '.join(hanging)}" if hanging else "not all of them answer"
-            raise GeneratorError(f"workers of the fleet hang: {named} for {_WORKERS_S:.0f} s") from error
+            raise GeneratorError(f"workers of the fleet hang: {named} for {_ASK_S:.0f} s") from error
         self.check()
         return found
 
@@ -195,13 +197,41 @@ class Fleet:
 
     def offsets(self, hosts: list[FleetHost]) -> dict[str, ClockOffset]:
         """Each host's clock against the scheduler's host. Errors: FlatoutError, by name, where it is not known well."""
-        addresses = [host.address for host in hosts]
-        asked = self._asked(
-            lambda: self.client.run(
-                clock_server.exchanges, self._clock_host, self._clock_port, workers=addresses, on_error="return"
-            )
-        )
+        try:
+            asked = self._exchanges(hosts, _ASK_S)
+        except TimeoutError:
+            asked = {}
+            # Where it is the scheduler that hangs this says so.
+            self.missing()
+            for host in hosts:
+                # Which of them it is: the others answer at once.
+                with contextlib.suppress(TimeoutError):
+                    asked |= self._exchanges([host], _ASK_ONE_S)
+        self.check()
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
+
+    def _exchanges(self, hosts: list[FleetHost], within_s: float) -> dict[str, Any]:
+        asked: dict[str, Any] = self.client.run(
+            clock_server.exchanges,
+            self._clock_host,
+            self._clock_port,
+            workers=[host.address for host in hosts],
+            on_error="return",
+            callback_timeout=within_s,
+        )
+        return asked
+
+    def tell(self, function: Callable[..., Any], *arguments: Any, to: list[str]) -> None:
+        """Calls a function on those hosts' event loops; waits for none of them, as one may hang."""
+        how = {"workers": to, "wait": False, "on_error": "ignore"}
+        threading.Thread(
+            target=self._tell, args=(function, *arguments), kwargs=how, name="flatout-tell", daemon=True
+        ).start()
+
+    def _tell(self, *what: Any, **how: Any) -> None:
+        # A host that is gone is noticed elsewhere; the client may be closed before the call ends.
+        with contextlib.suppress(Exception):
+            self.client.run(*what, **how)
 
 
 def _why_missing(silent_s: float | None, most_s: float) -> str:

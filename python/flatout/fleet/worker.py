@@ -11,16 +11,17 @@ import platform
 import resource
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from flatout.errors import FlatoutError, Interrupted
+from flatout.errors import FlatoutError, GeneratorError, Interrupted
 from flatout.fleet.machine import machine
 from flatout.host.describe import VERSION
 from flatout.result.files import to_json
 from flatout.result.model import LoadResult
 from flatout.runner.counters import Sampled
+from flatout.runner.held_start import HeldStart
 from flatout.runner.ledger_of_hosts import Machine
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
@@ -73,32 +74,54 @@ def capabilities() -> dict[str, Any]:
 
 # --- Runs ---
 
-_running: dict[str, threading.Event] = {}
+
+class _Running(NamedTuple):
+    """A part: how to end it, and how to tell it the start."""
+
+    stop: threading.Event
+    start: HeldStart
 
 
+_running: dict[str, _Running] = {}
+
+
+# They run on the worker's event loop, whatever its task threads do.
 async def stop_all() -> None:
     """Ends whatever runs here early."""
-    for event in _running.values():
-        event.set()
+    for running in _running.values():
+        running.stop.set()
 
 
 async def stop(name: str) -> None:
     """Ends this host's part of a run early; nobody waits for it, as a host may hang."""
     if name in _running:
-        _running[name].set()
+        _running[name].stop.set()
 
 
-def measure(name: str, scenario: bytes, as_trial: bytes) -> bytes:
-    """Runs this host's part; returns it as JSON (`Measured`), or {"error": kind, "text": …} for an error of ours."""
+async def begin_at(name: str, moments: dict[str, int], dask_worker: Any = None) -> None:
+    """Tells this host's part its start: `moments` by the workers' addresses, Unix time of each host in ns."""
+    if name in _running:
+        _running[name].start.tell(moments[dask_worker.address])
+
+
+def measure(name: str, scenario: bytes, as_trial: bytes, within_s: float) -> bytes:
+    """Runs this host's part; returns it as JSON (`Measured`), or {"error": kind, "text": …} for an error of ours.
+
+    `within_s`: it is an error where the start is not told within so long.
+    """
     from flatout.plan.resolve import AsTrial
     from flatout.runner.run import run
 
     part = msgspec.json.decode(scenario, type=Scenario)
     trial = msgspec.json.decode(as_trial, type=AsTrial | None)
-    _running[name] = threading.Event()
+    running = _running[name] = _Running(threading.Event(), HeldStart())
+    reporter = _Reporter(name, running.stop, within_s)
     seen: list[Sampled] = []
     try:
-        return _measured(run(part, _Reporter(name), _running[name], as_trial=trial, on_sampled=seen.append), seen)
+        result = run(part, reporter, running.stop, as_trial=trial, start=running.start, on_sampled=seen.append)
+        if reporter.overdue:
+            raise GeneratorError(f"the start was not told within {within_s:.0f} s")
+        return _measured(result, seen)
     except Interrupted as interrupted:
         return _measured(interrupted.result, seen)
     except FlatoutError as error:
@@ -114,17 +137,27 @@ def _measured(result: LoadResult, seen: list[Sampled]) -> bytes:
 
 
 class _Reporter:
-    """Sends progress to the scheduler, from time to time."""
+    """Sends progress to the scheduler, from time to time; ends a part whose start does not come.
 
-    def __init__(self, name: str) -> None:
+    `overdue`: it did so.
+    """
+
+    def __init__(self, name: str, stop: threading.Event, within_s: float) -> None:
         from distributed import get_worker
 
         self._worker, self._name, self._next = get_worker(), name, 0.0
+        self._stop, self._until = stop, time.monotonic() + within_s
+        self._phase = ""
+        self.overdue = False
 
     def __call__(self, progress: RunProgress) -> None:
         now = time.monotonic()
-        if now < self._next and progress.phase != "done":
+        if progress.phase in ("connecting", "waiting") and now > self._until:
+            self.overdue = True
+            self._stop.set()
+        # All hosts wait for the one whose phase changes last.
+        if now < self._next and progress.phase == self._phase:
             return
-        self._next = now + _EVERY_S
+        self._next, self._phase = now + _EVERY_S, progress.phase
         event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=()))
         self._worker.log_event(TOPIC, {"run": self._name, "worker": self._worker.address, "progress": event})

@@ -64,7 +64,10 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A load with every name resolved and every default filled in: this host's part of it."""
+    """A load with every name resolved and every default filled in: this host's part of it.
+
+    `held`: the engine waits for the start to be told (`LoadRun.start_at`) once all connections stand.
+    """
 
     protocol: str
     options: list[tuple[str, int]]
@@ -79,6 +82,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     ticks: Ticks
     node: Share
     start_at_unix_ns: int | None
+    held: bool = False
     profile: tuple[Segment, ...]
     warmup_ns: int
     timeout_ns: int
