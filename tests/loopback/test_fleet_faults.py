@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -105,8 +107,14 @@ def test_a_scheduler_that_goes_away_ends_the_command_soon(cluster: Cluster) -> N
 
 def test_one_command_drives_a_fleet_at_a_time(cluster: Cluster) -> None:
     cluster.add_workers(1)
-    first = cluster.load("60s")
+    metrics = f"127.0.0.1:{free_port()}"
+    first = cluster.load("60s", "--prometheus", metrics)
     wait_for_second(first)
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    hosts = re.findall(r'^flatout_load_host_sent_total\{.*host="[^"]+".*\} (\d+)', text, re.MULTILINE)
+    assert len(hosts) == 1
+    assert int(hosts[0]) > 0
     refused = ended(cluster.load("1s"), 20)
     assert refused.code == 2, refused.err
     assert f"process {first.process.pid}, since " in refused.err
