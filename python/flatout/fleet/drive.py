@@ -59,8 +59,9 @@ class FleetRun:
         after = self._fleet.offsets(left) if left and parts.offsets else {}
         if not measured:
             raise GeneratorError(f"no host of the fleet has a result: {_names(missing, parts.lost)}")
-        merged = _merged(hosts, {address: part.result for address, part in measured.items()}, parts, after)
-        return whole.explained(merged, list(measured.values()), watched.sampled)
+        found = whole.with_findings(list(measured.values()))
+        results = {address: one.result for address, one in zip(measured, found, strict=True)}
+        return whole.explained(_merged(hosts, results, parts, after), found, watched.sampled)
 
 
 def _split(scenario: Scenario, hosts: list[FleetHost]) -> list[Scenario]:

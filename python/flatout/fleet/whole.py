@@ -13,7 +13,7 @@ from flatout.errors import FlatoutError, GeneratorLost
 from flatout.fleet import worker
 from flatout.plan.resolve import AsTrial, make
 from flatout.result.files import from_json
-from flatout.result.machine import Subintervals
+from flatout.result.machine import Contention, Subintervals
 from flatout.result.model import LoadResult
 from flatout.runner import ledger_of_hosts
 from flatout.runner.counters import BEFORE_S, CounterSampler, Sampled
@@ -108,20 +108,46 @@ def watched(
 
 
 def part(name: str, data: bytes) -> HostPart:
-    """A host's part from what its worker returned, with what is to be said of its own generator."""
+    """A host's part from what its worker returned."""
     measured = msgspec.json.decode(data, type=worker.Measured)
     result = from_json(bytes(measured.result))
     assert isinstance(result, LoadResult)
-    return HostPart(name, measured.machine, analysis.explained(result), measured.sampled)
+    return HostPart(name, measured.machine, result, measured.sampled)
+
+
+def with_findings(parts: Sequence[HostPart]) -> list[HostPart]:
+    """Each host with what is to be said of its own generator; other workers of its machine are no other programs."""
+    return [one._replace(result=analysis.explained(_without_fellows(one, parts))) for one in parts]
+
+
+def _without_fellows(one: HostPart, parts: Sequence[HostPart]) -> LoadResult:
+    about = one.result.contention
+    if about is None or about.others_s is None:
+        return one.result
+    boot = one.machine.boot
+    fellows_s = sum(each.result.cpu_s.get("workers", 0.0) for each in parts if each.machine.boot == boot)
+    fellows_s -= one.result.cpu_s.get("workers", 0.0)
+    others_s = max(about.others_s - fellows_s, 0.0)
+    return msgspec.structs.replace(one.result, contention=msgspec.structs.replace(about, others_s=others_s))
 
 
 def explained(merged: LoadResult, parts: Sequence[HostPart], observed: Sampled | None) -> LoadResult:
-    """The merged result with one ledger and, of a trial, its parts by which it is judged."""
+    """The merged result with one ledger, and what a trial is judged by: its times, and who else took CPUs."""
     return msgspec.structs.replace(
         merged,
         ledger=ledger_of_hosts.close(merged, parts, observed),
+        contention=_most_disturbed([part.result for part in parts]),
         subintervals=_subintervals([part.result.subintervals for part in parts]),
     )
+
+
+def _most_disturbed(runs: Sequence[LoadResult]) -> Contention | None:
+    """Of the host where others took most CPU time, without what only a host by itself can be asked."""
+    known = [run.contention for run in runs if run.contention is not None]
+    if not known:
+        return None
+    most = max(known, key=lambda about: ((about.others_s or 0.0) + (about.steal_s or 0.0)) / max(about.elapsed_s, 1e-3))
+    return msgspec.structs.replace(most, softirq_s={}, busy_s={}, backlog_drops=None, target=None)
 
 
 def _subintervals(parts: Sequence[Subintervals | None]) -> Subintervals | None:
