@@ -18,6 +18,7 @@ from flatout.errors import GeneratorError, UsageError
 from flatout.fleet.clocks import ClockOffset, drifted
 from flatout.fleet.cluster import MOST_ERROR_NS, Fleet, FleetHost
 from flatout.fleet.parts import Parts
+from flatout.fleet.split import split
 from flatout.plan.resolve import AsTrial
 from flatout.result.merge import merge
 from flatout.result.model import LoadResult, Node
@@ -47,7 +48,7 @@ class FleetRun:
         if not hosts:
             raise GeneratorError("no host of the fleet is left")
         _check(scenario, hosts)
-        parts = Parts(self._fleet, hosts, _split(scenario, hosts))
+        parts = Parts(self._fleet, hosts, split(scenario, hosts))
         try:
             results = parts.run(as_trial, progress, stop)
         finally:
@@ -58,10 +59,6 @@ class FleetRun:
         if not results:
             raise GeneratorError(f"no host of the fleet has a result: {_names(missing)} lost")
         return _merged(hosts, results, parts, after)
-
-
-def _split(scenario: Scenario, hosts: list[FleetHost]) -> list[Scenario]:
-    return [msgspec.structs.replace(scenario, node=(n, len(hosts))) for n in range(1, len(hosts) + 1)]
 
 
 def _check(scenario: Scenario, hosts: list[FleetHost]) -> None:

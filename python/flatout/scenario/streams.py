@@ -46,6 +46,8 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
     _check_link(scenario, spoken)
     if scenario.node is not None:
         nodes.check(scenario.node)
+    if scenario.share is not None:
+        nodes.check_share(scenario.share)
     if scenario.queries is not None and not spoken.default_lines:
         raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
     if scenario.streams:
@@ -91,7 +93,8 @@ def _check_numbers(scenario: Scenario) -> None:
 
 def connections(scenario: Scenario) -> int:
     """How many connections or flows this node keeps open, those that only wait among them."""
-    return nodes.part(scenario.askers, scenario.node) + nodes.part(scenario.hold, scenario.node)
+    node, share = scenario.node, scenario.share
+    return nodes.part(scenario.askers, node, share) + nodes.part(scenario.hold, node, share)
 
 
 def opening_s(scenario: Scenario) -> float:
