@@ -70,7 +70,7 @@ def capabilities() -> dict[str, Any]:
 
 
 def _network() -> str:
-    """This host's boot and network namespace."""
+    """The boot and the network namespace of this host."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {os.readlink('/proc/self/ns/net')}"
 

@@ -159,7 +159,7 @@ def _endpoints(scenario: Scenario, port: int) -> tuple[list[targets.Endpoint], l
     endpoints, beside = targets.addresses(first, port), [targets.resolve(text, port) for text in texts]
     if any(each.address.version != endpoints[0].address.version for each in beside):
         raise UsageError("several targets must all be IPv4 or all IPv6")
-    if beside and nodes.part(scenario.flows, scenario.node, scenario.share) // scenario.threads <= len(beside):
+    if beside and streams.askers(scenario) // scenario.threads <= len(beside):
         raise UsageError(f"each of {1 + len(beside)} targets needs a flow of each thread: ask for more --flows")
     if len({endpoints[0], *beside}) != 1 + len(beside):
         raise UsageError(f"target '{scenario.target}' names one address twice")
@@ -179,7 +179,7 @@ def _check_numbers(scenario: Scenario) -> None:
         raise UsageError("each part of a profile needs a time above 0 s and rates from 0 to 200 M/s")
     if scenario.threads < 1 or scenario.flows < 1:
         raise UsageError(f"{scenario.threads} threads and {scenario.flows} flows: give at least one of each")
-    askers = nodes.part(scenario.askers, scenario.node, scenario.share)
+    askers = streams.askers(scenario)
     if scenario.threads > askers:
         what = "connection" if scenario.streams else "flow"
         raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
@@ -279,7 +279,7 @@ def _load_plan(
         sources=sources,
         link=scenario.transport,
         xdp=xdp_plan,
-        flows=nodes.part(scenario.askers, scenario.node, scenario.share),
+        flows=streams.askers(scenario),
         shared_sockets=shared,
         policy=_connection_policy(scenario),
         ticks=Ticks(senders=scenario.senders, spread=scenario.spread),

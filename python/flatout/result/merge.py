@@ -39,8 +39,9 @@ from flatout.result.model import (
     SignedDistribution,
     Trial,
 )
+from flatout.scenario import streams
 from flatout.scenario.model import Scenario
-from flatout.scenario.nodes import fraction, part
+from flatout.scenario.nodes import fraction
 
 # What may differ between the nodes of one load.
 _OWN = ("node", "share", "sources", "seed", "log")
@@ -279,6 +280,6 @@ def _node(number: int, run: LoadResult) -> Node:
         sent=run.outcomes.sent,
         answered=run.outcomes.answered,
         cpu_s=run.cpu_s,
-        flows=part(run.scenario.askers, run.scenario.node, run.scenario.share),
+        flows=streams.askers(run.scenario),
         share=fraction(run.scenario.node, run.scenario.share),
     )

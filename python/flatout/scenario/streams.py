@@ -91,10 +91,14 @@ def _check_numbers(scenario: Scenario) -> None:
         )
 
 
+def askers(scenario: Scenario) -> int:
+    """How many connections or flows of this node send requests."""
+    return nodes.part(scenario.askers, scenario.node, scenario.share)
+
+
 def connections(scenario: Scenario) -> int:
     """How many connections or flows this node keeps open, those that only wait among them."""
-    node, share = scenario.node, scenario.share
-    return nodes.part(scenario.askers, node, share) + nodes.part(scenario.hold, node, share)
+    return askers(scenario) + nodes.part(scenario.hold, scenario.node, scenario.share)
 
 
 def opening_s(scenario: Scenario) -> float:
