@@ -319,7 +319,8 @@ impl LoadRun {
     /// Unix time in ns of the counted beginning; where it never came, of now.
     #[must_use]
     pub fn started_unix_ns(&self) -> u64 {
-        self.unix_offset.unwrap_or_else(|| self.clock.unix_offset()) + self.counted_from().unwrap_or_else(|| self.clock.now())
+        self.unix_offset.unwrap_or_else(|| self.clock.unix_offset())
+            + self.counted_from().unwrap_or_else(|| self.clock.now())
     }
 
     /// ns since the counted beginning; negative in warm-up, nothing while connections are being opened.

@@ -19,6 +19,7 @@ from flatout.fleet import whole
 from flatout.fleet.clocks import ClockOffset, drifted
 from flatout.fleet.cluster import MOST_ERROR_NS, Fleet, FleetHost
 from flatout.fleet.parts import Parts
+from flatout.fleet.split import split
 from flatout.plan.resolve import AsTrial
 from flatout.result.merge import merge
 from flatout.result.model import LoadResult, Node
@@ -48,7 +49,7 @@ class FleetRun:
         if not hosts:
             raise GeneratorLost("no host of the fleet is left")
         _check(scenario, hosts)
-        parts = Parts(self._fleet, hosts, _split(scenario, hosts))
+        parts = Parts(self._fleet, hosts, split(scenario, hosts))
         with whole.watched(scenario, as_trial, len(hosts), progress) as watched:
             try:
                 measured = parts.run(as_trial, watched, stop)
@@ -62,10 +63,6 @@ class FleetRun:
         found = whole.with_findings(list(measured.values()))
         results = {address: one.result for address, one in zip(measured, found, strict=True)}
         return whole.explained(_merged(hosts, results, parts, after), found, watched.sampled)
-
-
-def _split(scenario: Scenario, hosts: list[FleetHost]) -> list[Scenario]:
-    return [msgspec.structs.replace(scenario, node=(n, len(hosts))) for n in range(1, len(hosts) + 1)]
 
 
 def _check(scenario: Scenario, hosts: list[FleetHost]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import resource
 import threading
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,7 +33,11 @@ _EVERY_S = 0.25
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host can drive, and what runs there."""
+    """What a host can drive, and what runs there.
+
+    `descriptors`: sockets that a worker may hold as such. `ports`: of each source address, for one target. `network`:
+    workers in one network namespace have the same, and share its ports.
+    """
 
     hostname: str
     flatout: str
@@ -42,6 +46,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     descriptors: int
     io_uring: bool
+    ports: int = 28_232
+    network: str = ""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +60,11 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 def capabilities() -> dict[str, Any]:
     """Of this host."""
-    from flatout import _engine
+    from flatout.plan import capacity
 
     # What a run needs is imported now, and not when it is to start.
     importlib.import_module("flatout.runner.run")
+    room = capacity.room()
     reported: dict[str, Any] = msgspec.to_builtins(
         Capabilities(
             hostname=platform.node(),
@@ -65,11 +72,19 @@ def capabilities() -> dict[str, Any]:
             python=platform.python_version(),
             kernel=platform.release(),
             cpus=len(os.sched_getaffinity(0)),
-            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-            io_uring=_engine.kernel().get("uring", False),
+            descriptors=room.files,
+            io_uring=room.io_uring,
+            ports=room.ports,
+            network=_network(),
         )
     )
     return reported
+
+
+def _network() -> str:
+    """The boot and the network namespace of this host."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {os.readlink('/proc/self/ns/net')}"
 
 
 # --- Runs ---

@@ -91,13 +91,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
             schedule: Schedule::new(no_warmup, parts.pacer, later, parts.options.shares_cpus),
             senders: parts.senders,
             noted: parts.log_writer.is_some(),
-            tracker: RequestTracker::new(
-                Rings::new(0, 0),
-                later,
-                parts.options,
-                parts.published,
-                parts.log_writer,
-            ),
+            tracker: RequestTracker::new(Rings::new(0, 0), later, parts.options, parts.published, parts.log_writer),
             sequences: [0; GROUP],
         }
     }

@@ -306,7 +306,7 @@ impl<P: Protocol> Common<'_, P> {
         if self.plan.ping_pong.is_some() {
             return Pacer::nothing();
         }
-        Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed)
+        self.taking(n, Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed))
     }
 
     fn warmup(&self, n: usize) -> Pacer {
@@ -314,7 +314,15 @@ impl<P: Protocol> Common<'_, P> {
         let seconds = self.plan.warmup_ns as f64 / 1e9;
         let warmup = [Segment { seconds, from_per_s: first, to_per_s: first }];
         let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
-        Pacer::new(warmup, self.plan.arrivals, self.share(n), self.plan.seed ^ 1)
+        self.taking(n, Pacer::new(warmup, self.plan.arrivals, self.share(n), self.plan.seed ^ 1))
+    }
+
+    /// The n-th worker's schedule, by weight where hosts take unequal shares.
+    fn taking(&self, n: usize, pacer: Pacer) -> Pacer {
+        match self.plan.portion {
+            Some(portion) => pacer.taking(portion.part(n, self.plan.workers)),
+            None => pacer,
+        }
     }
 
     fn lengths(&self) -> Lengths {
