@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 import time
 import types
@@ -10,11 +11,14 @@ from typing import Any
 import ledgers
 import msgspec
 import pytest
+import results
 
 from flatout import analysis
 from flatout.errors import FlatoutError, GeneratorLost, TargetError, UsageError
-from flatout.fleet import at_scheduler, clock_server, cluster, whole, worker
-from flatout.fleet.cluster import Fleet
+from flatout.fleet import at_scheduler, clock_server, cluster, drive, whole, worker
+from flatout.fleet.clocks import ClockOffset
+from flatout.fleet.cluster import Fleet, FleetHost
+from flatout.fleet.worker import Capabilities
 from flatout.host.describe import VERSION
 from flatout.limit_search.trial_verdict import evaluate_trial
 from flatout.result.machine import Subintervals
@@ -247,6 +251,32 @@ def test_times_in_which_one_host_was_late_are_left_out_of_a_trial() -> None:
     assert (found.sent, found.lateness_max_ns) == ([17] * 4, [0, 9, 0, 5])
     shorter = ledgers.run(subintervals=Subintervals(0.1, [1], [0], [1], [0], [0]))
     assert together(timed([0] * 4, 1), shorter).subintervals is None, "a host that ended early"
+
+
+def test_hosts_whose_clocks_are_minutes_apart_give_what_one_clock_gives() -> None:
+    made = parts(results.load(1000, 3), results.load(1000, 3, seed=2))
+    ahead_s = (0, 180)
+    hosts = [
+        FleetHost(address=f"tcp://{n}:1", capabilities=msgspec.convert(ABOUT, Capabilities)) for n in range(len(made))
+    ]
+
+    def merged_of(*, apart: bool) -> LoadResult:
+        offsets, found = {}, {}
+        for host, part, ahead in zip(hosts, made, ahead_s, strict=True):
+            moment = datetime.datetime.fromisoformat(part.result.started_at)
+            moment += datetime.timedelta(seconds=ahead if apart else 0)
+            found[host.address] = msgspec.structs.replace(part.result, started_at=moment.isoformat())
+            offsets[host.address] = ClockOffset(offset_ns=ahead * 10**9 if apart else 0, error_ns=1)
+        around = types.SimpleNamespace(offsets=offsets, lost={}, start_ns=None)
+        return drive._merged(hosts, found, around, offsets)  # type: ignore[arg-type]
+
+    one, two = merged_of(apart=False), merged_of(apart=True)
+    assert two.latency_ns == one.latency_ns
+    assert two.latency_ns.from_due is not None
+    assert (two.intervals, two.duration_s, two.started_at) == (one.intervals, one.duration_s, one.started_at)
+    assert [node.start_late_ns for node in two.nodes] == [0, 0]
+    assert [node.clock_offset_ns for node in two.nodes] == [0, 180 * 10**9]
+    assert two.warnings == one.warnings == []
 
 
 def test_the_summary_shows_hosts_beside() -> None:
