@@ -99,7 +99,8 @@ class Fleet:
 
     def alive(self) -> list[FleetHost]:
         """Those whose worker is still there."""
-        there = set(self.client.run_on_scheduler(_addresses))
+        # The client's `scheduler_info` may be that of another call, without workers.
+        there = self.client.nthreads()
         return [host for host in self.hosts if host.address in there]
 
     def now_ns(self) -> int:
@@ -141,11 +142,6 @@ class Fleet:
         # A host that is gone is noticed elsewhere; the client may be closed before the call ends.
         with contextlib.suppress(Exception):
             self.client.run(*what, **how)
-
-
-def _addresses(dask_scheduler: Any = None) -> list[str]:
-    """Of the scheduler's workers. The client's `scheduler_info` may be that of another call, without workers."""
-    return list(dask_scheduler.workers)
 
 
 def _host(address: str, reported: Any) -> FleetHost:

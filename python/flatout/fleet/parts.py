@@ -32,6 +32,8 @@ _LEAD_A_HOST_S = 0.002
 # Connections may take longer to open than asked.
 _OPENING_FACTOR = 1.3
 _LOOK_S = 0.02
+# Between two questions to the scheduler which workers are there.
+_ALIVE_S = 0.1
 # A host that has not opened its connections, or not ended, so long after it should have is taken for stalled.
 _STALLED_S = 15.0
 _STOP_AGAIN_S = 1.0
@@ -57,6 +59,8 @@ class Parts:
         self._futures: dict[str, Any] = {}
         self._ended: dict[str, bytes] = {}
         self._broken_off = False
+        self._there: set[str] = set()
+        self._ask_s = 0.0
         one = scenarios[0]
         self._opening_s = _OPENING_FACTOR * streams.opening_s(msgspec.structs.replace(one, node=None)) + _STALLED_S
         self._opening_s += 2 * one.connect_timeout_s if one.streams else 0.0
@@ -164,16 +168,19 @@ class Parts:
 
     def _look(self, stalled: str, excused: Set[str] = frozenset()) -> None:
         """Collects what has ended; notes hosts that are gone, and those not `excused` that have used up their time."""
-        there = {host.address for host in self._fleet.alive()}
-        late = time.monotonic() > self._late_s
+        now = time.monotonic()
+        if now >= self._ask_s:
+            self._ask_s = now + _ALIVE_S
+            self._there = {host.address for host in self._fleet.alive()}
+        late = now > self._late_s
         for address in self._waiting():
             future = self._futures[address]
             if future.status == "finished":
                 self._ended[address] = future.result(timeout=_STALLED_S)
             elif future.done():
                 self.lost[address] = "died"
-            elif address not in there or (late and address not in excused):
-                self.lost[address] = stalled if address in there else "is gone"
+            elif address not in self._there or (late and address not in excused):
+                self.lost[address] = stalled if address in self._there else "is gone"
                 future.cancel(force=True)
 
 
