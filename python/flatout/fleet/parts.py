@@ -29,8 +29,6 @@ from flatout.scenario.model import Scenario
 # From the decision to the start: the way to the hosts.
 _LEAD_S = 0.2
 _LEAD_A_HOST_S = 0.002
-# Connections may take longer to open than asked.
-_OPENING_FACTOR = 1.3
 _LOOK_S = 0.02
 # Between two questions to the scheduler which workers are there.
 _ALIVE_S = 0.1
@@ -62,8 +60,7 @@ class Parts:
         self._there: set[str] = set()
         self._ask_s = 0.0
         one = scenarios[0]
-        self._opening_s = _OPENING_FACTOR * streams.opening_s(msgspec.structs.replace(one, node=None)) + _STALLED_S
-        self._opening_s += 2 * one.connect_timeout_s if one.streams else 0.0
+        self._opening_s = streams.longest_opening_s(one) + _STALLED_S
         self._late_s = time.monotonic() + self._opening_s
 
     def run(
