@@ -52,7 +52,7 @@ class World:
         self.now_s = 0.0
         self.there, self.stood = set(NAMES), set[str]()
         self.futures = {name: Future() for name in NAMES}
-        self.told: list[tuple[float, Any, tuple[Any, ...]]] = []
+        self.calls: list[tuple[float, Any, tuple[Any, ...]]] = []
         self.when: dict[float, Callable[[], object]] = {}
 
     def monotonic(self) -> float:
@@ -78,13 +78,13 @@ class World:
 
     def tell(self, function: Any, name: str, *arguments: Any, to: list[str]) -> None:
         assert name
-        self.told.append((self.now_s, function, (*arguments, to)))
+        self.calls.append((self.now_s, function, (*arguments, to)))
         for address in to if function is worker.stop else ():
             if address in self.stood and not self.futures[address].done():
                 self.futures[address].end()
 
     def starts(self) -> list[tuple[float, Any, tuple[Any, ...]]]:
-        return [one for one in self.told if one[1] is worker.begin_at]
+        return [one for one in self.calls if one[1] is worker.begin_at]
 
 
 @pytest.fixture
