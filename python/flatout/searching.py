@@ -188,7 +188,8 @@ def find(
     trial_run = run_trial or _run_here
     at = _along(scenario, search)
     for load in search.bounds if search.axis == "connections" else ():
-        make(at(load, 1.0))  # what is wrong with the scenario comes out before any load
+        # What is wrong with the scenario comes out before any load.
+        make(at(load, 1.0)) if run_trial is None else run_trial.check(at(load, 1.0))
     _check_receivers(make(scenario))
 
     least_loss, sharing = 1.0, False

@@ -78,6 +78,9 @@ def test_what_was_asked_is_known_without_the_target_and_the_seed() -> None:
     wider = msgspec.structs.replace(base, scenario=msgspec.structs.replace(base.scenario, flows=65))
     assert exchange_key(base) == exchange_key(elsewhere)
     assert len({exchange_key(one) for one in (base, slower, wider)}) == 3
+    assert exchange_key(base) == "d0485bfc5bf33698", (
+        "a new setting, at its default, leaves the runs of before comparable"
+    )
 
 
 def test_the_steps_lead_to_the_tables(tmp_path: Path) -> None:

@@ -45,9 +45,7 @@ class FleetRun:
 
         Errors: as `run`, with the host's name; FlatoutError where a host's clock is not known well enough.
         """
-        hosts = [host for host in self._fleet.alive() if host.address not in self._lost]
-        if not hosts:
-            raise GeneratorLost("no host of the fleet is left")
+        hosts = self._left()
         _check(scenario, hosts)
         parts = Parts(self._fleet, hosts, split(scenario, hosts))
         with whole.watched(scenario, as_trial, len(hosts), progress) as watched:
@@ -63,6 +61,18 @@ class FleetRun:
         found = whole.with_findings(list(measured.values()))
         results = {address: one.result for address, one in zip(measured, found, strict=True)}
         return whole.explained(_merged(hosts, results, parts, after), found, watched.sampled)
+
+    def check(self, scenario: Scenario) -> None:
+        """Errors: UsageError for what this fleet cannot drive, GeneratorLost without a host."""
+        hosts = self._left()
+        _check(scenario, hosts)
+        split(scenario, hosts)
+
+    def _left(self) -> list[FleetHost]:
+        hosts = [host for host in self._fleet.alive() if host.address not in self._lost]
+        if not hosts:
+            raise GeneratorLost("no host of the fleet is left")
+        return hosts
 
 
 def _check(scenario: Scenario, hosts: list[FleetHost]) -> None:

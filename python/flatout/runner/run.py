@@ -11,7 +11,7 @@ import datetime
 import errno
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -49,7 +49,17 @@ from flatout.scenario.model import Scenario
 _OUTCOMES = tuple(Outcomes.__struct_fields__)
 
 
-RunTrial = Callable[[Scenario, OnProgress, threading.Event, AsTrial | None], LoadResult]
+class RunTrial(Protocol):
+    """Runs scenarios as `run` does, in another place."""
+
+    def __call__(
+        self, scenario: Scenario, progress: OnProgress, stop: threading.Event, as_trial: AsTrial | None, /
+    ) -> LoadResult:
+        """Errors: as `run`."""
+        ...
+
+    def check(self, scenario: Scenario) -> None:
+        """Errors: UsageError for what it cannot drive, before anything is sent."""
 
 
 def quiet(_: Any) -> None:

@@ -99,9 +99,16 @@ def _of_load(result: Any) -> dict[str, Any]:
 
 
 def exchange_key(result: Result) -> str:
-    """A key of what was asked, without the target: 16 hexadecimal digits."""
+    """A key of what was asked, without the target: 16 hexadecimal digits.
+
+    What has its default is left out, so a setting that a later version adds changes no key.
+    """
+    scenario = result.scenario
+    usual = {field.name: field.default for field in msgspec.structs.fields(scenario)}
     asked = {
-        name: value for name, value in msgspec.to_builtins(result.scenario).items() if name not in _NOT_THE_EXCHANGE
+        name: value
+        for name, value in msgspec.to_builtins(scenario).items()
+        if name not in _NOT_THE_EXCHANGE and getattr(scenario, name) != usual[name]
     }
     search = msgspec.to_builtins(result.search) if isinstance(result, LimitResult) else None
     data = msgspec.json.encode([result.kind, asked, search], order="sorted")
