@@ -29,6 +29,8 @@ connections = 2
 transport = ["tcp"]
 [host]
 roles = ["client"]
+# More than the usual range of ports has room for.
+connections = 30000
 """
 
 
@@ -68,7 +70,7 @@ def test_the_next_run_undoes_what_a_crash_has_left(net: Net, cli: Cli) -> None:
     write(cli.folder, "20s")
     at = cli.folder / "some.toml.runs"
     running = cli.start("experiment", "run", "some.toml", "--no-store", inside=net.left)
-    wait_until((at / "host.json").exists, 40)
+    wait_until(lambda: ports(net) == ["1024", "65535"], 40)
     os.kill(running.process.pid, signal.SIGKILL)
     running.process.wait()
     # Without settings: what holds then is what was there before.
