@@ -68,7 +68,6 @@ def test_they_hold_while_it_runs_and_a_crash_leaves_none(net: Net, cli: Cli) -> 
 def test_the_next_run_undoes_what_a_crash_has_left(net: Net, cli: Cli) -> None:
     before = ports(net)
     write(cli.folder, "20s")
-    at = cli.folder / "some.toml.runs"
     running = cli.start("experiment", "run", "some.toml", "--no-store", inside=net.left)
     wait_until(lambda: ports(net) == ["1024", "65535"], 40)
     os.kill(running.process.pid, signal.SIGKILL)
