@@ -8,16 +8,20 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import resource
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from flatout.errors import FlatoutError, Interrupted
+from flatout.errors import FlatoutError, GeneratorError, Interrupted
+from flatout.fleet.machine import machine
 from flatout.host.describe import VERSION
 from flatout.result.files import to_json
+from flatout.result.model import LoadResult
+from flatout.runner.counters import Sampled
+from flatout.runner.held_start import HeldStart
+from flatout.runner.ledger_of_hosts import Machine
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
 
@@ -28,7 +32,11 @@ _EVERY_S = 0.25
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host can drive, and what runs there."""
+    """What a host can drive, and what runs there.
+
+    `descriptors`: sockets that a worker may hold as such. `ports`: of each source address, for one target. `network`:
+    workers in one network namespace have the same, and share its ports.
+    """
 
     hostname: str
     flatout: str
@@ -37,14 +45,25 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     descriptors: int
     io_uring: bool
+    ports: int = 28_232
+    network: str = ""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's part: its result, as in a file; what was sampled around it; on which kernel and in which namespace."""
+
+    result: msgspec.Raw
+    sampled: Sampled | None
+    machine: Machine
 
 
 def capabilities() -> dict[str, Any]:
     """Of this host."""
-    from flatout import _engine
+    from flatout.plan import capacity
 
     # What a run needs is imported now, and not when it is to start.
     importlib.import_module("flatout.runner.run")
+    room = capacity.room()
     reported: dict[str, Any] = msgspec.to_builtins(
         Capabilities(
             hostname=platform.node(),
@@ -52,8 +71,10 @@ def capabilities() -> dict[str, Any]:
             python=platform.python_version(),
             kernel=platform.release(),
             cpus=len(os.sched_getaffinity(0)),
-            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-            io_uring=_engine.kernel().get("uring", False),
+            descriptors=room.files,
+            io_uring=room.io_uring,
+            ports=room.ports,
+            network=" ".join(map(str, machine())),
         )
     )
     return reported
@@ -61,45 +82,90 @@ def capabilities() -> dict[str, Any]:
 
 # --- Runs ---
 
-_running: dict[str, threading.Event] = {}
+
+class _Running(NamedTuple):
+    """A part: how to end it, and how to tell it the start."""
+
+    stop: threading.Event
+    start: HeldStart
+
+
+_running: dict[str, _Running] = {}
+
+
+# They run on the worker's event loop, whatever its task threads do.
+async def stop_all() -> None:
+    """Ends whatever runs here early."""
+    for running in _running.values():
+        running.stop.set()
 
 
 async def stop(name: str) -> None:
     """Ends this host's part of a run early; nobody waits for it, as a host may hang."""
     if name in _running:
-        _running[name].set()
+        _running[name].stop.set()
 
 
-def measure(name: str, scenario: bytes, as_trial: bytes) -> bytes:
-    """Runs this host's part; returns its result as JSON, or {"error": kind, "text": …} for an error of ours."""
+async def begin_at(name: str, moments: dict[str, int], dask_worker: Any = None) -> None:
+    """Tells this host's part its start: `moments` by the workers' addresses, Unix time of each host in ns."""
+    if name in _running:
+        _running[name].start.tell(moments[dask_worker.address])
+
+
+def measure(name: str, scenario: bytes, as_trial: bytes, within_s: float) -> bytes:
+    """Runs this host's part; returns it as JSON (`Measured`), or {"error": kind, "text": …} for an error of ours.
+
+    `within_s`: it is an error where the start is not told within so long.
+    """
     from flatout.plan.resolve import AsTrial
     from flatout.runner.run import run
 
     part = msgspec.json.decode(scenario, type=Scenario)
     trial = msgspec.json.decode(as_trial, type=AsTrial | None)
-    _running[name] = threading.Event()
+    running = _running[name] = _Running(threading.Event(), HeldStart())
+    reporter = _Reporter(name, running.stop, within_s)
+    seen: list[Sampled] = []
     try:
-        return to_json(run(part, _Reporter(name), _running[name], as_trial=trial))
+        result = run(part, reporter, running.stop, as_trial=trial, start=running.start, on_sampled=seen.append)
+        if reporter.overdue:
+            raise GeneratorError(f"the start was not told within {within_s:.0f} s")
+        return _measured(result, seen)
     except Interrupted as interrupted:
-        return to_json(interrupted.result)
+        return _measured(interrupted.result, seen)
     except FlatoutError as error:
         return msgspec.json.encode({"error": type(error).__name__, "text": str(error)})
     finally:
         _running.pop(name, None)
 
 
-class _Reporter:
-    """Sends progress to the scheduler, from time to time."""
+def _measured(result: LoadResult, seen: list[Sampled]) -> bytes:
+    # Of several addresses of the target the last one was measured.
+    sampled = seen[-1] if seen else None
+    return msgspec.json.encode(Measured(result=msgspec.Raw(to_json(result)), sampled=sampled, machine=machine()))
 
-    def __init__(self, name: str) -> None:
+
+class _Reporter:
+    """Sends progress to the scheduler, from time to time; ends a part whose start does not come.
+
+    `overdue`: it did so.
+    """
+
+    def __init__(self, name: str, stop: threading.Event, within_s: float) -> None:
         from distributed import get_worker
 
         self._worker, self._name, self._next = get_worker(), name, 0.0
+        self._stop, self._until = stop, time.monotonic() + within_s
+        self._phase = ""
+        self.overdue = False
 
     def __call__(self, progress: RunProgress) -> None:
         now = time.monotonic()
-        if now < self._next and progress.phase != "done":
+        if progress.phase in ("connecting", "waiting") and now > self._until:
+            self.overdue = True
+            self._stop.set()
+        # All hosts wait for the one whose phase changes last.
+        if now < self._next and progress.phase == self._phase:
             return
-        self._next = now + _EVERY_S
+        self._next, self._phase = now + _EVERY_S, progress.phase
         event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=(), latency=progress.latency[-1:]))
         self._worker.log_event(TOPIC, {"run": self._name, "worker": self._worker.address, "progress": event})

@@ -22,6 +22,7 @@ from flatout._engine import Histogram
 from flatout.errors import ArgumentError, FlatoutError, UsageError
 from flatout.result import overlap, requirements
 from flatout.result.counts import CounterSamples
+from flatout.result.finding import OF_GENERATOR
 from flatout.result.histogram import both_sides, distribution, histogram, signed_distribution
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
 from flatout.result.machine import Memory
@@ -39,10 +40,12 @@ from flatout.result.model import (
     SignedDistribution,
     Trial,
 )
+from flatout.scenario import streams
 from flatout.scenario.model import Scenario
+from flatout.scenario.nodes import fraction
 
 # What may differ between the nodes of one load.
-_OWN = ("node", "sources", "seed", "log")
+_OWN = ("node", "share", "sources", "seed", "log")
 # The first of these that any node says is the verdict of all.
 _WORST: tuple[RunVerdict, ...] = ("interrupted", "target-lost", "generator-limited", "ok")
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
@@ -166,7 +169,7 @@ def _check_scenarios(runs: Sequence[LoadResult]) -> None:
 def _scenario(runs: Sequence[LoadResult]) -> Scenario:
     """The whole load, as one host would run it."""
     sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.sources for run in runs))
-    return msgspec.structs.replace(runs[0].scenario, node=None, log=None, sources=tuple(sources))
+    return msgspec.structs.replace(runs[0].scenario, node=None, share=None, log=None, sources=tuple(sources))
 
 
 def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple[RunVerdict, str]:
@@ -277,5 +280,10 @@ def _node(number: int, run: LoadResult) -> Node:
         why=run.why,
         sent=run.outcomes.sent,
         answered=run.outcomes.answered,
+        unsent=run.outcomes.unsent,
+        lost=None if run.loss is None else run.outcomes.lost,
+        findings=[finding for finding in run.findings if finding.name in OF_GENERATOR],
         cpu_s=run.cpu_s,
+        flows=streams.askers(run.scenario),
+        share=fraction(run.scenario.node, run.scenario.share),
     )

@@ -27,6 +27,8 @@ _STREAM_SETTINGS = {
 }
 _LONGEST_CONNECT_S = 600.0
 _FASTEST_PER_S = 10e6
+# Connections may take longer to open than asked.
+_OPENING_FACTOR = 1.3
 
 
 def has_streams(spoken: Protocol) -> bool:
@@ -46,6 +48,8 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
     _check_link(scenario, spoken)
     if scenario.node is not None:
         nodes.check(scenario.node)
+    if scenario.share is not None:
+        nodes.check_share(scenario.share)
     if scenario.queries is not None and not spoken.default_lines:
         raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
     if scenario.streams:
@@ -89,14 +93,30 @@ def _check_numbers(scenario: Scenario) -> None:
         )
 
 
+def askers(scenario: Scenario) -> int:
+    """How many connections or flows of this node send requests."""
+    return nodes.part(scenario.askers, scenario.node, scenario.share)
+
+
 def connections(scenario: Scenario) -> int:
     """How many connections or flows this node keeps open, those that only wait among them."""
-    return nodes.part(scenario.askers, scenario.node) + nodes.part(scenario.hold, scenario.node)
+    return askers(scenario) + nodes.part(scenario.hold, scenario.node, scenario.share)
 
 
 def opening_s(scenario: Scenario) -> float:
     """How long opening them takes at least."""
     return connections(scenario) / scenario.connect_rate_per_s if scenario.streams else 0.0
+
+
+def longest_opening_s(scenario: Scenario) -> float:
+    """How long it may take until each connection of a node is open or has failed, on a host that is in time."""
+    if not scenario.streams:
+        return 0.0
+    # Each node has its part of the connections and of the rate; the target may have two addresses.
+    return (
+        _OPENING_FACTOR * (scenario.askers + scenario.hold) / scenario.connect_rate_per_s
+        + 2 * scenario.connect_timeout_s
+    )
 
 
 def unix_ns(moment: str) -> int:
