@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from flatout.errors import ArgumentError, FlatoutError, TargetError, UsageError
-from flatout.fleet import clock_server, worker
+from flatout.fleet import clock_server
 from flatout.fleet.clocks import ClockOffset, Exchange, clock_offset
+from flatout.fleet.host_calls import HERE, HostCalls
 from flatout.fleet.worker import Capabilities
 from flatout.host.describe import VERSION
 
@@ -77,10 +78,10 @@ def _local(distributed: Any, workers: int) -> Any:
 class Fleet:
     """The hosts of a cluster, in a fixed order."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, calls: HostCalls = HERE) -> None:
         """Errors: TargetError without workers, FlatoutError for one with another version of flatout."""
-        self.client = client
-        found = client.run(worker.capabilities, on_error="return")
+        self.client, self.calls = client, calls
+        found = client.run(calls.capabilities, on_error="return")
         self.hosts = [_host(address, reported) for address, reported in sorted(found.items())]
         if not self.hosts:
             raise TargetError("the scheduler has no workers: start `dask worker` on each host")
@@ -107,7 +108,7 @@ class Fleet:
         """Each host's clock against the scheduler's host. Errors: FlatoutError, by name, where it is not known well."""
         addresses = [host.address for host in hosts]
         asked = self.client.run(
-            clock_server.exchanges, self._clock_host, self._clock_port, workers=addresses, on_error="return"
+            self.calls.exchanges, self._clock_host, self._clock_port, workers=addresses, on_error="return"
         )
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
 

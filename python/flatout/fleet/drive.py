@@ -112,7 +112,7 @@ class _Part:
             start = start_ns + offsets[host.address].offset_ns
             own = msgspec.structs.replace(scenario, node=(n, len(hosts)), start_at=f"{start / 1e9:.9f}")
             self._futures[host.address] = fleet.client.submit(
-                worker.measure,
+                fleet.calls.measure,
                 self._name,
                 msgspec.json.encode(own),
                 trial,

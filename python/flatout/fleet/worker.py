@@ -11,6 +11,7 @@ import platform
 import resource
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from flatout.errors import FlatoutError, Interrupted
 from flatout.host.describe import VERSION
 from flatout.result.files import to_json
+from flatout.result.model import LoadResult
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
 
@@ -61,31 +63,38 @@ def capabilities() -> dict[str, Any]:
 
 # --- Runs ---
 
-_running: dict[str, threading.Event] = {}
+# By run and worker: a process may have several workers.
+_running: dict[tuple[str, str], threading.Event] = {}
 
 
-async def stop(name: str) -> None:
+async def stop(name: str, dask_worker: Any) -> None:
     """Ends this host's part of a run early; nobody waits for it, as a host may hang."""
-    if name in _running:
-        _running[name].set()
+    if (name, dask_worker.address) in _running:
+        _running[name, dask_worker.address].set()
 
 
-def measure(name: str, scenario: bytes, as_trial: bytes) -> bytes:
-    """Runs this host's part; returns its result as JSON, or {"error": kind, "text": …} for an error of ours."""
+def measure(name: str, scenario: bytes, as_trial: bytes, run: Callable[..., LoadResult] | None = None) -> bytes:
+    """Runs this host's part; returns its result as JSON, or {"error": kind, "text": …} for an error of ours.
+
+    `run`: runs it otherwise than `flatout.runner.run.run` does, such as a simulation.
+    """
+    from distributed import get_worker
+
     from flatout.plan.resolve import AsTrial
-    from flatout.runner.run import run
+    from flatout.runner.run import run as run_here
 
     part = msgspec.json.decode(scenario, type=Scenario)
     trial = msgspec.json.decode(as_trial, type=AsTrial | None)
-    _running[name] = threading.Event()
+    key = name, get_worker().address
+    stopped = _running[key] = threading.Event()
     try:
-        return to_json(run(part, _Reporter(name), _running[name], as_trial=trial))
+        return to_json((run or run_here)(part, _Reporter(name), stopped, as_trial=trial))
     except Interrupted as interrupted:
         return to_json(interrupted.result)
     except FlatoutError as error:
         return msgspec.json.encode({"error": type(error).__name__, "text": str(error)})
     finally:
-        _running.pop(name, None)
+        _running.pop(key, None)
 
 
 class _Reporter:
