@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 import flatout
-from flatout import api
+from flatout import searching
 from flatout.limit_search.posterior import Evidence, Posterior
 from flatout.limit_search.trial_verdict import evaluate_trial
 from flatout.plan.resolve import AsTrial
@@ -34,7 +34,7 @@ class Sweep:
     """Trials over a grid of loads, judged as those of a search."""
 
     def __init__(self, protocol: str, target: str, middle: float) -> None:
-        self.scenario = api.trial_scenario(protocol, target)
+        self.scenario = searching.trial_scenario(protocol, target)
         self.middle = middle
         self.sharing = False
         self.evidence: list[Evidence] = []

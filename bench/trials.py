@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 import flatout
-from flatout import api, units
+from flatout import searching, units
 from flatout.limit_search.trial_verdict import evaluate_trial
 from flatout.plan.resolve import AsTrial
 from flatout.result.histogram import share_later_than
@@ -63,7 +63,7 @@ def main() -> None:
     with server(arguments.server, arguments.threads) as target, arguments.out.open("wb") as out:
         protocol = protocol_of(arguments.server)
         limit = units.rate(arguments.limit) if arguments.limit else _limit(protocol, target)
-        scenario, sharing = api.trial_scenario(protocol, target), False
+        scenario, sharing = searching.trial_scenario(protocol, target), False
         for number in range(arguments.trials):
             load, seconds = round(limit * dice.choice(SHARES)), dice.choice(LENGTHS)
             result = run(scenario.at(load, seconds), as_trial=AsTrial(share_cpus=sharing))

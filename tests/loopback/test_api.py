@@ -241,3 +241,18 @@ def test_a_seed_repeats_the_schedule(server: flatout.Server, tmp_path: Any) -> N
     first, again, other = dues(1, "a"), dues(1, "b"), dues(2, "c")
     assert first == again
     assert first != other
+
+
+def test_a_fleet_of_processes_gives_one_result() -> None:
+    with flatout.serve("ntp", "127.0.0.1:0") as server:
+        result = flatout.load("ntp", server.address, fleet="local:2", rate=500, duration=0.5, warmup=0, flows=4)
+    assert len(result.nodes) == 2
+    assert result.outcomes.planned == 250
+    assert result.outcomes.sent == sum(node.sent for node in result.nodes) > 0
+
+
+def test_a_fleet_and_changes_of_this_host_do_not_go_together() -> None:
+    with pytest.raises(flatout.UsageError, match="leave fleet out"):
+        flatout.limit("echo", "127.0.0.1:9", transport="udp", improve=True, fleet="local:2")
+    with pytest.raises(flatout.UsageError, match="fleet='local:'"):
+        flatout.load("echo", "127.0.0.1:9", rate=10, fleet="local:")

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flatout
-from flatout import api, arguments
+from flatout import api, arguments, searching
 from flatout.errors import ArgumentError, UsageError
 from flatout.receiver.receiver import Receiver
 from flatout.scenario.build import scenario_of
@@ -80,7 +80,7 @@ SETTINGS = load_settings()
 
 def test_every_setting_is_looked_at() -> None:
     assert {name.split("[")[0] for name in SETTINGS} >= set(LoadOptions.__annotations__)
-    assert set(inspect.signature(api.load).parameters) - {"protocol", "target", "progress"} <= {*SETTINGS}
+    assert set(inspect.signature(api.load).parameters) - {"protocol", "target", "progress", "fleet"} <= {*SETTINGS}
 
 
 def cannot_be(name: str) -> list[Any]:
@@ -163,8 +163,8 @@ class Taking:
 
 
 def limit(**options: Any) -> Any:
-    return api.search_of(
-        api.trial_scenario("dns", "127.0.0.1:1"),
+    return searching.search_of(
+        searching.trial_scenario("dns", "127.0.0.1:1"),
         **{"loss": 0.1, "p99": None, "least": None, "most": None, "within": 0.02, "budget": 60, **options},
     )
 

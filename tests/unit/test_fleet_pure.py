@@ -1,15 +1,19 @@
-"""What of a fleet is pure: offsets of clocks, and the sum of progress."""
+"""What of a fleet is pure: offsets of clocks, the sum of progress and each host's beside it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.fleet.clocks import ClockOffset, Exchange, clock_offset, drifted
-from flatout.fleet.progress import added
+from flatout.fleet.cluster import FleetHost
+from flatout.fleet.progress import FleetProgress, added, short_names
+from flatout.fleet.worker import Capabilities
+from flatout.result.model import Interval
 from flatout.runner.progress import RunProgress
 
 _MINUTE = 60 * 10**9
@@ -55,5 +59,47 @@ def test_progress_adds_up_and_says_the_earliest_phase() -> None:
     found = added(parts, 2)
     assert (found.sent, found.answered, found.phase) == (12, 2, "warm-up")
     assert (found.connections, found.connections_asked) == (4, 4)
-    assert added(parts, 3).phase == "connecting", "one host has told nothing yet"
+    assert added(parts, 3).phase == "connecting", "one host has reported nothing yet"
+    assert added([part(), part()], 3).phase == "waiting"
     assert added([part(), part()], 2).connections is None
+
+
+def host(name: str, port: int) -> FleetHost:
+    about = Capabilities(hostname=name, flatout="1", python="3", kernel="6", cpus=1, descriptors=9, io_uring=False)
+    return FleetHost(address=f"tcp://10.0.0.1:{port}", capabilities=about)
+
+
+def test_workers_of_one_host_are_told_apart() -> None:
+    found = short_names([host("a", 1), host("b", 2), host("b", 3)])
+    assert list(found.values()) == ["a", "b 10.0.0.1:2", "b 10.0.0.1:3"]
+
+
+def second(t_s: float, **changes: Any) -> Interval:
+    counts = dict.fromkeys(
+        ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate"), 5
+    )
+    return Interval(t_s=t_s, **counts, p50=7, p99=9, lateness_p99=3, **changes)
+
+
+def test_a_second_is_told_once_all_hosts_have_ended_it() -> None:
+    reported: list[RunProgress] = []
+    fleet = FleetProgress(None, "run", {"a": "one", "b": "two"}, reported.append)
+
+    def tell(worker: str, run: str = "run", **changes: Any) -> None:
+        event = msgspec.to_builtins(part(phase="done", **changes))
+        fleet.take((0.0, {"run": run, "worker": worker, "progress": event}))
+
+    tell("a", latest=second(1.0))
+    tell("b", run="another", latest=second(1.0))
+    tell("c", latest=second(1.0))
+    assert reported[-1].intervals == ()
+    assert [each.host for each in reported[-1].hosts] == ["one"]
+    tell("b", latest=second(1.001))
+    tell("b", latest=second(2.5))
+    tell("a", latest=second(1.0))
+    assert [(each.t_s, each.sent, each.p99) for each in reported[-1].intervals] == [(1.001, 10, None)]
+    tell("a", latest=second(2.5), sent=8)
+    assert reported[-1].latest == reported[-1].intervals[1]
+    one, two = reported[-1].hosts
+    assert (one.host, one.sent, one.rate_per_s, one.lateness_p99_ns) == ("one", 8, 10.0, 3)
+    assert two.silent_s >= 0

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Cli
-from flatout import api
+from flatout import api, searching
 from flatout.cli import output
 from flatout.errors import Interrupted, TargetError
 from flatout.host.tuning.check import Setting
@@ -340,10 +340,10 @@ def test_each_search_has_half_of_the_budget(tmp_path: Path) -> None:
         budgets.append(search.budget_s)
         return limit(None, stopped_by="interrupted")
 
-    scenario = api.trial_scenario("echo", "127.0.0.1:9", transport="udp")
+    scenario = searching.trial_scenario("echo", "127.0.0.1:9", transport="udp")
     for budget in (60.0, 6.0):
-        search = api.search_of(scenario, axis="rate", rate=None, least=None, most=None, budget=budget, **GOAL)
-        found = api.raised(scenario, search, seek, keep=False, journal=tmp_path / "improve.json")
+        search = searching.search_of(scenario, axis="rate", rate=None, least=None, most=None, budget=budget, **GOAL)
+        found = searching.raised(scenario, search, seek, keep=False, journal=tmp_path / "improve.json")
         # After Ctrl-C there is nothing to improve.
         assert found.improvements == []
     assert budgets == [30.0, 5.0]

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from limit_runs import HOST, SCENARIO, run
 
-from flatout import api
+from flatout import searching
 from flatout.errors import UsageError
 from flatout.limit_search.drive import Environment, find_limit
 from flatout.limit_search.past import Conclusion, PastTrial
@@ -231,8 +231,8 @@ def test_an_interrupted_trial_says_nothing() -> None:
 
 def asked(**options: Any) -> Search:
     given: dict[str, Any] = {"loss": 0.001, "p99": None, "least": None, "most": None, "within": 0.02, "budget": 60}
-    scenario = api.trial_scenario(NAME, "127.0.0.1:5", **options.pop("of", {}))
-    return api.search_of(scenario, **given | options)
+    scenario = searching.trial_scenario(NAME, "127.0.0.1:5", **options.pop("of", {}))
+    return searching.search_of(scenario, **given | options)
 
 
 def test_bounds_of_either_axis() -> None:
@@ -247,10 +247,10 @@ def test_bounds_of_either_axis() -> None:
 @pytest.mark.parametrize(("connections", "per_s"), [(16, 160.0), (2_000, 20_000.0), (1_000_000, 20_000.0)])
 def test_few_connections_are_opened_over_a_tenth_of_a_second(connections: int, per_s: float) -> None:
     """16 at once overflowed the accept queue of a server, and each trial began with 1 s of waiting for one of them."""
-    scenario = api.trial_scenario(NAME, "127.0.0.1:5", connections=connections)
-    trial = api._along(scenario, asked())(5_000, 0.5)
+    scenario = searching.trial_scenario(NAME, "127.0.0.1:5", connections=connections)
+    trial = searching._along(scenario, asked())(5_000, 0.5)
     assert (trial.connect_rate_per_s, trial.connections) == (per_s, connections)
-    several = api._along(scenario, asked(axis="connections"))(connections, 0.5)
+    several = searching._along(scenario, asked(axis="connections"))(connections, 0.5)
     assert (several.connect_rate_per_s, several.connections) == (per_s, connections)
 
 
@@ -279,14 +279,14 @@ def test_trials_and_probes_over_connections(monkeypatch: pytest.MonkeyPatch) -> 
         planned = round(scenario.peak_per_s * scenario.duration_s)
         return over(run(planned, duration_s=scenario.duration_s), scenario.connections, counts)
 
-    monkeypatch.setattr(api, "run", pretend)
+    monkeypatch.setattr(searching, "run", pretend)
     monkeypatch.setattr("time.monotonic", lambda: sum(made.duration_s for made in runs))
-    scenario = api.trial_scenario(NAME, "127.0.0.1:5", hold=5)
+    scenario = searching.trial_scenario(NAME, "127.0.0.1:5", hold=5)
     search = asked(axis="connections", least=100, most=1000)
     monkeypatch.setattr("threading.Event.wait", lambda _event, _seconds=None: False)
     import threading
 
-    result = api.find(scenario, search, lambda _progress: None, threading.Event())
+    result = searching.find(scenario, search, lambda _progress: None, threading.Event())
     assert 660 < (result.limit.value or 0) <= 700
     probes = [made for made in runs if made.duration_s == 0.1]
     assert probes

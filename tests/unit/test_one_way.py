@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flatout import api
+from flatout import searching
 from flatout.errors import UsageError
 from flatout.plan import resolve as plan
 from flatout.plan.load_plan import Ticks
@@ -141,14 +141,14 @@ def test_messages_that_are_answered_keep_warm_up_and_time_out() -> None:
 
 
 def test_a_search_has_no_warm_up_and_no_goal_on_latency() -> None:
-    trial = api.trial_scenario(NAME, TARGET)
+    trial = searching.trial_scenario(NAME, TARGET)
     assert (trial.warmup_s, trial.senders) == (0.0, 10_000)
     asked: dict[str, Any] = {"loss": 0.001, "least": None, "most": None, "within": 0.02, "budget": 60}
-    assert api.search_of(trial, p99=None, **asked).goal.p99_ns is None
+    assert searching.search_of(trial, p99=None, **asked).goal.p99_ns is None
     with pytest.raises(UsageError, match="--p99"):
-        api.search_of(trial, p99="5ms", **asked)
+        searching.search_of(trial, p99="5ms", **asked)
     for given in ({"tick": 20, "senders": 10}, {"count": 100}):
         with pytest.raises(UsageError, match="--tick and --count"):
-            api.trial_scenario(NAME, TARGET, **given)
-    answered = api.trial_scenario(ANSWERED, TARGET)
-    assert (answered.warmup_s, answered.timeout_s) == (api.TRIAL_WARMUP_S, api.TRIAL_TIMEOUT_S)
+            searching.trial_scenario(NAME, TARGET, **given)
+    answered = searching.trial_scenario(ANSWERED, TARGET)
+    assert (answered.warmup_s, answered.timeout_s) == (searching.TRIAL_WARMUP_S, searching.TRIAL_TIMEOUT_S)

@@ -12,7 +12,7 @@ import pytest
 import results
 
 from flatout.result.model import Goal, Limit
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.progress import HostProgress, RunProgress, SearchProgress
 from flatout.view import facts
 from flatout.view.terminal import frame
 from flatout.view.terminal.live import REDRAW_S, Live
@@ -115,6 +115,20 @@ def test_a_run_shows_progress_rates_loss_latency_and_lateness():
     assert "unsent 7" in text
     assert frame.fmt.duration(second.p99) in text
     assert f"own lateness p99 {frame.fmt.duration(second.lateness_p99)}" in text
+
+
+def test_hosts_of_a_fleet_have_a_line_each_the_worst_first():
+    def host(number, **changes):
+        return HostProgress(**{"host": f"host-{number}", "phase": "running", "rate_per_s": 5e3, **changes})
+
+    hosts = [*map(host, range(1, 9)), host(9, unsent=5), host(10, silent_s=4.0), host(11, lateness_p99_ns=7_000)]
+    lines = [line for line in drawn(run(hosts=tuple(hosts))).splitlines() if "host-" in line or "more" in line]
+    assert [line.split()[0] for line in lines[:4]] == ["host-10", "host-9", "host-11", "host-1"]
+    assert "no word for 4 s" in lines[0]
+    assert "unsent 5" in lines[1]
+    assert "5,000/s  late p99" in lines[2]
+    assert lines[-1].strip() == "and 3 more"
+    assert len(lines) == 9
 
 
 def test_half_a_run_is_half_a_bar():

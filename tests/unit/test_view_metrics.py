@@ -8,7 +8,7 @@ import pytest
 import results
 from prometheus_client.parser import text_string_to_metric_families
 
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.progress import HostProgress, RunProgress, SearchProgress
 from flatout.view.metrics import RunMetrics
 
 
@@ -29,7 +29,10 @@ def values(metrics: RunMetrics) -> dict[str, float]:
     families = text_string_to_metric_families(metrics.text())
     samples = [sample for family in families for sample in family.samples]
     assert all(sample.labels["target"] == 'a"\\b' for sample in samples)
-    return {sample.name + sample.labels.get("quantile", ""): sample.value for sample in samples}
+    return {
+        sample.name + sample.labels.get("quantile", "") + sample.labels.get("host", ""): sample.value
+        for sample in samples
+    }
 
 
 def test_a_run() -> None:
@@ -60,3 +63,24 @@ def test_counters_go_on_over_the_trials_of_a_search() -> None:
     assert "flatout_limit_value" not in found
     metrics(search(limit=results.limit().limit))
     assert values(metrics)["flatout_limit_value"] == pytest.approx(results.limit().limit.value)
+
+
+def test_hosts_of_a_fleet_have_series_of_their_own() -> None:
+    metrics = RunMetrics("ntp", 'a"\\b')
+
+    def hosts(sent: int) -> tuple[HostProgress, ...]:
+        late = HostProgress(host='"2', phase="running", sent=1, lateness_p99_ns=1500, rate_per_s=20.0, silent_s=4)
+        return (HostProgress(host="1", phase="running", sent=sent), late)
+
+    metrics(search(run=run(sent=10, hosts=hosts(9))))
+    found = values(metrics)
+    assert found["flatout_load_sent_total"] == 10
+    assert (found["flatout_load_host_sent_total1"], found['flatout_load_host_sent_total"2']) == (9, 1)
+    assert found['flatout_load_host_lateness_seconds"2'] == 1.5e-6
+    assert found['flatout_load_host_silent_seconds"2'] == 4
+    assert found['flatout_load_host_rate_per_second"2'] == 20
+    assert "flatout_load_host_lateness_seconds1" not in found
+    metrics(search(finished=results.limit().trials[0]))
+    assert values(metrics)["flatout_load_host_sent_total1"] == 9
+    metrics(search(run=run(sent=1, hosts=hosts(3))))
+    assert values(metrics)["flatout_load_host_sent_total1"] == 12

@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from flatout import api
+from flatout import searching
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
 from flatout.cli.limit import seek
@@ -85,8 +85,8 @@ def _compare(results: list[tuple[str, LimitResult]], serving: int, asking: int, 
 
 
 def _search(title: str, address: str, cpu: int, budget: str, *, quiet: bool) -> LimitResult:
-    scenario = api.trial_scenario("ntp", address, cpus=(cpu,))
-    search = api.search_of(scenario, loss="0.5%", p99="5ms", least=None, most=None, within="2%", budget=budget)
+    scenario = searching.trial_scenario("ntp", address, cpus=(cpu,))
+    search = searching.search_of(scenario, loss="0.5%", p99="5ms", least=None, most=None, within="2%", budget=budget)
     return seek(scenario, search, quiet=quiet, title=f"limit of {title}")
 
 
@@ -126,7 +126,7 @@ def _chronyd(cpu: int) -> Iterator[str | None]:
 
 def _ready(address: str, chronyd: subprocess.Popen[bytes]) -> str:
     """The address, once chronyd answers there."""
-    gentle = msgspec.structs.replace(api.trial_scenario("ntp", address).at(100, 0.1), warmup_s=0.0)
+    gentle = msgspec.structs.replace(searching.trial_scenario("ntp", address).at(100, 0.1), warmup_s=0.0)
     for _ in range(50):
         if chronyd.poll() is not None:
             raise FlatoutError(f"chronyd ended at once (exit code {chronyd.returncode})")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from flatout.api import RunTrial
+from flatout.fleet.open import driven_by
+from flatout.runner.run import RunTrial
 
 FROM = Group("A fleet", sort_key=3)
 
@@ -27,15 +27,6 @@ class Fleeting:
         ),
     ] = None
 
-    @contextlib.contextmanager
-    def connected(self) -> Iterator[RunTrial | None]:
+    def connected(self) -> AbstractContextManager[RunTrial | None]:
         """What runs a scenario over the fleet; None: here. Errors: UsageError, TargetError, FlatoutError."""
-        if self.fleet is None:
-            yield None
-            return
-        # Late: it takes half a second.
-        from flatout.fleet.cluster import connected
-        from flatout.fleet.drive import FleetRun
-
-        with connected(self.fleet) as fleet:
-            yield FleetRun(fleet)
+        return driven_by(self.fleet)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from flatout import api
+from flatout import searching
 from flatout.cli import output as out
 from flatout.cli import sweep as sweeps
 from flatout.cli.exposing import Exposing, Progress, to_all
@@ -24,6 +24,7 @@ from flatout.errors import UsageError
 from flatout.improving import Seek
 from flatout.protocols.base import Protocol
 from flatout.result.model import LimitResult, Search
+from flatout.runner.run import RunTrial
 from flatout.scenario import streams
 from flatout.scenario.exchange.wording import wording_of
 from flatout.scenario.model import Scenario
@@ -122,7 +123,7 @@ class Improving:
             if not quiet:
                 out.say(f"flatout: --improve: {line}")
 
-        return api.raised(scenario, search, one, keep=self.keep, journal=journal, say=say)
+        return searching.raised(scenario, search, one, keep=self.keep, journal=journal, say=say)
 
 
 def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
@@ -148,13 +149,13 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
     ) -> int:
         options = options_of(settings, protocol, "limit")
         options["options"] = given(protocol_options)
-        scenario = api.trial_scenario(protocol.name, target, **options)
+        scenario = searching.trial_scenario(protocol.name, target, **options)
         improving.check(fleeting.fleet)
         ladder.check(search_is_usual=(seeking, along, improving) == (Seeking(), Along(), Improving()))
         if ladder.sweep is not None:
             only_here(keep, exposing, fleeting)
             return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
-        search = api.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
+        search = searching.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         keep.check()
         with (
@@ -234,7 +235,7 @@ def seek(
     quiet: bool,
     title: str | None = None,
     takers: tuple[Progress, ...] = (),
-    elsewhere: api.RunTrial | None = None,
+    elsewhere: RunTrial | None = None,
 ) -> LimitResult:
     """Searches with a live view; Ctrl-C ends it with what was measured.
 
@@ -244,6 +245,6 @@ def seek(
 
     stop = threading.Event()
     if quiet:
-        return api.find(scenario, search, to_all(*takers), stop, elsewhere)
+        return searching.find(scenario, search, to_all(*takers), stop, elsewhere)
     with Live(title or f"limit of {scenario.protocol} {scenario.target}") as live:
-        return api.find(scenario, search, to_all(live, *takers), stop, elsewhere)
+        return searching.find(scenario, search, to_all(live, *takers), stop, elsewhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from flatout import arguments, units
-from flatout.api import RunTrial, run_explained
 from flatout.cli import output as out
 from flatout.cli.exposing import Exposing, Progress, to_all
 from flatout.cli.flags.settings import options_of, setting_flags
@@ -22,11 +20,13 @@ from flatout.cli.keep import Keep
 from flatout.errors import Interrupted, UsageError
 from flatout.protocols.base import Protocol
 from flatout.result.model import LoadResult
+from flatout.runner.run import RunTrial
 from flatout.scenario import profile as profiles
 from flatout.scenario.build import scenario_of
 from flatout.scenario.exchange.wording import wording_of
 from flatout.scenario.model import Scenario
 from flatout.scenario.settings import LoadOptions
+from flatout.searching import run_explained
 
 WHAT = Group("How fast, how long", sort_key=1)
 
@@ -187,16 +187,12 @@ def measure(
     """
     from flatout.view.terminal.live import Live
 
-    def go(*progress: Progress) -> LoadResult:
-        if elsewhere is not None:
-            return elsewhere(scenario, to_all(*progress), threading.Event(), None)
-        return run_explained(scenario, to_all(*progress))
-
+    one = partial(run_explained, scenario, elsewhere=elsewhere)
     try:
         if quiet:
-            return go(*takers)
+            return one(to_all(*takers))
         with Live(f"{scenario.protocol} {scenario.target}") as live:
-            return go(live, *takers)
+            return one(to_all(live, *takers))
     except Interrupted as interrupted:
         kept: LoadResult = interrupted.result
         return kept

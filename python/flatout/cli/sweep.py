@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from flatout import api, units
+from flatout import searching, units
 from flatout.cli import output as out
 from flatout.cli.flags.shared import Output
 from flatout.errors import UsageError
@@ -87,7 +87,9 @@ def climb(scenario: Scenario, ladder: Ladder, say: Callable[[str], None], *, qui
             before_row()
             say(view.line(row, offsets=offsets))
 
-        return api.climb(scenario, first=first, last=last, step=step, seconds=seconds, progress=progress, on_row=on_row)
+        return searching.climb(
+            scenario, first=first, last=last, step=step, seconds=seconds, progress=progress, on_row=on_row
+        )
 
     # Where no frame can be drawn, the lines of each second would stand between the rows.
     if quiet or not sys.stderr.isatty():

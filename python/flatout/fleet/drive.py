@@ -20,7 +20,7 @@ from flatout.errors import FlatoutError, GeneratorError, TargetError, UsageError
 from flatout.fleet import worker
 from flatout.fleet.clocks import ClockOffset, drifted
 from flatout.fleet.cluster import MOST_ERROR_NS, Fleet, FleetHost
-from flatout.fleet.progress import FleetProgress
+from flatout.fleet.progress import FleetProgress, short_names
 from flatout.plan.resolve import AsTrial
 from flatout.result.files import from_json
 from flatout.result.merge import merge
@@ -128,7 +128,7 @@ class _Part:
         self, progress: Callable[[RunProgress], None], stop: threading.Event
     ) -> tuple[dict[str, LoadResult], list[FleetHost]]:
         """Waits; returns the results by address, and the hosts without one."""
-        with FleetProgress(self._fleet.client, self._name, len(self._hosts), progress):
+        with FleetProgress(self._fleet.client, self._name, short_names(self._hosts), progress):
             try:
                 lost = self._wait(stop)
             except KeyboardInterrupt:

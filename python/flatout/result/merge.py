@@ -62,7 +62,7 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
     _check_scenarios(runs)
     partly = overlap.check(results, [f"'{name}'" for name in names] or [_title(result) for result in results])
     whole_s = overlap.overlap(runs).whole_s
-    account = _account(_sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
+    account = _account(sum_of(Outcomes, [run.outcomes for run in runs]), runs, whole=not missing)
     outcomes = account.outcomes
     verdict, why = _verdict(nodes, account.lost)
     connections = [run.connections for run in runs if run.connections]
@@ -75,7 +75,7 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
         verdict=verdict,
         why=why,
         outcomes=outcomes,
-        unsent_because=_added(run.unsent_because for run in runs),
+        unsent_because=added(run.unsent_because for run in runs),
         loss=account.loss,
         # A node that was cut short adds what it sent, and not the rate at which it did.
         rate_per_s=Rates.over(outcomes, whole_s),
@@ -89,11 +89,11 @@ def merge(results: Sequence[LoadResult], names: Sequence[str] = ()) -> LoadResul
         response_ns=_distributions(run.response_ns for run in runs),
         offset_ns=_offsets(run.offset_ns for run in runs),
         intervals=_intervals(runs),
-        tallies=_added(run.tallies for run in runs),
-        connections=_sum_of(Connections, connections) if connections else None,
+        tallies=added(run.tallies for run in runs),
+        connections=sum_of(Connections, connections) if connections else None,
         carrier=", ".join(dict.fromkeys(run.carrier for run in runs if run.carrier)),
         memory=_memory([run.memory for run in runs]),
-        cpu_s=_added(run.cpu_s for run in runs),
+        cpu_s=added(run.cpu_s for run in runs),
         own_drops=sum(run.own_drops for run in runs),
         receiver=account.receiver,
         readings=widest(_samples(runs)),
@@ -189,7 +189,7 @@ def _samples(runs: Sequence[LoadResult]) -> list[CounterSamples]:
     return [both for run in runs for both in run.readings]
 
 
-def _sum_of(kind: Any, parts: Sequence[Any]) -> Any:
+def sum_of(kind: Any, parts: Sequence[Any]) -> Any:
     """Structs of numbers, added field by field; a field that is unknown in one of them is unknown in the sum."""
     return kind(**{name: _sum(getattr(part, name) for part in parts) for name in kind.__struct_fields__})
 
@@ -199,7 +199,8 @@ def _sum(numbers: Iterable[Any]) -> Any:
     return None if None in known else sum(known)
 
 
-def _added(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def added(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Numbers by name, added up."""
     total: dict[str, Any] = {}
     for part in parts:
         for name, number in part.items():
@@ -241,11 +242,11 @@ def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
             moved = msgspec.structs.replace(interval, t_s=round(interval.t_s + late_s, 3))
             # The last one may be shorter than a second.
             seconds.setdefault(math.ceil(moved.t_s - 1e-3), []).append(moved)
-    return [_interval(seconds[number]) for number in sorted(seconds)]
+    return [added_second(seconds[number]) for number in sorted(seconds)]
 
 
-def _interval(parts: Sequence[Interval]) -> Interval:
-    """Percentiles of different hosts cannot be added: they are kept where only one host has them."""
+def added_second(parts: Sequence[Interval]) -> Interval:
+    """One second of several hosts. Percentiles cannot be added: they are kept where only one host has them."""
     counts = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
     return Interval(
         t_s=max(part.t_s for part in parts),

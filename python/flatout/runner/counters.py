@@ -98,6 +98,11 @@ class CounterSampler:
         self._peaks = Peaks(about.pids if about else [], self._sockets) if scenario.streams else None
         self.waits = scenario.warmup_s > 0 and not scenario.streams and not plan.one_way
 
+    @property
+    def sees_target(self) -> bool:
+        """Whether the counters of the target's host are among those that it reads."""
+        return self._net is not None
+
     def tick(self, t_s: float) -> None:
         """Reads them once more just before counting begins. `t_s`: time since then, negative before."""
         if self.waits and t_s >= -BEFORE_S:

@@ -25,8 +25,9 @@ _UNSENT: dict[str, tuple[Place, str]] = {
     "no_connection": ("no_connection", "no connection was open"),
     "blocked": ("target_blocked", "the target took no more"),
 }
-_ELSEWHERE = "the target is on another host, as far as can be seen"
-_UNSEEN = "the target's network namespace cannot be read"
+ELSEWHERE = "the target is on another host, as far as can be seen"
+REPEATED = "over connections the kernel repeats what is lost on the way"
+UNSEEN = "the target's network namespace cannot be read"
 _EVENTS: dict[Place, tuple[str, ...]] = {
     "accept_queue": ("TcpExt.ListenOverflows",),
     "syn_queue": ("TcpExt.TCPReqQFullDrop",),
@@ -66,7 +67,7 @@ _KEPT = (
 def close(result: LoadResult, sampled: Sampled) -> Ledger:
     """The ledger of a finished run, from its result and what was sampled."""
     outcomes = result.outcomes
-    if _is_another(result, sampled):
+    if is_another(result, sampled):
         sampled = sampled._replace(target=None, sockets=[])
     lost = None if result.loss is None and result.one_way and outcomes.sent else outcomes.lost
     lines, remaining = _lost(result, sampled, lost)
@@ -74,17 +75,17 @@ def close(result: LoadResult, sampled: Sampled) -> Ledger:
     return Ledger(
         sent=outcomes.sent,
         lost=lost,
-        lines=[*_unsent(result), *lines, *_not_looked_at(sampled), *_events(result, sampled)],
+        lines=[*unsent_lines(result), *lines, *not_looked_at(sampled), *events(result, sampled)],
         unexplained=remaining,
         sockets=sampled.sockets,
         surroundings=sampled.surroundings,
-        counters=_kept(sampled),
+        counters=kept(sampled),
         target_namespace="same" if sampled.here else "other" if sampled.target else None,
         longest_wait_ns=max(waits, default=None),
     )
 
 
-def _not_looked_at(sampled: Sampled) -> list[LedgerLine]:
+def not_looked_at(sampled: Sampled) -> list[LedgerLine]:
     """What is lost on the way to further targets may be at places that are not read."""
     others = sampled.not_looked_at
     if not others:
@@ -100,16 +101,16 @@ def _lost(result: LoadResult, sampled: Sampled, lost: int | None) -> tuple[list[
     remaining = lost
     # Drop reasons come when the counters have told theirs: what is added to `charged` is not told again.
     for each in itertools.chain(
-        _places(result, sampled), _by_reason(result, sampled, charged), _at_end(result, sampled)
+        _places(result, sampled), by_reason(result, sampled, charged), _at_end(result, sampled)
     ):
-        line, remaining = _charged(each, remaining)
+        line, remaining = charged_line(each, remaining)
         charged[each.place] = charged.get(each.place, 0) + (line.count or 0)
         if line.count or line.blind:
             lines.append(line)
     return lines, remaining
 
 
-def _is_another(result: LoadResult, sampled: Sampled) -> bool:
+def is_another(result: LoadResult, sampled: Sampled) -> bool:
     """Whether the namespace is not the target's but has the same address: it received less than was answered."""
     if sampled.target is None or result.scenario.streams:
         return False
@@ -117,14 +118,15 @@ def _is_another(result: LoadResult, sampled: Sampled) -> bool:
     return received is not None and received < (result.outcomes.received or result.outcomes.answered)
 
 
-def _unsent(result: LoadResult) -> Iterator[LedgerLine]:
+def unsent_lines(result: LoadResult) -> Iterator[LedgerLine]:
+    """Why requests were not sent."""
     for word, number in result.unsent_because.items():
         if number:
             place, where = _UNSENT.get(word, ("own_error", word))
             yield LedgerLine(side="unsent", place=place, count=number, where=where, source="this run's own count")
 
 
-def _charged(each: Counted, remaining: int | None) -> tuple[LedgerLine, int | None]:
+def charged_line(each: Counted, remaining: int | None) -> tuple[LedgerLine, int | None]:
     """The line of a place, and what it leaves of what was lost."""
     count = each.number
     if count is not None and remaining is not None:
@@ -145,13 +147,22 @@ def _charged(each: Counted, remaining: int | None) -> tuple[LedgerLine, int | No
 
 def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """Every place that may have lost something, the most specific first."""
-    if result.link is None:
-        yield Counted("own_receive_buffer", result.own_drops, "this generator's sockets", "SO_MEMINFO")
-    else:
-        yield Counted("own_receive_buffer", by_driver.unread(result, sampled), by_driver.SOCKETS, by_driver.SOURCE)
+    yield own_sockets(result, sampled)
     if result.scenario.streams:
         return
-    yield from _at_target(result, sampled)
+    yield from at_target_host(result, sampled)
+    yield from beside_sockets(result, sampled)
+
+
+def own_sockets(result: LoadResult, sampled: Sampled) -> Counted:
+    """Answers that this generator's sockets had no room for."""
+    if result.link is None:
+        return Counted("own_receive_buffer", result.own_drops, "this generator's sockets", "SO_MEMINFO")
+    return Counted("own_receive_buffer", by_driver.unread(result, sampled), by_driver.SOCKETS, by_driver.SOURCE)
+
+
+def beside_sockets(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
+    """Queues, devices and the network layer, of this host's namespace and of the target's where that is another."""
     yield from queues.places(result, sampled)
     if result.link is None:
         yield from _neighbour(result, sampled)
@@ -159,7 +170,7 @@ def _places(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     yield from _at_network_layer(result, sampled)
 
 
-def _by_reason(result: LoadResult, sampled: Sampled, charged: Mapping[Place, int]) -> Iterator[Counted]:
+def by_reason(result: LoadResult, sampled: Sampled, charged: Mapping[Place, int]) -> Iterator[Counted]:
     """What only the kernel's drop reasons tell."""
     if not result.scenario.streams:
         drops = by_driver.of_run(result, sampled.drops or [])
@@ -172,18 +183,18 @@ def _by_reason(result: LoadResult, sampled: Sampled, charged: Mapping[Place, int
 def _at_end(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """The program that should have answered."""
     if result.scenario.streams:
-        yield Counted("application", None, "", "", "over connections the kernel repeats what is lost on the way")
+        yield Counted("application", None, "", "", REPEATED)
     else:
-        yield _application(result, sampled)
+        yield application(result, sampled)
 
 
-def _at_target(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
+def at_target_host(result: LoadResult, sampled: Sampled) -> Iterator[Counted]:
     """The target's receive buffers and what lies in them unread, and what UDP itself dropped there."""
     counted, at_target = result.receiver, sampled.at_target
     if counted is not None:
         yield Counted("receive_buffer", counted.lost_in_kernel, "the receiver's sockets", "the receiver's own counters")
     elif at_target is None:
-        yield Counted("receive_buffer", None, "", "", _ELSEWHERE if sampled.placement.where == "elsewhere" else _UNSEEN)
+        yield Counted("receive_buffer", None, "", "", ELSEWHERE if sampled.placement.where == "elsewhere" else UNSEEN)
     else:
         yield from _at_sockets(result, sampled, at_target)
     if at_target is not None and at_target is not sampled.own:
@@ -325,19 +336,19 @@ def _joined(growth: Growth, prefix: str) -> int:
     return growth[f"{prefix}Reqds"] - growth[f"{prefix}OKs"]
 
 
-def _application(result: LoadResult, sampled: Sampled) -> Counted:
+def application(result: LoadResult, sampled: Sampled) -> Counted:
     """Datagrams that programs of the target's namespace read, less the answers that left it."""
     at_target = sampled.at_target
     if result.one_way:
         return Counted("application", None, "", "", "one-way messages have no answers that could be counted")
     if at_target is None:
-        return Counted("application", None, "", "", _ELSEWHERE if sampled.placement.where == "elsewhere" else _UNSEEN)
+        return Counted("application", None, "", "", ELSEWHERE if sampled.placement.where == "elsewhere" else UNSEEN)
     blind = at_target.unknown(*(_udp(sampled, name) for name in ("InDatagrams", "OutDatagrams")))
     read, answers = at_target[_udp(sampled, "InDatagrams")], at_target[_udp(sampled, "OutDatagrams")]
     if at_target is sampled.own:
         if result.scenario.gso:
             blind = blind or "one namespace has both ends, and the kernel counts what --gso sends as fewer datagrams"
-        read, answers = read - _replies(result.outcomes), answers - result.outcomes.sent
+        read, answers = read - replies(result.outcomes), answers - result.outcomes.sent
     else:
         answers += _not_sent(at_target, sampled)
     if read > _OTHERS * result.outcomes.sent + _FEW:
@@ -349,7 +360,7 @@ def _application(result: LoadResult, sampled: Sampled) -> Counted:
     return Counted("application", number, where, "Udp InDatagrams less OutDatagrams: read and not answered", blind)
 
 
-def _replies(outcomes: Outcomes) -> int:
+def replies(outcomes: Outcomes) -> int:
     """All datagrams that this generator read."""
     return outcomes.answered + outcomes.late + outcomes.duplicate + outcomes.invalid
 
@@ -359,14 +370,14 @@ def _udp(sampled: Sampled, name: str) -> str:
     return f"Udp.{name}" if sampled.version == 4 else f"Udp6{name}"
 
 
-def _events(result: LoadResult, sampled: Sampled) -> Iterator[LedgerLine]:
+def events(result: LoadResult, sampled: Sampled) -> Iterator[LedgerLine]:
     """What happened beside the sums."""
     at_target = sampled.at_target
     where = "the target's network namespace"
     found: list[tuple[Place, int, str]] = []
     if result.scenario.streams:
         if at_target is None:
-            yield LedgerLine(side="beside", place="accept_queue", count=None, blind=_ELSEWHERE)
+            yield LedgerLine(side="beside", place="accept_queue", count=None, blind=ELSEWHERE)
         else:
             found += [(place, sum(at_target[name] for name in names), names[0]) for place, names in _EVENTS.items()]
             other = at_target["TcpExt.ListenDrops"] - at_target["TcpExt.ListenOverflows"]
@@ -385,7 +396,7 @@ def _events(result: LoadResult, sampled: Sampled) -> Iterator[LedgerLine]:
             yield LedgerLine(side="beside", place=place, count=number, where=where, source=source)
 
 
-def _kept(sampled: Sampled) -> dict[str, int]:
+def kept(sampled: Sampled) -> dict[str, int]:
     """The counters that findings look at."""
     found = {name: number for name, number in sampled.own.values.items() if name.startswith(_KEPT)}
     if sampled.target is not None:

@@ -12,6 +12,24 @@ from flatout.result.model import Axis, Interval, Limit, Trial
 Phase = Literal["connecting", "waiting", "warm-up", "running", "draining", "done"]
 
 
+class HostProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """One host of a fleet: counts as in `RunProgress`, and what it sent per second in its last whole second.
+
+    `lateness_p99_ns` is its generator's in that second. Null before one. For `silent_s` it has told nothing new.
+    """
+
+    host: str
+    phase: Phase
+    rate_per_s: float | None = None
+    sent: int = 0
+    answered: int = 0
+    lost: int = 0
+    unsent: int = 0
+    lateness_p99_ns: int | None = None
+    connections: int | None = None
+    silent_s: float = 0.0
+
+
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Cumulative counters of a run. Times in s since its counted start (negative: warm-up), counts since then.
 
@@ -19,7 +37,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     has passed; a late answer may still come. Over streams `connections` of `connections_asked` are open. `t_s` does not
     change while they are being opened, or before the start time. `one_way`: there are no replies; `received` is then
     what the receiver reported last, None where it reports nothing. `intervals` are all ended seconds, `latest` is
-    the last of them.
+    the last of them. `hosts` are those of a fleet, whose sum this is; a second is there once all have ended it.
     """
 
     phase: Phase
@@ -41,6 +59,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     connections_asked: int | None = None
     one_way: bool = False
     received: int | None = None
+    hosts: tuple[HostProgress, ...] = ()
 
 
 class SearchProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import errno
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -45,6 +46,9 @@ from flatout.scenario import streams
 from flatout.scenario.model import Scenario
 
 _OUTCOMES = tuple(Outcomes.__struct_fields__)
+
+
+RunTrial = Callable[[Scenario, OnProgress, threading.Event, AsTrial | None], LoadResult]
 
 
 def quiet(_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -188,7 +189,8 @@ class RunMonitor:
         return max(reported - before, 0)
 
     def _report(self, phase: Phase) -> None:
-        counts, scenario = self.running.counts(), self.plan.scenario
+        counts: dict[str, Any] = self.running.counts()
+        scenario = self.plan.scenario
         t_s = self._t_s()
         self.progress(
             RunProgress(

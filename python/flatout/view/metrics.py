@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.progress import HostProgress, RunProgress, SearchProgress
 from flatout.server.exposition import lines_of
 
 _COUNTERS = {
@@ -20,6 +20,25 @@ _COUNTERS = {
     "duplicate": "Answers that came again.",
     "lost": "Requests whose time-out has passed without an answer.",
 }
+# Of each host of a fleet, under a name of their own: a sum over hosts must not count the whole, too.
+_HOST_COUNTERS = {
+    "sent": "Requests that left this host.",
+    "unsent": "Requests that could not leave this host in time.",
+    "answered": "Right answers in time to this host.",
+    "lost": "Requests of this host whose time-out has passed without an answer.",
+}
+_HOST_GAUGES: dict[str, tuple[str, Callable[[HostProgress], float | None]]] = {
+    "rate_per_second": ("Sent per second, in the last whole second.", lambda host: host.rate_per_s),
+    "lateness_seconds": (
+        "How late this host's generator was in the last second, p99.",
+        lambda host: None if host.lateness_p99_ns is None else host.lateness_p99_ns / 1e9,
+    ),
+    "silent_seconds": ("Since this host last told its progress.", lambda host: host.silent_s),
+}
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 class RunMetrics:
@@ -29,10 +48,10 @@ class RunMetrics:
     """
 
     def __init__(self, protocol: str, target: str) -> None:
-        target = target.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        self._label = f'protocol="{protocol}",target="{target}"'
+        self._label = f'protocol="{protocol}",target="{_escaped(target)}"'
         self._lock = threading.Lock()
         self._before: Counter[str] = Counter()
+        self._hosts_before: Counter[tuple[str, str]] = Counter()
         self._run: RunProgress | None = None
         self._search: SearchProgress | None = None
 
@@ -48,6 +67,8 @@ class RunMetrics:
             if progress.finished is not None:
                 outcomes = progress.finished.outcomes
                 self._before.update({name: getattr(outcomes, name) for name in _COUNTERS})
+                for host in self._run.hosts if self._run is not None else ():
+                    self._hosts_before.update({(host.host, name): getattr(host, name) for name in _HOST_COUNTERS})
                 self._run = None
 
     def text(self) -> str:
@@ -62,6 +83,7 @@ class RunMetrics:
             yield from lines_of(f"flatout_load_{name}_total", "counter", text, [(label, count)])
         if run is not None:
             yield from self._of_run(run)
+        yield from self._of_hosts(() if run is None else run.hosts)
         if self._search is not None:
             yield from self._of_search(self._search)
 
@@ -77,6 +99,23 @@ class RunMetrics:
                 samples = [(f'{self._label},quantile="{quantile}"', ns / 1e9)]
                 text = "From due to the answer, in the last second."
                 yield from lines_of("flatout_load_latency_seconds", "gauge", text, samples)
+
+    def _of_hosts(self, hosts: tuple[HostProgress, ...]) -> Iterator[str]:
+        """Of each host of a fleet; counters go on as those of the whole."""
+        now = {(host.host, name): getattr(host, name) for host in hosts for name in _HOST_COUNTERS}
+        named = dict.fromkeys(host for host, _ in (*self._hosts_before, *now))
+        for name, text in _HOST_COUNTERS.items() if named else ():
+            counts = [
+                (self._of_host(host), self._hosts_before[host, name] + now.get((host, name), 0)) for host in named
+            ]
+            yield from lines_of(f"flatout_load_host_{name}_total", "counter", text, counts)
+        for name, (text, value) in _HOST_GAUGES.items():
+            samples = [(self._of_host(host.host), known) for host in hosts if (known := value(host)) is not None]
+            if samples:
+                yield from lines_of(f"flatout_load_host_{name}", "gauge", text, samples)
+
+    def _of_host(self, host: str) -> str:
+        return f'{self._label},host="{_escaped(host)}"'
 
     def _of_search(self, search: SearchProgress) -> Iterator[str]:
         numbers = {

@@ -17,6 +17,7 @@ from flatout.runner.progress import RunProgress, SearchProgress
 from flatout.view import facts
 from flatout.view import format as fmt
 from flatout.view.exchange import Exchange, exchange_of
+from flatout.view.terminal import hosts as host_lines
 
 Style = Literal["", "bold", "dim", "green", "red", "yellow", "cyan"]
 Line = Sequence[tuple[Style, str]]
@@ -119,7 +120,7 @@ def _run_title(progress: RunProgress, title: str) -> Line:
 
 
 def _run(progress: RunProgress) -> list[Line]:
-    return [_run_bar(progress), *_run_numbers(progress)]
+    return [_run_bar(progress), *_run_numbers(progress), *_hosts(progress)]
 
 
 def _run_bar(progress: RunProgress) -> Line:
@@ -150,6 +151,16 @@ def _run_connections(progress: RunProgress) -> list[Line]:
     if progress.connections is None:
         return []
     return [_row("streams", ("live", fmt.count(progress.connections)), ("of", fmt.count(progress.connections_asked)))]
+
+
+def _hosts(progress: RunProgress) -> list[Line]:
+    """The hosts of a fleet, under their sum."""
+    shown = host_lines.cells(progress.hosts)
+    width = max((len(name) for name, _, _ in shown), default=0)
+    return [
+        [("dim", f"{safe(name):{width}}  "), ("", numbers), ("yellow", f"  {trouble}" if trouble else "")]
+        for name, numbers, trouble in shown
+    ]
 
 
 def _row(name: str, *cells: tuple[str, str]) -> Line:
