@@ -32,6 +32,13 @@ _TICK_S = 0.1
 _MINUTE_NS = 60 * 10**9
 # One in so many requests is lost.
 LOST_EACH = 50
+# A process of many workers does not watch itself for each of them.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+}
 # Made before there are threads: the first use of a type in two threads at once ends the process (msgspec 0.21).
 _RESULT = msgspec.json.Decoder(LoadResult)
 _OTHERS = [msgspec.json.Decoder(kind) for kind in (Scenario, AsTrial | None, RunProgress)]
