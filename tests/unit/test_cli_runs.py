@@ -45,6 +45,20 @@ def test_runs_that_cannot_tell_end_with_4(kept: Cli) -> None:
     assert "invalid" in ran.out
 
 
+@pytest.mark.parametrize(
+    "bad", [["--budget", "1m"], ["--again", "0"], ["--again", "x"], ["--again", "1", "--budget", "x"]]
+)
+def test_bad_retries_are_said(kept: Cli, bad: list[str]) -> None:
+    ran = kept("compare", "before", "after", *bad)
+    assert (ran.code, bad[-2] in ran.err or "number" in ran.err) == (2, True)
+
+
+def test_runs_of_another_host_are_not_run_again(kept: Cli) -> None:
+    ran = kept("compare", "before", "after", "--again", "2")
+    assert ran.code == 2
+    assert "run from bench-1" in ran.err
+
+
 def test_the_list_shows_the_newest_first(kept: Cli) -> None:
     ran = kept("runs", "list", "--last", "2", "--json", "-")
     assert [run["id"] for run in ran.json["runs"]] == [6, 5]

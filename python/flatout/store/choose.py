@@ -33,9 +33,14 @@ def numbers(text: str) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def numbers_given(text: str) -> bool:
+    """Whether a text names runs by their numbers, and not by a label."""
+    return _NUMBERS.fullmatch(text) is not None
+
+
 def chosen(store: Store, text: str) -> tuple[str, list[StoredRun]]:
     """The runs of these numbers, or of this label, and what to call them. Errors: UsageError where there is none."""
-    if _NUMBERS.fullmatch(text):
+    if numbers_given(text):
         return (f"run {text}" if text.isdigit() else f"runs {text}"), store.numbered(numbers(text))
     runs = store.runs(Wanted(label=text))
     if not runs:

@@ -74,8 +74,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     b: str
 
 
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """Further runs before a verdict: the outcome before them, and their numbers; null where a side was not repeated."""
+
+    outcome: Outcome
+    a: int | None
+    b: int | None
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Both sides compared. `outcome` is the worst of `changes`; `tolerance` the share that does not count."""
+    """Both sides compared. `outcome` is the worst of `changes`; `tolerance` the share that does not count.
+
+    `retries` were run before it, in order; `interrupted`: Ctrl-C ended the last one, which is not in the comparison.
+    """
 
     schema: str = SCHEMA
     kind: Literal["comparison"] = "comparison"
@@ -87,6 +98,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     why: str
     differences: list[Difference] = []
+    retries: list[Retry] = []
+    interrupted: bool = False
 
 
 def compared(

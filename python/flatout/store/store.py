@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,15 +14,13 @@ import sqlalchemy as sql
 from flatout.errors import FlatoutError, OutputError, UsageError
 from flatout.result.files import from_json, to_json
 from flatout.result.model import Result
-from flatout.store import migrate
+from flatout.store import migrate, sqlite
 from flatout.store.location import sqlite_path
 from flatout.store.rows import StoredRun, row_of
 from flatout.store.tables import RESULTS, RUNS
 
 # The highest number of a run: that of the column, in any database.
 _HIGHEST = 2**31 - 1
-# How long a writer waits for another one, s.
-_BUSY_S = 10.0
 _COLUMNS = [RUNS.c[name] for name in StoredRun.__struct_fields__]
 
 
@@ -48,7 +45,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """`url`: as `store_url` gives it. An absent SQLite file is made. Errors: UsageError for a newer store."""
-        self._where = str(sqlite_path(url) or sql.make_url(url).render_as_string(hide_password=True))
+        self._file = sqlite_path(url)
+        self._where = str(self._file or sql.make_url(url).render_as_string(hide_password=True))
         self._engine = _engine(url)
         try:
             with self._said("opened"):
@@ -124,9 +122,10 @@ class Store:
         except FlatoutError:
             raise
         except (sql.exc.SQLAlchemyError, OSError) as error:
-            cause = (
-                str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).strip().split("\n")[0]
-            )
+            text = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).strip()
+            cause = text.split("\n")[0]
+            if self._file is not None:
+                cause = sqlite.cause(self._file, cause)
             raise OutputError(f"the store {self._where} cannot be {done}: {cause}") from error
 
 
@@ -142,38 +141,9 @@ def _conditions(wanted: Wanted) -> list[sql.ColumnElement[bool]]:
 
 def _engine(url: str) -> sql.Engine:
     path = sqlite_path(url)
-    if path is None:
-        try:
-            return sql.create_engine(url, connect_args={"connect_timeout": int(_BUSY_S)})
-        except ModuleNotFoundError as error:
-            raise UsageError("PostgreSQL needs the extra: pip install 'flatout[postgresql]'") from error
-    _make_folder(path)
-    engine = sql.create_engine(url, connect_args={"timeout": _BUSY_S})
-    sql.event.listen(engine, "connect", _set_up_sqlite)
-    sql.event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _make_folder(path: Path) -> None:
+    if path is not None:
+        return sqlite.engine_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise OutputError(f"the store {path} cannot be opened: {error.strerror}") from error
-
-
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    """Transactions are ours; readers do not wait for a writer; a commit has reached the disk (sqlite.org/wal.html)."""
-    connection.isolation_level = None
-    connection.execute("PRAGMA foreign_keys=ON")
-    # Refused on a read-only disk, where reading goes without.
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-    except Exception as error:
-        if "readonly" not in str(error):
-            raise
-
-
-def _begin(connection: sql.Connection) -> None:
-    """A transaction that reads before it writes takes the right to write first: of two, one would fail later."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
+        return sql.create_engine(url, connect_args={"connect_timeout": int(sqlite.BUSY_S)})
+    except ModuleNotFoundError as error:
+        raise UsageError("PostgreSQL needs the extra: pip install 'flatout[postgresql]'") from error

@@ -1,10 +1,11 @@
-"""The progress of a run or a search as Prometheus reads it (text exposition format 0.0.4)."""
+"""The progress of a run or a search as metrics, and as Prometheus reads them (text exposition format 0.0.4)."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 from flatout.runner.progress import HostProgress, RunProgress, SearchProgress
 from flatout.server.exposition import lines_of
@@ -37,18 +38,23 @@ _HOST_GAUGES: dict[str, tuple[str, Callable[[HostProgress], float | None]]] = {
 }
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+class Family(NamedTuple):
+    """A metric as Prometheus names it, and its values now, each with its labels."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    text: str
+    samples: list[tuple[dict[str, str], float]]
 
 
 class RunMetrics:
-    """Takes progress; another thread may ask for the text meanwhile.
+    """Takes progress; another thread may ask for the metrics meanwhile.
 
     Counters go on over the trials of a search. They begin with the counted time: those of a warm-up are left out.
     """
 
     def __init__(self, protocol: str, target: str) -> None:
-        self._label = f'protocol="{protocol}",target="{_escaped(target)}"'
+        self._labels = {"protocol": protocol, "target": target}
         self._lock = threading.Lock()
         self._before: Counter[str] = Counter()
         self._hosts_before: Counter[tuple[str, str]] = Counter()
@@ -72,59 +78,69 @@ class RunMetrics:
                 self._run = None
 
     def text(self) -> str:
-        """All metrics."""
-        with self._lock:
-            return "\n".join([*self._lines(), ""])
+        """All metrics as Prometheus reads them."""
+        return "\n".join([*(line for family in self.families() for line in _lines(family)), ""])
 
-    def _lines(self) -> Iterator[str]:
-        run, label = self._run, self._label
+    def families(self) -> list[Family]:
+        """All metrics that have a value now."""
+        with self._lock:
+            return [family for family in self._all() if family.samples]
+
+    def _all(self) -> Iterator[Family]:
+        run, labels = self._run, self._labels
         for name, text in _COUNTERS.items():
             count = self._before[name] + (getattr(run, name) if run is not None else 0)
-            yield from lines_of(f"flatout_load_{name}_total", "counter", text, [(label, count)])
+            yield Family(f"flatout_load_{name}_total", "counter", text, [(labels, count)])
         if run is not None:
             yield from self._of_run(run)
         yield from self._of_hosts(() if run is None else run.hosts)
         if self._search is not None:
             yield from self._of_search(self._search)
 
-    def _of_run(self, run: RunProgress) -> Iterator[str]:
-        if run.rate_per_s is not None:
-            text = "The rate that is asked for now."
-            yield from lines_of("flatout_load_rate_per_second", "gauge", text, [(self._label, run.rate_per_s)])
-        if run.connections is not None:
-            yield from lines_of("flatout_load_connections", "gauge", "Open now.", [(self._label, run.connections)])
+    def _of_run(self, run: RunProgress) -> Iterator[Family]:
+        yield self._gauge("load_rate_per_second", "The rate that is asked for now.", run.rate_per_s)
+        yield self._gauge("load_connections", "Open now.", run.connections)
         latest = run.latest
-        for quantile, ns in (("0.5", latest.p50), ("0.99", latest.p99)) if latest is not None else ():
-            if ns is not None:
-                samples = [(f'{self._label},quantile="{quantile}"', ns / 1e9)]
-                text = "From due to the answer, in the last second."
-                yield from lines_of("flatout_load_latency_seconds", "gauge", text, samples)
+        known = {} if latest is None else {"0.5": latest.p50, "0.99": latest.p99}
+        samples = [({**self._labels, "quantile": name}, ns / 1e9) for name, ns in known.items() if ns is not None]
+        text = "From due to the answer, in the last second."
+        yield Family("flatout_load_latency_seconds", "gauge", text, samples)
 
-    def _of_hosts(self, hosts: tuple[HostProgress, ...]) -> Iterator[str]:
+    def _of_hosts(self, hosts: tuple[HostProgress, ...]) -> Iterator[Family]:
         """Of each host of a fleet; counters go on as those of the whole."""
         now = {(host.host, name): getattr(host, name) for host in hosts for name in _HOST_COUNTERS}
         named = dict.fromkeys(host for host, _ in (*self._hosts_before, *now))
-        for name, text in _HOST_COUNTERS.items() if named else ():
+        for name, text in _HOST_COUNTERS.items():
             counts = [
                 (self._of_host(host), self._hosts_before[host, name] + now.get((host, name), 0)) for host in named
             ]
-            yield from lines_of(f"flatout_load_host_{name}_total", "counter", text, counts)
+            yield Family(f"flatout_load_host_{name}_total", "counter", text, counts)
         for name, (text, value) in _HOST_GAUGES.items():
             samples = [(self._of_host(host.host), known) for host in hosts if (known := value(host)) is not None]
-            if samples:
-                yield from lines_of(f"flatout_load_host_{name}", "gauge", text, samples)
+            yield Family(f"flatout_load_host_{name}", "gauge", text, samples)
 
-    def _of_host(self, host: str) -> str:
-        return f'{self._label},host="{_escaped(host)}"'
+    def _of_host(self, host: str) -> dict[str, str]:
+        return {**self._labels, "host": host}
 
-    def _of_search(self, search: SearchProgress) -> Iterator[str]:
-        numbers = {
-            "trial": ("The trial's number.", search.trial),
-            "load": ("The load of the trial, per second or connections.", search.load),
-            "lower": ("The highest load that held.", search.lower),
-            "upper": ("The lowest load that failed.", search.upper),
-            "value": ("What was found.", search.limit.value if search.limit is not None else None),
-        }
-        for name, (text, value) in numbers.items():
-            if value is not None:
-                yield from lines_of(f"flatout_limit_{name}", "gauge", text, [(self._label, value)])
+    def _of_search(self, search: SearchProgress) -> Iterator[Family]:
+        yield self._gauge("limit_trial", "The trial's number.", search.trial)
+        yield self._gauge("limit_load", "The load of the trial, per second or connections.", search.load)
+        yield self._gauge("limit_lower", "The highest load that held.", search.lower)
+        yield self._gauge("limit_upper", "The lowest load that failed.", search.upper)
+        found = search.limit.value if search.limit is not None else None
+        yield self._gauge("limit_value", "What was found.", found)
+
+    def _gauge(self, name: str, text: str, value: float | None) -> Family:
+        return Family(f"flatout_{name}", "gauge", text, [] if value is None else [(self._labels, value)])
+
+
+def _lines(family: Family) -> Iterator[str]:
+    samples = [
+        (",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()), value)
+        for labels, value in family.samples
+    ]
+    yield from lines_of(family.name, family.kind, family.text, samples)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

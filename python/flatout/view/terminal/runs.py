@@ -57,6 +57,9 @@ def show_comparison(found: Comparison, console: Console) -> None:
         if side.left_out:
             numbers = ", ".join(map(str, side.left_out))
             console.print(f"  left out of {side.name}, not valid: {numbers}", markup=False)
+    for retry in found.retries:
+        made = [f"{side} {number}" for side, number in (("A", retry.a), ("B", retry.b)) if number is not None]
+        console.print(f"  was {retry.outcome}, run again: {', '.join(made) or 'interrupted'}", markup=False)
     console.print(f"[bold {_COLOURS[found.outcome]}]{found.outcome}[/]: ", end="")
     console.print(found.why, markup=False)
 
