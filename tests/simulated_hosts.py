@@ -24,11 +24,14 @@ from flatout.plan.resolve import AsTrial
 from flatout.result.histogram import distribution
 from flatout.result.machine import Memory
 from flatout.result.model import Host, Interval, Latency, LoadResult, Outcomes, Rates
+from flatout.runner.held_start import HeldStart
 from flatout.runner.progress import Phase, RunProgress
 from flatout.scenario import nodes
 from flatout.scenario.model import Scenario
 
 _TICK_S = 0.1
+# Ends the hosts that stall.
+OVER = threading.Event()
 _MINUTE_NS = 60 * 10**9
 # One in so many requests is lost.
 LOST_EACH = 50
@@ -92,7 +95,9 @@ def _run(
     scenario: Scenario,
     progress: Callable[[RunProgress], None],
     stop: threading.Event,
-    as_trial: AsTrial | None = None,
+    *,
+    as_trial: AsTrial | None,
+    start: HeldStart,
 ) -> LoadResult:
     from distributed import get_worker
 
@@ -100,13 +105,14 @@ def _run(
     me, faults = get_worker(), simulation.faults
     number = int(me.name)
     made = model(scenario, number)
+    start_ns = _started(scenario, made, progress, stop, start)
     if simulation.pace:
-        _wait(scenario, number, stop)
+        stop.wait(max((start_ns - offset_ns(number)) / 1e9 - time.time(), 0))
     progress(_progress(scenario, made, 0.0, "running"))
     if number in faults.dies:
         me.loop.add_callback(me.close, nanny=False, executor_wait=False, reason="simulated")
     if number in faults.dies | faults.stalls:
-        stop.wait()
+        OVER.wait()
     ticks = round(scenario.duration_s / _TICK_S) if simulation.pace else 0
     for tick in range(1, ticks):
         if stop.wait(_TICK_S * simulation.pace):
@@ -115,12 +121,35 @@ def _run(
     if number in faults.set_clock:
         _set_by_ns[me.address] = 5_000_000
     progress(_progress(scenario, made, scenario.duration_s, "done"))
-    return _result(simulation, scenario, number, made)
+    return _result(simulation, scenario, made, (number, start_ns))
 
 
-def _wait(scenario: Scenario, number: int, stop: threading.Event) -> None:
-    """Until the start by this host's clock."""
-    stop.wait(max(float(scenario.start_at or 0) - time.time() - offset_ns(number) / 1e9, 0))
+def _started(
+    scenario: Scenario,
+    made: Made,
+    progress: Callable[[RunProgress], None],
+    stop: threading.Event,
+    start: HeldStart,
+) -> int:
+    """Stands until the start is told, and returns it: ns by this host's clock."""
+    engine = _Engine()
+    start.attach(engine)  # type: ignore[arg-type]
+    progress(_progress(scenario, made, 0.0, "waiting"))
+    while not engine.told.wait(_TICK_S) and not stop.is_set():
+        progress(_progress(scenario, made, 0.0, "waiting"))
+    return engine.start_ns
+
+
+class _Engine:
+    """What the start is told to."""
+
+    def __init__(self) -> None:
+        self.told, self.start_ns = threading.Event(), 0
+
+    def start_at(self, unix_ns: int) -> None:
+        """Notes it."""
+        self.start_ns = unix_ns
+        self.told.set()
 
 
 # --- The model ---
@@ -202,14 +231,15 @@ def _progress(scenario: Scenario, made: Made, t_s: float, phase: Phase) -> RunPr
     )
 
 
-def _result(simulation: Simulation, scenario: Scenario, number: int, made: Made) -> LoadResult:
+def _result(simulation: Simulation, scenario: Scenario, made: Made, began: tuple[int, int]) -> LoadResult:
+    number, start_ns = began
     limited = number in simulation.faults.limited
     outcomes = _outcomes(made, limited=limited)
     known = distribution(histogram(made.answered))
     own = {
         "scenario": scenario,
         "host": Host(kernel="6", cpus=2, affinity=[0, 1], flatout="0", python="3", hostname=f"host-{number}"),
-        "started_at": _started(scenario, simulation.faults.late_ns.get(number, 0)),
+        "started_at": _rfc3339(start_ns + simulation.faults.late_ns.get(number, 0)),
         "duration_s": scenario.duration_s,
         "verdict": "generator-limited" if limited else "ok",
         "why": "too much could not leave in time" if limited else "the generator kept its schedule",
@@ -232,9 +262,6 @@ def _base(data: bytes) -> LoadResult:
     return _RESULT.decode(data)
 
 
-def _started(scenario: Scenario, late_ns: int) -> str:
-    """When it began, by its own clock."""
-    whole, _, part = (scenario.start_at or "0").partition(".")
-    unix_ns = int(whole) * 10**9 + int(part.ljust(9, "0")[:9] or 0) + late_ns
+def _rfc3339(unix_ns: int) -> str:
     moment = datetime.datetime.fromtimestamp(unix_ns // 10**9, datetime.UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ns % 10**9 // 1000:06}Z"

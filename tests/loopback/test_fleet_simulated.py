@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import dask
 import distributed
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from flatout.result.model import LoadResult
 from flatout.runner.progress import RunProgress
 from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
-from simulated_hosts import Faults, Simulation, histogram, model, offset_ns
+from simulated_hosts import OVER, QUIET, Faults, Simulation, histogram, model, offset_ns
 
 EACH, SECONDS = 30, 4
 
@@ -46,6 +47,7 @@ def drive() -> Iterator[Drive]:
     opened: list[Any] = []
 
     def run(hosts: int, **faults: Any) -> Ran:
+        dask.config.set(QUIET)
         cluster = distributed.LocalCluster(
             n_workers=hosts,
             threads_per_worker=1,
@@ -73,8 +75,10 @@ def drive() -> Iterator[Drive]:
     try:
         yield run
     finally:
+        OVER.set()
         for one in reversed(opened):
             one.close()
+        OVER.clear()
 
 
 def check(ran: Ran, hosts: int) -> None:
@@ -94,7 +98,7 @@ def check(ran: Ran, hosts: int) -> None:
     assert ran.seen[-1].sent == result.outcomes.sent
 
 
-@pytest.mark.parametrize("hosts", [10, 100])
+@pytest.mark.parametrize("hosts", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_hosts_minutes_apart_are_one_process(drive: Drive, hosts: int) -> None:
     check(drive(hosts), hosts)
 

@@ -69,19 +69,33 @@ class Laboratory:
 
     def sent_packets(self) -> int:
         """By the counter of a packet filter in front of the server."""
-        done = subprocess.run(
-            [self._ip, "netns", "exec", self.center, "nft", "-j", "list", "counters"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        counters = [one["counter"] for one in json.loads(done.stdout)["nftables"] if "counter" in one]
+        found = json.loads(self.nft("-j", "list", "counter", "ip", "t", "c"))["nftables"]
+        counters = [one["counter"] for one in found if "counter" in one]
         return int(counters[0]["packets"])
+
+    def hold_connections(self, host: int) -> None:
+        """Lets that host open no connection to the echo server; counts its attempts, and all data that goes there."""
+        rules = "add table ip s; add counter ip s attempts; add counter ip s data;"
+        rules += "add chain ip s i { type filter hook input priority 0; };"
+        rules += (
+            f"add rule ip s i ip saddr 10.98.0.{host + 10} tcp dport 1124 tcp flags syn counter name attempts drop;"
+        )
+        rules += "add rule ip s i tcp dport 1124 tcp flags & psh == psh counter name data"
+        self.nft(rules)
+
+    def counted(self, name: str) -> int:
+        """What `hold_connections` counts."""
+        found = json.loads(self.nft("-j", "list", "counter", "ip", "s", name))["nftables"]
+        return int(next(one["counter"]["packets"] for one in found if "counter" in one))
+
+    def nft(self, *words: str) -> str:
+        command = [self._ip, "netns", "exec", self.center, "nft", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def count(self) -> None:
         rules = "add table ip t; add counter ip t c; add chain ip t i { type filter hook input priority 0; };"
         rules += "add rule ip t i udp dport 1123 counter name c"
-        subprocess.run([self._ip, "netns", "exec", self.center, "nft", rules], check=True)
+        self.nft(rules)
 
 
 Start = Callable[[int], tuple[Laboratory, str]]
@@ -164,6 +178,26 @@ def test_a_host_that_is_killed_is_named_and_the_rest_kept(fleet: Start, cli: Cli
     assert len(result["nodes"]) == 2
     assert "is missing" in result["warnings"][0]
     assert result["duration_s"] < 15, "the others ended early"
+
+
+def test_no_host_begins_before_the_connections_of_all_stand(fleet: Start, cli: Cli, tmp_path: Path) -> None:
+    lab, where = fleet(3)
+    cli.start("serve", "echo", "--listen", "10.98.0.1:1124", "--quiet", inside=lab.center)
+    lab.hold_connections(2)
+    options = ("--transport", "tcp", "--connections", "30", "--rate", "600", "--for", "1s", "--warmup", "0")
+    running = cli.start(
+        "load", "echo", "10.98.0.1:1124", "--fleet", where, *options, "--json", "all.json", inside=lab.center
+    )
+    # Each of ten connections is tried again after a second: the other hosts have stood for that long.
+    wait_until(lambda: lab.counted("attempts") > 10, 60, "slow")
+    assert lab.counted("data") == 0
+    lab.nft("flush", "chain", "ip", "s", "i")
+    result = result_of(running, tmp_path / "all.json")
+    assert result["connections"]["established"] == 30
+    assert result["outcomes"]["planned"] == 600
+    assert [node["sent"] > 0 for node in result["nodes"]] == [True] * 3
+    assert result["duration_s"] < 1.1, "all ran at the same time"
+    assert began_apart_ms(result) <= 1 or any("apart" in text for text in result["warnings"])
 
 
 @pytest.mark.slow

@@ -86,6 +86,11 @@ class FakeRun:
     def elapsed_ns(self) -> int | None:
         return self.ticks[min(self.at, len(self.ticks) - 1)][0]
 
+    @property
+    def standing(self) -> bool:
+        connections = self.connections()
+        return connections.get("live") == connections.get("opened")
+
     gave_up: str | None = None
 
     @property

@@ -82,6 +82,14 @@ pub struct Times {
     pub timeout: u64,
 }
 
+impl Times {
+    /// Until the begin is known nothing is due, and nothing counts.
+    #[must_use]
+    pub fn undecided(timeout: u64) -> Self {
+        Self { begin: u64::MAX, counted_from: u64::MAX, end: u64::MAX, timeout }
+    }
+}
+
 /// How a worker goes about it.
 #[derive(Debug, Default)]
 pub struct WorkerOptions {
@@ -117,8 +125,8 @@ pub struct DatagramParts<P: Protocol, L, C> {
     pub warmup: Pacer,
     /// The counted schedule, from `Times::counted_from`.
     pub pacer: Pacer,
-    /// When.
-    pub times: Times,
+    /// How long an answer may take, ns.
+    pub timeout: u64,
     /// How.
     pub options: WorkerOptions,
     /// Where to leave what is counted.
@@ -162,6 +170,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         let least = if parts.link.flows() > MANY_FLOWS { 4 } else { 16 };
         let slots = parts.options.slots.max(least).min(1 << parts.client.index_bits().min(24));
         let rings = Rings::new(parts.link.flows(), slots);
+        let later = Times::undecided(parts.timeout);
         let referring = if parts.client.refers_back() { parts.link.flows() } else { 0 };
         Self {
             exchanges: Exchanges::new(referring),
@@ -178,10 +187,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
             ping_pong: parts.options.ping_pong.map(PingPongPacer::new),
             cursor: parts.cursor,
             queries: Vec::with_capacity(GROUP),
-            schedule: Schedule::new(parts.warmup, parts.pacer, parts.times, parts.options.shares_cpus),
-            tracker: RequestTracker::new(rings, parts.times, parts.options, parts.published, parts.log_writer),
+            schedule: Schedule::new(parts.warmup, parts.pacer, later, parts.options.shares_cpus),
+            tracker: RequestTracker::new(rings, later, parts.options, parts.published, parts.log_writer),
             flow: 0,
-            turn_began: parts.times.begin,
+            turn_began: 0,
             poll_state: replies::ReplyPoll::default(),
             drops_before: None,
         }
@@ -193,8 +202,16 @@ impl<P: Protocol, L: Datagrams, C: Clock> DatagramClient<P, L, C> {
         self.tracker.rings.bytes() + self.exchanges.bytes()
     }
 
-    /// Asks until the schedule is over and all that may still come has come; returns the counters.
-    pub fn run(mut self) -> Counts {
+    /// Asks until the schedule is over and all that may still come has come; returns the counters. No times: nothing
+    /// is sent.
+    pub fn run(mut self, times: Option<Times>) -> Counts {
+        let Some(times) = times else {
+            let now = self.clock.now();
+            return self.tracker.close(now, 0);
+        };
+        self.schedule.begin(times);
+        self.tracker.begin(times);
+        self.turn_began = times.begin;
         if let Err(error) = self.link.begin() {
             self.tracker.give_up(&error);
         }

@@ -29,6 +29,7 @@ pub mod stream_layer;
 pub mod tally;
 mod text_file;
 mod tls;
+pub mod turns;
 
 pub use flatout_net as net;
 

@@ -5,6 +5,8 @@
 //! never shifts what comes after, and the same seed gives the same schedule. Workers take every n-th request.
 //! Senders that send at a tick draw the requests of each tick together, towards its beginning.
 
+use crate::turns::{Portion, Turns};
+
 /// A stretch of time in which the rate goes linearly from one value to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "python", derive(pyo3::FromPyObject))]
@@ -81,6 +83,9 @@ pub struct Pacer {
     expected: f64,
     arrivals: Arrivals,
     share: Share,
+    turns: Turns,
+    /// Between two requests, on average.
+    gap: f64,
     random: Random,
     ticking: Option<Ticking>,
 }
@@ -109,6 +114,8 @@ impl Pacer {
             expected: f64::from(share.index),
             arrivals,
             share,
+            turns: Turns::every(share.of.into()),
+            gap: share.of.into(),
             random: Random::of_worker(seed, share.index),
             ticking: None,
         };
@@ -116,6 +123,19 @@ impl Pacer {
             pacer.expected = pacer.gap();
         }
         pacer
+    }
+
+    /// The same for a portion by weight, in place of the share.
+    #[must_use]
+    pub fn taking(mut self, portion: Portion) -> Self {
+        let (first, turns) = Turns::of(portion);
+        let gap = 1.0 / portion.fraction();
+        self.expected = match self.arrivals {
+            Arrivals::Constant => first as f64,
+            Arrivals::Poisson => self.expected * gap / self.gap,
+        };
+        (self.turns, self.gap) = (turns, gap);
+        self
     }
 
     /// A schedule without requests.
@@ -162,10 +182,9 @@ impl Pacer {
     }
 
     fn gap(&mut self) -> f64 {
-        let mean = f64::from(self.share.of);
         match self.arrivals {
-            Arrivals::Constant => mean,
-            Arrivals::Poisson => -mean * self.random.unit().ln(),
+            Arrivals::Constant => self.turns.gap() as f64,
+            Arrivals::Poisson => -self.gap * self.random.unit().ln(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub use flatout_wire::Link;
 pub mod python;
 
 use crate::pace::{Arrivals, Segment, Share, Ticks};
+use crate::turns::Portion;
 
 /// With more flows than these, memory is better spent on flows than on late answers of each.
 pub(crate) const MANY_FLOWS: usize = 1 << 16;
@@ -44,8 +45,12 @@ pub struct LoadPlan {
     pub policy: ConnectionPolicy,
     /// Which part of the schedule is this host's.
     pub node: Share,
+    /// Where hosts take unequal shares of the schedule: this one's; else all take the same.
+    pub portion: Option<Portion>,
     /// When to begin, Unix time in ns; earlier than it can be: at once.
     pub start_at_unix_ns: Option<u64>,
+    /// Whether the begin is told while the run waits for it, by [`crate::run::LoadRun::start_at`].
+    pub held: bool,
     /// The counted schedule.
     pub profile: Vec<Segment>,
     /// How long to ask before counting, at the profile's first rate, ns.
@@ -219,7 +224,8 @@ impl LoadPlan {
     /// Slots for each connection, of which there may be a million: what may wait, and hardly ever more comes its way.
     #[must_use]
     pub fn slots_a_connection(&self) -> usize {
-        let peak = self.peak_per_s() / f64::from(self.node.of.max(1));
+        let mine = self.portion.map_or_else(|| 1.0 / f64::from(self.node.of.max(1)), Portion::fraction);
+        let peak = self.peak_per_s() * mine;
         let waiting = peak * self.timeout_ns as f64 / 1e9 / self.flows.max(1) as f64;
         // Six standard deviations of a Poisson count.
         (waiting + 6.0 * waiting.sqrt() + 2.0).min(f64::from(1 << 24)) as usize

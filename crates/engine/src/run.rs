@@ -90,6 +90,8 @@ pub struct Interval {
 #[derive(Debug)]
 pub struct LoadRun {
     clock: SystemClock,
+    /// Unix time minus the clock's when the begin was told: a clock that is set or slewed later does not move it.
+    unix_offset: Option<u64>,
     barrier: Arc<StartBarrier>,
     warmup_ns: u64,
     published: Vec<Arc<PublishedRun>>,
@@ -125,6 +127,7 @@ impl LoadRun {
         let workers = start::workers::<P>(plan, clock, &barrier, log.as_ref())?;
         Ok(Self {
             clock,
+            unix_offset: None,
             barrier,
             warmup_ns: plan.warmup_ns,
             published: workers.published,
@@ -162,6 +165,18 @@ impl LoadRun {
     /// Asks all workers to stop; they end within a fraction of a second.
     pub fn stop(&self) {
         self.published.iter().for_each(|published| published.ask_to_stop());
+    }
+
+    /// Tells a held run when it begins, Unix time in ns: then, or as soon after it as its workers can. Counts once.
+    pub fn start_at(&mut self, unix_ns: u64) {
+        let offset = *self.unix_offset.get_or_insert_with(|| self.clock.unix_offset());
+        self.barrier.release(self.clock.now(), unix_ns.saturating_sub(offset));
+    }
+
+    /// Whether all workers have opened what they can.
+    #[must_use]
+    pub fn standing(&self) -> bool {
+        self.barrier.standing()
     }
 
     /// Tells all workers that the target needs their CPUs.
@@ -304,7 +319,8 @@ impl LoadRun {
     /// Unix time in ns of the counted beginning; where it never came, of now.
     #[must_use]
     pub fn started_unix_ns(&self) -> u64 {
-        self.clock.unix_offset() + self.counted_from().unwrap_or_else(|| self.clock.now())
+        self.unix_offset.unwrap_or_else(|| self.clock.unix_offset())
+            + self.counted_from().unwrap_or_else(|| self.clock.now())
     }
 
     /// ns since the counted beginning; negative in warm-up, nothing while connections are being opened.

@@ -52,6 +52,17 @@ impl LoadRun {
         self.with(py, |run| run.stop());
     }
 
+    /// Tells a held run when it begins, Unix time in ns.
+    fn start_at(&self, py: Python<'_>, unix_ns: u64) {
+        self.with(py, |run| run.start_at(unix_ns));
+    }
+
+    /// Whether all connections stand or have failed.
+    #[getter]
+    fn standing(&self, py: Python<'_>) -> bool {
+        self.with(py, |run| run.standing())
+    }
+
     /// From now on workers yield instead of spinning: the target needs their CPUs.
     fn share_cpus(&self, py: Python<'_>) {
         self.with(py, |run| run.share_cpus());

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ from flatout.host.describe import VERSION
 
 _LOCAL = re.compile(r"local:(\d{1,3})")
 _CONNECT_S = 10.0
+# Hosts that do not answer within so long hang.
+_ASK_S = 10.0
+_ASK_ONE_S = 2.0
 # A worse known clock cannot start within a millisecond.
 MOST_ERROR_NS = 1_000_000
 
@@ -96,7 +100,7 @@ class Fleet:
 
     def alive(self) -> list[FleetHost]:
         """Those whose worker is still there."""
-        there = self.client.run_on_scheduler(_workers)
+        there = set(self.client.run_on_scheduler(_addresses))
         return [host for host in self.hosts if host.address in there]
 
     def now_ns(self) -> int:
@@ -106,16 +110,43 @@ class Fleet:
 
     def offsets(self, hosts: list[FleetHost]) -> dict[str, ClockOffset]:
         """Each host's clock against the scheduler's host. Errors: FlatoutError, by name, where it is not known well."""
-        addresses = [host.address for host in hosts]
-        asked = self.client.run(
-            self.calls.exchanges, self._clock_host, self._clock_port, workers=addresses, on_error="return"
-        )
+        try:
+            asked = self._exchanges(hosts, _ASK_S)
+        except TimeoutError:
+            asked = {}
+            for host in hosts:
+                # Which of them it is: the others answer at once.
+                with contextlib.suppress(TimeoutError):
+                    asked |= self._exchanges([host], _ASK_ONE_S)
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
 
+    def _exchanges(self, hosts: list[FleetHost], within_s: float) -> dict[str, Any]:
+        asked: dict[str, Any] = self.client.run(
+            self.calls.exchanges,
+            self._clock_host,
+            self._clock_port,
+            workers=[host.address for host in hosts],
+            on_error="return",
+            callback_timeout=within_s,
+        )
+        return asked
 
-def _workers(dask_scheduler: Any) -> set[str]:
-    """Their addresses only: all that the scheduler knows of 100 workers is 200 kB."""
-    return set(dask_scheduler.workers)
+    def tell(self, function: Callable[..., Any], *arguments: Any, to: list[str]) -> None:
+        """Calls a function on those hosts' event loops; waits for none of them, as one may hang."""
+        how = {"workers": to, "wait": False, "on_error": "ignore"}
+        threading.Thread(
+            target=self._tell, args=(function, *arguments), kwargs=how, name="flatout-tell", daemon=True
+        ).start()
+
+    def _tell(self, *what: Any, **how: Any) -> None:
+        # A host that is gone is noticed elsewhere; the client may be closed before the call ends.
+        with contextlib.suppress(Exception):
+            self.client.run(*what, **how)
+
+
+def _addresses(dask_scheduler: Any = None) -> list[str]:
+    """Of the scheduler's workers. The client's `scheduler_info` may be that of another call, without workers."""
+    return list(dask_scheduler.workers)
 
 
 def _host(address: str, reported: Any) -> FleetHost:

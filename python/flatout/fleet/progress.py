@@ -125,6 +125,11 @@ class FleetProgress:
         self._next_s = 0.0
         self._lock = threading.Lock()
 
+    def standing(self) -> set[str]:
+        """The addresses of the hosts whose connections are open."""
+        with self._lock:
+            return {address for address, last in self._last.items() if last.progress.phase != "connecting"}
+
     def __enter__(self) -> None:
         self._client.subscribe_topic(TOPIC, self.take)
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-import resource
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
-from flatout.errors import FlatoutError, Interrupted
+from flatout.errors import FlatoutError, GeneratorError, Interrupted
 from flatout.host.describe import VERSION
 from flatout.result.files import to_json
 from flatout.result.model import LoadResult
+from flatout.runner.held_start import HeldStart
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
 
@@ -30,7 +31,11 @@ _EVERY_S = 0.25
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host can drive, and what runs there."""
+    """What a host can drive, and what runs there.
+
+    `descriptors`: sockets that a worker may hold as such. `ports`: of each source address, for one target. `network`:
+    workers in one network namespace have the same, and share its ports.
+    """
 
     hostname: str
     flatout: str
@@ -39,14 +44,17 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: int
     descriptors: int
     io_uring: bool
+    ports: int = 28_232
+    network: str = ""
 
 
 def capabilities() -> dict[str, Any]:
     """Of this host."""
-    from flatout import _engine
+    from flatout.plan import capacity
 
     # What a run needs is imported now, and not when it is to start.
     importlib.import_module("flatout.runner.run")
+    room = capacity.room()
     reported: dict[str, Any] = msgspec.to_builtins(
         Capabilities(
             hostname=platform.node(),
@@ -54,29 +62,55 @@ def capabilities() -> dict[str, Any]:
             python=platform.python_version(),
             kernel=platform.release(),
             cpus=len(os.sched_getaffinity(0)),
-            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-            io_uring=_engine.kernel().get("uring", False),
+            descriptors=room.files,
+            io_uring=room.io_uring,
+            ports=room.ports,
+            network=_network(),
         )
     )
     return reported
 
 
+def _network() -> str:
+    """The boot and the network namespace of this host."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{boot} {os.readlink('/proc/self/ns/net')}"
+
+
 # --- Runs ---
 
+
+class _Running(NamedTuple):
+    """A part: how to end it, and how to tell it the start."""
+
+    stop: threading.Event
+    start: HeldStart
+
+
 # By run and worker: a process may have several workers.
-_running: dict[tuple[str, str], threading.Event] = {}
+_running: dict[tuple[str, str], _Running] = {}
 
 
-async def stop(name: str, dask_worker: Any) -> None:
+# Both run on the worker's event loop, whatever its task threads do.
+async def stop(name: str, dask_worker: Any = None) -> None:
     """Ends this host's part of a run early; nobody waits for it, as a host may hang."""
-    if (name, dask_worker.address) in _running:
-        _running[name, dask_worker.address].set()
+    if running := _running.get((name, dask_worker.address)):
+        running.stop.set()
 
 
-def measure(name: str, scenario: bytes, as_trial: bytes, run: Callable[..., LoadResult] | None = None) -> bytes:
+async def begin_at(name: str, moments: dict[str, int], dask_worker: Any = None) -> None:
+    """Tells this host's part its start: `moments` by the workers' addresses, Unix time of each host in ns."""
+    if running := _running.get((name, dask_worker.address)):
+        running.start.tell(moments[dask_worker.address])
+
+
+def measure(
+    name: str, scenario: bytes, as_trial: bytes, within_s: float, run: Callable[..., LoadResult] | None = None
+) -> bytes:
     """Runs this host's part; returns its result as JSON, or {"error": kind, "text": …} for an error of ours.
 
-    `run`: runs it otherwise than `flatout.runner.run.run` does, such as a simulation.
+    `within_s`: it is an error where the start is not told within so long. `run`: runs it in place of
+    `flatout.runner.run.run`, such as a simulation.
     """
     from distributed import get_worker
 
@@ -86,9 +120,13 @@ def measure(name: str, scenario: bytes, as_trial: bytes, run: Callable[..., Load
     part = msgspec.json.decode(scenario, type=Scenario)
     trial = msgspec.json.decode(as_trial, type=AsTrial | None)
     key = name, get_worker().address
-    stopped = _running[key] = threading.Event()
+    running = _running[key] = _Running(threading.Event(), HeldStart())
+    reporter = _Reporter(name, running.stop, within_s)
     try:
-        return to_json((run or run_here)(part, _Reporter(name), stopped, as_trial=trial))
+        result = (run or run_here)(part, reporter, running.stop, as_trial=trial, start=running.start)
+        if reporter.overdue:
+            raise GeneratorError(f"the start was not told within {within_s:.0f} s")
+        return to_json(result)
     except Interrupted as interrupted:
         return to_json(interrupted.result)
     except FlatoutError as error:
@@ -98,17 +136,27 @@ def measure(name: str, scenario: bytes, as_trial: bytes, run: Callable[..., Load
 
 
 class _Reporter:
-    """Sends progress to the scheduler, from time to time."""
+    """Sends progress to the scheduler, from time to time; ends a part whose start does not come.
 
-    def __init__(self, name: str) -> None:
+    `overdue`: it did so.
+    """
+
+    def __init__(self, name: str, stop: threading.Event, within_s: float) -> None:
         from distributed import get_worker
 
         self._worker, self._name, self._next = get_worker(), name, 0.0
+        self._stop, self._until = stop, time.monotonic() + within_s
+        self._phase = ""
+        self.overdue = False
 
     def __call__(self, progress: RunProgress) -> None:
         now = time.monotonic()
-        if now < self._next and progress.phase != "done":
+        if progress.phase in ("connecting", "waiting") and now > self._until:
+            self.overdue = True
+            self._stop.set()
+        # All hosts wait for the one whose phase changes last.
+        if now < self._next and progress.phase == self._phase:
             return
-        self._next = now + _EVERY_S
+        self._next, self._phase = now + _EVERY_S, progress.phase
         event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=()))
         self._worker.log_event(TOPIC, {"run": self._name, "worker": self._worker.address, "progress": event})

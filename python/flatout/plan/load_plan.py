@@ -42,6 +42,14 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     of: int
 
 
+class Portion(msgspec.Struct, frozen=True):
+    """Part of the schedule for one host where hosts are unequal: `mine` units of `total`, after `before` of others."""
+
+    before: int
+    mine: int
+    total: int
+
+
 class Ticks(msgspec.Struct, frozen=True, kw_only=True):
     """The senders of one-way messages, and the share of a tick in which all of them send."""
 
@@ -64,7 +72,10 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A load with every name resolved and every default filled in: this host's part of it."""
+    """A load with every name resolved and every default filled in: this host's part of it.
+
+    `held`: the engine waits for the start to be told (`LoadRun.start_at`) once all connections stand.
+    """
 
     protocol: str
     options: list[tuple[str, int]]
@@ -78,7 +89,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     policy: ConnectionPolicy
     ticks: Ticks
     node: Share
+    portion: Portion | None = None
     start_at_unix_ns: int | None
+    held: bool = False
     profile: tuple[Segment, ...]
     warmup_ns: int
     timeout_ns: int

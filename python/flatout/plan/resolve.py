@@ -13,7 +13,7 @@ from flatout.errors import ArgumentError, UsageError
 from flatout.host.placement import place
 from flatout.host.target import Thread
 from flatout.plan import capacity, targets, xdp
-from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Share, Ticks, Tls
+from flatout.plan.load_plan import ConnectionPolicy, LoadPlan, Log, PingPong, Portion, Share, Ticks, Tls
 from flatout.protocols.base import ReceiverLayout
 from flatout.result.machine import Placement, XdpLink
 from flatout.scenario import nodes, requirement, streams
@@ -159,7 +159,7 @@ def _endpoints(scenario: Scenario, port: int) -> tuple[list[targets.Endpoint], l
     endpoints, beside = targets.addresses(first, port), [targets.resolve(text, port) for text in texts]
     if any(each.address.version != endpoints[0].address.version for each in beside):
         raise UsageError("several targets must all be IPv4 or all IPv6")
-    if beside and nodes.part(scenario.flows, scenario.node) // scenario.threads <= len(beside):
+    if beside and streams.askers(scenario) // scenario.threads <= len(beside):
         raise UsageError(f"each of {1 + len(beside)} targets needs a flow of each thread: ask for more --flows")
     if len({endpoints[0], *beside}) != 1 + len(beside):
         raise UsageError(f"target '{scenario.target}' names one address twice")
@@ -179,7 +179,7 @@ def _check_numbers(scenario: Scenario) -> None:
         raise UsageError("each part of a profile needs a time above 0 s and rates from 0 to 200 M/s")
     if scenario.threads < 1 or scenario.flows < 1:
         raise UsageError(f"{scenario.threads} threads and {scenario.flows} flows: give at least one of each")
-    askers = nodes.part(scenario.askers, scenario.node)
+    askers = streams.askers(scenario)
     if scenario.threads > askers:
         what = "connection" if scenario.streams else "flow"
         raise UsageError(f"{scenario.threads} threads need at least one {what} each (there are {askers})")
@@ -279,11 +279,12 @@ def _load_plan(
         sources=sources,
         link=scenario.transport,
         xdp=xdp_plan,
-        flows=nodes.part(scenario.askers, scenario.node),
+        flows=streams.askers(scenario),
         shared_sockets=shared,
         policy=_connection_policy(scenario),
         ticks=Ticks(senders=scenario.senders, spread=scenario.spread),
         node=Share(index=index - 1, of=of),
+        portion=None if scenario.share is None else Portion(*scenario.share),
         start_at_unix_ns=None if scenario.start_at is None else streams.unix_ns(scenario.start_at),
         profile=scenario.profile,
         warmup_ns=round(scenario.warmup_s * 1e9),
@@ -317,10 +318,10 @@ def _connection_policy(scenario: Scenario) -> ConnectionPolicy:
         tls = Tls(name=asked.server_name or host, verify=asked.verify, authorities=asked.ca, resume=asked.resume)
     return ConnectionPolicy(
         # The rate, like the schedule's, is that of all nodes together.
-        connect_per_s=scenario.connect_rate_per_s / (scenario.node[1] if scenario.node else 1),
+        connect_per_s=scenario.connect_rate_per_s * nodes.fraction(scenario.node, scenario.share),
         connect_timeout_ns=round(scenario.connect_timeout_s * 1e9),
         churn=scenario.churn,
-        hold=nodes.part(scenario.hold, scenario.node),
+        hold=nodes.part(scenario.hold, scenario.node, scenario.share),
         reconnect=scenario.reconnect,
         io=scenario.io,
         tls=tls,

@@ -39,10 +39,12 @@ from flatout.result.model import (
     SignedDistribution,
     Trial,
 )
+from flatout.scenario import streams
 from flatout.scenario.model import Scenario
+from flatout.scenario.nodes import fraction
 
 # What may differ between the nodes of one load.
-_OWN = ("node", "sources", "seed", "log")
+_OWN = ("node", "share", "sources", "seed", "log")
 # The first of these that any node says is the verdict of all.
 _WORST: tuple[RunVerdict, ...] = ("interrupted", "target-lost", "generator-limited", "ok")
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
@@ -166,7 +168,7 @@ def _check_scenarios(runs: Sequence[LoadResult]) -> None:
 def _scenario(runs: Sequence[LoadResult]) -> Scenario:
     """The whole load, as one host would run it."""
     sources = dict.fromkeys(itertools.chain.from_iterable(run.scenario.sources for run in runs))
-    return msgspec.structs.replace(runs[0].scenario, node=None, log=None, sources=tuple(sources))
+    return msgspec.structs.replace(runs[0].scenario, node=None, share=None, log=None, sources=tuple(sources))
 
 
 def _verdict(nodes: Sequence[tuple[int, LoadResult]], lost: str | None) -> tuple[RunVerdict, str]:
@@ -278,4 +280,6 @@ def _node(number: int, run: LoadResult) -> Node:
         sent=run.outcomes.sent,
         answered=run.outcomes.answered,
         cpu_s=run.cpu_s,
+        flows=streams.askers(run.scenario),
+        share=fraction(run.scenario.node, run.scenario.share),
     )

@@ -183,8 +183,9 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One of several hosts whose results were added up; `node` counts from 1.
 
-    In a fleet: how far its clock was ahead of the scheduler's host, by how much that may be wrong, how long after the
-    first host it began, and the p99 of its generator's lateness; ns.
+    `flows`: its flows or connections; `share`: its part of the rate. In a fleet: how far its clock was ahead of the
+    scheduler's host, by how much that may be wrong, how long after the first host it began, and the p99 of its
+    generator's lateness; ns.
     """
 
     node: int
@@ -195,6 +196,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
     answered: int
     cpu_s: dict[str, float] = {}
+    flows: int | None = None
+    share: float | None = None
     clock_offset_ns: int | None = None
     clock_error_ns: int | None = None
     start_late_ns: int | None = None

@@ -39,6 +39,7 @@ from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals
 from flatout.runner.counters import CounterSampler
 from flatout.runner.exchange import Exchange, exchange_of
+from flatout.runner.held_start import HeldStart
 from flatout.runner.receiver_stats import StatsQuery
 from flatout.runner.run_monitor import OnProgress, RunMonitor, shared_receiver
 from flatout.runner.verdict import shortfalls, unconnected, verdict
@@ -62,6 +63,7 @@ def run(
     *,
     query_stats: bool = True,
     as_trial: AsTrial | None = None,
+    start: HeldStart | None = None,
 ) -> LoadResult:
     """Runs a scenario once; the addresses of its target are tried in turn until one accepts connections.
 
@@ -69,13 +71,14 @@ def run(
     stop: ends the run early from another thread; the verdict is then "interrupted".
     query_stats: whether the receiver of one-way messages is asked for its counters.
     as_trial: it is a trial of a search, whose result has its subintervals.
+    start: the run waits for it once its connections are open; default: it begins then.
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
     stop = stop or threading.Event()
     failed: list[str] = []
     while True:
         plan = make(scenario, len(failed), as_trial)
-        result = _run(plan, progress, stop, failed, query_stats=query_stats)
+        result = _run(plan, progress, stop, failed, query_stats=query_stats, start=start)
         reached = result.connections is None or result.connections.established
         if not plan.others or reached or result.verdict == "generator-limited" or stop.is_set():
             return result
@@ -83,14 +86,22 @@ def run(
 
 
 def _run(
-    plan: Plan, progress: OnProgress, stop: threading.Event, failed: list[str], *, query_stats: bool
+    plan: Plan,
+    progress: OnProgress,
+    stop: threading.Event,
+    failed: list[str],
+    *,
+    query_stats: bool,
+    start: HeldStart | None,
 ) -> LoadResult:
+    if start is not None:
+        plan = msgspec.structs.replace(plan, engine=msgspec.structs.replace(plan.engine, held=True))
     stats_query = StatsQuery(plan.receivers if query_stats else [])
     stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
     with contextlib.closing(CounterSampler(plan)) as sampler:
-        return _sampled(plan, progress, stop, failed, stats_query=stats_query, sampler=sampler)
+        return _sampled(plan, progress, stop, failed, stats_query=stats_query, sampler=sampler, start=start)
 
 
 def _sampled(
@@ -101,10 +112,13 @@ def _sampled(
     *,
     stats_query: StatsQuery,
     sampler: CounterSampler,
+    start: HeldStart | None,
 ) -> LoadResult:
     """The run itself, between the samples of the host's counters."""
     competing = Competition(plan)
     running = _start(plan)
+    if start is not None:
+        start.attach(running)
     exchange = exchange_of(plan)
     monitor = RunMonitor(
         running,

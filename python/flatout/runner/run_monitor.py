@@ -22,6 +22,8 @@ from flatout.scenario.model import Scenario
 
 OnProgress = Callable[[RunProgress], None]
 _TICK_S = 0.1
+# Other hosts wait for this one to stand.
+_HELD_TICK_S = 0.02
 # A tick that comes a little before counting begins would be one too early.
 _AFTER_S = 0.001
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "lost", "refused", "invalid", "duplicate")
@@ -96,7 +98,7 @@ class RunMonitor:
         One falls just before counting begins, for the sampler, one on that moment, and one on the schedule's end.
         """
         if self.running.elapsed_ns is None:
-            return _TICK_S
+            return _HELD_TICK_S if self.plan.engine.held else _TICK_S
         elapsed_s = self.running.elapsed_ns / 1e9
         if elapsed_s < 0 and self.sampler.waits:
             return min(_TICK_S, max(-elapsed_s - BEFORE_S, 0.0))
@@ -148,13 +150,10 @@ class RunMonitor:
 
     def _phase(self, t_s: float) -> Phase:
         if self.running.elapsed_ns is None:
-            return "connecting" if self.plan.scenario.streams and not self._all_connected() else "waiting"
+            return "waiting" if self.running.standing else "connecting"
         if t_s < 0:
             return "warm-up"
         return "running" if t_s < self.plan.scenario.duration_s and not self.stopped else "draining"
-
-    def _all_connected(self) -> bool:
-        return self.running.connections().get("live", 0) >= streams.connections(self.plan.scenario)
 
     def _collect(self) -> None:
         """Takes over the seconds that have ended since the last tick."""

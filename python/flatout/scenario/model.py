@@ -49,6 +49,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     With the `link` "xdp" frames go by the driver of `interface` (null: that of the route) past the kernel's sockets, to
     the hardware address `gateway_mac` (null: that of the next hop).
     `node` is (i, n): this is the i-th of n hosts, counted from 1, and all numbers are those of all hosts together.
+    Their parts are equal, or by `share`: (units of the hosts before, units of this one, units of all).
     """
 
     protocol: str
@@ -79,6 +80,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls = Tls()
     queries: str | None = None
     node: tuple[int, int] | None = None
+    share: tuple[int, int, int] | None = None
     start_at: str | None = None
     senders: int = 1
     spread: float = 1.0

@@ -46,6 +46,8 @@ def check(scenario: Scenario, spoken: Protocol) -> None:
     _check_link(scenario, spoken)
     if scenario.node is not None:
         nodes.check(scenario.node)
+    if scenario.share is not None:
+        nodes.check_share(scenario.share)
     if scenario.queries is not None and not spoken.default_lines:
         raise UsageError(f"{spoken.name} reads no query file: leave --queries out")
     if scenario.streams:
@@ -89,9 +91,14 @@ def _check_numbers(scenario: Scenario) -> None:
         )
 
 
+def askers(scenario: Scenario) -> int:
+    """How many connections or flows of this node send requests."""
+    return nodes.part(scenario.askers, scenario.node, scenario.share)
+
+
 def connections(scenario: Scenario) -> int:
     """How many connections or flows this node keeps open, those that only wait among them."""
-    return nodes.part(scenario.askers, scenario.node) + nodes.part(scenario.hold, scenario.node)
+    return askers(scenario) + nodes.part(scenario.hold, scenario.node, scenario.share)
 
 
 def opening_s(scenario: Scenario) -> float:

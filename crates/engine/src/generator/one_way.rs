@@ -44,8 +44,8 @@ pub struct OneWayParts<P: Protocol, L, C> {
     pub pacer: Pacer,
     /// Who sends.
     pub senders: Senders,
-    /// When.
-    pub times: Times,
+    /// How long an answer would take, ns.
+    pub timeout: u64,
     /// How.
     pub options: WorkerOptions,
     /// Where to leave what is counted.
@@ -78,6 +78,7 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
     /// A worker ready to begin.
     pub fn new(parts: OneWayParts<P, L, C>) -> Self {
         let no_warmup = Pacer::nothing();
+        let later = Times::undecided(parts.timeout);
         Self {
             outgoing: Batch::new(GROUP, parts.client.longest(), false),
             client: parts.client,
@@ -87,16 +88,10 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
             departing: VecDeque::with_capacity(if L::QUEUED { DEPARTING } else { 0 }),
             steady_offset: parts.clock.steady_offset(),
             clock: parts.clock,
-            schedule: Schedule::new(no_warmup, parts.pacer, parts.times, parts.options.shares_cpus),
+            schedule: Schedule::new(no_warmup, parts.pacer, later, parts.options.shares_cpus),
             senders: parts.senders,
             noted: parts.log_writer.is_some(),
-            tracker: RequestTracker::new(
-                Rings::new(0, 0),
-                parts.times,
-                parts.options,
-                parts.published,
-                parts.log_writer,
-            ),
+            tracker: RequestTracker::new(Rings::new(0, 0), later, parts.options, parts.published, parts.log_writer),
             sequences: [0; GROUP],
         }
     }
@@ -107,8 +102,14 @@ impl<P: Protocol, L: Datagrams, C: Clock> OneWaySender<P, L, C> {
         self.senders.bytes()
     }
 
-    /// Sends until the schedule is over; returns the counters.
-    pub fn run(mut self) -> Counts {
+    /// Sends until the schedule is over; returns the counters. No times: nothing is sent.
+    pub fn run(mut self, times: Option<Times>) -> Counts {
+        let Some(times) = times else {
+            let now = self.clock.now();
+            return self.tracker.close(now, 0);
+        };
+        self.schedule.begin(times);
+        self.tracker.begin(times);
         if let Err(error) = self.link.begin() {
             self.tracker.give_up(&error);
         }

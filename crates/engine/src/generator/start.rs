@@ -14,9 +14,9 @@ use crate::clock::{Clock, SystemClock, unix_now};
 use crate::generator::one_way::{GROUP, OneWayParts, OneWaySender};
 use crate::generator::opener::ConnectionPlan;
 use crate::generator::senders::Senders;
-use crate::generator::start_barrier::{Begin, StartBarrier};
+use crate::generator::start_barrier::StartBarrier;
 use crate::generator::stream::{Lengths, StreamClient, StreamParts};
-use crate::generator::{DatagramClient, DatagramParts, WorkerOptions};
+use crate::generator::{DatagramClient, DatagramParts, Times, WorkerOptions};
 use crate::log::{Log, LogWriter};
 use crate::pace::{Arrivals, Pacer, Random, Segment, Share};
 use crate::plan::{Io, LoadPlan, XdpMode, XdpTransmit};
@@ -53,11 +53,13 @@ struct Common<'a, P: Protocol> {
     query_set: Arc<QuerySet>,
 }
 
-/// When the schedule of a plan begins: at once for datagrams, after all connections stand for streams.
+/// When the schedule of a plan begins: at once for datagrams, after all connections stand for streams, and where it is
+/// held not before its release.
 pub(crate) fn barrier(plan: &LoadPlan, clock: SystemClock) -> Arc<StartBarrier> {
     let asked_for = plan.start_at_unix_ns.map_or(0, |unix| unix.saturating_sub(clock.unix_offset()));
     let begin = asked_for.max(clock.now() + LEAD_NS);
     Arc::new(match plan.link {
+        _ if plan.held => StartBarrier::held(plan.workers, LEAD_NS),
         Link::Udp => StartBarrier::open(begin),
         Link::Tcp | Link::Tls => StartBarrier::closed(plan.workers, begin, LEAD_NS),
     })
@@ -122,8 +124,6 @@ impl<P: Protocol> Common<'_, P> {
         name: impl Fn(&L) -> &'static str,
     ) -> io::Result<Workers> {
         let mut workers = Workers::default();
-        // Open from the start; were it not, nothing would ever be due.
-        let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
         let mut first_flow = 0;
         for (n, link) in links.into_iter().enumerate() {
             let (flows, name) = (link.flows() as u32, name(&link));
@@ -140,14 +140,15 @@ impl<P: Protocol> Common<'_, P> {
                 clock: self.clock,
                 warmup: self.warmup(n),
                 pacer: self.pacer(n),
-                times: self.lengths().from(begin),
+                timeout: self.plan.timeout_ns,
                 published: Arc::clone(&published),
                 log_writer: self.log_writer(),
             });
             first_flow += flows;
             published.note_backend(name, active.ring_bytes());
+            let start = self.start(&published, flows as usize);
             workers.published.push(published);
-            workers.threads.add(spawn(self.place(n), move || active.run())?);
+            workers.threads.add(spawn(self.place(n), move || active.run(start.times()))?);
         }
         Ok(workers)
     }
@@ -160,7 +161,6 @@ impl<P: Protocol> Common<'_, P> {
         named: bool,
     ) -> io::Result<Workers> {
         let mut workers = Workers::default();
-        let Begin::At(begin) = self.barrier.begin() else { return Ok(workers) };
         let mut first_flow = 0;
         for (n, link) in links.into_iter().enumerate() {
             let (flows, name) = (link.flows(), name(&link));
@@ -172,15 +172,16 @@ impl<P: Protocol> Common<'_, P> {
                 clock: self.clock,
                 pacer: self.ticking(n),
                 senders: self.senders(n, flows, named)?,
-                times: self.lengths().from(begin),
+                timeout: self.plan.timeout_ns,
                 options: self.options(n, first_flow, 0),
                 published: Arc::clone(&published),
                 log_writer: self.log_writer(),
             });
             first_flow += flows as u32;
             published.note_backend(name, sender_worker.sender_bytes());
+            let start = self.start(&published, flows);
             workers.published.push(published);
-            workers.threads.add(spawn(self.place(n), move || sender_worker.run())?);
+            workers.threads.add(spawn(self.place(n), move || sender_worker.run(start.times()))?);
         }
         Ok(workers)
     }
@@ -305,7 +306,7 @@ impl<P: Protocol> Common<'_, P> {
         if self.plan.ping_pong.is_some() {
             return Pacer::nothing();
         }
-        Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed)
+        self.taking(n, Pacer::new(&self.plan.profile, self.plan.arrivals, self.share(n), self.plan.seed))
     }
 
     fn warmup(&self, n: usize) -> Pacer {
@@ -313,12 +314,25 @@ impl<P: Protocol> Common<'_, P> {
         let seconds = self.plan.warmup_ns as f64 / 1e9;
         let warmup = [Segment { seconds, from_per_s: first, to_per_s: first }];
         let warmup = if seconds > 0.0 { &warmup[..] } else { &[] };
-        Pacer::new(warmup, self.plan.arrivals, self.share(n), self.plan.seed ^ 1)
+        self.taking(n, Pacer::new(warmup, self.plan.arrivals, self.share(n), self.plan.seed ^ 1))
+    }
+
+    /// The n-th worker's schedule, by weight where hosts take unequal shares.
+    fn taking(&self, n: usize, pacer: Pacer) -> Pacer {
+        match self.plan.portion {
+            Some(portion) => pacer.taking(portion.part(n, self.plan.workers)),
+            None => pacer,
+        }
     }
 
     fn lengths(&self) -> Lengths {
         let (warmup, counted) = (self.plan.warmup_ns, self.plan.duration_ns());
         Lengths { warmup, counted, timeout: self.plan.timeout_ns }
+    }
+
+    fn start(&self, published: &Arc<PublishedRun>, flows: usize) -> Start {
+        let (barrier, published) = (Arc::clone(self.barrier), Arc::clone(published));
+        Start { barrier, published, clock: self.clock, lengths: self.lengths(), flows }
     }
 
     fn log_writer(&self) -> Option<LogWriter> {
@@ -328,6 +342,23 @@ impl<P: Protocol> Common<'_, P> {
     fn place(&self, n: usize) -> Place {
         let cpus = &self.plan.cpus;
         Place { cpu: (!cpus.is_empty()).then(|| cpus[n % cpus.len()]), shared: self.plan.shares_cpus }
+    }
+}
+
+/// How a worker over datagrams hears when it begins.
+struct Start {
+    barrier: Arc<StartBarrier>,
+    published: Arc<PublishedRun>,
+    clock: SystemClock,
+    lengths: Lengths,
+    flows: usize,
+}
+
+impl Start {
+    /// Waits until they are known; `None`: the run ends before.
+    fn times(&self) -> Option<Times> {
+        let begin = self.barrier.wait(&self.clock, self.flows, || self.published.stopping())?;
+        Some(self.lengths.from(begin))
     }
 }
 

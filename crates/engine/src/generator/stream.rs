@@ -142,8 +142,7 @@ impl<P: Protocol, S: Streams, C: Clock, W: StreamLayer> StreamClient<P, S, C, W>
         let slots = parts.streams.capacity();
         let most = 1 << parts.client.index_bits().min(24);
         let rings = Rings::new(slots, parts.options.slots.min(most));
-        // Until the barrier opens nothing is due, and nothing counts.
-        let later = Times { begin: u64::MAX, counted_from: u64::MAX, end: u64::MAX, timeout: parts.lengths.timeout };
+        let later = Times::undecided(parts.lengths.timeout);
         Self {
             message: vec![0; P::PREFIX + parts.client.longest()].into_boxed_slice(),
             encoded: Vec::new(),

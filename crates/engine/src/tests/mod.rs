@@ -39,3 +39,4 @@ mod stream_tls_tests;
 mod time_tests;
 mod tls_rig;
 mod tls_tests;
+mod turns_tests;

@@ -196,12 +196,12 @@ impl OneWayRig {
             clock: FakeClock(Rc::clone(&world)),
             pacer: self.pacer(),
             senders: Senders::new((self.share.index, self.share.of), mine, self.flows, self.in_a_row),
-            times: self.times(),
+            timeout: self.times().timeout,
             options: WorkerOptions::default(),
             published: Arc::clone(&self.published),
             log_writer: Some(log.log_writer()),
         })
-        .run();
+        .run(Some(self.times()));
         log.close().unwrap();
         let rows = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(path).unwrap();

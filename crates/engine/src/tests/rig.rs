@@ -123,7 +123,7 @@ impl Rig {
             clock: FakeClock(Rc::clone(world)),
             warmup: self.warmup_pacer(),
             pacer: self.pacer(),
-            times: self.times(),
+            timeout: self.timeout,
             options: WorkerOptions {
                 stamps: self.stamps,
                 slots: self.slots,
@@ -135,7 +135,7 @@ impl Rig {
             published: Arc::clone(&self.published),
             log_writer: Some(log.log_writer()),
         })
-        .run()
+        .run(Some(self.times()))
     }
 
     fn options(&self) -> Vec<ProtocolOption<'static>> {

@@ -191,6 +191,59 @@ fn a_gate_opens_when_the_last_has_arrived_and_only_if_anybody_can_ask() {
 }
 
 #[test]
+fn a_held_barrier_opens_once_all_have_arrived_and_it_is_released_in_either_order() {
+    let barrier = StartBarrier::held(2, 5);
+    barrier.arrive(10, 1);
+    assert!(!barrier.standing());
+    barrier.arrive(20, 0);
+    assert_eq!((barrier.standing(), barrier.begin()), (true, Begin::Wait));
+    barrier.release(30, 100);
+    assert_eq!(barrier.begin(), Begin::At(100));
+    barrier.release(40, 200);
+    assert_eq!(barrier.begin(), Begin::At(100), "what was told first stays");
+
+    let barrier = StartBarrier::held(1, 5);
+    barrier.release(30, 100);
+    assert_eq!(barrier.begin(), Begin::Wait, "nobody has arrived");
+    barrier.arrive(200, 1);
+    assert_eq!(barrier.begin(), Begin::At(205), "the moment has passed: as soon as workers hear of it");
+
+    let barrier = StartBarrier::held(1, 5);
+    barrier.arrive(10, 0);
+    assert_eq!(barrier.begin(), Begin::Never, "no connection: nothing to wait for");
+}
+
+#[test]
+fn a_held_barrier_opens_whichever_thread_is_second() {
+    for _ in 0..2_000 {
+        let barrier = StartBarrier::held(1, 5);
+        std::thread::scope(|scope| {
+            scope.spawn(|| barrier.arrive(10, 1));
+            barrier.release(10, 100);
+        });
+        assert_eq!(barrier.begin(), Begin::At(100));
+    }
+}
+
+#[test]
+fn connections_that_stand_wait_for_the_release() {
+    let barrier = Arc::new(StartBarrier::held(1, 10 * MS));
+    let other = Arc::clone(&barrier);
+    let rig = Streams { barrier, ..Streams::default() };
+    let rig = rig.meanwhile(2 * SECOND, move || {
+        assert!(other.standing());
+        other.release(2 * SECOND, 2 * SECOND + 200 * MS);
+    });
+    let mut first = u64::MAX;
+    let reported = rig.run::<Dns>(|query: &Query| {
+        first = first.min(query.at);
+        vec![(QUICK, PeerAction::Send(query.answer::<Dns>()))]
+    });
+    assert_eq!((reported.began, reported.counts.answered), (Some(2_200 * MS), 1_000));
+    assert!((2_200 * MS..2_200 * MS + 50 * US).contains(&first), "{first}");
+}
+
+#[test]
 fn a_beginning_in_the_future_is_kept() {
     let rig = Streams { barrier: Arc::new(StartBarrier::closed(1, 5 * SECOND, 10 * MS)), ..Streams::default() };
     let reported = rig.run::<Dns>(after::<Dns>(QUICK));
