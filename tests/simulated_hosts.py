@@ -105,7 +105,7 @@ def _run(
     me, faults = get_worker(), simulation.faults
     number = int(me.name)
     made = model(scenario, number)
-    start_ns = _started(scenario, made, progress, stop, start)
+    start_ns = _started(scenario, made, progress, stop, start, tick_s=_TICK_S if simulation.pace else 5.0)
     if simulation.pace:
         stop.wait(max((start_ns - offset_ns(number)) / 1e9 - time.time(), 0))
     progress(_progress(scenario, made, 0.0, "running"))
@@ -130,12 +130,14 @@ def _started(
     progress: Callable[[RunProgress], None],
     stop: threading.Event,
     start: HeldStart,
+    *,
+    tick_s: float,
 ) -> int:
     """Stands until the start is told, and returns it: ns by this host's clock."""
     engine = _Engine()
     start.attach(engine)  # type: ignore[arg-type]
     progress(_progress(scenario, made, 0.0, "waiting"))
-    while not engine.told.wait(_TICK_S) and not stop.is_set():
+    while not engine.told.wait(tick_s) and not stop.is_set():
         progress(_progress(scenario, made, 0.0, "waiting"))
     return engine.start_ns
 
