@@ -68,6 +68,12 @@ def test_progress_moves_on_and_ends_with_done(server: flatout.Server) -> None:
     assert (seen[-1].phase, seen[-1].planned, seen[-1].sent) == ("done", run.outcomes.planned, run.outcomes.sent)
     assert all(before.sent <= after.sent for before, after in itertools.pairwise(seen))
     assert len(seen) >= 4
+    # The same requests as in the exact histogram, in bands of a tenth of a decade.
+    due = run.latency_ns.from_due
+    assert due is not None
+    bands = [band for second in seen[-1].latency for band in second.bands]
+    assert sum(requests for _, requests in bands) == due.count
+    assert 10 ** (min(bands)[0] / 10) <= due.min <= due.max < 1.001 * 10 ** ((max(bands)[0] + 1) / 10)
 
 
 def test_search_progress_tells_trials_and_the_end(searched: Searched) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 import flatout
 from conftest import ROOT, Cli, Running, wait_until
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.runner.progress import HostProgress, LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
-from flatout.store.live import LivePublisher
+from flatout.store.live_publisher import LivePublisher
 from flatout.store.open import open_store
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -86,10 +87,22 @@ def open_page(browser: Any, address: str, **context: Any) -> Any:
     return page
 
 
-def search_event(sent: int) -> SearchProgress:
-    """A trial that has sent so many."""
+def run_event(sent: int, **given: Any) -> RunProgress:
+    """A run that has sent so many."""
     counts = dict.fromkeys(("planned", "unsent", "answered", "late", "refused", "invalid", "duplicate"), 0)
     run = RunProgress(phase="running", t_s=1, total_s=2, rate_per_s=1000, sent=sent, latest=None, **counts)
+    return msgspec.structs.replace(run, **given)
+
+
+def published(kept: Path, command: Literal["load", "limit"]) -> LivePublisher:
+    """Publishes each event at once."""
+    scenario = scenario_of("ntp", "x", rate=1, duration=1, profile=None)
+    return LivePublisher(kept.with_name("runs.db.live"), command, scenario, now=itertools.count().__next__)
+
+
+def search_event(sent: int, **given: Any) -> SearchProgress:
+    """A trial that has sent so many."""
+    run = run_event(sent, **given)
     return SearchProgress(
         trial=1,
         phase="grow",
@@ -140,6 +153,11 @@ def test_what_runs_is_shown_and_then_listed(browser: Any, served: str, cli: Cli,
     assert "load ntp" in page.inner_text("#live h3")
     expect(page.locator("#live dl")).to_contain_text(re.compile(r"sent[1-9]"))
     page.wait_for_selector("#live figure:not([hidden]) path[d^='M']", state="attached")
+    page.focus("#live canvas")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#live output")).to_contain_text(
+        re.compile(r"^second \d, .+ to .+: [1-9][\d,]* of \d+ requests")
+    )
     # Chromium takes CPU from a generator on the same machine: 4 says so, and the run is kept all the same.
     assert running.end().code in (0, 4)
     page.wait_for_selector("tr[data-run='8']")
@@ -147,6 +165,117 @@ def test_what_runs_is_shown_and_then_listed(browser: Any, served: str, cli: Cli,
     assert "seen" in page.inner_text("tr[data-run='8']")
     assert page.faults == []
     # It stays open: the server must end all the same, without a word.
+
+
+# The pixel of a heat map that is furthest from the page's colour, right of the labels: [x, y] in CSS pixels.
+STRONGEST = """([canvas, dark]) => {
+    const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let best = [0, 0], most = -Infinity;
+    for (let y = 0; y < height; y++) for (let x = Math.ceil((60 * width) / canvas.clientWidth); x < width; x++) {
+        const at = 4 * (y * width + x);
+        const sum = (dark ? 1 : -1) * (data[at] + data[at + 1] + data[at + 2]);
+        if (data[at + 3] === 255 && sum > most) [most, best] = [sum, [x, y]];
+    }
+    return best.map((at) => (at * canvas.clientWidth) / width);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_heat_map_is_drawn_and_read(browser: Any, served: str, kept: Path, scheme: str) -> None:
+    page = open_page(browser, served, viewport={"width": 360, "height": 900}, color_scheme=scheme, has_touch=True)
+    # Of five seconds the third has most requests, at 100 to 126 µs.
+    seconds = [LatencySecond(float(n), [(50, 1000 if n == 3 else 100), (66, 10)]) for n in range(1, 6)]
+    with published(kept, "load") as publisher:
+        publisher(run_event(5, total_s=10, latency=seconds))
+        canvas = page.wait_for_selector("#live .heat:not([hidden]) canvas")
+        expect(page.locator(".heat figcaption")).to_contain_text(re.compile(r"requests a cell: 1\s+1,000$"))
+        canvas.scroll_into_view_if_needed()
+        reading = page.locator("#live output")
+        x, y = page.evaluate(STRONGEST, [canvas, scheme == "dark"])
+        canvas.hover(position={"x": x, "y": y})
+        expect(reading).to_have_text("second 3, 100 µs to 126 µs: 1,000 of 1,010 requests")
+        page.mouse.move(1, 1)
+        expect(reading).to_contain_text("Point at a cell")
+        box = canvas.bounding_box()
+        page.touchscreen.tap(box["x"] + x, box["y"] + y)
+        expect(reading).to_contain_text("1,000 of 1,010")
+        page.focus("#live canvas")
+        page.keyboard.press("ArrowRight")
+        expect(reading).to_have_text("second 4, 100 µs to 126 µs: 100 of 110 requests")
+        # What is read stays while seconds are added.
+        publisher(run_event(6, total_s=10, latency=[*seconds, LatencySecond(6.0, [(50, 1)])]))
+        expect(page.locator("#live dl")).to_contain_text("sent6")
+        expect(reading).to_contain_text("second 4,")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.faults == []
+    page.context.close()
+
+
+def test_of_a_search_the_heat_map_goes_on_over_trials(browser: Any, served: str, kept: Path) -> None:
+    page = open_page(browser, served)
+    with published(kept, "limit") as publisher:
+        for trial, band in ((1, 50), (2, 60)):
+            event = search_event(trial, latency=[LatencySecond(0.5, [(band, 7)])])
+            publisher(msgspec.structs.replace(event, trial=trial))
+        expect(page.locator("#live dl")).to_contain_text("trial2 at")
+        page.focus("#live canvas")
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#live output")).to_have_text("trial 2, second 1, 1.00 ms to 1.26 ms: 7 of 7 requests")
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#live output")).to_contain_text("trial 1, second 1, 1.00 ms to 1.26 ms: 0 of 7")
+        ended = results.limit().trials
+        for number, trial in enumerate(ended, 1):
+            publisher(msgspec.structs.replace(search_event(1), trial=number, finished=trial))
+        dots = page.locator("#live figure:not([hidden]) path.dot")
+        expect(page.locator("#live tbody tr td:first-child").first).to_have_text(str(len(ended)))
+        drawn = [dots.nth(n).get_attribute("d").count("M") for n in range(3)]
+        assert drawn == [sum(one.verdict == verdict for one in ended) for verdict in ("held", "failed", "invalid")]
+    assert page.faults == []
+    page.context.close()
+
+
+def test_a_sweep_is_shown_while_it_goes_on(browser: Any, served: str, cli: Cli, ntp_server: flatout.Server) -> None:
+    page = open_page(browser, served)
+    running = cli.start("limit", "ntp", str(ntp_server.address), "--sweep", "100..200", "--step", "2", "--for", "1s")
+    page.wait_for_selector("#live article")
+    assert "sweep ntp" in page.inner_text("#live h3")
+    # A busy machine may end it at its first rate.
+    expect(page.locator("#live dl")).to_contain_text("trial1 at 100 /s")
+    expect(page.locator("#live dl")).not_to_contain_text("held")
+    running.end()
+    page.wait_for_selector("#live article", state="detached")
+    assert page.faults == []
+    page.context.close()
+
+
+def test_hosts_of_a_fleet_have_a_row_each(browser: Any, served: str, kept: Path) -> None:
+    page = open_page(browser, served, viewport={"width": 360, "height": 900})
+    usual = {"phase": "running", "rate_per_s": 1000.0, "answered": 2000}
+    one = HostProgress(host=HOSTILE, **usual, lateness_p99_ns=20_000)
+    two = HostProgress(host="two", **usual, lost=3, unsent=4, silent_s=5.0)
+    with published(kept, "load") as publisher:
+        publisher(run_event(1))
+        page.wait_for_selector("#live article")
+        expect(page.locator(".hosts")).to_be_hidden()
+        publisher(run_event(2, hosts=(one, two)))
+        rows = page.locator(".hosts tbody tr")
+        expect(rows).to_have_count(2)
+        cells = [rows.nth(n).locator("td").all_inner_texts() for n in range(2)]
+        assert cells == [
+            [HOSTILE, "running", "1.00 k/s", "2,000", "0", "0", "20.0 µs"],
+            ["two", "no word for 5 s", "1.00 k/s", "2,000", "3", "4", "–"],
+        ]
+        expect(rows.nth(1)).to_have_class("failed")
+        # Percentiles of hosts do not add up: the worst lateness is shown, and the heat map has the latency.
+        expect(page.locator("#live dl")).to_contain_text("late p9920.0 µs")
+        expect(page.locator("#live dl")).not_to_contain_text("latency p99")
+        publisher(run_event(3, hosts=(msgspec.structs.replace(two, phase="done", unsent=0),)))
+        expect(rows).to_have_count(1)
+        expect(rows.first).to_contain_text("done")
+        expect(rows.first).not_to_have_class("failed")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert (page.faults, page.title()) == ([], "flatout")
+    page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -169,10 +298,7 @@ def test_a_phone_scrolls_down_only(browser: Any, served: str, kept: Path, scheme
 def test_many_changes_leave_the_page_small(browser: Any, served: str, kept: Path) -> None:
     page = open_page(browser, served)
     counted = "document.getElementsByTagName('*').length"
-    publisher = LivePublisher(
-        kept.with_name("runs.db.live"), "limit", scenario_of("ntp", "x", rate=1, duration=1, profile=None)
-    )
-    with publisher:
+    with published(kept, "limit") as publisher:
         page.wait_for_selector("#live article")
         began = page.evaluate(counted)
         seen_changes = page.evaluate_handle(
@@ -181,7 +307,6 @@ def test_many_changes_leave_the_page_small(browser: Any, served: str, kept: Path
             " return seen; }"
         )
         for sent in range(1000):
-            publisher._written_at = float("-inf")
             publisher(search_event(sent))
             if sent % 100 == 0:
                 page.wait_for_timeout(30)

@@ -55,6 +55,9 @@ class FakeRun:
     def intervals(self, _first: int) -> list[Any]:
         return []
 
+    def latency_bands(self, _first: int) -> list[list[tuple[int, int]]]:
+        return []
+
     def distributions(self) -> tuple[Histogram, Histogram, Histogram, Histogram, Histogram]:
         answered = [20_000] * min(self._counts["answered"], 100)
         established = [300_000] * min(self.connections().get("established", 0), 100)

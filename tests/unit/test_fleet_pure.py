@@ -14,7 +14,7 @@ from flatout.fleet.cluster import FleetHost
 from flatout.fleet.progress import FleetProgress, added, short_names
 from flatout.fleet.worker import Capabilities
 from flatout.result.model import Interval
-from flatout.runner.progress import RunProgress
+from flatout.runner.progress import LatencySecond, RunProgress
 
 _MINUTE = 60 * 10**9
 
@@ -103,3 +103,22 @@ def test_a_second_is_told_once_all_hosts_have_ended_it() -> None:
     one, two = reported[-1].hosts
     assert (one.host, one.sent, one.rate_per_s, one.lateness_p99_ns) == ("one", 8, 10.0, 3)
     assert two.silent_s >= 0
+
+
+def test_latencies_of_a_second_are_those_of_all_hosts() -> None:
+    reported: list[RunProgress] = []
+    fleet = FleetProgress(None, "run", {"a": "one", "b": "two"}, reported.append)
+
+    def tell(worker: str, t_s: float, *bands: tuple[int, int], measured_s: float | None = None) -> None:
+        latency = (LatencySecond(measured_s or t_s, bands),) if bands else ()
+        event = msgspec.to_builtins(part(phase="done", latest=second(t_s), latency=latency))
+        fleet.take((0.0, {"run": "run", "worker": worker, "progress": event}))
+
+    tell("a", 1.0, (50, 2), (60, 1))
+    tell("a", 1.0, (50, 2), (60, 1))
+    tell("b", 1.001, (49, 4), (50, 3))
+    assert reported[-1].latency == (LatencySecond(1.001, [(49, 4), (50, 5), (60, 1)]),)
+    # In the next one nothing was answered: what a host told of before is not counted again.
+    tell("a", 2.0)
+    tell("b", 2.001, (49, 4), measured_s=1.001)
+    assert (len(reported[-1].intervals), len(reported[-1].latency)) == (2, 1)

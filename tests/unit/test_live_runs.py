@@ -10,10 +10,13 @@ import msgspec
 import pytest
 import results
 
-from flatout.runner.progress import RunProgress, SearchProgress
+from flatout.result.sweep import row
+from flatout.runner.progress import LatencySecond, RunProgress, SearchProgress
 from flatout.scenario.build import scenario_of
 from flatout.scenario.model import Scenario
-from flatout.store.live import LivePublisher, live_folder, live_runs
+from flatout.store.live import live_folder, live_runs
+from flatout.store.live_publisher import LivePublisher
+from flatout.store.live_sweep import LiveSweep
 
 
 @pytest.fixture
@@ -25,6 +28,21 @@ def running(**given: object) -> RunProgress:
     names = ("planned", "sent", "unsent", "answered", "late", "refused", "invalid", "duplicate")
     counts = dict.fromkeys(names, 0)
     base = RunProgress(phase="running", t_s=1.0, total_s=2.0, rate_per_s=10, latest=None, **counts)
+    return msgspec.structs.replace(base, **given)
+
+
+def search_event(number: int, **given: object) -> SearchProgress:
+    base = SearchProgress(
+        trial=number,
+        phase="grow",
+        rate_per_s=1000,
+        trial_s=1,
+        elapsed_s=1,
+        budget_s=60,
+        lower=500,
+        upper=None,
+        ceiling_hint_per_s=None,
+    )
     return msgspec.structs.replace(base, **given)
 
 
@@ -56,31 +74,42 @@ def test_of_a_one_way_run_the_received_are_what_came(tmp_path: Path, scenario: S
     assert run.seconds[-1].t_s == seconds[-1].t_s
 
 
+def test_latencies_are_those_of_the_last_seconds(tmp_path: Path, scenario: Scenario) -> None:
+    seconds = [LatencySecond(float(n), [(50, n), (53, 1)]) for n in range(1, 201)]
+    with LivePublisher(tmp_path, "load", scenario, now=iter(range(10)).__next__) as live:
+        live(running(latency=seconds[-120:]))
+        (run,) = live_runs(tmp_path)
+    assert [second.t_s for second in run.latency] == [float(n) for n in range(81, 201)]
+    last = run.latency[-1]
+    assert (last.first, last.counts, last.trial) == (50, [200, 0, 0, 1], None)
+
+
+def test_of_a_search_latencies_go_on_from_trial_to_trial(tmp_path: Path, scenario: Scenario) -> None:
+    def event(number: int, **given: object) -> SearchProgress:
+        return search_event(number, run=running(**given))
+
+    with LivePublisher(tmp_path, "limit", scenario, now=iter(range(10)).__next__) as live:
+        live(event(1, latency=[LatencySecond(0.4, [(50, 1)])]))
+        live(event(2))
+        live(event(2, latency=[LatencySecond(0.5, [(51, 2)])]))
+        live(event(3, latency=[LatencySecond(1.0, [(52, 3)]), LatencySecond(1.5, [(52, 4)])]))
+        (run,) = live_runs(tmp_path)
+    assert [(one.trial, one.first, one.counts) for one in run.latency] == [
+        *((1, 50, [1]), (2, 51, [2]), (3, 52, [3]), (3, 52, [4])),
+    ]
+
+
 def test_trials_of_a_search_are_kept_and_another_search_begins_anew(tmp_path: Path, scenario: Scenario) -> None:
     trial = results.limit().trials[0]
 
-    def event(number: int, **given: object) -> SearchProgress:
-        base = SearchProgress(
-            trial=number,
-            phase="grow",
-            rate_per_s=1000,
-            trial_s=1,
-            elapsed_s=1,
-            budget_s=60,
-            lower=500,
-            upper=None,
-            ceiling_hint_per_s=None,
-        )
-        return msgspec.structs.replace(base, **given)
-
     with LivePublisher(tmp_path, "limit", scenario) as live:
         for number in (1, 2, 3):
-            live(event(number, finished=trial))
+            live(search_event(number, finished=trial))
         (run,) = live_runs(tmp_path)
         assert run.search is not None
         assert [one.trial for one in run.search.trials] == [1, 2, 3]
         assert (run.search.lower, run.search.unit, run.search.trials[0].verdict) == (500, "/s", trial.verdict)
-        live(event(1, finished=trial))
+        live(search_event(1, finished=trial))
         again = live_runs(tmp_path)[0].search
         assert again is not None
         assert [one.trial for one in again.trials] == [1]
@@ -120,3 +149,24 @@ def test_it_is_beside_the_store() -> None:
     of_a_server = live_folder({"FLATOUT_STORE": "postgresql://a@b/c", "HOME": "/home/u"})
     assert of_a_server == Path("/home/u/.local/share/flatout/runs.db.live")
     assert os.environ["FLATOUT_STORE"] == "off", "tests write into nobody's folder"
+
+
+def test_rates_of_a_sweep_are_its_trials(tmp_path: Path, scenario: Scenario) -> None:
+    load = results.load()
+    whole = msgspec.structs.replace(row(load, ()), rate_per_s=100.0, lost=0.0, invalid=0.0, late=0.0, verdict="ok")
+    lossy = msgspec.structs.replace(whole, rate_per_s=200.0, lost=0.25)
+    undriven = msgspec.structs.replace(lossy, rate_per_s=400.0, verdict="generator-limited")
+    with LivePublisher(tmp_path, "sweep", scenario, now=iter(range(20)).__next__) as live:
+        sweep = LiveSweep(live, whole_s=12.0, now=iter(range(20)).__next__)
+        sweep(running(latency=[LatencySecond(1.0, [(50, 1)])]))
+        for one in (whole, lossy, undriven):
+            sweep.row(one)
+            sweep(running(rate_per_s=800.0))
+        (run,) = live_runs(tmp_path)
+    search = run.search
+    assert search is not None
+    assert (run.command, search.trial, search.load, search.elapsed_s, search.budget_s) == ("sweep", 4, 800.0, 4.0, 12.0)
+    assert [(one.trial, one.load, one.verdict, one.loss) for one in search.trials] == [
+        *((1, 100.0, "held", 0.0), (2, 200.0, "failed", 0.25), (3, 400.0, "invalid", 0.25)),
+    ]
+    assert [one.trial for one in run.latency] == [1]

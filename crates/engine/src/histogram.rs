@@ -10,6 +10,8 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 /// Longer durations count as this one.
 pub const LONGEST_NS: u64 = 100_000_000_000;
 const DIGITS: u8 = 3;
+/// How many bands of [`Durations::bands`] lie between 1 µs and 10 µs, and so on.
+const BANDS_A_DECADE: f64 = 10.0;
 /// The log format V2 begins with one of these (HdrHistogram's own number for each format).
 const PLAIN: u32 = 0x1c84_9313;
 const PACKED: u32 = 0x1c84_9314;
@@ -99,6 +101,23 @@ impl Durations {
     #[must_use]
     pub fn count_above(&self, ns: u64) -> u64 {
         self.count() - self.0.count_between(0, ns)
+    }
+
+    /// Counts in coarse bands of equal width on a log scale: (band, samples), those with samples only, in order.
+    ///
+    /// Band n begins at 10^(n/10) ns; what is shorter than 1 ns is in band 0.
+    #[must_use]
+    pub fn bands(&self) -> Vec<(u8, u64)> {
+        let mut bands: Vec<(u8, u64)> = Vec::new();
+        for step in self.0.iter_recorded() {
+            // A step of the histogram is far narrower than a band: its value says in which it lies.
+            let band = ((step.value_iterated_to().max(1) as f64).log10() * BANDS_A_DECADE) as u8;
+            match bands.last_mut() {
+                Some((last, count)) if *last == band => *count += step.count_at_value(),
+                _ => bands.push((band, step.count_at_value())),
+            }
+        }
+        bands
     }
 
     /// The log format V2, compressed; with base64 around it, what other HDR tools read.

@@ -98,6 +98,7 @@ pub struct LoadRun {
     workers: ThreadGroup<Counts>,
     seconds: BTreeMap<usize, (usize, u64, Counts, Recorder)>,
     intervals: Vec<Interval>,
+    bands: Vec<Vec<(u8, u64)>>,
     totals: Recorder,
     tallies: &'static [&'static str],
     log: Option<Log>,
@@ -134,6 +135,7 @@ impl LoadRun {
             workers: workers.threads,
             seconds: BTreeMap::new(),
             intervals: Vec::new(),
+            bands: Vec::new(),
             totals: Recorder::default(),
             tallies: &[],
             log,
@@ -226,6 +228,7 @@ impl LoadRun {
             p99: quantile(&recorder.from_due, 0.99),
             lateness_p99: quantile(&recorder.lateness, 0.99),
         });
+        self.bands.push(recorder.from_due.bands());
         self.totals.add(&recorder);
         if let Some(published) = self.published.first() {
             published.give_back(recorder);
@@ -250,6 +253,12 @@ impl LoadRun {
     #[must_use]
     pub fn intervals(&self) -> &[Interval] {
         &self.intervals
+    }
+
+    /// The latency from due of each second that is over, in coarse bands: see [`Durations::bands`].
+    #[must_use]
+    pub fn latency_bands(&self) -> &[Vec<(u8, u64)>] {
+        &self.bands
     }
 
     /// The distributions over all seconds that are over.

@@ -89,6 +89,12 @@ impl LoadRun {
         remaining.iter().map(|i| (i.until_ns, words(&i.counts), i.p50, i.p99, i.lateness_p99)).collect()
     }
 
+    /// Of the seconds that are over, from the n-th on: latencies from due as (band, samples); a band begins at
+    /// 10^(band/10) ns.
+    fn latency_bands(&self, py: Python<'_>, first: usize) -> Vec<Vec<(u8, u64)>> {
+        self.with(py, |run| run.latency_bands().get(first..).unwrap_or_default().to_vec())
+    }
+
     /// (from due, from sent, lateness, reading) over all seconds that are over, and from opening to standing once all is
     /// over.
     fn distributions(&self, py: Python<'_>) -> (Histogram, Histogram, Histogram, Histogram, Histogram) {

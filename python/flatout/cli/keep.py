@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -15,7 +15,8 @@ from flatout.cli.flags.shared import OUTPUT, Output
 from flatout.errors import FlatoutError, UsageError
 from flatout.result.model import Result
 from flatout.scenario.model import Scenario
-from flatout.store.live import LivePublisher, live_folder
+from flatout.store.live import LiveCommand, live_folder
+from flatout.store.live_publisher import LivePublisher
 from flatout.store.location import VARIABLE, store_url
 
 
@@ -43,7 +44,7 @@ class Keep:
             raise UsageError(f"--label names a run that is kept, and nothing is kept: --no-store, or {VARIABLE}=off")
 
     @contextlib.contextmanager
-    def shown_live(self, command: Literal["load", "limit"], scenario: Scenario) -> Iterator[tuple[Any, ...]]:
+    def shown_live(self, command: LiveCommand, scenario: Scenario) -> Iterator[tuple[LivePublisher, ...]]:
         """What takes the progress for `flatout web`; nothing where nothing is kept."""
         folder = live_folder() if self.store else None
         if folder is None:

@@ -154,7 +154,7 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
         ladder.check(search_is_usual=(seeking, along, improving) == (Seeking(), Along(), Improving()))
         if ladder.sweep is not None:
             only_here(keep, exposing, fleeting)
-            return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output))
+            return beside(host_log, lambda: sweeps.sweep(scenario, ladder, output, keep))
         search = searching.search_of(scenario, axis=along.search, rate=along.rate, **seeking.goal())
         out.check_writable(output)
         keep.check()

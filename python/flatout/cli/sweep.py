@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,12 +11,17 @@ from cyclopts import Group, Parameter
 
 from flatout import searching, units
 from flatout.cli import output as out
+from flatout.cli.exposing import to_all
 from flatout.cli.flags.shared import Output
+from flatout.cli.keep import Keep
 from flatout.errors import UsageError
+from flatout.limit_search.sweep import ladder as rates
 from flatout.protocols import protocol as by_name
 from flatout.result.sweep import SweepResult, SweepRow
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
+from flatout.store.live_publisher import LivePublisher
+from flatout.store.live_sweep import LiveSweep
 
 LADDER = Group("A ladder of rates instead of a search", sort_key=1)
 _CODES = {"end": 0, "loss": 0, "generator": out.GENERATOR, "target": out.TARGET, "interrupted": out.INTERRUPTED}
@@ -45,8 +50,11 @@ class Ladder:
             raise UsageError("--sweep goes through fixed rates: leave --loss, --p99, --min, --max and the like out")
 
 
-def sweep(scenario: Scenario, ladder: Ladder, output: Output) -> int:
-    """Runs the ladder, prints a line a rate, writes the JSON; returns the exit code. Errors: UsageError."""
+def sweep(scenario: Scenario, ladder: Ladder, output: Output, keep: Keep) -> int:
+    """Runs the ladder, prints a line a rate, writes the JSON; returns the exit code. Errors: UsageError.
+
+    `keep`: whether it is shown while it goes on; a sweep itself is not kept.
+    """
     if output.html is not None:
         raise UsageError("a sweep has no page: leave --html out, and take --json")
     if output.junit is not None:
@@ -58,7 +66,8 @@ def sweep(scenario: Scenario, ladder: Ladder, output: Output) -> int:
         if not output.quiet:
             print(text, file=stream, flush=True)
 
-    result = climb(scenario, ladder, say, quiet=output.quiet)
+    with keep.shown_live("sweep", scenario) as live:
+        result = climb(scenario, ladder, say, live, quiet=output.quiet)
     reported: list[str] = []
     code = out.write_json(result, output, reported)
     say(f"\n{result.sentence}")
@@ -70,15 +79,18 @@ def sweep(scenario: Scenario, ladder: Ladder, output: Output) -> int:
     return out.worst([code, _CODES[result.stopped_by], out.UNMET if unmet else out.DONE])
 
 
-def climb(scenario: Scenario, ladder: Ladder, say: Callable[[str], None], *, quiet: bool) -> SweepResult:
-    """Climbs with a live view between the lines. Errors: UsageError."""
-    from flatout.runner.run import quiet as no_progress
+def climb(
+    scenario: Scenario, ladder: Ladder, say: Callable[[str], None], shown: Sequence[LivePublisher], *, quiet: bool
+) -> SweepResult:
+    """Climbs with a live view between the lines, `shown` elsewhere too. Errors: UsageError."""
     from flatout.view.terminal import ladder as view
     from flatout.view.terminal.live import Live
 
     offsets = bool(scenario.options.get("offset"))
     first, last = bounds(ladder.sweep or "")
     step, seconds = factor(ladder.step), units.duration(ladder.for_)
+    whole_s = len(rates(first, last, step)) * (scenario.warmup_s + seconds)
+    watchers = [LiveSweep(one, whole_s) for one in shown]
     for line in view.header(by_name(scenario.protocol).right_tallies, offsets=offsets):
         say(line)
 
@@ -86,6 +98,8 @@ def climb(scenario: Scenario, ladder: Ladder, say: Callable[[str], None], *, qui
         def on_row(row: SweepRow) -> None:
             before_row()
             say(view.line(row, offsets=offsets))
+            for watcher in watchers:
+                watcher.row(row)
 
         return searching.climb(
             scenario, first=first, last=last, step=step, seconds=seconds, progress=progress, on_row=on_row
@@ -93,9 +107,9 @@ def climb(scenario: Scenario, ladder: Ladder, say: Callable[[str], None], *, qui
 
     # Where no frame can be drawn, the lines of each second would stand between the rows.
     if quiet or not sys.stderr.isatty():
-        return go(no_progress, lambda: None)
+        return go(to_all(*watchers), lambda: None)
     with Live(f"sweep of {scenario.protocol} {scenario.target}") as live:
-        return go(live, live.clear)
+        return go(to_all(live, *watchers), live.clear)
 
 
 def bounds(text: str) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from flatout.fleet.cluster import FleetHost
 from flatout.fleet.worker import TOPIC
 from flatout.result.merge import added_second
 from flatout.result.model import Interval
-from flatout.runner.progress import HostProgress, RunProgress
+from flatout.runner.progress import LATENCY_SECONDS, HostProgress, LatencySecond, RunProgress
 
 _COUNTS = ("planned", "sent", "unsent", "answered", "late", "refused", "invalid", "duplicate", "lost")
 _ORDER = ("connecting", "waiting", "warm-up", "running", "draining", "done")
@@ -85,9 +85,11 @@ class Seconds:
     def __init__(self, hosts: int) -> None:
         self._hosts = hosts
         self._pending: dict[int, dict[str, Interval]] = {}
+        self._bands: dict[int, Counter[int]] = {}
         self._ended: tuple[Interval, ...] = ()
+        self._latency: deque[LatencySecond] = deque(maxlen=LATENCY_SECONDS)
 
-    def add(self, address: str, latest: Interval | None) -> None:
+    def add(self, address: str, latest: Interval | None, latency: Sequence[LatencySecond] = ()) -> None:
         """Takes the last second that a host has ended, which may be one that it has told of before."""
         if latest is None:
             return
@@ -95,17 +97,28 @@ class Seconds:
         if self._ended and second <= math.ceil(self._ended[-1].t_s - 1e-3):
             return
         reported = self._pending.setdefault(second, {})
+        if address not in reported and latency and latency[-1].t_s == latest.t_s:
+            self._bands.setdefault(second, Counter()).update(dict(latency[-1].bands))
         reported[address] = latest
         if len(reported) == self._hosts:
             self._ended += (added_second(list(reported.values())),)
+            if bands := self._bands.get(second):
+                self._latency.append(LatencySecond(self._ended[-1].t_s, sorted(bands.items())))
+            self._bands = {number: bands for number, bands in self._bands.items() if number > second}
             self._pending = {number: parts for number, parts in self._pending.items() if number > second}
         elif len(self._pending) > _PENDING:
+            self._bands.pop(min(self._pending), None)
             del self._pending[min(self._pending)]
 
     @property
     def ended(self) -> tuple[Interval, ...]:
         """Those that all hosts have ended."""
         return self._ended
+
+    @property
+    def latency(self) -> tuple[LatencySecond, ...]:
+        """Of the last of them, latencies of all hosts together."""
+        return tuple(self._latency)
 
 
 class _Last(NamedTuple):
@@ -147,7 +160,7 @@ class FleetProgress:
         now, part = time.monotonic(), msgspec.convert(reported["progress"], RunProgress)
         with self._lock:
             self._last[reported["worker"]] = _Last(part, now)
-            self._seconds.add(reported["worker"], part.latest)
+            self._seconds.add(reported["worker"], part.latest, part.latency)
             if now < self._next_s and part.phase != "done":
                 return
             self._next_s = now + _EVERY_S
@@ -161,4 +174,10 @@ class FleetProgress:
             if address in self._last
         ]
         ended = self._seconds.ended
-        return msgspec.structs.replace(whole, hosts=tuple(hosts), intervals=ended, latest=ended[-1] if ended else None)
+        return msgspec.structs.replace(
+            whole,
+            hosts=tuple(hosts),
+            intervals=ended,
+            latest=ended[-1] if ended else None,
+            latency=self._seconds.latency,
+        )

@@ -166,5 +166,5 @@ class _Reporter:
         if now < self._next and progress.phase == self._phase:
             return
         self._next, self._phase = now + self._every_s, progress.phase
-        event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=()))
+        event = msgspec.to_builtins(msgspec.structs.replace(progress, intervals=(), latency=progress.latency[-1:]))
         self._worker.log_event(TOPIC, {"run": self._name, "worker": self._worker.address, "progress": event})

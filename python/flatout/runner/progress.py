@@ -12,6 +12,17 @@ from flatout.result.model import Axis, Interval, Limit, Trial
 Phase = Literal["connecting", "waiting", "warm-up", "running", "draining", "done"]
 
 
+# How many of the last seconds have their latencies in a progress event.
+LATENCY_SECONDS = 120
+
+
+class LatencySecond(msgspec.Struct, frozen=True):
+    """Latencies from due of one second that ended at `t_s`: (band, requests). Band n begins at 10^(n/10) ns."""
+
+    t_s: float
+    bands: Sequence[tuple[int, int]]
+
+
 class HostProgress(msgspec.Struct, frozen=True, kw_only=True):
     """One host of a fleet: counts as in `RunProgress`, and what it sent per second in its last whole second.
 
@@ -37,7 +48,8 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     has passed; a late answer may still come. Over streams `connections` of `connections_asked` are open. `t_s` does not
     change while they are being opened, or before the start time. `one_way`: there are no replies; `received` is then
     what the receiver reported last, None where it reports nothing. `intervals` are all ended seconds, `latest` is
-    the last of them. `hosts` are those of a fleet, whose sum this is; a second is there once all have ended it.
+    the last of them; `latency` has the last `LATENCY_SECONDS` of them in which a latency was measured. `hosts` are
+    those of a fleet, whose sum this is; a second is there once all have ended it.
     """
 
     phase: Phase
@@ -59,6 +71,7 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
     connections_asked: int | None = None
     one_way: bool = False
     received: int | None = None
+    latency: Sequence[LatencySecond] = ()
     hosts: tuple[HostProgress, ...] = ()
 
 

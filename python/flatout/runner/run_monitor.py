@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from flatout.result.model import Interval
 from flatout.runner.competition import Competition
 from flatout.runner.counters import BEFORE_S, CounterSampler
 from flatout.runner.exchange import Exchange
-from flatout.runner.progress import Phase, RunProgress
+from flatout.runner.progress import LATENCY_SECONDS, LatencySecond, Phase, RunProgress
 from flatout.runner.receiver_stats import StatsQuery
 from flatout.runner.target_monitor import Sample
 from flatout.scenario import streams
@@ -59,6 +60,7 @@ class RunMonitor:
         self.progress = progress
         self.stop = stop
         self.intervals: list[Interval] = []
+        self.latency: deque[LatencySecond] = deque(maxlen=LATENCY_SECONDS)
         self.lost: str | None = None
         self.stopped = False
         self.ended_s: float | None = None
@@ -157,7 +159,8 @@ class RunMonitor:
 
     def _collect(self) -> None:
         """Takes over the seconds that have ended since the last tick."""
-        for until_ns, counts, p50, p99, lateness_p99 in self.running.intervals(len(self.intervals)):
+        first = len(self.intervals)
+        for until_ns, counts, p50, p99, lateness_p99 in self.running.intervals(first):
             received = self._received_since()
             self.intervals.append(
                 Interval(
@@ -169,6 +172,10 @@ class RunMonitor:
                     received=received,
                 )
             )
+        # Another second may have ended between the two calls: its latencies come with the next tick, beside its counts.
+        for second, bands in zip(self.intervals[first:], self.running.latency_bands(first), strict=False):
+            if bands:
+                self.latency.append(LatencySecond(second.t_s, bands))
 
     def _add_late_arrivals(self) -> None:
         """Adds what the receiver got after the last second to that second."""
@@ -199,6 +206,7 @@ class RunMonitor:
                 rate_per_s=self.exchange.rate_per_s(scenario, t_s),
                 latest=self.intervals[-1] if self.intervals else None,
                 intervals=tuple(self.intervals),
+                latency=tuple(self.latency),
                 connections=self.running.connections().get("live", 0) if scenario.streams else None,
                 connections_asked=streams.connections(scenario) if scenario.streams else None,
                 one_way=self.plan.one_way,

@@ -1,7 +1,7 @@
-"""What runs now, for who watches it: each load and each search writes its progress to a small file beside the store.
+"""What runs now, for who watches it: the types of its files, where they are, and who reads them.
 
-A file is replaced whole, a few times a second, and removed at the end. One that has not been replaced for a while is
-of a process that was killed or stands still: it is left out, and removed later.
+A file that has not been replaced for a while is of a process that was killed or stands still: it is left out, and
+removed later.
 """
 
 from __future__ import annotations
@@ -11,31 +11,20 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
-from flatout.result.model import SCHEMA, Interval, Trial
-from flatout.runner.progress import RunProgress, SearchProgress
-from flatout.scenario.model import Scenario
+from flatout.result.model import SCHEMA
 from flatout.store.location import sqlite_path, store_url
 
-# At most so often a file is written; what ends a trial, or the run, is written at once.
-_WRITE_S = 0.25
 # After so long without news a run is no longer listed, and its file removed.
 _SILENT_S, _REMOVED_S = 15.0, 120.0
-# How many seconds of a run, and trials of a search, a file has: the last ones.
-_SECONDS, _TRIALS = 120, 100
 # Files of other programs in that folder are not read through.
 _LONGEST = 1 << 20
 
 
-# What a live run has of a run's progress under the same name.
-_SAME = (
-    *("phase", "t_s", "total_s", "rate_per_s", "planned", "sent", "unsent", "lost", "late", "refused", "invalid"),
-    *("duplicate", "connections", "connections_asked", "one_way"),
-)
+LiveCommand = Literal["load", "limit", "sweep"]
 
 
 class LiveSecond(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +38,34 @@ class LiveSecond(msgspec.Struct, frozen=True, kw_only=True):
     p50: int | None
     p99: int | None
     lateness_p99: int | None
+
+
+class LiveLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """Latencies from due of a second that ended at `t_s` of its run; of a search its `trial`.
+
+    `counts` are requests in bands of a tenth of a decade; the first band begins at 10^(first/10) ns.
+    """
+
+    t_s: float
+    trial: int | None
+    first: int
+    counts: list[int]
+
+
+class LiveHost(msgspec.Struct, frozen=True, kw_only=True):
+    """One host of a fleet: counts since its counted start, rate and lateness (ns) of its last second.
+
+    For `silent_s` it has told nothing.
+    """
+
+    host: str
+    phase: str
+    rate_per_s: float | None
+    answered: int
+    lost: int
+    unsent: int
+    lateness_p99_ns: int | None
+    silent_s: float
 
 
 class LiveTrial(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +104,7 @@ class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = SCHEMA
     kind: Literal["live"] = "live"
     id: str
-    command: Literal["load", "limit"]
+    command: LiveCommand
     protocol: str
     transport: str
     target: str
@@ -109,6 +126,8 @@ class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
     connections_asked: int | None = None
     one_way: bool = False
     seconds: list[LiveSecond] = []
+    latency: list[LiveLatency] = []
+    hosts: list[LiveHost] = []
     search: LiveSearch | None = None
 
 
@@ -122,137 +141,6 @@ def live_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
         others = {name: value for name, value in environment.items() if name in ("HOME", "XDG_DATA_HOME")}
         path = sqlite_path(store_url(others) or "")
     return None if path is None else path.with_name(f"{path.name}.live")
-
-
-class LivePublisher:
-    """A context manager, and the progress callback of a run or a search. What cannot be written is not shown."""
-
-    def __init__(
-        self,
-        folder: Path,
-        command: Literal["load", "limit"],
-        scenario: Scenario,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._path = folder / f"{os.getpid()}-{time.time_ns()}.json"
-        self._now, self._written_at = now, float("-inf")
-        self._trials: list[LiveTrial] = []
-        self._run = LiveRun(
-            id=self._path.stem,
-            command=command,
-            protocol=scenario.protocol,
-            transport=scenario.transport,
-            target=scenario.target,
-            began_at=time.time(),
-        )
-
-    def __enter__(self) -> Self:
-        """It is listed from now on."""
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._write()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """It is no longer listed."""
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-
-    def __call__(self, progress: RunProgress | SearchProgress) -> None:
-        """Takes one event."""
-        milestone = self._note(progress)
-        if milestone or self._now() - self._written_at >= _WRITE_S:
-            run = progress if isinstance(progress, RunProgress) else progress.run
-            if run is not None:
-                self._run = _with_run(self._run, run)
-            if isinstance(progress, SearchProgress):
-                search = _search(progress, self._trials)
-                self._run = msgspec.structs.replace(self._run, search=search)
-            self._write()
-
-    def _note(self, progress: RunProgress | SearchProgress) -> bool:
-        """Keeps a trial that has ended; true where the event must be written at once."""
-        if isinstance(progress, RunProgress):
-            return progress.phase == "done"
-        if progress.finished is None:
-            return progress.limit is not None
-        if self._trials and self._trials[-1].trial >= progress.trial:
-            self._trials = []  # another search
-        self._trials = [*self._trials[1 - _TRIALS :], _trial(progress.trial, progress.finished)]
-        return True
-
-    def _write(self) -> None:
-        self._written_at = self._now()
-        new = self._path.with_suffix(".new")
-        try:
-            # Read by its owner alone: targets and rates are nobody else's.
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(_encoded(self._run))
-            new.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink()
-
-
-def _encoded(run: LiveRun) -> bytes:
-    try:
-        return msgspec.json.encode(run)
-    except UnicodeEncodeError:
-        # A target may be a file's name in no encoding.
-        return msgspec.json.encode(msgspec.structs.replace(run, target=ascii(run.target)))
-
-
-def _with_run(live: LiveRun, run: RunProgress) -> LiveRun:
-    return msgspec.structs.replace(
-        live,
-        **{name: getattr(run, name) for name in _SAME},
-        came=run.received if run.one_way else run.answered,
-        seconds=[_second(second, one_way=run.one_way) for second in run.intervals[-_SECONDS:]],
-    )
-
-
-def _second(second: Interval, *, one_way: bool) -> LiveSecond:
-    return LiveSecond(
-        t_s=second.t_s,
-        planned=second.planned,
-        sent=second.sent,
-        came=second.received if one_way else second.answered,
-        lost=second.lost,
-        p50=second.p50,
-        p99=second.p99,
-        lateness_p99=second.lateness_p99,
-    )
-
-
-def _trial(number: int, trial: Trial) -> LiveTrial:
-    due = trial.latency_ns.from_due
-    return LiveTrial(
-        trial=number,
-        load=trial.load,
-        verdict=trial.verdict,
-        loss=trial.loss,
-        p99=due.p99 if due else None,
-        why=trial.why,
-    )
-
-
-def _search(progress: SearchProgress, trials: list[LiveTrial]) -> LiveSearch:
-    limit = progress.limit
-    return LiveSearch(
-        trial=progress.trial,
-        phase=progress.phase,
-        load=progress.load,
-        unit="/s" if progress.axis == "rate" else "connections",
-        lower=progress.lower,
-        upper=progress.upper,
-        elapsed_s=progress.elapsed_s,
-        budget_s=progress.budget_s,
-        limit=limit.value if limit else None,
-        stopped_by=limit.stopped_by if limit else None,
-        trials=trials,
-    )
 
 
 def live_runs(folder: Path, now: Callable[[], float] = time.time) -> list[LiveRun]:

@@ -51,6 +51,19 @@ fn small_sizes_are_exact() {
 }
 
 #[test]
+fn bands_are_tenths_of_a_decade_and_have_every_sample() {
+    assert_eq!(of(&[]).bands(), []);
+    assert_eq!(
+        of(&[0, 1, 9, 10, 999, 1_000, 1_200, 1_300]).bands(),
+        [(0, 2), (9, 1), (10, 1), (29, 1), (30, 2), (31, 1)]
+    );
+    assert_eq!(of(&[1_000_000, u64::MAX]).bands(), [(60, 1), (110, 1)]);
+    let many = of(&random_samples(5, 10_000)).bands();
+    assert_eq!(many.iter().map(|band| band.1).sum::<u64>(), 10_000);
+    assert!(many.is_sorted_by_key(|band| band.0));
+}
+
+#[test]
 fn what_is_too_long_counts_as_the_longest() {
     let durations = of(&[LONGEST_NS * 2, u64::MAX]);
     assert_eq!(durations.count(), 2);

@@ -28,7 +28,8 @@ def show_runs(runs: Sequence[StoredRun], console: Console) -> None:
 
 
 def _cells(run: StoredRun) -> list[str]:
-    started = datetime.datetime.fromtimestamp(run.started_at).strftime("%Y-%m-%d %H:%M")
+    when = datetime.datetime.fromtimestamp(run.started_at)
+    started = when.strftime("%m-%d %H:%M" if when.year == datetime.datetime.now().year else "%Y-%m-%d")
     transport = "" if run.transport == "udp" else f" {run.transport}"
     asked = f"{run.kind} {run.protocol}{transport} {run.target}"
     value = (
@@ -37,7 +38,8 @@ def _cells(run: StoredRun) -> list[str]:
         else f"{form.NOTHING if run.value is None else f'{run.value:,.0f}'} {run.unit}"
     )
     loss = form.NOTHING if run.loss is None else f"{run.loss:.2%}"
-    verdict = run.verdict if run.valid else f"{run.verdict} (not valid)"
+    # Why one is invalid is long, and `runs show` says it.
+    verdict = run.verdict if run.valid else "invalid"
     return [str(run.id), started, run.label, asked, verdict, value, loss, form.duration(run.p99_ns)]
 
 

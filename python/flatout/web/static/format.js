@@ -42,6 +42,13 @@ export function element(name, text = "", attributes = {}) {
   return made;
 }
 
+export function heading(names) {
+  const head = element("thead"), row = element("tr");
+  row.append(...names.map((name) => element("th", name)));
+  head.append(row);
+  return head;
+}
+
 export async function fetched(address) {
   const answer = await fetch(address);
   const body = await answer.json().catch(() => ({ error: `the server answers ${answer.status}` }));

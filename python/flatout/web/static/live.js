@@ -1,46 +1,14 @@
 // Cards of what runs now. A card is made once and its texts are changed; a run that is gone takes its card along.
 
-import { count, duration, element, load, percent, rate } from "./format.js";
+import { chart, draw, room } from "./chart.js";
+import { count, duration, element, heading, load, percent, rate } from "./format.js";
+import { HeatMap } from "./heat.js";
+import { Hosts } from "./hosts.js";
 
-const SVG = "http://www.w3.org/2000/svg";
+const VERDICTS = ["held", "failed", "invalid"];
+// Fewer trials than these are not drawn wider.
+const FEWEST_TRIALS = 10;
 const cards = new Map();
-
-function chart(title, lines) {
-  const figure = element("figure");
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 100 100");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const paths = lines.map(([style]) => {
-    const path = document.createElementNS(SVG, "path");
-    path.setAttribute("class", style);
-    svg.append(path);
-    return path;
-  });
-  const caption = element("figcaption", `${title}: `);
-  lines.forEach(([style, name], n) => caption.append(element("span", (n ? ", " : "") + name, { class: style })));
-  const highest = element("span");
-  caption.append(highest);
-  figure.append(svg, caption);
-  return { figure, paths, highest };
-}
-
-function draw(drawn, series, shown) {
-  const most = Math.max(0, ...series.flat().filter((value) => value !== null));
-  drawn.figure.hidden = series[0].length < 2 || most === 0;
-  if (drawn.figure.hidden) return;
-  drawn.highest.textContent = `; highest ${shown(most)}`;
-  series.forEach((values, n) => {
-    let begun = false;
-    const points = values.map((value, i) => {
-      if (value === null) { begun = false; return ""; }
-      const point = `${begun ? "L" : "M"}${((100 * i) / (values.length - 1)).toFixed(2)} ${(98 - (96 * value) / most).toFixed(2)}`;
-      begun = true;
-      return point;
-    });
-    drawn.paths[n].setAttribute("d", points.join(""));
-  });
-}
 
 function made(run) {
   const root = element("article", "", { class: "card", "data-run": run.id });
@@ -51,14 +19,21 @@ function made(run) {
     bar: element("progress", "", { max: "1", "aria-label": "progress" }),
     numbers: element("dl"),
     rates: chart("per second", [["first", "asked"], ["second", run.one_way ? "received" : "answered"]]),
-    latency: chart("latency from due", [["second", "p50"], ["third", "p99"]]),
+    heat: new HeatMap(),
+    hosts: new Hosts(),
+    latency: chart("latency from due", [["second", "p50"], ["third", "p99"]], { log: true }),
     lateness: chart("lateness of the generator", [["third", "p99"]]),
+    loads: chart("loads of the trials", VERDICTS.map((verdict) => [verdict, verdict]), { log: true, dots: true }),
+    charts: element("div", "", { class: "charts" }),
     trials: element("table", "", { hidden: "", class: "compact" }),
+    trialRows: element("tbody"),
     values: new Map(),
     trialsShown: "",
   };
-  root.append(card.title, card.phase, card.bar, card.numbers, card.rates.figure, card.latency.figure);
-  root.append(card.lateness.figure, card.trials);
+  card.trials.append(heading(["trial", "load", "verdict", "loss", "p99"]), card.trialRows);
+  root.append(card.title, card.phase, card.bar, card.numbers, card.hosts.root, card.charts, card.trials);
+  const drawn = [card.heat, card.loads, card.rates, card.latency, card.lateness];
+  card.charts.append(...drawn.map(({ figure }) => figure));
   return card;
 }
 
@@ -74,6 +49,18 @@ function say(card, pairs) {
     }
     if (value.textContent !== text) value.textContent = text;
   }
+  const said = new Set(pairs.map(([name]) => name));
+  for (const [name, value] of card.values) {
+    if (!said.has(name)) {
+      value.parentElement.remove();
+      card.values.delete(name);
+    }
+  }
+}
+
+function worst(values) {
+  const known = values.filter((value) => value !== null);
+  return known.length ? Math.max(...known) : null;
 }
 
 function numbers(run) {
@@ -84,15 +71,16 @@ function numbers(run) {
     [run.one_way ? "received" : "answered", count(run.came)],
     ["lost", run.sent && !run.one_way ? `${count(run.lost)} (${percent(run.lost / run.sent)})` : count(run.lost)],
     ["not sent", count(run.unsent)],
-    ["late p99", duration(last?.lateness_p99)],
+    // Percentiles of several hosts do not add up: of lateness the worst host's, of latency the heat map.
+    ["late p99", duration(run.hosts.length ? worst(run.hosts.map((host) => host.lateness_p99_ns)) : last?.lateness_p99)],
   ];
-  if (!run.one_way) pairs.push(["latency p50", duration(last?.p50)], ["latency p99", duration(last?.p99)]);
+  if (!run.one_way && !run.hosts.length) pairs.push(["latency p50", duration(last?.p50)], ["latency p99", duration(last?.p99)]);
   if (run.connections_asked) pairs.push(["connections", `${count(run.connections)} of ${count(run.connections_asked)}`]);
   for (const name of ["refused", "invalid", "late", "duplicate"]) if (run[name]) pairs.push([name, count(run[name])]);
   if (run.search) {
     const { search } = run;
     pairs.push(["trial", `${search.trial} at ${load(search.load, search.unit)}`]);
-    pairs.push(["held", load(search.lower, search.unit)], ["failed", load(search.upper, search.unit)]);
+    if (run.command !== "sweep") pairs.push(["held", load(search.lower, search.unit)], ["failed", load(search.upper, search.unit)]);
     if (search.limit !== null) pairs.push(["limit", load(search.limit, search.unit)]);
   }
   return pairs;
@@ -105,12 +93,14 @@ function showTrials(card, search) {
   card.trials.hidden = search.trials.length === 0;
   const rows = search.trials.slice(-12).reverse().map((trial) => {
     const row = element("tr", "", { title: trial.why });
-    row.append(element("td", String(trial.trial), { "data-name": "trial" }), element("td", load(trial.load, search.unit)));
+    row.append(element("td", String(trial.trial)), element("td", load(trial.load, search.unit)));
     row.append(element("td", trial.verdict, { class: trial.verdict }));
-    row.append(element("td", percent(trial.loss), { "data-name": "loss" }), element("td", duration(trial.p99), { "data-name": "p99" }));
+    row.append(element("td", percent(trial.loss)), element("td", duration(trial.p99)));
     return row;
   });
-  card.trials.replaceChildren(...rows);
+  card.trialRows.replaceChildren(...rows);
+  const loads = VERDICTS.map((verdict) => search.trials.map((trial) => (trial.verdict === verdict ? trial.load : null)));
+  draw(card.loads, loads, (value) => load(value, search.unit), Math.max(search.trials.length, FEWEST_TRIALS));
 }
 
 function update(card, run) {
@@ -120,9 +110,12 @@ function update(card, run) {
   const share = search ? search.elapsed_s / search.budget_s : run.t_s / run.total_s;
   card.bar.value = Number.isFinite(share) ? Math.min(1, Math.max(0, share)) : 0;
   say(card, numbers(run));
-  draw(card.rates, [run.seconds.map((s) => s.planned), run.seconds.map((s) => s.came)], rate);
-  draw(card.latency, [run.seconds.map((s) => s.p50), run.seconds.map((s) => s.p99)], duration);
-  draw(card.lateness, [run.seconds.map((s) => s.lateness_p99)], duration);
+  card.heat.show(run);
+  card.hosts.show(run.hosts);
+  const { seconds } = run, wide = room(run);
+  draw(card.rates, [seconds.map((s) => s.planned), seconds.map((s) => s.came)], rate, wide);
+  draw(card.latency, [seconds.map((s) => s.p50), seconds.map((s) => s.p99)], duration, wide);
+  draw(card.lateness, [seconds.map((s) => s.lateness_p99)], duration, wide);
   if (search) showTrials(card, search);
 }
 
@@ -132,6 +125,7 @@ export function show(runs) {
   const there = new Set(runs.map((run) => run.id));
   for (const [id, card] of cards) {
     if (!there.has(id)) {
+      card.heat.end();
       card.root.remove();
       cards.delete(id);
     }
