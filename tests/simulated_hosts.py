@@ -24,6 +24,7 @@ from flatout.plan.resolve import AsTrial
 from flatout.result.histogram import distribution
 from flatout.result.machine import Memory
 from flatout.result.model import Host, Interval, Latency, LoadResult, Outcomes, Rates
+from flatout.runner.counters import Sampled
 from flatout.runner.held_start import HeldStart
 from flatout.runner.progress import Phase, RunProgress
 from flatout.scenario import nodes
@@ -44,7 +45,7 @@ QUIET = {
 }
 # Made before there are threads: the first use of a type in two threads at once ends the process (msgspec 0.21).
 _RESULT = msgspec.json.Decoder(LoadResult)
-_OTHERS = [msgspec.json.Decoder(kind) for kind in (Scenario, AsTrial | None, RunProgress)]
+_OTHERS = [msgspec.json.Decoder(kind) for kind in (Scenario, AsTrial | None, RunProgress, worker.Measured)]
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,10 +99,11 @@ def _run(
     *,
     as_trial: AsTrial | None,
     start: HeldStart,
+    on_sampled: Callable[[Sampled], None],
 ) -> LoadResult:
     from distributed import get_worker
 
-    del as_trial
+    del as_trial, on_sampled
     me, faults = get_worker(), simulation.faults
     number = int(me.name)
     made = model(scenario, number)

@@ -58,6 +58,14 @@ class GeneratorError(FlatoutError):
     exit_code = 4
 
 
+class HostLost(GeneratorError):
+    """One of several hosts was lost before the load began: that says nothing of the load."""
+
+
+class GeneratorLost(GeneratorError):
+    """Nothing is left that could generate load: a search ends with it."""
+
+
 class OutputError(FlatoutError):
     """A result could not be written (full disk, no permission). What was measured is kept elsewhere."""
 

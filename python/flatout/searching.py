@@ -59,7 +59,7 @@ def run_explained(
     `elsewhere`: what runs it, such as a fleet; default: this host.
     """
     if elsewhere is not None:
-        return elsewhere(scenario, progress, stop or threading.Event(), None)
+        return analysis.explained(elsewhere(scenario, progress, stop or threading.Event(), None))
     try:
         return analysis.explained(run(scenario, progress, stop))
     except Interrupted as interrupted:

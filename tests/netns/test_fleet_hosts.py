@@ -180,22 +180,31 @@ def test_a_host_that_is_killed_is_named_and_the_rest_kept(fleet: Start, cli: Cli
     assert result["duration_s"] < 15, "the others ended early"
 
 
-def test_no_host_begins_before_the_connections_of_all_stand(fleet: Start, cli: Cli, tmp_path: Path) -> None:
+def test_hosts_begin_once_the_connections_of_all_stand_and_share_by_their_cpus(
+    fleet: Start, cli: Cli, tmp_path: Path
+) -> None:
     lab, where = fleet(3)
     cli.start("serve", "echo", "--listen", "10.98.0.1:1124", "--quiet", inside=lab.center)
     lab.hold_connections(2)
+    os.sched_setaffinity(lab.processes[-1].pid, {min(os.sched_getaffinity(0))})
     options = ("--transport", "tcp", "--connections", "30", "--rate", "600", "--for", "1s", "--warmup", "0")
     running = cli.start(
-        "load", "echo", "10.98.0.1:1124", "--fleet", where, *options, "--json", "all.json", inside=lab.center
+        *("load", "echo", "10.98.0.1:1124", "--fleet", where, "--threads", "2", *options, "--json", "all.json"),
+        inside=lab.center,
     )
-    # Each of ten connections is tried again after a second: the other hosts have stood for that long.
+    # The connections, ten at most, are tried again after a second: the other hosts have stood for that long.
     wait_until(lambda: lab.counted("attempts") > 10, 60, "slow")
     assert lab.counted("data") == 0
     lab.nft("flush", "chain", "ip", "s", "i")
     result = result_of(running, tmp_path / "all.json")
     assert result["connections"]["established"] == 30
     assert result["outcomes"]["planned"] == 600
-    assert [node["sent"] > 0 for node in result["nodes"]] == [True] * 3
+    assert all(node["sent"] > 0 for node in result["nodes"])
+    # Workers are in the order of their addresses.
+    one_cpu = 1 if len(os.sched_getaffinity(0)) == 1 else 0.5
+    whole = 2 + one_cpu
+    assert [node["share"] for node in result["nodes"]] == pytest.approx([1 / whole, 1 / whole, one_cpu / whole])
+    assert [node["flows"] for node in result["nodes"]] == ([12, 12, 6] if one_cpu < 1 else [10, 10, 10])
     assert result["duration_s"] < 1.1, "all ran at the same time"
     assert began_apart_ms(result) <= 1 or any("apart" in text for text in result["warnings"])
 

@@ -12,7 +12,7 @@ from limit_runs import HOST, SCENARIO, run
 from limit_servers import search
 
 from flatout.cli.output import exit_code
-from flatout.errors import GeneratorError, TargetError
+from flatout.errors import GeneratorError, GeneratorLost, HostLost, TargetError
 from flatout.limit_search.drive import Environment, find_limit
 from flatout.limit_search.sentence import sentence
 from flatout.result.machine import Placement, PlacementTarget
@@ -248,6 +248,19 @@ def test_trials_survive_what_ends_the_search(error: BaseException) -> None:
     assert result.limit.stopped_by == ("target" if isinstance(error, TargetError) else "interrupted")
     assert len(result.trials) == 5
     assert result.limit.value == 15_585
+
+
+def test_a_search_ends_with_the_fleet_that_drives_it() -> None:
+    result = Virtual(raises={5: GeneratorLost("the fleet's scheduler is gone")}).find()
+    assert (result.limit.stopped_by, len(result.trials)) == ("generator", 5)
+    assert "the fleet's scheduler is gone" in result.sentence
+
+
+def test_hosts_that_were_lost_before_a_trial_are_no_evidence() -> None:
+    lost = Virtual(raises={n: HostLost("two died") for n in (5, 6)}).find()
+    assert lost.limit.value == Virtual().find().limit.value
+    limited = Virtual(raises={n: GeneratorError("no memory") for n in range(5, 99)}).find()
+    assert limited.limit.stopped_by == "generator"
 
 
 def test_an_interrupted_run_is_kept_as_an_invalid_trial() -> None:

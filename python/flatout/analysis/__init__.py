@@ -10,8 +10,9 @@ from typing import TypeVar
 import msgspec
 
 from flatout.analysis.causes import CAUSES
+from flatout.analysis.hosts import of_hosts
 from flatout.analysis.knee import knee
-from flatout.result.finding import Finding
+from flatout.result.finding import OF_GENERATOR, Finding
 from flatout.result.model import LimitResult, LoadResult, Trial
 
 __all__ = ["explained", "explained_limit", "findings"]
@@ -29,6 +30,8 @@ _EFFECTS = {
 def findings(run: LoadResult) -> list[Finding]:
     """What explains most comes first, a cause before its effect, then what is surest, then nearer to the generator."""
     found = [finding for find in CAUSES if (finding := find(run)) is not None]
+    if run.nodes:
+        found = [*of_hosts(run.nodes), *(finding for finding in found if finding.name not in OF_GENERATOR)]
 
     def weight(finding: Finding) -> tuple[int, bool, int]:
         reasons = _EFFECTS.get(finding.name, set())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
+import logging
+import os
+import queue
 import re
 import threading
 import time
@@ -13,15 +17,23 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from flatout.errors import ArgumentError, FlatoutError, TargetError, UsageError
-from flatout.fleet import clock_server
+from flatout.errors import ArgumentError, FlatoutError, GeneratorError, GeneratorLost, TargetError, UsageError
+from flatout.fleet import at_scheduler, clock_server, worker
 from flatout.fleet.clocks import ClockOffset, Exchange, clock_offset
 from flatout.fleet.host_calls import HERE, HostCalls
 from flatout.fleet.worker import Capabilities
 from flatout.host.describe import VERSION
 
 _LOCAL = re.compile(r"local:(\d{1,3})")
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _CONNECT_S = 10.0
+_LOGGERS = ("distributed", "distributed.client", "distributed.core", "distributed.worker", "tornado.application")
+# Dask itself waits for ever for a scheduler that hangs.
+_ANSWER_S = 15.0
+# A worker reports to its scheduler twice a second; of a thousand each every 6 s.
+_SILENT_S, _SILENT_S_A_HOST = 6.0, 0.05
+_LOOK_S = 0.25
+_INSTALL = "install flatout[fleet] {} in its environment (pip install 'flatout[fleet]=={}'), and start it again there"
 # Hosts that do not answer within so long hang.
 _ASK_S = 10.0
 _ASK_ONE_S = 2.0
@@ -55,14 +67,27 @@ def connected(where: str) -> Iterator[Fleet]:
     local = _LOCAL.fullmatch(where)
     try:
         if local:
-            with _local(distributed, int(local[1])) as cluster, distributed.Client(cluster) as client:
+            with _without_logs(), _local(distributed, int(local[1])) as cluster, distributed.Client(cluster) as client:
                 yield Fleet(client)
             return
         given = {"scheduler_file": where} if Path(where).is_file() else {"address": _address(where)}
-        with distributed.Client(**given, timeout=_CONNECT_S) as client:
+        with _without_logs(), distributed.Client(**given, timeout=_CONNECT_S) as client:
             yield Fleet(client)
     except (OSError, TimeoutError) as error:
         raise TargetError(f"the scheduler '{where}' does not answer: {error}") from error
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    """Dask logs tracebacks of what is raised here in plain words."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _address(where: str) -> str:
@@ -80,32 +105,95 @@ def _local(distributed: Any, workers: int) -> Any:
 
 
 class Fleet:
-    """The hosts of a cluster, in a fixed order."""
+    """The hosts of a cluster, in a fixed order, which this process alone drives."""
 
     def __init__(self, client: Any, calls: HostCalls = HERE) -> None:
-        """Errors: TargetError without workers, FlatoutError for one with another version of flatout."""
+        """Errors: UsageError where another process drives it, TargetError without workers.
+
+        FlatoutError for a worker without flatout or with another version.
+        """
         self.client, self.calls = client, calls
-        found = client.run(calls.capabilities, on_error="return")
+        self._missing: dict[str, str] = {}
+        self._looked_s = float("-inf")
+        self._take()
+        found = self._of_workers(calls.capabilities)
         self.hosts = [_host(address, reported) for address, reported in sorted(found.items())]
         if not self.hosts:
             raise TargetError("the scheduler has no workers: start `dask worker` on each host")
-        self._check_versions()
+        # What a command that was killed has left there would go on until its end.
+        self._of_workers(worker.stop_all)
         self._clock_host = urlsplit(client.scheduler.address).hostname or "127.0.0.1"
-        self._clock_port = client.run_on_scheduler(clock_server.start, self._clock_host)
+        self._clock_port = self._asked(lambda: client.run_on_scheduler(clock_server.start, self._clock_host))
 
-    def _check_versions(self) -> None:
-        for host in self.hosts:
-            if host.capabilities.flatout != VERSION:
-                raise FlatoutError(f"{host.name} has flatout {host.capabilities.flatout}, and this host {VERSION}")
+    def _take(self) -> None:
+        owner = f"{getpass.getuser()}@{os.uname().nodename}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
+        try:
+            driven = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.take, self.client.id, owner))
+        except Exception as error:
+            if absent := _NO_MODULE.search(str(error)):
+                raise FlatoutError(f"the scheduler's Python has no {absent[1]}: {_install()}") from error
+            raise
+        if driven is not None:
+            raise UsageError(f"this fleet is driven by {driven}: wait until that has ended, or use another scheduler")
+
+    def _asked(self, call: Callable[[], Any]) -> Any:
+        """What a call through the scheduler returns. Errors: GeneratorLost where it does not in 15 s, or is gone."""
+        found: queue.Queue[tuple[bool, Any]] = queue.Queue(1)
+
+        def ask() -> None:
+            try:
+                found.put((True, call()))
+            except BaseException as error:
+                found.put((False, error))
+
+        threading.Thread(target=ask, name="flatout-ask", daemon=True).start()
+        try:
+            good, value = found.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            raise GeneratorLost(f"the fleet's scheduler has not answered for {_ANSWER_S:.0f} s") from None
+        self.check()
+        if good:
+            return value
+        if isinstance(value, OSError | TimeoutError):
+            raise GeneratorLost(f"the fleet's scheduler does not answer any more: {value}") from value
+        raise value
+
+    def _of_workers(self, function: Callable[[], Any]) -> dict[str, Any]:
+        """What a function returns on each. Errors: FlatoutError, with the addresses of those that hang."""
+        how = {"on_error": "return", "callback_timeout": _ASK_S}
+        try:
+            found: dict[str, Any] = self.client.run(function, **how)
+        except TimeoutError as error:
+            silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
+            hanging = [address for address, silent_s in sorted(silent.items()) if silent_s > _ASK_S / 2]
+            named = f"no answer from {', '.join(hanging)}" if hanging else "not all of them answer"
+            raise GeneratorError(f"workers of the fleet hang: {named} for {_ASK_S:.0f} s") from error
+        self.check()
+        return found
+
+    def check(self) -> None:
+        """Errors: GeneratorLost where the connection to the scheduler is lost, and with it all that runs."""
+        if self.client.status != "running":
+            raise GeneratorLost("the fleet's scheduler is gone, or the network to it")
+
+    def missing(self) -> dict[str, str]:
+        """Why, of each worker's address that cannot be used any more; as of a quarter of a second ago."""
+        if time.monotonic() - self._looked_s >= _LOOK_S:
+            silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
+            most_s = _SILENT_S + _SILENT_S_A_HOST * len(self.hosts)
+            found = {host.address: _why_missing(silent.get(host.address), most_s) for host in self.hosts}
+            self._missing = {address: why for address, why in found.items() if why}
+            self._looked_s = time.monotonic()
+        return self._missing
 
     def alive(self) -> list[FleetHost]:
-        """Those whose worker is still there."""
-        there = set(self.client.run_on_scheduler(_addresses))
-        return [host for host in self.hosts if host.address in there]
+        """Those whose worker is there and reports."""
+        missing = self.missing()
+        return [host for host in self.hosts if host.address not in missing]
 
     def now_ns(self) -> int:
         """Unix time of the scheduler's host, some ms ago."""
-        reported: int = self.client.run_on_scheduler(time.time_ns)
+        reported: int = self._asked(lambda: self.client.run_on_scheduler(time.time_ns))
         return reported
 
     def offsets(self, hosts: list[FleetHost]) -> dict[str, ClockOffset]:
@@ -114,10 +202,13 @@ class Fleet:
             asked = self._exchanges(hosts, _ASK_S)
         except TimeoutError:
             asked = {}
+            # Where it is the scheduler that hangs this says so.
+            self.missing()
             for host in hosts:
                 # Which of them it is: the others answer at once.
                 with contextlib.suppress(TimeoutError):
                     asked |= self._exchanges([host], _ASK_ONE_S)
+        self.check()
         return {host.address: _offset(host, asked.get(host.address)) for host in hosts}
 
     def _exchanges(self, hosts: list[FleetHost], within_s: float) -> dict[str, Any]:
@@ -144,14 +235,26 @@ class Fleet:
             self.client.run(*what, **how)
 
 
-def _addresses(dask_scheduler: Any = None) -> list[str]:
-    """Of the scheduler's workers. The client's `scheduler_info` may be that of another call, without workers."""
-    return list(dask_scheduler.workers)
+def _why_missing(silent_s: float | None, most_s: float) -> str:
+    if silent_s is None:
+        return "is gone"
+    return f"stands still: no word for {silent_s:.0f} s" if silent_s > most_s else ""
+
+
+def _install() -> str:
+    return _INSTALL.format(VERSION, VERSION)
 
 
 def _host(address: str, reported: Any) -> FleetHost:
     if isinstance(reported, BaseException):
+        # Dask hands on what could not be unpickled as another error's text.
+        if absent := _NO_MODULE.search(str(reported)):
+            raise FlatoutError(f"the Python of worker {address} has no {absent[1]}: {_install()}")
         raise FlatoutError(f"the worker {address} cannot run flatout: {reported}")
+    version = reported.get("flatout")
+    if version != VERSION:
+        name = f"{reported.get('hostname')} ({address})"
+        raise FlatoutError(f"{name} has flatout {version}, and this host {VERSION}: {_install()}")
     return FleetHost(address=address, capabilities=msgspec.convert(reported, Capabilities))
 
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from flatout.errors import GeneratorError, UsageError
+from flatout.errors import GeneratorError, GeneratorLost, UsageError
+from flatout.fleet import whole
 from flatout.fleet.clocks import ClockOffset, drifted
 from flatout.fleet.cluster import MOST_ERROR_NS, Fleet, FleetHost
 from flatout.fleet.parts import Parts
@@ -46,19 +47,22 @@ class FleetRun:
         """
         hosts = [host for host in self._fleet.alive() if host.address not in self._lost]
         if not hosts:
-            raise GeneratorError("no host of the fleet is left")
+            raise GeneratorLost("no host of the fleet is left")
         _check(scenario, hosts)
         parts = Parts(self._fleet, hosts, split(scenario, hosts))
-        try:
-            results = parts.run(as_trial, progress, stop)
-        finally:
-            self._lost |= parts.lost.keys()
+        with whole.watched(scenario, as_trial, len(hosts), progress) as watched:
+            try:
+                measured = parts.run(as_trial, watched, stop)
+            finally:
+                self._lost |= parts.lost.keys()
         missing = [host for host in hosts if host.address in parts.lost]
         left = [host for host in hosts if host not in missing]
         after = self._fleet.offsets(left) if left and parts.offsets else {}
-        if not results:
-            raise GeneratorError(f"no host of the fleet has a result: {_names(missing)} lost")
-        return _merged(hosts, results, parts, after)
+        if not measured:
+            raise GeneratorError(f"no host of the fleet has a result: {_names(missing, parts.lost)}")
+        found = whole.with_findings(list(measured.values()))
+        results = {address: one.result for address, one in zip(measured, found, strict=True)}
+        return whole.explained(_merged(hosts, results, parts, after), found, watched.sampled)
 
 
 def _check(scenario: Scenario, hosts: list[FleetHost]) -> None:
@@ -81,19 +85,20 @@ def _merged(
     """One result, in the scheduler's time."""
     before, missing = parts.offsets, [host for host in hosts if host.address in parts.lost]
     moved = _moved(results, parts)
-    whole = merge(list(moved.values()))
+    together = merge(list(moved.values()))
     first = min(_unix_ns(result) for result in moved.values())
     numbered = {n: host.address for n, host in enumerate(hosts, 1)}
-    nodes = [_node(node, moved[numbered[node.node]], first, before.get(numbered[node.node])) for node in whole.nodes]
+    nodes = [_node(node, moved[numbered[node.node]], first, before.get(numbered[node.node])) for node in together.nodes]
     skew = max((node.start_late_ns or 0 for node in nodes), default=0)
     jumped = [host.name for host in hosts if host.address in after and _jumped(before, after, host.address)]
     late = [f"hosts began {skew / 1e6:.1f} ms apart; 1 ms is wanted"] if skew > MOST_ERROR_NS else []
     drift = [f"the clock of {name} was set or drifted by over 1 ms during the run" for name in jumped]
-    whole = msgspec.structs.replace(whole, nodes=nodes, warnings=[*whole.warnings, *late, *drift])
+    together = msgspec.structs.replace(together, nodes=nodes, warnings=[*together.warnings, *late, *drift])
     if missing:
-        why = f"lost during the run: {_names(missing)}"
-        whole = msgspec.structs.replace(whole, verdict="generator-limited", why=why)
-    return whole
+        why = f"lost during the run: {_names(missing, parts.lost)}"
+        lost = [host.name for host in missing]
+        together = msgspec.structs.replace(together, verdict="generator-limited", why=why, lost_hosts=lost)
+    return together
 
 
 def _jumped(before: dict[str, ClockOffset], after: dict[str, ClockOffset], address: str) -> bool:
@@ -138,5 +143,5 @@ def _node(node: Node, result: LoadResult, first_ns: int, offset: ClockOffset | N
     )
 
 
-def _names(hosts: list[FleetHost]) -> str:
-    return ", ".join(host.name for host in hosts)
+def _names(hosts: list[FleetHost], reasons: dict[str, str]) -> str:
+    return ", ".join(f"{host.name} {reasons[host.address]}" for host in hosts)

@@ -14,14 +14,13 @@ from typing import Any
 
 import msgspec
 
-from flatout.errors import FlatoutError, GeneratorError, TargetError, UsageError
-from flatout.fleet import worker
+from flatout.errors import FlatoutError, GeneratorError, HostLost, TargetError, UsageError
+from flatout.fleet import whole, worker
 from flatout.fleet.clocks import ClockOffset
 from flatout.fleet.cluster import Fleet, FleetHost
 from flatout.fleet.progress import FleetProgress, short_names
 from flatout.plan.resolve import AsTrial
-from flatout.result.files import from_json
-from flatout.result.model import LoadResult
+from flatout.runner.ledger_of_hosts import HostPart
 from flatout.runner.progress import RunProgress
 from flatout.scenario import streams
 from flatout.scenario.model import Scenario
@@ -64,13 +63,14 @@ class Parts:
 
     def run(
         self, as_trial: AsTrial | None, progress: Callable[[RunProgress], None], stop: threading.Event
-    ) -> dict[str, LoadResult]:
-        """Runs them to their end; returns the results by address.
+    ) -> dict[str, HostPart]:
+        """Runs them to their end; returns what was measured by address.
 
-        Errors: as `run`, with the host's name; GeneratorError where hosts were lost before the start; FlatoutError
+        Errors: as `run`, with the host's name; HostLost where hosts were lost before the start; FlatoutError
         where a host's clock is not known well enough.
         """
-        watched = FleetProgress(self._fleet.client, self._name, short_names(self._hosts), progress)
+        names = short_names(self._hosts)
+        watched = FleetProgress(self._fleet.client, self._name, names, progress)
         with watched:
             self._submit(msgspec.json.encode(as_trial))
             try:
@@ -82,10 +82,10 @@ class Parts:
                 self._broken_off = True
                 self._until_ended(stop)
                 raise
-        results = {address: _result(self._host(address), data) for address, data in self._ended.items()}
+        results = {address: _part(names[address], self._host(address), data) for address, data in self._ended.items()}
         if self.lost and self.start_ns is None and not stop.is_set():
             why = "; ".join(f"{self._host(address).name} {text}" for address, text in self.lost.items())
-            raise GeneratorError(f"the load has not begun: {why}")
+            raise HostLost(f"the load has not begun: {why}")
         return results
 
     def _submit(self, as_trial: bytes) -> None:
@@ -164,23 +164,23 @@ class Parts:
 
     def _look(self, stalled: str, excused: Set[str] = frozenset()) -> None:
         """Collects what has ended; notes hosts that are gone, and those not `excused` that have used up their time."""
-        there = {host.address for host in self._fleet.alive()}
+        missing = self._fleet.missing()
         late = time.monotonic() > self._late_s
         for address in self._waiting():
             future = self._futures[address]
             if future.status == "finished":
                 self._ended[address] = future.result(timeout=_STALLED_S)
             elif future.done():
+                # Where the scheduler is gone all of them are.
+                self._fleet.check()
                 self.lost[address] = "died"
-            elif address not in there or (late and address not in excused):
-                self.lost[address] = stalled if address in there else "is gone"
+            elif address in missing or (late and address not in excused):
+                self.lost[address] = missing.get(address, stalled)
                 future.cancel(force=True)
 
 
-def _result(host: FleetHost, data: bytes) -> LoadResult:
-    head = msgspec.json.decode(data, type=dict[str, Any])
-    if "error" in head:
-        raise _ERRORS.get(head["error"], FlatoutError)(f"{host.name}: {head['text']}")
-    result = from_json(data)
-    assert isinstance(result, LoadResult)
-    return result
+def _part(name: str, host: FleetHost, data: bytes) -> HostPart:
+    if data.startswith(_ERROR):
+        error = msgspec.json.decode(data, type=dict[str, str])
+        raise _ERRORS.get(error["error"], FlatoutError)(f"{host.name}: {error['text']}")
+    return whole.part(name, data)

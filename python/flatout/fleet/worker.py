@@ -11,16 +11,18 @@ import platform
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from flatout.errors import FlatoutError, GeneratorError, Interrupted
+from flatout.fleet.machine import machine
 from flatout.host.describe import VERSION
 from flatout.result.files import to_json
 from flatout.result.model import LoadResult
+from flatout.runner.counters import Sampled
 from flatout.runner.held_start import HeldStart
+from flatout.runner.ledger_of_hosts import Machine
 from flatout.runner.progress import RunProgress
 from flatout.scenario.model import Scenario
 
@@ -50,6 +52,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     network: str = ""
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's part: its result, as in a file; what was sampled around it; on which kernel and in which namespace."""
+
+    result: msgspec.Raw
+    sampled: Sampled | None
+    machine: Machine
+
+
 def capabilities() -> dict[str, Any]:
     """Of this host."""
     from flatout.plan import capacity
@@ -67,16 +77,10 @@ def capabilities() -> dict[str, Any]:
             descriptors=room.files,
             io_uring=room.io_uring,
             ports=room.ports,
-            network=_network(),
+            network=" ".join(map(str, machine())),
         )
     )
     return reported
-
-
-def _network() -> str:
-    """The boot and the network namespace of this host."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {os.readlink('/proc/self/ns/net')}"
 
 
 # --- Runs ---
@@ -93,7 +97,14 @@ class _Running(NamedTuple):
 _running: dict[tuple[str, str], _Running] = {}
 
 
-# Both run on the worker's event loop, whatever its task threads do.
+# They run on the worker's event loop, whatever its task threads do.
+async def stop_all(dask_worker: Any = None) -> None:
+    """Ends whatever runs here early."""
+    for (_, address), running in list(_running.items()):
+        if address == dask_worker.address:
+            running.stop.set()
+
+
 async def stop(name: str, dask_worker: Any = None) -> None:
     """Ends this host's part of a run early; nobody waits for it, as a host may hang."""
     if running := _running.get((name, dask_worker.address)):
@@ -109,7 +120,7 @@ async def begin_at(name: str, moments: dict[str, int], dask_worker: Any = None) 
 def measure(
     name: str, scenario: bytes, as_trial: bytes, within_s: float, run: Callable[..., LoadResult] | None = None
 ) -> bytes:
-    """Runs this host's part; returns its result as JSON, or {"error": kind, "text": …} for an error of ours.
+    """Runs this host's part; returns it as JSON (`Measured`), or {"error": kind, "text": …} for an error of ours.
 
     `within_s`: it is an error where the start is not told within so long. `run`: runs it in place of
     `flatout.runner.run.run`, such as a simulation.
@@ -124,13 +135,15 @@ def measure(
     key = name, get_worker().address
     running = _running[key] = _Running(threading.Event(), HeldStart())
     reporter = _Reporter(name, running.stop, within_s, every_s(part))
+    seen: list[Sampled] = []
     try:
-        result = (run or run_here)(part, reporter, running.stop, as_trial=trial, start=running.start)
+        how = {"as_trial": trial, "start": running.start, "on_sampled": seen.append}
+        result = (run or run_here)(part, reporter, running.stop, **how)
         if reporter.overdue:
             raise GeneratorError(f"the start was not told within {within_s:.0f} s")
-        return to_json(result)
+        return _measured(result, seen)
     except Interrupted as interrupted:
-        return to_json(interrupted.result)
+        return _measured(interrupted.result, seen)
     except FlatoutError as error:
         return msgspec.json.encode({"error": type(error).__name__, "text": str(error)})
     finally:
@@ -141,6 +154,12 @@ def every_s(part: Scenario) -> float:
     """How much time is between two events of progress of a host, s."""
     _, hosts = part.node or (1, 1)
     return max(_EVERY_S, hosts / _EVENTS_PER_S)
+
+
+def _measured(result: LoadResult, seen: list[Sampled]) -> bytes:
+    # Of several addresses of the target the last one was measured.
+    sampled = seen[-1] if seen else None
+    return msgspec.json.encode(Measured(result=msgspec.Raw(to_json(result)), sampled=sampled, machine=machine()))
 
 
 class _Reporter:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from flatout.errors import GeneratorError, TargetError
+from flatout.errors import GeneratorError, GeneratorLost, HostLost, TargetError
 from flatout.limit_search.exchange import ShareLaterThan
 from flatout.limit_search.past import Conclusion, NextTrial, PastTrial
 from flatout.limit_search.search import OpeningTime, bounds_of, conclude, decide, no_opening_time
@@ -109,8 +109,13 @@ class _SearchRun:
             )
         except TargetError as error:
             return self._end_or_raise(error, _Stop("target", str(error)))
+        except GeneratorLost as error:
+            return self._end_or_raise(error, _Stop("generator", str(error)))
         except GeneratorError as error:
-            self._record(step, TrialEvaluation(verdict="invalid", loss=0.0, why=str(error), undriven=True))
+            self._record(
+                step,
+                TrialEvaluation(verdict="invalid", loss=0.0, why=str(error), undriven=not isinstance(error, HostLost)),
+            )
             return self._end_or_raise(error, None)
         evaluation = evaluate_trial(result, self.search.goal, self.environment.share_later_than)
         self._record(step, evaluation)

@@ -102,7 +102,9 @@ def _meaningless(result: LoadResult) -> str | None:
     """Why a run says nothing of the server, nor of what the generator can drive; None where it may."""
     if result.verdict == "interrupted":
         return "interrupted"
-    return result.why if result.failed_call is not None else connections.unopened(result)
+    if result.failed_call is not None or result.lost_hosts:
+        return result.why
+    return connections.unopened(result)
 
 
 def _invalid(result: LoadResult, part: Undisturbed) -> TrialEvaluation:

@@ -8,6 +8,22 @@ import msgspec
 
 Confidence = Literal["high", "medium", "low"]
 
+# The names of those about a generator's own host.
+OF_GENERATOR = frozenset(
+    {
+        "generator",
+        "other programs",
+        "generator's receive buffer",
+        "steal",
+        "CPU quota",
+        "ephemeral ports",
+        "descriptors",
+        "send errors",
+        "send queue",
+        "full slots",
+    }
+)
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """A cause: `sentence` says it in plain words with its numbers, `remedy` what helps.

@@ -22,6 +22,7 @@ from flatout._engine import Histogram
 from flatout.errors import ArgumentError, FlatoutError, UsageError
 from flatout.result import overlap, requirements
 from flatout.result.counts import CounterSamples
+from flatout.result.finding import OF_GENERATOR
 from flatout.result.histogram import both_sides, distribution, histogram, signed_distribution
 from flatout.result.loss import SHARED, LossAccount, accounting, widest
 from flatout.result.machine import Memory
@@ -278,6 +279,9 @@ def _node(number: int, run: LoadResult) -> Node:
         why=run.why,
         sent=run.outcomes.sent,
         answered=run.outcomes.answered,
+        unsent=run.outcomes.unsent,
+        lost=None if run.loss is None else run.outcomes.lost,
+        findings=[finding for finding in run.findings if finding.name in OF_GENERATOR],
         cpu_s=run.cpu_s,
         flows=streams.askers(run.scenario),
         share=fraction(run.scenario.node, run.scenario.share),

@@ -183,9 +183,9 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One of several hosts whose results were added up; `node` counts from 1.
 
-    `flows`: its flows or connections; `share`: its part of the rate. In a fleet: how far its clock was ahead of the
-    scheduler's host, by how much that may be wrong, how long after the first host it began, and the p99 of its
-    generator's lateness; ns.
+    `findings` are those about its own generator. `flows`: its flows or connections; `share`: its part of the rate. In a
+    fleet: how far its clock was ahead of the scheduler's host, by how much that may be wrong, how long after the first
+    host it began, and the p99 of its generator's lateness; ns.
     """
 
     node: int
@@ -195,6 +195,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     sent: int
     answered: int
+    unsent: int = 0
+    lost: int | None = None
+    findings: list[Finding] = []
     cpu_s: dict[str, float] = {}
     flows: int | None = None
     share: float | None = None
@@ -268,6 +271,7 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []
     notes: list[str] = []
     nodes: list[Node] = []
+    lost_hosts: list[str] = []
     one_way: bool = False
     failed_call: str | None = None
 

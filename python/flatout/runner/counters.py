@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,11 +83,11 @@ class Sampled(NamedTuple):
 class CounterSampler:
     """Reads counters when it is made, when counting begins (until then it `waits`) and when the run has ended.
 
-    `close` ends what it started in the kernel.
+    `close` ends what it started in the kernel. `on_sampled` takes what `end` returns.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, on_sampled: Callable[[Sampled], None] = lambda _sampled: None) -> None:
+        self._plan, self._on_sampled = plan, on_sampled
         self._net = self._target_net()
         self._drops = drops.DropReader(self._targets(), stream=plan.scenario.streams)
         self._first = self._before = self._sample()
@@ -130,7 +131,7 @@ class CounterSampler:
         sockets = target_sockets.changed(self._before.sockets, after.sockets, pids, about.command if about else "")
         dropped = self._dropped(after.drops)
         self.close()
-        return Sampled(
+        sampled = Sampled(
             own=own,
             target=target,
             sockets=sockets,
@@ -143,6 +144,8 @@ class CounterSampler:
             target_received=self._received(after),
             not_looked_at=tuple(str(each) for each in self._plan.engine.targets if not self._is_with_first(each)),
         )
+        self._on_sampled(sampled)
+        return sampled
 
     def close(self) -> None:
         """Takes the program that counts drops out of the kernel, also after a run that failed."""

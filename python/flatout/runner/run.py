@@ -37,7 +37,7 @@ from flatout.result.own_drops import text as own_drops_text
 from flatout.result.thresholds import LATENESS_NS, too_many
 from flatout.runner import ledger
 from flatout.runner.competition import Competition, subintervals
-from flatout.runner.counters import CounterSampler
+from flatout.runner.counters import CounterSampler, Sampled
 from flatout.runner.exchange import Exchange, exchange_of
 from flatout.runner.held_start import HeldStart
 from flatout.runner.receiver_stats import StatsQuery
@@ -64,6 +64,7 @@ def run(
     query_stats: bool = True,
     as_trial: AsTrial | None = None,
     start: HeldStart | None = None,
+    on_sampled: Callable[[Sampled], None] = quiet,
 ) -> LoadResult:
     """Runs a scenario once; the addresses of its target are tried in turn until one accepts connections.
 
@@ -72,13 +73,14 @@ def run(
     query_stats: whether the receiver of one-way messages is asked for its counters.
     as_trial: it is a trial of a search, whose result has its subintervals.
     start: the run waits for it once its connections are open; default: it begins then.
+    on_sampled: takes the host's counters behind the ledger.
     Errors: UsageError, TargetError and GeneratorError before anything is sent; Interrupted on Ctrl-C.
     """
     stop = stop or threading.Event()
     failed: list[str] = []
     while True:
         plan = make(scenario, len(failed), as_trial)
-        result = _run(plan, progress, stop, failed, query_stats=query_stats, start=start)
+        result = _run(plan, progress, stop, failed, query_stats=query_stats, start=start, on_sampled=on_sampled)
         reached = result.connections is None or result.connections.established
         if not plan.others or reached or result.verdict == "generator-limited" or stop.is_set():
             return result
@@ -93,6 +95,7 @@ def _run(
     *,
     query_stats: bool,
     start: HeldStart | None,
+    on_sampled: Callable[[Sampled], None],
 ) -> LoadResult:
     if start is not None:
         plan = msgspec.structs.replace(plan, engine=msgspec.structs.replace(plan.engine, held=True))
@@ -100,7 +103,7 @@ def _run(
     stats_query.begin(*(plan.layout or (None, None)))
     with contextlib.suppress(OSError):
         raise_descriptor_limit()
-    with contextlib.closing(CounterSampler(plan)) as sampler:
+    with contextlib.closing(CounterSampler(plan, on_sampled)) as sampler:
         return _sampled(plan, progress, stop, failed, stats_query=stats_query, sampler=sampler, start=start)
 
 

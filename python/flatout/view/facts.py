@@ -14,6 +14,7 @@ from flatout.result.model import (
     Distribution,
     LimitResult,
     LoadResult,
+    Node,
     Requirement,
     Result,
     SignedDistribution,
@@ -23,6 +24,9 @@ from flatout.scenario.requirement import CONNECTION_SHARES, COUNTS
 from flatout.view import format as fmt
 from flatout.view.exchange import Exchange, exchange_of
 from flatout.view.exchange.base import CounterRow
+
+# So many hosts a terminal shows.
+_MOST_NODES = 12
 
 PERCENTILES = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
 CONNECTIONS = {
@@ -329,3 +333,9 @@ def _grouped(values: str) -> str:
     """Whole numbers with separators; other text as it is."""
     # The kernel puts tabs between several.
     return " ".join(f"{int(word):,}" if word.isdecimal() else fmt.plain(word) for word in values.split())
+
+
+def worst_nodes(nodes: Sequence[Node]) -> list[Node]:
+    """All of a few nodes; of many those in trouble, then those whose generator was latest; in their order."""
+    by_trouble = sorted(nodes, key=lambda node: (node.verdict == "ok", -node.unsent, -(node.lateness_p99_ns or 0)))
+    return sorted(by_trouble[:_MOST_NODES], key=lambda node: node.node)

@@ -49,7 +49,8 @@ fn a_portion_of_a_third_has_about_every_third_request() {
     let gaps: Vec<_> = found.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.iter().all(|gap| (1..=5).contains(gap)), "{gaps:?}");
     for (n, request) in found.iter().enumerate() {
-        assert!(request.abs_diff(n as u64 * 3) <= 6, "request {request} is number {n}");
+        // By four of its own at most.
+        assert!(request.abs_diff(n as u64 * 3) <= 12, "request {request} is number {n}");
     }
 }
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from flatout.result.model import Host, LimitResult, LoadResult, Result, SignedDistribution, Trial
+from flatout.result.model import Host, LimitResult, LoadResult, Node, Result, SignedDistribution, Trial
 from flatout.view import facts
 from flatout.view import format as fmt
 from flatout.view import ledger as account
@@ -208,12 +208,25 @@ def nodes(run: LoadResult) -> Table:
             node.started_at,
             node.verdict,
             *(fmt.count(getattr(node, word)) for word in words),
+            *_of_fleet(node),
             node.why,
         ]
         for node in run.nodes
     ]
-    head = ("#node", "host", "started at", "verdict", *(f"#{word}" for word in words), "why")
+    fleet = _FLEET if any(_of_fleet(node) for node in run.nodes) else ()
+    head = ("#node", "host", "started at", "verdict", *(f"#{word}" for word in words), *fleet, "why")
     return Table("Nodes", head, rows, "; ".join(run.warnings))
+
+
+# What a host of a fleet has besides.
+_FLEET = ("#lost", "#unsent", "#lateness p99", "#began after the first")
+
+
+def _of_fleet(node: Node) -> list[str]:
+    if node.start_late_ns is None:
+        return []
+    times = (fmt.duration(node.lateness_p99_ns), fmt.duration(node.start_late_ns))
+    return [fmt.count(node.lost), fmt.count(node.unsent), *times]
 
 
 def requirements(run: LoadResult) -> Table:

@@ -208,10 +208,19 @@ def _receiver(run: LoadResult) -> Table:
 
 
 def _nodes(run: LoadResult) -> Table:
-    table = _grid("rllrl")
-    for node in run.nodes:
-        sent = f"{fmt.count(node.sent)} sent"
-        _row(table, f"node {node.node}", fmt.plain(node.hostname), fmt.plain(node.started_at), sent, node.verdict)
+    """The hosts; of many those in trouble."""
+    shown = facts.worst_nodes(run.nodes)
+    table = _grid("rllrl" if shown[0].start_late_ns is None else "rlrrrrl")
+    for node in shown:
+        cells = [f"node {node.node}", fmt.plain(node.hostname)]
+        if node.start_late_ns is None:
+            cells += [fmt.plain(node.started_at), f"{fmt.count(node.sent)} sent"]
+        else:
+            cells += [f"{fmt.count(node.sent)} sent", f"{fmt.count(node.lost)} lost"]
+            cells += [f"late p99 {fmt.duration(node.lateness_p99_ns)}", f"began +{fmt.duration(node.start_late_ns)}"]
+        _row(table, *cells, node.verdict)
+    if more := len(run.nodes) - len(shown):
+        _row(table, "", f"and {more} more")
     return table
 
 
