@@ -83,7 +83,7 @@ def most_per_s(host: OneHost | None, seconds: float) -> float:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{silent.getsockname()[1]}"
-        words = ["record", target, "--format", FORMAT, "--rate", "5M", "--for", f"{seconds}s", "--warmup", "200ms"]
+        words = ["record", target, "--format", FORMAT, "--rate", "5M", "--for", f"{seconds}s"]
         return float(loaded(host, *words)["rate_per_s"]["sent"])
 
 
