@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from flatout.errors import GeneratorError, TargetError
-from flatout.fleet import parts, worker
+from flatout.fleet import parts, whole, worker
 from flatout.fleet.clocks import ClockOffset
 from flatout.fleet.cluster import FleetHost
 from flatout.fleet.parts import Parts
@@ -52,7 +52,7 @@ class World:
         self.now_s = 0.0
         self.there, self.stood = set(NAMES), set[str]()
         self.futures = {name: Future() for name in NAMES}
-        self.told: list[tuple[float, Any, tuple[Any, ...]]] = []
+        self.calls: list[tuple[float, Any, tuple[Any, ...]]] = []
         self.when: dict[float, Callable[[], object]] = {}
 
     def monotonic(self) -> float:
@@ -64,8 +64,10 @@ class World:
         for at in sorted(at for at in self.when if at <= self.now_s):
             self.when.pop(at)()
 
-    def alive(self) -> list[FleetHost]:
-        return [host for host in self.hosts if host.address in self.there]
+    def missing(self) -> dict[str, str]:
+        return {host.address: "is gone" for host in self.hosts if host.address not in self.there}
+
+    def check(self) -> None: ...
 
     def offsets(self, hosts: list[FleetHost]) -> dict[str, ClockOffset]:
         return {host.address: ClockOffset(offset_ns=1000 * ord(host.address), error_ns=1) for host in hosts}
@@ -78,13 +80,13 @@ class World:
 
     def tell(self, function: Any, name: str, *arguments: Any, to: list[str]) -> None:
         assert name
-        self.told.append((self.now_s, function, (*arguments, to)))
+        self.calls.append((self.now_s, function, (*arguments, to)))
         for address in to if function is worker.stop else ():
             if address in self.stood and not self.futures[address].done():
                 self.futures[address].end()
 
     def starts(self) -> list[tuple[float, Any, tuple[Any, ...]]]:
-        return [one for one in self.told if one[1] is worker.begin_at]
+        return [one for one in self.calls if one[1] is worker.begin_at]
 
 
 @pytest.fixture
@@ -100,14 +102,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
     monkeypatch.setattr(parts, "time", made)
     monkeypatch.setattr(parts, "FleetProgress", Watched)
-    monkeypatch.setattr(parts, "from_json", lambda _: msgspec.json.decode(b"{}", type=_Any))
-    monkeypatch.setattr(parts, "LoadResult", _Any)
+    monkeypatch.setattr(whole, "part", lambda name, _data: name)
     yield made
     assert all(future.done() for future in made.futures.values()), "nothing is left running"
-
-
-class _Any(msgspec.Struct):
-    """In place of a result."""
 
 
 def run(world: World, stop: threading.Event | None = None) -> tuple[Parts, Any]:

@@ -32,7 +32,8 @@ _LOGGERS = ("distributed", "distributed.client", "distributed.core", "distribute
 _ANSWER_S = 15.0
 # A worker reports to its scheduler twice a second; of a thousand each every 6 s.
 _SILENT_S, _SILENT_S_A_HOST = 6.0, 0.05
-_LOOK_S = 0.25
+# Each time is a line in the scheduler's log.
+_LOOK_S = 1.0
 _INSTALL = "install flatout[fleet] {} in its environment (pip install 'flatout[fleet]=={}'), and start it again there"
 # Hosts that do not answer within so long hang.
 _ASK_S = 10.0
@@ -177,7 +178,7 @@ class Fleet:
             raise GeneratorLost("the fleet's scheduler is gone, or the network to it")
 
     def missing(self) -> dict[str, str]:
-        """Why, of each worker's address that cannot be used any more; as of a quarter of a second ago."""
+        """Why, of each worker's address that cannot be used any more; as of a second ago."""
         if time.monotonic() - self._looked_s >= _LOOK_S:
             silent = self._asked(lambda: self.client.run_on_scheduler(at_scheduler.silent))
             most_s = _SILENT_S + _SILENT_S_A_HOST * len(self.hosts)

@@ -28,8 +28,6 @@ from flatout.scenario.model import Scenario
 # From the decision to the start: the way to the hosts.
 _LEAD_S = 0.2
 _LEAD_A_HOST_S = 0.002
-# Connections may take longer to open than asked.
-_OPENING_FACTOR = 1.3
 _LOOK_S = 0.02
 # A host that has not opened its connections, or not ended, so long after it should have is taken for stalled.
 _STALLED_S = 15.0
@@ -57,8 +55,7 @@ class Parts:
         self._ended: dict[str, bytes] = {}
         self._broken_off = False
         one = scenarios[0]
-        self._opening_s = _OPENING_FACTOR * streams.opening_s(msgspec.structs.replace(one, node=None)) + _STALLED_S
-        self._opening_s += 2 * one.connect_timeout_s if one.streams else 0.0
+        self._opening_s = streams.longest_opening_s(one) + _STALLED_S
         self._late_s = time.monotonic() + self._opening_s
 
     def run(

@@ -27,6 +27,8 @@ _STREAM_SETTINGS = {
 }
 _LONGEST_CONNECT_S = 600.0
 _FASTEST_PER_S = 10e6
+# Connections may take longer to open than asked.
+_OPENING_FACTOR = 1.3
 
 
 def has_streams(spoken: Protocol) -> bool:
@@ -104,6 +106,17 @@ def connections(scenario: Scenario) -> int:
 def opening_s(scenario: Scenario) -> float:
     """How long opening them takes at least."""
     return connections(scenario) / scenario.connect_rate_per_s if scenario.streams else 0.0
+
+
+def longest_opening_s(scenario: Scenario) -> float:
+    """How long it may take until each connection of a node is open or has failed, on a host that is in time."""
+    if not scenario.streams:
+        return 0.0
+    # Each node has its part of the connections and of the rate; the target may have two addresses.
+    return (
+        _OPENING_FACTOR * (scenario.askers + scenario.hold) / scenario.connect_rate_per_s
+        + 2 * scenario.connect_timeout_s
+    )
 
 
 def unix_ns(moment: str) -> int:
