@@ -113,7 +113,7 @@ class Fleet:
 
         FlatoutError for a worker without flatout or with another version.
         """
-        self.client, self.calls = client, calls
+        self.client, self.host_calls = client, calls
         self._missing: dict[str, str] = {}
         self._looked_s = float("-inf")
         self._take()
@@ -214,7 +214,7 @@ class Fleet:
 
     def _exchanges(self, hosts: list[FleetHost], within_s: float) -> dict[str, Any]:
         asked: dict[str, Any] = self.client.run(
-            self.calls.exchanges,
+            self.host_calls.exchanges,
             self._clock_host,
             self._clock_port,
             workers=[host.address for host in hosts],
