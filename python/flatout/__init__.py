@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flatout.api import limit, limit_async, load, load_async, sweep
     from flatout.errors import FlatoutError, GeneratorError, Interrupted, OutputError, TargetError, UsageError
+    from flatout.experiments.drive import experiment
+    from flatout.experiments.model import Experiment, HostSettings, ServerUnderTest
     from flatout.host.describe import VERSION as __version__
     from flatout.receiver.batch import Batch
     from flatout.receiver.receiver import Receiver
     from flatout.receiver.sender import Sender
+    from flatout.result.experiment import ExperimentResult
     from flatout.result.files import from_json, read
     from flatout.result.merge import merge
     from flatout.result.model import LimitResult, LoadResult
@@ -34,6 +37,9 @@ _HOMES = {
     "flatout.api": ("limit", "limit_async", "load", "load_async", "sweep"),
     "flatout.receiver.batch": ("Batch",),
     "flatout.errors": ("FlatoutError", "GeneratorError", "Interrupted", "OutputError", "TargetError", "UsageError"),
+    "flatout.experiments.drive": ("experiment",),
+    "flatout.experiments.model": ("Experiment", "HostSettings", "ServerUnderTest"),
+    "flatout.result.experiment": ("ExperimentResult",),
     "flatout.result.merge": ("merge",),
     "flatout.runner.progress": ("RunProgress", "SearchProgress"),
     "flatout.receiver.receiver": ("Receiver",),
@@ -52,8 +58,11 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Batch",
+    "Experiment",
+    "ExperimentResult",
     "FlatoutError",
     "GeneratorError",
+    "HostSettings",
     "Interrupted",
     "LimitResult",
     "Limits",
@@ -65,11 +74,13 @@ __all__ = [
     "Segment",
     "Sender",
     "Server",
+    "ServerUnderTest",
     "SweepResult",
     "TargetError",
     "UsageError",
     "__version__",
     "compare",
+    "experiment",
     "from_json",
     "limit",
     "limit_async",

@@ -14,6 +14,7 @@ import msgspec
 
 from flatout.host.tuning.check import HostCheck
 from flatout.protocols import PROTOCOLS
+from flatout.result.experiment import ExperimentResult
 from flatout.result.model import SCHEMA, Distribution, LimitResult, LoadResult
 from flatout.result.sweep import SweepResult
 from flatout.store.compare import Comparison
@@ -172,7 +173,7 @@ def _of_protocols() -> list[type[msgspec.Struct]]:
 
 def schema() -> dict[str, Any]:
     """One schema for every kind of output; a value fits one of its alternatives."""
-    results = (LoadResult, LimitResult, SweepResult, RunList, Comparison)
+    results = (LoadResult, LimitResult, SweepResult, RunList, Comparison, ExperimentResult)
     printed = (*results, HostCheck, ServeLine, ReceiveLine, WatchLine, *_of_protocols())
     refs, definitions = msgspec.json.schema_components(printed, ref_template="#/$defs/{name}")
     for definition in definitions.values():

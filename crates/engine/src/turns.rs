@@ -18,11 +18,12 @@ pub struct Portion {
 }
 
 impl Portion {
-    /// The n-th of so many about equal parts of it.
+    /// The n-th of so many equal parts of it, in units that are smaller by as much. All portions of a whole must be
+    /// divided by the same number.
     #[must_use]
     pub fn part(self, n: usize, of: usize) -> Self {
-        let until = |n: usize| self.mine * n as u64 / of as u64;
-        Self { before: self.before + until(n), mine: (until(n + 1) - until(n)).max(1), ..self }
+        let (n, of) = (n as u64, of as u64);
+        Self { before: self.before * of + self.mine * n, mine: self.mine, total: self.total * of }
     }
 
     /// Its share of the whole.

@@ -11,6 +11,7 @@ from flatout.cli import (
     compare,
     control,
     demo,
+    experiment,
     host,
     limit,
     load,
@@ -61,6 +62,7 @@ def build() -> App:
     app.command(rerun.rerun)
     app.command(runs.group())
     app.command(compare.compare)
+    app.command(experiment.group())
     app.command(watch.watch)
     app.command(web.web)
     app.command(demo.demo)

@@ -37,6 +37,35 @@ class TrafficKind(NamedTuple):
     shares: Mapping[str, str]
 
 
+class ServerPlace(NamedTuple):
+    """Where a server under test is to be: its folder and address, its ports, its certificate and key (PEM files).
+
+    `sizes`: whole numbers by name: `threads`, and `tcp_slots`, how many connections there is room for in each thread.
+    The ports are words where a configuration is only shown.
+    """
+
+    folder: str
+    address: str
+    port: int | str
+    tls_port: int | str
+    certificate: str
+    key: str
+    sizes: Mapping[str, int]
+
+
+class ServerProgram(NamedTuple):
+    """A server of others' that an experiment starts: in the foreground, with files made for it, logging to stderr.
+
+    `command`: the program and its arguments, with {folder}; `version`: the arguments that print its version.
+    `links`: over which transports it answers with these files, which `files` gives by name.
+    """
+
+    command: tuple[str, ...]
+    version: tuple[str, ...]
+    links: tuple[str, ...]
+    files: Callable[[ServerPlace], dict[str, str]]
+
+
 class StateSource(abc.ABC):
     """Where a running server learns the state that it answers from.
 
@@ -80,6 +109,7 @@ class Protocol:
     `lines_of`: `options` → the lines that replace a query file, where messages are made of rows.
     `one_way`: whether messages with these options are one-way; such a protocol is served by a receiver.
     `receiver_layout`: `options` → what the receiver has to know of one-way messages.
+    `programs`: the servers of others that an experiment can start, by name, as `module:name`; empty: none.
     `traffic`: what the kernel can count of its packets; None: nothing of its own.
     `max_senders`: how many senders a receiver can distinguish; None: by their addresses only.
     """
@@ -108,6 +138,7 @@ class Protocol:
     one_way: Callable[[Any], bool] | None = None
     max_senders: Callable[[Any], int | None] | None = None
     receiver_layout: Callable[[Any], ReceiverLayout] | None = None
+    programs: str = ""
     traffic: TrafficKind | None = None
 
     def port_over(self, link: str) -> int:

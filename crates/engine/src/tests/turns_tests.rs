@@ -36,11 +36,14 @@ fn every_request_is_of_exactly_one_portion_in_each_period() {
 }
 
 #[test]
-fn parts_of_a_portion_are_the_portion() {
-    let whole = Portion { before: 7, mine: 11, total: 30 };
-    let mut parts: Vec<_> = (0..4).flat_map(|n| requests(whole.part(n, 4), whole.part(n, 4).mine as usize)).collect();
-    parts.sort_unstable();
-    assert_eq!(parts, requests(whole, 11));
+fn every_request_is_of_exactly_one_thread_of_one_host() {
+    for threads in 1..5 {
+        // A host of one unit has fewer than threads.
+        let parts = portions(&[2, 2, 1]).into_iter().flat_map(|host| (0..threads).map(move |n| host.part(n, threads)));
+        let mut all: Vec<_> = parts.flat_map(|part| requests(part, part.mine as usize * 2)).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..2 * 5 * threads as u64).collect::<Vec<_>>(), "{threads} threads");
+    }
 }
 
 #[test]

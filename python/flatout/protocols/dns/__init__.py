@@ -101,4 +101,5 @@ PROTOCOL = Protocol(
     codes={name: name.upper() for name in ("noerror", "formerr", "servfail", "nxdomain", "notimp", "refused")}
     | {"other_code": "OTHER"},
     serve_entries=serve_entries,
+    programs="flatout.protocols.dns.programs:PROGRAMS",
 )

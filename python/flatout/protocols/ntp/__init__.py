@@ -90,6 +90,7 @@ PROTOCOL = Protocol(
         "root_distance": "root distance above 16 s",
     },
     printed=("flatout.protocols.ntp.check:CheckResult",),
+    programs="flatout.protocols.ntp.programs:PROGRAMS",
     right_tallies=("basic", "interleaved"),
     # Simple clients keep no state: their requests have no receive timestamp.
     traffic=TrafficKind(1, {"sntp": "SNTP", "version_4": "version 4"}),
