@@ -137,7 +137,7 @@ def measure(
     reporter = _Reporter(name, running.stop, within_s, every_s(part))
     seen: list[Sampled] = []
     try:
-        how = {"as_trial": trial, "start": running.start, "on_sampled": seen.append}
+        how: dict[str, Any] = {"as_trial": trial, "start": running.start, "on_sampled": seen.append}
         result = (run or run_here)(part, reporter, running.stop, **how)
         if reporter.overdue:
             raise GeneratorError(f"the start was not told within {within_s:.0f} s")
