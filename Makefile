@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests that measure nothing or only count hold on a busy machine and share the CPUs; all others run one by one.
-COUNTING := bad_clients broken_output compare_again contract dns_targets example_game expiry formats packets \
-	query_files receiver receiver_ends receiver_fuzz records rerun sender serve_records serve_streams \
+COUNTING := action bad_clients broken_output compare_again contract dns_targets example_game expiry formats otlp \
+	packets query_files receiver receiver_ends receiver_fuzz records rerun sender serve_records serve_streams \
 	served_time server_fuzz store_faults stream_faults threads wildcard
 COUNTING_TESTS := $(COUNTING:%=tests/loopback/test_%.py)
 SHARING_TESTS := tests/unit tests/test_architecture.py tests/test_names.py tests/test_code_map.py tests/test_causes_table.py $(COUNTING_TESTS)

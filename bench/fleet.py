@@ -3,7 +3,8 @@
 The cost: the same load by `flatout load` and by `--fleet` with one worker, in turn. The worker's CPU is the load's;
 scheduler, client and target have the other one. One-way messages at more than can be sent, to a socket that nobody
 reads, give the highest rate; NTP at a fixed rate gives CPU time per request. The start: 3 and 8 namespaces over a
-bridge, whose clocks are one, so that what the measured offsets are wrong by is known.
+bridge, whose clocks are one, so that what the measured offsets are wrong by is known. It is the start of the schedules
+that is compared; how late requests leave by their schedule is each host's lateness, kept apart.
 Usage: python bench/fleet.py [--rounds 7] [--starts 40] [--part cost|start|all] --out DIR
 """
 
@@ -208,7 +209,7 @@ def inside(hosts: int, starts: int) -> None:
 def of_starts(record: Record, sizes: list[int]) -> list[str]:
     """A table of both sizes."""
     columns = {
-        "measured_us": "last host after the first, as the result says",
+        "measured_us": "schedule of the last host after that of the first, as the result says",
         "true_us": "the same by the one clock of all namespaces",
         "error_us": "worst error that a measured offset may have",
         "wrong_us": "worst error that it had",

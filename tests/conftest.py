@@ -24,7 +24,7 @@ import retries
 from commands import Cli, Ran, Running
 from retries import until_good
 
-__all__ = ["ROOT", "Cli", "Net", "Ran", "Running", "free_port", "until_good", "wait_until"]
+__all__ = ["ROOT", "Cli", "Net", "Ran", "Running", "free_port", "free_tcp_port", "until_good", "wait_until"]
 
 ROOT = Path(__file__).resolve().parent.parent
 # Programs whose packages exclude those of others: unpacked by .ci/peers, not installed.
@@ -118,6 +118,13 @@ def free_port(family: int = socket.AF_INET) -> int:
     """A UDP port of loopback that nobody holds."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def free_tcp_port() -> int:
+    """A TCP port of loopback that nobody holds."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 

@@ -135,25 +135,25 @@ def _started(
     *,
     tick_s: float,
 ) -> int:
-    """Stands until the start is told, and returns it: ns by this host's clock."""
+    """Stands until the start is reported, and returns it: ns by this host's clock."""
     engine = _Engine()
     start.attach(engine)  # type: ignore[arg-type]
     progress(_progress(scenario, made, 0.0, "waiting"))
-    while not engine.told.wait(tick_s) and not stop.is_set():
+    while not engine.reported.wait(tick_s) and not stop.is_set():
         progress(_progress(scenario, made, 0.0, "waiting"))
     return engine.start_ns
 
 
 class _Engine:
-    """What the start is told to."""
+    """What the start is reported to."""
 
     def __init__(self) -> None:
-        self.told, self.start_ns = threading.Event(), 0
+        self.reported, self.start_ns = threading.Event(), 0
 
     def start_at(self, unix_ns: int) -> None:
         """Notes it."""
         self.start_ns = unix_ns
-        self.told.set()
+        self.reported.set()
 
 
 # --- The model ---

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.error
 import urllib.request
 
 import pytest
 
 import flatout
-from conftest import Cli, wait_until
-
-
-def free_tcp_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from conftest import Cli, free_tcp_port, wait_until
 
 
 def page(port: int) -> str:

@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import results
 from cyclopts import CycloptsError
 
 import flatout
@@ -128,6 +129,20 @@ def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         else:
             exec(code, names)
     assert {"result", "found", "both", "spoiled"} <= set(names)
+
+
+def test_the_python_of_kept_runs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a search that was made before, in place of a minute's."""
+    monkeypatch.setenv("FLATOUT_STORE", str(tmp_path / "runs.db"))
+    monkeypatch.setattr(flatout, "limit", lambda *_: results.limit())
+    with flatout.open_store() as store:
+        for _ in range(3):
+            store.add(results.limit(), "before")
+    (block,) = [block for block in blocks(ROOT / "docs" / "runs.md") if block.language == "python"]
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compiled(block), names)
+    assert names["found"].outcome == "same"
+    assert names["table"].height == 4
 
 
 def test_the_receiver_of_the_page_runs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from conftest import Cli
 from flatout import schema
 from flatout.errors import GeneratorError, Interrupted, UsageError
 from flatout.experiments import folder as folders
-from flatout.experiments.drive import Environment, Nobody, Started, conduct
+from flatout.experiments.drive import Environment, Nobody, Started, conduct, summed_up
 from flatout.experiments.folder import Folder
 from flatout.experiments.points import Plan, Point, plan
 from flatout.experiments.read import read
 from flatout.experiments.server_process import ServerFailed, end_left
 from flatout.result.experiment import ExperimentResult
-from flatout.result.model import LoadResult
+from flatout.result.model import LimitResult, LoadResult
 from flatout.store.open import open_store
 from flatout.view.terminal.experiment import line, show
 
@@ -86,8 +87,8 @@ def write(folder: Path, text: str) -> Plan:
 
 
 def go(planned: Plan, fake: Fake, tmp_path: Path, **how: Any) -> ExperimentResult:
-    how = {"keep": False, "watching": Nobody(), **how}
-    return conduct(planned, tmp_path / "runs", environment=fake.environment, **how)
+    how = {"keep": False, "watching": Nobody(), "environment": how.pop("world", fake.environment), **how}
+    return conduct(planned, tmp_path / "runs", **how)
 
 
 ALL = [f"transport={link},connections={many}" for link in ("udp", "tcp") for many in (10, 20)]
@@ -149,7 +150,7 @@ def test_what_fails_is_recorded_and_the_rest_goes_on(planned: Plan, tmp_path: Pa
     assert not failed[2].valid
     assert result.complete
     assert result.points[1].value is not None
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     show(result, console)
     shown = console.export_text()
     assert "1/2, 1 failed" in shown
@@ -238,6 +239,34 @@ def test_show_prints_the_table_and_json(planned: Plan, tmp_path: Path, cli: Cli)
     ran = cli("experiment", "show", "some.toml", "--folder", "runs")
     assert "medians (least – greatest of the repetitions)" in ran.out
     assert ran.out.count("2/2") == 4
+
+
+@pytest.mark.parametrize(("upper", "valid"), [(None, False), (210_000.0, True)])
+def test_a_search_that_only_ran_out_of_its_budget_found_no_limit(upper: float | None, valid: bool) -> None:
+    found = results.limit()
+    limit = msgspec.structs.replace(found.limit, stopped_by="budget", upper=upper)
+    said = summed_up(msgspec.structs.replace(found, limit=limit), None)
+    assert (said["valid"], said["status"]) == (valid, "done")
+    assert said["value"] == found.limit.value
+
+
+def test_a_limit_that_was_not_found_is_shown_as_a_bound(tmp_path: Path) -> None:
+    text = TEXT.replace('cooling = "3s"', 'mode = "limit"').replace('[load]\nrate = "1k"\n', "")
+    planned, found = write(tmp_path, text), results.limit()
+    limit = msgspec.structs.replace(found.limit, stopped_by="generator", upper=None)
+    fake = Fake()
+
+    def measure(point: Point, *_: Any) -> LimitResult:
+        ended = limit if point.settings["transport"] == "tcp" else found.limit
+        return msgspec.structs.replace(found, limit=ended)
+
+    result = go(planned, fake, tmp_path, world=fake.environment._replace(measure=measure))
+    assert [point.at_least for point in result.points] == [None, None, limit.value, limit.value]
+    assert [point.valid for point in result.points] == [2, 2, 0, 0]
+    assert result.ratios == []
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    show(result, console)
+    assert console.export_text().count("≥ ") == 2
 
 
 def test_nothing_is_left_where_nothing_was(tmp_path: Path) -> None:

@@ -30,9 +30,7 @@ _Restart = Annotated[
 ]
 _Again = Annotated[
     bool,
-    Parameter(
-        negative=(), show_default=False, help="Make those runs again, too, that failed or say nothing of the server."
-    ),
+    Parameter(negative=(), show_default=False, help="Make those runs again, too, that failed or are not valid."),
 ]
 _Store = Annotated[
     bool, Parameter(negative="--no-store", show_default=False, help="Keep the runs (`flatout runs list`). [kept]")

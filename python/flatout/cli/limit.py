@@ -190,8 +190,10 @@ def command(protocol: Protocol, protocol_options: Any) -> Callable[..., int]:
 
 def only_here(keep: Keep, exposing: Exposing, fleeting: Fleeting) -> None:
     """Errors: UsageError for what a sweep has not."""
-    if keep.label is not None or exposing.prometheus is not None or fleeting.fleet is not None:
-        raise UsageError("a sweep is of this host, not kept, without metrics: leave --fleet, --label, --prometheus out")
+    if keep.label is not None or exposing != Exposing() or fleeting.fleet is not None:
+        raise UsageError(
+            "a sweep is of this host, not kept, without metrics: leave --fleet, --label, --prometheus and --otlp out"
+        )
 
 
 _HELP = """Find the highest rate of {protocol.summary} that a server holds.

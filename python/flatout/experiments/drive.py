@@ -97,7 +97,7 @@ def experiment(
 
     `what`: an `Experiment`, or the name of a TOML file. `folder`: where its files go; default: the file's name with
     .runs behind it, for an `Experiment` its name. `restart`: begin anew; what is there is moved aside. `again`: make
-    again, too, the runs that failed or say nothing of the server. `keep`: in the store of runs, too. `watching`: is
+    again, too, the runs that failed or are not valid. `keep`: in the store of runs, too. `watching`: is
     told how it goes; default: nobody.
 
     Errors: UsageError for what is wrong with it, before anything is started; TargetError for a fleet without scheduler;
@@ -199,7 +199,7 @@ class _Conductor:
         except FlatoutError as error:
             made |= {"status": "failed", "why": str(error), "exit_code": error.exit_code}
         else:
-            made |= _said(result, made["server_exit"])
+            made |= summed_up(result, made["server_exit"])
         if made["status"] == "failed":
             made["log_tail"] = tail(at / "server.log")
         return ExperimentRun(duration_s=round(time.monotonic() - began, 3), **made), result
@@ -231,11 +231,16 @@ class _Conductor:
         return result
 
 
-def _said(result: Result, server_exit: int | None) -> dict[str, Any]:
+def summed_up(result: Result, server_exit: int | None) -> dict[str, Any]:
     """What a result says, flat; one of a server that ended by itself is none of the server's capacity."""
     row = row_of(result)
     found = {name: row[name] for name in ("verdict", "valid", "value", "unit", "loss", "p50_ns", "p99_ns")}
-    why = result.sentence if isinstance(result, LimitResult) else result.why
+    if isinstance(result, LimitResult):
+        why, limit = result.sentence, result.limit
+        # Where the budget ended before anything failed, what held is no limit: a ratio of it would mislead.
+        found["valid"] = found["valid"] and not (limit.stopped_by == "budget" and limit.upper is None)
+    else:
+        why = result.why
     if server_exit is not None:
         ended = {"status": "failed", "why": f"the server ended by itself, with code {server_exit}: {why}"}
         return {**found, **ended, "valid": False, "exit_code": TargetError.exit_code}

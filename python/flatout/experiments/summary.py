@@ -57,7 +57,16 @@ def _point(point: Point, runs: list[ExperimentRun], plan: Plan) -> ExperimentPoi
         valid=len(valid),
         unit=next((run.unit for run in runs if run.unit), ""),
         value=spread(run.value for run in valid),
+        at_least=_at_least(runs, plan),
         loss=spread(run.loss for run in valid),
         p50_ns=spread(run.p50_ns for run in valid),
         p99_ns=spread(run.p99_ns for run in valid),
     )
+
+
+def _at_least(runs: list[ExperimentRun], plan: Plan) -> float | None:
+    """The most that held in searches that found no limit above it."""
+    if plan.experiment.mode != "limit":
+        return None
+    held = [run.value for run in runs if not run.valid and run.value and run.verdict in ("budget", "generator")]
+    return max(held, default=None)

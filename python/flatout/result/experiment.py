@@ -57,7 +57,8 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
     """One point of the grid: its settings, the server's sizes there, and its runs.
 
     `runs` were planned, `done` ended with a result and `valid` of them say something of the server: the spreads are
-    those of the valid ones, null without any.
+    those of the valid ones, null without any. `at_least`: the most that held in a search that is not valid, which the
+    generator or the budget ended: the limit is that or more.
     """
 
     number: int
@@ -70,6 +71,7 @@ class ExperimentPoint(msgspec.Struct, frozen=True, kw_only=True):
     valid: int
     unit: str = ""
     value: Spread | None = None
+    at_least: float | None = None
     loss: Spread | None = None
     p50_ns: Spread | None = None
     p99_ns: Spread | None = None

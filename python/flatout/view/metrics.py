@@ -54,7 +54,7 @@ class RunMetrics:
     """
 
     def __init__(self, protocol: str, target: str) -> None:
-        self._labels = {"protocol": protocol, "target": target}
+        self.labels = {"protocol": protocol, "target": target}
         self._lock = threading.Lock()
         self._before: Counter[str] = Counter()
         self._hosts_before: Counter[tuple[str, str]] = Counter()
@@ -87,7 +87,7 @@ class RunMetrics:
             return [family for family in self._all() if family.samples]
 
     def _all(self) -> Iterator[Family]:
-        run, labels = self._run, self._labels
+        run, labels = self._run, self.labels
         for name, text in _COUNTERS.items():
             count = self._before[name] + (getattr(run, name) if run is not None else 0)
             yield Family(f"flatout_load_{name}_total", "counter", text, [(labels, count)])
@@ -102,7 +102,7 @@ class RunMetrics:
         yield self._gauge("load_connections", "Open now.", run.connections)
         latest = run.latest
         known = {} if latest is None else {"0.5": latest.p50, "0.99": latest.p99}
-        samples = [({**self._labels, "quantile": name}, ns / 1e9) for name, ns in known.items() if ns is not None]
+        samples = [({**self.labels, "quantile": name}, ns / 1e9) for name, ns in known.items() if ns is not None]
         text = "From due to the answer, in the last second."
         yield Family("flatout_load_latency_seconds", "gauge", text, samples)
 
@@ -120,7 +120,7 @@ class RunMetrics:
             yield Family(f"flatout_load_host_{name}", "gauge", text, samples)
 
     def _of_host(self, host: str) -> dict[str, str]:
-        return {**self._labels, "host": host}
+        return {**self.labels, "host": host}
 
     def _of_search(self, search: SearchProgress) -> Iterator[Family]:
         yield self._gauge("limit_trial", "The trial's number.", search.trial)
@@ -131,7 +131,7 @@ class RunMetrics:
         yield self._gauge("limit_value", "What was found.", found)
 
     def _gauge(self, name: str, text: str, value: float | None) -> Family:
-        return Family(f"flatout_{name}", "gauge", text, [] if value is None else [(self._labels, value)])
+        return Family(f"flatout_{name}", "gauge", text, [] if value is None else [(self.labels, value)])
 
 
 def _lines(family: Family) -> Iterator[str]:

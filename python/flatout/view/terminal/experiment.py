@@ -39,10 +39,16 @@ def show(result: ExperimentResult, console: Console) -> None:
 def _cells(point: ExperimentPoint) -> Iterator[str]:
     ran = f"{point.valid}/{point.runs}"
     yield ran if not point.failed else f"{ran}, {point.failed} failed"
-    yield _spread(point.value, form.rate_short if point.unit.endswith("/s") else lambda value: f"{value:,.0f}")
+    shown = form.rate_short if point.unit.endswith("/s") else _number
+    least = _OPEN if point.at_least is None else f"≥ {shown(point.at_least)}"
+    yield _spread(point.value, shown) if point.value is not None else least
     yield _spread(point.loss, form.percent)
     yield _spread(point.p50_ns, form.duration)
     yield _spread(point.p99_ns, form.duration)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _spread(spread: Spread | None, shown: Callable[[float], str]) -> str:
@@ -95,5 +101,5 @@ def line(run: ExperimentRun, label: str, number: int, of: int) -> str:
         return f"{head}failed: {form.plain(run.why)}"
     value = form.rate_short(run.value) if run.unit.endswith("/s") else f"{run.value or 0:,.0f} {run.unit}"
     numbers = [value, f"loss {form.percent(run.loss)}", f"p99 {form.duration(run.p99_ns)}"]
-    verdict = "" if run.valid else f" ({run.verdict}: no result of the server's)"
+    verdict = "" if run.valid else f" (not valid: {run.verdict})"
     return f"{head}{', '.join(numbers)}{verdict}"

@@ -8,6 +8,7 @@ import { Hosts } from "./hosts.js";
 const VERDICTS = ["held", "failed", "invalid"];
 // Fewer trials than these are not drawn wider.
 const FEWEST_TRIALS = 10;
+const LONG_S = 3;
 const cards = new Map();
 
 function made(run) {
@@ -112,7 +113,8 @@ function update(card, run) {
   say(card, numbers(run));
   card.heat.show(run);
   card.hosts.show(run.hosts);
-  const { seconds } = run, wide = room(run);
+  // Charts of a trial that is over in a moment would come and go.
+  const seconds = search && run.total_s < LONG_S ? [] : run.seconds, wide = room(run);
   draw(card.rates, [seconds.map((s) => s.planned), seconds.map((s) => s.came)], rate, wide);
   draw(card.latency, [seconds.map((s) => s.p50), seconds.map((s) => s.p99)], duration, wide);
   draw(card.lateness, [seconds.map((s) => s.lateness_p99)], duration, wide);
