@@ -101,20 +101,13 @@ _running: dict[tuple[str, str], _Running] = {}
 
 
 # They run on the worker's event loop, whatever its task threads do.
-<<<<<<< HEAD
 async def stop_all(dask_worker: Any = None) -> None:
-    """Ends whatever runs here early."""
-    for (_, address), running in list(_running.items()):
-        if address == dask_worker.address:
-            running.stop.set()
-=======
-async def stop_all() -> None:
     """Ends whatever runs here early; from now on the load keeps no heartbeat from this thread."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-    for running in _running.values():
-        running.stop.set()
->>>>>>> main
+    for (_, address), running in list(_running.items()):
+        if address == dask_worker.address:
+            running.stop.set()
 
 
 async def stop(name: str, dask_worker: Any = None) -> None:
