@@ -13,6 +13,7 @@ from flatout.errors import GeneratorError, TargetError
 from flatout.fleet import parts, whole, worker
 from flatout.fleet.clocks import ClockOffset
 from flatout.fleet.cluster import FleetHost
+from flatout.fleet.host_calls import HERE
 from flatout.fleet.parts import Parts
 from flatout.fleet.worker import Capabilities
 from flatout.scenario.model import Scenario, Segment
@@ -48,7 +49,7 @@ class World:
     def __init__(self) -> None:
         capable = {"flatout": "1", "python": "3", "kernel": "6", "cpus": 2, "descriptors": 9, "io_uring": True}
         self.hosts = [FleetHost(address=one, capabilities=Capabilities(hostname=one, **capable)) for one in NAMES]
-        self.client = self
+        self.client, self.host_calls = self, HERE
         self.now_s = 0.0
         self.there, self.stood = set(NAMES), set[str]()
         self.futures = {name: Future() for name in NAMES}

@@ -20,6 +20,7 @@ import msgspec
 from flatout.errors import ArgumentError, FlatoutError, GeneratorError, GeneratorLost, TargetError, UsageError
 from flatout.fleet import at_scheduler, clock_server, worker
 from flatout.fleet.clocks import ClockOffset, Exchange, clock_offset
+from flatout.fleet.host_calls import HERE, HostCalls
 from flatout.fleet.worker import Capabilities
 from flatout.host.describe import VERSION
 
@@ -107,16 +108,16 @@ def _local(distributed: Any, workers: int) -> Any:
 class Fleet:
     """The hosts of a cluster, in a fixed order, which this process alone drives."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, calls: HostCalls = HERE) -> None:
         """Errors: UsageError where another process drives it, TargetError without workers.
 
         FlatoutError for a worker without flatout or with another version.
         """
-        self.client = client
+        self.client, self.host_calls = client, calls
         self._missing: dict[str, str] = {}
         self._looked_s = float("-inf")
         self._take()
-        found = self._of_workers(worker.capabilities)
+        found = self._of_workers(calls.capabilities)
         self.hosts = [_host(address, reported) for address, reported in sorted(found.items())]
         if not self.hosts:
             raise TargetError("the scheduler has no workers: start `dask worker` on each host")
@@ -213,7 +214,7 @@ class Fleet:
 
     def _exchanges(self, hosts: list[FleetHost], within_s: float) -> dict[str, Any]:
         asked: dict[str, Any] = self.client.run(
-            clock_server.exchanges,
+            self.host_calls.exchanges,
             self._clock_host,
             self._clock_port,
             workers=[host.address for host in hosts],

@@ -8,14 +8,13 @@ and the run is invalid.
 
 from __future__ import annotations
 
-import datetime
 import threading
 from collections.abc import Callable
 
 import msgspec
 
 from flatout.errors import GeneratorError, GeneratorLost, UsageError
-from flatout.fleet import whole
+from flatout.fleet import common_time, whole
 from flatout.fleet.clocks import ClockOffset, drifted
 from flatout.fleet.cluster import MOST_ERROR_NS, Fleet, FleetHost
 from flatout.fleet.parts import Parts
@@ -94,9 +93,9 @@ def _merged(
 ) -> LoadResult:
     """One result, in the scheduler's time."""
     before, missing = parts.offsets, [host for host in hosts if host.address in parts.lost]
-    moved = _moved(results, parts)
+    moved = common_time.moved(results, before, parts.start_ns)
     together = merge(list(moved.values()))
-    first = min(_unix_ns(result) for result in moved.values())
+    first = min(common_time.unix_ns(result) for result in moved.values())
     numbered = {n: host.address for n, host in enumerate(hosts, 1)}
     nodes = [_node(node, moved[numbered[node.node]], first, before.get(numbered[node.node])) for node in together.nodes]
     skew = max((node.start_late_ns or 0 for node in nodes), default=0)
@@ -115,40 +114,12 @@ def _jumped(before: dict[str, ClockOffset], after: dict[str, ClockOffset], addre
     return drifted(before[address], after[address]) > MOST_ERROR_NS
 
 
-def _moved(results: dict[str, LoadResult], parts: Parts) -> dict[str, LoadResult]:
-    """The results with the scheduler's time of their start; what planned nothing began with the rest."""
-    began = parts.start_ns
-    if began is None:
-        began = min(map(_unix_ns, results.values()))
-    else:
-        began += round(next(iter(results.values())).scenario.warmup_s * 1e9)
-    starts = {
-        address: _unix_ns(result) - parts.offsets[address].offset_ns
-        if result.outcomes.planned and address in parts.offsets
-        else began
-        for address, result in results.items()
-    }
-    return {
-        address: msgspec.structs.replace(result, started_at=_rfc3339(starts[address]))
-        for address, result in results.items()
-    }
-
-
-def _rfc3339(unix_ns: int) -> str:
-    moment = datetime.datetime.fromtimestamp(0, datetime.UTC) + datetime.timedelta(microseconds=unix_ns // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _unix_ns(result: LoadResult) -> int:
-    return round(datetime.datetime.fromisoformat(result.started_at).timestamp() * 1e6) * 1000
-
-
 def _node(node: Node, result: LoadResult, first_ns: int, offset: ClockOffset | None) -> Node:
     return msgspec.structs.replace(
         node,
         clock_offset_ns=None if offset is None else offset.offset_ns,
         clock_error_ns=None if offset is None else offset.error_ns,
-        start_late_ns=_unix_ns(result) - first_ns,
+        start_late_ns=common_time.unix_ns(result) - first_ns,
         lateness_p99_ns=result.lateness_ns.p99 if result.lateness_ns else None,
     )
 

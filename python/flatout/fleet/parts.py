@@ -88,7 +88,7 @@ class Parts:
     def _submit(self, as_trial: bytes) -> None:
         for host in self._hosts:
             self._futures[host.address] = self._fleet.client.submit(
-                worker.measure,
+                self._fleet.host_calls.measure,
                 self._name,
                 msgspec.json.encode(self._scenarios[host.address]),
                 as_trial,

@@ -239,8 +239,7 @@ def _memory(parts: Sequence[Memory]) -> Memory:
 
 def _intervals(runs: Sequence[LoadResult]) -> list[Interval]:
     seconds: dict[int, list[Interval]] = {}
-    for run in runs:
-        late_s = overlap.seconds_late(run, runs)
+    for run, late_s in zip(runs, overlap.seconds_late(runs), strict=True):
         for interval in run.intervals:
             moved = msgspec.structs.replace(interval, t_s=round(interval.t_s + late_s, 3))
             # The last one may be shorter than a second.

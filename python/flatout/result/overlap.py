@@ -72,9 +72,11 @@ def apart(runs: Sequence[LoadResult]) -> list[str]:
     return [f"the nodes began {apart_s * 1e3:,.0f} ms apart: give them one --start-at, and synchronise their clocks"]
 
 
-def seconds_late(run: LoadResult, runs: Sequence[LoadResult]) -> int:
-    """How many seconds after the first of all runs this one began, to the nearest."""
-    return round(_start_s(run) - min(_start_s(other) for other in runs))
+def seconds_late(runs: Sequence[LoadResult]) -> list[int]:
+    """How many seconds after the first of all runs each began, to the nearest."""
+    starts = [_start_s(run) for run in runs]
+    first = min(starts, default=0.0)
+    return [round(start - first) for start in starts]
 
 
 def _start_s(run: LoadResult) -> float:
