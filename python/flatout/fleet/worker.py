@@ -105,6 +105,10 @@ async def stop_all(dask_worker: Any = None) -> None:
     """Ends whatever runs here early; from now on the load keeps no heartbeat from this thread."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    # Dask's profiler looks at the stack of a task a hundred times a second, on the CPU that the load needs.
+    for name in ("profile", "profile-cycle"):
+        if profiling := dask_worker.periodic_callbacks.get(name):
+            profiling.stop()
     for (_, address), running in list(_running.items()):
         if address == dask_worker.address:
             running.stop.set()
