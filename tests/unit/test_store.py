@@ -63,6 +63,14 @@ def test_lists_are_cut_and_filtered(store: Store) -> None:
     assert store.runs(Wanted(before=began)) == []
 
 
+def test_what_held_when_the_budget_ended_is_a_bound(store: Store) -> None:
+    found = results.limit()
+    for upper, valid in ((found.limit.upper, True), (None, False)):
+        limit = msgspec.structs.replace(found.limit, stopped_by="budget", upper=upper)
+        store.add(msgspec.structs.replace(found, limit=limit))
+        assert store.runs()[0].valid is valid
+
+
 def test_a_number_is_never_given_twice(store: Store) -> None:
     assert [store.add(results.interrupted()) for _ in range(3)] == [1, 2, 3]
     assert store.remove([3, 2, 99]) == 2

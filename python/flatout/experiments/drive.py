@@ -235,12 +235,7 @@ def summed_up(result: Result, server_exit: int | None) -> dict[str, Any]:
     """What a result says, flat; one of a server that ended by itself is none of the server's capacity."""
     row = row_of(result)
     found = {name: row[name] for name in ("verdict", "valid", "value", "unit", "loss", "p50_ns", "p99_ns")}
-    if isinstance(result, LimitResult):
-        why, limit = result.sentence, result.limit
-        # Where the budget ended before anything failed, what held is no limit: a ratio of it would mislead.
-        found["valid"] = found["valid"] and not (limit.stopped_by == "budget" and limit.upper is None)
-    else:
-        why = result.why
+    why = result.sentence if isinstance(result, LimitResult) else result.why
     if server_exit is not None:
         ended = {"status": "failed", "why": f"the server ended by itself, with code {server_exit}: {why}"}
         return {**found, **ended, "valid": False, "exit_code": TargetError.exit_code}

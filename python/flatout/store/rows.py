@@ -72,11 +72,16 @@ def row_of(result: Result, label: str = "") -> dict[str, Any]:
 def _of_limit(result: LimitResult) -> dict[str, Any]:
     limit = result.limit
     held = [trial for trial in result.trials if limit.value and trial.verdict == "held" and trial.load <= limit.value]
+    # Where the budget ended before anything failed, what held is a bound, and a ratio of it would mislead.
+    bound = limit.stopped_by == "budget" and limit.upper is None
     nearest = max(held, key=lambda trial: (trial.load, trial.duration_s), default=None)
     due = nearest.latency_ns.from_due if nearest else None
     return {
         "verdict": limit.stopped_by,
-        "valid": limit.value is not None and limit.holds and limit.stopped_by in ("found", "max", "budget"),
+        "valid": limit.value is not None
+        and limit.holds
+        and limit.stopped_by in ("found", "max", "budget")
+        and not bound,
         "value": limit.value,
         "unit": limit.unit,
         "loss": limit.loss_below,
