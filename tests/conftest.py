@@ -5,6 +5,7 @@ A skip is a hole in the proof, so in CI (the variable CI is "true") one that tes
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -33,6 +34,8 @@ UNPACKED = ":".join(str(PEERS / folder) for folder in ("usr/sbin", "usr/bin", "b
 ADMIN_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{UNPACKED}"
 _SKIPS = Path(__file__).with_name("skips.txt")
 _numbers = itertools.count()
+# Each process of the tests begins elsewhere.
+_ports = itertools.count(os.getpid() * 4099)
 
 # What tests measure is nobody's: those of the store name one of their own.
 os.environ["FLATOUT_STORE"] = "off"
@@ -116,16 +119,22 @@ def wait_until(what: Callable[[], Any], seconds: float = 20.0, message: str = "i
 
 def free_port(family: int = socket.AF_INET) -> int:
     """A UDP port of loopback that nobody holds."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return _free(family, socket.SOCK_DGRAM)
 
 
 def free_tcp_port() -> int:
     """A TCP port of loopback that nobody holds."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return _free(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _free(family: int, kind: int) -> int:
+    """Below those that the kernel gives out by itself: loads of other tests take thousands of these meanwhile."""
+    for number in _ports:
+        port = 12_000 + number % 20_000
+        with socket.socket(family, kind) as probe, contextlib.suppress(OSError):
+            probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
+            return port
+    raise AssertionError("numbers end")
 
 
 @pytest.fixture
