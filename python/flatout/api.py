@@ -132,7 +132,10 @@ def limit(
     goal: dict[str, Any] = {"loss": loss, "p99": p99, "within": within, "budget": budget}
     asked = search_of(scenario, axis=search, rate=rate, least=least, most=most, **goal)
     ways = _Ways(improve=improve, keep=keep, fleet=fleet)
-    return ways.searched(scenario, asked, progress, threading.Event())
+    result = ways.searched(scenario, asked, progress, threading.Event())
+    if result.limit.stopped_by == "interrupted" or any(one.interrupted for one in result.improvements):
+        raise Interrupted(result)
+    return result
 
 
 class _Ways:
@@ -148,21 +151,15 @@ class _Ways:
     def searched(
         self, scenario: Scenario, asked: Search, progress: Callable[[SearchProgress], None], stop: threading.Event
     ) -> LimitResult:
-        """Errors: Interrupted, with the result."""
+        """An interrupt ends it with what was measured."""
         with driven_by(self._fleet) as elsewhere:
 
             def seek(scenario: Scenario, search: Search, *, title: str | None = None) -> LimitResult:  # noqa: ARG001
                 return find(scenario, search, progress, stop, elsewhere)
 
             if self._improve:
-                return _whole(raised(scenario, asked, seek, keep=self._keep))
-            return _whole(seek(scenario, asked))
-
-
-def _whole(result: LimitResult) -> LimitResult:
-    if result.limit.stopped_by == "interrupted" or any(one.interrupted for one in result.improvements):
-        raise Interrupted(result)
-    return result
+                return raised(scenario, asked, seek, keep=self._keep)
+            return seek(scenario, asked)
 
 
 def sweep(
