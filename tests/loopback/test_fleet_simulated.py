@@ -55,6 +55,8 @@ def drive() -> Iterator[Drive]:
             protocol="tcp://",
             host="127.0.0.1",
             dashboard_address=None,
+            # All workers would watch the memory of this one process.
+            memory_limit=0,
         )
         client = distributed.Client(cluster)
         opened.extend((cluster, client))

@@ -101,7 +101,12 @@ def _local(distributed: Any, workers: int) -> Any:
     if not 1 <= workers <= 200:
         raise ArgumentError("fleet", f"=local:{workers}: give 1 to 200 workers")
     return distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        host="127.0.0.1",
+        memory_limit=0,
     )
 
 
