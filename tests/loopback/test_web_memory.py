@@ -28,7 +28,9 @@ def test_many_updates_leave_memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     # On a busy machine they are fewer.
     assert max(row["updates_per_s"] for row in late) > 300
     assert max(row["behind_s"] for row in late) < 3
-    assert (growth("nodes"), growth("listeners")) == (0, 0)
-    assert growth("heap_mib") < 0.5
+    # A word that comes and goes is some nodes; one left for each update would be thousands.
+    assert growth("nodes") < 100
+    assert growth("listeners") < 20
+    assert growth("heap_mib") < 2
     assert growth("server_mib") < 4
     assert growth("renderer_mib") < 16
