@@ -267,11 +267,9 @@ def _measurer(fleet: Any) -> Callable[[Point, str, OnProgress], Result]:
         if point.search is not None:
             result = searching.find(scenario, point.search, progress, stop, elsewhere)
             interrupted = result.limit.stopped_by == "interrupted"
-        elif elsewhere is not None:
-            result = elsewhere(scenario, progress, stop, None)
-            interrupted = result.verdict == "interrupted"
         else:
-            result, interrupted = searching.run_explained(scenario, progress, stop), False
+            result = searching.run_explained(scenario, progress, stop, elsewhere)
+            interrupted = result.verdict == "interrupted"
         if interrupted:
             raise Interrupted(result)
         return result

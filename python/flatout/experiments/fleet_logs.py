@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import platform
 import re
+from collections.abc import Callable
 from typing import Any
 
 from flatout.host.log import HostLog
 
+_ASK_S = 10.0
 # The logs that run in this worker, by name.
 _RUNNING: dict[str, tuple[HostLog, io.StringIO]] = {}
 
@@ -26,7 +28,7 @@ def hosts(fleet: Any) -> dict[str, str]:
 def begin(fleet: Any, name: str) -> None:
     """Begins a log on each of the other hosts."""
     if others := hosts(fleet):
-        fleet.client.run(_begin, name, workers=list(others.values()), on_error="ignore")
+        _on(fleet, _begin, name, others)
 
 
 def end(fleet: Any, name: str) -> dict[str, str]:
@@ -34,8 +36,19 @@ def end(fleet: Any, name: str) -> dict[str, str]:
     others = hosts(fleet)
     if not others:
         return {}
-    texts = fleet.client.run(_end, name, workers=list(others.values()), on_error="ignore")
+    texts = _on(fleet, _end, name, others)
     return {host: texts[address] for host, address in others.items() if texts.get(address)}
+
+
+def _on(fleet: Any, function: Callable[[str], Any], name: str, others: dict[str, str]) -> dict[str, Any]:
+    """What it returns on each; nothing where one of them hangs: the run names that host."""
+    try:
+        found: dict[str, Any] = fleet.client.run(
+            function, name, workers=list(others.values()), on_error="ignore", callback_timeout=_ASK_S
+        )
+    except TimeoutError:
+        return {}
+    return found
 
 
 def _begin(name: str) -> None:

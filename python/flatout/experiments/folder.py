@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import os
 import shutil
 import uuid
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from flatout.errors import OutputError, UsageError
+from flatout.exclusive import exclusive
 from flatout.experiments.model import Experiment
 from flatout.host.describe import VERSION, describe
 from flatout.result import files
@@ -117,15 +117,8 @@ def found(path: Path) -> Folder:
 def _held(path: Path) -> Iterator[None]:
     with _said(path, "written"):
         handle = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UsageError(f"another flatout is at this experiment, in '{path}': wait for its end") from error
-    try:
+    with exclusive(handle, f"another flatout is at this experiment, in '{path}': wait for its end"):
         yield
-    finally:
-        os.close(handle)
 
 
 def _identity(path: Path) -> Identity | None:

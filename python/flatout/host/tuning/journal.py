@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -20,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from flatout.errors import UsageError
+from flatout.exclusive import exclusive
 from flatout.host.tuning.tunables import settable
 from flatout.result.model import SCHEMA
 
@@ -117,15 +117,8 @@ def locked(at: Path, *, make: bool) -> Iterator[None]:
         return
     except OSError as error:
         raise unwritable(at, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UsageError(f"another flatout is at the journal '{at}': wait for its end") from error
-    try:
+    with exclusive(handle, f"another flatout is at the journal '{at}': wait for its end"):
         yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -143,23 +136,16 @@ def owned(at: Path, *, make: bool) -> Iterator[None]:
         return
     except OSError as error:
         raise unwritable(at, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # An owner that ended between the two calls has removed the name: a lock without one keeps nobody out.
-        if os.fstat(handle).st_nlink == 0:
-            raise BlockingIOError
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UsageError(
-            f"a 'flatout limit --improve' is at work with the journal '{at}', and undoes its changes itself: wait for "
-            "its end, or end it with Ctrl-C"
-        ) from error
-    try:
-        yield
-    finally:
-        # While it is locked nobody else owns it; who has just opened it sees that the name is gone.
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+    busy = (
+        f"a 'flatout limit --improve' is at work with the journal '{at}', and undoes its changes itself: wait for its "
+        "end, or end it with Ctrl-C"
+    )
+    with exclusive(handle, busy):
+        try:
+            yield
+        finally:
+            # While it is locked nobody else owns it; who has just opened it sees that the name is gone.
+            lock.unlink(missing_ok=True)
 
 
 def unwritable(at: Path, error: OSError) -> UsageError:
