@@ -12,7 +12,7 @@ from flatout.errors import UsageError
 
 @contextlib.contextmanager
 def exclusive(handle: int, busy: str) -> Iterator[None]:
-    """Holds what is open while the block runs, then closes it. Errors: UsageError with `busy` where another holds it."""
+    """Holds what is open while the block runs, then closes it. Errors: UsageError with `busy` where another does."""
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
